@@ -1,0 +1,116 @@
+"""Secrets that are made once, at first start, and lie in files of mode 0600 under the home directory."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from config.settings import Settings
+from transship.domain.errors import ConfigurationRefused
+
+PREFECT_AUTH_FILE: Final = "prefect-auth"
+"""One line ``admin:<password>``: the log-in of the supervised Prefect server, its UI included."""
+
+PREFECT_KEY_FILE: Final = "prefect-encryption-key"
+"""Fernet key with which the supervised Prefect server encrypts blocks. Changing it makes them unreadable."""
+
+PREFECT_USER: Final = "admin"
+
+
+def prefect_auth_file(settings: Settings) -> Path:
+    """Return the path of the file that holds the log-in of the supervised Prefect server."""
+    return settings.home / PREFECT_AUTH_FILE
+
+
+def prefect_auth_string(settings: Settings) -> str:
+    """Return ``user:password`` for the Prefect API in force; empty when that API asks for none.
+
+    Raises:
+        ConfigurationRefused: the supervised server's file is missing or unreadable.
+    """
+    configured = settings.prefect.auth_string.get_secret_value()
+    if configured or settings.prefect.api_url:
+        return configured
+    return _read(prefect_auth_file(settings), "prefect.auth_string")
+
+
+def prefect_encryption_key(settings: Settings) -> str:
+    """Return the Fernet key of the supervised Prefect server.
+
+    Raises:
+        ConfigurationRefused: its file is missing or unreadable.
+    """
+    return _read(settings.home / PREFECT_KEY_FILE, "home")
+
+
+def create_prefect_secrets(settings: Settings) -> None:
+    """Make the supervised Prefect server's log-in and key where they do not exist; never change one that does.
+
+    Raises:
+        ConfigurationRefused: the home directory cannot be written.
+    """
+    create_secret(prefect_auth_file(settings), new_prefect_auth)
+    create_secret(settings.home / PREFECT_KEY_FILE, new_fernet_key)
+
+
+def new_prefect_auth() -> str:
+    """Return a fresh log-in: ``admin:`` and 32 URL-safe characters."""
+    return f"{PREFECT_USER}:{secrets.token_urlsafe(24)}"
+
+
+def new_fernet_key() -> str:
+    """Return a fresh Fernet key: 32 random bytes, URL-safe base64."""
+    return base64.urlsafe_b64encode(os.urandom(32)).decode()
+
+
+def create_secret(path: Path, make: Callable[[], str]) -> bool:
+    """Write a new secret of one line to a 0600 file; it appears whole, and never replaces another.
+
+    Args:
+        path: file to make; its directory exists.
+        make: called at most once, only if the file does not exist.
+
+    Returns:
+        True when the file was made, False when it was there.
+
+    Raises:
+        ConfigurationRefused: the directory cannot be written; nothing is left behind.
+    """
+    if path.exists():
+        return False
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+                stream.write(f"{make()}\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            # A hard link, unlike a rename, fails when another process was faster.
+            os.link(part, path)
+        finally:
+            part.unlink()
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise ConfigurationRefused(str(path), "home", f"the secret cannot be made: {error.strerror}") from error
+    return True
+
+
+def _read(path: Path, option: str) -> str:
+    try:
+        value = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError as error:
+        raise ConfigurationRefused(str(path), option, "does not exist; 'transship up' makes it") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationRefused(str(path), option, f"cannot be read: {error}") from error
+    if not value:
+        raise ConfigurationRefused(
+            str(path), option, "is empty; remove it and start again, or restore it from a backup"
+        )
+    return value

@@ -1,0 +1,323 @@
+"""Every setting of Transship, typed, with its unit in its name.
+
+Values come from, later ones winning: the defaults below, a TOML file, the environment
+(``TRANSSHIP_<SECTION>__<OPTION>``), the command line. A value that cannot be used stops the start
+with an error that names its source, the option and what would be right.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS
+from transship.domain.import_request import ImportMethod
+from transship.domain.placement import RESERVED_STORE_PREFIX, StoreFacts
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Bytes = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, and unknown names are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
+
+
+class ApiSettings(Section):
+    """The Images API v2 service."""
+
+    host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    port: Port = Field(9292, description="Port that the API listens on.")
+    public_endpoint: str = Field("", description="Base URL that clients use; empty: taken from each request.")
+    auth: Literal["none"] = Field(
+        "none", description="Who may call: none means everybody who reaches the port is admin."
+    )
+    accept_anyone: bool = Field(
+        False, description="Allow auth none on an address that is not loopback: whoever reaches it is admin."
+    )
+    limit_param_default: int = Field(25, ge=1, description="Images in one page when the client names no limit.")
+    api_limit_max: int = Field(1000, ge=1, description="Most images in one page.")
+    max_request_id_length: int = Field(64, ge=1, description="Longest X-OpenStack-Request-ID accepted, in characters.")
+    max_body_bytes: int = Field(1 * MIB, ge=1024, description="Longest JSON body accepted.")
+
+    @model_validator(mode="after")
+    def _loopback_unless_told(self) -> Self:
+        if not self.accept_anyone and self.host not in ("127.0.0.1", "::1", "localhost"):
+            raise ValueError(
+                f"api.auth none makes everybody who reaches {self.host} an admin;"
+                " listen on 127.0.0.1, or set api.accept_anyone = true if that is meant"
+            )
+        return self
+
+
+class PrefectSettings(Section):
+    """The Prefect server that runs the imports."""
+
+    host: str = Field("127.0.0.1", description="Address that the supervised Prefect server listens on.")
+    port: Port = Field(4200, description="Port that the supervised Prefect server listens on.")
+    api_url: str = Field("", description="API of a Prefect server run by others; empty: supervise one on this machine.")
+    auth_string: SecretStr = Field(
+        SecretStr(""), description="user:password of that server's API; empty: the one made at first start."
+    )
+    database_url: SecretStr = Field(
+        SecretStr(""), description="Database of the supervised server; empty: SQLite under the home directory."
+    )
+    work_pool: str = Field("imports", description="Work pool that imports run in.")
+    worker_limit: int = Field(4, ge=1, description="Imports that one worker runs at the same time.")
+    poll_interval_s: int = Field(3, ge=1, le=60, description="Seconds between a worker's looks for new runs.")
+    retention_days: int = Field(30, ge=1, description="Days that Prefect keeps finished runs and events.")
+
+
+class DatabaseSettings(Section):
+    """The catalogue."""
+
+    url: SecretStr = Field(
+        SecretStr(""), description="SQLAlchemy URL of the catalogue; empty: SQLite under the home directory."
+    )
+    busy_timeout_s: Seconds = Field(30.0, description="How long a write waits for another one (SQLite).")
+    secret_key: SecretStr = Field(
+        SecretStr(""), description="Fernet key of the catalogue's secrets; empty: made at first start (SQLite only)."
+    )
+
+
+class ImportSettings(Section):
+    """What imports may do."""
+
+    enabled_methods: tuple[ImportMethod, ...] = Field(
+        (ImportMethod.WEB_DOWNLOAD,), description="Import methods that users may use."
+    )
+    plugins: tuple[str, ...] = Field(
+        (), description="Import plugins, in the order in which they run: their names in transship.import_plugins."
+    )
+    image_size_cap_bytes: int = Field(1024 * GIB, ge=1, description="Largest image accepted, also its virtual size.")
+    hashing_algorithm: Literal["sha256", "sha384", "sha512"] = Field(
+        "sha512", description="Algorithm of os_hash_value."
+    )
+    md5_checksum: bool = Field(True, description="Compute the md5 checksum that older clients verify.")
+    max_parallel_stores: int = Field(4, ge=1, description="Stores written at the same time; 1: in the order asked for.")
+    store_retries: int = Field(3, ge=0, description="Attempts after the first for a store that is unavailable.")
+    verify_stores: bool = Field(True, description="Compare size of each stored object before the image becomes active.")
+    task_time_to_live_h: int = Field(48, ge=1, description="Hours that a finished task stays listed.")
+
+
+class UriSettings(Section):
+    """Which addresses may be imported from. An allow list that is set decides alone at its level."""
+
+    allowed_schemes: tuple[str, ...] = Field(("http", "https"), description="Schemes accepted; empty: no allow list.")
+    disallowed_schemes: tuple[str, ...] = Field((), description="Schemes refused when allowed_schemes is empty.")
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Host names and addresses accepted, also private ones; empty: no allow list."
+    )
+    disallowed_hosts: tuple[str, ...] = Field((), description="Hosts refused when allowed_hosts is empty.")
+    allowed_ports: tuple[Port, ...] = Field((80, 443), description="Ports accepted when a URI names one.")
+    disallowed_ports: tuple[Port, ...] = Field((), description="Ports refused when allowed_ports is empty.")
+    allow_https_to_http: bool = Field(False, description="Follow redirects from https to http.")
+    max_redirects: int = Field(5, ge=0, le=20, description="Redirects followed for one download.")
+    max_length: int = Field(4096, ge=64, description="Longest URI accepted, in characters.")
+
+
+class DownloadSettings(Section):
+    """Limits of a download."""
+
+    connect_timeout_s: Seconds = Field(10.0, description="Limit for one connection, with TLS.")
+    idle_timeout_s: Seconds = Field(30.0, description="Longest silence of a server.")
+    total_timeout_s: Seconds = Field(6 * 3600.0, description="Limit for one whole download.")
+    min_speed_bytes_per_s: Bytes = Field(1024, description="Slowest rate accepted over min_speed_window_s.")
+    min_speed_window_s: Seconds = Field(60.0, description="Seconds over which the slowest rate is taken.")
+    retries: int = Field(4, ge=0, description="Attempts after the first for faults that may pass.")
+    backoff_s: Seconds = Field(2.0, description="Wait before the first retry; doubles with each, with jitter.")
+    retry_after_cap_s: Seconds = Field(120.0, description="Longest wait that a server's Retry-After may ask for.")
+    chunk_bytes: int = Field(1 * MIB, ge=64 * 1024, description="Bytes read at a time.")
+    allow_empty: bool = Field(False, description="Accept a source of 0 bytes.")
+
+
+class StagingSettings(Section):
+    """The directory in which images lie while they are imported."""
+
+    dir: AbsolutePath | None = Field(None, description="Staging directory; unset: <home>/staging.")
+    free_floor_bytes: Bytes = Field(
+        256 * MIB, description="Room that imports leave free, so that databases can always write."
+    )
+    unknown_size_reserve_bytes: Bytes = Field(
+        1 * GIB, description="Room reserved at a time while a download's size is unknown."
+    )
+
+
+class LeaseSettings(Section):
+    """The import lock: how long it lives without renewal, and what happens to imports that lost their worker."""
+
+    ttl_s: Seconds = Field(60.0, description="Seconds after the last renewal until a running import counts as lost.")
+    renew_s: Seconds = Field(3.0, description="Seconds between renewals.")
+    pending_timeout_s: Seconds = Field(7200.0, description="Longest wait of a request until a worker begins it.")
+    crash_retries: int = Field(3, ge=0, description="How often an import that lost its worker is resumed by itself.")
+    rerun_ttl_s: Seconds = Field(86400.0, description="Seconds that a passing failure keeps its staged data.")
+
+    @model_validator(mode="after")
+    def _renews_in_time(self) -> Self:
+        if self.renew_s * 3 > self.ttl_s:
+            raise ValueError(f"lease.renew_s {self.renew_s:g} must be at most a third of lease.ttl_s {self.ttl_s:g}")
+        return self
+
+
+class FormatSettings(Section):
+    """Image formats and their checks."""
+
+    disk_formats: tuple[str, ...] = Field(DISK_FORMATS, description="Values of disk_format accepted.")
+    container_formats: tuple[str, ...] = Field(CONTAINER_FORMATS, description="Values of container_format accepted.")
+    require_match: bool = Field(True, description="Refuse data whose format is not the declared disk_format.")
+    refuse_raw_in_disguise: bool = Field(
+        False, description="Refuse images declared raw whose data are another format; else accepted if safe."
+    )
+    gpt_safety_checks_nonfatal: tuple[str, ...] = Field(
+        (), description="Safety checks of partition tables that only warn, e.g. mbr."
+    )
+    vmdk_allowed_types: tuple[str, ...] = Field(
+        ("streamOptimized", "monolithicSparse"), description="VMDK subformats accepted by conversion."
+    )
+
+
+class DecompressionSettings(Section):
+    """Bounds of the image_decompression plugin."""
+
+    max_ratio: float = Field(1200.0, gt=1, description="Most output bytes per input byte; gzip can reach 1032.")
+    chunk_bytes: int = Field(1 * MIB, ge=64 * 1024, description="Bytes decompressed at a time.")
+
+
+class ConversionSettings(Section):
+    """The image_conversion plugin and the limits of the qemu-img that it runs."""
+
+    output_format: Literal["raw", "qcow2", "vmdk"] = Field("raw", description="Disk format of converted images.")
+    qemu_img: str = Field("qemu-img", description="Command, looked up in PATH.")
+    info_cpu_s: int = Field(2, ge=1, description="CPU seconds of one qemu-img info.")
+    convert_cpu_s: int = Field(3600, ge=1, description="CPU seconds of one conversion.")
+    memory_bytes: int = Field(1 * GIB, ge=64 * MIB, description="Address space of qemu-img.")
+    timeout_s: Seconds = Field(4 * 3600.0, description="Limit for one conversion.")
+    coroutines: int = Field(16, ge=1, le=16, description="Parallel requests of qemu-img convert.")
+
+
+class InjectSettings(Section):
+    """The inject_image_metadata plugin."""
+
+    properties: Mapping[str, str] = Field({}, description="Properties set on imported images, overwriting.")
+    ignore_user_roles: tuple[str, ...] = Field(("admin",), description="Callers with such a role are left alone.")
+
+
+class QuotaSettings(Section):
+    """Counts per image; negative: unlimited."""
+
+    image_property_quota: int = Field(128, description="Extra properties of one image.")
+    image_tag_quota: int = Field(128, description="Tags of one image.")
+
+
+class LogSettings(Section):
+    """Log files of the supervised processes."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    max_bytes: int = Field(10 * MIB, ge=64 * 1024, description="Size at which a log file is rotated.")
+    backups: int = Field(5, ge=0, description="Rotated files kept of each log.")
+
+
+class SupervisorSettings(Section):
+    """How `transship up` starts and stops its processes."""
+
+    start_timeout_s: Seconds = Field(180.0, description="Longest wait until everything is ready after a start.")
+    drain_s: Annotated[float, Field(ge=0)] = Field(
+        30.0, description="Time that running imports have to end at a stop; then they are interrupted."
+    )
+    kill_after_s: Seconds = Field(10.0, description="Time that each process has to end at a stop; then it is killed.")
+
+
+class FileStoreSettings(Section):
+    """A store in a directory."""
+
+    type: Literal["file"] = Field("file", description="Kind of the store.")
+    dir: AbsolutePath = Field(description="Directory that holds one file per image, named by the image id.")
+    description: str = Field("", description="One line for people.")
+    weight: int = Field(0, description="Higher is preferred for reads and stands first in lists.")
+    file_mode: str = Field("0640", pattern=r"^0?[0-7]{3}$", description="Octal mode of stored files.")
+
+
+class Settings(Section):
+    """All settings. Build one with `config.loading.load_settings`."""
+
+    home: AbsolutePath = Field(
+        Path("~/.local/state/transship"), description="Directory of databases, secrets, logs and staging."
+    )
+    api: ApiSettings = ApiSettings()
+    prefect: PrefectSettings = PrefectSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    imports: ImportSettings = ImportSettings()
+    uri: UriSettings = UriSettings()
+    download: DownloadSettings = DownloadSettings()
+    staging: StagingSettings = StagingSettings()
+    lease: LeaseSettings = LeaseSettings()
+    formats: FormatSettings = FormatSettings()
+    decompression: DecompressionSettings = DecompressionSettings()
+    conversion: ConversionSettings = ConversionSettings()
+    inject: InjectSettings = InjectSettings()
+    quota: QuotaSettings = QuotaSettings()
+    log: LogSettings = LogSettings()
+    supervisor: SupervisorSettings = SupervisorSettings()
+    host_name: str = Field(default_factory=lambda: os.uname().nodename, description="Name of this host in leases.")
+    default_store: str = Field("local", description="Store of imports that name none.")
+    stores: Mapping[str, FileStoreSettings] = Field({}, description="Stores by id; none: one file store named local.")
+
+    @field_validator("stores")
+    @classmethod
+    def _ids_not_reserved(cls, stores: Mapping[str, FileStoreSettings]) -> Mapping[str, FileStoreSettings]:
+        for store_id in stores:
+            if store_id.startswith(RESERVED_STORE_PREFIX):
+                raise ValueError(f"store id {store_id} begins with {RESERVED_STORE_PREFIX}, which is reserved")
+        return stores
+
+    @model_validator(mode="after")
+    def _default_store_exists(self) -> Self:
+        if self.default_store not in self.all_stores:
+            known = ", ".join(self.all_stores)
+            raise ValueError(f"default_store {self.default_store} is not one of the stores: {known}")
+        return self
+
+    @property
+    def all_stores(self) -> Mapping[str, FileStoreSettings]:
+        """The configured stores; without any, one file store ``local`` under the home directory."""
+        if self.stores:
+            return self.stores
+        return {"local": FileStoreSettings(dir=self.home / "images", description="Directory on this machine")}
+
+    @property
+    def store_facts(self) -> tuple[StoreFacts, ...]:
+        """What everybody may know of the configured stores, in configured order."""
+        return tuple(
+            StoreFacts(store_id, store.type, store.description, store.weight, False, store_id == self.default_store)
+            for store_id, store in self.all_stores.items()
+        )
+
+    @property
+    def staging_dir(self) -> Path:
+        """The staging directory in force."""
+        return self.staging.dir or self.home / "staging"
+
+    @property
+    def prefect_api_url(self) -> str:
+        """URL of the Prefect API in force, without a trailing slash."""
+        return (self.prefect.api_url or f"http://{self.prefect.host}:{self.prefect.port}/api").rstrip("/")
+
+    @property
+    def api_url(self) -> str:
+        """URL at which this machine reaches the Images API, without a trailing slash."""
+        return (self.api.public_endpoint or f"http://{self.api.host}:{self.api.port}").rstrip("/")

@@ -1,0 +1,274 @@
+"""Show the settings: the values in force, a sample file, and the page ``docs/settings.md``.
+
+All three are made from the descriptions in `config.settings`, so that none can be forgotten.
+``python -m config.show`` writes the files anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from config.loading import LoadedSettings, OptionPath, field_at, option_paths, variable_of
+from config.settings import FileStoreSettings, Settings
+
+MASK: Final = "********"
+SAMPLE_FILE: Final = Path("config/samples/transship.toml")
+DOCS_FILE: Final = Path("docs/settings.md")
+_USER_INFO: Final = re.compile(r"//[^/@\s]*@")
+_TYPE_WORDS: Final = (
+    (str, "text"),
+    (bool, "true or false"),
+    (int, "number"),
+    (float, "number"),
+    (Path, "path"),
+    (SecretStr, "secret text"),
+)
+_STORE_TYPES: Final[Mapping[str, type[BaseModel]]] = {"file": FileStoreSettings}
+
+
+@dataclass(frozen=True, slots=True)
+class OptionRow:
+    """One option as people see it.
+
+    Attributes:
+        option: dotted name.
+        value: value in force as text; secrets are masked.
+        origin: where it came from.
+        description: one line.
+    """
+
+    option: str
+    value: str
+    origin: str
+    description: str
+
+
+def option_rows(loaded: LoadedSettings) -> tuple[OptionRow, ...]:
+    """Return all options in the order of `config.settings`."""
+    return tuple(
+        OptionRow(
+            ".".join(path),
+            _shown(_value_at(loaded.settings, path)),
+            loaded.origins[".".join(path)],
+            described.description or "" if (described := field_at(path)) else "",
+        )
+        for path in option_paths(loaded.settings)
+    )
+
+
+def sample_toml() -> str:
+    """Return a TOML file that holds every option, its description and its default, all commented out."""
+    lines = [
+        "# Settings of Transship. Every option stands here with its default;",
+        "# remove the '# ' before an option to change it.",
+        "#",
+        "# Read from the file that --config or TRANSSHIP_CONFIG names, else from",
+        "# /etc/transship/transship.toml and <home>/transship.toml.",
+    ]
+    for section in _sections():
+        lines += ["", *(f"# {line}" for line in section.description)]
+        if section.header:
+            lines.append(section.header)
+        for option in section.options:
+            lines += ["", f"# {option.description} ({option.type_text})", f"# {option.name} = {option.literal}"]
+    return "\n".join(lines) + "\n"
+
+
+def settings_page() -> str:
+    """Return ``docs/settings.md``."""
+    lines = [
+        "# Settings",
+        "",
+        "<!-- Written by `python -m config.show` from config/settings.py; do not edit. -->",
+        "",
+        "Values come from, later ones winning: the defaults below; `/etc/transship/transship.toml` and",
+        "`<home>/transship.toml` where they exist, or instead of both the one file that `--config` or",
+        "`TRANSSHIP_CONFIG` names; the environment; the command line. Sources are merged option by option.",
+        "`transship config show` prints every value in force and where it came from, secrets masked.",
+        "",
+        "In the environment an option is `TRANSSHIP_<SECTION>__<OPTION>`. Lists are JSON or words between commas,",
+        "mappings are JSON. Store ids given through the environment are lower case. A name that is not listed here",
+        "or a value that cannot be used stops the start, with an error that names its source and what would be right.",
+        "",
+        "`config/samples/transship.toml` is a file with all options, ready to be edited.",
+    ]
+    for section in _sections():
+        lines += ["", f"## {section.title}", "", *section.description, ""]
+        lines += ["| Option | Value | Default | Environment |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"| `{option.name}`<br>{_cell(option.description)} | {_cell(option.type_text)} |"
+            f" {_code(option.default)} | `{option.variable}` |"
+            for option in section.options
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def write_files(root: Path) -> None:
+    """Write the sample file and the page below the repository's root."""
+    for name, text in ((SAMPLE_FILE, sample_toml()), (DOCS_FILE, settings_page())):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+_EXAMPLES: Final[Mapping[OptionPath, str]] = {
+    ("host_name",): "node-1",
+    ("staging", "dir"): "/srv/transship/staging",
+    ("stores", "<id>", "dir"): "/srv/transship/images",
+}
+"""What the sample shows for options whose default is not a value that can be written down."""
+
+
+# --- values ------------------------------------------------------------------------------------
+
+
+def _value_at(settings: Settings, path: OptionPath) -> object:
+    if path[0] == "stores":
+        return getattr(settings.all_stores[path[1]], path[2])
+    value: object = settings
+    for name in path:
+        value = getattr(value, name)
+    return value
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return MASK if value.get_secret_value() else ""
+    if value is None:
+        return "(unset)"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ", ".join(_shown(each) for each in value) or "(none)"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={_shown(each)}" for name, each in value.items()) or "(none)"
+    return _USER_INFO.sub(f"//{MASK}@", str(value))
+
+
+# --- descriptions ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    name: str
+    description: str
+    type_text: str
+    default: str
+    literal: str
+    variable: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    title: str
+    header: str
+    description: tuple[str, ...]
+    options: tuple[_Option, ...]
+
+
+def _sections() -> Iterator[_Section]:
+    plain = {name: each for name, each in Settings.model_fields.items() if name != "stores" and not _is_section(each)}
+    yield _Section(
+        "Top level",
+        "",
+        ("Options that stand before every section of the file.",),
+        tuple(_option(each, (name,)) for name, each in plain.items()),
+    )
+    for name, each in Settings.model_fields.items():
+        if _is_section(each) and isinstance(each.annotation, type):
+            options = tuple(_option(field, (name, key)) for key, field in each.annotation.model_fields.items())
+            yield _Section(name, f"[{name}]", _doc(each.annotation), options)
+    for kind, model in _STORE_TYPES.items():
+        options = tuple(_option(field, ("stores", "<id>", key)) for key, field in model.model_fields.items())
+        stores = Settings.model_fields["stores"].description or ""
+        yield _Section(
+            f"stores.&lt;id&gt; of type {kind}",
+            "# [stores.local]",
+            (*_doc(model), stores, "One section a store; the id is its name."),
+            options,
+        )
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def _doc(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(line.strip() for line in (model.__doc__ or "").strip().splitlines() if line.strip())
+
+
+def _option(field: FieldInfo, path: OptionPath) -> _Option:
+    default = _default_text(field, path)
+    literal = json.dumps(_EXAMPLES.get(path, "")) if default.startswith("(") else default
+    variable = "TRANSSHIP_STORES__<ID>__" + path[-1].upper() if path[0] == "stores" else variable_of(path)
+    return _Option(path[-1], field.description or "", _type_text(field), default, literal, variable)
+
+
+def _default_text(field: FieldInfo, path: OptionPath) -> str:
+    if field.is_required():
+        return "(required)"
+    if field.default_factory is not None:
+        return "(name of this machine)" if path == ("host_name",) else "(computed)"
+    if field.default is None:
+        return "(unset)"
+    return _toml(field.default)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return json.dumps(value.get_secret_value())
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(each) for each in value)}]"
+    if isinstance(value, Mapping):
+        pairs = ", ".join(f"{json.dumps(name)} = {_toml(each)}" for name, each in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
+    return json.dumps(str(value))
+
+
+def _type_text(field: FieldInfo) -> str:
+    return _annotation_text(field.annotation) + _bounds_text(field)
+
+
+def _annotation_text(annotation: object) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return "one of " + ", ".join(f"'{each}'" for each in arguments)
+    if origin is tuple:
+        return f"list of {_annotation_text(arguments[0])}"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"mapping of {_annotation_text(arguments[0])} to {_annotation_text(arguments[1])}"
+    if arguments:  # X | None, or Annotated
+        return _annotation_text(arguments[0])
+    return next((text for kind, text in _TYPE_WORDS if annotation is kind), "name")
+
+
+def _bounds_text(field: FieldInfo) -> str:
+    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    found = [
+        f"{words[name]} {getattr(bound, name)}" for bound in field.metadata for name in words if hasattr(bound, name)
+    ]
+    return f", {', '.join(found)}" if found else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _code(text: str) -> str:
+    return text if text.startswith("(") else f"`{text}`"
+
+
+if __name__ == "__main__":
+    write_files(Path(__file__).resolve().parent.parent)

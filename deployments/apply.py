@@ -1,0 +1,69 @@
+"""Bring a Prefect server to what this version and its settings ask for; safe to repeat."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
+from prefect.settings import get_current_settings
+
+from config.settings import Settings
+from deployments.change import Change
+from deployments.definition import Definition, definition_file, read_definitions
+from deployments.flow_deployments import apply_deployment
+from deployments.pool import apply_pool, apply_queues
+from deployments.store_blocks import apply_block_types, apply_store_blocks
+from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable
+
+
+def apply(settings: Settings, *, overwrite: bool = False, definitions: Path | None = None) -> tuple[Change, ...]:
+    """Create or update work pool, queues, block types, store blocks and deployments.
+
+    The server is the one of ``PREFECT_API_URL`` and ``PREFECT_API_AUTH_STRING``, which have to be
+    set before Prefect is first imported. After an error, what was applied so far stays; applying
+    again continues.
+
+    Args:
+        settings: all settings.
+        overwrite: also overwrite store blocks that were edited in the Prefect UI.
+        definitions: path of the ``prefect.yaml``; None: the one of this product.
+
+    Returns:
+        What was done, in the order in which it was done, unchanged objects included.
+
+    Raises:
+        ConfigurationRefused: no Prefect API is named, the work pool is of another type, or the definitions cannot be
+            used.
+        ServiceUnreachable: Prefect does not answer.
+        ServiceRefused: Prefect refused a request.
+    """
+    url = get_current_settings().api.url
+    if url is None:
+        raise ConfigurationRefused("environment", "PREFECT_API_URL", "is not set; name the API of the Prefect server")
+    wanted = read_definitions(definitions or definition_file())
+    try:
+        return asyncio.run(_apply(settings, wanted, overwrite=overwrite))
+    except PrefectHTTPStatusError as error:
+        raise ServiceRefused("Prefect", error.response.status_code, _reason(error.response)) from error
+    except ObjectAlreadyExists as error:
+        raise ServiceRefused("Prefect", 409, "somebody else applies at the same time; apply again") from error
+    except httpx.HTTPError as error:
+        raise ServiceUnreachable("Prefect", url, str(error)) from error
+
+
+async def _apply(settings: Settings, definitions: tuple[Definition, ...], *, overwrite: bool) -> tuple[Change, ...]:
+    async with get_client() as client:
+        return (
+            await apply_pool(client, settings),
+            *await apply_queues(client, settings),
+            *await apply_block_types(client),
+            *await apply_store_blocks(client, settings, overwrite=overwrite),
+            *[await apply_deployment(client, one, settings.prefect.work_pool) for one in definitions],
+        )
+
+
+def _reason(response: httpx.Response) -> str:
+    return response.text.strip()[:500] or response.reason_phrase

@@ -1,0 +1,106 @@
+"""The deployments as ``prefect.yaml`` defines them.
+
+What this module does not understand it refuses, so that `transship deploy` never leaves out what
+`prefect deploy --all` would do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from transship.domain.errors import ConfigurationRefused
+
+FILE_NAME: Final = "prefect.yaml"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Schedule(_Part):
+    """When a deployment runs by itself.
+
+    Attributes:
+        cron: five fields.
+        timezone: name of the IANA database.
+        active: whether it runs; a later edit in the UI is kept.
+    """
+
+    cron: str
+    timezone: str = "UTC"
+    active: bool = True
+
+
+class Place(_Part):
+    """Where runs wait.
+
+    Attributes:
+        name: work pool of ``prefect deploy``; `transship deploy` takes its own from the settings.
+        work_queue_name: queue of runs that name none.
+    """
+
+    name: str
+    work_queue_name: str
+
+
+class Definition(_Part):
+    """One deployment.
+
+    Attributes:
+        name: of the deployment; ``<flow name>/<name>`` is unique.
+        entrypoint: module path of the flow function.
+        version_type: the version is the flow's own, whatever directory this runs in.
+        tags: shown in the UI.
+        enforce_parameter_schema: whether Prefect refuses parameters that do not match the flow's.
+        work_pool: where its runs wait.
+        schedules: when it runs by itself.
+    """
+
+    name: str
+    entrypoint: str = Field(pattern=r"^[a-z_.]+$")
+    version_type: Literal["prefect:simple"]
+    tags: tuple[str, ...]
+    enforce_parameter_schema: Literal[True]
+    work_pool: Place
+    schedules: tuple[Schedule, ...] = ()
+
+
+class _File(_Part):
+    name: str
+    pull: tuple[()]
+    definitions: dict[str, Place] = {}
+    deployments: tuple[Definition, ...]
+
+
+def definition_file() -> Path:
+    """Return the path of ``prefect.yaml``: in this package when installed, beside it in a checkout.
+
+    Raises:
+        ConfigurationRefused: it is in neither place.
+    """
+    package = Path(__file__).parent
+    for directory in (package, package.parent):
+        path = directory / FILE_NAME
+        if path.is_file():
+            return path
+    raise ConfigurationRefused(str(package), FILE_NAME, "the file is missing; install Transship again")
+
+
+def read_definitions(path: Path) -> tuple[Definition, ...]:
+    """Return the deployments of a ``prefect.yaml``, in its order.
+
+    Raises:
+        ConfigurationRefused: the file cannot be read, or holds what this version does not apply.
+    """
+    try:
+        return _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).deployments
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        option = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationRefused(str(path), option, first["msg"]) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationRefused(str(path), FILE_NAME, str(error)) from error

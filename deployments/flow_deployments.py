@@ -1,0 +1,107 @@
+"""The deployments of flows, equal to those that ``prefect deploy --all`` makes of the same file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import Flow
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentScheduleUpdate, DeploymentUpdate
+from prefect.client.schemas.objects import VersionInfo
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.exceptions import MissingFlowError, ObjectNotFound
+from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
+
+from deployments.change import Action, Change
+from deployments.definition import FILE_NAME, Definition, Schedule
+from transship.domain.errors import ConfigurationRefused
+
+
+async def apply_deployment(client: PrefectClient, definition: Definition, work_pool: str) -> Change:
+    """Make one deployment what its definition says.
+
+    What operators set in the UI stays: default parameters, job variables, limits, pauses, and
+    whether a schedule is switched on.
+
+    Raises:
+        ConfigurationRefused: there is no such flow.
+    """
+    flow = _flow(definition.entrypoint)
+    name = f"{flow.name}/{definition.name}"
+    wanted = _wanted(definition, flow, work_pool)
+    try:
+        found = await client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        await _create(client, definition, flow, wanted)
+        return Change("deployment", name, Action.CREATED)
+    different = _differing(found, wanted)
+    reschedule = _times(found) != {(schedule.cron, schedule.timezone) for schedule in definition.schedules}
+    if not different and not reschedule:
+        return Change("deployment", name, Action.UNCHANGED)
+    update = dict(wanted, version_info=_version_info(flow))
+    if reschedule:
+        update["schedules"] = [
+            DeploymentScheduleUpdate(schedule=_cron(schedule), active=schedule.active)
+            for schedule in definition.schedules
+        ]
+    await client.update_deployment(found.id, DeploymentUpdate.model_validate(update))
+    return Change("deployment", name, Action.UPDATED, ", ".join([*different, *(["schedules"] if reschedule else [])]))
+
+
+def _flow(entrypoint: str) -> Flow[..., Any]:
+    try:
+        return load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
+    except (ImportError, MissingFlowError) as error:
+        raise ConfigurationRefused(FILE_NAME, f"entrypoint {entrypoint}", str(error)) from error
+
+
+async def _create(
+    client: PrefectClient, definition: Definition, flow: Flow[..., Any], wanted: Mapping[str, Any]
+) -> None:
+    await client.create_deployment(
+        flow_id=await client.create_flow_from_name(flow.name),
+        name=definition.name,
+        version_info=_version_info(flow),
+        schedules=[
+            DeploymentScheduleCreate(schedule=_cron(schedule), active=schedule.active)
+            for schedule in definition.schedules
+        ],
+        **wanted,
+    )
+
+
+def _wanted(definition: Definition, flow: Flow[..., Any], work_pool: str) -> dict[str, Any]:
+    return {
+        "entrypoint": definition.entrypoint,
+        "version": flow.version,
+        "description": flow.description,
+        "tags": list(definition.tags),
+        "parameter_openapi_schema": parameter_schema(flow).model_dump(exclude_unset=True),
+        "enforce_parameter_schema": definition.enforce_parameter_schema,
+        "work_pool_name": work_pool,
+        "work_queue_name": definition.work_pool.work_queue_name,
+        "pull_steps": [],
+    }
+
+
+def _differing(found: DeploymentResponse, wanted: Mapping[str, Any]) -> list[str]:
+    present = found.model_dump(mode="json", include=set(wanted))
+    return sorted(name for name, value in wanted.items() if present[name] != value)
+
+
+def _times(found: DeploymentResponse) -> set[tuple[str, str | None]]:
+    crons = [one.schedule for one in found.schedules if isinstance(one.schedule, CronSchedule)]
+    if len(crons) != len(found.schedules):
+        return {("", None)}  # schedules of other kinds never equal ours
+    return {(cron.cron, cron.timezone) for cron in crons}
+
+
+def _cron(schedule: Schedule) -> CronSchedule:
+    return CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
+
+
+def _version_info(flow: Flow[..., Any]) -> VersionInfo:
+    return VersionInfo(type="prefect:simple", version=flow.version or "")

@@ -1,0 +1,1 @@
+"""Flows: one import method a file. Order and undo, nothing else."""

@@ -1,0 +1,162 @@
+"""How a flow run carries an import: take the lease, run the steps, undo and report whatever comes.
+
+The catalogue decides what becomes of the import; the state that the run returns to Prefect only
+shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import structlog
+from httpx import HTTPError
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.exceptions import PrefectException
+from prefect.states import Completed, Failed
+
+from config.loading import load_settings
+from config.settings import Settings
+from tasks.session import ImportSession, open_session, utc_now
+from tasks.staged_files import discard_scrap, discard_staged
+from transship.catalog.engine import Catalog
+from transship.catalog.imports import Begun, fail_import
+from transship.catalog.leases import expire_lease
+from transship.domain.errors import (
+    ImportCancelled,
+    ImportInterrupted,
+    ImportStopped,
+    LockLost,
+    Superseded,
+    TransferFailed,
+    TransshipError,
+)
+
+log = structlog.get_logger("transship.flow")
+
+Steps = Callable[[ImportSession, ExitStack], str]
+"""The steps of a method: they push their undo on the stack, and return one line for people."""
+
+
+def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: Steps) -> State[Any]:
+    """Carry an import from its lease to its end, and return the state to show in Prefect.
+
+    Args:
+        flow_run_id: Prefect's id of this run.
+        begin: takes the lease.
+        steps: the method's own order.
+
+    Raises:
+        BaseException: a signal that ended the process; the import is then resumed by itself, or
+            ended as cancelled if that was why.
+    """
+    settings = load_settings().settings
+    catalog = Catalog.open(settings)
+    try:
+        begun = begin(settings, catalog)
+    except Superseded as nothing_to_do:
+        return Completed(name="Superseded", message=f"Nothing done: {nothing_to_do}")
+    except TransshipError as refused:
+        return Failed(message=str(refused))
+    with open_session(settings, catalog, begun) as session:
+        session.staging.prepare(catalog.id())
+        return _run(flow_run_id, session, steps)
+
+
+def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:
+    undo = ExitStack()
+    try:
+        message = steps(session, undo)
+    except LockLost as lost:
+        log.warning("import given up", reason=str(lost))
+        discard_scrap(session)
+        return Completed(name="Superseded", message=f"Nothing more done: {lost}")
+    except ImportInterrupted as interrupted:
+        _give_up(session, interrupted)
+        raise
+    except TransferFailed as failed:
+        return _fail(session, undo, failed)
+    except Exception as unexpected:
+        # The outermost report: whatever it was, the user gets a reason and the image its freedom.
+        log.exception("import failed by an error of our own")
+        return _fail(session, undo, InternalFault(type(unexpected).__name__, str(unexpected)))
+    except BaseException:
+        # SIGTERM, Ctrl-C, and Prefect's own signals for cancel, pause and suspend.
+        _end_on_signal(flow_run_id, session, undo)
+        raise
+    session.board.write_store_table()
+    return Completed(name="Imported", message=message)
+
+
+class InternalFault(TransferFailed):
+    """A defect of this service ended the import; the log of the flow run has the trace."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(kind, text)
+        self.kind, self.text = kind, text
+
+    def __str__(self) -> str:
+        return f"internal error ({self.kind}); the operator finds the trace in the log of the flow run"
+
+
+def _fail(session: ImportSession, undo: ExitStack, failed: TransferFailed) -> State[Any]:
+    """Undo, free the image with the reason, and return the state to show."""
+    session.stop.stop(ImportCancelled(str(failed)))
+    rerunnable = failed.retryable or isinstance(failed, ImportStopped)
+    try:
+        _undo(undo)
+        discard_staged(session, keep_source=rerunnable)
+        stores = {store.store: store.error for store in session.board.now.stores if store.error}
+        fail_import(
+            session.catalog,
+            session.lease,
+            str(failed),
+            stores,
+            rerunnable=rerunnable,
+            now=utc_now(),
+            time_to_live_h=session.settings.imports.task_time_to_live_h,
+            rerun_ttl_s=session.settings.lease.rerun_ttl_s,
+        )
+    except LockLost as lost:
+        log.warning("import was taken over while it was being undone", reason=str(lost))
+        return Completed(name="Superseded", message=f"Nothing more done: {lost}")
+    session.board.write_store_table()
+    log.warning("import failed", reason=str(failed))
+    return Failed(message=str(failed))
+
+
+def _undo(undo: ExitStack) -> None:
+    try:
+        undo.close()
+    except TransferFailed as failed:
+        # Its journal row stays, and housekeeping removes what it names.
+        log.warning("not everything could be undone now", reason=str(failed))
+
+
+def _end_on_signal(flow_run_id: str, session: ImportSession, undo: ExitStack) -> None:
+    """End in order when this process was told to: cancelled by somebody, or stopped by our own service."""
+    if _is_cancelled(flow_run_id):
+        _fail(session, undo, ImportCancelled("cancelled in Prefect"))
+        return
+    _give_up(session, ImportInterrupted("the worker was stopped"))
+
+
+def _give_up(session: ImportSession, interrupted: ImportInterrupted) -> None:
+    session.stop.stop(interrupted)
+    try:
+        expire_lease(session.catalog, session.lease)
+    except LockLost as lost:
+        log.warning("import was taken over", reason=str(lost))
+
+
+def _is_cancelled(flow_run_id: str) -> bool:
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(flow_run_id).state  # type: ignore[arg-type]  # a UUID as text is accepted
+    except (HTTPError, PrefectException) as error:
+        # The keeper looks again, and ends the import if it was cancelled.
+        log.warning("Prefect does not say whether the run was cancelled", error=str(error))
+        return False
+    return state is not None and (state.is_cancelling() or state.is_cancelled() or state.is_paused())

@@ -1,0 +1,85 @@
+"""Imports that an operator starts from Prefect's UI or API, without the Images API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from transship.catalog.imports import Order
+from transship.domain.image import Image, ImageStatus
+from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.placement import StoreFacts, choose_targets
+
+
+def _public(uri: str) -> str:
+    """Refuse what must not stand in a flow run's parameters.
+
+    Raises:
+        ValueError: the URI holds user info or a query, or is not http(s).
+    """
+    parts = urlsplit(uri)
+    if parts.scheme.lower() not in ("http", "https") or not parts.netloc:
+        raise ValueError("give a complete http or https URL")
+    if "@" in parts.netloc or parts.query:
+        raise ValueError(
+            "flow parameters are visible to everybody who reaches Prefect: give a URL without user name, password"
+            " and query, or import it through the Images API, which keeps it encrypted"
+        )
+    return uri
+
+
+PublicUri = Annotated[
+    str,
+    Field(title="URL", examples=["https://cloud.example.org/debian-12.qcow2"], min_length=8, max_length=4096),
+    AfterValidator(_public),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class HandRequest:
+    """What the form of a hand-started run holds."""
+
+    method: ImportMethod
+    uri: str
+    stores: tuple[str, ...] | None
+    disk_format: str
+    container_format: str
+    name: str
+    project_id: str
+    all_stores_must_succeed: bool
+
+
+def new_image(image_id: str, request: HandRequest, now: datetime) -> Image:
+    """Return the image record that a hand-started import makes."""
+    return Image(
+        id=image_id,
+        status=ImageStatus.QUEUED,
+        created_at=now,
+        updated_at=now,
+        name=request.name,
+        disk_format=request.disk_format,
+        container_format=request.container_format,
+        owner=request.project_id,
+    )
+
+
+def hand_order(request: HandRequest, stores: Sequence[StoreFacts]) -> Order:
+    """Return the import that a form asks for.
+
+    Raises:
+        StoreUnknown, StoreReadOnly: a store cannot be a target.
+    """
+    asked = ImportRequest(
+        method=request.method,
+        uri=request.uri,
+        stores=request.stores or None,
+        all_stores_must_succeed=request.all_stores_must_succeed,
+    )
+    targets = choose_targets(asked, None, stores)
+    import_req = {"method": {"name": str(request.method), "uri": request.uri}, "stores": list(targets)}
+    return Order(asked, targets, {"import_req": import_req, "backend": list(targets)})

@@ -1,0 +1,101 @@
+"""web-download: fetch a URI into staging, then deliver it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import exponential_backoff
+
+from config.settings import Settings
+from flows.carrying import carry
+from flows.pipeline import deliver
+from flows.requests_by_hand import HandRequest, PublicUri, hand_order, new_image
+from tasks.session import ImportSession, process_owner, utc_now
+from tasks.stage import stage
+from tasks.validate_uri import validate_uri
+from transship.catalog.engine import Catalog
+from transship.catalog.imports import Begun, Caller, begin_by_hand, begin_import
+from transship.domain.import_request import ImportMethod
+
+DiskFormat = Literal["ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop"]
+ContainerFormat = Literal["bare", "compressed", "ovf", "ova", "docker", "ami", "ari", "aki"]
+
+
+def run_name() -> str:
+    """Return the run's name for lists: method, image name, beginning of the image id."""
+    given = flow_run.parameters
+    label = given.get("name") or str(given.get("uri", "")).rsplit("/", 1)[-1]
+    image_id = str(given.get("image_id") or flow_run.id or "")
+    return f"web-download {label} {image_id[:8]}".replace("  ", " ")
+
+
+@flow(
+    name="web-download",
+    flow_run_name=run_name,
+    retries=0,
+    persist_result=False,
+    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]  # declared for async runners too
+)
+def web_download(
+    uri: PublicUri,
+    stores: list[str] | None = None,
+    disk_format: DiskFormat = "raw",
+    container_format: ContainerFormat = "bare",
+    name: str | None = None,
+    project_id: str = "",
+    all_stores_must_succeed: bool = True,
+    image_id: UUID | None = None,
+    task_id: UUID | None = None,
+) -> State[Any]:
+    """Import an image from a URL.
+
+    Args:
+        uri: Where the image lies, http or https. No user name, password or query: parameters are visible to everybody.
+        stores: Ids of the stores to write. None: the default store.
+        disk_format: Format of the image inside; of the inner image when it is compressed.
+        container_format: Format of the container, bare for plain disks.
+        name: Name of the new image. None: the last part of the URL.
+        project_id: Project that will own the image.
+        all_stores_must_succeed: The image becomes active only when every store was written.
+        image_id: Leave empty: set by the service for imports that were asked for through the Images API.
+        task_id: Leave empty: set by the service for imports that were asked for through the Images API.
+    """
+    run_id = str(flow_run.id)
+    request = HandRequest(
+        method=ImportMethod.WEB_DOWNLOAD,
+        uri=uri,
+        stores=None if stores is None else tuple(stores),
+        disk_format=disk_format,
+        container_format=container_format,
+        name=name or uri.rsplit("/", 1)[-1],
+        project_id=project_id,
+        all_stores_must_succeed=all_stores_must_succeed,
+    )
+
+    def begin(settings: Settings, catalog: Catalog) -> Begun:
+        owner, ttl_s = process_owner(settings), settings.lease.ttl_s
+        if task_id is not None:
+            return begin_import(catalog, str(task_id), run_id, owner, ttl_s=ttl_s, now=utc_now())
+        image = new_image(str(image_id or uuid4()), request, utc_now())
+        order = hand_order(request, settings.store_facts)
+        caller = Caller(project_id=project_id, roles=("admin",))
+        return begin_by_hand(catalog, image, order, caller, run_id, owner, ttl_s=ttl_s, now=utc_now())
+
+    return carry(run_id, begin, _steps)
+
+
+def _steps(session: ImportSession, undo: ExitStack) -> str:
+    source = validate_uri()
+    download = session.settings.download
+    staging = stage.with_options(
+        retries=download.retries,
+        retry_delay_seconds=exponential_backoff(download.backoff_s),
+        retry_jitter_factor=1.0,
+    )
+    return deliver(session, staging(source), undo)

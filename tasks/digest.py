@@ -1,0 +1,106 @@
+"""The digests of the final bytes: computed once, beside the copies to the stores."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.session import current
+from tasks.staged_files import Staged
+from transship.domain.stop import StopToken
+from transship.staging.area import staging_error
+
+CHUNK_BYTES = 1024 * 1024
+"""Fits a processor's second cache; larger buffers cost speed."""
+ZEROS = bytes(CHUNK_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Digests of one file, lower-case hex.
+
+    Attributes:
+        checksum: md5; None when switched off.
+        algorithm: name of the second digest.
+        value: the second digest.
+    """
+
+    checksum: str | None
+    algorithm: str
+    value: str
+
+
+@task(name="digest", task_run_name="digest", cache_policy=NO_CACHE, retries=0)
+def digest(staged: Staged) -> Digests:
+    """Compute the image's digests.
+
+    Raises:
+        StagingBroken: the file cannot be read.
+        LockLost, ImportStopped: the import must end.
+    """
+    session = current()
+    imports = session.settings.imports
+    algorithms = [*(["md5"] if imports.md5_checksum else []), imports.hashing_algorithm]
+    found = file_digests(session.staging.sealed(staged.name), algorithms, session.stop)
+    return Digests(found.get("md5"), imports.hashing_algorithm, found[imports.hashing_algorithm])
+
+
+def file_digests(path: Path, algorithms: list[str], stop: StopToken) -> dict[str, str]:
+    """Return digests of a file by algorithm, one thread each; the page cache serves all but the first read.
+
+    Raises:
+        StagingBroken: the file cannot be read.
+        LockLost, ImportStopped: ``stop`` says so.
+    """
+    with ThreadPoolExecutor(len(algorithms), thread_name_prefix="digest") as threads:
+        futures = {name: threads.submit(_digest, path, name, stop) for name in algorithms}
+        return {name: future.result() for name, future in futures.items()}
+
+
+def _digest(path: Path, algorithm: str, stop: StopToken) -> str:
+    # md5 is what clients of the API verify, not a guard against forgery.
+    running = hashlib.new(algorithm, usedforsecurity=False)
+    try:
+        for piece in _pieces(path):
+            stop.check()
+            running.update(piece)
+    except OSError as error:
+        raise staging_error(error, 0) from error
+    return running.hexdigest()
+
+
+def _pieces(path: Path) -> Iterator[memoryview | bytes]:
+    """Yield a file's bytes; holes come from one page of zeros and are not read."""
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    with path.open("rb", buffering=0) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        position = 0
+        while position < size:
+            begins = _next_data(stream.fileno(), position, size)
+            while position < begins:
+                hole = min(CHUNK_BYTES, begins - position)
+                yield ZEROS[:hole] if hole < CHUNK_BYTES else ZEROS
+                position += hole
+            ends = os.lseek(stream.fileno(), position, os.SEEK_HOLE) if position < size else size
+            os.lseek(stream.fileno(), position, os.SEEK_SET)
+            while position < ends:
+                count = stream.readinto(buffer[: min(CHUNK_BYTES, ends - position)])
+                if not count:
+                    return
+                yield buffer[:count]
+                position += count
+
+
+def _next_data(descriptor: int, position: int, size: int) -> int:
+    try:
+        return os.lseek(descriptor, position, os.SEEK_DATA)
+    except OSError:
+        # ENXIO: nothing but a hole up to the end.
+        return size

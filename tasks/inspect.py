@@ -1,0 +1,60 @@
+"""The format gate: what the staged data are, before any other program sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.session import current
+from tasks.staged_files import Staged
+from transship.plugins.format_gate import archive_kind, inspect_file
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What the gate found.
+
+    Attributes:
+        detected: format of the data; ``gzip``, ``zip`` or ``lha`` for an archive that is still to be
+            unpacked; empty for containers that are not inspected.
+        virtual_size: bytes that a guest sees, None where the format does not tell.
+    """
+
+    detected: str
+    virtual_size: int | None
+
+
+@task(name="inspect", task_run_name="inspect {staged.name}", cache_policy=NO_CACHE, retries=0)
+def inspect(staged: Staged, *, unpacked_later: bool) -> Inspection:
+    """Make sure that the data are what the image declares, and safe.
+
+    Args:
+        staged: file to inspect.
+        unpacked_later: an archive passes here, because decompression comes next and is followed by another look.
+
+    Raises:
+        FormatMismatch, FormatUnsafe, ImageTooLarge: the data must not be used.
+        StagingBroken: the file cannot be read.
+    """
+    session = current()
+    session.board.enter("inspect", staged.size)
+    path = session.staging.sealed(staged.name)
+    image = session.image
+    if unpacked_later and image.container_format != "compressed":
+        kind = archive_kind(path)
+        if kind is not None:
+            return Inspection(kind, None)
+    found = inspect_file(
+        path,
+        image.disk_format or "",
+        image.container_format or "",
+        session.settings.formats,
+        size_cap_bytes=session.settings.imports.image_size_cap_bytes,
+        stop=session.stop,
+        progress=session.board.advance,
+    )
+    if found.virtual_size is not None:
+        session.change_image(virtual_size=found.virtual_size)
+    return Inspection(found.detected, found.virtual_size)

@@ -1,0 +1,62 @@
+"""Run one import plugin on the staged file."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.session import ImportSession, current
+from tasks.staged_files import PluginWorkspace, Staged, seal, unstage
+from transship.catalog.imports import inject_properties
+from transship.domain.image import RESERVED_PREFIX
+from transship.plugins.base import ImportPlugin, PluginOutcome, PluginWork
+from transship.plugins.registry import load_plugins
+
+
+@task(name="plugin", task_run_name="{label}", cache_policy=NO_CACHE, retries=0)
+def run_plugin(name: str, label: str, staged: Staged) -> Staged:
+    """Let a plugin do its work, and return the file with which the import goes on.
+
+    Args:
+        name: the plugin's name in ``imports.plugins``.
+        label: its verb, for people.
+        staged: file to work on; removed when the plugin made another one.
+
+    Raises:
+        TransferFailed: the plugin refused or failed; the flow removes what it wrote.
+        LockLost, ImportStopped: the import must end.
+    """
+    session = current()
+    session.board.enter(label, staged.size)
+    plugin = next(plugin for plugin in load_plugins(session.settings) if plugin.name == name)
+    return _apply(session, plugin.run(_work(session, plugin, staged)), staged)
+
+
+def _work(session: ImportSession, plugin: ImportPlugin, staged: Staged) -> PluginWork:
+    return PluginWork(
+        image=session.image,
+        path=session.staging.sealed(staged.name),
+        roles=session.begun.roles,
+        settings=session.settings,
+        workspace=PluginWorkspace(session, plugin.label),
+        progress=session.board.advance,
+        stop=session.stop,
+    )
+
+
+def _apply(session: ImportSession, outcome: PluginOutcome, staged: Staged) -> Staged:
+    changes = {
+        "disk_format": outcome.disk_format,
+        "container_format": outcome.container_format,
+        "virtual_size": outcome.virtual_size,
+    }
+    session.change_image(**{name: value for name, value in changes.items() if value is not None})
+    ours = {name: value for name, value in outcome.properties.items() if not name.startswith(RESERVED_PREFIX)}
+    if ours:
+        inject_properties(session.catalog, session.lease, ours)
+        session.change_image(properties={**session.image.properties, **ours})
+    if outcome.path is None:
+        return staged
+    made = seal(session, outcome.path.name.removesuffix(".part"))
+    unstage(session, staged.name)
+    return made

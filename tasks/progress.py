@@ -1,0 +1,157 @@
+"""The progress board: what an import does now, for the task's row and for Prefect's artifacts.
+
+Steps write to memory; a thread publishes once a second. Publishing may fail or hang (Prefect is
+away, the catalogue is busy) without any effect on the import.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+import httpx
+import structlog
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.exceptions import PrefectException
+from sqlalchemy.exc import SQLAlchemyError
+
+from transship.catalog.engine import Catalog
+from transship.catalog.tasks import report_progress
+from transship.domain.errors import human_size
+from transship.domain.task import StoreProgress, TaskProgress
+
+PUBLISH_INTERVAL_S = 1.0
+"""Often enough for a person, rare enough for SQLite: one small write a second per import."""
+
+log = structlog.get_logger("transship.progress")
+
+
+class ProgressBoard:
+    """Progress of one attempt of one import.
+
+    Args:
+        task_id: the catalogue's task; attempt: its attempt, so that a stale process writes nothing.
+        targets: store ids to be written.
+    """
+
+    def __init__(self, catalog: Catalog, task_id: str, attempt: int, targets: tuple[str, ...]) -> None:
+        self._catalog, self._task_id, self._attempt = catalog, task_id, attempt
+        self._lock = threading.Lock()
+        self._phase_began = time.monotonic()
+        self._progress = TaskProgress("begin", stores=tuple(StoreProgress(store, "waiting") for store in targets))
+        self._published: TaskProgress | None = None
+        self._artifact: UUID | None = None
+
+    def enter(self, phase: str, total_bytes: int = 0) -> None:
+        """Begin a phase."""
+        with self._lock:
+            self._phase_began = time.monotonic()
+            self._progress = replace(self._progress, phase=phase, done_bytes=0, total_bytes=total_bytes, rate=0)
+
+    def advance(self, done_bytes: int, total_bytes: int = 0) -> None:
+        """Note how far the phase is; it never goes back."""
+        with self._lock:
+            done = max(done_bytes, self._progress.done_bytes)
+            rate = int(done / max(time.monotonic() - self._phase_began, 0.001))
+            total = total_bytes or self._progress.total_bytes
+            self._progress = replace(self._progress, done_bytes=done, total_bytes=total, rate=rate)
+
+    def store(self, store: str, phase: str, done_bytes: int = 0, total_bytes: int = 0, error: str = "") -> None:
+        """Note how far one store is; its bytes never go back within a phase."""
+        with self._lock:
+            entries = tuple(
+                StoreProgress(
+                    store,
+                    phase,
+                    max(done_bytes, entry.done_bytes if entry.phase == phase else 0),
+                    total_bytes or entry.total_bytes,
+                    error,
+                )
+                if entry.store == store
+                else entry
+                for entry in self._progress.stores
+            )
+            self._progress = replace(self._progress, stores=entries)
+
+    @property
+    def now(self) -> TaskProgress:
+        """The state of things."""
+        with self._lock:
+            return self._progress
+
+    def publish_until(self, closed: threading.Event) -> None:
+        """Publish changes once a second until told to end; runs in a thread of its own."""
+        while not closed.wait(PUBLISH_INTERVAL_S):
+            progress = self.now
+            if progress == self._published:
+                continue
+            self._published = progress
+            self._write_row(progress)
+            self._write_artifact(progress)
+
+    def _write_row(self, progress: TaskProgress) -> None:
+        try:
+            with self._catalog.write() as connection:
+                report_progress(
+                    connection, self._task_id, self._attempt, describe(progress), progress, datetime.now(UTC)
+                )
+        except SQLAlchemyError as error:
+            log.warning("progress not written", error=str(error))
+
+    def _write_artifact(self, progress: TaskProgress) -> None:
+        share = 100.0 * overall(progress)
+        try:
+            if self._artifact is None:
+                created = create_progress_artifact(
+                    progress=share, key=f"import-{self._task_id}", description=describe(progress)
+                )
+                self._artifact = created if isinstance(created, UUID) else None
+            else:
+                update_progress_artifact(artifact_id=self._artifact, progress=share, description=describe(progress))
+        except (httpx.HTTPError, PrefectException) as error:
+            log.warning("progress artifact not written", error=str(error))
+
+    def write_store_table(self) -> None:
+        """Publish the table of stores as it stands at the end; a failure is logged, never raised."""
+        rows = [
+            {
+                "store": store.store,
+                "state": store.phase,
+                "size": human_size(store.total_bytes) if store.total_bytes else "",
+                "reason": store.error,
+            }
+            for store in self.now.stores
+        ]
+        try:
+            create_table_artifact(table=rows, key=f"stores-{self._task_id}", description="Stores of this import")
+        except (httpx.HTTPError, PrefectException) as error:
+            log.warning("store table not written", error=str(error))
+
+
+def describe(progress: TaskProgress) -> str:
+    """Return one line for people: phase, bytes and rate."""
+    if progress.phase == "place":
+        done = sum(1 for store in progress.stores if store.phase == "done")
+        return f"place: {done} of {len(progress.stores)} stores written"
+    if not progress.done_bytes:
+        return progress.phase
+    total = f" of {human_size(progress.total_bytes)}" if progress.total_bytes else ""
+    return f"{progress.phase}: {human_size(progress.done_bytes)}{total} ({human_size(progress.rate)}/s)"
+
+
+PHASE_SHARES = {"begin": (0.0, 0.0), "stage": (0.0, 0.6), "inspect": (0.6, 0.65), "place": (0.8, 1.0)}
+"""Where each phase begins and ends on the bar; plugins lie between inspection and stores."""
+
+
+def overall(progress: TaskProgress) -> float:
+    """Return the share of the whole import that is done, from 0 to 1; an estimate."""
+    begins, ends = PHASE_SHARES.get(progress.phase, (0.65, 0.8))
+    if progress.phase == "place":
+        totals = sum(store.total_bytes for store in progress.stores)
+        done = sum(store.done_bytes for store in progress.stores)
+    else:
+        totals, done = progress.total_bytes, progress.done_bytes
+    return begins + (ends - begins) * (min(1.0, done / totals) if totals else 0.0)

@@ -1,0 +1,129 @@
+"""The import session: what the Prefect tasks of one running import share in its process.
+
+Prefect copies context variables into the threads of submitted tasks, so `current` works there
+too. The session renews the lease in a thread of its own; when the lease is lost, every thread
+learns of it by the stop token.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import structlog
+from sqlalchemy.exc import OperationalError
+
+from config.settings import Settings
+from tasks.progress import ProgressBoard
+from transship.catalog.engine import Catalog
+from transship.catalog.imports import Begun
+from transship.catalog.leases import Lease, renew_lease
+from transship.domain.errors import ImportInterrupted, LockLost
+from transship.domain.image import Image
+from transship.domain.stop import StopToken
+from transship.staging.area import StagingArea
+
+log = structlog.get_logger("transship.session")
+
+
+@dataclass(slots=True)
+class ImportSession:
+    """One running import in this process.
+
+    Attributes:
+        image: the record as the steps so far have changed it; written to the catalogue by `finish` alone.
+    """
+
+    settings: Settings
+    catalog: Catalog
+    staging: StagingArea
+    begun: Begun
+    stop: StopToken
+    board: ProgressBoard
+    image: Image
+
+    @property
+    def lease(self) -> Lease:
+        """The lease that every write proves."""
+        return self.begun.lease
+
+    def change_image(self, **changes: object) -> None:
+        """Note what a step found out about the image."""
+        self.image = replace(self.image, **changes)  # type: ignore[arg-type]  # names are checked by replace itself
+
+
+_CURRENT: ContextVar[ImportSession] = ContextVar("import_session")
+
+
+def current() -> ImportSession:
+    """Return the session of the import that this thread works for.
+
+    Raises:
+        LookupError: called outside of an import; a programming error.
+    """
+    return _CURRENT.get()
+
+
+def utc_now() -> datetime:
+    """Return the time, aware, UTC."""
+    return datetime.now(UTC)
+
+
+def process_owner(settings: Settings) -> str:
+    """Return who we are in leases: host, process id, nonce."""
+    return f"{settings.host_name} pid {os.getpid()} {uuid4().hex[:8]}"
+
+
+@contextmanager
+def open_session(settings: Settings, catalog: Catalog, begun: Begun) -> Iterator[ImportSession]:
+    """Make an import the current one, and keep its lease and its published progress fresh until the block ends."""
+    staging = StagingArea(settings.staging_dir, settings.host_name, settings.staging.free_floor_bytes)
+    stop = StopToken()
+    board = ProgressBoard(catalog, begun.task.id, begun.task.attempt, begun.targets)
+    session = ImportSession(settings, catalog, staging, begun, stop, board, begun.image)
+    closed = threading.Event()
+    beat = _thread("lease", lambda: _keep_lease(session, closed))
+    publish = _thread("progress", lambda: board.publish_until(closed))
+    token = _CURRENT.set(session)
+    structlog.contextvars.bind_contextvars(image_id=begun.image.id, task_id=begun.task.id)
+    beat.start()
+    publish.start()
+    try:
+        yield session
+    finally:
+        closed.set()
+        beat.join()
+        structlog.contextvars.unbind_contextvars("image_id", "task_id")
+        _CURRENT.reset(token)
+
+
+def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
+    # Artifacts find their flow run through Prefect's context variables.
+    context = contextvars.copy_context()
+    return threading.Thread(target=context.run, args=(target,), name=f"transship-{name}", daemon=True)
+
+
+def _keep_lease(session: ImportSession, closed: threading.Event) -> None:
+    settings = session.settings.lease
+    failing_since: float | None = None
+    while not closed.wait(settings.renew_s):
+        try:
+            renew_lease(session.catalog, session.lease, settings.ttl_s)
+            failing_since = None
+        except LockLost as lost:
+            session.stop.stop(lost)
+            return
+        except OperationalError as error:
+            now = utc_now().timestamp()
+            failing_since = failing_since or now
+            log.warning("lease not renewed", error=str(error.orig))
+            if now - failing_since > settings.ttl_s:
+                session.stop.stop(ImportInterrupted("the catalogue could not be reached to renew the lease"))
+                return

@@ -1,0 +1,24 @@
+"""Sources as the settings of a session describe them."""
+
+from __future__ import annotations
+
+from tasks.session import ImportSession
+from transship.domain.uri_filter import Allowance
+from transship.sources.gate import UriGate, rules_from
+from transship.sources.web import WebSource
+
+
+def uri_gate(session: ImportSession) -> UriGate:
+    """Return the gate that every address of this import passes."""
+    return UriGate(rules_from(session.settings.uri))
+
+
+def allowance(session: ImportSession) -> Allowance | None:
+    """Return the address that this one import may reach besides."""
+    granted = session.begun.allowance
+    return None if granted is None else Allowance(granted.host, granted.port)
+
+
+def web_source(session: ImportSession) -> WebSource:
+    """Return the download engine with this site's limits."""
+    return WebSource(uri_gate(session), session.settings.download, session.settings.imports.image_size_cap_bytes)

@@ -1,0 +1,105 @@
+"""Fill staging from the source; what an earlier attempt left is used if it still fits."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
+
+from tasks.retrying import may_pass_next_time
+from tasks.session import ImportSession, current
+from tasks.sources import allowance, web_source
+from tasks.staged_files import SOURCE_ROLE, Staged, new_name, open_file, reserve, seal, unstage
+from transship.catalog.journal import StagedRow, adopt_staged, remember_validators, staged_of_image
+from transship.domain.errors import SourceBusy
+from transship.sources.web import Validators
+
+
+@task(
+    name="stage",
+    task_run_name="stage {source}",
+    cache_policy=NO_CACHE,
+    retry_condition_fn=may_pass_next_time,
+)
+def stage(source: str) -> Staged:
+    """Download the source into staging and seal it.
+
+    A sealed file of an earlier attempt is taken as it is; a part is continued if the source says
+    that it is still the same.
+
+    Args:
+        source: for display.
+
+    Raises:
+        TransferFailed: the source or staging did not allow it; a part that can be continued is kept.
+        LockLost, ImportStopped: the import must end.
+    """
+    session = current()
+    session.board.enter("stage")
+    source_key = hashlib.sha256(session.begun.uri.encode()).hexdigest()
+    earlier = _earlier(session, source_key)
+    if earlier is not None and earlier.state == "sealed" and earlier.size is not None:
+        adopt_staged(session.catalog, session.lease, earlier.name, session.staging.host)
+        kept = Staged(earlier.name, earlier.size)
+        # Prefect unwraps a returned state; its name tells people that nothing was fetched.
+        return Completed(name="Skipped", message="staged by an earlier attempt", data=kept)  # type: ignore[return-value]  # see above
+    if earlier is not None:
+        adopt_staged(session.catalog, session.lease, earlier.name, session.staging.host)
+        name = earlier.name
+    else:
+        name = new_name(session, SOURCE_ROLE)
+        open_file(session, name, SOURCE_ROLE, source_key)
+    with session.staging.writing(name) as path:
+        try:
+            web_source(session).fetch(
+                session.begun.uri,
+                path,
+                allowance=allowance(session),
+                resume=None if earlier is None else _validators(earlier),
+                remember=lambda validators: _remember(session, name, validators),
+                reserve=lambda size_bytes: reserve(session, name, size_bytes),
+                progress=session.board.advance,
+                stop=session.stop,
+            )
+        except SourceBusy as busy:
+            if busy.retry_after_s is not None:
+                session.stop.wait(min(busy.retry_after_s, session.settings.download.retry_after_cap_s))
+            raise
+    return seal(session, name)
+
+
+def _earlier(session: ImportSession, source_key: str) -> StagedRow | None:
+    """Return the file of an earlier attempt at this source that is still of use; the others are removed."""
+    with session.catalog.read() as connection:
+        rows = staged_of_image(connection, session.lease.image_id, session.staging.host)
+    found = None
+    for row in rows:
+        if row.role == SOURCE_ROLE and row.source_key == source_key and _usable(session, row):
+            found = row
+        elif not session.staging.being_written(row.name):
+            unstage(session, row.name)
+    return found
+
+
+def _usable(session: ImportSession, row: StagedRow) -> bool:
+    if row.state == "sealed":
+        path = session.staging.sealed(row.name)
+        return path.exists() and path.stat().st_size == row.size
+    if row.state != "part" or session.staging.being_written(row.name):
+        return False
+    return session.staging.part(row.name).exists() and _validators(row) is not None
+
+
+def _remember(session: ImportSession, name: str, validators: Validators) -> None:
+    remember_validators(session.catalog, session.lease, name, session.staging.host, asdict(validators))
+
+
+def _validators(row: StagedRow) -> Validators | None:
+    if row.validators is None:
+        return None
+    stored: dict[str, Any] = dict(row.validators)
+    return Validators(**stored)

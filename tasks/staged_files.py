@@ -1,0 +1,136 @@
+"""Files that this import makes in staging, each noted in the journal before it exists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.session import ImportSession, utc_now
+from transship.catalog.journal import StagedRow, drop_staged, open_staged, reserve_staged, seal_staged, staged_of_image
+
+SOURCE_ROLE = "source"
+"""Role of the file that comes from outside; plugins' files bear the plugin's label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Receipt of a sealed staged file.
+
+    Attributes:
+        name: its name in the staging directory of this host.
+        size: bytes.
+    """
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PluginWorkspace:
+    """Where a plugin of this import may write.
+
+    Attributes:
+        role: label of the plugin; part of the names of its files.
+    """
+
+    session: ImportSession
+    role: str
+
+    def new_file(self, label: str) -> Path:
+        """Return the path of a file to create, noted in the journal before it exists."""
+        name = new_name(self.session, f"{self.role}-{label}")
+        open_file(self.session, name, self.role)
+        return self.session.staging.part(name)
+
+    def reserve(self, path: Path, size_bytes: int) -> None:
+        """Make sure that the file may grow to ``size_bytes`` in all.
+
+        Raises:
+            StagingFull: there is no room.
+        """
+        reserve(self.session, path.name.removesuffix(".part"), size_bytes)
+
+
+def new_name(session: ImportSession, role: str) -> str:
+    """Return the name of a new staged file of this attempt."""
+    return f"{session.lease.image_id}.{session.lease.epoch}.{role}"
+
+
+def open_file(session: ImportSession, name: str, role: str, source_key: str = "") -> None:
+    """Note a file that is about to be made.
+
+    Raises:
+        LockLost: another worker took over.
+    """
+    open_staged(session.catalog, session.lease, name, session.staging.host, role, source_key, utc_now())
+
+
+def reserve(session: ImportSession, name: str, size_bytes: int) -> None:
+    """Reserve room for a file, beside the reservations of other imports.
+
+    Raises:
+        StagingFull: there is no room.
+        LockLost: another worker took over.
+    """
+    staging = session.staging
+    reserve_staged(
+        session.catalog,
+        session.lease,
+        name,
+        staging.host,
+        size_bytes,
+        occupied=staging.occupied,
+        available_bytes=staging.available_bytes(),
+    )
+
+
+def seal(session: ImportSession, name: str) -> Staged:
+    """Complete a file; from here on it is only read.
+
+    Raises:
+        LockLost: another worker took over.
+        StagingBroken: the file is gone.
+    """
+    session.stop.check()
+    size = session.staging.seal(name)
+    seal_staged(session.catalog, session.lease, name, session.staging.host, size)
+    return Staged(name, size)
+
+
+def unstage(session: ImportSession, name: str) -> None:
+    """Remove a file of this import and its journal row.
+
+    Raises:
+        StagingBroken: the file cannot be removed; the row stays for housekeeping.
+    """
+    session.staging.remove(name)
+    with session.catalog.write() as connection:
+        drop_staged(connection, name, session.staging.host)
+
+
+def discard_staged(session: ImportSession, *, keep_source: bool) -> None:
+    """Remove all staged files of this import; with ``keep_source``, those that a rerun can use stay.
+
+    Raises:
+        StagingBroken: a file cannot be removed; its row stays for housekeeping.
+    """
+    for row in _rows(session):
+        useful = row.role == SOURCE_ROLE and (row.state == "sealed" or row.validators is not None)
+        if not (keep_source and useful):
+            unstage(session, row.name)
+
+
+def discard_scrap(session: ImportSession) -> None:
+    """Remove files of this attempt that were scrapped from outside; those that another attempt took stay.
+
+    Raises:
+        StagingBroken: a file cannot be removed; its row stays for housekeeping.
+    """
+    for row in _rows(session):
+        if row.state == "scrap" and row.epoch == session.lease.epoch:
+            unstage(session, row.name)
+
+
+def _rows(session: ImportSession) -> list[StagedRow]:
+    with session.catalog.read() as connection:
+        return staged_of_image(connection, session.lease.image_id, session.staging.host)

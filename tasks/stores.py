@@ -1,0 +1,20 @@
+"""The driver of a store, as its block in Prefect describes it now."""
+
+from __future__ import annotations
+
+from blocks.loading import load_store
+from config.settings import Settings
+from transship.domain.errors import StoreUnavailable
+from transship.stores.base import StoreDriver
+
+
+def store_driver(store: str, settings: Settings) -> StoreDriver:
+    """Return the driver of a store.
+
+    Raises:
+        StoreUnavailable: no store of that id is configured any more.
+    """
+    configured = settings.all_stores.get(store)
+    if configured is None:
+        raise StoreUnavailable(store, "it is not configured any more")
+    return load_store(store, configured)

@@ -1,0 +1,347 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from tests.fakes.images import NOW, asked, begun, new_image, queued_image, read_image, web_order
+from transship.catalog.engine import Catalog
+from transship.catalog.images import mark_deleted, update_image
+from transship.catalog.imports import (
+    Caller,
+    DataFacts,
+    ask_import,
+    begin_by_hand,
+    begin_import,
+    end_deleted,
+    end_unheld,
+    fail_import,
+    finish_import,
+    resume_or_end,
+    set_target,
+)
+from transship.catalog.journal import (
+    close_location,
+    deleting_locations,
+    open_location,
+    open_staged,
+    reserve_staged,
+    scrap_of_host,
+)
+from transship.catalog.leases import expire_lease, expired_leases, lease_of, renew_lease
+from transship.catalog.outbox import OutboxKind, due
+from transship.catalog.tasks import get_task, read_secret, tasks_of_image
+from transship.domain.errors import (
+    FormatMissing,
+    ImageNotFound,
+    ImportRunning,
+    LockLost,
+    StagingFull,
+    Superseded,
+    TransshipError,
+    WrongStatus,
+)
+from transship.domain.image import ImageStatus
+from transship.domain.task import ImportTask, TaskStatus
+
+FACTS = DataFacts(10, 20, "d41d8cd98f00b204e9800998ecf8427e", "sha512", "ab" * 64, "raw", "bare")
+
+
+def finish(catalog: Catalog, lease: object, failed: dict[str, str] | None = None) -> None:
+    finish_import(catalog, lease, FACTS, failed or {}, message="done", now=NOW, time_to_live_h=48)  # type: ignore[arg-type]
+
+
+def fail(catalog: Catalog, lease: object, message: str = "disk full", *, rerunnable: bool = False) -> None:
+    fail_import(
+        catalog,
+        lease,  # type: ignore[arg-type]
+        message,
+        {},
+        rerunnable=rerunnable,
+        now=NOW,
+        time_to_live_h=48,
+        rerun_ttl_s=60.0,
+    )
+
+
+def task_now(catalog: Catalog, task: ImportTask) -> ImportTask:
+    with catalog.read() as connection:
+        return get_task(connection, task.id)
+
+
+def resume(catalog: Catalog, image_id: str, *, crash_retries: int = 1) -> bool:
+    return resume_or_end(catalog, image_id, "worker lost", crash_retries=crash_retries, now=NOW, time_to_live_h=48)
+
+
+def test_asking_locks_the_image_and_leaves_one_dispatch(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    task = asked(catalog, image, "fast", "slow")
+    after = read_image(catalog, image.id)
+    assert (after.status, after.import_task) == (ImageStatus.IMPORTING, task.id)
+    assert (after.importing_to, after.failed_import) == (("fast", "slow"), ())
+    with catalog.read() as connection:
+        assert [(row.kind, row.task_id) for row in due(connection, 10)] == [(OutboxKind.DISPATCH, task.id)]
+
+
+def test_the_full_uri_is_kept_encrypted_and_apart_from_the_task(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    task = ask_import(catalog, image.id, web_order("http://h/x?token=secret"), Caller(), NOW)
+    assert "secret" not in str(task.input)
+    with catalog.read() as connection:
+        assert read_secret(connection, catalog, task.id, "uri") == "http://h/x?token=secret"
+        raw = connection.exec_driver_sql("select ciphertext from secrets").scalar_one()
+    assert b"secret" not in raw
+
+
+def test_a_second_import_is_refused_and_changes_nothing(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    first = asked(catalog, image)
+    before = read_image(catalog, image.id)
+    with pytest.raises(ImportRunning) as refused:
+        asked(catalog, image, "other")
+    assert refused.value.task_id == first.id
+    assert read_image(catalog, image.id) == before
+
+
+def test_of_many_requests_at_once_exactly_one_wins(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+
+    def ask(_: int) -> bool:
+        try:
+            asked(catalog, image)
+        except ImportRunning:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(ask, range(16))) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        pytest.param({"status": ImageStatus.ACTIVE}, WrongStatus, id="active"),
+        pytest.param({"status": ImageStatus.UPLOADING}, WrongStatus, id="uploading"),
+        pytest.param({"disk_format": None}, FormatMissing, id="no disk format"),
+        pytest.param({"container_format": None}, FormatMissing, id="no container format"),
+    ],
+)
+def test_asking_refuses_what_the_state_does_not_allow(
+    catalog: Catalog, changes: dict[str, object], error: type[TransshipError]
+) -> None:
+    image = queued_image(catalog, **changes)
+    with pytest.raises(error):
+        asked(catalog, image)
+    with catalog.read() as connection:
+        assert due(connection, 10) == []
+
+
+def test_asking_for_an_unknown_image_is_refused(catalog: Catalog) -> None:
+    with pytest.raises(ImageNotFound):
+        asked(catalog, new_image())
+
+
+def test_begin_takes_the_lease_under_a_new_epoch(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    task = asked(catalog, image)
+    run_id = str(uuid4())
+    started = begin_import(catalog, task.id, run_id, "me", ttl_s=60.0, now=NOW)
+    with catalog.read() as connection:
+        lease = lease_of(connection, image.id)
+    assert (lease.live, lease.epoch, lease.owner) == (True, started.lease.epoch, "me")
+    assert (started.task.status, started.task.flow_run_id) == (TaskStatus.PROCESSING, run_id)
+    assert started.uri == "http://source.example/debian.img"
+
+
+def test_begin_leaves_a_live_import_of_another_process_alone(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    first = begun(catalog, image)
+    with pytest.raises(Superseded, match="another process"):
+        begin_import(catalog, first.task.id, str(first.task.flow_run_id), "other", ttl_s=60.0, now=NOW)
+    renew_lease(catalog, first.lease, 60.0)
+
+
+def test_finish_makes_the_image_active_with_what_the_stores_hold(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    started = begun(catalog, image, "fast", "slow")
+    for store in ("fast", "slow"):
+        open_location(catalog, started.lease, store, f"file:///{store}/x", NOW)
+        close_location(catalog, started.lease, store, 10, "link", NOW)
+    finish(catalog, started.lease)
+    after = read_image(catalog, image.id)
+    assert (after.status, after.size, after.virtual_size, after.os_hash_value) == (ImageStatus.ACTIVE, 10, 20, "ab" * 64)
+    assert [location.store for location in after.locations] == ["fast", "slow"]
+    assert (after.importing_to, after.failed_import, after.import_task) == ((), (), None)
+    ended = task_now(catalog, started.task)
+    assert (ended.status, ended.result) == (TaskStatus.SUCCESS, {"image_id": image.id})
+    with catalog.read() as connection:
+        assert read_secret(connection, catalog, started.task.id, "uri") == ""
+
+
+def test_finish_lists_stores_that_were_allowed_to_fail(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    started = begun(catalog, image, "fast", "slow")
+    finish(catalog, started.lease, {"slow": "full"})
+    assert read_image(catalog, image.id).failed_import == ("slow",)
+
+
+def test_a_failed_import_leaves_the_image_free_with_the_reason(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    started = begun(catalog, image, "fast", "slow")
+    open_location(catalog, started.lease, "fast", "file:///fast/x", NOW)
+    fail(catalog, started.lease)
+    after = read_image(catalog, image.id)
+    assert (after.status, after.import_message, after.import_task) == (ImageStatus.QUEUED, "disk full", None)
+    assert (after.importing_to, after.failed_import) == ((), ("fast", "slow"))
+    assert after.locations == ()
+    ended = task_now(catalog, started.task)
+    assert (ended.status, ended.message) == (TaskStatus.FAILURE, "disk full")
+    assert begun(catalog, image).lease.epoch > started.lease.epoch
+
+
+@pytest.mark.parametrize("step", ["finish", "fail", "target", "location", "staged", "renew", "expire"])
+def test_a_stale_worker_changes_nothing(catalog: Catalog, step: str) -> None:
+    image = queued_image(catalog)
+    stale = begun(catalog, image).lease
+    expire_lease(catalog, stale)
+    assert resume(catalog, image.id)
+    before = read_image(catalog, image.id)
+    steps = {
+        "finish": lambda: finish(catalog, stale),
+        "fail": lambda: fail(catalog, stale),
+        "target": lambda: set_target(catalog, stale, "local", "done"),
+        "location": lambda: open_location(catalog, stale, "local", "file:///x", NOW),
+        "staged": lambda: open_staged(catalog, stale, "x", "here", "source", "", NOW),
+        "renew": lambda: renew_lease(catalog, stale, 60.0),
+        "expire": lambda: expire_lease(catalog, stale),
+    }
+    with pytest.raises(LockLost):
+        steps[step]()
+    assert read_image(catalog, image.id) == before
+
+
+def test_an_expired_lease_that_nobody_took_may_be_renewed(catalog: Catalog) -> None:
+    lease = begun(catalog, queued_image(catalog)).lease
+    expire_lease(catalog, lease)
+    renew_lease(catalog, lease, 60.0)
+    with catalog.read() as connection:
+        assert expired_leases(connection) == []
+
+
+def test_a_lost_import_is_resumed_as_the_same_task_and_then_ended(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    started = begun(catalog, image)
+    expire_lease(catalog, started.lease)
+    assert resume(catalog, image.id)
+    waiting = task_now(catalog, started.task)
+    assert (waiting.status, waiting.attempt) == (TaskStatus.PENDING, 2)
+    assert read_image(catalog, image.id).status is ImageStatus.IMPORTING
+    again = begin_import(catalog, started.task.id, str(started.task.flow_run_id), "new", ttl_s=60.0, now=NOW)
+    expire_lease(catalog, again.lease)
+    assert not resume(catalog, image.id)
+    after = read_image(catalog, image.id)
+    assert (after.status, after.import_task) == (ImageStatus.QUEUED, None)
+    assert "resumed 1 times" in str(after.import_message)
+
+
+def test_a_live_import_is_never_resumed_or_ended_from_outside(catalog: Catalog) -> None:
+    started = begun(catalog, queued_image(catalog))
+    assert not resume(catalog, started.image.id)
+    assert not end_unheld(catalog, started.task.id, "no", now=NOW, time_to_live_h=48)
+    assert task_now(catalog, started.task).status is TaskStatus.PROCESSING
+
+
+def test_a_retry_of_a_failed_run_opens_a_new_task_on_the_same_run(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    first = begun(catalog, image, "fast")
+    fail(catalog, first.lease, "store away", rerunnable=True)
+    run_id = str(first.task.flow_run_id)
+    second = begin_import(catalog, first.task.id, run_id, "me", ttl_s=60.0, now=NOW)
+    assert second.task.id != first.task.id
+    assert (second.task.attempt, second.task.flow_run_id, second.uri) == (2, run_id, first.uri)
+    assert second.targets == ("fast",)
+    assert task_now(catalog, first.task).status is TaskStatus.FAILURE
+    with catalog.read() as connection:
+        assert len(tasks_of_image(connection, image.id, NOW)) == 2
+
+
+def test_a_retry_of_a_refused_input_says_to_start_a_new_import(catalog: Catalog) -> None:
+    first = begun(catalog, queued_image(catalog))
+    fail(catalog, first.lease, "not a disk image")
+    with pytest.raises(Superseded, match="start a new import"):
+        begin_import(catalog, first.task.id, str(first.task.flow_run_id), "me", ttl_s=60.0, now=NOW)
+
+
+def test_a_retry_after_a_newer_import_does_nothing(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    first = begun(catalog, image)
+    fail(catalog, first.lease, "store away", rerunnable=True)
+    second = begun(catalog, image)
+    with pytest.raises(Superseded, match="imported again"):
+        begin_import(catalog, first.task.id, str(first.task.flow_run_id), "me", ttl_s=60.0, now=NOW)
+    renew_lease(catalog, second.lease, 60.0)
+
+
+def test_a_retry_of_a_finished_run_does_nothing(catalog: Catalog) -> None:
+    first = begun(catalog, queued_image(catalog))
+    finish(catalog, first.lease)
+    with pytest.raises(Superseded, match="succeeded"):
+        begin_import(catalog, first.task.id, str(first.task.flow_run_id), "me", ttl_s=60.0, now=NOW)
+
+
+def test_a_run_started_by_hand_makes_one_image_however_often_it_is_begun(catalog: Catalog) -> None:
+    run_id = str(uuid4())
+
+    def begin(owner: str) -> str:
+        started = begin_by_hand(
+            catalog, new_image(), web_order(), Caller(), run_id, owner, ttl_s=60.0, now=NOW
+        )
+        expire_lease(catalog, started.lease)
+        return started.image.id
+
+    assert begin("first") == begin("second")
+
+
+def test_a_patch_made_during_an_import_survives_it(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    started = begun(catalog, image)
+    before = read_image(catalog, image.id)
+    with catalog.write() as connection:
+        update_image(connection, before, replace(before, name="renamed", properties={"os_distro": "debian"}), NOW)
+    finish(catalog, started.lease)
+    after = read_image(catalog, image.id)
+    assert (after.name, after.properties, after.status) == ("renamed", {"os_distro": "debian"}, ImageStatus.ACTIVE)
+
+
+def test_deleting_an_image_ends_its_import_and_hands_its_copies_to_removal(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    started = begun(catalog, image)
+    open_location(catalog, started.lease, "local", "file:///x", NOW)
+    open_staged(catalog, started.lease, "x", "here", "source", "", NOW)
+    with catalog.write() as connection:
+        end_deleted(connection, read_image(catalog, image.id), now=NOW, time_to_live_h=48)
+        mark_deleted(connection, image.id, NOW)
+    with pytest.raises(LockLost):
+        finish(catalog, started.lease)
+    ended = task_now(catalog, started.task)
+    assert (ended.status, ended.message) == (TaskStatus.FAILURE, "the image was deleted")
+    with catalog.read() as connection:
+        assert [row.url for row in deleting_locations(connection, 0.0)] == ["file:///x"]
+        assert [row.name for row in scrap_of_host(connection, "here")] == ["x"]
+        kinds = {row.kind for row in due(connection, 10)}
+    assert {OutboxKind.CANCEL, OutboxKind.SWEEP} <= kinds
+
+
+def test_reservations_of_several_imports_add_up(catalog: Catalog) -> None:
+    one, two = begun(catalog, queued_image(catalog)).lease, begun(catalog, queued_image(catalog)).lease
+    for name, lease in (("one", one), ("two", two)):
+        open_staged(catalog, lease, name, "here", "source", "", NOW)
+    reserve_staged(catalog, one, "one", "here", 60, occupied=lambda _: 0, available_bytes=100)
+    with pytest.raises(StagingFull) as full:
+        reserve_staged(catalog, two, "two", "here", 50, occupied=lambda _: 0, available_bytes=100)
+    assert (full.value.needed_bytes, full.value.available_bytes) == (50, 40)
+    written = {"one": 30, "two": 0}
+    # What the first import has written already is no longer free, so it is not promised any more.
+    reserve_staged(catalog, two, "two", "here", 40, occupied=written.__getitem__, available_bytes=70)

@@ -1,0 +1,335 @@
+"""What the file store promises beyond the contract: links, holes, modes, durability, the system's errors."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from transship.domain.errors import (
+    ImportCancelled,
+    ObjectMissing,
+    StoreDenied,
+    StoreFull,
+    StoreUnavailable,
+    TransferFailed,
+)
+from transship.domain.staged import StagedFile
+from transship.domain.stop import StopToken
+from transship.stores.copying import PIECE_BYTES
+from transship.stores.file import FileStore
+
+MIB = 1024 * 1024
+IMAGE = "3f2a1c9e-0000-4000-8000-000000000001"
+NOBODY = 65534
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def store(images: Path) -> FileStore:
+    return FileStore("shelf", images, 0o640)
+
+
+def stage(directory: Path, content: bytes, epoch: int = 1) -> StagedFile:
+    path = directory / f"{IMAGE}.{epoch}.staged"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return StagedFile(path, len(content), epoch)
+
+
+def shared_elsewhere(staged: StagedFile) -> StagedFile:
+    """Make the inode look like an object of another store with another mode, so that it is not linked again."""
+    os.link(staged.path, staged.path.with_suffix(".other"))
+    return staged
+
+
+def ignore(done: int) -> None:
+    """Progress that nobody watches."""
+
+
+def put(store: FileStore, staged: StagedFile) -> str:
+    return store.put(IMAGE, staged, ignore, StopToken()).proof
+
+
+@pytest.fixture
+def other_filesystem(tmp_path: Path) -> Iterator[Path]:
+    shm = Path("/dev/shm")
+    if not os.access(shm, os.W_OK) or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("/dev/shm is not another filesystem that can be written")
+    with tempfile.TemporaryDirectory(dir=shm) as directory:
+        yield Path(directory)
+
+
+@contextmanager
+def tmpfs(path: Path, *options: str) -> Iterator[None]:
+    """Mount a filesystem of 2 MiB, or skip."""
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", ",".join(("size=2m", *options)), "tmpfs", path], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("this user may not mount a tmpfs")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Give up the rights of root, for which no permission counts."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def open_dir() -> Iterator[Path]:
+    """A directory that everybody may enter; those of pytest are closed to others."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+def test_a_staged_file_on_the_same_filesystem_is_linked(store: FileStore, images: Path, tmp_path: Path) -> None:
+    staged = stage(tmp_path, b"image")
+
+    assert put(store, staged) == "link"
+    assert (images / IMAGE).samefile(staged.path)
+    assert stat.S_IMODE((images / IMAGE).stat().st_mode) == 0o640
+
+
+def test_two_stores_of_one_mode_share_the_inode(store: FileStore, images: Path, tmp_path: Path) -> None:
+    staged = stage(tmp_path, b"image")
+    other = FileStore("other", tmp_path / "other", 0o640)
+
+    assert [put(store, staged), put(other, staged)] == ["link", "link"]
+    assert (images / IMAGE).samefile(tmp_path / "other" / IMAGE)
+
+
+def test_a_store_of_another_mode_gets_a_file_of_its_own(store: FileStore, images: Path, tmp_path: Path) -> None:
+    staged = stage(tmp_path, b"image")
+    put(store, staged)
+    other = FileStore("other", tmp_path / "other", 0o644)
+
+    assert put(other, staged) in ("copy", "reflink")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (images / IMAGE, tmp_path / "other" / IMAGE)] == [
+        0o640,
+        0o644,
+    ]
+
+
+def test_copies_keep_holes_within_a_filesystem(store: FileStore, images: Path, tmp_path: Path) -> None:
+    staged = shared_elsewhere(sparse(tmp_path))
+
+    assert put(store, staged) in ("copy", "reflink")
+    assert (images / IMAGE).read_bytes() == staged.path.read_bytes()
+    assert (images / IMAGE).stat().st_blocks * 512 < 2 * MIB
+
+
+def test_copies_keep_holes_across_filesystems(other_filesystem: Path, tmp_path: Path) -> None:
+    staged = sparse(tmp_path)
+
+    assert put(FileStore("far", other_filesystem, 0o644), staged) == "copy"
+    copied = other_filesystem / IMAGE
+    assert copied.read_bytes() == staged.path.read_bytes()
+    assert copied.stat().st_blocks * 512 < 2 * MIB
+    assert stat.S_IMODE(copied.stat().st_mode) == 0o644
+
+
+def sparse(directory: Path) -> StagedFile:
+    """A file of 64 MiB with data at its start, its middle and its end."""
+    staged = stage(directory, b"start")
+    with staged.path.open("r+b") as file:
+        for offset, data in ((30 * MIB + 5, b"middle"), (64 * MIB - 3, b"end")):
+            file.seek(offset)
+            file.write(data)
+    return StagedFile(staged.path, 64 * MIB, 1)
+
+
+def test_a_stop_ends_a_copy_within_a_piece(other_filesystem: Path, tmp_path: Path) -> None:
+    staged = stage(tmp_path, bytes(os.urandom(MIB)) * 40)
+    stop = StopToken()
+    seen: list[int] = []
+
+    def stop_at_once(done: int) -> None:
+        seen.append(done)
+        stop.stop(ImportCancelled("by the user"))
+
+    with pytest.raises(ImportCancelled):
+        FileStore("far", other_filesystem, 0o640).put(IMAGE, staged, stop_at_once, stop)
+
+    assert seen == [0]
+    assert PIECE_BYTES <= 16 * MIB
+    assert os.listdir(other_filesystem) == []
+
+
+def test_a_leftover_link_to_the_staged_file_is_replaced_not_written(
+    store: FileStore, images: Path, tmp_path: Path
+) -> None:
+    older, newer = stage(tmp_path, b"older"), stage(tmp_path, b"newer", epoch=2)
+    images.mkdir()
+    os.link(older.path, images / f"{IMAGE}.2.part")
+
+    put(store, newer)
+
+    assert older.path.read_bytes() == b"older"
+    assert (images / IMAGE).read_bytes() == b"newer"
+
+
+@pytest.mark.spec("ST-018")
+def test_a_full_filesystem_is_a_full_store(tmp_path: Path) -> None:
+    staged = stage(tmp_path, os.urandom(4 * MIB))
+    small = tmp_path / "small"
+    with tmpfs(small):
+        store = FileStore("small", small, 0o640)
+        with pytest.raises(StoreFull, match=r"small is full.*4\.0 MiB"):
+            put(store, staged)
+        assert os.listdir(small) == []
+        (small / "filler").write_bytes(bytes(2 * MIB))
+        with pytest.raises(StoreFull):
+            store.check()
+
+
+@pytest.mark.spec("ST-018")
+def test_a_read_only_filesystem_denies(tmp_path: Path) -> None:
+    staged = stage(tmp_path, b"image")
+    sealed = tmp_path / "sealed"
+    with tmpfs(sealed, "ro"):
+        store = FileStore("sealed", sealed, 0o640)
+        for attempt in (lambda: put(store, staged), store.check):
+            with pytest.raises(StoreDenied, match="Read-only"):
+                attempt()
+
+
+@pytest.mark.spec("ST-018")
+def test_a_limit_on_file_sizes_is_a_full_store(store: FileStore, images: Path, tmp_path: Path) -> None:
+    staged = shared_elsewhere(stage(tmp_path, bytes(os.urandom(MIB)) * 3))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores the signal that goes with the limit; pytest does not change that.
+    assert signal.getsignal(signal.SIGXFSZ) is signal.SIG_IGN
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, before[1]))
+    try:
+        with pytest.raises(StoreFull):
+            put(store, staged)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(images) == []
+
+
+@pytest.mark.spec("ST-018")
+def test_a_directory_without_permission_denies_everything(open_dir: Path) -> None:
+    images = open_dir / "images"
+    store = FileStore("shelf", images, 0o640)
+    staged = stage(open_dir, b"image")
+    staged.path.chmod(0o644)
+    url = store.put(IMAGE, staged, ignore, StopToken()).url
+    images.chmod(0o555)
+    another = IMAGE[:-1] + "2"
+    with as_nobody():
+        for attempt in (
+            lambda: store.put(another, staged, ignore, StopToken()),
+            lambda: store.delete(url),
+            store.check,
+        ):
+            with pytest.raises(StoreDenied, match="Permission denied"):
+                attempt()
+    images.chmod(0o000)
+    with as_nobody():
+        for look in (lambda: store.size(url), lambda: store.read(url)):
+            with pytest.raises(StoreDenied):
+                look()
+    images.chmod(0o755)
+    assert os.listdir(images) == [IMAGE]
+
+
+@pytest.mark.spec("ST-018")
+def test_a_directory_that_cannot_be_made_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    store = FileStore("shelf", tmp_path / "file" / "images", 0o640)
+
+    with pytest.raises(TransferFailed, match="file"):
+        store.check()
+
+
+def test_an_absent_directory_says_nothing_about_its_objects(store: FileStore) -> None:
+    url = store.url_of(IMAGE)
+    for look in (lambda: store.size(url), lambda: store.read(url), lambda: store.delete(url)):
+        with pytest.raises(StoreUnavailable):
+            look()
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "fifo", "directory"])
+def test_what_is_not_a_regular_file_is_no_object(store: FileStore, images: Path, tmp_path: Path, kind: str) -> None:
+    images.mkdir()
+    (tmp_path / "secret").write_bytes(b"secret")
+    make: dict[str, Callable[[], object]] = {
+        "symbolic link": lambda: (images / IMAGE).symlink_to(tmp_path / "secret"),
+        "fifo": lambda: os.mkfifo(images / IMAGE),
+        "directory": (images / IMAGE).mkdir,
+    }
+    make[kind]()
+    url = store.url_of(IMAGE)
+
+    for look in (lambda: store.size(url), lambda: store.read(url)):
+        with pytest.raises(ObjectMissing):
+            look()
+    with pytest.raises(StoreDenied):
+        store.delete(url)
+    assert (tmp_path / "secret").read_bytes() == b"secret"
+    assert os.listdir(images) == [IMAGE]
+
+
+def test_temporaries_are_no_objects(store: FileStore, images: Path) -> None:
+    images.mkdir()
+    (images / f"{IMAGE}.1.part").write_bytes(b"half")
+
+    with pytest.raises(ObjectMissing):
+        store.read(store.url_of(f"{IMAGE}.1.part"))
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_an_error(store: FileStore, images: Path, tmp_path: Path) -> None:
+    put(store, stage(tmp_path, bytes(3 * MIB)))
+    pieces = store.read(store.url_of(IMAGE))
+    next(pieces)
+    os.truncate(images / IMAGE, 2 * MIB)
+
+    with pytest.raises(StoreUnavailable, match="was cut to 2097152 bytes"):
+        list(pieces)
+
+
+def test_a_reader_that_gives_up_keeps_no_file_open(store: FileStore, tmp_path: Path) -> None:
+    put(store, stage(tmp_path, bytes(3 * MIB)))
+    before = len(os.listdir("/proc/self/fd"))
+    pieces = store.read(store.url_of(IMAGE))
+    next(pieces)
+
+    del pieces
+
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_url_is_glances(images: Path, store: FileStore) -> None:
+    assert store.url_of(IMAGE) == f"file://{images}/{IMAGE}"
+
+
+def test_a_relative_directory_is_refused() -> None:
+    with pytest.raises(ValueError, match="not an absolute path"):
+        FileStore("shelf", Path("images"), 0o640)

@@ -1,0 +1,447 @@
+"""The store contract of docs/stores.md, proven for every store.
+
+A new store joins by one more entry of ``CASES``; nothing else changes here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.fakes.flaky_store import FlakyStore
+from transship.domain.errors import (
+    AlreadyStored,
+    ImportCancelled,
+    LockLost,
+    ObjectMissing,
+    StagingBroken,
+    StoreDenied,
+    StoreUnavailable,
+)
+from transship.domain.staged import StagedFile
+from transship.domain.stop import StopToken
+from transship.stores.base import StoreDriver
+from transship.stores.file import FileStore
+
+MIB = 1024 * 1024
+IMAGE = "3f2a1c9e-0000-4000-8000-000000000001"
+OTHER_IMAGE = "3f2a1c9e-0000-4000-8000-000000000002"
+RULES = Path(__file__).parents[2] / "docs" / "stores.md"
+
+
+@dataclass(frozen=True)
+class StoreCase:
+    """A store under test, and how to look behind it.
+
+    Attributes:
+        store: the driver.
+        leave_temporary: put there what a writer killed under (image id, epoch) leaves.
+        names: names of everything that the store holds, temporaries included.
+    """
+
+    store: StoreDriver
+    leave_temporary: Callable[[str, int], None]
+    names: Callable[[], set[str]]
+
+
+class Stage(Protocol):
+    """Make a sealed staged file."""
+
+    def __call__(self, content: bytes, epoch: int = 1) -> StagedFile: ...
+
+
+def _file_case(directory: Path) -> StoreCase:
+    def leave_temporary(image_id: str, epoch: int) -> None:
+        directory.mkdir(exist_ok=True)
+        (directory / f"{image_id}.{epoch}.part").write_bytes(b"half")
+
+    def names() -> set[str]:
+        return set(os.listdir(directory)) if directory.exists() else set()
+
+    return StoreCase(FileStore("shelf", directory, 0o640), leave_temporary, names)
+
+
+@contextmanager
+def _file_beside_staging(tmp_path: Path) -> Iterator[StoreCase]:
+    yield _file_case(tmp_path / "images")
+
+
+@contextmanager
+def _file_on_another_filesystem(tmp_path: Path) -> Iterator[StoreCase]:
+    other = Path("/dev/shm")
+    if not os.access(other, os.W_OK) or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("/dev/shm is not another filesystem that can be written")
+    with tempfile.TemporaryDirectory(dir=other) as directory:
+        yield _file_case(Path(directory) / "images")
+
+
+@contextmanager
+def _flaky_without_failures(tmp_path: Path) -> Iterator[StoreCase]:
+    store = FlakyStore()
+
+    def leave_temporary(image_id: str, epoch: int) -> None:
+        store.temporaries[image_id, epoch] = b"half"
+
+    def names() -> set[str]:
+        return set(store.objects) | {f"{image_id}.{epoch}" for image_id, epoch in store.temporaries}
+
+    yield StoreCase(store, leave_temporary, names)
+
+
+CASES: dict[str, Callable[[Path], AbstractContextManager[StoreCase]]] = {
+    "file": _file_beside_staging,
+    "file-other-filesystem": _file_on_another_filesystem,
+    "flaky": _flaky_without_failures,
+}
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreCase]:
+    with CASES[request.param](tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    staging = tmp_path / "staging"
+    staging.mkdir()
+
+    def make(content: bytes, epoch: int = 1) -> StagedFile:
+        descriptor, name = tempfile.mkstemp(dir=staging)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+        return StagedFile(Path(name), len(content), epoch)
+
+    return make
+
+
+class CountingStop(StopToken):
+    """A stop token that counts its checks and runs ``at`` at the check of that number."""
+
+    def __init__(self, number: int = 0, at: Callable[[], object] | None = None) -> None:
+        super().__init__()
+        self.checks = 0
+        self.number, self.at = number, at
+
+    def check(self) -> None:
+        self.checks += 1
+        if self.checks == self.number and self.at is not None:
+            self.at()
+        super().check()
+
+
+def ignore(done: int) -> None:
+    """Progress that nobody watches."""
+
+
+def put(case: StoreCase, staged: StagedFile, image_id: str = IMAGE) -> str:
+    return case.store.put(image_id, staged, ignore, StopToken()).url
+
+
+def stored(case: StoreCase, url: str) -> bytes:
+    return b"".join(case.store.read(url))
+
+
+def checks_of_a_put(case: StoreCase, staged: StagedFile) -> int:
+    stop = CountingStop()
+    case.store.delete(case.store.put(IMAGE, staged, ignore, stop).url)
+    return stop.checks
+
+
+@pytest.mark.spec("ST-001")
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"x", os.urandom(3 * MIB + 17), bytes(2 * MIB) + b"data" + bytes(2 * MIB)],
+    ids=["empty", "one byte", "3 MiB and 17 bytes", "mostly zeros"],
+)
+def test_put_keeps_exactly_the_staged_bytes(case: StoreCase, stage: Stage, content: bytes) -> None:
+    receipt = case.store.put(IMAGE, stage(content), ignore, StopToken())
+
+    assert (receipt.size, case.store.size(receipt.url)) == (len(content), len(content))
+    assert stored(case, receipt.url) == content
+    assert receipt.proof
+
+
+@pytest.mark.spec("ST-001")
+def test_put_keeps_a_file_of_holes(case: StoreCase, stage: Stage) -> None:
+    staged = stage(b"")
+    with staged.path.open("r+b") as file:
+        file.truncate(24 * MIB)
+        file.seek(9 * MIB + 3)
+        file.write(b"island")
+    expected = staged.path.read_bytes()
+
+    assert stored(case, put(case, StagedFile(staged.path, 24 * MIB, 1))) == expected
+
+
+@pytest.mark.spec("ST-002")
+def test_a_stop_at_any_check_leaves_nothing(case: StoreCase, stage: Stage) -> None:
+    staged = stage(os.urandom(2 * MIB))
+    for number in range(1, checks_of_a_put(case, staged) + 1):
+        stop = CountingStop(number)
+        stop.at = partial(stop.stop, ImportCancelled("by the user"))
+
+        with pytest.raises(ImportCancelled):
+            case.store.put(IMAGE, staged, ignore, stop)
+
+        assert case.names() == set()
+
+
+@pytest.mark.spec("ST-002")
+def test_a_lost_lease_leaves_only_what_others_wrote(case: StoreCase, stage: Stage) -> None:
+    staged = stage(b"image", epoch=4)
+    last = checks_of_a_put(case, staged)
+    case.leave_temporary(IMAGE, 5)
+    stop = CountingStop(last)
+    stop.at = partial(stop.stop, LockLost(IMAGE, 4))
+    before = case.names()
+
+    with pytest.raises(LockLost):
+        case.store.put(IMAGE, staged, ignore, stop)
+
+    assert case.names() == before
+
+
+@pytest.mark.spec("ST-003")
+def test_put_never_replaces_an_object(case: StoreCase, stage: Stage) -> None:
+    url = put(case, stage(b"first"))
+
+    with pytest.raises(AlreadyStored):
+        put(case, stage(b"second", epoch=2))
+
+    assert stored(case, url) == b"first"
+    assert case.names() == {IMAGE}
+
+
+@pytest.mark.spec("ST-003")
+def test_an_object_that_appears_while_another_is_written_stays(case: StoreCase, stage: Stage) -> None:
+    slow, fast = stage(b"slow", epoch=1), stage(b"fast", epoch=2)
+    last = checks_of_a_put(case, slow)
+
+    with pytest.raises(AlreadyStored):
+        case.store.put(IMAGE, slow, ignore, CountingStop(last, partial(put, case, fast)))
+
+    assert stored(case, case.store.url_of(IMAGE)) == b"fast"
+    assert case.names() == {IMAGE}
+
+
+@pytest.mark.spec("ST-004")
+def test_the_stop_token_is_checked_often_enough(case: StoreCase, stage: Stage) -> None:
+    stop = CountingStop()
+    receipt = case.store.put(IMAGE, stage(os.urandom(40 * MIB)), ignore, stop)
+
+    pieces = 1 if receipt.proof in ("link", "reflink") else 3
+    assert stop.checks >= pieces + 1
+
+
+@pytest.mark.spec("ST-005")
+def test_the_staged_file_is_not_written_and_not_needed_afterwards(case: StoreCase, stage: Stage) -> None:
+    content = os.urandom(MIB)
+    staged = stage(content)
+    url = put(case, staged)
+
+    assert staged.path.read_bytes() == content
+    staged.path.unlink()
+    assert stored(case, url) == content
+
+
+@pytest.mark.spec("ST-005")
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"longer than said")])
+def test_a_staged_file_that_is_not_as_said_is_refused(
+    case: StoreCase, stage: Stage, damage: Callable[[Path], object]
+) -> None:
+    staged = stage(b"image")
+    damage(staged.path)
+
+    with pytest.raises(StagingBroken):
+        put(case, staged)
+
+    assert case.names() == set()
+
+
+@pytest.mark.spec("ST-006")
+def test_put_can_be_repeated_where_an_attempt_of_its_epoch_was_killed(case: StoreCase, stage: Stage) -> None:
+    case.leave_temporary(IMAGE, 7)
+
+    assert stored(case, put(case, stage(b"whole", epoch=7))) == b"whole"
+    assert case.names() == {IMAGE}
+
+
+@pytest.mark.spec("ST-007")
+def test_progress_rises_to_the_size(case: StoreCase, stage: Stage) -> None:
+    seen: list[int] = []
+    case.store.put(IMAGE, stage(os.urandom(20 * MIB)), seen.append, StopToken())
+
+    assert seen == sorted(seen)
+    assert seen[-1] == 20 * MIB
+
+
+@pytest.mark.spec("ST-008")
+def test_an_object_that_is_not_there_is_missing(case: StoreCase, stage: Stage) -> None:
+    put(case, stage(b"image"))
+    absent = case.store.url_of(OTHER_IMAGE)
+
+    with pytest.raises(ObjectMissing):
+        case.store.size(absent)
+    with pytest.raises(ObjectMissing):
+        case.store.read(absent)
+
+
+@pytest.mark.spec("ST-009")
+@pytest.mark.parametrize(
+    ("offset", "length"),
+    [(0, None), (1, None), (5 * MIB - 1, None), (5 * MIB, None), (9 * MIB, None), (0, 0), (3, 5), (100, 9 * MIB)],
+)
+def test_read_yields_the_range_that_was_asked_for(
+    case: StoreCase, stage: Stage, offset: int, length: int | None
+) -> None:
+    content = os.urandom(5 * MIB)
+    url = put(case, stage(content))
+    end = None if length is None else offset + length
+
+    pieces = list(case.store.read(url, offset, length))
+
+    assert b"".join(pieces) == content[offset:end]
+    assert all(64 * 1024 <= len(piece) <= 4 * MIB for piece in pieces[:-1])
+    assert all(pieces)
+
+
+@pytest.mark.spec("ST-010")
+def test_delete_removes_an_object_and_may_be_repeated(case: StoreCase, stage: Stage) -> None:
+    url = put(case, stage(b"image"))
+
+    case.store.delete(url)
+    case.store.delete(url)
+
+    assert case.names() == set()
+    assert stored(case, put(case, stage(b"again"))) == b"again"
+
+
+@pytest.mark.spec("ST-011")
+def test_only_older_temporaries_of_the_image_are_discarded(case: StoreCase, stage: Stage) -> None:
+    put(case, stage(b"image"))
+    for image_id, epoch in ((IMAGE, 2), (IMAGE, 9), (IMAGE, 10), (OTHER_IMAGE, 2)):
+        case.leave_temporary(image_id, epoch)
+    before = case.names()
+
+    assert case.store.discard_temporaries(IMAGE, 10) == 2
+    assert case.store.discard_temporaries(IMAGE, 10) == 0
+    assert len(before - case.names()) == 2
+    assert {IMAGE} < case.names()
+
+
+@pytest.mark.spec("ST-011")
+def test_nothing_to_discard_is_no_error(case: StoreCase) -> None:
+    assert case.store.discard_temporaries(IMAGE, 3) == 0
+
+
+@pytest.mark.spec("ST-012")
+def test_a_writer_whose_temporary_was_discarded_publishes_nothing(case: StoreCase, stage: Stage) -> None:
+    staged = stage(b"late", epoch=1)
+    last = checks_of_a_put(case, staged)
+    stop = CountingStop(last, partial(case.store.discard_temporaries, IMAGE, 2))
+
+    with pytest.raises(StoreUnavailable):
+        case.store.put(IMAGE, staged, ignore, stop)
+
+    assert case.names() == set()
+
+
+@pytest.mark.spec("ST-013")
+def test_the_url_is_known_beforehand_and_holds_no_credentials(case: StoreCase, stage: Stage) -> None:
+    url = put(case, stage(b"image"))
+    parts = urlsplit(url)
+
+    assert url == case.store.url_of(IMAGE)
+    assert parts.scheme
+    assert parts.path.endswith(IMAGE)
+    assert (parts.username, parts.password, parts.query) == (None, None, "")
+
+
+@pytest.mark.spec("ST-014")
+@pytest.mark.parametrize(
+    "url",
+    ["", "file:///etc/passwd", "s3://images/x", "memory://elsewhere/x", "{store}../outside", "{store}", "{store}a/b"],
+)
+def test_urls_of_others_are_neither_read_nor_deleted(case: StoreCase, stage: Stage, url: str) -> None:
+    put(case, stage(b"image"))
+    foreign = url.format(store=case.store.url_of(IMAGE).removesuffix(IMAGE))
+
+    with pytest.raises(ObjectMissing):
+        case.store.size(foreign)
+    with pytest.raises(ObjectMissing):
+        case.store.read(foreign)
+    if not foreign.startswith(case.store.url_of("")):
+        with pytest.raises(StoreDenied):
+            case.store.delete(foreign)
+    assert case.names() == {IMAGE}
+
+
+@pytest.mark.spec("ST-015")
+@pytest.mark.parametrize("name", ["", "x", "../x", IMAGE.upper(), IMAGE.replace("-", ""), f"{{{IMAGE}}}"])
+def test_only_canonical_ids_name_objects(case: StoreCase, stage: Stage, name: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - a programming error, not a fact about the store
+        put(case, stage(b"image"), name)
+
+    assert case.names() == set()
+
+
+@pytest.mark.spec("ST-016")
+def test_check_leaves_nothing_behind(case: StoreCase) -> None:
+    case.store.check()
+
+    assert case.names() == set()
+
+
+@pytest.mark.spec("ST-017")
+def test_of_two_writers_of_one_image_one_wins(case: StoreCase, stage: Stage) -> None:
+    contents = {epoch: os.urandom(MIB) for epoch in (1, 2)}
+    staged = [stage(content, epoch) for epoch, content in contents.items()]
+    together = threading.Barrier(2)
+
+    def write(one: StagedFile) -> int:
+        together.wait(10)
+        try:
+            put(case, one)
+        except AlreadyStored:
+            return 0
+        return one.epoch
+
+    with ThreadPoolExecutor(2) as threads:
+        winners = [epoch for epoch in threads.map(write, staged) if epoch]
+
+    assert len(winners) == 1
+    assert stored(case, case.store.url_of(IMAGE)) == contents[winners[0]]
+    assert case.names() == {IMAGE}
+
+
+@pytest.mark.spec("ST-017")
+def test_two_threads_write_and_read_different_images(case: StoreCase, stage: Stage) -> None:
+    contents = {image_id: os.urandom(2 * MIB) for image_id in (IMAGE, OTHER_IMAGE)}
+    staged = {image_id: stage(content) for image_id, content in contents.items()}
+
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda image_id: stored(case, put(case, staged[image_id], image_id)), contents))
+
+    assert found == list(contents.values())
+
+
+def test_every_rule_of_the_document_has_a_test() -> None:
+    suite = "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_*store*.py")))
+    tested = set(re.findall(r'@pytest\.mark\.spec\("(ST-\d{3})"\)', suite))
+    written = re.findall(r"^\| (ST-\d{3}) \|", RULES.read_text(), re.MULTILINE)
+
+    assert len(written) == len(set(written))
+    assert tested == set(written)

@@ -1,0 +1,320 @@
+"""What applying does to a real Prefect server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+import requests
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound
+
+from blocks import FileStoreBlock
+from config.settings import FileStoreSettings, Settings
+from deployments.apply import apply
+from deployments.change import Action, Change
+from tests.fakes.prefect_server import PrefectServer
+from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable
+
+pytestmark = pytest.mark.real
+
+ROOT = Path(__file__).parents[2]
+DEPLOYMENTS = ("web-download/transship", "housekeeping/transship")
+OF_THE_MOMENT = {"id", "created", "updated", "flow_id", "work_queue_id", "last_polled", "status", "version_id"}
+
+
+@pytest.fixture
+def server(prefect_server: PrefectServer) -> Iterator[PrefectServer]:
+    with prefect_server.as_client():
+        yield prefect_server
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings whose pool and store no other test uses."""
+    unique = uuid4().hex[:8]
+    return Settings.model_validate(
+        {
+            "home": tmp_path,
+            "host_name": "here",
+            "prefect": {"work_pool": f"pool-{unique}"},
+            "stores": {f"fast-{unique}": {"dir": tmp_path / "images", "weight": 3}},
+            "default_store": f"fast-{unique}",
+        }
+    )
+
+
+def store_of(settings: Settings) -> str:
+    return settings.default_store
+
+
+def configured_anew(settings: Settings, **changes: object) -> Settings:
+    store = settings.all_stores[store_of(settings)].model_copy(update=changes)
+    return settings.model_copy(update={"stores": {store_of(settings): store}})
+
+
+def without_deployments() -> None:
+    with get_client(sync_client=True) as client:
+        for name in DEPLOYMENTS:
+            try:
+                client.delete_deployment(client.read_deployment_by_name(name).id)
+            except ObjectNotFound:
+                continue
+
+
+def deployments() -> dict[str, dict[str, Any]]:
+    with get_client(sync_client=True) as client:
+        found = {name: client.read_deployment_by_name(name).model_dump(mode="json") for name in DEPLOYMENTS}
+    return {name: _lasting(one) for name, one in found.items()}
+
+
+def _lasting(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _lasting(one) for name, one in value.items() if name not in {*OF_THE_MOMENT, "deployment_id"}}
+    if isinstance(value, list):
+        return [_lasting(one) for one in value]
+    return value
+
+
+def saved_block(store_id: str) -> FileStoreBlock:
+    return cast(FileStoreBlock, FileStoreBlock.load(store_id))
+
+
+def ask(server: PrefectServer, method: str, path: str, body: object = None) -> Any:
+    """Send what the Prefect UI would send."""
+    user, password = server.auth_string.split(":")
+    answer = requests.request(method, server.url + path, json=body, auth=(user, password), timeout=30)
+    answer.raise_for_status()
+    return answer.json() if answer.content else None
+
+
+def actions(changes: tuple[Change, ...], kind: str) -> list[Action]:
+    return [change.action for change in changes if change.kind == kind]
+
+
+def test_the_first_apply_creates_and_the_second_changes_nothing(server: PrefectServer, settings: Settings) -> None:
+    without_deployments()
+
+    first, second = apply(settings), apply(settings)
+
+    pool, store = settings.prefect.work_pool, store_of(settings)
+    assert [(change.kind, change.name) for change in first] == [
+        ("work pool", pool),
+        ("work queue", f"{pool}/default"),
+        ("work queue", f"{pool}/host-here"),
+        ("block type", "image-store-file"),
+        ("store block", f"image-store-file/{store}"),
+        ("deployment", "web-download/transship"),
+        ("deployment", "housekeeping/transship"),
+    ]
+    for kind in ("work pool", "store block", "deployment"):
+        assert set(actions(first, kind)) == {Action.CREATED}
+    assert {change.action for change in second} == {Action.UNCHANGED}
+
+
+def test_prefect_deploy_makes_the_same_deployments(server: PrefectServer, settings: Settings) -> None:
+    settings = settings.model_copy(update={"prefect": settings.prefect.model_copy(update={"work_pool": "imports"})})
+    without_deployments()
+    apply(settings)
+    ours = deployments()
+    without_deployments()
+
+    deployed = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        cwd=ROOT,
+        env={**os.environ, **server.environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    assert deployments() == ours
+    assert set(actions(apply(settings), "deployment")) == {Action.UNCHANGED}
+
+
+def test_an_edit_of_a_store_in_prefect_is_kept_until_told_otherwise(server: PrefectServer, settings: Settings) -> None:
+    apply(settings)
+    store = store_of(settings)
+    block = saved_block(store)
+    block.weight = 7
+    block.save(store, overwrite=True)
+
+    for _ in range(2):
+        kept = next(change for change in apply(settings) if change.kind == "store block")
+        assert (kept.action, kept.detail) == (Action.KEPT, "weight: 7 in Prefect, 3 configured")
+        assert saved_block(store).weight == 7
+
+    assert actions(apply(settings, overwrite=True), "store block") == [Action.UPDATED]
+    assert saved_block(store).weight == 3
+    assert actions(apply(settings), "store block") == [Action.UNCHANGED]
+
+
+def test_a_change_of_the_configuration_reaches_a_block_that_nobody_edited(
+    server: PrefectServer, settings: Settings
+) -> None:
+    apply(settings)
+
+    changes = apply(configured_anew(settings, weight=9))
+
+    assert actions(changes, "store block") == [Action.UPDATED]
+    assert saved_block(store_of(settings)).weight == 9
+
+
+def test_an_edit_outlives_a_change_of_the_configuration(server: PrefectServer, settings: Settings) -> None:
+    apply(settings)
+    store = store_of(settings)
+    block = saved_block(store)
+    block.description = "edited"
+    block.save(store, overwrite=True)
+
+    assert actions(apply(configured_anew(settings, weight=9)), "store block") == [Action.KEPT]
+    assert saved_block(store).description == "edited"
+
+
+def test_what_operators_set_on_pool_queue_and_deployment_stays(server: PrefectServer, settings: Settings) -> None:
+    apply(settings)
+    pool = settings.prefect.work_pool
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name("housekeeping/transship")
+        base = f"/deployments/{found.id}"
+        ask(server, "PATCH", f"{base}/schedules/{found.schedules[0].id}", {"active": False})
+        ask(server, "PATCH", base, {"tags": ["edited"], "paused": True})
+        ask(server, "PATCH", f"/work_pools/{pool}", {"concurrency_limit": 2, "base_job_template": {}})
+        ask(server, "PATCH", f"/work_pools/{pool}/queues/host-here", {"priority": 1, "concurrency_limit": 5})
+
+    changes = {change.name: change for change in apply(settings)}
+
+    assert (changes[pool].action, changes[pool].detail) == (Action.UPDATED, "job template")
+    assert changes[f"{pool}/host-here"].action is Action.UNCHANGED
+    updated = changes["housekeeping/transship"]
+    assert updated.action is Action.UPDATED
+    assert "tags" in updated.detail
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name("housekeeping/transship")
+        assert (found.tags, found.paused, found.schedules[0].active) == (["transship", "housekeeping"], True, False)
+        assert client.read_work_pool(pool).concurrency_limit == 2
+        assert client.read_work_queue_by_name("host-here", work_pool_name=pool).concurrency_limit == 5
+    without_deployments()
+
+
+def test_a_changed_schedule_is_put_right(server: PrefectServer, settings: Settings) -> None:
+    apply(settings)
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name("housekeeping/transship")
+        schedule = {"schedule": {"cron": "0 3 * * *", "timezone": "UTC"}, "active": True}
+        ask(server, "PATCH", f"/deployments/{found.id}", {"schedules": [schedule]})
+
+    changed = next(change for change in apply(settings) if change.name == "housekeeping/transship")
+
+    assert (changed.action, changed.detail) == (Action.UPDATED, "schedules")
+    assert set(actions(apply(settings), "deployment")) == {Action.UNCHANGED}
+
+
+def test_a_run_that_waits_is_not_lost_when_its_deployment_is_updated(server: PrefectServer, settings: Settings) -> None:
+    apply(settings)
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name("housekeeping/transship")
+        run = ask(server, "POST", f"/deployments/{found.id}/create_flow_run", {})["id"]
+        ask(server, "PATCH", f"/deployments/{found.id}", {"tags": ["edited"]})
+
+    assert Action.UPDATED in actions(apply(settings), "deployment")
+
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(run).state_type is StateType.SCHEDULED
+        ask(server, "DELETE", f"/flow_runs/{run}")
+
+
+def test_a_pool_of_another_type_is_refused(server: PrefectServer, settings: Settings) -> None:
+    ask(server, "POST", "/work_pools/", {"name": settings.prefect.work_pool, "type": "docker"})
+
+    with pytest.raises(ConfigurationRefused, match="of type docker"):
+        apply(settings)
+
+
+def test_a_wrong_log_in_and_a_server_that_is_away_are_told_apart(server: PrefectServer, settings: Settings) -> None:
+    away = PrefectServer()
+    with away.as_client(), pytest.raises(ServiceUnreachable, match="Prefect at http://127"):
+        apply(settings)
+
+    away.url = server.url
+    with away.as_client(), pytest.raises(ServiceRefused) as refused:
+        apply(settings)
+    assert refused.value.status == 401
+
+
+PROBE = """
+import json, os, sys
+from pathlib import Path
+from prefect import flow
+
+@flow(name="{name}")
+def probe(path: str) -> None:
+    Path(path).write_text(json.dumps([sys.executable, sys.orig_argv[1:], os.getppid()]))
+"""
+
+DEFINITION = """
+name: transship
+pull: []
+deployments:
+  - name: transship
+    entrypoint: {module}.probe
+    version_type: prefect:simple
+    tags: [transship]
+    enforce_parameter_schema: true
+    work_pool: {{name: imports, work_queue_name: default}}
+"""
+
+
+def test_a_worker_runs_flows_with_this_interpreter_at_once_whatever_its_path(
+    server: PrefectServer, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "probe_" + "".join(chr(ord("a") + int(digit, 16)) for digit in uuid4().hex[:8])
+    (tmp_path / f"{module}.py").write_text(PROBE.format(name=module))
+    definitions = tmp_path / "prefect.yaml"
+    definitions.write_text(DEFINITION.format(module=module))
+    monkeypatch.syspath_prepend(tmp_path)
+    apply(settings, definitions=definitions)
+    found_at = tmp_path / "found"
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name(f"{module}/transship")
+        asked = {"parameters": {"path": str(found_at)}}
+        run = ask(server, "POST", f"/deployments/{deployment.id}/create_flow_run", asked)["id"]
+
+    worker = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "prefect", "worker", "start", "--run-once"),
+            *("--pool", settings.prefect.work_pool, "--type", "process", "-q", "default"),
+        ],
+        env={**os.environ, **server.environment, "PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    output, _ = worker.communicate(timeout=120)
+
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(run).state_type is StateType.COMPLETED, output
+    assert json.loads(found_at.read_text()) == [sys.executable, ["-m", "prefect.engine"], worker.pid]
+
+
+def test_a_flow_that_does_not_exist_is_named(server: PrefectServer, settings: Settings, tmp_path: Path) -> None:
+    definitions = tmp_path / "prefect.yaml"
+    definitions.write_text(DEFINITION.format(module="flows.nowhere"))
+
+    with pytest.raises(ConfigurationRefused, match=r"flows\.nowhere"):
+        apply(settings, definitions=definitions)
+
+
+def test_the_settings_of_a_store_survive_the_way_through_its_block(tmp_path: Path) -> None:
+    settings = FileStoreSettings(dir=tmp_path, description="SSD", weight=4, file_mode="0600")
+
+    assert FileStoreBlock.of(settings).settings() == settings

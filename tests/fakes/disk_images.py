@@ -1,0 +1,60 @@
+"""Disk images for tests: made by qemu-img where it can make them, else written byte by byte."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from pathlib import Path
+
+MIB = 1024 * 1024
+
+
+def raw_disk(path: Path, size_bytes: int = 8 * MIB, *, partitioned: bool = False) -> Path:
+    """A sparse raw disk with some data, with a protective MBR and GPT signature if asked for."""
+    with path.open("wb") as disk:
+        disk.truncate(size_bytes)
+        disk.seek(MIB)
+        disk.write(bytes(range(256)) * 4096)
+        if partitioned:
+            disk.seek(0)
+            disk.write(protective_mbr())
+            disk.write(b"EFI PART")
+    return path
+
+
+def protective_mbr(*, start_lba: int = 1, boot_flag: int = 0, kind: int = 0xEE) -> bytes:
+    entry = struct.pack("<B3BB3BII", boot_flag, 0, 2, 0, kind, 0xFF, 0xFF, 0xFF, start_lba, 0xFFFFFFFF)
+    return bytes(446) + entry + bytes(48) + b"\x55\xaa"
+
+
+def iso(path: Path, *, hybrid: bool = False, hybrid_mbr: bytes | None = None) -> Path:
+    """The volume descriptor of an ISO 9660 image of 40 blocks, with a partition table if hybrid."""
+    blocks = 40
+    descriptor = bytearray(2048)
+    descriptor[0:7] = b"\x01CD001\x01"
+    descriptor[80:84] = struct.pack("<L", blocks)
+    descriptor[128:130] = struct.pack("<H", 2048)
+    data = bytearray(blocks * 2048)
+    data[0x8000 : 0x8000 + 2048] = descriptor
+    if hybrid:
+        data[:512] = hybrid_mbr or protective_mbr()
+    path.write_bytes(data)
+    return path
+
+
+def qemu_img(*arguments: str | Path) -> None:
+    """Run qemu-img to make an image; its words go nowhere unless it fails."""
+    subprocess.run(["qemu-img", *map(str, arguments)], check=True, capture_output=True, timeout=60)
+
+
+def converted(source: Path, target: Path, qemu_format: str, options: str = "") -> Path:
+    extra = ("-o", options) if options else ()
+    qemu_img("convert", "-f", "raw", "-O", qemu_format, *extra, source, target)
+    return target
+
+
+def patched(path: Path, offset: int, data: bytes) -> Path:
+    with path.open("r+b") as image:
+        image.seek(offset)
+        image.write(data)
+    return path

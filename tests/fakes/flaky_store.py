@@ -1,0 +1,134 @@
+"""A store in memory that passes the store contract and fails when told to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from uuid import UUID
+
+from transship.domain.errors import AlreadyStored, ObjectMissing, StagingBroken, StoreDenied, StoreUnavailable
+from transship.domain.staged import Progress, StagedFile
+from transship.domain.stop import StopToken
+from transship.stores.base import StoredObject, StoreDriver
+from transship.stores.pacing import PacedProgress
+
+PIECE_BYTES = 1024 * 1024
+
+
+class FlakyStore(StoreDriver):
+    """Keep objects in memory; raise the errors of `fail` first, then work.
+
+    Attributes:
+        objects: bytes by image id.
+        temporaries: unpublished bytes by (image id, epoch).
+        calls: names of the methods called, in order, also of those that failed.
+    """
+
+    def __init__(self, store_id: str = "flaky") -> None:
+        self.store_id = store_id
+        self.objects: dict[str, bytes] = {}
+        self.temporaries: dict[tuple[str, int], bytes] = {}
+        self.calls: list[str] = []
+        self._failures: dict[str, list[Exception]] = {}
+        self._lock = threading.Lock()
+
+    def fail(self, error: Exception, times: int = 1, on: str = "put") -> None:
+        """Make the next ``times`` calls of the method ``on`` raise ``error``, in the order told.
+
+        A `put` fails when all bytes are written and nothing is published, and removes its temporary.
+        """
+        self._failures.setdefault(on, []).extend([error] * times)
+
+    def put(self, image_id: str, staged: StagedFile, progress: Progress, stop: StopToken) -> StoredObject:
+        if str(UUID(image_id)) != image_id:
+            raise ValueError(image_id)
+        self.calls.append("put")
+        stop.check()
+        if image_id in self.objects:
+            raise AlreadyStored(self.store_id, image_id)
+        temporary = (image_id, staged.epoch)
+        paced = PacedProgress(progress)
+        try:
+            self.temporaries[temporary] = _content(staged, paced, stop)
+            self._fail_if_told("put")
+            stop.check()
+            self._publish(temporary)
+        finally:
+            self.temporaries.pop(temporary, None)
+        paced.end(staged.size)
+        return StoredObject(self.url_of(image_id), staged.size, f"memory:{staged.size}")
+
+    def size(self, url: str) -> int:
+        self._begin("size")
+        return len(self._object(url))
+
+    def read(self, url: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        self._begin("read")
+        content = self._object(url)
+        end = len(content) if length is None else min(len(content), offset + length)
+        return (content[start : min(end, start + PIECE_BYTES)] for start in range(offset, end, PIECE_BYTES))
+
+    def delete(self, url: str) -> None:
+        self._begin("delete")
+        if not url.startswith(self._prefix):
+            raise StoreDenied(self.store_id, f"{url} is not one of its objects")
+        self.objects.pop(url.removeprefix(self._prefix), None)
+
+    def discard_temporaries(self, image_id: str, before_epoch: int) -> int:
+        self._begin("discard_temporaries")
+        with self._lock:
+            stale = [key for key in self.temporaries if key[0] == image_id and key[1] < before_epoch]
+            for key in stale:
+                del self.temporaries[key]
+        return len(stale)
+
+    def url_of(self, image_id: str) -> str:
+        return self._prefix + image_id
+
+    def check(self) -> None:
+        self._begin("check")
+
+    @property
+    def _prefix(self) -> str:
+        return f"memory://{self.store_id}/"
+
+    def _object(self, url: str) -> bytes:
+        name = url.removeprefix(self._prefix)
+        if name == url or name not in self.objects:
+            raise ObjectMissing(self.store_id, url)
+        return self.objects[name]
+
+    def _publish(self, temporary: tuple[str, int]) -> None:
+        with self._lock:
+            if temporary not in self.temporaries:
+                raise StoreUnavailable(self.store_id, "the temporary is gone")
+            if temporary[0] in self.objects:
+                raise AlreadyStored(self.store_id, temporary[0])
+            self.objects[temporary[0]] = self.temporaries[temporary]
+
+    def _begin(self, method: str) -> None:
+        self.calls.append(method)
+        self._fail_if_told(method)
+
+    def _fail_if_told(self, method: str) -> None:
+        with self._lock:
+            pending = self._failures.get(method)
+            if not pending:
+                return
+            error = pending.pop(0)
+        raise error
+
+
+def _content(staged: StagedFile, progress: PacedProgress, stop: StopToken) -> bytes:
+    content = bytearray()
+    try:
+        with staged.path.open("rb") as source:
+            while piece := source.read(PIECE_BYTES):
+                stop.check()
+                content += piece
+                progress(len(content))
+    except OSError as error:
+        raise StagingBroken(str(error)) from error
+    if len(content) != staged.size:
+        raise StagingBroken(f"{staged.path} holds {len(content)} bytes where {staged.size} were staged")
+    return bytes(content)

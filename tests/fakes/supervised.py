@@ -1,0 +1,31 @@
+"""Runs the real supervisor over a process table of small commands: ``python -m tests.fakes.supervised FILE``.
+
+The file holds JSON: home, detach, and components as argument lists with fields of `Component`.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from config.settings import Settings
+from transship.supervisor.component import Component
+from transship.supervisor.home import HomeLock, first_start
+from transship.supervisor.launch import Launch, run_in_background, run_in_foreground
+
+
+def main() -> int:
+    asked = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    settings = Settings.model_validate({"home": asked["home"], "supervisor": asked.get("supervisor", {})})
+    components = tuple(
+        Component(**{"environment": dict(os.environ), **one, "argv": tuple(one["argv"])}) for one in asked["components"]
+    )
+    first_start(settings)
+    launch = Launch(settings, HomeLock.take(settings), components)
+    if asked.get("detach"):
+        return run_in_background(launch, lambda component, line: print(component, line, flush=True))
+    return run_in_foreground(launch, lambda: None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.images import settings_in
+from transship.catalog.engine import Catalog
+
+
+@pytest.fixture(scope="session")
+def migrated_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home directory whose catalogue is migrated and empty; copying it is faster than migrating again."""
+    home = tmp_path_factory.mktemp("migrated")
+    Catalog.open(settings_in(home)).close()
+    return home
+
+
+@pytest.fixture
+def catalog(migrated_home: Path, tmp_path: Path) -> Iterator[Catalog]:
+    shutil.copytree(migrated_home, tmp_path, dirs_exist_ok=True)
+    opened = Catalog.open(settings_in(tmp_path))
+    yield opened
+    opened.close()

@@ -1,0 +1,248 @@
+"""The image_decompression plugin on real gzip files, good and hostile."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import random
+import tarfile
+import tracemalloc
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.plugin_workspace import FakeWorkspace, settings_with, work_on
+from transship.domain.errors import ArchiveRefused, ImageTooLarge, ImportCancelled, StagingFull
+from transship.domain.stop import StopToken
+from transship.plugins.base import PluginOutcome
+from transship.plugins.decompression import PLUGIN
+
+MIB = 1024 * 1024
+DATA = random.Random(7).randbytes(300_000) + b"the end"
+
+
+def staged(folder: Path, content: bytes) -> Path:
+    path = folder / "staged"
+    path.write_bytes(content)
+    return path
+
+
+def unpack(path: Path, container: str = "bare", room: int = 1 << 50, **sections: object) -> PluginOutcome:
+    work, workspace = work_on(path, settings_with(path.parent, **sections), container_format=container, room_bytes=room)
+    try:
+        return PLUGIN.run(work)
+    except BaseException:
+        assert_nothing_left(workspace)
+        raise
+
+
+def assert_nothing_left(workspace: FakeWorkspace) -> None:
+    assert list(workspace.directory.iterdir()) == []
+
+
+def unpacked(path: Path, **sections: object) -> bytes:
+    outcome = unpack(path, **sections)  # type: ignore[arg-type] # sections are keywords of settings
+    assert outcome.path is not None
+    return outcome.path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("packed", "image"),
+    [
+        pytest.param(gzip.compress(DATA), DATA, id="one member"),
+        pytest.param(gzip.compress(DATA[:5]) + gzip.compress(DATA[5:]), DATA, id="two members"),
+        pytest.param(gzip.compress(b"") * 3 + gzip.compress(DATA), DATA, id="empty members first"),
+        pytest.param(
+            b"".join(gzip.compress(bytes([n % 256])) for n in range(9000)),
+            bytes(range(256)) * 35 + bytes(range(40)),
+            id="thousands of tiny members",
+        ),
+        pytest.param(gzip.compress(DATA) + bytes(70_000), DATA, id="zero padding"),
+        pytest.param(gzip.compress(DATA) + bytes(512) + gzip.compress(DATA), DATA * 2, id="padding between members"),
+        pytest.param(gzip.compress(b""), b"", id="nothing in it"),
+        pytest.param(gzip.compress(bytes(3 * MIB + 17)), bytes(3 * MIB + 17), id="zeros"),
+        pytest.param(gzip.compress(DATA, compresslevel=0), DATA, id="stored"),
+    ],
+)
+def test_gzip_is_unpacked_to_the_same_bytes(packed: bytes, image: bytes, tmp_path: Path) -> None:
+    assert unpacked(staged(tmp_path, packed)) == image
+
+
+@pytest.mark.parametrize("padding", range(131_060, 131_080))
+def test_members_may_end_anywhere_in_what_is_read_at_a_time(padding: int, tmp_path: Path) -> None:
+    first = gzip.compress(os.urandom(padding - 23), compresslevel=0)
+    packed = first + gzip.compress(b"second")
+    assert unpacked(staged(tmp_path, packed)) == gzip.decompress(packed)
+
+
+def test_the_summary_and_the_record_tell_what_was_done(tmp_path: Path) -> None:
+    outcome = unpack(staged(tmp_path, gzip.compress(bytes(MIB))))
+    assert outcome.summary == "unpacked gzip: 1.0 KiB became 1.0 MiB"
+    assert (outcome.disk_format, outcome.container_format, outcome.virtual_size) == (None, None, None)
+
+
+def test_zeros_become_holes(tmp_path: Path) -> None:
+    image = DATA + bytes(64 * MIB) + DATA + bytes(5 * MIB)
+    outcome = unpack(staged(tmp_path, gzip.compress(image, compresslevel=1)))
+    assert outcome.path is not None
+    assert outcome.path.read_bytes() == image
+    assert outcome.path.stat().st_blocks * 512 < 2 * MIB
+
+
+@pytest.mark.parametrize("content", [b"", b"\x1f\x8b", b"QFI\xfb" * 100, b"BZh91AY" * 9, bytes(4096)])
+def test_what_is_no_archive_is_left_alone(content: bytes, tmp_path: Path) -> None:
+    outcome = unpack(staged(tmp_path, content))
+    assert (outcome.path, outcome.summary) == (None, "nothing to unpack: not a compressed file")
+
+
+def test_an_image_that_shall_stay_compressed_is_left_alone(tmp_path: Path) -> None:
+    outcome = unpack(staged(tmp_path, gzip.compress(DATA)), container="compressed")
+    assert (outcome.path, outcome.summary) == (None, "kept as it is: container_format is compressed")
+
+
+def _crc_wrong(packed: bytes) -> bytes:
+    return packed[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:]
+
+
+def _length_wrong(packed: bytes) -> bytes:
+    return packed[:-4] + bytes([packed[-4] ^ 1]) + packed[-3:]
+
+
+def _tar(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        member = tarfile.TarInfo("disk.raw")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _zip(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("disk.raw", content)
+    return buffer.getvalue()
+
+
+PACKED = gzip.compress(DATA)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "reason"),
+    [
+        pytest.param(PACKED[:-1], "gzip", "truncated", id="last byte missing"),
+        pytest.param(PACKED[:-8], "gzip", "truncated", id="trailer missing"),
+        pytest.param(PACKED[: len(PACKED) // 2], "gzip", "truncated", id="half"),
+        pytest.param(PACKED[:5], "gzip", "truncated", id="five bytes"),
+        pytest.param(PACKED + PACKED[:40], "gzip", "truncated", id="second member truncated"),
+        pytest.param(_crc_wrong(PACKED), "gzip", "damaged", id="wrong checksum"),
+        pytest.param(_length_wrong(PACKED), "gzip", "damaged", id="wrong length"),
+        pytest.param(PACKED[:10] + b"\xff" * 900, "gzip", "damaged", id="nonsense inside"),
+        pytest.param(PACKED + b"garbage", "gzip", "other data follow", id="garbage at the end"),
+        pytest.param(PACKED + bytes(512) + b"x", "gzip", "other data follow", id="garbage after padding"),
+        pytest.param(gzip.compress(PACKED), "gzip", "holds a gzip file", id="gzip in gzip"),
+        pytest.param(gzip.compress(_zip(DATA)), "gzip", "holds a zip file", id="zip in gzip"),
+        pytest.param(gzip.compress(_tar(DATA)), "gzip", "multi-layer (tar) not supported", id="tar in gzip"),
+        pytest.param(_zip(DATA), "zip", "not supported", id="zip"),
+        pytest.param(_zip(b"")[-22:], "zip", "not supported", id="empty zip"),
+        pytest.param(b"\x20\x80-lh5-" + bytes(100), "lha", "not supported", id="lha"),
+    ],
+)
+def test_what_cannot_be_unpacked_is_refused_with_the_reason(
+    content: bytes, kind: str, reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ArchiveRefused) as refused:
+        unpack(staged(tmp_path, content))
+    assert refused.value.kind == kind
+    assert reason in refused.value.reason
+
+
+def bomb(folder: Path, members: int) -> Path:
+    """Members of 64 MiB of zeros each."""
+    packer = zlib.compressobj(9, wbits=31)
+    member = packer.compress(bytes(64 * MIB)) + packer.flush()
+    return staged(folder, member * members)
+
+
+def test_a_bomb_stops_at_the_size_cap(tmp_path: Path) -> None:
+    path = bomb(tmp_path, members=160)
+    assert path.stat().st_size < 11 * MIB
+    with pytest.raises(ImageTooLarge) as refused:
+        unpack(path, imports={"image_size_cap_bytes": 100 * MIB})
+    assert refused.value.option == "imports.image_size_cap_bytes"
+    assert refused.value.size_bytes <= 101 * MIB
+
+
+def test_a_bomb_stops_at_the_ratio(tmp_path: Path) -> None:
+    with pytest.raises(ImageTooLarge) as refused:
+        unpack(bomb(tmp_path, members=2), decompression={"max_ratio": 100})
+    assert refused.value.option == "decompression.max_ratio"
+
+
+def test_memory_stays_bounded_whatever_the_ratio(tmp_path: Path) -> None:
+    path = bomb(tmp_path, members=4)
+    tracemalloc.start()
+    try:
+        unpack(path)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 16 * MIB
+
+
+def test_room_is_reserved_before_it_is_used(tmp_path: Path) -> None:
+    path = staged(tmp_path, gzip.compress(os.urandom(3 * MIB)))
+    work, workspace = work_on(path, settings_with(tmp_path))
+    outcome = PLUGIN.run(work)
+    assert outcome.path is not None
+    assert workspace.reserved[outcome.path] >= 3 * MIB
+
+
+def test_the_last_room_can_be_used_up(tmp_path: Path) -> None:
+    image = os.urandom(3 * MIB)
+    outcome = unpack(staged(tmp_path, gzip.compress(image)), room=3 * MIB)
+    assert outcome.path is not None
+    assert outcome.path.read_bytes() == image
+
+
+def test_holes_ask_for_no_room(tmp_path: Path) -> None:
+    assert unpack(bomb(tmp_path, members=2), room=0).path is not None
+
+
+def test_no_room_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StagingFull):
+        unpack(staged(tmp_path, gzip.compress(os.urandom(3 * MIB))), room=MIB)
+
+
+def test_a_stopped_import_leaves_nothing(tmp_path: Path) -> None:
+    stop = StopToken()
+    path = bomb(tmp_path, members=20)
+    work, workspace = work_on(
+        path,
+        settings_with(tmp_path),
+        stop=stop,
+        progress=lambda _done, _total: stop.stop(ImportCancelled("by the test")),
+    )
+    with pytest.raises(ImportCancelled):
+        PLUGIN.run(work)
+    assert_nothing_left(workspace)
+
+
+def test_progress_ends_with_the_whole_file(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    path = staged(tmp_path, gzip.compress(DATA))
+    work, _ = work_on(path, settings_with(tmp_path), progress=lambda done, total: seen.append((done, total)))
+    PLUGIN.run(work)
+    assert seen[-1] == (path.stat().st_size, path.stat().st_size)
+
+
+def test_running_twice_gives_the_same(tmp_path: Path) -> None:
+    path = staged(tmp_path, gzip.compress(DATA))
+    work, _ = work_on(path, settings_with(tmp_path))
+    first, second = PLUGIN.run(work), PLUGIN.run(work)
+    assert first.path is not None
+    assert second.path is not None
+    assert first.path.read_bytes() == second.path.read_bytes() == DATA

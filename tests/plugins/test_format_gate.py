@@ -1,0 +1,310 @@
+"""The format gate on images that qemu-img made, and on bytes that it would not make."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from config.settings import FormatSettings
+from tests.fakes import disk_images as images
+from transship.domain.errors import (
+    FormatMismatch,
+    FormatUnsafe,
+    ImageTooLarge,
+    ImportCancelled,
+    StagingBroken,
+    TransshipError,
+)
+from transship.domain.stop import StopToken
+from transship.plugins.format_gate import Findings, Inspected, archive_kind, inspect_file, judge
+
+GIB = 1024 * images.MIB
+DISK_BYTES = 8 * images.MIB
+Maker = Callable[[Path], Path]
+
+
+def inspect(path: Path, declared: str, container: str = "bare", cap: int = 100 * GIB, **rules: object) -> Inspected:
+    return inspect_file(
+        path,
+        declared,
+        container,
+        FormatSettings.model_validate(rules),
+        size_cap_bytes=cap,
+        stop=StopToken(),
+        progress=lambda _done, _total: None,
+    )
+
+
+def _from_disk(qemu_format: str, options: str = "") -> Maker:
+    return lambda folder: images.converted(
+        images.raw_disk(folder / "source"), folder / f"made.{qemu_format}", qemu_format, options
+    )
+
+
+def _bytes(content: bytes) -> Maker:
+    def make(folder: Path) -> Path:
+        path = folder / "bytes"
+        path.write_bytes(content)
+        return path
+
+    return make
+
+
+def _with_backing(folder: Path) -> Path:
+    base, top = images.raw_disk(folder / "base"), folder / "top.qcow2"
+    images.qemu_img("create", "-f", "qcow2", "-F", "raw", "-b", base, top)
+    return top
+
+
+def _with_data_file(folder: Path) -> Path:
+    path = folder / "with-data.qcow2"
+    images.qemu_img("create", "-f", "qcow2", "-o", f"data_file={folder / 'data'}", path, "8M")
+    return path
+
+
+def _plain_qcow2(folder: Path) -> Path:
+    return _from_disk("qcow2")(folder)
+
+
+def _unknown_feature(folder: Path) -> Path:
+    return images.patched(_plain_qcow2(folder), 72, struct.pack(">Q", 1 << 40))
+
+
+def _qcow1(folder: Path) -> Path:
+    return images.patched(_plain_qcow2(folder), 4, struct.pack(">I", 1))
+
+
+def _flat_vmdk(folder: Path) -> Path:
+    return _from_disk("vmdk", "subformat=monolithicFlat")(folder)
+
+
+def _empty_flat_vmdk(folder: Path) -> Path:
+    path = folder / "flat.vmdk"
+    images.qemu_img("create", "-f", "vmdk", "-o", "subformat=monolithicFlat", path, "8M")
+    return path
+
+
+def _vmdk_extent(folder: Path) -> Path:
+    path = _from_disk("vmdk")(folder)
+    content = path.read_bytes()
+    at = content.index(b'"made.vmdk"')
+    return images.patched(path, at, b'"/etc/pass"')
+
+
+@pytest.mark.parametrize(
+    ("make", "declared", "detected", "virtual_size"),
+    [
+        pytest.param(_plain_qcow2, "qcow2", "qcow2", DISK_BYTES, id="qcow2"),
+        pytest.param(_from_disk("qcow2", "compat=0.10"), "qcow2", "qcow2", DISK_BYTES, id="qcow2 version 2"),
+        pytest.param(_from_disk("qcow2", "compression_type=zstd"), "qcow2", "qcow2", DISK_BYTES, id="qcow2 zstd"),
+        pytest.param(_from_disk("vmdk"), "vmdk", "vmdk", DISK_BYTES, id="vmdk monolithicSparse"),
+        pytest.param(
+            _from_disk("vmdk", "subformat=streamOptimized"), "vmdk", "vmdk", DISK_BYTES, id="vmdk streamOptimized"
+        ),
+        pytest.param(_from_disk("vdi"), "vdi", "vdi", DISK_BYTES, id="vdi"),
+        pytest.param(_from_disk("vpc", "force_size=on"), "vhd", "vhd", DISK_BYTES, id="vhd"),
+        pytest.param(_from_disk("vhdx"), "vhdx", "vhdx", DISK_BYTES, id="vhdx"),
+        pytest.param(lambda d: images.raw_disk(d / "r"), "raw", "raw", DISK_BYTES, id="raw"),
+        pytest.param(lambda d: images.raw_disk(d / "r", partitioned=True), "raw", "raw", DISK_BYTES, id="raw with GPT"),
+        pytest.param(_bytes(bytes(images.MIB)), "raw", "raw", images.MIB, id="all zero"),
+        pytest.param(_bytes(b""), "raw", "raw", 0, id="empty"),
+        pytest.param(_bytes(b"#!/bin/sh\n" * 100), "raw", "raw", 1000, id="text"),
+        pytest.param(_bytes(b"a" * 600 + b"\xff" * 1000), "raw", "raw", 1600, id="text, then bytes"),
+        pytest.param(lambda d: images.iso(d / "i"), "iso", "iso", 40 * 2048, id="iso"),
+        pytest.param(lambda d: images.iso(d / "i", hybrid=True), "iso", "iso", 40 * 2048, id="hybrid iso"),
+        pytest.param(lambda d: images.raw_disk(d / "r"), "ami", "raw", None, id="ami"),
+        pytest.param(_bytes(b"WithoutFreeSpace" + bytes(600)), "ploop", "ploop", None, id="ploop"),
+    ],
+)
+def test_data_in_the_declared_format_pass(
+    make: Maker, declared: str, detected: str, virtual_size: int | None, tmp_path: Path
+) -> None:
+    assert inspect(make(tmp_path), declared) == Inspected(detected, virtual_size)
+
+
+@pytest.mark.parametrize(
+    ("make", "declared", "check"),
+    [
+        pytest.param(_with_backing, "qcow2", "backing_file", id="qcow2 with backing file"),
+        pytest.param(_with_backing, "raw", "backing_file", id="qcow2 with backing file, declared raw"),
+        pytest.param(_with_data_file, "qcow2", "data_file", id="qcow2 with data file"),
+        pytest.param(_unknown_feature, "qcow2", "unknown_features", id="qcow2 with unknown feature"),
+        pytest.param(_qcow1, "qcow2", "unknown_features", id="qcow version 1"),
+        pytest.param(_bytes(b"QFI\xfb" + bytes(100)), "raw", "cut short", id="qcow2 cut short"),
+        pytest.param(_flat_vmdk, "vmdk", "name other files", id="vmdk monolithicFlat with data"),
+        pytest.param(_empty_flat_vmdk, "vmdk", "subformat", id="vmdk monolithicFlat"),
+        pytest.param(_flat_vmdk, "raw", "name other files", id="vmdk monolithicFlat declared raw"),
+        pytest.param(_vmdk_extent, "vmdk", "extent", id="vmdk extent elsewhere"),
+        pytest.param(
+            _bytes(b"# Disk DescriptorFile\nversion=1\n" + bytes(900)), "raw", "header", id="vmdk text before zeros"
+        ),
+        pytest.param(_bytes(b"# \xff\n\nversion=1\n" + b"x" * 900), "raw", "header", id="vmdk text that is not ASCII"),
+        pytest.param(_from_disk("qed"), "raw", "banned", id="qed"),
+        pytest.param(_bytes(b"LUKS\xba\xbe\x00\x02" + bytes(4096)), "raw", "version", id="luks 2"),
+        pytest.param(_bytes(images.protective_mbr(start_lba=0)), "raw", "LBA", id="GPT at the wrong block"),
+        pytest.param(_bytes(images.protective_mbr(boot_flag=7)), "raw", "boot flag", id="MBR boot flag"),
+        pytest.param(_bytes(images.protective_mbr(kind=0)), "raw", "gpt_safety_checks_nonfatal", id="MBR of nothing"),
+        pytest.param(_bytes(b"Bochs Virtual HD Image" + bytes(600)), "raw", "not accepted", id="bochs"),
+        pytest.param(_bytes(bytes(1024) + b"koly" + bytes(508)), "raw", "not accepted", id="dmg"),
+        pytest.param(_bytes(b"WithoutFreeSpace" + bytes(600)), "raw", "not accepted", id="ploop declared raw"),
+    ],
+)
+def test_unsafe_data_are_refused_with_the_check_that_failed(
+    make: Maker, declared: str, check: str, tmp_path: Path
+) -> None:
+    with pytest.raises(FormatUnsafe) as refused:
+        inspect(make(tmp_path), declared, require_match=False)
+    assert check in str(refused.value).lower() or check in str(refused.value)
+
+
+def test_two_formats_in_one_file_are_refused(tmp_path: Path) -> None:
+    path = images.patched(_plain_qcow2(tmp_path), 510, b"\x55\xaa")
+    with pytest.raises(FormatUnsafe, match=r"gpt\+qcow2"):
+        inspect(path, "qcow2")
+
+
+@pytest.mark.parametrize("declared", ["raw", "qcow2"])
+def test_a_hybrid_iso_passes_only_as_iso(declared: str, tmp_path: Path) -> None:
+    with pytest.raises(FormatMismatch) as refused:
+        inspect(images.iso(tmp_path / "i", hybrid=True), declared)
+    assert (refused.value.declared, refused.value.detected) == (declared, "iso")
+
+
+def test_the_partition_table_of_a_hybrid_iso_only_warns(tmp_path: Path) -> None:
+    path = images.iso(tmp_path / "i", hybrid=True, hybrid_mbr=images.protective_mbr(start_lba=0))
+    inspected = inspect(path, "iso")
+    assert inspected.detected == "iso"
+    assert ["hybrid ISO" in warning for warning in inspected.warnings] == [True]
+
+
+@pytest.mark.parametrize(("declared", "made"), [("qcow2", "vmdk"), ("vmdk", "qcow2"), ("iso", "qcow2")])
+def test_another_format_than_declared_is_refused(declared: str, made: str, tmp_path: Path) -> None:
+    with pytest.raises(FormatMismatch) as refused:
+        inspect(_from_disk(made)(tmp_path), declared)
+    assert (refused.value.declared, refused.value.detected) == (declared, made)
+
+
+def test_another_format_warns_when_the_site_does_not_ask_for_a_match(tmp_path: Path) -> None:
+    inspected = inspect(_from_disk("vmdk")(tmp_path), "qcow2", require_match=False)
+    assert (inspected.detected, inspected.virtual_size, len(inspected.warnings)) == ("vmdk", DISK_BYTES, 1)
+
+
+def test_raw_data_do_not_pass_as_qcow2(tmp_path: Path) -> None:
+    with pytest.raises(FormatMismatch):
+        inspect(images.raw_disk(tmp_path / "r"), "qcow2")
+
+
+def test_a_safe_image_declared_raw_is_accepted_as_raw_with_a_warning(tmp_path: Path) -> None:
+    path = _plain_qcow2(tmp_path)
+    inspected = inspect(path, "raw")
+    assert (inspected.detected, inspected.virtual_size) == ("qcow2", path.stat().st_size)
+    assert len(inspected.warnings) == 1
+
+
+@pytest.mark.parametrize("require_match", [True, False])
+def test_raw_in_disguise_is_refused_by_option(require_match: bool, tmp_path: Path) -> None:
+    with pytest.raises(FormatMismatch):
+        inspect(_plain_qcow2(tmp_path), "raw", refuse_raw_in_disguise=True, require_match=require_match)
+
+
+def test_partition_checks_can_be_made_warnings(tmp_path: Path) -> None:
+    path = _bytes(images.protective_mbr(start_lba=0))(tmp_path)
+    inspected = inspect(path, "raw", gpt_safety_checks_nonfatal=["mbr"])
+    assert (inspected.detected, len(inspected.warnings)) == ("raw", 1)
+
+
+@pytest.mark.parametrize("declared", ["aki", "ari"])
+def test_a_kernel_may_carry_a_boot_signature(declared: str, tmp_path: Path) -> None:
+    assert inspect(_bytes(images.protective_mbr(kind=0))(tmp_path), declared).detected == "raw"
+
+
+def test_a_fat_boot_sector_is_no_partition_table(tmp_path: Path) -> None:
+    sector = bytearray(images.protective_mbr(kind=0))
+    sector[0x10], sector[0x15] = 2, 0xF8
+    assert inspect(_bytes(bytes(sector))(tmp_path), "raw").detected == "raw"
+
+
+@pytest.mark.parametrize("container", ["compressed", "ova", "docker", "ovf"])
+def test_only_bare_data_are_inspected(container: str, tmp_path: Path) -> None:
+    assert inspect(_with_backing(tmp_path), "qcow2", container) == Inspected("")
+
+
+@pytest.mark.parametrize("size_bytes", [1 << 63, 64 * 1024 * GIB, 100 * GIB + 1])
+def test_a_virtual_size_above_the_cap_is_refused(size_bytes: int, tmp_path: Path) -> None:
+    path = images.patched(_plain_qcow2(tmp_path), 24, struct.pack(">Q", size_bytes))
+    with pytest.raises(ImageTooLarge) as refused:
+        inspect(path, "qcow2")
+    assert (refused.value.what, refused.value.size_bytes) == ("virtual size", size_bytes)
+    assert refused.value.option == "imports.image_size_cap_bytes"
+
+
+def test_a_format_is_known_without_reading_to_the_end(tmp_path: Path) -> None:
+    path = images.raw_disk(tmp_path / "large", 64 * images.MIB)
+    seen: list[tuple[int, int]] = []
+    inspect_file(
+        path,
+        "raw",
+        "bare",
+        FormatSettings(),
+        size_cap_bytes=GIB,
+        stop=StopToken(),
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(images.MIB, 64 * images.MIB)]
+
+
+def test_a_stopped_import_ends_the_inspection(tmp_path: Path) -> None:
+    stop = StopToken()
+    stop.stop(ImportCancelled("by the test"))
+    with pytest.raises(ImportCancelled):
+        inspect_file(
+            images.raw_disk(tmp_path / "r"),
+            "raw",
+            "bare",
+            FormatSettings(),
+            size_cap_bytes=GIB,
+            stop=stop,
+            progress=lambda _done, _total: None,
+        )
+
+
+def test_a_missing_file_is_a_fault_of_staging_that_names_no_path(tmp_path: Path) -> None:
+    with pytest.raises(StagingBroken) as refused:
+        inspect(tmp_path / "absent", "raw")
+    assert str(tmp_path) not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["qcow2", "vmdk", "vhdx", "vhd", "vdi"])
+def test_strict_judgement_takes_nothing_else_for_raw(name: str) -> None:
+    with pytest.raises(FormatMismatch):
+        judge(Findings(1, frozenset({name})), "raw", FormatSettings(require_match=False), size_cap_bytes=9, strict=True)
+
+
+@pytest.mark.parametrize("magic", [b"vhdxfile", b"conectix", b"KDMV", b"QFI\xfb\0\0\0\3", b"LUKS\xba\xbe\0\1"])
+@pytest.mark.parametrize("length", [8, 40, 100, 511, 512, 513, 4096, 300_000])
+def test_a_magic_before_nonsense_ends_in_a_verdict(magic: bytes, length: int, tmp_path: Path) -> None:
+    path = _bytes((magic + b"\xfe" * length)[:length])(tmp_path)
+    try:
+        inspect(path, "raw")
+    except TransshipError as refused:
+        assert str(refused)  # noqa: PT017 (either verdict is right; an error of a parser is not)
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"\x1f\x8b\x08\x00", "gzip"),
+        (b"PK\x03\x04", "zip"),
+        (b"PK\x05\x06", "zip"),
+        (b"\x20\x80-lh5-", "lha"),
+        (b"\n\n-lh0-", "lha"),
+        (b"QFI\xfb", None),
+        (b"", None),
+        (b"\x1f\x8b", None),
+    ],
+)
+def test_archives_are_known_by_content(head: bytes, kind: str | None, tmp_path: Path) -> None:
+    assert archive_kind(_bytes(head)(tmp_path)) == kind

@@ -1,0 +1,146 @@
+"""The gate: names resolved once, addresses judged, verdicts for people."""
+
+from __future__ import annotations
+
+import pytest
+
+from config.settings import UriSettings
+from tests.sources.conftest import Names
+from transship.domain.errors import ConfigurationRefused, UriRefused
+from transship.domain.uri_filter import Allowance, UriRules
+from transship.sources.gate import SystemResolver, UriGate, host_to_ascii, rules_from
+
+PUBLIC = "93.184.215.14"
+
+
+def gate(table: dict[str, list[tuple[str, ...]]], rules: UriRules | None = None) -> UriGate:
+    return UriGate(rules or UriRules(), Names(table))
+
+
+def test_a_name_is_admitted_with_the_addresses_that_were_judged() -> None:
+    admitted = gate({"host": [(PUBLIC, "2606:4700::1")]}).admit("http://host/x?token=1")
+    assert admitted.addresses == (PUBLIC, "2606:4700::1")
+    assert (admitted.uri.host, admitted.uri.target, admitted.rule) == ("host", "/x?token=1", "default")
+
+
+def test_a_name_is_resolved_once() -> None:
+    names = Names({"host": [(PUBLIC,), ("127.0.0.1",)]})
+    assert UriGate(UriRules(), names).admit("http://host/").addresses == (PUBLIC,)
+    assert names.asked == ["host"]
+
+
+def test_an_address_is_not_resolved() -> None:
+    names = Names({})
+    assert UriGate(UriRules(), names).admit(f"http://{PUBLIC}/").addresses == (PUBLIC,)
+    assert names.asked == []
+
+
+@pytest.mark.parametrize(
+    ("address", "rule"),
+    [("127.0.0.1", "loopback_address"), ("10.0.0.1", "private_address"), ("169.254.169.254", "metadata_address")],
+)
+def test_u9_a_name_that_leads_inside_is_refused(address: str, rule: str) -> None:
+    with pytest.raises(UriRefused) as refused:
+        gate({"evil": [(address,)]}).admit("http://evil/")
+    assert refused.value.rule == rule
+
+
+def test_u13_only_passing_addresses_are_dialled() -> None:
+    assert gate({"host": [("10.0.0.5", PUBLIC)]}).admit("http://host/").addresses == (PUBLIC,)
+
+
+def test_u13_the_first_refusal_counts_when_no_address_passes() -> None:
+    with pytest.raises(UriRefused) as refused:
+        gate({"host": [("10.0.0.5", "127.0.0.1")]}).admit("http://host/")
+    assert refused.value.rule == "private_address"
+
+
+def test_a_mapped_address_is_dialled_as_what_it_is() -> None:
+    assert gate({"host": [(f"::ffff:{PUBLIC}",)]}).admit("http://host/").addresses == (PUBLIC,)
+
+
+def test_a_name_without_an_address_is_refused() -> None:
+    with pytest.raises(UriRefused) as refused:
+        gate({}).admit("http://nowhere/")
+    assert refused.value.rule == "not_resolvable"
+
+
+def test_an_allowance_holds_for_one_import_only() -> None:
+    site = gate({})
+    assert site.admit("http://127.0.0.1:4567/x", Allowance("127.0.0.1", 4567)).rule == "allowance"
+    with pytest.raises(UriRefused):
+        site.admit("http://127.0.0.1:4567/x")
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("http://ⓔxample.com/", "example.com"),
+        ("http://bücher.example/", "xn--bcher-kva.example"),
+        ("http://BÜCHER.example./", "xn--bcher-kva.example"),
+        ("http://xn--bcher-kva.EXAMPLE/", "xn--bcher-kva.example"),
+        ("http://example。com/", "example.com"),
+        ("http://faß.example/", "xn--fa-hia.example"),
+    ],
+)
+def test_u25_international_names_are_compared_in_their_ascii_form(text: str, host: str) -> None:
+    listed = rules_from(UriSettings(allowed_hosts=(host,)))
+    assert gate({host: [(PUBLIC,)]}, listed).admit(text).uri.host == host
+
+
+def test_u25_a_look_alike_is_not_the_listed_name() -> None:
+    listed = rules_from(UriSettings(allowed_hosts=("apple.example",)))
+    with pytest.raises(UriRefused) as refused:
+        gate({}, listed).admit("http://\u0430pple.example/")
+    assert refused.value.rule == "allowed_hosts"
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("http://\uff11\uff12\uff17.1/", "ipv4_form"),
+        ("http://\u2100.example/", "host_invalid"),
+        ("http://xn--a/", "host_invalid"),
+        ("http://" + "ü" * 300 + "/", "host_invalid"),
+    ],
+)
+def test_international_spellings_hide_nothing(text: str, rule: str) -> None:
+    assert gate({}).explain(text).rule == rule
+
+
+def test_full_width_digits_are_judged_as_the_address_that_they_are() -> None:
+    verdict = gate({}).explain("http://\uff11\uff12\uff17.0.0.1/")
+    assert verdict.rule == "loopback_address"
+
+
+def test_u24_hosts_of_the_settings_may_be_spelt_freely() -> None:
+    rules = rules_from(
+        UriSettings(allowed_hosts=("Mirror.Example.", "[::1]", "BÜCHER.example"), allowed_schemes=("HTTP",))
+    )
+    assert rules.allowed_hosts == ("mirror.example", "::1", "xn--bcher-kva.example")
+    assert rules.allowed_schemes == ("http",)
+
+
+@pytest.mark.parametrize("host", ["127.1", "a..b", "http://host", ""])
+def test_a_host_of_the_settings_that_is_none_stops_the_start(host: str) -> None:
+    with pytest.raises(ConfigurationRefused, match=r"uri\.disallowed_hosts"):
+        rules_from(UriSettings(disallowed_hosts=(host,)))
+
+
+def test_an_accepted_verdict_names_the_rule_and_the_addresses() -> None:
+    rules = UriRules(allowed_hosts=("host",))
+    verdict = gate({"host": [(PUBLIC,)]}, rules).explain("http://user@host/")
+    assert (verdict.accepted, verdict.rule, verdict.addresses) == (False, "userinfo", ())
+    verdict = gate({"host": [(PUBLIC,)]}, rules).explain("http://host/x?secret")
+    assert (verdict.accepted, verdict.rule, verdict.addresses) == (True, "allowed_hosts", (PUBLIC,))
+    assert verdict.uri == "http://host/x"
+    assert "secret" not in verdict.reason
+
+
+def test_the_systems_resolver_knows_localhost_and_no_invalid_name() -> None:
+    assert {"127.0.0.1", "::1"} & set(SystemResolver().resolve("localhost", 80))
+    assert SystemResolver().resolve("nothing.invalid", 80) == ()
+
+
+def test_ascii_names_stay_as_they_are() -> None:
+    assert host_to_ascii("My_Host.example") == "my_host.example"

@@ -1,0 +1,311 @@
+"""The supervisor runs small real processes; every wait is for a line that one of them writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings
+from transship.supervisor.component import Condition
+from transship.supervisor.home import is_locked, read_holder, status_path
+from transship.supervisor.launch import stop_running
+from transship.supervisor.processes import children, descendants, start_time
+from transship.supervisor.status import Phase, read_status
+
+REPOSITORY = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.faults
+
+
+def sh(script: str) -> list[str]:
+    return ["bash", "-c", script]
+
+
+SLEEPER = sh("echo alive $$; exec sleep 1000")
+
+
+@dataclass
+class Running:
+    """A supervisor in a process of its own, and the lines that it has shown."""
+
+    home: Path
+    process: subprocess.Popen[str]
+    unread: list[str] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.model_validate({"home": self.home})
+
+    def line_with(self, text: str) -> str:
+        """Return the first line that holds a text and was not returned before."""
+        assert self.process.stdout is not None
+        for line in self.unread:
+            if text in line:
+                self.unread.remove(line)
+                return line
+        for line in self.process.stdout:
+            if text in line:
+                return line.rstrip()
+            self.unread.append(line.rstrip())
+        pytest.fail(f"ended without a line with {text!r}: {self.unread}")
+
+    def pid_after(self, text: str) -> int:
+        return int(self.line_with(text).split()[-1])
+
+    def rest(self) -> list[str]:
+        """Return all lines that were not returned before, until the end."""
+        assert self.process.stdout is not None
+        return [*self.unread, *(line.rstrip() for line in self.process.stdout)]
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+class Starter:
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.started: list[Running] = []
+        self.limits: list[threading.Timer] = []
+
+    def __call__(self, *components: Mapping[str, object], detach: bool = False, **supervisor: float) -> Running:
+        table = self.home.with_suffix(".json")
+        asked = {"home": str(self.home), "components": components, "detach": detach, "supervisor": supervisor}
+        table.write_text(json.dumps(asked), encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.fakes.supervised", str(table)],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.started.append(Running(self.home, process))
+        # A line that never comes ends the test instead of the patience of whoever runs it.
+        limit = threading.Timer(60, process.kill)
+        limit.daemon = True
+        limit.start()
+        self.limits.append(limit)
+        return self.started[-1]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Starter]:
+    starter = Starter(tmp_path / "home")
+    yield starter
+    for limit in starter.limits:
+        limit.cancel()
+    for running in starter.started:
+        if running.process.poll() is None:
+            running.process.kill()
+            running.process.wait(30)
+        if running.process.stdout:
+            running.process.stdout.close()
+    stop_running(Settings.model_validate({"home": starter.home}), True, lambda _: None)
+
+
+def test_lines_carry_time_and_name_and_lie_in_a_log_of_their_own(start: Starter) -> None:
+    running = start({"name": "talker", "argv": sh("echo one; echo two >&2; exec sleep 1000")})
+    assert running.line_with("one").split()[1:] == ["talker", "one"]
+    running.line_with("two")
+    running.line_with("ready after")
+    assert running.end() == 0
+    logged = (running.home / "log" / "talker.log").read_text().splitlines()
+    assert [line.split(" ", 1)[1] for line in logged] == ["one", "two"]
+
+
+def test_a_stage_starts_when_the_one_before_has_ended_well(start: Starter) -> None:
+    running = start(
+        {"name": "later", "argv": sh("cat done; exec sleep 1000"), "stage": 1},
+        {"name": "first", "argv": sh("echo 'made before' > done"), "once": True},
+    )
+    running.line_with("made before")
+    running.line_with("ready after")
+    assert running.end() == 0
+
+
+def test_a_component_that_dies_is_started_again_and_the_end_is_told(start: Starter) -> None:
+    running = start({"name": "mortal", "argv": SLEEPER})
+    first = running.pid_after("alive")
+    running.line_with("ready after")
+    os.kill(first, signal.SIGKILL)
+    assert "killed by SIGKILL" in running.line_with("mortal ended")
+    assert running.pid_after("alive") != first
+    status = read_status(status_path(running.settings))
+    assert status is not None
+    assert (status.components[0].restarts, status.components[0].last_exit) == (1, "killed by SIGKILL")
+    assert running.end() == 0
+
+
+def test_a_component_that_keeps_dying_fails_the_start_and_stops_the_rest(start: Starter) -> None:
+    running = start(
+        {"name": "steady", "argv": SLEEPER},
+        {"name": "broken", "argv": sh("echo no good; exit 7"), "once": True, "stage": 1},
+    )
+    steady = running.pid_after("alive")
+    assert "broken did not start: exit status 7" in running.line_with("did not start")
+    assert running.process.wait(30) == 1
+    assert start_time(steady) is None
+
+
+def test_a_health_check_that_nobody_answers_fails_the_start_in_time(start: Starter) -> None:
+    deaf = {"name": "deaf", "argv": SLEEPER, "health_url": "http://127.0.0.1:9/healthcheck"}
+    running = start(deaf, start_timeout_s=0.5)
+    assert "deaf did not start: not ready after 0.5 s" in running.line_with("did not start")
+    assert running.process.wait(30) == 1
+
+
+def test_a_command_that_does_not_exist_fails_the_start(start: Starter) -> None:
+    running = start({"name": "typo", "argv": ["/no/such/command"], "settle_s": 60.0})
+    running.line_with("typo did not start")
+    assert running.process.wait(30) == 1
+
+
+def test_stop_follows_the_ranks(start: Starter) -> None:
+    farewell = "trap 'echo leaving; exit 0' TERM; echo alive; while :; do sleep 0.05; done"
+    running = start(
+        {"name": "server", "argv": sh(farewell), "stop_rank": 3},
+        {"name": "worker", "argv": sh(farewell), "stop_rank": 0},
+        {"name": "api", "argv": sh(farewell), "stop_rank": 1},
+    )
+    running.line_with("ready after")
+    running.process.send_signal(signal.SIGINT)
+    left = [line.split()[1] for line in running.rest() if line.endswith("leaving")]
+    assert left == ["worker", "api", "server"]
+    assert running.process.wait(30) == 0
+
+
+def test_stop_kills_a_whole_group_that_ignores_it(start: Starter) -> None:
+    stubborn = sh("trap '' TERM; sleep 1000 & echo grandchild $!; while :; do wait; done")
+    running = start({"name": "stubborn", "argv": stubborn, "kill_after_s": 0.2})
+    grandchild = running.pid_after("grandchild")
+    running.line_with("ready after")
+    assert running.end() == 0
+    assert start_time(grandchild) is None
+
+
+def test_a_second_signal_does_not_wait(start: Starter) -> None:
+    stubborn = sh("trap '' TERM; echo alive; while :; do sleep 0.05; done")
+    running = start({"name": "stubborn", "argv": stubborn, "kill_after_s": 1000})
+    running.line_with("ready after")
+    assert stop_running(running.settings, now=True, on_wait=lambda _: None)
+    assert any("received again" in line for line in running.rest())
+    assert running.process.wait(30) == 0
+
+
+def test_orphans_of_a_killed_component_are_killed_before_its_restart(start: Starter) -> None:
+    # setsid: the grandchild has left the group, as the runs of a Prefect worker may.
+    running = start({"name": "parent", "argv": sh("setsid sleep 1000 & echo orphan $!; echo alive $$; wait")})
+    orphan = running.pid_after("orphan")
+    parent = running.pid_after("alive")
+    running.line_with("ready after")
+    os.kill(parent, signal.SIGKILL)
+    running.line_with("orphan")
+    assert start_time(orphan) is None
+    assert running.end() == 0
+
+
+def test_orphans_of_a_killed_grandchild_are_killed_while_the_component_lives(start: Starter) -> None:
+    run = "bash -c 'sleep 1000 & echo image-tool $!; wait' & echo run $!; while :; do wait; sleep 0.05; done"
+    running = start({"name": "worker", "argv": sh(run)})
+    run_pid = running.pid_after("worker         run")
+    tool = running.pid_after("image-tool")
+    os.kill(run_pid, signal.SIGKILL)
+    running.line_with("left behind")
+    assert start_time(tool) is None
+    assert running.end() == 0
+
+
+def test_nothing_outlives_a_killed_supervisor(start: Starter) -> None:
+    running = start(
+        {"name": "parent", "argv": sh("setsid sleep 1000 & echo orphan $!; trap '' TERM; echo alive $$; wait")}
+    )
+    orphan = running.pid_after("orphan")
+    parent = running.pid_after("alive")
+    running.line_with("ready after")
+    holder = read_holder(running.settings)
+    assert holder is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    assert running.process.wait(30) == 128 + signal.SIGKILL
+    assert [start_time(pid) for pid in (holder.pid, parent, orphan)] == [None, None, None]
+    assert not is_locked(running.settings)
+
+
+def test_a_drained_component_keeps_its_children_until_they_end(start: Starter) -> None:
+    # The worker would kill its run when told to stop; the run ends by itself once the test lets it.
+    run = "bash -c 'read line < gate; echo run complete'"
+    worker = f"mkfifo gate; {run} & trap 'kill %1; exit 0' TERM; wait; exec sleep 1000"
+    running = start({"name": "worker", "argv": sh(worker), "drain_s": 60.0})
+    running.line_with("ready after")
+    gate = running.home / "gate"
+    assert running.process.poll() is None
+    running.process.send_signal(signal.SIGTERM)
+    running.line_with("waiting up to 60 s for 1 running process")
+    gate.write_text("go\n")
+    running.line_with("run complete")
+    assert running.process.wait(30) == 0
+
+
+def test_what_does_not_end_while_draining_is_interrupted(start: Starter) -> None:
+    worker = "bash -c 'trap \"echo interrupted; exit 1\" TERM; while :; do sleep 0.05; done' & echo alive; wait"
+    running = start({"name": "worker", "argv": sh(worker), "drain_s": 0.2})
+    running.line_with("ready after")
+    running.process.send_signal(signal.SIGTERM)
+    assert any(line.endswith("interrupted") for line in running.rest())
+    assert running.process.wait(30) == 0
+
+
+def test_children_take_interrupts_again_when_the_shell_ignored_them(start: Starter) -> None:
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        running = start({"name": "child", "argv": sh("grep SigIgn /proc/self/status; exec sleep 1000")})
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    ignored = int(running.line_with("SigIgn").split()[-1], 16)
+    assert not ignored & (1 << (signal.SIGINT - 1) | 1 << (signal.SIGTERM - 1))
+    running.line_with("ready after")
+    assert running.end(signal.SIGINT) == 0
+
+
+def test_a_second_supervisor_is_refused_and_the_first_goes_on(start: Starter) -> None:
+    running = start({"name": "only", "argv": SLEEPER})
+    running.line_with("ready after")
+    holder = read_holder(running.settings)
+    assert holder is not None
+    second = start({"name": "only", "argv": SLEEPER})
+    assert any(f"is in use by process {holder.pid}" in line for line in second.rest())
+    assert second.process.wait(30) == 1
+    assert running.process.poll() is None
+    assert running.end() == 0
+
+
+def test_a_start_in_the_background_returns_when_ready_and_down_leaves_nothing(start: Starter) -> None:
+    running = start({"name": "server", "argv": SLEEPER}, detach=True)
+    assert running.process.wait(30) == 0
+    holder = read_holder(running.settings)
+    status = read_status(status_path(running.settings))
+    assert holder is not None
+    assert status is not None
+    assert (status.phase, status.components[0].condition) == (Phase.READY, Condition.UP)
+    below = descendants(holder.pid)
+    assert children(holder.pid) == [status.components[0].pid]
+    assert stop_running(running.settings, now=False, on_wait=lambda _: None)
+    assert [start_time(pid) for pid in (holder.pid, *below)] == [None] * (1 + len(below))
+    assert not stop_running(running.settings, now=False, on_wait=lambda _: None)
+
+
+def test_a_failed_start_in_the_background_shows_the_last_words(start: Starter) -> None:
+    running = start({"name": "broken", "argv": sh("echo the reason; exit 3"), "once": True}, detach=True)
+    shown = running.rest()
+    assert running.process.wait(30) == 1
+    assert any(line.startswith("broken") and line.endswith("the reason") for line in shown)
+    assert any("broken did not start: exit status 3" in line for line in shown)
+    assert not is_locked(running.settings)

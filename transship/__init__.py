@@ -1,0 +1,1 @@
+"""Image import for OpenStack clouds, as Prefect flows of retryable tasks."""

@@ -1,0 +1,65 @@
+"""``python -m transship.api``: serve the Images API until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Final
+
+import structlog
+import uvicorn
+
+from config.loading import load_settings
+from transship.api.app import build_app
+from transship.catalog.engine import Catalog
+from transship.domain.errors import ConfigurationRefused
+from transship.logs import configure_logs
+
+DRAIN_S: Final = 30
+"""How long running downloads may go on after the stop signal, in seconds."""
+
+log = structlog.get_logger(__name__)
+
+
+def main() -> int:
+    """Serve until told to stop; return the exit code."""
+    try:
+        settings = load_settings().settings
+        configure_logs(settings.log.level, "api")
+        catalog = Catalog.open(settings)
+    except ConfigurationRefused as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    # uvicorn raises the signal that stopped it once more when it is done.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    try:
+        app = build_app(settings, catalog)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                host=settings.api.host,
+                port=settings.api.port,
+                access_log=False,
+                log_config=None,
+                lifespan="off",
+                server_header=False,
+                timeout_graceful_shutdown=DRAIN_S,
+            )
+        )
+        server.run()
+        return 0 if server.started else 1
+    except ConfigurationRefused as error:
+        log.error("configuration refused", reason=str(error))  # noqa: TRY400 - the trace says nothing more
+        return 2
+    finally:
+        catalog.close()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""The Images API v2 as one ASGI application: its paths, and the layers around them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from config.settings import Settings
+from transship.api.discovery import show_import_methods, show_schema, show_store_details, show_stores, show_usage
+from transship.api.health import check_health
+from transship.api.image_file import download_image
+from transship.api.images import (
+    add_tag,
+    create_image,
+    delete_image,
+    list_images,
+    patch_image,
+    remove_tag,
+    show_image,
+)
+from transship.api.imports import list_image_tasks, start_import
+from transship.api.request_id import RequestIds
+from transship.api.resource import NothingHere, Operation, Resource
+from transship.api.schemas import Schemas
+from transship.api.site import Site, StoreShelf
+from transship.api.versions import VersionNegotiation
+from transship.catalog.engine import Catalog
+from transship.sources.gate import UriGate, rules_from
+
+_PATHS: Mapping[str, Mapping[str, Operation]] = {
+    "/healthcheck": {"GET": check_health, "HEAD": check_health},
+    "/v2/info/import": {"GET": show_import_methods},
+    "/v2/info/stores": {"GET": show_stores},
+    "/v2/info/stores/detail": {"GET": show_store_details},
+    "/v2/info/usage": {"GET": show_usage},
+    "/v2/images": {"GET": list_images, "POST": create_image},
+    "/v2/images/{image_id}": {"GET": show_image, "PATCH": patch_image, "DELETE": delete_image},
+    "/v2/images/{image_id}/file": {"GET": download_image},
+    "/v2/images/{image_id}/import": {"POST": start_import},
+    "/v2/images/{image_id}/tasks": {"GET": list_image_tasks},
+    "/v2/images/{image_id}/tags/{tag}": {"PUT": add_tag, "DELETE": remove_tag},
+}
+
+
+def build_app(settings: Settings, catalog: Catalog) -> Starlette:
+    """Return the application.
+
+    Args:
+        catalog: open; whoever opened it closes it when the application has ended.
+
+    Raises:
+        ConfigurationRefused: a host in the settings' URI lists is none.
+    """
+    site = Site(
+        settings=settings,
+        catalog=catalog,
+        stores=StoreShelf(settings, catalog),
+        gate=UriGate(rules_from(settings.uri)),
+        schemas=Schemas(settings.formats),
+    )
+    schemas = {f"/v2/schemas/{name}": {"GET": show_schema(name)} for name in site.schemas.by_name}
+    paths = {**_PATHS, **schemas}
+    app = Starlette(
+        routes=[
+            *(Route(path, Resource(site, operations)) for path, operations in paths.items()),
+            Route("/{path:path}", NothingHere()),
+        ],
+        middleware=[
+            Middleware(RequestIds, settings.api.max_request_id_length),
+            Middleware(VersionNegotiation, settings.api.public_endpoint),
+        ],
+    )
+    # Glance answers 404 to a trailing slash; a redirect would lose the bodies of some clients.
+    app.router.redirect_slashes = False
+    return app

@@ -1,0 +1,107 @@
+"""What clients may set on an image, in a create or a patch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from config.settings import QuotaSettings
+from transship.domain.errors import BadRequest, Forbidden, QuotaExceeded
+from transship.domain.image import RESERVED_PREFIX, Image, Visibility
+
+LONGEST_NAME: Final = 255
+"""Longest name of an extra property, in characters."""
+
+LINKS: Final = frozenset({"direct_url", "self", "file", "schema", "stores"})
+"""Attributes that are made for each answer."""
+
+READ_ONLY: Final = frozenset(
+    {
+        "created_at",
+        "updated_at",
+        "status",
+        "checksum",
+        "os_hash_algo",
+        "os_hash_value",
+        "size",
+        "virtual_size",
+    }
+)
+"""Attributes that only the service writes."""
+
+RESERVED: Final = frozenset({"location", "deleted", "deleted_at"})
+"""Names that belonged to earlier versions of the API."""
+
+_SETTERS: Final[Mapping[str, Callable[[Image, Any], Image]]] = {
+    "name": lambda image, value: replace(image, name=value),
+    "visibility": lambda image, value: replace(image, visibility=Visibility(value)),
+    "protected": lambda image, value: replace(image, protected=value),
+    "os_hidden": lambda image, value: replace(image, os_hidden=value),
+    "disk_format": lambda image, value: replace(image, disk_format=value),
+    "container_format": lambda image, value: replace(image, container_format=value),
+    # JSON schema takes 5.0 for an integer too.
+    "min_disk": lambda image, value: replace(image, min_disk=int(value)),
+    "min_ram": lambda image, value: replace(image, min_ram=int(value)),
+    "owner": lambda image, value: replace(image, owner=value or ""),
+    "tags": lambda image, value: replace(image, tags=frozenset(value)),
+}
+
+WRITABLE: Final = frozenset(_SETTERS)
+"""Attributes of every image that clients may set."""
+
+
+def with_attribute(image: Image, name: str, value: object) -> Image:
+    """Return the image with an attribute or extra property set.
+
+    Args:
+        value: as the site's schema of images allows it.
+
+    Raises:
+        BadRequest: the name of an extra property is empty or too long.
+    """
+    if name in _SETTERS:
+        return _SETTERS[name](image, value)
+    if not name or len(name) > LONGEST_NAME:
+        raise BadRequest(f"The name of a property has 1 to {LONGEST_NAME} characters: '{name[:40]}'")
+    return replace(image, properties={**image.properties, name: str(value)})
+
+
+def refuse_reserved(name: str) -> None:
+    """Refuse a name that belongs to the service.
+
+    Raises:
+        Forbidden: it does.
+    """
+    if name in RESERVED or name.startswith(RESERVED_PREFIX):
+        raise Forbidden(f"Attribute '{name}' is reserved.")
+
+
+def refuse_read_only(name: str) -> None:
+    """Refuse an attribute that only the service writes.
+
+    Raises:
+        Forbidden: it is one.
+    """
+    if name in READ_ONLY or name in LINKS:
+        raise Forbidden(f"Attribute '{name}' is read-only.")
+
+
+def refuse_over_quota(before: Image | None, after: Image, quota: QuotaSettings) -> None:
+    """Refuse more properties or tags than the site allows; an image that has more already may lose some.
+
+    Args:
+        before: the image as it was; None for a new one.
+
+    Raises:
+        QuotaExceeded: naming which, and how many are allowed.
+    """
+    properties_before = 0 if before is None else len(before.properties)
+    tags_before = 0 if before is None else len(before.tags)
+    _refuse_more("image properties", quota.image_property_quota, len(after.properties), properties_before)
+    _refuse_more("image tags", quota.image_tag_quota, len(after.tags), tags_before)
+
+
+def _refuse_more(what: str, limit: int, asked: int, before: int) -> None:
+    if 0 <= limit < asked and asked > before:
+        raise QuotaExceeded(what, limit, asked)

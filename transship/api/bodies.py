@@ -1,0 +1,80 @@
+"""Request bodies: read up to a limit, decoded as strictly as storing them needs."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from starlette.requests import Request
+
+from transship.domain.errors import BadRequest, BodyTooLarge
+
+NO_BODY: Final = frozenset({"GET", "HEAD", "DELETE"})
+"""Methods whose requests bring no body."""
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """Return a request's body.
+
+    Raises:
+        BodyTooLarge: it is longer than ``limit_bytes``; no more than that was read.
+        BadRequest: there is one where none belongs.
+    """
+    announced = request.headers.get("content-length", "0")
+    if announced.isascii() and announced.isdigit() and int(announced) > limit_bytes:
+        raise BodyTooLarge(limit_bytes)
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+    if body and request.method in NO_BODY:
+        raise BadRequest("A body is not expected with this request.")
+    return bytes(body)
+
+
+def parse_json(body: bytes) -> dict[str, object] | list[object]:
+    """Return the JSON object or array that a body holds.
+
+    Raises:
+        BadRequest: it is empty, no JSON, neither object nor array, or holds text that cannot be stored.
+    """
+    if not body:
+        raise BadRequest("Body expected in request.")
+    try:
+        value = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest("Malformed JSON in request body.") from error
+    if not isinstance(value, dict | list):
+        raise BadRequest("The request body must be a JSON object or array.")
+    if not storable(value):
+        raise BadRequest("The request body holds a NUL character or half of a surrogate pair, which cannot be stored.")
+    return value
+
+
+def parse_json_object(body: bytes) -> dict[str, object]:
+    """Return the JSON object that a body holds.
+
+    Raises:
+        BadRequest: as `parse_json`, or it is an array.
+    """
+    value = parse_json(body)
+    if isinstance(value, list):
+        raise BadRequest("The request body must be a JSON object.")
+    return value
+
+
+def storable(value: object) -> bool:
+    """Whether all text in a JSON value can be kept in any of the databases."""
+    match value:
+        case str():
+            return "\0" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
+        case dict():
+            return all(storable(key) and storable(member) for key, member in value.items())
+        case list():
+            return all(storable(member) for member in value)
+    return True
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,130 @@
+"""Errors as answers: the one table of statuses, and bodies as Glance's clients parse them."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+from starlette.responses import Response
+
+from transship.domain.errors import (
+    BodyTooLarge,
+    Conflict,
+    Forbidden,
+    ImageDataUnavailable,
+    ImageNotFound,
+    ImageTooLarge,
+    MediaTypeRefused,
+    QuotaExceeded,
+    RangeUnsatisfiable,
+    RequestIdTooLong,
+    RequestRefused,
+    StoreUnavailable,
+    TagNotFound,
+    TaskNotFound,
+    TransshipError,
+)
+
+STATUS: Final[Mapping[type[TransshipError], HTTPStatus]] = {
+    RequestRefused: HTTPStatus.BAD_REQUEST,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    ImageNotFound: HTTPStatus.NOT_FOUND,
+    TaskNotFound: HTTPStatus.NOT_FOUND,
+    TagNotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
+    QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    ImageTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    MediaTypeRefused: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    RangeUnsatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+    RequestIdTooLong: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    ImageDataUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""Status of each kind of error; a class that is not listed has its nearest listed ancestor's."""
+
+UNEXPECTED: Final = "The server has either erred or is incapable of performing the requested operation."
+
+
+def http_status(error: TransshipError) -> HTTPStatus:
+    """Return the status of the nearest listed ancestor; 500 if none is listed."""
+    for kind in type(error).__mro__:
+        if kind in STATUS:
+            return STATUS[kind]
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def error_response(error: TransshipError, accept: str) -> Response:
+    """Return the answer to a request that ended with an error.
+
+    Args:
+        accept: the request's Accept header; empty when not sent.
+    """
+    return refusal(http_status(error), str(error), accept, _headers(error))
+
+
+def _headers(error: TransshipError) -> Mapping[str, str]:
+    match error:
+        case MediaTypeRefused():
+            return {"Accept-Patch": ", ".join(error.accepted)}
+        case RangeUnsatisfiable():
+            return {"Content-Range": f"bytes */{error.size}"}
+    return {}
+
+
+def refusal(status: HTTPStatus, explanation: str, accept: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error body as HTML, JSON or text, whichever the caller prefers.
+
+    Source: WebOb's ``webob.exc.WSGIHTTPException``, whose bodies Glance's clients take apart.
+    """
+    kind = preferred_type(accept, ("text/html", "application/json"))
+    title = f"{status.value} {status.phrase}"
+    if kind == "text/html":
+        body = f"{html.escape(explanation)}<br /><br />\n\n\n"
+        content = (
+            f"<html>\n <head>\n  <title>{title}</title>\n </head>\n"
+            f" <body>\n  <h1>{title}</h1>\n  {body}\n </body>\n</html>"
+        )
+    elif kind == "application/json":
+        content = json.dumps({"message": f"{explanation}<br /><br />\n\n\n", "code": title, "title": status.phrase})
+    else:
+        kind = "text/plain"
+        content = f"{title}\n\n{explanation}\n\n\n\n"
+    media_type = kind if kind == "application/json" else f"{kind}; charset=UTF-8"
+    return Response(content, status.value, dict(headers or {}), media_type=media_type)
+
+
+def preferred_type(accept: str, offers: tuple[str, ...]) -> str:
+    """Return the offer that an Accept header likes best; empty when it takes none of them.
+
+    Equal offers keep their order. An empty header takes none, as WebOb reads it.
+
+    Source: RFC 9110, section 12.5.1.
+    """
+    ranges = [_media_range(part) for part in accept.split(",") if part.strip()]
+    qualities = {offer: _quality(offer, ranges) for offer in offers}
+    best = max(offers, key=lambda offer: qualities[offer])
+    return best if qualities[best] > 0 else ""
+
+
+def _media_range(part: str) -> tuple[str, float]:
+    name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return name, float(parameter[2:])
+            except ValueError:
+                return name, 0.0
+    return name, 1.0
+
+
+def _quality(offer: str, ranges: list[tuple[str, float]]) -> float:
+    """Return the quality of the most specific range that covers the offer."""
+    for name in (offer, f"{offer.partition('/')[0]}/*", "*/*"):
+        found = [quality for range_name, quality in ranges if range_name == name]
+        if found:
+            return max(found)
+    return 0.0

@@ -1,0 +1,54 @@
+"""``/healthcheck``: whether this API can work, as text, HTML or JSON."""
+
+from __future__ import annotations
+
+import html
+from http import HTTPStatus
+from typing import Final
+
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+
+from transship.api.errors import preferred_type
+from transship.api.site import Call
+from transship.catalog.health import CatalogHealth, look_at
+from transship.domain.errors import StoreDenied, StoreFull, StoreUnavailable
+
+FORMS: Final = ("text/plain", "text/html", "application/json")
+
+
+def check_health(call: Call) -> Response:
+    """Answer 200 when the catalogue can be read, else 503; with ``?detailed`` each store is tried too.
+
+    Source: oslo.middleware's healthcheck, whose bodies balancers and operators' scripts read.
+    """
+    found = look_at(call.site.catalog)
+    status = HTTPStatus.OK if found.readable else HTTPStatus.SERVICE_UNAVAILABLE
+    reason = "OK" if found.readable else found.reason
+    # Nothing asked for is text here, as oslo.middleware has it.
+    match preferred_type(call.accept or "*/*", FORMS):
+        case "application/json":
+            return JSONResponse(_report(call, found, reason), status.value)
+        case "text/html":
+            return HTMLResponse(f"<html><body><p>{html.escape(reason)}</p></body></html>", status.value)
+    return PlainTextResponse(reason, status.value)
+
+
+def _report(call: Call, found: CatalogHealth, reason: str) -> dict[str, object]:
+    detailed = "detailed" in call.request.query_params
+    report: dict[str, object] = {
+        "detailed": detailed,
+        "reasons": [reason],
+        "catalog": "ok" if found.readable else found.reason,
+        "keeper": "alive" if found.keeper_alive else "no keeper holds its lease; imports wait until one does",
+    }
+    if detailed and found.readable:
+        report["stores"] = {store.id: _store_state(call, store.id) for store in call.site.stores.facts()}
+    return report
+
+
+def _store_state(call: Call, store_id: str) -> str:
+    try:
+        call.site.stores.driver(store_id).check()
+    except (StoreUnavailable, StoreDenied, StoreFull) as error:
+        return str(error)
+    return "ok"

@@ -1,0 +1,221 @@
+"""Create, list, show, patch, tag and delete images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import urlencode
+from uuid import uuid4
+
+import structlog
+from sqlalchemy import Connection
+from starlette.responses import JSONResponse, Response
+
+from transship.api.attributes import (
+    LINKS,
+    LONGEST_NAME,
+    READ_ONLY,
+    refuse_over_quota,
+    refuse_read_only,
+    refuse_reserved,
+    with_attribute,
+)
+from transship.api.bodies import parse_json, parse_json_object, storable
+from transship.api.patch import apply_changes, parse_patch
+from transship.api.query import Pairs, parse_query
+from transship.api.site import Call
+from transship.api.views import image_view
+from transship.catalog.images import get_image, insert_image, mark_deleted, update_image
+from transship.catalog.imports import end_deleted
+from transship.catalog.journal import drop_location
+from transship.catalog.search import find_images
+from transship.domain.errors import (
+    BadRequest,
+    Forbidden,
+    ImageChanged,
+    StoreDenied,
+    StoreUnavailable,
+    StoreUnknown,
+    TagNotFound,
+)
+from transship.domain.image import Image, ImageStatus, Location
+from transship.domain.visibility import refuse_create, refuse_unless_changed_by, refuse_unless_seen
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE: Final = "application/json; charset=UTF-8"
+WRITE_TRIES: Final = 5
+"""How often a change is tried when other clients write the same image at the same moment."""
+
+_COLLECTION: Final = "/v2/images"
+
+
+def create_image(call: Call) -> Response:
+    """``POST /v2/images``: make a record without data."""
+    image = _new_image(call, parse_json_object(call.body), datetime.now(UTC))
+    with call.site.catalog.write() as connection:
+        insert_image(connection, image)
+        made = get_image(connection, image.id)
+    log.info("image created", image_id=image.id)
+    settings = call.site.settings
+    headers = {
+        "Location": f"{_COLLECTION}/{image.id}",
+        "OpenStack-image-store-ids": ",".join(store.id for store in call.site.stores.facts()),
+    }
+    if settings.imports.enabled_methods:
+        headers["OpenStack-image-import-methods"] = ",".join(settings.imports.enabled_methods)
+    return _image_response(call, made, 201, headers)
+
+
+def _new_image(call: Call, body: dict[str, object], now: datetime) -> Image:
+    """Return the image that a body describes; what is wrong with it is found in Glance's order."""
+    for name in LINKS & body.keys():
+        refuse_read_only(name)
+    call.site.schemas.judge_image(body)
+    for name in body:
+        if not 0 < len(name) <= LONGEST_NAME:
+            raise BadRequest(f"The name of a property has 1 to {LONGEST_NAME} characters: '{name[:40]}'")
+        refuse_reserved(name)
+    image_id = str(body.get("id", uuid4())).lower()
+    image = Image(image_id, ImageStatus.QUEUED, now, now, owner=call.caller.project_id)
+    for name, value in body.items():
+        if name not in READ_ONLY and name not in ("id", "locations"):
+            image = with_attribute(image, name, value)
+    refuse_create(call.viewer, image.owner, image.visibility)
+    for name in body:
+        refuse_read_only(name)
+    if "locations" in body:
+        raise Forbidden("Attribute 'locations' is reserved.")
+    refuse_over_quota(None, image, call.site.settings.quota)
+    return image
+
+
+def list_images(call: Call) -> Response:
+    """``GET /v2/images``: one page of the images that the caller may see."""
+    pairs = call.request.query_params.multi_items()
+    query = parse_query(pairs, call.viewer, call.site.settings.api)
+    with call.site.catalog.read() as connection:
+        images = find_images(connection, query) if query.limit else []
+    stores = call.site.stores.facts()
+    without_marker = [(name, value) for name, value in pairs if name != "marker"]
+    page: dict[str, object] = {
+        "images": [image_view(image, stores) for image in images],
+        "first": _page_url(without_marker),
+        "schema": "/v2/schemas/images",
+    }
+    if images and len(images) == query.limit:
+        page["next"] = _page_url([*without_marker, ("marker", images[-1].id)])
+    return JSONResponse(page, media_type=MEDIA_TYPE)
+
+
+def _page_url(pairs: Pairs) -> str:
+    return f"{_COLLECTION}?{urlencode(pairs)}" if pairs else _COLLECTION
+
+
+def show_image(call: Call) -> Response:
+    """``GET /v2/images/{image_id}``: one image."""
+    with call.site.catalog.read() as connection:
+        image = get_image(connection, call.image_id)
+    refuse_unless_seen(call.viewer, image)
+    return _image_response(call, image, 200, {})
+
+
+def patch_image(call: Call) -> Response:
+    """``PATCH /v2/images/{image_id}``: change attributes and properties."""
+    content_type = call.request.headers.get("content-type", "")
+    # The media type comes first: another one's body need not be JSON at all.
+    parse_patch(content_type, [], call.site.schemas)
+    changes = parse_patch(content_type, parse_json(call.body), call.site.schemas)
+
+    def patched(image: Image) -> Image:
+        return apply_changes(image, changes, call.viewer)
+
+    return _image_response(call, _change(call, patched), 200, {})
+
+
+def add_tag(call: Call) -> Response:
+    """``PUT /v2/images/{image_id}/tags/{tag}``: add a tag; one that is there stays."""
+    tag = _tag(call)
+    _change(call, lambda image: with_attribute(image, "tags", image.tags | {tag}))
+    return Response(status_code=204)
+
+
+def remove_tag(call: Call) -> Response:
+    """``DELETE /v2/images/{image_id}/tags/{tag}``: remove a tag."""
+    tag = _tag(call)
+
+    def untagged(image: Image) -> Image:
+        if tag not in image.tags:
+            raise TagNotFound(image.id, tag)
+        return with_attribute(image, "tags", image.tags - {tag})
+
+    _change(call, untagged)
+    return Response(status_code=204)
+
+
+def _tag(call: Call) -> str:
+    tag = str(call.request.path_params["tag"])
+    if len(tag) > LONGEST_NAME or not storable(tag):
+        raise BadRequest(f"A tag has at most {LONGEST_NAME} characters, none of them NUL")
+    return tag
+
+
+def _change(call: Call, changed: Callable[[Image], Image]) -> Image:
+    """Write what a rule makes of an image, again from the start when another client was faster.
+
+    Raises:
+        ImageChanged: others were faster each time.
+    """
+    for tries_left in range(WRITE_TRIES - 1, -1, -1):
+        try:
+            with call.site.catalog.write() as connection:
+                return _changed_once(call, connection, changed)
+        except ImageChanged:
+            if not tries_left:
+                raise
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _changed_once(call: Call, connection: Connection, changed: Callable[[Image], Image]) -> Image:
+    before = get_image(connection, call.image_id)
+    refuse_unless_changed_by(call.viewer, before)
+    after = changed(before)
+    if after == before:
+        return before
+    refuse_over_quota(before, after, call.site.settings.quota)
+    update_image(connection, before, after, datetime.now(UTC))
+    return get_image(connection, before.id)
+
+
+def delete_image(call: Call) -> Response:
+    """``DELETE /v2/images/{image_id}``: remove the record at once, then the data.
+
+    A store that does not answer keeps its data for now; housekeeping removes them later.
+    """
+    now = datetime.now(UTC)
+    with call.site.catalog.write() as connection:
+        image = get_image(connection, call.image_id)
+        refuse_unless_changed_by(call.viewer, image)
+        if image.protected:
+            raise Forbidden(f"Image {image.id} is protected and cannot be deleted.")
+        mark_deleted(connection, image.id, now)
+        end_deleted(connection, image, now=now, time_to_live_h=call.site.settings.imports.task_time_to_live_h)
+    log.info("image deleted", image_id=image.id)
+    for location in image.locations:
+        _remove_data(call, image.id, location)
+    return Response(status_code=204)
+
+
+def _remove_data(call: Call, image_id: str, location: Location) -> None:
+    try:
+        call.site.stores.driver(location.store).delete(location.url)
+    except (StoreUnavailable, StoreDenied, StoreUnknown) as error:
+        log.warning("data not removed yet", image_id=image_id, store=location.store, reason=str(error))
+        return
+    with call.site.catalog.write() as connection:
+        drop_location(connection, image_id, location.store)
+
+
+def _image_response(call: Call, image: Image, status: int, headers: dict[str, str]) -> Response:
+    return JSONResponse(image_view(image, call.site.stores.facts()), status, headers, media_type=MEDIA_TYPE)

@@ -1,0 +1,92 @@
+"""``POST /v2/images/{image_id}/import``: judge the request, and leave it for the keeper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+from starlette.responses import JSONResponse, Response
+
+from transship.api.bodies import parse_json
+from transship.api.images import MEDIA_TYPE
+from transship.api.site import Call
+from transship.api.views import task_view
+from transship.catalog.allowances import allowance_of
+from transship.catalog.images import get_image
+from transship.catalog.imports import Order, ask_import
+from transship.catalog.tasks import tasks_of_image
+from transship.domain.admission import admit
+from transship.domain.import_request import ImportMethod, ImportRequest, parse_import_request
+from transship.domain.placement import choose_targets
+from transship.domain.uri_filter import Allowance, display_uri
+from transship.domain.visibility import refuse_unless_changed_by, refuse_unless_seen
+
+log = structlog.get_logger(__name__)
+
+STORE_HEADER: Final = "x-image-meta-store"
+
+_SHOWN_KEYS: Final = ("stores", "all_stores", "all_stores_must_succeed")
+_LOGGED_KEYS: Final = 10
+
+
+def start_import(call: Call) -> Response:
+    """Accept an import; the checks stand in Glance's order and the first that fails decides."""
+    body = parse_json(call.body)
+    request = parse_import_request(body, call.site.settings.imports.enabled_methods)
+    image_id = call.image_id
+    with call.site.catalog.read() as connection:
+        image = get_image(connection, image_id)
+        granted = allowance_of(connection, image_id)
+    refuse_unless_seen(call.viewer, image)
+    admit(image, request.method)
+    refuse_unless_changed_by(call.viewer, image)
+    header = call.request.headers.get(STORE_HEADER) or None
+    targets = choose_targets(request, header, call.site.stores.facts())
+    if request.method is ImportMethod.WEB_DOWNLOAD:
+        allowance = None if granted is None else Allowance(granted.host, granted.port)
+        call.site.gate.admit(request.uri, allowance=allowance)
+    order = Order(request, targets, task_input(image_id, body, request, targets))
+    task = ask_import(call.site.catalog, image_id, order, call.caller, datetime.now(UTC))
+    _log_accepted(task.id, image_id, request, targets)
+    return Response(status_code=202)
+
+
+def task_input(image_id: str, body: object, request: ImportRequest, targets: tuple[str, ...]) -> Mapping[str, object]:
+    """Return an import request as users may read it later: what we know of it, and nothing secret.
+
+    Args:
+        body: the decoded JSON; keys that this release does not know are left out, for they may hold anything.
+    """
+    method: dict[str, object] = {"name": str(request.method)}
+    if request.uri:
+        method["uri"] = display_uri(request.uri)
+    sent = body if isinstance(body, Mapping) else {}
+    import_req = {"method": method, **{key: sent[key] for key in _SHOWN_KEYS if key in sent}}
+    return {"image_id": image_id, "import_req": import_req, "backend": list(targets)}
+
+
+def _log_accepted(task_id: str, image_id: str, request: ImportRequest, targets: tuple[str, ...]) -> None:
+    log.info(
+        "import accepted",
+        image_id=image_id,
+        task_id=task_id,
+        method=str(request.method),
+        uri=display_uri(request.uri),
+        stores=",".join(targets),
+    )
+    if request.unknown_keys:
+        known_as = ",".join(key[:40] for key in request.unknown_keys[:_LOGGED_KEYS])
+        log.warning("unknown keys in import request ignored", image_id=image_id, task_id=task_id, keys=known_as)
+
+
+def list_image_tasks(call: Call) -> Response:
+    """``GET /v2/images/{image_id}/tasks``: the image's import tasks, newest first."""
+    with call.site.catalog.read() as connection:
+        image = get_image(connection, call.image_id)
+        refuse_unless_seen(call.viewer, image)
+        tasks = tasks_of_image(connection, image.id, datetime.now(UTC))
+    viewer = call.viewer
+    shown = [task for task in tasks if viewer.is_admin or task.owner == viewer.project_id]
+    return JSONResponse({"tasks": [task_view(task) for task in shown]}, media_type=MEDIA_TYPE)

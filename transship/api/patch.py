@@ -1,0 +1,168 @@
+"""JSON patches of images: reading them strictly, and applying them to a record. Nothing here acts.
+
+Source: Images API v2, "Update image"; RFC 6902 and its draft 4 for the older media type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from transship.api.attributes import WRITABLE, refuse_read_only, refuse_reserved, with_attribute
+from transship.api.schemas import Schemas
+from transship.domain.errors import BadRequest, Forbidden, MediaTypeRefused, PropertyConflict
+from transship.domain.image import Image, ImageStatus, Visibility
+from transship.domain.visibility import Viewer, refuse_new_owner, refuse_visibility
+
+RFC_6902: Final = "application/openstack-images-v2.1-json-patch"
+DRAFT_4: Final = "application/openstack-images-v2.0-json-patch"
+MEDIA_TYPES: Final = (RFC_6902, DRAFT_4)
+
+_LOCATIONS: Final = "locations"
+_FORMATS: Final = ("disk_format", "container_format")
+
+
+class Verb(StrEnum):
+    """What a change does."""
+
+    ADD = "add"
+    REPLACE = "replace"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of an image.
+
+    Attributes:
+        name: attribute or extra property.
+        value: as the schema of images allows it; None for a removal.
+        new_only: adding what is there already is a conflict (draft 4).
+    """
+
+    verb: Verb
+    name: str
+    value: object = None
+    new_only: bool = False
+
+
+def parse_patch(content_type: str, body: object, schemas: Schemas) -> tuple[Change, ...]:
+    """Return the changes that a patch states.
+
+    Args:
+        content_type: the Content-Type header.
+        body: the decoded JSON.
+
+    Raises:
+        MediaTypeRefused: it is no patch of an image.
+        BadRequest: it is malformed, or a value does not fit the schema.
+        Forbidden: an attribute is read-only or reserved.
+    """
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type not in MEDIA_TYPES:
+        raise MediaTypeRefused(media_type or "none", MEDIA_TYPES)
+    if not isinstance(body, list):
+        raise BadRequest("Request body must be a JSON array of operation objects.")
+    return tuple(_change(entry, schemas, draft_4=media_type == DRAFT_4) for entry in body)
+
+
+def _change(entry: object, schemas: Schemas, *, draft_4: bool) -> Change:
+    if not isinstance(entry, Mapping):
+        raise BadRequest("Operations must be JSON objects.")
+    verb = _verb_by_member(entry) if draft_4 else _verb_by_op(entry)
+    pointer = entry.get(verb if draft_4 else "path")
+    if not isinstance(pointer, str):
+        raise BadRequest("Unable to find 'path' in JSON Schema change" if pointer is None else "'path' must be text.")
+    name, *deeper = _steps(pointer)
+    if len(deeper) != (1 if name == _LOCATIONS and verb is not Verb.REPLACE else 0):
+        raise BadRequest(f"Invalid JSON pointer for this resource: '{pointer}'")
+    if verb is not Verb.REMOVE and "value" not in entry:
+        raise BadRequest("Operation 'add' and 'replace' require a member named \"value\".")
+    refuse_read_only(name)
+    if name == "id":
+        raise Forbidden("Attribute 'id' is read-only.")
+    refuse_reserved(name)
+    if verb is Verb.REMOVE:
+        return Change(verb, name)
+    if name != _LOCATIONS:
+        schemas.judge_image({name: entry["value"]})
+    return Change(verb, name, entry["value"], new_only=draft_4)
+
+
+def _verb_by_op(entry: Mapping[str, object]) -> Verb:
+    verb = entry.get("op")
+    if "op" not in entry:
+        raise BadRequest("Unable to find 'op' in JSON Schema change")
+    if not isinstance(verb, str) or verb not in set(Verb):
+        raise BadRequest(f"Operations must be one of: {', '.join(Verb)}.")
+    return Verb(verb)
+
+
+def _verb_by_member(entry: Mapping[str, object]) -> Verb:
+    verbs = [verb for verb in Verb if verb in entry]
+    if len(verbs) != 1:
+        raise BadRequest('Operation objects must contain exactly one member named "add", "remove" or "replace".')
+    return verbs[0]
+
+
+def _steps(pointer: str) -> list[str]:
+    """Return the steps of a JSON pointer.
+
+    Raises:
+        BadRequest: it does not begin with ``/``, has an empty step, or an escape other than ``~0`` and ``~1``.
+    """
+    if not pointer.startswith("/"):
+        raise BadRequest(f'Pointer `{pointer}` does not start with "/".')
+    steps = pointer[1:].split("/")
+    if not all(step.strip() for step in steps):
+        raise BadRequest(f"Pointer `{pointer}` contains an empty part.")
+    if re.search(r"~(?![01])", pointer):
+        raise BadRequest(f'Pointer `{pointer}` contains "~" not part of a recognized escape sequence.')
+    return [step.replace("~1", "/").replace("~0", "~") for step in steps]
+
+
+def apply_changes(image: Image, changes: tuple[Change, ...], viewer: Viewer) -> Image:
+    """Return the image as it is after all changes.
+
+    Raises:
+        PropertyConflict: what should be there is not, or the other way round.
+        Forbidden: an attribute cannot be removed, or not be changed now or by this caller.
+        BadRequest: the name of an extra property is too long.
+    """
+    for change in changes:
+        image = _applied(image, change, viewer)
+    return image
+
+
+def _applied(image: Image, change: Change, viewer: Viewer) -> Image:
+    if change.name == _LOCATIONS:
+        raise Forbidden("It's not allowed to update locations if locations are invisible.")
+    if change.verb is Verb.REMOVE:
+        return _without(image, change.name)
+    there = change.name in WRITABLE or change.name in image.properties
+    if change.verb is Verb.REPLACE and not there:
+        raise PropertyConflict(change.name, "does not exist.")
+    if change.verb is Verb.ADD and change.new_only and there:
+        raise PropertyConflict(change.name, "already present.")
+    _refuse_now(image, change, viewer)
+    return with_attribute(image, change.name, change.value)
+
+
+def _without(image: Image, name: str) -> Image:
+    if name in WRITABLE:
+        raise Forbidden(f"Property {name} may not be removed.")
+    if name not in image.properties:
+        raise PropertyConflict(name, "does not exist.")
+    return replace(image, properties={other: value for other, value in image.properties.items() if other != name})
+
+
+def _refuse_now(image: Image, change: Change, viewer: Viewer) -> None:
+    if change.name in _FORMATS and image.status is not ImageStatus.QUEUED:
+        raise Forbidden(f"Attribute {change.name} can be only replaced for a queued image.")
+    if change.name == "owner":
+        refuse_new_owner(viewer)
+    if change.name == "visibility":
+        refuse_visibility(viewer, Visibility(str(change.value)))

@@ -1,0 +1,221 @@
+"""The query string of an image list, as a value. Nothing here acts.
+
+Source: Images API v2, "List images".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+
+from config.settings import ApiSettings
+from transship.api.bodies import storable
+from transship.catalog.search import (
+    NUMBER_COLUMNS,
+    TEXT_COLUMNS,
+    TIME_COLUMNS,
+    Bound,
+    Comparison,
+    ImageQuery,
+    Sort,
+    SortKey,
+    Span,
+)
+from transship.domain.errors import BadRequest
+from transship.domain.image import Visibility
+from transship.domain.visibility import Viewer
+
+Pairs = Sequence[tuple[str, str]]
+Value = TypeVar("Value")
+
+_MULTIPLE: Final = frozenset({"tag", "sort_key", "sort_dir"})
+_NO_FILTERS: Final = frozenset(
+    {"limit", "marker", "sort", "tag", "sort_key", "sort_dir", "visibility", "member_status", "os_hidden", "protected"}
+)
+_LISTABLE: Final = frozenset({"name", "id", "status", "container_format", "disk_format"})
+"""Attributes that take ``in:`` and several values."""
+
+_MEMBER_STATUSES: Final[Mapping[str, str]] = {
+    "pending": "pending",
+    "accepted": "accepted",
+    "rejected": "rejected",
+    "all": "",
+}
+_TRUTHS: Final[Mapping[str, bool]] = {"true": True, "false": False}
+_SHOWN_TO: Final = timedelta(seconds=1)
+"""Times are shown to the second, so that they are compared to the second too."""
+
+_FIRST_TIME: Final = datetime(1, 1, 2, tzinfo=UTC)
+_LAST_TIME: Final = datetime(9999, 12, 30, tzinfo=UTC)
+"""Times beyond these cannot be counted with."""
+
+_TIME_COMPARISONS: Final = ("gt", "gte", "lt", "lte", "eq", "neq")
+_OPERATORS: Final = "gt:, gte:, lt:, lte:, eq: or neq:"
+
+_ESCAPED: Final = re.compile(r"\\(.)")
+_INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"(?:,|$)')
+_PLAIN: Final = re.compile(r'([^",]*)(?:,|$)')
+
+
+def parse_query(pairs: Pairs, viewer: Viewer, settings: ApiSettings) -> ImageQuery:
+    """Return what a query string asks for.
+
+    Args:
+        pairs: names and values, decoded, in the order of the query string.
+
+    Raises:
+        BadRequest: naming the parameter and what would be right.
+    """
+    values = {name: value for name, value in pairs if name not in _MULTIPLE}
+    if not storable([part for pair in pairs for part in pair]):
+        raise BadRequest("The query string holds a NUL character.")
+    if "changes-since" in values:
+        raise BadRequest('The "changes-since" filter is no longer available on v2.')
+    visibility = _choice(values, "visibility", {"all": "all", **{str(each): str(each) for each in Visibility}})
+    filters = {name: value for name, value in values.items() if name not in _NO_FILTERS}
+    bounded = {name: value for name, value in filters.items() if _bounded_column(name)}
+    member_status = _choice(values, "member_status", _MEMBER_STATUSES)
+    return ImageQuery(
+        viewer,
+        visibility=None if visibility in (None, "all") else Visibility(visibility),
+        whole_community=visibility == "all",
+        member_status="accepted" if member_status is None else member_status,
+        os_hidden=bool(_choice(values, "os_hidden", _TRUTHS)),
+        protected=_choice(values, "protected", _TRUTHS),
+        texts={name: _texts(name, filters[name]) for name in TEXT_COLUMNS if name in filters},
+        numbers={name: _integer(name, filters[name]) for name in NUMBER_COLUMNS if name in filters},
+        bounds=tuple(_size_bound(name, value) for name, value in bounded.items())
+        + tuple(bound for name in TIME_COLUMNS if name in filters for bound in _time_bounds(name, filters[name])),
+        spans=tuple(span for name in TIME_COLUMNS if name in filters for span in _spans(name, filters[name])),
+        properties={name: value for name, value in filters.items() if _is_property(name)},
+        tags=tuple(value for name, value in pairs if name == "tag"),
+        sort=_sort(pairs, values),
+        limit=_limit(values, settings),
+        marker=values.get("marker", "").lower(),
+    )
+
+
+def _choice(values: Mapping[str, str], name: str, choices: Mapping[str, Value]) -> Value | None:
+    """Return what a parameter chose; None when it was not sent."""
+    if name not in values:
+        return None
+    try:
+        return choices[values[name].lower()]
+    except KeyError:
+        raise BadRequest(f"Invalid {name} '{values[name]}'; it is one of: {', '.join(choices)}.") from None
+
+
+def _is_property(name: str) -> bool:
+    return name not in (*TEXT_COLUMNS, *NUMBER_COLUMNS, *TIME_COLUMNS) and not _bounded_column(name)
+
+
+def _bounded_column(name: str) -> str:
+    """Return the attribute that ``size_min`` and its kin bound; empty for every other name."""
+    column = name.removesuffix("_min") if name.endswith("_min") else name.removesuffix("_max")
+    return column if column != name and column in NUMBER_COLUMNS else ""
+
+
+def _integer(name: str, text: str) -> int:
+    if not _INTEGER.fullmatch(text):
+        raise BadRequest(f"Invalid {name} '{text[:40]}'; it is a whole number.")
+    return int(text)
+
+
+def _limit(values: Mapping[str, str], settings: ApiSettings) -> int:
+    if "limit" not in values:
+        return min(settings.limit_param_default, settings.api_limit_max)
+    limit = _integer("limit", values["limit"])
+    if limit < 0:
+        raise BadRequest("limit param must be positive")
+    return min(limit, settings.api_limit_max)
+
+
+def _size_bound(name: str, text: str) -> Bound:
+    value = _integer(name, text)
+    if name.endswith("_min"):
+        return Bound(_bounded_column(name), Comparison.FROM, value)
+    return Bound(_bounded_column(name), Comparison.BELOW, value + 1)
+
+
+def _time_bounds(name: str, text: str) -> tuple[Bound, ...]:
+    comparison, moment = _compared_time(name, text)
+    match comparison:
+        case "gt":
+            return (Bound(name, Comparison.FROM, moment + _SHOWN_TO),)
+        case "gte":
+            return (Bound(name, Comparison.FROM, moment),)
+        case "lt":
+            return (Bound(name, Comparison.BELOW, moment),)
+        case "lte":
+            return (Bound(name, Comparison.BELOW, moment + _SHOWN_TO),)
+    return ()
+
+
+def _spans(name: str, text: str) -> tuple[Span, ...]:
+    comparison, moment = _compared_time(name, text)
+    if comparison not in ("eq", "neq"):
+        return ()
+    return (Span(name, moment, moment + _SHOWN_TO, inside=comparison == "eq"),)
+
+
+def _compared_time(name: str, text: str) -> tuple[str, datetime]:
+    comparison, colon, rest = text.partition(":")
+    if not colon or comparison not in _TIME_COMPARISONS:
+        comparison, rest = "eq", text
+    try:
+        moment = datetime.fromisoformat(rest)
+        aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise BadRequest(f"Invalid {name} '{text[:60]}'; it is an ISO 8601 time after {_OPERATORS}.") from error
+    return comparison, min(max(aware, _FIRST_TIME), _LAST_TIME).replace(microsecond=0)
+
+
+def _texts(name: str, text: str) -> tuple[str, ...]:
+    if name not in _LISTABLE or not text.startswith("in:"):
+        return (text,)
+    return tuple(_split(name, text.removeprefix("in:")))
+
+
+def _split(name: str, text: str) -> list[str]:
+    """Return the values of a list; those in double quotes may hold commas."""
+    found: list[str] = []
+    at = 0
+    while at <= len(text):
+        quoted = _QUOTED.match(text, at)
+        value = quoted or _PLAIN.match(text, at)
+        if value is None:
+            raise BadRequest(f"Invalid filter value {text[:60]} of {name}: the quotes do not match.")
+        found.append(_ESCAPED.sub(r"\1", value[1]) if quoted else value[1])
+        if value.end() == len(text) and not value[0].endswith(","):
+            return found
+        at = value.end()
+    return found
+
+
+def _sort(pairs: Pairs, values: Mapping[str, str]) -> tuple[Sort, ...]:
+    keys = [value.strip() for name, value in pairs if name == "sort_key"]
+    directions = [value.strip() for name, value in pairs if name == "sort_dir"]
+    if "sort" not in values:
+        return _sort_of(keys or [SortKey.CREATED_AT], directions)
+    if keys or directions:
+        raise BadRequest("Old and new sorting syntax cannot be combined")
+    levels = [level.partition(":") for level in values["sort"].strip().split(",")]
+    return _sort_of([key.strip() for key, _, _ in levels], [way.strip() or "desc" for _, _, way in levels])
+
+
+def _sort_of(keys: Sequence[str], directions: Sequence[str]) -> tuple[Sort, ...]:
+    if len(directions) > 1 and len(directions) != len(keys):
+        raise BadRequest("Number of sort dirs does not match the number of sort keys")
+    ways = list(directions) if len(directions) == len(keys) else [directions[0] if directions else "desc"] * len(keys)
+    for key in keys:
+        if key not in set(SortKey):
+            raise BadRequest(f"Invalid sort key: {key[:40]}. It must be one of the following: {', '.join(SortKey)}.")
+    for way in ways:
+        if way not in ("asc", "desc"):
+            raise BadRequest(f"Invalid sort direction: {way[:40]}. It must be one of the following: asc, desc.")
+    # A key named twice adds nothing: its first place decides.
+    first = dict(reversed(list(zip(keys, ways, strict=True))))
+    return tuple(Sort(SortKey(key), first[key] == "desc") for key in dict.fromkeys(keys))

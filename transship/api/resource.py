@@ -1,0 +1,71 @@
+"""A path of the API: one operation for each method, run in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from transship.api.bodies import read_body
+from transship.api.errors import error_response, refusal
+from transship.api.site import Call, Site, identify
+from transship.domain.errors import TransshipError
+
+Operation = Callable[[Call], Response]
+"""Answers one request. It may wait: for the catalogue, a store or a name server."""
+
+_STANDARD_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+
+
+class Resource:
+    """What stands under one path.
+
+    Args:
+        site: what all requests share.
+        operations: by method, upper case.
+    """
+
+    def __init__(self, site: Site, operations: Mapping[str, Operation]) -> None:
+        self._site = site
+        self._operations = operations
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        request = Request(scope, receive)
+        response = await self._answer(request)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        accept = request.headers.get("accept", "")
+        operation = self._operations.get(request.method)
+        if operation is None:
+            allowed = ", ".join(self._operations)
+            explanation = f"The method {request.method} is not allowed for this resource."
+            return refusal(HTTPStatus.METHOD_NOT_ALLOWED, explanation, accept, {"Allow": allowed})
+        try:
+            body = await read_body(request, self._site.settings.api.max_body_bytes)
+            caller = identify(request, request.scope["state"]["request_id"])
+            return await run_in_threadpool(operation, Call(self._site, caller, request, body))
+        except TransshipError as error:
+            return error_response(error, accept)
+        except ClientDisconnect:
+            return refusal(HTTPStatus.BAD_REQUEST, "The client went away before its request was complete.", accept)
+
+
+class NothingHere:
+    """Every path that the API does not have."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        request = Request(scope, receive)
+        accept = request.headers.get("accept", "")
+        if request.method in _STANDARD_METHODS:
+            response = refusal(HTTPStatus.NOT_FOUND, "The resource could not be found.", accept)
+        else:
+            response = refusal(HTTPStatus.NOT_IMPLEMENTED, f"The method {request.method} is not implemented.", accept)
+        await response(scope, receive, send)

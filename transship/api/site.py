@@ -1,0 +1,154 @@
+"""What all requests share, and what one request brings."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from pydantic import TypeAdapter, ValidationError
+from starlette.requests import Request
+
+from config.settings import Settings
+from transship.api.schemas import Schemas
+from transship.catalog.engine import Catalog
+from transship.catalog.imports import Caller
+from transship.catalog.stores import mirrored_stores
+from transship.domain.errors import ImageNotFound, StoreUnknown
+from transship.domain.placement import StoreFacts
+from transship.domain.visibility import Viewer
+from transship.sources.gate import UriGate
+from transship.stores.base import StoreDriver
+from transship.stores.table import StoreSettings, driver_of
+
+log = structlog.get_logger(__name__)
+
+STORES_KEPT_S: Final = 5.0
+"""How long store settings read from the catalogue are used, in seconds."""
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_ANY_STORE: Final[TypeAdapter[StoreSettings]] = TypeAdapter(StoreSettings)
+
+
+class StoreShelf:
+    """The stores of the site: as configured, with what was edited in the Prefect UI over it.
+
+    Args:
+        settings: all settings.
+        catalog: where the keeper writes edited settings.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, settings: Settings, catalog: Catalog, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings, self._catalog, self._clock = settings, catalog, clock
+        self._lock = threading.Lock()
+        self._in_force: Mapping[str, StoreSettings] = {}
+        self._read_at = float("-inf")
+
+    def settings_in_force(self) -> Mapping[str, StoreSettings]:
+        """Return the settings of all stores by id, in configured order; at most some seconds old."""
+        with self._lock:
+            if self._clock() - self._read_at > STORES_KEPT_S:
+                self._in_force = self._read()
+                self._read_at = self._clock()
+            return self._in_force
+
+    def facts(self) -> tuple[StoreFacts, ...]:
+        """Return what everybody may know of the stores, in configured order."""
+        in_force = self.settings_in_force()
+        return tuple(
+            StoreFacts(
+                fact.id,
+                fact.kind,
+                in_force[fact.id].description,
+                in_force[fact.id].weight,
+                fact.read_only,
+                fact.default,
+            )
+            for fact in self._settings.store_facts
+        )
+
+    def driver(self, store_id: str) -> StoreDriver:
+        """Return the driver of a store.
+
+        Raises:
+            StoreUnknown: the store is not configured any more.
+        """
+        in_force = self.settings_in_force()
+        if store_id not in in_force:
+            raise StoreUnknown(store_id, list(in_force))
+        return driver_of(store_id, in_force[store_id])
+
+    def _read(self) -> Mapping[str, StoreSettings]:
+        with self._catalog.read() as connection:
+            edited = mirrored_stores(connection, self._catalog)
+        return {
+            store_id: _parsed(store_id, edited[store_id], configured) if store_id in edited else configured
+            for store_id, configured in self._settings.all_stores.items()
+        }
+
+
+def _parsed(store_id: str, text: str, configured: StoreSettings) -> StoreSettings:
+    try:
+        return _ANY_STORE.validate_json(text)
+    except ValidationError as error:
+        # Pydantic's text would repeat the input, which holds keys.
+        log.warning("edited store settings cannot be used", store=store_id, faults=error.error_count())
+        return configured
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What all requests share.
+
+    Attributes:
+        gate: says which URIs may be imported from.
+        schemas: what images and their kin look like here.
+    """
+
+    settings: Settings
+    catalog: Catalog
+    stores: StoreShelf
+    gate: UriGate
+    schemas: Schemas
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, its body read and its caller known."""
+
+    site: Site
+    caller: Caller
+    request: Request
+    body: bytes
+
+    @property
+    def viewer(self) -> Viewer:
+        """The caller as the rules of visibility see them."""
+        return Viewer(self.caller.project_id, self.caller.roles)
+
+    @property
+    def image_id(self) -> str:
+        """The image id in the path, in lower case.
+
+        Raises:
+            ImageNotFound: it is no UUID, so there is no such image.
+        """
+        asked = str(self.request.path_params["image_id"])
+        if not _UUID.fullmatch(asked.lower()):
+            raise ImageNotFound(asked)
+        return asked.lower()
+
+    @property
+    def accept(self) -> str:
+        """The Accept header; empty when not sent."""
+        return self.request.headers.get("accept", "")
+
+
+def identify(request: Request, request_id: str) -> Caller:
+    """Return who asks: without identity service, everybody who reaches the port is admin."""
+    return Caller(roles=("admin",), request_id=request_id)

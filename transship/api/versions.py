@@ -1,0 +1,65 @@
+"""Which versions of the API there are, and how a request names one."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+VERSIONS: Final = (
+    "v2.17", "v2.15", "v2.13", "v2.12", "v2.11", "v2.10", "v2.9", "v2.8", "v2.7",
+    "v2.6", "v2.5", "v2.4", "v2.3", "v2.2", "v2.1", "v2.0",
+)  # fmt: skip
+"""Newest first, as a Glance with several stores and without an image cache lists them."""
+
+_MEDIA_TYPE: Final = "application/vnd.openstack.images-"
+_UNVERSIONED: Final = frozenset({"versions", "healthcheck"})
+
+
+class VersionNegotiation:
+    """Take the version out of path or Accept header; a request that names none gets the list.
+
+    Args:
+        app: what answers requests whose path begins with ``/v2``.
+        public_endpoint: base URL that clients use; empty: taken from each request.
+    """
+
+    def __init__(self, app: ASGIApp, public_endpoint: str) -> None:
+        self._app = app
+        self._public_endpoint = public_endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        first, _, rest = scope["path"].lstrip("/").partition("/")
+        accept = Headers(scope=scope).get("accept", "")
+        if first == "versions":
+            await self._list(scope, HTTPStatus.OK)(scope, receive, send)
+        elif first == "healthcheck":
+            await self._app(scope, receive, send)
+        elif accept.startswith(_MEDIA_TYPE) and is_known(accept.removeprefix(_MEDIA_TYPE)):
+            await self._app({**scope, "path": f"/v2{scope['path']}"}, receive, send)
+        elif not accept.startswith(_MEDIA_TYPE) and is_known(first):
+            await self._app({**scope, "path": f"/v2/{rest}" if rest else "/v2"}, receive, send)
+        else:
+            await self._list(scope, HTTPStatus.MULTIPLE_CHOICES)(scope, receive, send)
+
+    def _list(self, scope: Scope, status: HTTPStatus) -> Response:
+        base = self._public_endpoint or str(Request(scope).base_url)
+        link = {"rel": "self", "href": f"{base.rstrip('/')}/v2/"}
+        versions = [
+            {"id": version, "status": "CURRENT" if version == VERSIONS[0] else "SUPPORTED", "links": [link]}
+            for version in VERSIONS
+        ]
+        return JSONResponse({"versions": versions}, status.value)
+
+
+def is_known(version: str) -> bool:
+    """Whether a path segment or media type names a version of this API."""
+    return version == "v2" or version in VERSIONS

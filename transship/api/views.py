@@ -1,0 +1,127 @@
+"""What clients see of images, tasks and stores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Final
+
+from transship.domain.image import Image
+from transship.domain.placement import StoreFacts, best_first
+from transship.domain.task import ImportTask
+from transship.stores.copying import PIECE_BYTES
+from transship.stores.table import StoreSettings
+
+TASK_TYPE: Final = "api_image_import"
+"""Glance's name for tasks of interoperable image import."""
+
+
+def image_view(image: Image, stores: Sequence[StoreFacts]) -> dict[str, object]:
+    """Return an image as clients see it, extra properties beside its own attributes.
+
+    Args:
+        stores: all stores of the site; their weights order the image's.
+    """
+    return {
+        **image.properties,
+        "id": image.id,
+        "name": image.name,
+        "status": image.status,
+        "visibility": image.visibility,
+        "protected": image.protected,
+        "os_hidden": image.os_hidden,
+        "disk_format": image.disk_format,
+        "container_format": image.container_format,
+        "size": image.size,
+        "virtual_size": image.virtual_size,
+        "checksum": image.checksum,
+        "os_hash_algo": image.os_hash_algo,
+        "os_hash_value": image.os_hash_value,
+        "min_disk": image.min_disk,
+        "min_ram": image.min_ram,
+        "owner": image.owner or None,
+        "tags": sorted(image.tags),
+        "created_at": second(image.created_at),
+        "updated_at": second(image.updated_at),
+        "self": f"/v2/images/{image.id}",
+        "file": f"/v2/images/{image.id}/file",
+        "schema": "/v2/schemas/image",
+        **_of_imports(image),
+        **_stores_of(image, stores),
+    }
+
+
+def _of_imports(image: Image) -> dict[str, object]:
+    shown = {
+        "os_glance_import_task": image.import_task,
+        # Clients wait for these two to be empty, so they stay once there was an import.
+        "os_glance_importing_to_stores": _joined(image.importing_to),
+        "os_glance_failed_import": _joined(image.failed_import),
+        "os_glance_import_message": image.import_message,
+    }
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def _joined(stores: Sequence[str] | None) -> str | None:
+    return None if stores is None else ",".join(sorted(stores))
+
+
+def _stores_of(image: Image, stores: Sequence[StoreFacts]) -> dict[str, object]:
+    if not image.locations:
+        return {}
+    return {"stores": ",".join(location.store for location in best_first(image.locations, stores))}
+
+
+def task_view(task: ImportTask) -> dict[str, object]:
+    """Return a task as the list of an image's tasks shows it."""
+    return {
+        "id": task.id,
+        "type": TASK_TYPE,
+        "status": task.status,
+        "owner": task.owner,
+        "created_at": microsecond(task.created_at),
+        "updated_at": microsecond(task.updated_at),
+        "expires_at": None if task.expires_at is None else microsecond(task.expires_at),
+        "deleted": False,
+        "deleted_at": None,
+        "image_id": task.image_id,
+        "request_id": task.request_id,
+        "user_id": task.user_id,
+        "input": task.input,
+        "result": task.result,
+        "message": task.message,
+        "progress": None if task.progress is None else asdict(task.progress),
+        "flow_run_id": task.flow_run_id,
+    }
+
+
+def store_view(store: StoreFacts) -> dict[str, object]:
+    """Return what everybody may know of a store; what does not hold is left out, as Glance does."""
+    shown: dict[str, object] = {"id": store.id}
+    if store.description:
+        shown["description"] = store.description
+    if store.default:
+        shown["default"] = "true"
+    if store.read_only:
+        shown["read-only"] = "true"
+    return shown
+
+
+def store_detail_view(store: StoreFacts, settings: StoreSettings) -> dict[str, object]:
+    """Return what operators and services may know of a store."""
+    return {**store_view(store), "type": store.kind, "weight": store.weight, "properties": _store_properties(settings)}
+
+
+def _store_properties(settings: StoreSettings) -> Mapping[str, object]:
+    return {"data_dir": str(settings.dir), "chunk_size": PIECE_BYTES, "thin_provisioning": True}
+
+
+def second(moment: datetime) -> str:
+    """Return a time as images show it: ``2026-07-01T09:30:00Z``."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def microsecond(moment: datetime) -> str:
+    """Return a time as lists of tasks show it: ``2026-07-01T09:30:00.123456``, UTC."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")

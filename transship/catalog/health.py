@@ -1,0 +1,39 @@
+"""Whether the catalogue answers, and what it says of the keeper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from transship.catalog.engine import Catalog
+from transship.catalog.schema import KEEPERS, META
+from transship.catalog.types import in_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogHealth:
+    """What a look at the catalogue found.
+
+    Attributes:
+        readable: whether it answered.
+        keeper_alive: whether a keeper holds its lease.
+        reason: why it did not answer; empty when it did.
+    """
+
+    readable: bool
+    keeper_alive: bool
+    reason: str = ""
+
+
+def look_at(catalog: Catalog) -> CatalogHealth:
+    """Read the catalogue once; never raises for a database that does not answer."""
+    try:
+        with catalog.read() as connection:
+            connection.execute(select(META.c.value).where(META.c.name == "catalog_id")).scalar_one()
+            alive = connection.execute(select(KEEPERS.c.id).where(KEEPERS.c.expires_at > in_seconds(0)).limit(1))
+            return CatalogHealth(True, alive.first() is not None)
+    except SQLAlchemyError as error:
+        # The text of a driver names hosts and statements; its class is enough for whoever is not the operator.
+        return CatalogHealth(False, False, f"the catalogue cannot be read ({type(error).__name__})")

@@ -1,0 +1,203 @@
+"""Image records: reading them whole, and writing only what a caller changed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from transship.catalog.schema import ALLOWANCES, IMAGES, LEASES, LOCATIONS, PROPERTIES, TAGS, TARGETS
+from transship.catalog.types import in_seconds
+from transship.domain.errors import ImageChanged, ImageExists, ImageNotFound
+from transship.domain.image import Image, ImageStatus, Location, Visibility
+
+FIELDS = (
+    "name", "visibility", "protected", "os_hidden", "disk_format", "container_format", "min_disk", "min_ram", "owner"
+)  # fmt: skip
+"""Columns that clients may write."""
+
+
+def insert_image(connection: Connection, image: Image) -> None:
+    """Add a new image with its properties and tags.
+
+    Raises:
+        ImageExists: an image of that id exists or existed.
+    """
+    try:
+        connection.execute(
+            insert(IMAGES).values(
+                id=image.id,
+                status=image.status,
+                created_at=image.created_at,
+                updated_at=image.updated_at,
+                version=image.version,
+                has_imported=False,
+                **{field: getattr(image, field) for field in FIELDS},
+            )
+        )
+    except IntegrityError as error:
+        raise ImageExists(image.id) from error
+    connection.execute(
+        insert(LEASES).values(image_id=image.id, epoch=0, state="free", since=in_seconds(0)),
+    )
+    _add_properties(connection, image.id, image.properties)
+    _add_tags(connection, image.id, image.tags)
+
+
+def get_image(connection: Connection, image_id: str) -> Image:
+    """Return an image.
+
+    Raises:
+        ImageNotFound: there is none of that id, or it was deleted.
+    """
+    images = load_images(connection, [image_id])
+    if not images:
+        raise ImageNotFound(image_id)
+    return images[0]
+
+
+def load_images(connection: Connection, image_ids: Sequence[str]) -> list[Image]:
+    """Return the images of those ids that are not deleted, in the order of the ids; six statements for any number."""
+    if not image_ids:
+        return []
+    found = select(IMAGES).where(IMAGES.c.id.in_(image_ids), IMAGES.c.deleted_at.is_(None))
+    rows = {row.id: row for row in connection.execute(found)}
+    properties: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in connection.execute(select(PROPERTIES).where(PROPERTIES.c.image_id.in_(rows))):
+        properties[row.image_id][row.name] = row.value
+    tags: dict[str, set[str]] = defaultdict(set)
+    for row in connection.execute(select(TAGS).where(TAGS.c.image_id.in_(rows))):
+        tags[row.image_id].add(row.tag)
+    locations: dict[str, list[Location]] = defaultdict(list)
+    active = select(LOCATIONS).where(LOCATIONS.c.image_id.in_(rows), LOCATIONS.c.state == "active")
+    for row in connection.execute(active.order_by(LOCATIONS.c.id)):
+        locations[row.image_id].append(Location(row.store, row.url, row.size))
+    targets: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in connection.execute(select(TARGETS).where(TARGETS.c.image_id.in_(rows)).order_by(TARGETS.c.store)):
+        targets[row.image_id][row.store] = row.state
+    held = select(LEASES.c.image_id, LEASES.c.task_id).where(LEASES.c.image_id.in_(rows))
+    locks = {row.image_id: row.task_id for row in connection.execute(held)}
+    return [
+        _image(rows[id_], properties[id_], tags[id_], locations[id_], targets[id_], locks.get(id_))
+        for id_ in image_ids
+        if id_ in rows
+    ]
+
+
+def _image(
+    row: Row[Any],
+    properties: Mapping[str, str],
+    tags: set[str],
+    locations: Sequence[Location],
+    targets: Mapping[str, str],
+    lock: str | None,
+) -> Image:
+    importing = tuple(store for store, state in targets.items() if state in ("waiting", "uploading"))
+    failed = tuple(store for store, state in targets.items() if state == "failed")
+    return Image(
+        id=row.id,
+        status=ImageStatus(row.status),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        name=row.name,
+        visibility=Visibility(row.visibility),
+        protected=row.protected,
+        os_hidden=row.os_hidden,
+        disk_format=row.disk_format,
+        container_format=row.container_format,
+        size=row.size,
+        virtual_size=row.virtual_size,
+        checksum=row.checksum,
+        os_hash_algo=row.os_hash_algo,
+        os_hash_value=row.os_hash_value,
+        min_disk=row.min_disk,
+        min_ram=row.min_ram,
+        owner=row.owner,
+        properties=dict(properties),
+        tags=frozenset(tags),
+        locations=tuple(locations),
+        import_task=lock,
+        importing_to=importing if row.has_imported else None,
+        failed_import=failed if row.has_imported else None,
+        import_message=row.import_message,
+        version=row.version,
+    )
+
+
+def update_image(connection: Connection, before: Image, after: Image, now: datetime) -> None:
+    """Write what differs between two states of an image that a client may change; nothing else is touched.
+
+    An import that runs meanwhile writes other columns, so neither undoes the other.
+
+    Raises:
+        ImageNotFound: the image was deleted meanwhile.
+        ImageChanged: another client wrote it after ``before`` was read; nothing was written.
+    """
+    changed = {field: getattr(after, field) for field in FIELDS if getattr(after, field) != getattr(before, field)}
+    written = connection.execute(
+        update(IMAGES)
+        .where(IMAGES.c.id == before.id, IMAGES.c.version == before.version, IMAGES.c.deleted_at.is_(None))
+        .values(updated_at=now, version=before.version + 1, **changed)
+    )
+    if written.rowcount == 0:
+        get_image(connection, before.id)
+        raise ImageChanged(before.id)
+    removed = [name for name in before.properties if name not in after.properties]
+    new = {name: value for name, value in after.properties.items() if before.properties.get(name) != value}
+    connection.execute(
+        delete(PROPERTIES).where(PROPERTIES.c.image_id == before.id, PROPERTIES.c.name.in_([*removed, *new]))
+    )
+    _add_properties(connection, before.id, new)
+    connection.execute(delete(TAGS).where(TAGS.c.image_id == before.id, TAGS.c.tag.in_(before.tags - after.tags)))
+    _add_tags(connection, before.id, after.tags - before.tags)
+
+
+def set_properties(connection: Connection, image_id: str, properties: Mapping[str, str]) -> None:
+    """Set extra properties, overwriting; the others stay."""
+    connection.execute(
+        delete(PROPERTIES).where(PROPERTIES.c.image_id == image_id, PROPERTIES.c.name.in_(list(properties)))
+    )
+    _add_properties(connection, image_id, properties)
+
+
+def mark_deleted(connection: Connection, image_id: str, now: datetime) -> None:
+    """Delete an image's record and hand its locations to removal, in one step.
+
+    The lease's epoch grows, so that a running import finds itself superseded. The caller removes
+    the bytes of the ``deleting`` locations afterwards; housekeeping does it if the caller cannot.
+
+    Raises:
+        ImageNotFound: there is none of that id, or it was deleted before.
+    """
+    written = connection.execute(
+        update(IMAGES)
+        .where(IMAGES.c.id == image_id, IMAGES.c.deleted_at.is_(None))
+        .values(status=ImageStatus.DELETED, deleted_at=now, updated_at=now)
+    )
+    if written.rowcount == 0:
+        raise ImageNotFound(image_id)
+    connection.execute(
+        update(LEASES)
+        .where(LEASES.c.image_id == image_id)
+        .values(epoch=LEASES.c.epoch + 1, state="free", task_id=None, owner=None, since=in_seconds(0), expires_at=None)
+    )
+    connection.execute(
+        update(LOCATIONS).where(LOCATIONS.c.image_id == image_id).values(state="deleting", updated_at=now)
+    )
+    for table in (PROPERTIES, TAGS, TARGETS, ALLOWANCES):
+        connection.execute(delete(table).where(table.c.image_id == image_id))
+
+
+def _add_properties(connection: Connection, image_id: str, properties: Mapping[str, str]) -> None:
+    if properties:
+        rows = [{"image_id": image_id, "name": name, "value": value} for name, value in properties.items()]
+        connection.execute(insert(PROPERTIES), rows)
+
+
+def _add_tags(connection: Connection, image_id: str, tags: frozenset[str]) -> None:
+    if tags:
+        connection.execute(insert(TAGS), [{"image_id": image_id, "tag": tag} for tag in tags])

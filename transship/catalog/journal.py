@@ -1,0 +1,281 @@
+"""The journal: what this service has written where. Nothing is deleted that no row here names.
+
+A *location* row stands before a store sees a byte (``uploading``), turns ``stored`` when the
+store has the whole object, ``active`` when the image has, and ``deleting`` when it is to go. A
+*staged* row stands before a file in staging is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from transship.catalog.engine import Catalog
+from transship.catalog.leases import Lease, prove_lease
+from transship.catalog.schema import LEASES, LOCATIONS, STAGED
+from transship.catalog.types import in_seconds
+from transship.domain.errors import StagingFull
+
+
+@dataclass(frozen=True, slots=True)
+class LocationRow:
+    """What the journal says of one store's copy of one image."""
+
+    id: int
+    image_id: str
+    store: str
+    url: str
+    state: str
+    epoch: int
+    size: int | None
+
+
+def find_location(connection: Connection, image_id: str, store: str) -> LocationRow | None:
+    """Return the row of an image in a store, None when the store never saw it."""
+    row = connection.execute(
+        select(LOCATIONS).where(LOCATIONS.c.image_id == image_id, LOCATIONS.c.store == store)
+    ).first()
+    return (
+        None if row is None else LocationRow(row.id, row.image_id, row.store, row.url, row.state, row.epoch, row.size)
+    )
+
+
+def open_location(catalog: Catalog, lease: Lease, store: str, url: str, now: datetime) -> None:
+    """Note that a store is about to be written.
+
+    Raises:
+        LockLost: another worker took over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        connection.execute(delete(LOCATIONS).where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store == store))
+        connection.execute(
+            insert(LOCATIONS).values(
+                image_id=lease.image_id,
+                store=store,
+                url=url,
+                state="uploading",
+                epoch=lease.epoch,
+                proof="",
+                created_at=now,
+                updated_at=now,
+            )
+        )
+
+
+def close_location(catalog: Catalog, lease: Lease, store: str, size: int, proof: str, now: datetime) -> None:
+    """Note that a store holds the whole object.
+
+    Raises:
+        LockLost: another worker took over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        connection.execute(
+            update(LOCATIONS)
+            .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store == store)
+            .values(state="stored", size=size, proof=proof, updated_at=now)
+        )
+
+
+def mark_deleting(catalog: Catalog, lease: Lease, store: str, now: datetime) -> None:
+    """Note that a store's copy is about to be removed.
+
+    Raises:
+        LockLost: another worker took over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        connection.execute(
+            update(LOCATIONS)
+            .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store == store)
+            .values(state="deleting", updated_at=now)
+        )
+
+
+def drop_location(connection: Connection, image_id: str, store: str) -> None:
+    """Forget a copy that was removed; one that is not being removed stays."""
+    connection.execute(
+        delete(LOCATIONS).where(
+            LOCATIONS.c.image_id == image_id, LOCATIONS.c.store == store, LOCATIONS.c.state == "deleting"
+        )
+    )
+
+
+def deleting_locations(connection: Connection, older_than_s: float) -> list[LocationRow]:
+    """Return copies that are to be removed for at least some seconds, and whose image no worker writes now."""
+    quiet = (LEASES.c.state != "held") | (LEASES.c.expires_at < in_seconds(0))
+    rows = connection.execute(
+        select(LOCATIONS)
+        .join(LEASES, LEASES.c.image_id == LOCATIONS.c.image_id)
+        .where(LOCATIONS.c.state == "deleting", LOCATIONS.c.updated_at <= in_seconds(-older_than_s), quiet)
+    )
+    return [LocationRow(r.id, r.image_id, r.store, r.url, r.state, r.epoch, r.size) for r in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class StagedRow:
+    """What the journal says of one file in staging.
+
+    Attributes:
+        name: file name in the host's staging directory.
+        role: ``source``, or the label of the plugin that made it.
+        state: ``part``, ``sealed`` or ``scrap``.
+        source_key: sha256 of the source's full URI.
+        validators: what the source said of itself, for resuming.
+    """
+
+    name: str
+    host: str
+    image_id: str
+    task_id: str
+    epoch: int
+    role: str
+    state: str
+    size: int | None
+    reserved_bytes: int
+    source_key: str
+    validators: Mapping[str, object] | None
+
+
+def open_staged(
+    catalog: Catalog, lease: Lease, name: str, host: str, role: str, source_key: str, now: datetime
+) -> None:
+    """Note that a file in staging is about to be made.
+
+    Raises:
+        LockLost: another worker took over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        connection.execute(delete(STAGED).where(STAGED.c.name == name, STAGED.c.host == host))
+        connection.execute(
+            insert(STAGED).values(
+                name=name,
+                host=host,
+                image_id=lease.image_id,
+                task_id=lease.task_id,
+                epoch=lease.epoch,
+                role=role,
+                state="part",
+                reserved_bytes=0,
+                source_key=source_key,
+                created_at=now,
+            )
+        )
+
+
+def adopt_staged(catalog: Catalog, lease: Lease, name: str, host: str) -> None:
+    """Make an earlier attempt's file this attempt's own.
+
+    Raises:
+        LockLost: another worker took over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        connection.execute(
+            update(STAGED)
+            .where(STAGED.c.name == name, STAGED.c.host == host)
+            .values(epoch=lease.epoch, task_id=lease.task_id, keep_until=None)
+        )
+
+
+def remember_validators(catalog: Catalog, lease: Lease, name: str, host: str, validators: Mapping[str, object]) -> None:
+    """Write what a source said of itself, so that a broken download can go on.
+
+    Raises:
+        LockLost: another worker took over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        connection.execute(
+            update(STAGED).where(STAGED.c.name == name, STAGED.c.host == host).values(validators=dict(validators))
+        )
+
+
+def seal_staged(catalog: Catalog, lease: Lease, name: str, host: str, size: int) -> None:
+    """Note that a staged file is complete.
+
+    Raises:
+        LockLost: another worker took over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        connection.execute(
+            update(STAGED)
+            .where(STAGED.c.name == name, STAGED.c.host == host)
+            .values(state="sealed", size=size, reserved_bytes=0)
+        )
+
+
+def reserve_staged(
+    catalog: Catalog,
+    lease: Lease,
+    name: str,
+    host: str,
+    size_bytes: int,
+    *,
+    occupied: Callable[[str], int],
+    available_bytes: int,
+) -> None:
+    """Reserve room for a staged file, beside what other imports of this host have reserved.
+
+    Args:
+        size_bytes: what the file may grow to in all.
+        occupied: tells how many bytes a staged file occupies already, by its name.
+        available_bytes: free bytes of the file system above the floor.
+
+    Raises:
+        StagingFull: there is no room; the reservation is as it was.
+        LockLost: another worker took over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        others = connection.execute(
+            select(STAGED.c.name, STAGED.c.reserved_bytes).where(
+                STAGED.c.host == host, STAGED.c.state == "part", STAGED.c.name != name
+            )
+        )
+        promised = sum(max(0, other.reserved_bytes - occupied(other.name)) for other in others)
+        needed = max(0, size_bytes - occupied(name))
+        if needed > available_bytes - promised:
+            raise StagingFull(needed, available_bytes - promised)
+        connection.execute(
+            update(STAGED).where(STAGED.c.name == name, STAGED.c.host == host).values(reserved_bytes=size_bytes)
+        )
+
+
+def staged_of_image(connection: Connection, image_id: str, host: str) -> list[StagedRow]:
+    """Return the files that an image has in a host's staging, oldest first."""
+    rows = connection.execute(
+        select(STAGED).where(STAGED.c.image_id == image_id, STAGED.c.host == host).order_by(STAGED.c.created_at)
+    )
+    return [_staged(row) for row in rows]
+
+
+def scrap_of_host(connection: Connection, host: str) -> list[StagedRow]:
+    """Return files of a host's staging that nobody needs: scrapped, no longer kept, or left by a lost attempt."""
+    unheld = (LEASES.c.state == "free") & (STAGED.c.keep_until.is_(None))
+    rows = connection.execute(
+        select(STAGED)
+        .join(LEASES, LEASES.c.image_id == STAGED.c.image_id)
+        .where(STAGED.c.host == host, (STAGED.c.state == "scrap") | (STAGED.c.keep_until < in_seconds(0)) | unheld)
+    )
+    return [_staged(row) for row in rows]
+
+
+def drop_staged(connection: Connection, name: str, host: str) -> None:
+    """Forget a staged file that was removed."""
+    connection.execute(delete(STAGED).where(STAGED.c.name == name, STAGED.c.host == host))
+
+
+def _staged(row: object) -> StagedRow:
+    return StagedRow(*(getattr(row, field) for field in StagedRow.__slots__))
+
+
+def staged_names(connection: Connection, host: str) -> frozenset[str]:
+    """Return the names of all files of a host's staging that the journal knows."""
+    return frozenset(connection.execute(select(STAGED.c.name).where(STAGED.c.host == host)).scalars())

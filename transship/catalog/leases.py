@@ -1,0 +1,164 @@
+"""Leases: who may write an image now. Every write of an import proves its epoch here.
+
+A lease is *free* (no task), *queued* (a task waits for a worker; no time limit but the request's)
+or *held* (a worker renews it). Its epoch grows with each change of hands and never falls, so a
+worker that was away for too long is recognised by what it carries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select, update
+
+from transship.catalog.engine import Catalog
+from transship.catalog.schema import LEASES
+from transship.catalog.types import in_seconds, seconds_since
+from transship.domain.errors import LockLost
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write one image.
+
+    Attributes:
+        epoch: to be proven with each write.
+        task_id: task that it serves.
+        owner: who holds it.
+    """
+
+    image_id: str
+    epoch: int
+    task_id: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseState:
+    """A lease as the catalogue has it.
+
+    Attributes:
+        state: ``free``, ``queued`` or ``held``.
+        expired: held, and not renewed in time.
+        age_s: seconds since it came into this state.
+    """
+
+    image_id: str
+    epoch: int
+    state: str
+    task_id: str | None
+    owner: str | None
+    expired: bool
+    age_s: float
+
+    @property
+    def live(self) -> bool:
+        """Whether a worker holds it and renewed it in time."""
+        return self.state == "held" and not self.expired
+
+
+def lease_of(connection: Connection, image_id: str) -> LeaseState:
+    """Return an image's lease, locked until the transaction ends where the database can.
+
+    Raises:
+        LockLost: there is no such image.
+    """
+    expired = (LEASES.c.expires_at < in_seconds(0)).label("expired")
+    age = seconds_since(LEASES.c.since).label("age_s")
+    row = connection.execute(
+        select(LEASES, expired, age).where(LEASES.c.image_id == image_id).with_for_update()
+    ).first()
+    if row is None:
+        raise LockLost(image_id, 0)
+    return LeaseState(row.image_id, row.epoch, row.state, row.task_id, row.owner, bool(row.expired), float(row.age_s))
+
+
+def queue_lease(connection: Connection, image_id: str, task_id: str) -> int:
+    """Reserve a lease for a task that waits for a worker; return its new epoch."""
+    connection.execute(
+        update(LEASES)
+        .where(LEASES.c.image_id == image_id)
+        .values(
+            epoch=LEASES.c.epoch + 1, state="queued", task_id=task_id, owner=None, since=in_seconds(0), expires_at=None
+        )
+    )
+    return _epoch_of(connection, image_id)
+
+
+def take_lease(connection: Connection, image_id: str, task_id: str, owner: str, ttl_s: float) -> Lease:
+    """Hold a lease under a new epoch, whoever had it before. The caller has decided that it may."""
+    connection.execute(
+        update(LEASES)
+        .where(LEASES.c.image_id == image_id)
+        .values(
+            epoch=LEASES.c.epoch + 1,
+            state="held",
+            task_id=task_id,
+            owner=owner,
+            since=in_seconds(0),
+            expires_at=in_seconds(ttl_s),
+        )
+    )
+    return Lease(image_id, _epoch_of(connection, image_id), task_id, owner)
+
+
+def _epoch_of(connection: Connection, image_id: str) -> int:
+    return int(connection.execute(select(LEASES.c.epoch).where(LEASES.c.image_id == image_id)).scalar_one())
+
+
+def renew_lease(catalog: Catalog, lease: Lease, ttl_s: float) -> None:
+    """Keep a lease for ``ttl_s`` more seconds; one that expired and that nobody took is kept too.
+
+    Raises:
+        LockLost: somebody else has it now.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        connection.execute(
+            update(LEASES).where(LEASES.c.image_id == lease.image_id).values(expires_at=in_seconds(ttl_s))
+        )
+
+
+def expire_lease(catalog: Catalog, lease: Lease) -> None:
+    """Give a lease up without ending its task, so that the keeper resumes the import at once.
+
+    Raises:
+        LockLost: somebody else has it now; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        connection.execute(
+            update(LEASES).where(LEASES.c.image_id == lease.image_id).values(expires_at=in_seconds(-1.0))
+        )
+
+
+def prove_lease(connection: Connection, lease: Lease) -> None:
+    """Make sure, in the transaction that writes, that the lease is still this one.
+
+    Raises:
+        LockLost: somebody else has it now, or the image is gone; nothing may be written.
+    """
+    held = connection.execute(
+        select(LEASES.c.image_id)
+        .where(LEASES.c.image_id == lease.image_id, LEASES.c.epoch == lease.epoch, LEASES.c.state == "held")
+        .with_for_update()
+    ).first()
+    if held is None:
+        raise LockLost(lease.image_id, lease.epoch)
+
+
+def free_lease(connection: Connection, image_id: str) -> None:
+    """End a lease; the epoch grows, so that a late writer is refused."""
+    connection.execute(
+        update(LEASES)
+        .where(LEASES.c.image_id == image_id)
+        .values(epoch=LEASES.c.epoch + 1, state="free", task_id=None, owner=None, since=in_seconds(0), expires_at=None)
+    )
+
+
+def expired_leases(connection: Connection) -> list[str]:
+    """Return the ids of images whose lease is held but was not renewed in time."""
+    rows = connection.execute(
+        select(LEASES.c.image_id).where(LEASES.c.state == "held", LEASES.c.expires_at < in_seconds(0))
+    )
+    return [row.image_id for row in rows]

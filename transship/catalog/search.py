@@ -1,0 +1,238 @@
+"""Finding images: a query as a value, and its SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, String, and_, false, func, literal, or_, select, true
+
+from transship.catalog.images import load_images
+from transship.catalog.schema import IMAGES, MEMBERS, PROPERTIES, TAGS
+from transship.domain.errors import BadRequest
+from transship.domain.image import Image, Visibility
+from transship.domain.visibility import Viewer
+
+
+class Comparison(StrEnum):
+    """How a column is compared with a bound."""
+
+    BELOW = "<"
+    FROM = ">="
+
+
+class SortKey(StrEnum):
+    """Attributes that a list can be sorted by."""
+
+    NAME = "name"
+    STATUS = "status"
+    CONTAINER_FORMAT = "container_format"
+    DISK_FORMAT = "disk_format"
+    SIZE = "size"
+    ID = "id"
+    CREATED_AT = "created_at"
+    UPDATED_AT = "updated_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """One level of an order."""
+
+    key: SortKey
+    descending: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A limit of a numeric attribute or a time.
+
+    Attributes:
+        column: ``size``, ``virtual_size``, ``min_disk``, ``min_ram``, ``created_at`` or ``updated_at``.
+        value: bytes, GB, MB, or an aware time.
+    """
+
+    column: str
+    comparison: Comparison
+    value: int | datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time in which a time lies, or does not.
+
+    Attributes:
+        column: ``created_at`` or ``updated_at``.
+        begin, end: aware times; ``end`` itself is outside.
+        inside: False for images whose time lies outside.
+    """
+
+    column: str
+    begin: datetime
+    end: datetime
+    inside: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ImageQuery:
+    """Which images, in which order, and how many.
+
+    Attributes:
+        viewer: nothing is found that this caller may not see.
+        visibility: only images of this visibility; None for the usual view.
+        whole_community: with ``visibility`` None, other projects' community images too.
+        member_status: status of memberships through which shared images are found; empty: any.
+        os_hidden: hidden images only, or shown ones only.
+        protected: None: both.
+        texts: for each text attribute the values of which it has one.
+        numbers: for each numeric attribute its exact value.
+        bounds, spans: limits of numbers and times; all hold.
+        properties: extra properties with their exact values; all hold.
+        tags: all are there.
+        sort: what stands first decides; ``created_at`` and ``id`` are added as the last levels.
+        limit: most images returned.
+        marker: id of the image after which to go on; empty: from the start.
+    """
+
+    viewer: Viewer
+    visibility: Visibility | None = None
+    whole_community: bool = False
+    member_status: str = "accepted"
+    os_hidden: bool = False
+    protected: bool | None = None
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    bounds: tuple[Bound, ...] = ()
+    spans: tuple[Span, ...] = ()
+    properties: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    sort: tuple[Sort, ...] = (Sort(SortKey.CREATED_AT),)
+    limit: int = 25
+    marker: str = ""
+
+
+TEXT_COLUMNS: Final = (
+    "id", "name", "status", "disk_format", "container_format", "checksum", "os_hash_algo", "os_hash_value", "owner"
+)  # fmt: skip
+NUMBER_COLUMNS: Final = ("size", "virtual_size", "min_disk", "min_ram")
+TIME_COLUMNS: Final = ("created_at", "updated_at")
+
+
+def find_images(connection: Connection, query: ImageQuery) -> list[Image]:
+    """Return the images of one page.
+
+    Raises:
+        BadRequest: the marker is no image that the caller may see.
+    """
+    conditions = _conditions(query)
+    levels = _levels(query.sort)
+    if query.marker:
+        conditions.append(_after(connection, query, levels))
+    page = (
+        select(IMAGES.c.id)
+        .where(*conditions)
+        .order_by(*(_sortable(level.key).desc() if level.descending else _sortable(level.key) for level in levels))
+        .limit(query.limit)
+    )
+    return load_images(connection, list(connection.execute(page).scalars()))
+
+
+def _conditions(query: ImageQuery) -> list[ColumnElement[bool]]:
+    wanted: list[ColumnElement[bool]] = [
+        IMAGES.c.deleted_at.is_(None),
+        IMAGES.c.os_hidden.is_(query.os_hidden),
+        _visible(query),
+    ]
+    if query.protected is not None:
+        wanted.append(IMAGES.c.protected.is_(query.protected))
+    wanted += [IMAGES.c[name].in_(values) for name, values in query.texts.items()]
+    wanted += [IMAGES.c[name] == value for name, value in query.numbers.items()]
+    wanted += [_within(bound) for bound in query.bounds]
+    wanted += [_during(span) for span in query.spans]
+    wanted += [_has_property(name, value) for name, value in query.properties.items()]
+    wanted += [_has_tag(tag) for tag in query.tags]
+    return wanted
+
+
+def _visible(query: ImageQuery) -> ColumnElement[bool]:
+    """Return the rules of `transship.domain.visibility.may_see`, narrowed to what the query asks for."""
+    asked = true() if query.visibility is None else IMAGES.c.visibility == query.visibility
+    viewer = query.viewer
+    if viewer.is_admin:
+        return asked
+    others = [Visibility.PUBLIC]
+    if query.whole_community or query.visibility is Visibility.COMMUNITY:
+        others.append(Visibility.COMMUNITY)
+    own = IMAGES.c.owner == viewer.project_id if viewer.project_id else false()
+    return and_(asked, or_(own, IMAGES.c.visibility.in_(others), _shared_with(query)))
+
+
+def _shared_with(query: ImageQuery) -> ColumnElement[bool]:
+    if not query.viewer.project_id:
+        return false()
+    membership = select(MEMBERS.c.image_id).where(
+        MEMBERS.c.image_id == IMAGES.c.id, MEMBERS.c.member == query.viewer.project_id
+    )
+    if query.member_status:
+        membership = membership.where(MEMBERS.c.status == query.member_status)
+    return and_(IMAGES.c.visibility == Visibility.SHARED, membership.exists())
+
+
+def _within(bound: Bound) -> ColumnElement[bool]:
+    column = IMAGES.c[bound.column]
+    return column < bound.value if bound.comparison is Comparison.BELOW else column >= bound.value
+
+
+def _during(span: Span) -> ColumnElement[bool]:
+    column = IMAGES.c[span.column]
+    inside = and_(column >= span.begin, column < span.end)
+    return inside if span.inside else or_(column < span.begin, column >= span.end)
+
+
+def _has_property(name: str, value: str) -> ColumnElement[bool]:
+    return (
+        select(PROPERTIES.c.image_id)
+        .where(PROPERTIES.c.image_id == IMAGES.c.id, PROPERTIES.c.name == name, PROPERTIES.c.value == value)
+        .exists()
+    )
+
+
+def _has_tag(tag: str) -> ColumnElement[bool]:
+    return select(TAGS.c.image_id).where(TAGS.c.image_id == IMAGES.c.id, TAGS.c.tag == tag).exists()
+
+
+def _levels(sort: Sequence[Sort]) -> list[Sort]:
+    """Return the order with what makes it total: images made in one moment stand by their ids."""
+    descending = sort[0].descending if len(sort) == 1 else True
+    missing = [key for key in (SortKey.CREATED_AT, SortKey.ID) if key not in {level.key for level in sort}]
+    return [*sort, *(Sort(key, descending) for key in missing)]
+
+
+def _sortable(key: SortKey) -> ColumnElement[Any]:
+    """Return the column such that no value compares as unknown: null stands below everything."""
+    column = IMAGES.c[key]
+    if key is SortKey.SIZE:
+        return func.coalesce(column, -1)
+    if isinstance(column.type, String) and column.nullable:
+        return func.coalesce(column, "")
+    return column
+
+
+def _after(connection: Connection, query: ImageQuery, levels: Sequence[Sort]) -> ColumnElement[bool]:
+    """Return the condition for what stands after the marker, by comparing level by level."""
+    known = select(*(_sortable(level.key) for level in levels)).where(
+        IMAGES.c.id == query.marker, IMAGES.c.deleted_at.is_(None), _visible(ImageQuery(query.viewer))
+    )
+    row = connection.execute(known).first()
+    if row is None:
+        raise BadRequest(f"Invalid marker: there is no image with ID {query.marker}")
+    columns = [_sortable(level.key) for level in levels]
+    values = [literal(value, column.type) for value, column in zip(row, columns, strict=True)]
+    beyond = []
+    for n, level in enumerate(levels):
+        equal = [column == value for column, value in zip(columns[:n], values[:n], strict=True)]
+        further = columns[n] < values[n] if level.descending else columns[n] > values[n]
+        beyond.append(and_(*equal, further))
+    return or_(*beyond)

@@ -1,0 +1,180 @@
+"""Import tasks: the rows that API users read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, select, update
+
+from transship.catalog.engine import Catalog
+from transship.catalog.schema import SECRETS, TASKS
+from transship.domain.errors import TaskNotFound
+from transship.domain.task import ImportTask, StoreProgress, TaskProgress, TaskStatus
+
+
+def get_task(connection: Connection, task_id: str) -> ImportTask:
+    """Return a task.
+
+    Raises:
+        TaskNotFound: there is none of that id.
+    """
+    row = connection.execute(select(TASKS).where(TASKS.c.id == task_id)).first()
+    if row is None:
+        raise TaskNotFound(task_id)
+    return task_of(row)
+
+
+def tasks_of_image(connection: Connection, image_id: str, now: datetime) -> list[ImportTask]:
+    """Return an image's tasks that have not expired, newest first."""
+    unexpired = (TASKS.c.expires_at.is_(None)) | (TASKS.c.expires_at > now)
+    rows = connection.execute(
+        select(TASKS).where(TASKS.c.image_id == image_id, unexpired).order_by(TASKS.c.created_at.desc(), TASKS.c.id)
+    )
+    return [task_of(row) for row in rows]
+
+
+def unfinished_tasks(connection: Connection) -> list[ImportTask]:
+    """Return all tasks that have not ended, oldest first."""
+    final = [status for status in TaskStatus if status.final]
+    rows = connection.execute(select(TASKS).where(TASKS.c.status.not_in(final)).order_by(TASKS.c.created_at))
+    return [task_of(row) for row in rows]
+
+
+def unsettled_tasks(connection: Connection, ended_before: datetime) -> list[ImportTask]:
+    """Return tasks that ended before a time and whose flow run was not yet seen to have ended too."""
+    rows = connection.execute(
+        select(TASKS)
+        .where(TASKS.c.ended_at < ended_before, TASKS.c.settled.is_(False), TASKS.c.flow_run_id.is_not(None))
+        .order_by(TASKS.c.ended_at)
+        .limit(100)
+    )
+    return [task_of(row) for row in rows]
+
+
+def mark_settled(connection: Connection, task_ids: Sequence[str]) -> None:
+    """Note that the flow runs of these tasks have ended."""
+    connection.execute(update(TASKS).where(TASKS.c.id.in_(task_ids)).values(settled=True))
+
+
+def latest_task_of_run(connection: Connection, flow_run_id: str) -> ImportTask | None:
+    """Return the newest task of a flow run, None when the run is not known."""
+    row = connection.execute(
+        select(TASKS)
+        .where(TASKS.c.flow_run_id == flow_run_id)
+        .order_by(TASKS.c.created_at.desc(), TASKS.c.attempt.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else task_of(row)
+
+
+def set_flow_run(connection: Connection, task_id: str, flow_run_id: str) -> None:
+    """Record which flow run carries a task."""
+    connection.execute(update(TASKS).where(TASKS.c.id == task_id).values(flow_run_id=flow_run_id))
+
+
+def set_status(connection: Connection, task_id: str, status: TaskStatus, now: datetime) -> None:
+    """Write the status of a task that has not ended."""
+    final = [status for status in TaskStatus if status.final]
+    connection.execute(
+        update(TASKS).where(TASKS.c.id == task_id, TASKS.c.status.not_in(final)).values(status=status, updated_at=now)
+    )
+
+
+def purge_secrets(connection: Connection, ended_before: datetime) -> None:
+    """Remove the secrets of tasks that ended before a time; their runs cannot be started again after that."""
+    old = select(TASKS.c.id).where(TASKS.c.ended_at < ended_before)
+    connection.execute(delete(SECRETS).where(SECRETS.c.task_id.in_(old)))
+    connection.execute(
+        update(TASKS).where(TASKS.c.ended_at < ended_before, TASKS.c.rerunnable.is_(True)).values(rerunnable=False)
+    )
+
+
+def report_progress(
+    connection: Connection, task_id: str, attempt: int, message: str, progress: TaskProgress, now: datetime
+) -> None:
+    """Write what a running task does now; a task that ended, or another attempt, is left alone."""
+    connection.execute(
+        update(TASKS)
+        .where(TASKS.c.id == task_id, TASKS.c.attempt == attempt, TASKS.c.status == TaskStatus.PROCESSING)
+        .values(message=message, progress=asdict(progress), updated_at=now)
+    )
+
+
+def end_task(
+    connection: Connection,
+    task_id: str,
+    status: TaskStatus,
+    message: str,
+    *,
+    now: datetime,
+    time_to_live_h: int,
+    result: Mapping[str, object] | None = None,
+    rerunnable: bool = False,
+) -> None:
+    """End a task; one that has ended is left as it is."""
+    connection.execute(
+        update(TASKS)
+        .where(TASKS.c.id == task_id, TASKS.c.status.in_([TaskStatus.PENDING, TaskStatus.PROCESSING]))
+        .values(
+            status=status,
+            message=message,
+            result=result,
+            rerunnable=rerunnable,
+            updated_at=now,
+            ended_at=now,
+            expires_at=now + timedelta(hours=time_to_live_h),
+        )
+    )
+
+
+def task_of(row: Row[Any]) -> ImportTask:
+    """Return the task that a row states."""
+    return ImportTask(
+        id=row.id,
+        image_id=row.image_id,
+        method=row.method,
+        status=TaskStatus(row.status),
+        owner=row.owner,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        user_id=row.user_id,
+        request_id=row.request_id,
+        input=row.input,
+        result=row.result,
+        message=row.message,
+        progress=_progress(row.progress),
+        flow_run_id=row.flow_run_id,
+        attempt=row.attempt,
+        expires_at=row.expires_at,
+    )
+
+
+def _progress(stored: Mapping[str, Any] | None) -> TaskProgress | None:
+    if stored is None:
+        return None
+    stores = tuple(StoreProgress(**store) for store in stored["stores"])
+    return TaskProgress(stored["phase"], stored["done_bytes"], stored["total_bytes"], stored["rate"], stores)
+
+
+def keep_secret(connection: Connection, catalog: Catalog, task_id: str, name: str, value: str) -> None:
+    """Store a secret of a task, encrypted; it replaces one of that name."""
+    connection.execute(delete(SECRETS).where(SECRETS.c.task_id == task_id, SECRETS.c.name == name))
+    connection.execute(
+        SECRETS.insert().values(task_id=task_id, name=name, ciphertext=catalog.encrypt(value), expires_at=None)
+    )
+
+
+def read_secret(connection: Connection, catalog: Catalog, task_id: str, name: str) -> str:
+    """Return a secret of a task; empty when there is none any more."""
+    found = connection.execute(
+        select(SECRETS.c.ciphertext).where(SECRETS.c.task_id == task_id, SECRETS.c.name == name)
+    ).scalar_one_or_none()
+    return "" if found is None else catalog.decrypt(found)
+
+
+def drop_secrets(connection: Connection, task_id: str) -> None:
+    """Remove all secrets of a task."""
+    connection.execute(delete(SECRETS).where(SECRETS.c.task_id == task_id))

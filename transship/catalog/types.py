@@ -1,0 +1,59 @@
+"""Column types and clock that mean the same on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Dialect, Float, type_coerce
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment, kept as seconds since 1970-01-01 UTC and read as an aware ``datetime``.
+
+    A number compares and adds the same way on both databases, and lets leases be judged by the
+    database's clock in one statement.
+    """
+
+    impl = Float(53)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> float | None:
+        """Return the seconds of an aware time."""
+        return None if value is None else value.timestamp()
+
+    def process_result_value(self, value: float | None, dialect: Dialect) -> datetime | None:
+        """Return the aware time of some seconds."""
+        return None if value is None else datetime.fromtimestamp(value, UTC)
+
+
+class DbNow(FunctionElement[float]):
+    """The database's own clock, in seconds since 1970-01-01 UTC; the same for all hosts that share it."""
+
+    type = Float(53)
+    inherit_cache = True
+    name = "db_now"
+
+
+@compiles(DbNow, "sqlite")
+def _sqlite_now(element: DbNow, compiler: SQLCompiler, **options: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(DbNow, "postgresql")
+def _postgresql_now(element: DbNow, compiler: SQLCompiler, **options: Any) -> str:
+    return "extract(epoch from clock_timestamp())::double precision"
+
+
+def seconds_since(moment: ColumnElement[datetime]) -> ColumnElement[float]:
+    """Return the expression for the seconds from a moment until now, by the database's clock."""
+    return DbNow() - type_coerce(moment, Float(53))
+
+
+def in_seconds(wait_s: float) -> ColumnElement[datetime]:
+    """Return the expression for a moment some seconds from now (or before it), by the database's clock."""
+    return type_coerce(DbNow() + wait_s, UtcTime)

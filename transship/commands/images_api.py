@@ -1,0 +1,207 @@
+"""A client of the Images API v2, as far as the command needs it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import requests
+
+from transship.domain.errors import ServiceRefused, ServiceUnreachable
+
+SERVICE: Final = "Images API"
+TIMEOUT_S: Final = (5, 60)
+"""Limits for connecting and for an answer: creating waits for the catalogue's write lock."""
+
+TAG: Final = re.compile(r"<[^>]*>")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageView:
+    """An image as the API shows it.
+
+    Attributes:
+        stores: ids of the stores that hold it.
+        failed_stores: ids of the stores that the last import could not write.
+        message: why the last import failed, empty when it did not.
+        locations: location URLs by store id; empty where the API does not tell them.
+    """
+
+    id: str
+    name: str
+    status: str
+    disk_format: str
+    size: int | None
+    virtual_size: int | None
+    hash_algorithm: str
+    hash_value: str
+    stores: tuple[str, ...]
+    failed_stores: tuple[str, ...]
+    message: str
+    locations: Mapping[str, str]
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Self:
+        """Read the API's JSON."""
+        return cls(
+            id=body["id"],
+            name=body.get("name") or "",
+            status=body["status"],
+            disk_format=body.get("disk_format") or "",
+            size=body.get("size"),
+            virtual_size=body.get("virtual_size"),
+            hash_algorithm=body.get("os_hash_algo") or "",
+            hash_value=body.get("os_hash_value") or "",
+            stores=_words(body.get("stores")),
+            failed_stores=_words(body.get("os_glance_failed_import")),
+            message=body.get("os_glance_import_message") or "",
+            locations={str(each["metadata"].get("store", "")): each["url"] for each in body.get("locations") or ()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoreView:
+    """How far the copy to one store is; sizes in bytes, total 0 while unknown."""
+
+    store: str
+    phase: str
+    done_bytes: int
+    total_bytes: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """An import task as the API shows it.
+
+    Attributes:
+        phase: what the import is doing; empty while it has not begun.
+        done_bytes, total_bytes: bytes of this phase; total 0 while unknown.
+        rate: bytes a second.
+    """
+
+    id: str
+    status: str
+    message: str
+    phase: str = ""
+    done_bytes: int = 0
+    total_bytes: int = 0
+    rate: int = 0
+    stores: tuple[StoreView, ...] = ()
+
+    @property
+    def final(self) -> bool:
+        """Whether the import has ended."""
+        return self.status in ("success", "failure")
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Self:
+        """Read the API's JSON; progress is an addition of this service."""
+        progress = body.get("progress") or {}
+        return cls(
+            id=body["id"],
+            status=body["status"],
+            message=body.get("message") or "",
+            phase=progress.get("phase") or "",
+            done_bytes=progress.get("done_bytes") or 0,
+            total_bytes=progress.get("total_bytes") or 0,
+            rate=progress.get("rate") or 0,
+            stores=tuple(
+                StoreView(
+                    each["store"],
+                    each.get("phase") or "",
+                    each.get("done_bytes") or 0,
+                    each.get("total_bytes") or 0,
+                    each.get("error") or "",
+                )
+                for each in progress.get("stores") or ()
+            ),
+        )
+
+
+class ImagesApi:
+    """The Images API v2 at one address.
+
+    Args:
+        url: without a trailing slash, e.g. ``http://127.0.0.1:9292``.
+
+    All methods raise:
+        ServiceUnreachable: nobody answers there.
+        ServiceRefused: the answer is an error.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._session = requests.Session()
+        # A proxy of the environment would be asked for loopback addresses too.
+        self._session.trust_env = False
+        self._session.headers["Accept"] = "application/json"
+
+    def create(self, attributes: Mapping[str, object]) -> ImageView:
+        """Make an image record."""
+        return ImageView.of(self._call("POST", "/v2/images", attributes))
+
+    def start_import(self, image_id: str, request: Mapping[str, object]) -> None:
+        """Ask for an import; it goes on after this has returned."""
+        self._call("POST", f"/v2/images/{image_id}/import", request)
+
+    def image(self, image_id: str) -> ImageView:
+        """Return an image."""
+        return ImageView.of(self._call("GET", f"/v2/images/{image_id}"))
+
+    def latest_task(self, image_id: str) -> TaskView | None:
+        """Return the newest import task of an image; None if it has none."""
+        tasks = self._call("GET", f"/v2/images/{image_id}/tasks")["tasks"]
+        return TaskView.of(max(tasks, key=lambda task: str(task["created_at"]))) if tasks else None
+
+    def tasks(self, image_id: str) -> list[TaskView]:
+        """Return the import tasks of an image."""
+        return [TaskView.of(task) for task in self._call("GET", f"/v2/images/{image_id}/tasks")["tasks"]]
+
+    def images(self) -> Iterator[ImageView]:
+        """Yield all images, newest first."""
+        path = "/v2/images?limit=100"
+        while path:
+            page = self._call("GET", path)
+            yield from map(ImageView.of, page["images"])
+            path = page.get("next", "")
+
+    def health(self) -> tuple[bool, str]:
+        """Return whether the service is healthy, and what it says."""
+        answer = self._answer("GET", "/healthcheck", None)
+        return answer.ok, answer.text.strip()
+
+    def _call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+        answer = self._answer(method, path, body)
+        if not answer.ok:
+            raise ServiceRefused(SERVICE, answer.status_code, _explanation(answer))
+        if not answer.content:
+            return None
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise ServiceRefused(
+                SERVICE, answer.status_code, "the answer is not JSON; is this an Images API?"
+            ) from error
+
+    def _answer(self, method: str, path: str, body: Mapping[str, object] | None) -> requests.Response:
+        try:
+            return self._session.request(method, self.url + path, json=body, timeout=TIMEOUT_S)
+        except requests.ConnectionError as error:
+            raise ServiceUnreachable(SERVICE, self.url, "nothing listens there") from error
+        except requests.RequestException as error:
+            raise ServiceUnreachable(SERVICE, self.url, type(error).__name__) from error
+
+
+def _explanation(answer: requests.Response) -> str:
+    try:
+        text = str(answer.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        text = answer.text
+    return " ".join(TAG.sub(" ", text).split())[:1000] or answer.reason
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word for word in (text or "").split(",") if word)

@@ -1,0 +1,140 @@
+"""Show how an import goes on: a live bar on a terminal, a line per change elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from transship.commands.images_api import StoreView, TaskView
+from transship.domain.errors import human_size
+
+
+class ProgressView(Protocol):
+    """Shows an import while a block runs."""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End."""
+
+    def show(self, task: TaskView) -> None:
+        """Show the state of the import; cheap to call often."""
+
+
+def progress_view() -> ProgressView:
+    """Return the view that fits standard output."""
+    return LiveView() if sys.stdout.isatty() else LineView()
+
+
+def phase_line(task: TaskView) -> str:
+    """Return one line about an import: phase, bytes, rate, time left."""
+    if not task.phase:
+        return "waiting for a worker" if task.status == "pending" else task.message or task.status
+    words = [task.phase]
+    if task.total_bytes:
+        percent = 100 * task.done_bytes // task.total_bytes
+        words.append(f"{percent}% of {human_size(task.total_bytes)}")
+    elif task.done_bytes:
+        words.append(human_size(task.done_bytes))
+    if task.rate:
+        words.append(f"{human_size(task.rate)}/s")
+        left_bytes = task.total_bytes - task.done_bytes
+        if left_bytes > 0:
+            words.append(f"{left_bytes // task.rate + 1} s left")
+    return ", ".join(words)
+
+
+class LineView:
+    """A line when the phase changes, and one for each further tenth of it."""
+
+    def __init__(self) -> None:
+        self._shown: tuple[str, str, int] = ("", "", -1)
+        self._stores: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to undo."""
+
+    def show(self, task: TaskView) -> None:
+        """Print a line if there is something new to say."""
+        tenth = 10 * task.done_bytes // task.total_bytes if task.total_bytes else 0
+        state = (task.status, task.phase, tenth)
+        if state != self._shown and not task.final:
+            self._shown = state
+            print(phase_line(task), flush=True)
+        for store in task.stores:
+            if self._stores.get(store.store) != store.phase and store.phase in ("done", "failed"):
+                print(_store_line(store), flush=True)
+            self._stores[store.store] = store.phase
+
+
+class LiveView:
+    """One bar for the phase, and one for each store, drawn in place."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(highlight=False),
+        )
+        self._bars: dict[str, TaskID] = {}
+        self._phase = ""
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the last state on the screen."""
+        self._progress.stop()
+
+    def show(self, task: TaskView) -> None:
+        """Draw the state of the import."""
+        if task.final:
+            return
+        self._draw("phase", task.phase or phase_line(task), task.done_bytes, task.total_bytes)
+        for store in task.stores:
+            if store.phase != "waiting":
+                self._draw(f"store {store.store}", _store_line(store), store.done_bytes, store.total_bytes)
+
+    def _draw(self, key: str, description: str, done_bytes: int, total_bytes: int) -> None:
+        bar = self._bars.get(key)
+        if bar is not None and key == "phase" and description != self._phase:
+            # A new phase has a rate and an end of its own.
+            self._progress.remove_task(bar)
+            bar = None
+        if key == "phase":
+            self._phase = description
+        if bar is None:
+            bar = self._bars[key] = self._progress.add_task(description, total=total_bytes or None)
+        self._progress.update(bar, description=description, completed=done_bytes, total=total_bytes or None)
+
+
+def _store_line(store: StoreView) -> str:
+    return f"store {store.store}: {store.error or store.phase}"

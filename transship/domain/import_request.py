@@ -1,0 +1,113 @@
+"""The body of ``POST /v2/images/{id}/import`` as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from transship.domain.errors import BadRequest
+
+
+class ImportMethod(StrEnum):
+    """The ways image data can come in."""
+
+    GLANCE_DIRECT = "glance-direct"
+    WEB_DOWNLOAD = "web-download"
+    GLANCE_DOWNLOAD = "glance-download"
+    COPY_IMAGE = "copy-image"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRequest:
+    """A well-formed import request.
+
+    Attributes:
+        method: how the data come in.
+        uri: source of a web-download; empty for the other methods. May hold secrets.
+        stores: target store ids as asked for, in order; None when the caller named none.
+        all_stores: every writable store is a target.
+        all_stores_must_succeed: the image becomes active only when every target was written.
+        unknown_keys: keys of the body that this release does not know, for the log.
+    """
+
+    method: ImportMethod
+    uri: str = ""
+    stores: tuple[str, ...] | None = None
+    all_stores: bool = False
+    all_stores_must_succeed: bool = True
+    unknown_keys: tuple[str, ...] = ()
+
+
+def parse_import_request(body: object, enabled: Collection[ImportMethod]) -> ImportRequest:
+    """Return the request that a JSON body states.
+
+    Args:
+        body: the decoded JSON.
+        enabled: methods that this site offers.
+
+    Raises:
+        BadRequest: the body is not of the form that the API describes, or the method is not offered.
+
+    Source: Images API v2, "Interoperable image import"; the texts are Glance's where it has one.
+    """
+    if not isinstance(body, Mapping):
+        raise BadRequest("Import request body must be a JSON object.")
+    method_part = body.get("method")
+    if "method" not in body:
+        raise BadRequest("Import request requires a 'method' field.")
+    if not isinstance(method_part, Mapping):
+        raise BadRequest("'method' must be an object with a 'name' field.")
+    method = _method(method_part, enabled)
+    uri = method_part.get("uri", "")
+    if not isinstance(uri, str):
+        raise BadRequest("'uri' must be a string.")
+    if method is ImportMethod.WEB_DOWNLOAD and not uri:
+        raise BadRequest("'uri' is required for the web-download import method.")
+    if method is not ImportMethod.WEB_DOWNLOAD and uri:
+        raise BadRequest(f"'uri' belongs to the web-download method, not to {method}.")
+    unknown = [str(key) for key in body if key not in _TOP_KEYS]
+    unknown += [f"method.{key}" for key in method_part if key not in _METHOD_KEYS]
+    return ImportRequest(
+        method=method,
+        uri=uri,
+        stores=_stores(body),
+        all_stores=_flag(body, "all_stores", default=False),
+        all_stores_must_succeed=_flag(body, "all_stores_must_succeed", default=True),
+        unknown_keys=tuple(unknown),
+    )
+
+
+_TOP_KEYS = frozenset({"method", "stores", "all_stores", "all_stores_must_succeed"})
+_METHOD_KEYS = frozenset({"name", "uri", "glance_image_id", "glance_region", "glance_service_interface"})
+
+
+def _method(method_part: Mapping[object, object], enabled: Collection[ImportMethod]) -> ImportMethod:
+    if "name" not in method_part:
+        raise BadRequest("Import request requires a 'name' field.")
+    name = method_part["name"]
+    if not isinstance(name, str) or name not in enabled:
+        offered = ", ".join(enabled) or "none"
+        raise BadRequest(f"Unknown import method name '{name}'. This site offers: {offered}.")
+    return ImportMethod(name)
+
+
+def _flag(body: Mapping[object, object], name: str, *, default: bool) -> bool:
+    value = body.get(name, default)
+    if not isinstance(value, bool):
+        raise BadRequest(f"'{name}' must be boolean value only")
+    return value
+
+
+def _stores(body: Mapping[object, object]) -> tuple[str, ...] | None:
+    if "stores" not in body:
+        return None
+    stores = body["stores"]
+    if not isinstance(stores, list) or not all(isinstance(store, str) for store in stores):
+        raise BadRequest("'stores' must be a list of store ids.")
+    if not stores:
+        raise BadRequest("'stores' is empty; leave it out to use the default store.")
+    twice = sorted({store for store in stores if stores.count(store) > 1})
+    if twice:
+        raise BadRequest(f"'stores' names {', '.join(twice)} more than once.")
+    return tuple(stores)

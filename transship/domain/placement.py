@@ -1,0 +1,77 @@
+"""Which stores an import writes to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transship.domain.errors import BadRequest, StoreReadOnly, StoreUnknown
+from transship.domain.image import Location
+from transship.domain.import_request import ImportRequest
+
+RESERVED_STORE_PREFIX = "os_glance_"
+"""Store ids beginning so are the service's own (staging, task work) and never targets."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """What everybody may know of a store.
+
+    Attributes:
+        id: store id, e.g. ``fast``.
+        kind: ``file``, ``s3``, ``rbd`` or ``http``.
+        description: one line for people, may be empty.
+        weight: higher is preferred for reads and stands first in lists.
+        read_only: never a target.
+        default: target of imports that name no store.
+    """
+
+    id: str
+    kind: str
+    description: str = ""
+    weight: int = 0
+    read_only: bool = False
+    default: bool = False
+
+
+def choose_targets(request: ImportRequest, header: str | None, stores: Sequence[StoreFacts]) -> tuple[str, ...]:
+    """Return the ids of the stores to write, in the order asked for.
+
+    Args:
+        request: the import request.
+        header: value of ``X-Image-Meta-Store``; None when not sent.
+        stores: all stores of the site, in configured order.
+
+    Raises:
+        BadRequest: two selectors at once.
+        StoreUnknown: no such store, or a reserved one.
+        StoreReadOnly: a named store cannot be written.
+    """
+    if request.all_stores:
+        if request.stores is not None:
+            raise BadRequest("'stores' and 'all_stores' exclude each other; send one of them.")
+        if header is not None:
+            raise BadRequest("'all_stores' and the X-Image-Meta-Store header exclude each other; send one of them.")
+        return tuple(store.id for store in stores if not store.read_only)
+    if request.stores is not None:
+        if header is not None:
+            raise BadRequest("'stores' and the X-Image-Meta-Store header exclude each other; send one of them.")
+        return tuple(_writable(store, stores) for store in request.stores)
+    if header is not None:
+        return (_writable(header, stores),)
+    return tuple(_writable(store.id, stores) for store in stores if store.default)
+
+
+def _writable(store_id: str, stores: Sequence[StoreFacts]) -> str:
+    known = [store.id for store in stores]
+    if store_id not in known or store_id.startswith(RESERVED_STORE_PREFIX):
+        raise StoreUnknown(store_id, known)
+    if any(store.read_only for store in stores if store.id == store_id):
+        raise StoreReadOnly(store_id)
+    return store_id
+
+
+def best_first(locations: Sequence[Location], stores: Sequence[StoreFacts]) -> tuple[Location, ...]:
+    """Return locations with the highest store weight first, stable for equal weights; unknown stores weigh 0."""
+    weights = {store.id: store.weight for store in stores}
+    return tuple(sorted(locations, key=lambda location: -weights.get(location.store, 0)))

@@ -1,0 +1,52 @@
+"""The stop token: how a cancel reaches threads that copy bytes."""
+
+from __future__ import annotations
+
+import threading
+
+from transship.domain.errors import TransshipError
+
+
+class StopToken:
+    """Say once that work must end, and let every thread find out at its next chunk.
+
+    A signal reaches only the main thread of a process; threads and child processes learn of it
+    here. The first reason wins.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._error: TransshipError | None = None
+
+    def stop(self, error: TransshipError) -> None:
+        """Ask everybody to end, with ``error`` as the reason."""
+        with self._lock:
+            if self._error is None:
+                self._error = error
+        self._event.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the work must end."""
+        return self._event.is_set()
+
+    @property
+    def reason(self) -> TransshipError | None:
+        """Why the work must end; None while it may go on."""
+        return self._error
+
+    def check(self) -> None:
+        """Raise the reason if the work must end.
+
+        Raises:
+            LockLost: another worker took over.
+            ImportStopped: the import was cancelled or interrupted.
+        """
+        if self._event.is_set() and self._error is not None:
+            raise self._error
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait up to ``timeout_s`` seconds, and raise as `check` does as soon as work must end."""
+        self._event.wait(timeout_s)
+        self.check()

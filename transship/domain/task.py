@@ -1,0 +1,133 @@
+"""The import task that API users see, and what a Prefect state means for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from transship.domain.errors import TransshipError
+
+
+class TaskStatus(StrEnum):
+    """States of a task; the last two are final."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+    @property
+    def final(self) -> bool:
+        """Whether the task has ended."""
+        return self in (TaskStatus.SUCCESS, TaskStatus.FAILURE)
+
+
+class UnknownPrefectState(TransshipError):
+    """Prefect reports a state type that this release does not know."""
+
+    def __init__(self, state_type: str, state_name: str) -> None:
+        super().__init__(state_type, state_name)
+        self.state_type, self.state_name = state_type, state_name
+
+    def __str__(self) -> str:
+        return f"unknown Prefect state {self.state_name} ({self.state_type})"
+
+
+STATUS_OF_TYPE: Final[Mapping[str, TaskStatus]] = {
+    "SCHEDULED": TaskStatus.PENDING,
+    "PENDING": TaskStatus.PENDING,
+    "RUNNING": TaskStatus.PROCESSING,
+    "CANCELLING": TaskStatus.PROCESSING,
+    "PAUSED": TaskStatus.FAILURE,
+    "COMPLETED": TaskStatus.SUCCESS,
+    "FAILED": TaskStatus.FAILURE,
+    "CRASHED": TaskStatus.FAILURE,
+    "CANCELLED": TaskStatus.FAILURE,
+}
+"""Task status for each Prefect state *type*. Names refine types: Late, AwaitingRetry and
+AwaitingConcurrencySlot are SCHEDULED, Retrying is RUNNING, TimedOut is FAILED, Suspended is PAUSED.
+Pause and suspend end an import like a cancel, with staging kept."""
+
+
+def status_of_prefect_state(state_type: str, state_name: str) -> TaskStatus:
+    """Return the task status that mirrors a Prefect state.
+
+    Raises:
+        UnknownPrefectState: the type is none of Prefect 3.9's.
+    """
+    try:
+        return STATUS_OF_TYPE[state_type]
+    except KeyError:
+        raise UnknownPrefectState(state_type, state_name) from None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreProgress:
+    """How far the copy to one store is.
+
+    Attributes:
+        store: store id.
+        phase: ``waiting``, ``uploading``, ``done`` or ``failed``.
+        done_bytes, total_bytes: bytes; total 0 while unknown.
+        error: reason of a failure, else empty.
+    """
+
+    store: str
+    phase: str
+    done_bytes: int = 0
+    total_bytes: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskProgress:
+    """What an import is doing now.
+
+    Attributes:
+        phase: name of the step, e.g. ``stage``.
+        done_bytes, total_bytes: bytes of this phase; total 0 while unknown.
+        rate: bytes a second over the phase.
+        stores: one entry per target store.
+    """
+
+    phase: str
+    done_bytes: int = 0
+    total_bytes: int = 0
+    rate: int = 0
+    stores: tuple[StoreProgress, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImportTask:
+    """An import task as the catalogue holds it.
+
+    Attributes:
+        id: canonical UUID.
+        owner: project id of the caller.
+        input: the request as the user may see it: no secret, URI without user info and query.
+        result: ``{"image_id": …}`` after success.
+        message: progress while it runs, the cause and remedy after a failure.
+        flow_run_id: Prefect's id of the run, None until it was dispatched.
+        attempt: how often the run was begun by us; grows when an interrupted run is resumed.
+        expires_at: UTC; when a finished task may leave the list.
+    """
+
+    id: str
+    image_id: str
+    method: str
+    status: TaskStatus
+    owner: str
+    created_at: datetime
+    updated_at: datetime
+    user_id: str = ""
+    request_id: str = ""
+    input: Mapping[str, object] = field(default_factory=dict)
+    result: Mapping[str, object] | None = None
+    message: str = ""
+    progress: TaskProgress | None = None
+    flow_run_id: str | None = None
+    attempt: int = 1
+    expires_at: datetime | None = None

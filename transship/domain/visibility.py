@@ -1,0 +1,129 @@
+"""Who may see and change which image: Glance's default policies as pure rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from transship.domain.errors import Forbidden, ImageNotFound
+from transship.domain.image import Image, ImageStatus, Visibility
+
+ADMIN_ROLE: Final = "admin"
+SERVICE_ROLE: Final = "service"
+MEMBER_ROLE: Final = "member"
+READER_ROLE: Final = "reader"
+"""Roles that the rules know; the identity service makes every member a reader too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who asks, as far as rules care.
+
+    Attributes:
+        project_id: the caller's project; empty without identity service.
+        roles: lower case.
+    """
+
+    project_id: str = ""
+    roles: tuple[str, ...] = ()
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether every image is open to the caller."""
+        return ADMIN_ROLE in self.roles
+
+    def owns(self, image: Image) -> bool:
+        """Whether the image belongs to the caller's project."""
+        return bool(self.project_id) and image.owner == self.project_id
+
+
+def may_see(viewer: Viewer, image: Image, *, accepted_member: bool = False) -> bool:
+    """Whether the caller may read the record.
+
+    Args:
+        accepted_member: the caller's project is an accepted member of the image.
+    """
+    if viewer.is_admin:
+        return True
+    if not {READER_ROLE, MEMBER_ROLE} & set(viewer.roles):
+        return False
+    if viewer.owns(image) or image.visibility in (Visibility.PUBLIC, Visibility.COMMUNITY):
+        return True
+    return image.visibility is Visibility.SHARED and accepted_member
+
+
+def may_change(viewer: Viewer, image: Image) -> bool:
+    """Whether the caller may patch, tag, import or delete the image."""
+    return viewer.is_admin or (MEMBER_ROLE in viewer.roles and viewer.owns(image))
+
+
+def may_download(viewer: Viewer, image: Image, *, accepted_member: bool = False) -> bool:
+    """Whether the caller may read the image's data; those of a deactivated image are for admins."""
+    if viewer.is_admin:
+        return True
+    if image.status is ImageStatus.DEACTIVATED or MEMBER_ROLE not in viewer.roles:
+        return False
+    return may_see(viewer, image, accepted_member=accepted_member)
+
+
+def may_see_store_details(viewer: Viewer) -> bool:
+    """Whether the caller may see how stores are set up."""
+    return viewer.is_admin or SERVICE_ROLE in viewer.roles
+
+
+def refuse_unless_seen(viewer: Viewer, image: Image, *, accepted_member: bool = False) -> None:
+    """Refuse a caller who may not even know that the image exists.
+
+    Raises:
+        ImageNotFound: as for an image that does not exist.
+    """
+    if not may_see(viewer, image, accepted_member=accepted_member):
+        raise ImageNotFound(image.id)
+
+
+def refuse_unless_changed_by(viewer: Viewer, image: Image, *, accepted_member: bool = False) -> None:
+    """Refuse a caller who may not change the image.
+
+    Raises:
+        ImageNotFound: the caller may not see it either.
+        Forbidden: the caller sees it, but it belongs to somebody else.
+    """
+    if may_change(viewer, image):
+        return
+    refuse_unless_seen(viewer, image, accepted_member=accepted_member)
+    raise Forbidden(f"You are not permitted to change image {image.id}")
+
+
+def refuse_create(viewer: Viewer, owner: str, visibility: Visibility) -> None:
+    """Refuse a new image that the caller may not make so.
+
+    Raises:
+        Forbidden: no member, another project's image, or a public one by a non-admin.
+    """
+    if viewer.is_admin:
+        return
+    if MEMBER_ROLE not in viewer.roles or not viewer.project_id:
+        raise Forbidden("You are not permitted to create images")
+    if owner != viewer.project_id:
+        raise Forbidden(f"You are not permitted to create images owned by '{owner}'")
+    refuse_visibility(viewer, visibility)
+
+
+def refuse_visibility(viewer: Viewer, visibility: Visibility) -> None:
+    """Refuse a visibility that the caller may not give.
+
+    Raises:
+        Forbidden: only admins make images public.
+    """
+    if visibility is Visibility.PUBLIC and not viewer.is_admin:
+        raise Forbidden("You are not permitted to make images public")
+
+
+def refuse_new_owner(viewer: Viewer) -> None:
+    """Refuse a change of owner by anybody but an admin.
+
+    Raises:
+        Forbidden: the caller is no admin.
+    """
+    if not viewer.is_admin:
+        raise Forbidden("Owner can't be updated by non admin.")

@@ -1,0 +1,110 @@
+"""``python -m transship.keeper``: run the duties until told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from uuid import uuid4
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from config.loading import load_settings
+from config.secrets import prefect_auth_string
+from transship.catalog.engine import Catalog
+from transship.domain.errors import TransshipError
+from transship.keeper.prefect_api import PrefectApi, PrefectAway, PrefectRefused
+from transship.keeper.service import Keeper
+from transship.logs import configure_logs
+
+TICK_S = 0.1
+LEASE_TTL_S = 15.0
+
+log = structlog.get_logger("transship.keeper")
+
+
+@dataclass(slots=True)
+class Duty:
+    """Something to do every so many seconds."""
+
+    name: str
+    every_s: float
+    work: Callable[[], object]
+    next_at: float = 0.0
+
+    def run_if_due(self, now: float) -> None:
+        """Do it if its time has come; a fault is logged, and the duty is tried again at its next time."""
+        if now < self.next_at:
+            return
+        self.next_at = now + self.every_s
+        try:
+            self.work()
+        except (PrefectAway, PrefectRefused) as fault:
+            log.warning("duty put off", duty=self.name, reason=str(fault))
+        except (TransshipError, SQLAlchemyError) as fault:
+            log.exception("duty failed", duty=self.name, reason=str(fault))
+
+
+def run(keeper: Keeper, stopped: threading.Event) -> None:
+    """Keep going until ``stopped``; only the keeper that holds the lease acts."""
+    duties = [
+        Duty("tell", 0.2, keeper.tell),
+        Duty("reconcile", 2.0, keeper.reconcile),
+        Duty("settle", 10.0, keeper.settle),
+        Duty("mirror stores", 10.0, keeper.mirror_stores),
+        Duty("purge", 600.0, keeper.purge),
+    ]
+    active, renew_at = False, 0.0
+    while not stopped.wait(TICK_S):
+        now = time.monotonic()
+        if now >= renew_at:
+            renew_at = now + LEASE_TTL_S / 3
+            active = _stay_active(keeper, active)
+        if active:
+            for duty in duties:
+                duty.run_if_due(now)
+    if active:
+        keeper.step_down()
+
+
+def _stay_active(keeper: Keeper, was_active: bool) -> bool:
+    try:
+        active = keeper.stay_active(LEASE_TTL_S)
+    except SQLAlchemyError as error:
+        log.warning("keeper lease not renewed", reason=str(error))
+        return False
+    if active != was_active:
+        log.info("keeper is active" if active else "another keeper is active; waiting")
+    return active
+
+
+def main() -> int:
+    """Run the keeper; return the exit code."""
+    try:
+        settings = load_settings().settings
+        configure_logs(settings.log.level, "keeper")
+        catalog = Catalog.open(settings)
+        prefect = PrefectApi(settings.prefect_api_url, prefect_auth_string(settings))
+    except TransshipError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    stopped = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopped.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    run(Keeper(settings, catalog, prefect, f"{settings.host_name} pid {os.getpid()} {uuid4().hex[:8]}"), stopped)
+    catalog.close()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,345 @@
+"""The keeper's work, one function a duty; `transship.keeper.__main__` calls them in turn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import insert, update
+from sqlalchemy.exc import IntegrityError
+
+from config.settings import FileStoreSettings, Settings
+from transship.catalog.engine import Catalog
+from transship.catalog.images import get_image
+from transship.catalog.imports import end_unheld, resume_or_end
+from transship.catalog.leases import lease_of
+from transship.catalog.outbox import OutboxKind, OutboxRow, done, due, postpone
+from transship.catalog.schema import KEEPERS
+from transship.catalog.stores import forget_store, mirror_store, mirrored_stores
+from transship.catalog.tasks import (
+    get_task,
+    mark_settled,
+    purge_secrets,
+    set_flow_run,
+    set_status,
+    unfinished_tasks,
+    unsettled_tasks,
+)
+from transship.catalog.types import in_seconds
+from transship.domain.errors import DispatchFailed, ImageNotFound, LockLost, TaskNotFound
+from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image
+from transship.domain.task import ImportTask, TaskStatus
+from transship.keeper.prefect_api import FlowRunState, PrefectApi, PrefectAway, PrefectRefused
+from transship.keeper.verdict import Action, Patience, Verdict, judge
+
+DEPLOYMENT: Final = "transship"
+DEFAULT_QUEUE: Final = "default"
+STUCK_S: Final = 90.0
+"""Longer than any start of a flow process that was seen on a loaded machine (20 s), with room."""
+SETTLE_AFTER_S: Final = 60.0
+"""A flow process tells Prefect its last state after the catalogue; this is its time to do so."""
+REFUSAL_PATIENCE_S: Final = 120.0
+"""How long refusals that an operator can mend (no deployment yet, wrong password) are tried again."""
+MENDABLE: Final = frozenset({401, 403, 404})
+
+log = structlog.get_logger("transship.keeper")
+
+
+def utc_now() -> datetime:
+    """Return the time, aware, UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """What the duties need.
+
+    Attributes:
+        owner: this process, in the keepers' lease.
+    """
+
+    settings: Settings
+    catalog: Catalog
+    prefect: PrefectApi
+    owner: str
+
+    def stay_active(self, ttl_s: float) -> bool:
+        """Take or renew the keepers' lease; return whether this keeper is the active one."""
+        with self.catalog.write() as connection:
+            taken = connection.execute(
+                update(KEEPERS)
+                .where(KEEPERS.c.id == 1, (KEEPERS.c.owner == self.owner) | (KEEPERS.c.expires_at < in_seconds(0)))
+                .values(owner=self.owner, expires_at=in_seconds(ttl_s))
+            )
+        if taken.rowcount:
+            return True
+        try:
+            with self.catalog.write() as connection:
+                connection.execute(insert(KEEPERS).values(id=1, owner=self.owner, expires_at=in_seconds(ttl_s)))
+        except IntegrityError:
+            return False
+        return True
+
+    def step_down(self) -> None:
+        """Give the keepers' lease up, so that another one is active at once."""
+        with self.catalog.write() as connection:
+            connection.execute(update(KEEPERS).where(KEEPERS.c.owner == self.owner).values(expires_at=in_seconds(-1.0)))
+
+    def tell(self) -> int:
+        """Tell Prefect what the outbox holds; return how many rows were told."""
+        with self.catalog.read() as connection:
+            rows = due(connection, 20)
+        told = 0
+        for row in rows:
+            try:
+                self._tell_one(row)
+            except PrefectAway as away:
+                wait_s = min(30.0, 0.2 * 2 ** min(row.attempts, 10))
+                self._postpone(row, wait_s, str(away))
+                log.warning("Prefect away, kept for later", key=row.key, wait_s=wait_s, reason=str(away))
+            except PrefectRefused as refused:
+                self._refused(row, refused)
+            else:
+                told += 1
+        return told
+
+    def _tell_one(self, row: OutboxRow) -> None:
+        duty: Mapping[OutboxKind, Callable[[OutboxRow], None]] = {
+            OutboxKind.DISPATCH: self._dispatch,
+            OutboxKind.CANCEL: self._cancel,
+            OutboxKind.SWEEP: self._sweep,
+        }
+        duty[row.kind](row)
+
+    def _dispatch(self, row: OutboxRow) -> None:
+        with self.catalog.read() as connection:
+            try:
+                task = get_task(connection, str(row.task_id))
+                image = get_image(connection, task.image_id)
+            except (TaskNotFound, ImageNotFound):
+                task, image = None, None
+        if task is None or image is None or task.status.final or task.attempt != row.payload["attempt"]:
+            self._done(row)
+            return
+        run_id = self._start_again(task) or self._create_run(task, image, row.key)
+        with self.catalog.write() as connection:
+            set_flow_run(connection, task.id, run_id)
+            done(connection, row)
+        log.info("import dispatched", task_id=task.id, image_id=task.image_id, flow_run_id=run_id, attempt=task.attempt)
+
+    def _start_again(self, task: ImportTask) -> str | None:
+        """Schedule the run that the task has; return its id, None when Prefect has no such run."""
+        if task.flow_run_id is None:
+            return None
+        try:
+            self.prefect.set_state(task.flow_run_id, "SCHEDULED", "AwaitingRetry", task.message)
+        except PrefectRefused as refused:
+            if refused.status == 404:
+                return None
+            raise
+        return task.flow_run_id
+
+    def _create_run(self, task: ImportTask, image: Image, key: str) -> str:
+        return self.prefect.create_flow_run(
+            f"{task.method}/{DEPLOYMENT}",
+            f"{task.method} {image.name or ''} {image.id[:8]}".replace("  ", " "),
+            run_parameters(task, image),
+            key=key,
+            tags=[f"image:{image.id}"],
+            queue=DEFAULT_QUEUE,
+        )
+
+    def _cancel(self, row: OutboxRow) -> None:
+        run_id = str(row.payload["flow_run_id"])
+        run = self.prefect.states([run_id]).get(run_id)
+        if run is not None and not run.final:
+            waits = run.type in ("SCHEDULED", "PAUSED")
+            type_, name = ("CANCELLED", "Cancelled") if waits else ("CANCELLING", "Cancelling")
+            self.prefect.set_state(run_id, type_, name, "the image was deleted")
+        self._done(row)
+
+    def _sweep(self, row: OutboxRow) -> None:
+        minute = utc_now().strftime("%Y%m%d%H%M")
+        self.prefect.create_flow_run(
+            f"housekeeping/{DEPLOYMENT}", "housekeeping", {}, key=f"sweep/{minute}", tags=[], queue=DEFAULT_QUEUE
+        )
+        self._done(row)
+
+    def _refused(self, row: OutboxRow, refused: PrefectRefused) -> None:
+        self.prefect.forget_deployments()
+        if refused.status in MENDABLE and row.age_s < REFUSAL_PATIENCE_S:
+            self._postpone(row, 2.0, str(refused))
+            log.warning("Prefect refused, trying again", key=row.key, reason=str(refused))
+            return
+        log.error("Prefect refused", key=row.key, reason=str(refused))
+        if row.kind is OutboxKind.DISPATCH and row.task_id is not None:
+            self._end(row.task_id, str(DispatchFailed(str(refused))))
+        self._done(row)
+
+    def _done(self, row: OutboxRow) -> None:
+        with self.catalog.write() as connection:
+            done(connection, row)
+
+    def _postpone(self, row: OutboxRow, wait_s: float, reason: str) -> None:
+        with self.catalog.write() as connection:
+            postpone(connection, row, wait_s, reason)
+
+    def reconcile(self) -> int:
+        """Look at every unfinished import and put right what is wrong; return how many were."""
+        with self.catalog.read() as connection:
+            tasks = unfinished_tasks(connection)
+        if not tasks:
+            return 0
+        runs = self.prefect.states(task.flow_run_id for task in tasks if task.flow_run_id)
+        acted = 0
+        for task in tasks:
+            try:
+                with self.catalog.read() as connection:
+                    lease = lease_of(connection, task.image_id)
+                    # Read again after Prefect was asked: the import may have moved on meanwhile.
+                    fresh = get_task(connection, task.id)
+            except LockLost:
+                continue
+            if fresh.status.final or fresh.attempt != task.attempt:
+                continue
+            run = runs.get(fresh.flow_run_id or "")
+            patience = Patience(self.settings.lease.pending_timeout_s, STUCK_S)
+            acted += self._act(fresh, judge(fresh, lease, run, patience), run)
+        return acted
+
+    def _act(self, task: ImportTask, verdict: Verdict, run: FlowRunState | None) -> bool:
+        match verdict.action:
+            case Action.NOTHING:
+                return False
+            case Action.RESUME:
+                log.warning("import lost its worker", task_id=task.id, image_id=task.image_id, reason=verdict.reason)
+                resume_or_end(
+                    self.catalog,
+                    task.image_id,
+                    verdict.reason,
+                    crash_retries=self.settings.lease.crash_retries,
+                    now=utc_now(),
+                    time_to_live_h=self.settings.imports.task_time_to_live_h,
+                )
+            case Action.END:
+                self._end(task.id, verdict.reason)
+            case Action.RESCHEDULE if run is not None:
+                log.warning("run rescheduled", task_id=task.id, flow_run_id=run.id, reason=verdict.reason)
+                self.prefect.set_state(run.id, "SCHEDULED", "AwaitingRetry", verdict.reason)
+            case Action.MIRROR if verdict.status is not None:
+                with self.catalog.write() as connection:
+                    set_status(connection, task.id, verdict.status, utc_now())
+        return True
+
+    def _end(self, task_id: str, reason: str) -> None:
+        ttl_h = self.settings.imports.task_time_to_live_h
+        if end_unheld(self.catalog, task_id, reason, now=utc_now(), time_to_live_h=ttl_h):
+            log.warning("import ended", task_id=task_id, reason=reason)
+
+    def settle(self) -> int:
+        """Show in Prefect how tasks ended whose flow run did not say so itself; return how many were put right."""
+        now = utc_now()
+        with self.catalog.read() as connection:
+            tasks = unsettled_tasks(connection, now - timedelta(seconds=SETTLE_AFTER_S))
+        if not tasks:
+            return 0
+        runs = self.prefect.states(str(task.flow_run_id) for task in tasks)
+        wrong = 0
+        for task in tasks:
+            run = runs.get(str(task.flow_run_id))
+            if run is not None and _contradicts(task, run, (now - task.updated_at).total_seconds()):
+                well = task.status is TaskStatus.SUCCESS
+                type_, name = ("COMPLETED", "Imported") if well else ("FAILED", "Failed")
+                self.prefect.set_state(run.id, type_, name, task.message)
+                wrong += 1
+        with self.catalog.write() as connection:
+            mark_settled(connection, [task.id for task in tasks])
+        return wrong
+
+    def mirror_stores(self) -> int:
+        """Copy store settings that were edited in the Prefect UI into the catalogue; return how many changed."""
+        wanted = {}
+        for document in self.prefect.store_blocks():
+            block = FileStoreSettingsOfBlock.read(document)
+            if block is not None:
+                wanted[block.store_id] = block.settings_json
+        changed = 0
+        with self.catalog.read() as connection:
+            kept = mirrored_stores(connection, self.catalog)
+        for store_id, settings_json in wanted.items():
+            if kept.get(store_id) != settings_json:
+                with self.catalog.write() as connection:
+                    mirror_store(connection, self.catalog, store_id, settings_json, utc_now())
+                changed += 1
+        for store_id in kept.keys() - wanted.keys():
+            with self.catalog.write() as connection:
+                forget_store(connection, store_id)
+            changed += 1
+        return changed
+
+    def purge(self) -> None:
+        """Remove secrets of tasks that nobody may start again."""
+        with self.catalog.write() as connection:
+            purge_secrets(connection, utc_now() - timedelta(seconds=self.settings.lease.rerun_ttl_s))
+
+
+@dataclass(frozen=True, slots=True)
+class FileStoreSettingsOfBlock:
+    """Store settings as a block document holds them.
+
+    Attributes:
+        settings_json: `FileStoreSettings` as JSON.
+    """
+
+    store_id: str
+    settings_json: str
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> FileStoreSettingsOfBlock | None:
+        """Return the settings of a document, None (and a logged warning) when they cannot be used."""
+        held = document["data"]
+        try:
+            settings = FileStoreSettings.model_validate(
+                {
+                    "dir": held["directory"],
+                    "description": held.get("description", ""),
+                    "weight": held.get("weight", 0),
+                    "file_mode": held.get("file_mode", "0640"),
+                }
+            )
+        except (KeyError, ValueError) as error:
+            log.warning("store block cannot be used", block=document.get("name"), reason=type(error).__name__)
+            return None
+        return cls(str(document["name"]), json.dumps(settings.model_dump(mode="json"), sort_keys=True))
+
+
+def run_parameters(task: ImportTask, image: Image) -> dict[str, Any]:
+    """Return the parameters of a task's flow run: ids and what a person wants to see, no secret."""
+    request = task.input.get("import_req")
+    method = request.get("method") if isinstance(request, Mapping) else None
+    parameters: dict[str, Any] = {
+        "image_id": image.id,
+        "task_id": task.id,
+        "uri": method.get("uri", "") if isinstance(method, Mapping) else "",
+        "stores": task.input.get("backend"),
+        "name": image.name,
+        "project_id": image.owner,
+    }
+    if image.disk_format in DISK_FORMATS:
+        parameters["disk_format"] = image.disk_format
+    if image.container_format in CONTAINER_FORMATS:
+        parameters["container_format"] = image.container_format
+    return parameters
+
+
+def _contradicts(task: ImportTask, run: FlowRunState, ended_for_s: float) -> bool:
+    """Return whether a run shows something else than its task's end, and is not a newer attempt."""
+    if run.age_s < ended_for_s - 5.0 and not run.final:
+        return False
+    if task.status is TaskStatus.SUCCESS:
+        return run.type != "COMPLETED"
+    return not run.final

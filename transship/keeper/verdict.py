@@ -1,0 +1,120 @@
+"""What to do about an unfinished import, given what the catalogue and Prefect say. Pure decisions.
+
+Only the lease's holder, or who takes its expired lease, ends a task: while a lease is live Prefect
+may say what it likes, for it marks live runs Crashed after an outage of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from transship.catalog.leases import LeaseState
+from transship.domain.task import ImportTask, TaskStatus, status_of_prefect_state
+from transship.keeper.prefect_api import FlowRunState
+
+
+class Action(StrEnum):
+    """What the keeper does about an import."""
+
+    NOTHING = "nothing"
+    RESUME = "resume"
+    END = "end"
+    RESCHEDULE = "reschedule"
+    """Tell Prefect to schedule the run again; the import itself has lost nothing yet."""
+    MIRROR = "mirror"
+    """Write the status that Prefect's state means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision with its reason, in words for the user."""
+
+    action: Action
+    reason: str = ""
+    status: TaskStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the keeper waits, in seconds.
+
+    Attributes:
+        pending_timeout_s: until a worker begins a request.
+        stuck_s: until a run that Prefect calls Pending or Running, but that nobody began, counts as lost.
+    """
+
+    pending_timeout_s: float
+    stuck_s: float
+
+
+def judge(task: ImportTask, lease: LeaseState, run: FlowRunState | None, patience: Patience) -> Verdict:
+    """Decide about one unfinished import.
+
+    Args:
+        task: pending or processing.
+        lease: the lease of its image.
+        run: its flow run; None when it was not dispatched yet, or Prefect does not know it (any more).
+        patience: limits.
+    """
+    if lease.task_id != task.id:
+        return Verdict(Action.END, "the import was superseded")
+    if lease.live:
+        return Verdict(Action.NOTHING)
+    if lease.state == "held":
+        return _lost(run)
+    if run is None:
+        return _not_dispatched(task, lease, patience)
+    return _queued(task, lease, run, patience)
+
+
+def _lost(run: FlowRunState | None) -> Verdict:
+    """The worker stopped renewing its lease."""
+    if run is None:
+        return Verdict(Action.RESUME, "the worker of this import was lost, and Prefect forgot its run")
+    if run.type in ("CANCELLED", "CANCELLING"):
+        return Verdict(Action.END, _with_message("the import was cancelled in Prefect", run))
+    if run.type == "PAUSED":
+        return Verdict(Action.END, "the run was paused or suspended in Prefect; import the image again to go on")
+    return Verdict(Action.RESUME, "the worker of this import was lost")
+
+
+def _not_dispatched(task: ImportTask, lease: LeaseState, patience: Patience) -> Verdict:
+    if lease.age_s > patience.pending_timeout_s:
+        return _timed_out(patience)
+    if task.flow_run_id is not None and lease.age_s > patience.stuck_s:
+        return Verdict(Action.RESUME, "Prefect forgot the run of this import")
+    return Verdict(Action.NOTHING)
+
+
+def _queued(task: ImportTask, lease: LeaseState, run: FlowRunState, patience: Patience) -> Verdict:
+    """A run exists, but no process has begun this attempt."""
+    match run.type:
+        case "CANCELLED" | "CANCELLING":
+            return Verdict(Action.END, _with_message("the import was cancelled in Prefect before it began", run))
+        case "FAILED":
+            return Verdict(Action.END, _with_message("the run failed before the import began", run))
+        case "PAUSED":
+            return Verdict(Action.END, "the run was paused in Prefect before it began; import the image again")
+        case "CRASHED":
+            return Verdict(Action.RESUME, _with_message("the run crashed before the import began", run))
+        case "COMPLETED":
+            return Verdict(Action.END, _with_message("the run ended without carrying the import", run))
+        case _ if lease.age_s > patience.pending_timeout_s:
+            return _timed_out(patience)
+        case "PENDING" | "RUNNING" if min(run.age_s, lease.age_s) > patience.stuck_s:
+            return Verdict(Action.RESCHEDULE, f"the run was {run.name} for {run.age_s:.0f} s without a process")
+    status = status_of_prefect_state(run.type, run.name)
+    return Verdict(Action.NOTHING) if status is task.status else Verdict(Action.MIRROR, "", status)
+
+
+def _timed_out(patience: Patience) -> Verdict:
+    return Verdict(
+        Action.END,
+        f"no worker began the import within {patience.pending_timeout_s:.0f} s;"
+        " ask the operator whether workers are running, then import the image again",
+    )
+
+
+def _with_message(text: str, run: FlowRunState) -> str:
+    return f"{text}: {run.message}" if run.message else text

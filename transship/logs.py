@@ -1,0 +1,80 @@
+"""Logs: one line of ``key=value`` per event on standard error, from structlog and the standard library alike."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import Final
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+FIRST_KEYS: Final = ("time", "level", "component", "event")
+"""Keys that begin every line, in this order."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+"""Characters by which what a client sent could draw a second line; the renderer itself escapes newlines."""
+
+
+def configure_logs(level: str, component: str) -> None:
+    """Send all logs of this process to standard error, one line an event.
+
+    Fields bound by `structlog.contextvars` (``request_id``, ``image_id``, ``task_id``) stand on every
+    line. Calling it again replaces what was set before.
+
+    Args:
+        level: least level logged: ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``.
+        component: which process this is: ``api``, ``keeper``, ``worker`` …
+    """
+    shared: tuple[Processor, ...] = (
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        _NamesComponent(component),
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _one_line,
+                structlog.processors.LogfmtRenderer(key_order=FIRST_KEYS, drop_missing=True, bool_as_flag=False),
+            ],
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+class _NamesComponent:
+    def __init__(self, component: str) -> None:
+        self._component = component
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        event["component"] = self._component
+        return event
+
+
+def _one_line(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    # The renderer raises on a key with a blank, and a log line must never fail what it tells of.
+    return {"".join(char if char > " " else "_" for char in key): _escaped(value) for key, value in event.items()}
+
+
+def _escaped(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], value)

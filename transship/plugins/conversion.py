@@ -1,0 +1,124 @@
+"""The image_conversion plugin: bring every disk image into the site's format.
+
+The format gate judges the data before qemu-img sees them and judges what qemu-img made of them.
+ISO images, kernels, ramdisks and data in a container other than ``bare`` pass unchanged.
+
+Source: Glance, "The Image Conversion" plugin.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from config.settings import Settings
+from transship.domain.errors import FormatMismatch, FormatUnsafe, ImageTooLarge
+from transship.plugins.base import PluginOutcome, PluginWork
+from transship.plugins.format_gate import WITHOUT_INSPECTOR, Inspected, examine, judge
+from transship.plugins.pace import Paced
+from transship.plugins.qemu_img import ImageFacts, QemuImg
+from transship.plugins.staging_faults import staging_faults
+
+
+class ImageConversion:
+    """Converts staged images with qemu-img; the stateless object behind `PLUGIN`."""
+
+    name = "image_conversion"
+    label = "convert"
+
+    def check(self, settings: Settings) -> None:
+        """Refuse to start without a working qemu-img and the programs that limit it.
+
+        Raises:
+            ConfigurationRefused: one of them is missing or does not run.
+        """
+        QemuImg(settings.conversion).check()
+
+    def run(self, work: PluginWork) -> PluginOutcome:
+        """Convert the staged file to ``conversion.output_format``.
+
+        Raises:
+            FormatMismatch: the data are not in the declared format; they are never read as another.
+            FormatUnsafe: they refer to other files, are encrypted, nested, or fail a check of their format.
+            ImageTooLarge: the virtual size, or the result, passes the size cap.
+            ConversionFailed: qemu-img could not convert them, or passed a limit.
+            StagingFull, StagingBroken: staging cannot take the result.
+            LockLost, ImportStopped: the import must end; qemu-img has ended and nothing is left of the result.
+        """
+        declared, target_format = work.image.disk_format or "", work.settings.conversion.output_format
+        if work.image.container_format != "bare":
+            return PluginOutcome(summary=f"not converted: container_format is {work.image.container_format}, not bare")
+        if declared in WITHOUT_INSPECTOR:
+            return PluginOutcome(summary=f"not converted: {declared} images stay as they are")
+        inspected = _inspect(work, work.path, declared)
+        if inspected.detected == "iso":
+            return PluginOutcome(summary="not converted: an ISO image stays as it is")
+        if declared == target_format == "raw":
+            return PluginOutcome(virtual_size=inspected.virtual_size, summary="not converted: it is raw already")
+        qemu_img = QemuImg(work.settings.conversion)
+        facts = qemu_img.info(work.path, declared, target_format, work.stop)
+        _refuse_unfit(facts, declared, work.settings)
+        if declared == target_format:
+            return PluginOutcome(
+                virtual_size=facts.virtual_size, summary=f"not converted: it is {target_format} already"
+            )
+        target = work.workspace.new_file("converted")
+        try:
+            work.workspace.reserve(target, qemu_img.measure(work.path, declared, facts.virtual_size, work.stop))
+            qemu_img.convert(
+                work.path,
+                declared,
+                target,
+                target_format,
+                virtual_size=facts.virtual_size,
+                stop=work.stop,
+                progress=Paced(work.progress),
+            )
+            _judge_result(work, target, declared, target_format)
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+        return PluginOutcome(
+            path=target,
+            disk_format=target_format,
+            container_format="bare",
+            virtual_size=facts.virtual_size,
+            summary=f"converted from {declared} to {target_format}",
+        )
+
+
+PLUGIN: Final = ImageConversion()
+
+
+def _inspect(work: PluginWork, path: Path, declared: str) -> Inspected:
+    findings = examine(path, work.stop, lambda _done, _total: None)
+    cap_bytes = work.settings.imports.image_size_cap_bytes
+    return judge(findings, declared, work.settings.formats, size_cap_bytes=cap_bytes, strict=True)
+
+
+def _refuse_unfit(facts: ImageFacts, declared: str, settings: Settings) -> None:
+    """Refuse what the header says to qemu-img itself, should the gate have read it otherwise."""
+    if facts.disk_format != declared:
+        raise FormatMismatch(declared, facts.disk_format)
+    if facts.refers_to:
+        raise FormatUnsafe(declared, f"they refer to a {' and a '.join(facts.refers_to)}; flatten the image first")
+    if facts.encrypted:
+        raise FormatUnsafe(declared, "they are encrypted and cannot be converted without the key")
+    if declared == "vmdk" and facts.vmdk_type not in settings.formats.vmdk_allowed_types:
+        allowed = ", ".join(settings.formats.vmdk_allowed_types) or "none"
+        raise FormatUnsafe("vmdk", f"subformat {facts.vmdk_type}; formats.vmdk_allowed_types accepts: {allowed}")
+    cap_bytes = settings.imports.image_size_cap_bytes
+    if facts.virtual_size > cap_bytes:
+        raise ImageTooLarge("virtual size", facts.virtual_size, cap_bytes, "imports.image_size_cap_bytes")
+
+
+def _judge_result(work: PluginWork, target: Path, declared: str, target_format: str) -> None:
+    with staging_faults(target):
+        size_bytes = target.stat().st_size
+    cap_bytes = work.settings.imports.image_size_cap_bytes
+    if size_bytes > cap_bytes:
+        raise ImageTooLarge("converted image", size_bytes, cap_bytes, "imports.image_size_cap_bytes")
+    try:
+        _inspect(work, target, target_format)
+    except FormatMismatch as error:
+        raise FormatUnsafe(error.detected, f"they are nested inside a {declared} image") from error

@@ -1,0 +1,1 @@
+"""Where image bytes come from: the URI gate and the HTTP download engine."""

@@ -1,0 +1,229 @@
+"""What an HTTP answer's head says, and whether a download may believe it. Nothing here reads a socket."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import Message
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final
+
+from transship.domain.errors import SourceBusy, SourceRefused, TransferFailed
+
+BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Answers that time alone may change."""
+
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+"""Redirects that are followed; 300 and 304 are none for a plain GET."""
+
+SNIFF_BYTES: Final = 512
+"""Bytes of the body that are looked at for a web page."""
+
+_STRONG_ETAG: Final = re.compile(r'"[\x21\x23-\x7e]*"')
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.IGNORECASE)
+_UNSATISFIED: Final = re.compile(r"bytes \*/(\d{1,19})", re.IGNORECASE)
+_LENGTH: Final = re.compile(r"[0-9]{1,19}")
+_PAGE_START: Final = re.compile(
+    rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|script|title|meta)\b", re.IGNORECASE | re.DOTALL
+)
+_SETTLED_S: Final = 60
+"""Age from which a Last-Modified tells two versions apart (RFC 9110, section 8.8.2.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What tells one version of a source from another.
+
+    Attributes:
+        etag: as sent, with quotes; empty when there is none.
+        last_modified: as sent; empty when there is none, or when it is too young to tell two versions apart.
+        total_bytes: size of the whole source, None when it was not announced.
+    """
+
+    etag: str = ""
+    last_modified: str = ""
+    total_bytes: int | None = None
+
+    @property
+    def strong(self) -> bool:
+        """Whether a broken download may be resumed with these."""
+        return bool(self.if_range)
+
+    @property
+    def if_range(self) -> str:
+        """Value for an ``If-Range`` header; empty when neither validator is strong."""
+        if _STRONG_ETAG.fullmatch(self.etag):
+            return self.etag
+        # A weak ETag says that the bytes may differ, so the date beside it proves nothing.
+        return "" if self.etag or _date(self.last_modified) is None else self.last_modified
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How the end of a body is known.
+
+    Attributes:
+        length: bytes announced; None when the end is marked otherwise.
+        chunked: the end is marked by the last chunk; else, without a length, by the connection's close.
+    """
+
+    length: int | None
+    chunked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The part of a source that an answer holds: bytes ``first`` to ``last`` of ``total``."""
+
+    first: int
+    last: int
+    total: int
+
+
+def framing_of(uri: str, status: int, headers: Message) -> Framing:
+    """Return how the body ends.
+
+    Raises:
+        SourceRefused: the head contradicts itself, or the body is encoded.
+    """
+    if headers.defects:
+        raise SourceRefused(uri, status, "its headers are malformed")
+    encoding = ", ".join(_all(headers, "Content-Encoding")).strip().lower()
+    if encoding not in ("", "identity"):
+        reason = f"it sends the data encoded ({_shown(encoding)}), although the plain data were asked for"
+        raise SourceRefused(uri, status, reason)
+    lengths = {part.strip() for value in _all(headers, "Content-Length") for part in value.split(",")}
+    transfer = ", ".join(_all(headers, "Transfer-Encoding")).lower()
+    if transfer:
+        if transfer != "chunked":
+            raise SourceRefused(uri, status, f"transfer encoding {_shown(transfer)} is not supported")
+        if lengths:
+            raise SourceRefused(uri, status, "it announces a length and chunks, which contradict each other")
+        return Framing(None, chunked=True)
+    if not lengths:
+        return Framing(None, chunked=False)
+    if len(lengths) > 1:
+        raise SourceRefused(uri, status, "it announces two different lengths")
+    length = lengths.pop()
+    if not _LENGTH.fullmatch(length):
+        raise SourceRefused(uri, status, f"it announces a length that is none ({_shown(length)})")
+    return Framing(int(length), chunked=False)
+
+
+def validators_of(headers: Message, total_bytes: int | None, now: datetime) -> Validators:
+    """Return the validators of a complete answer.
+
+    Args:
+        headers: of a 200.
+        total_bytes: its announced size.
+        now: UTC; stands in for a missing ``Date``.
+    """
+    etag = str(headers.get("ETag", "")).strip()
+    last_modified = str(headers.get("Last-Modified", "")).strip()
+    changed = _date(last_modified)
+    sent = _date(str(headers.get("Date", ""))) or now
+    if changed is None or (sent - changed).total_seconds() < _SETTLED_S:
+        last_modified = ""
+    return Validators(etag, last_modified, total_bytes)
+
+
+def span_of(headers: Message) -> Span | None:
+    """Return what ``Content-Range`` says, None when it is missing, open-ended or makes no sense."""
+    match = _CONTENT_RANGE.fullmatch(str(headers.get("Content-Range", "")).strip())
+    if match is None:
+        return None
+    span = Span(int(match[1]), int(match[2]), int(match[3]))
+    return span if span.first <= span.last < span.total else None
+
+
+def whole_size_of(headers: Message) -> int | None:
+    """Return the size of the source that a 416 states, None when it states none."""
+    match = _UNSATISFIED.fullmatch(str(headers.get("Content-Range", "")).strip())
+    return None if match is None else int(match[1])
+
+
+def continued_total(headers: Message, framing: Framing, offset: int, resume: Validators) -> int | None:
+    """Return the size of the whole source if a 206 holds exactly the rest of the version that ``resume`` names.
+
+    Args:
+        headers: of the 206.
+        framing: how its body ends.
+        offset: byte from which the rest was asked for; it must reach to the end.
+        resume: what is known of the bytes before.
+    """
+    span = span_of(headers)
+    if span is None or (span.first, span.last) != (offset, span.total - 1):
+        return None
+    if framing.length not in (None, span.last - span.first + 1) or resume.total_bytes not in (None, span.total):
+        return None
+    same = all(
+        not known or not sent or known == sent
+        for known, sent in (
+            (resume.etag, str(headers.get("ETag", "")).strip()),
+            (resume.last_modified, str(headers.get("Last-Modified", "")).strip()),
+        )
+    )
+    return span.total if same else None
+
+
+def failure_of(uri: str, status: int, headers: Message, cap_s: float, now: datetime) -> TransferFailed:
+    """Return the error that an answer other than data or a redirect means.
+
+    Args:
+        uri: for display.
+        status: HTTP status.
+        headers: may hold ``Retry-After``.
+        cap_s: longest wait that is granted, seconds.
+        now: UTC.
+    """
+    if status in BUSY:
+        return SourceBusy(uri, status, retry_after_s(str(headers.get("Retry-After", "")), cap_s, now))
+    if status == 206:
+        return SourceRefused(uri, status, "it sends a part that was not asked for")
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "an answer that is no image"
+    return SourceRefused(uri, status, phrase)
+
+
+def retry_after_s(value: str, cap_s: float, now: datetime) -> float | None:
+    """Return the seconds that a ``Retry-After`` asks for, from 0 to ``cap_s``; None when it makes no sense."""
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return min(cap_s, float(text[:12]))
+    moment = _date(text)
+    return None if moment is None else min(cap_s, max(0.0, (moment - now).total_seconds()))
+
+
+def content_type_of(headers: Message) -> str:
+    """Return the media type that the headers name, lower case, without parameters; empty when there is none."""
+    return _shown(str(headers.get("Content-Type", "")).partition(";")[0].strip().lower())
+
+
+def is_page_type(content_type: str) -> bool:
+    """Whether a media type says that the body is a web page."""
+    return content_type in ("text/html", "application/xhtml+xml")
+
+
+def begins_like_page(start: bytes) -> bool:
+    """Whether the first bytes of a body are those of a web page."""
+    return _PAGE_START.match(start.removeprefix(b"\xef\xbb\xbf")) is not None
+
+
+def _all(headers: Message, name: str) -> list[str]:
+    return [str(value) for value in headers.get_all(name, [])]
+
+
+def _shown(text: str) -> str:
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:60])
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, IndexError, TypeError, OverflowError):
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,0 +1,204 @@
+"""One HTTP request and its answer, over a connection to a judged address.
+
+http.client parses; the wire below it waits. Nothing is taken from the environment: no proxy, no
+credentials, no cookies.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from email.message import Message
+from functools import cache
+from importlib.metadata import version
+from types import TracebackType
+from typing import Self, cast
+
+import structlog
+
+from config.settings import DownloadSettings
+from transship.domain.errors import SourceRefused, SourceUnreachable, SourceUntrusted, TransferFailed
+from transship.sources.answer import Framing, framing_of
+from transship.sources.gate import Admitted
+from transship.sources.watch import Watch
+from transship.sources.wire import CertificateRefused, FramingFlood, Wire, WireBroken, dial
+
+log = structlog.get_logger(__name__)
+
+NO_ANSWER = "its server gave no HTTP answer"
+"""The one reason for closed, filtered, silent and non-HTTP ports, so that imports are no port scanner."""
+
+
+@cache
+def user_agent() -> str:
+    """Return the ``User-Agent`` of downloads."""
+    return f"transship/{version('transship')}"
+
+
+class Exchange:
+    """An answer whose head was read and whose body is still to come. Use as a context manager.
+
+    Attributes:
+        source: what was asked, and where.
+    """
+
+    def __init__(self, source: Admitted, wire: Wire, response: http.client.HTTPResponse) -> None:
+        self.source = source
+        self._wire = wire
+        self._response = response
+        self._framing: Framing | None = None
+        self._left_bytes: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def status(self) -> int:
+        """HTTP status."""
+        return self._response.status
+
+    @property
+    def headers(self) -> Message:
+        """Headers of the answer."""
+        return self._response.headers
+
+    @property
+    def display(self) -> str:
+        """The URI that answered, for people."""
+        return self.source.uri.display
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._response.close()
+        self._wire.hang_up()
+
+    def framing(self) -> Framing:
+        """Return how the body ends; to be asked before it is read.
+
+        Raises:
+            SourceRefused: the head contradicts itself, or the body is encoded.
+        """
+        if self._framing is None:
+            self._framing = framing_of(self.display, self.status, self.headers)
+            self._left_bytes = self._framing.length
+        return self._framing
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Put the next bytes of the body into ``buffer`` and return how many; 0 at the proper end.
+
+        Raises:
+            WireBroken: the body ended before its end.
+            TransferFailed, LockLost: a limit of the watch.
+        """
+        if self.framing().chunked:
+            read = self._read_chunked(buffer)
+        elif self._left_bytes is None:
+            read = self._wire.reader.readinto1(buffer)
+        else:
+            read = self._wire.reader.readinto1(buffer[: self._left_bytes]) if self._left_bytes else 0
+            if not read and self._left_bytes:
+                raise WireBroken("the connection was closed before the announced end")
+            self._left_bytes -= read
+        self._wire.image_data_came()
+        return read
+
+    def has_surplus(self) -> bool:
+        """Whether more came than the announced length; to be asked after the end."""
+        return self.framing().length is not None and self._wire.has_surplus()
+
+    def _read_chunked(self, buffer: memoryview) -> int:
+        try:
+            piece = self._response.read1(len(buffer))
+        except http.client.HTTPException as error:
+            raise WireBroken(f"the chunks ended without the last one: {error!r}") from error
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def ask(
+    source: Admitted, wanted: Mapping[str, str], tls: ssl.SSLContext, limits: DownloadSettings, watch: Watch
+) -> Exchange:
+    """Send a GET and return the answer once its head is there.
+
+    Args:
+        source: what to ask for; only its addresses are dialled, its name goes into SNI, certificate check and ``Host``.
+        wanted: further headers, e.g. ``Range``.
+        tls: settings for https.
+        limits: how long to wait.
+        watch: ends the wait.
+
+    Raises:
+        SourceUnreachable: no connection, no TLS, or no HTTP answer.
+        SourceUntrusted: the certificate does not prove the name.
+        SourceRefused: headers without measure.
+        TransferFailed, LockLost: a limit of the watch.
+    """
+    uri = source.uri
+    watch.uri = uri.display
+    try:
+        wire = _connected(source, tls, limits, watch)
+    except WireBroken as broken:
+        log.info("source not connected", uri=uri.display, addresses=source.addresses, reason=broken.reason)
+        raise SourceUnreachable(uri.display, NO_ANSWER) from broken
+    except CertificateRefused as refused:
+        raise SourceUntrusted(uri.display, refused.reason) from refused
+    # http.client wants a socket, of which it uses nothing but makefile().
+    response = http.client.HTTPResponse(cast(socket.socket, wire), method="GET")
+    exchange = Exchange(source, wire, response)
+    with ExitStack() as undo:
+        undo.callback(exchange.close)
+        try:
+            wire.sendall(_request(source, wanted))
+            response.begin()
+            wire.refuse_cut_line()
+        except (WireBroken, http.client.HTTPException) as error:
+            raise _no_answer(source, response, error) from error
+        undo.pop_all()
+    return exchange
+
+
+def _connected(source: Admitted, tls: ssl.SSLContext, limits: DownloadSettings, watch: Watch) -> Wire:
+    started = time.monotonic()
+    uri = source.uri
+    wire = Wire(dial(source.addresses, uri.effective_port, limits.connect_timeout_s, watch.stop), watch)
+    if uri.scheme == "http":
+        return wire
+    left_s = limits.connect_timeout_s - (time.monotonic() - started)
+    with ExitStack() as undo:
+        undo.callback(wire.hang_up)
+        wire.start_tls(tls, uri.host, left_s)
+        undo.pop_all()
+    return wire
+
+
+def _request(source: Admitted, wanted: Mapping[str, str]) -> bytes:
+    headers = {
+        "Host": source.uri.authority,
+        "User-Agent": user_agent(),
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+        **wanted,
+    }
+    lines = [f"GET {source.uri.target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    return "\r\n".join(lines).encode("ascii")
+
+
+def _no_answer(source: Admitted, response: http.client.HTTPResponse, error: Exception) -> TransferFailed:
+    display = source.uri.display
+    log.info("source without a usable answer", uri=display, addresses=source.addresses, reason=repr(error))
+    # Until http.client has read a status it holds a placeholder there.
+    status: object = response.status
+    spoke_http = isinstance(error, (FramingFlood, http.client.HTTPException))
+    if isinstance(status, int) and spoke_http and not isinstance(error, http.client.UnknownProtocol):
+        return SourceRefused(display, status, "its headers are longer or more than HTTP clients accept")
+    return SourceUnreachable(display, NO_ANSWER)

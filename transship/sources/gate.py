@@ -1,0 +1,231 @@
+"""The URI gate: what `transship.domain.uri_filter` decides, asked for a real name with its real addresses.
+
+A name is resolved once; whoever is admitted dials the addresses that were judged and never asks
+the resolver again, so a name that changes its answer gains nothing.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from typing import Final, Protocol
+
+import idna
+import structlog
+
+from config.settings import UriSettings
+from transship.domain.errors import ConfigurationRefused, UriRefused
+from transship.domain.uri_filter import (
+    Allowance,
+    HostUnusable,
+    SourceUri,
+    UriRules,
+    canonical_host,
+    display_uri,
+    join_location,
+    judge_address,
+    judge_redirect,
+    judge_uri,
+    parse_uri,
+)
+
+log = structlog.get_logger(__name__)
+
+NOT_RESOLVABLE: Final = "not_resolvable"
+"""Rule of names without an address: the only refusal that time alone may lift."""
+
+_LONGEST_HOST: Final = 254  # RFC 1035's 253 and the trailing dot
+
+
+class Resolver(Protocol):
+    """Turns a host name into addresses."""
+
+    def resolve(self, host: str, port: int) -> tuple[str, ...]:
+        """Return the addresses of ``host`` in the order to try them; empty when it has none or nobody answers."""
+
+
+class SystemResolver:
+    """The resolver of this machine: ``/etc/hosts``, DNS and what else it is set up to ask."""
+
+    def resolve(self, host: str, port: int) -> tuple[str, ...]:
+        """Return the addresses of ``host`` as the system orders them; empty when it finds none."""
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        except (OSError, UnicodeError) as error:
+            log.info("name not resolved", host=host, reason=str(error))
+            return ()
+        return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A URI that may be downloaded.
+
+    Attributes:
+        uri: its parts.
+        addresses: the only addresses to dial, in this order; at least one.
+        rule: what let it pass, as `judge_uri` names it.
+    """
+
+    uri: SourceUri
+    addresses: tuple[str, ...]
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate says of a URI, for people.
+
+    Attributes:
+        accepted: whether it may be imported from now.
+        rule: what decided, e.g. ``allowed_ports``; ``default`` when it passed and no list had to decide.
+        reason: what the rule found.
+        uri: for display.
+        addresses: what would be dialled; empty when refused.
+    """
+
+    accepted: bool
+    rule: str
+    reason: str
+    uri: str
+    addresses: tuple[str, ...]
+
+
+def host_to_ascii(host: str) -> str:
+    """Return the ASCII form of a host name by IDNA 2008 with the mappings of UTS 46.
+
+    ASCII labels stay as they are, also those with underscores that IDNA does not know.
+
+    Raises:
+        ValueError: a label is no valid international label.
+    """
+    if len(host) > _LONGEST_HOST:
+        raise ValueError(f"{len(host)} characters; at most {_LONGEST_HOST} are possible")
+    mapped = host if host.isascii() else idna.uts46_remap(host, std3_rules=False, transitional=False)
+    return ".".join(_label_to_ascii(label.lower()) for label in mapped.split("."))
+
+
+def _label_to_ascii(label: str) -> str:
+    if label.isascii() and not label.startswith("xn--"):
+        return label
+    return idna.alabel(label).decode("ascii")
+
+
+def rules_from(settings: UriSettings) -> UriRules:
+    """Return the rules that the settings state, every host in its canonical spelling.
+
+    Raises:
+        ConfigurationRefused: a host of the lists is none.
+    """
+    return UriRules(
+        allowed_schemes=tuple(scheme.strip().lower() for scheme in settings.allowed_schemes),
+        disallowed_schemes=tuple(scheme.strip().lower() for scheme in settings.disallowed_schemes),
+        allowed_hosts=_hosts("uri.allowed_hosts", settings.allowed_hosts),
+        disallowed_hosts=_hosts("uri.disallowed_hosts", settings.disallowed_hosts),
+        allowed_ports=settings.allowed_ports,
+        disallowed_ports=settings.disallowed_ports,
+        allow_https_to_http=settings.allow_https_to_http,
+        max_length=settings.max_length,
+        max_redirects=settings.max_redirects,
+    )
+
+
+def _hosts(option: str, hosts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(_configured_host(option, host.strip()) for host in hosts)
+
+
+def _configured_host(option: str, host: str) -> str:
+    try:
+        return canonical_host(host, host_to_ascii)
+    except HostUnusable as error:
+        raise ConfigurationRefused("settings", option, f"{host!r}: {error.reason}") from error
+
+
+class UriGate:
+    """Say which URIs may be downloaded, and from which addresses."""
+
+    def __init__(self, rules: UriRules, resolver: Resolver | None = None) -> None:
+        self.rules = rules
+        self._resolver: Resolver = SystemResolver() if resolver is None else resolver
+
+    def admit(self, text: str, allowance: Allowance | None = None) -> Admitted:
+        """Judge a URI and the addresses that its name has now; asks the resolver once.
+
+        Addresses that do not pass are left out as long as one passes.
+
+        Args:
+            text: the URI as the caller sent it; may hold secrets, which no error repeats.
+            allowance: one more host and port for this import.
+
+        Raises:
+            UriRefused: it does not pass; ``not_resolvable`` when its name has no address now.
+        """
+        return self._admit(parse_uri(text, self.rules, host_to_ascii), allowance)
+
+    def admit_redirect(self, source: SourceUri, location: str, allowance: Allowance | None = None) -> Admitted:
+        """Judge where a redirect of ``source`` leads to, as strictly as a caller's own URI.
+
+        Raises:
+            UriRefused: as `admit`; also when it leaves TLS and the rules do not allow that.
+        """
+        uri = parse_uri(join_location(source, location), self.rules, host_to_ascii)
+        judge_redirect(source, uri, self.rules)
+        return self._admit(uri, allowance)
+
+    def explain(self, text: str, allowance: Allowance | None = None) -> Verdict:
+        """Return the verdict on a URI and the rule that decided; never raises."""
+        try:
+            admitted = self.admit(text, allowance)
+        except UriRefused as refused:
+            return Verdict(False, refused.rule, refused.reason, refused.uri, ())
+        uri = admitted.uri
+        reason = f"{uri.host} port {uri.effective_port} is accepted; it is reached at {', '.join(admitted.addresses)}"
+        return Verdict(True, admitted.rule, reason, display_uri(text), admitted.addresses)
+
+    def _admit(self, uri: SourceUri, allowance: Allowance | None) -> Admitted:
+        rule = judge_uri(uri, self.rules, allowance)
+        addresses = self._judged(uri, self._resolved(uri), allowance)
+        return Admitted(uri, addresses, rule)
+
+    def _resolved(self, uri: SourceUri) -> tuple[str, ...]:
+        if _is_address(uri.host):
+            return (uri.host,)
+        addresses = self._resolver.resolve(uri.host, uri.effective_port)
+        if not addresses:
+            reason = f"host {uri.host} has no address; check its spelling"
+            raise UriRefused(uri.display, NOT_RESOLVABLE, reason)
+        return addresses
+
+    def _judged(self, uri: SourceUri, addresses: Sequence[str], allowance: Allowance | None) -> tuple[str, ...]:
+        passing: list[str] = []
+        refusals: list[UriRefused] = []
+        for address in addresses:
+            try:
+                judge_address(address, uri, self.rules, allowance)
+            except UriRefused as refused:
+                refusals.append(refused)
+            else:
+                passing.append(_dialled(address))
+        if not passing:
+            raise refusals[0]
+        for refusal in refusals:
+            log.warning("address left out", uri=uri.display, rule=refusal.rule, reason=refusal.reason)
+        return tuple(dict.fromkeys(passing))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _dialled(address: str) -> str:
+    """Return the address in the form to dial: an IPv4 address written as a mapped one in its own form."""
+    parsed = ip_address(address)
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(parsed)

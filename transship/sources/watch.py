@@ -1,0 +1,77 @@
+"""The limits that hold while a source is waited for: stop, silence, speed and time in all."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from config.settings import DownloadSettings
+from transship.domain.errors import SourceTookTooLong, SourceTooSlow
+from transship.domain.stop import StopToken
+
+_SAMPLES = 16
+"""Samples that the speed window is kept in; its edge is exact to one sixteenth."""
+
+
+class Watch:
+    """Ends a download that breaks a limit, whatever it is waiting for.
+
+    Speed is bytes over the time *spent waiting for the source*, so that a slow disk of ours is
+    never held against the server.
+    """
+
+    def __init__(self, uri: str, limits: DownloadSettings, stop: StopToken) -> None:
+        self.uri = uri
+        self.stop = stop
+        self._limits = limits
+        self._ends_at = time.monotonic() + limits.total_timeout_s
+        self._silent_s = 0.0
+        self._waited_s = 0.0
+        self._heard_bytes = 0
+        self._samples: deque[tuple[float, int]] = deque([(0.0, 0)])
+
+    def check(self) -> None:
+        """End the download if it was stopped or has lasted too long.
+
+        Raises:
+            LockLost, ImportStopped: the reason of the stop token.
+            SourceTookTooLong: the time for the whole download is over.
+        """
+        self.stop.check()
+        if time.monotonic() > self._ends_at:
+            raise SourceTookTooLong(self.uri, self._limits.total_timeout_s)
+
+    def heard(self, size_bytes: int) -> None:
+        """Note bytes that the source sent."""
+        self._heard_bytes += size_bytes
+        self._silent_s = 0.0
+
+    def waited(self, seconds: float) -> None:
+        """Note time that was spent waiting for the source.
+
+        Raises:
+            SourceTooSlow: it was silent for too long, or sends too slowly.
+            LockLost, ImportStopped, SourceTookTooLong: as `check`.
+        """
+        self._silent_s += seconds
+        self._waited_s += seconds
+        self.check()
+        limits = self._limits
+        if self._silent_s > limits.idle_timeout_s:
+            raise SourceTooSlow(self.uri, 0, max(1, limits.min_speed_bytes_per_s), limits.idle_timeout_s)
+        self._check_speed()
+
+    def _check_speed(self) -> None:
+        window_s, minimum = self._limits.min_speed_window_s, self._limits.min_speed_bytes_per_s
+        samples = self._samples
+        if self._waited_s - samples[-1][0] >= window_s / _SAMPLES:
+            samples.append((self._waited_s, self._heard_bytes))
+        while len(samples) > 1 and samples[1][0] <= self._waited_s - window_s:
+            samples.popleft()
+        since_s, heard_bytes = samples[0]
+        span_s = self._waited_s - since_s
+        if span_s < window_s:
+            return
+        rate = int((self._heard_bytes - heard_bytes) / span_s)
+        if rate < minimum:
+            raise SourceTooSlow(self.uri, rate, minimum, window_s)

@@ -1,0 +1,1 @@
+"""Staging: the directory of this host in which images lie while they are imported."""

@@ -1,0 +1,146 @@
+"""The staging directory: names, room, locks, sealing. What lies in it is the journal's to say.
+
+A file is ``<image id>.<epoch>.<role>.part`` while it is written, and loses the suffix when it is
+sealed. Nothing here deletes a file that its caller did not take from a journal row.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from transship.domain.errors import ConfigurationRefused, StagingBroken, StagingFull
+
+MARKER = ".transship-catalogue"
+PART = ".part"
+
+
+@dataclass(frozen=True, slots=True)
+class StagingArea:
+    """One host's staging directory.
+
+    Attributes:
+        directory: absolute path.
+        host: name of this host in journal rows.
+        free_floor_bytes: room that stays free.
+    """
+
+    directory: Path
+    host: str
+    free_floor_bytes: int
+
+    def prepare(self, catalog_id: str) -> None:
+        """Make the directory if it is missing, and make sure that it serves this catalogue.
+
+        Raises:
+            ConfigurationRefused: it cannot be written, or it serves another catalogue.
+        """
+        marker = self.directory / MARKER
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with suppress(FileExistsError), marker.open("x") as stream:
+                stream.write(catalog_id)
+            found = marker.read_text()
+        except OSError as error:
+            raise ConfigurationRefused(
+                "settings", "staging.dir", f"{self.directory} cannot be used: {error.strerror}"
+            ) from error
+        if found != catalog_id:
+            raise ConfigurationRefused(
+                "settings",
+                "staging.dir",
+                f"{self.directory} serves another catalogue ({found or 'none'}); give each catalogue its own directory",
+            )
+
+    def part(self, name: str) -> Path:
+        """Return the path of a file that is being written."""
+        return self.directory / f"{name}{PART}"
+
+    def sealed(self, name: str) -> Path:
+        """Return the path of a file that is complete."""
+        return self.directory / name
+
+    def occupied(self, name: str) -> int:
+        """Return the bytes that a file occupies on disk, 0 when there is none."""
+        for path in (self.part(name), self.sealed(name)):
+            with suppress(FileNotFoundError):
+                return path.stat().st_blocks * 512
+        return 0
+
+    def available_bytes(self) -> int:
+        """Return the free bytes above the floor; negative when the floor is already touched."""
+        room = os.statvfs(self.directory)
+        return room.f_bavail * room.f_frsize - self.free_floor_bytes
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Hold a part file for writing by this process alone; it is made if missing.
+
+        Raises:
+            StagingBroken: another process writes it.
+            StagingFull: there is no room for a new file.
+        """
+        path = self.part(name)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise staging_error(error, 0) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield path
+        except BlockingIOError as error:
+            raise StagingBroken(f"{path.name} is being written by another process") from error
+        finally:
+            os.close(descriptor)
+
+    def being_written(self, name: str) -> bool:
+        """Return whether some process holds the part file for writing."""
+        try:
+            descriptor = os.open(self.part(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def seal(self, name: str) -> int:
+        """Give a complete file its final name and make it read-only; return its size in bytes.
+
+        Raises:
+            StagingBroken: the file is gone or cannot be renamed.
+        """
+        try:
+            path = self.part(name)
+            path.chmod(0o400)
+            path.rename(self.sealed(name))
+            return self.sealed(name).stat().st_size
+        except OSError as error:
+            raise staging_error(error, 0) from error
+
+    def remove(self, name: str) -> None:
+        """Remove a file in either form; one that is gone is no error.
+
+        Raises:
+            StagingBroken: it cannot be removed.
+        """
+        for path in (self.part(name), self.sealed(name)):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise staging_error(error, 0) from error
+
+
+def staging_error(error: OSError, needed_bytes: int) -> StagingFull | StagingBroken:
+    """Return what an operating-system error in staging means."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StagingFull(needed_bytes, 0)
+    return StagingBroken(error.strerror or str(error))

@@ -1,0 +1,1 @@
+"""Store drivers: where image data are kept. No Prefect, no catalogue."""

@@ -1,0 +1,100 @@
+"""The store contract. Its numbered rules are in docs/stores.md; one suite proves them for every store."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from transship.domain.staged import Progress, StagedFile
+from transship.domain.stop import StopToken
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What a store holds after a complete ``put``.
+
+    Attributes:
+        url: Glance's location URL, e.g. ``file:///srv/images/<id>``; never with credentials.
+        size: bytes stored.
+        proof: what the store itself says of the bytes, e.g. ``link``, ``crc32c:…``, ``etag:…``.
+    """
+
+    url: str
+    size: int
+    proof: str
+
+
+class StoreDriver(ABC):
+    """A place that keeps image data. Drivers know no Prefect and no catalogue."""
+
+    @abstractmethod
+    def put(self, image_id: str, staged: StagedFile, progress: Progress, stop: StopToken) -> StoredObject:
+        """Write a sealed staged file; the object appears whole or not at all, and never replaces another.
+
+        Args:
+            image_id: canonical UUID; becomes the object's name. Anything else is a ValueError.
+            staged: sealed file; read from several threads, never written.
+            progress: called with bytes done, at most once a second and at the end.
+            stop: checked at least once per 16 MiB and right before the object is published.
+
+        Raises:
+            AlreadyStored: an object of that name exists; nothing was written.
+            StoreFull: no room; the partial object has been removed.
+            StoreDenied: no permission; the partial object has been removed where that is allowed.
+            StoreUnavailable: the store did not answer; safe to try again.
+            LockLost: another worker took over; only this epoch's temporaries were removed.
+            ImportStopped: asked to stop; the partial object has been removed.
+            StagingBroken: the staged file is gone or has another size; nothing was left in the store.
+        """
+
+    @abstractmethod
+    def size(self, url: str) -> int:
+        """Return the size in bytes of a stored object.
+
+        Raises:
+            ObjectMissing: the store does not hold it, or the URL is not one of this store.
+            StoreDenied, StoreUnavailable: as in `put`.
+        """
+
+    @abstractmethod
+    def read(self, url: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Yield the object's bytes from ``offset``, ``length`` of them (None: to the end).
+
+        Pieces have 64 KiB to 4 MiB, the last one may be shorter. The first is fetched before this
+        returns, so that a missing object is an error here.
+
+        Raises:
+            ObjectMissing, StoreDenied, StoreUnavailable: as in `size`.
+        """
+
+    @abstractmethod
+    def delete(self, url: str) -> None:
+        """Remove an object; one that is not there is no error.
+
+        Raises:
+            StoreDenied: also for a URL that is not one of this store; the object is as it was.
+            StoreUnavailable: the object is as it was.
+        """
+
+    @abstractmethod
+    def discard_temporaries(self, image_id: str, before_epoch: int) -> int:
+        """Remove what killed writers of this image left under epochs below ``before_epoch``; return how many.
+
+        A writer of such an epoch that still lives publishes nothing any more.
+
+        Raises:
+            StoreDenied, StoreUnavailable: some may be left.
+        """
+
+    @abstractmethod
+    def url_of(self, image_id: str) -> str:
+        """Return the URL that `put` would give the image's object."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Make sure that the store can be written now; costs at most a second, leaves nothing behind.
+
+        Raises:
+            StoreDenied, StoreUnavailable, StoreFull: why it cannot.
+        """

@@ -1,0 +1,317 @@
+"""The file store: one file per image in a directory, named by the image id.
+
+A file is filled under a temporary name that carries the lease epoch, and gets its final name by
+``link``, which never replaces anything. Where staging lies on the same filesystem the staged inode
+itself becomes the store's; no byte is copied then.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from transship.domain.errors import (
+    AlreadyStored,
+    ObjectMissing,
+    StagingBroken,
+    StoreDenied,
+    StoreFull,
+    StoreUnavailable,
+    TransferFailed,
+)
+from transship.domain.staged import Progress, StagedFile
+from transship.domain.stop import StopToken
+from transship.stores.base import StoredObject, StoreDriver
+from transship.stores.copying import copy_extents, reflink
+from transship.stores.pacing import PacedProgress
+
+READ_BYTES: Final = 1024 * 1024
+"""Size of the pieces that `FileStore.read` yields."""
+
+DIRECTORY_MODE: Final = 0o750
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_NOT_THERE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR})
+_NO_LINK: Final = frozenset(
+    {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EROFS}
+)
+"""Answers of ``link`` after which the bytes are copied instead."""
+
+_PART_SUFFIX: Final = ".part"
+
+_LINKING: Final = threading.Lock()
+"""Held while a staged inode is linked and gets its mode, so that two stores never disagree about one inode."""
+
+
+class FileStore(StoreDriver):
+    """Keep images in a directory, as Glance's filesystem store does.
+
+    Args:
+        store_id: id of the store, for messages.
+        directory: absolute; made on first use. Its path is part of each location URL, as it is written here.
+        file_mode: permission bits of stored files, e.g. ``0o640``.
+
+    Raises:
+        ValueError: the directory is not absolute.
+    """
+
+    def __init__(self, store_id: str, directory: Path, file_mode: int) -> None:
+        if not directory.is_absolute():
+            raise ValueError(f"store {store_id}: {directory} is not an absolute path")
+        self._store_id = store_id
+        self._directory = directory
+        self._file_mode = file_mode
+        self._url_prefix = f"file://{directory}/"
+
+    def put(self, image_id: str, staged: StagedFile, progress: Progress, stop: StopToken) -> StoredObject:
+        """Link or copy the staged file into the directory; see `StoreDriver.put`.
+
+        Raises:
+            ValueError: ``image_id`` is not a canonical UUID.
+        """
+        _require_canonical(image_id)
+        stop.check()
+        paced = PacedProgress(progress)
+        part = self._directory / f"{image_id}.{staged.epoch}{_PART_SUFFIX}"
+        final = self._directory / image_id
+        with _opened_staged(staged) as source, self._faults(staged.size):
+            self._make_directory()
+            if os.path.lexists(final):
+                raise AlreadyStored(self._store_id, image_id)
+            # Left by an attempt of this very lease. It may be a link to the staged inode: never open it for writing.
+            part.unlink(missing_ok=True)
+            try:
+                proof = self._fill(part, source, staged, paced, stop)
+                stop.check()
+                self._publish(part, final)
+            finally:
+                with suppress(OSError):
+                    part.unlink(missing_ok=True)
+        paced.end(staged.size)
+        return StoredObject(self.url_of(image_id), staged.size, proof)
+
+    def size(self, url: str) -> int:
+        """Return the size of a stored file; see `StoreDriver.size`."""
+        path = self._path_of(url)
+        with self._faults():
+            try:
+                status = os.lstat(path)
+            except OSError as error:
+                raise self._not_read(url, error) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise ObjectMissing(self._store_id, url)
+        return status.st_size
+
+    def read(self, url: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Yield a stored file's bytes in pieces of at most 1 MiB; see `StoreDriver.read`."""
+        pieces = self._pieces(url, offset, length)
+        return _rejoined(next(pieces, b""), pieces)
+
+    def delete(self, url: str) -> None:
+        """Remove a stored file for good; see `StoreDriver.delete`.
+
+        Raises:
+            StoreDenied: also for a URL that is not this store's; nothing was touched.
+        """
+        if not self._owns(url):
+            raise StoreDenied(self._store_id, f"{url} does not name a file of {self._directory}")
+        path = self._directory / url.removeprefix(self._url_prefix)
+        with self._faults():
+            with suppress(FileNotFoundError):
+                if not stat.S_ISREG(os.lstat(path).st_mode):
+                    raise StoreDenied(self._store_id, f"{path} is not a regular file")
+                path.unlink()
+            _sync_directory(self._directory)
+
+    def discard_temporaries(self, image_id: str, before_epoch: int) -> int:
+        """Remove partial files of older epochs; see `StoreDriver.discard_temporaries`."""
+        _require_canonical(image_id)
+        pattern = re.compile(rf"{image_id}\.([0-9]+)\{_PART_SUFFIX}")
+        with self._faults():
+            if not self._directory.is_dir():
+                return 0
+            found = [match for name in os.listdir(self._directory) if (match := pattern.fullmatch(name))]
+            stale = [match.string for match in found if int(match[1]) < before_epoch]
+            for name in stale:
+                (self._directory / name).unlink(missing_ok=True)
+            if stale:
+                _sync_directory(self._directory)
+        return len(stale)
+
+    def url_of(self, image_id: str) -> str:
+        """Return ``file://<directory>/<image_id>``, not percent-encoded, as Glance writes it."""
+        return self._url_prefix + image_id
+
+    def check(self) -> None:
+        """Write, link and remove a small file; see `StoreDriver.check`. A missing directory is made."""
+        with self._faults(needed_bytes=1):
+            self._make_directory()
+            room = os.statvfs(self._directory)
+            if room.f_blocks and not room.f_bavail:
+                raise StoreFull(self._store_id, 1)
+            descriptor, name = tempfile.mkstemp(prefix=".check-", dir=self._directory)
+            try:
+                os.write(descriptor, b"\0")
+                os.link(name, f"{name}.link")
+            finally:
+                os.close(descriptor)
+                Path(name).unlink(missing_ok=True)
+                Path(f"{name}.link").unlink(missing_ok=True)
+
+    def _fill(self, part: Path, source: int, staged: StagedFile, progress: PacedProgress, stop: StopToken) -> str:
+        """Make the temporary hold all bytes, durably, with the store's mode; return how."""
+        if self._link(staged.path, source, part):
+            os.fsync(source)
+            return "link"
+
+        def step(done: int) -> None:
+            stop.check()
+            progress(done)
+
+        target = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            shared = reflink(source, target)
+            if not shared:
+                copy_extents(source, target, staged.size, step)
+            os.fchmod(target, self._file_mode)
+            os.fsync(target)
+        except EOFError as error:
+            raise StagingBroken(f"{staged.path}: {error}") from error
+        finally:
+            os.close(target)
+        return "reflink" if shared else "copy"
+
+    def _link(self, path: Path, source: int, part: Path) -> bool:
+        """Give the staged inode the temporary name and the store's mode; return False where that cannot be."""
+        with _LINKING:
+            status = os.fstat(source)
+            if status.st_nlink > 1 and stat.S_IMODE(status.st_mode) != self._file_mode:
+                return False  # another store's object already, and its mode is not ours to change
+            try:
+                os.link(path, part, follow_symlinks=False)
+                os.fchmod(source, self._file_mode)
+            except OSError as error:
+                part.unlink(missing_ok=True)
+                if error.errno in _NO_LINK:
+                    return False
+                raise
+        return True
+
+    def _publish(self, part: Path, final: Path) -> None:
+        """Give the complete temporary its final name; after an error there is no object."""
+        try:
+            os.link(part, final, follow_symlinks=False)
+        except FileExistsError as error:
+            raise AlreadyStored(self._store_id, final.name) from error
+        try:
+            part.unlink()
+            _sync_directory(self._directory)
+        except OSError:
+            with suppress(OSError):
+                final.unlink()
+            raise
+
+    def _pieces(self, url: str, offset: int, length: int | None) -> Iterator[bytes]:
+        path = self._path_of(url)
+        with self._faults():
+            try:
+                # Without O_NONBLOCK a FIFO of that name would block for ever.
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as error:
+                raise self._not_read(url, error) from error
+            try:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise ObjectMissing(self._store_id, url)
+                end = status.st_size if length is None else min(status.st_size, offset + length)
+                while offset < end:
+                    piece = os.pread(descriptor, min(READ_BYTES, end - offset), offset)
+                    if not piece:
+                        raise StoreUnavailable(self._store_id, f"{url} was cut to {offset} bytes while it was read")
+                    offset += len(piece)
+                    yield piece
+            finally:
+                os.close(descriptor)
+
+    def _owns(self, url: str) -> bool:
+        name = url.removeprefix(self._url_prefix)
+        plain = name != url and bool(name) and not name.startswith(".") and "/" not in name and "\0" not in name
+        return plain and not name.endswith(_PART_SUFFIX)
+
+    def _path_of(self, url: str) -> Path:
+        if not self._owns(url):
+            raise ObjectMissing(self._store_id, url)
+        return self._directory / url.removeprefix(self._url_prefix)
+
+    def _not_read(self, url: str, error: OSError) -> TransferFailed:
+        # A missing directory is a store that is away (not mounted), which says nothing about its objects.
+        if error.errno in _NOT_THERE and self._directory.is_dir():
+            return ObjectMissing(self._store_id, url)
+        return self._translated(error, 0)
+
+    def _make_directory(self) -> None:
+        if not self._directory.is_dir():
+            self._directory.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
+            _sync_directory(self._directory.parent)
+
+    @contextmanager
+    def _faults(self, needed_bytes: int = 0) -> Iterator[None]:
+        """Turn the operating system's errors into the store's."""
+        try:
+            yield
+        except OSError as error:
+            raise self._translated(error, needed_bytes) from error
+
+    def _translated(self, error: OSError, needed_bytes: int) -> TransferFailed:
+        if error.errno in _NO_ROOM:
+            return StoreFull(self._store_id, needed_bytes)
+        reason = error.strerror or str(error)
+        where = f" ({error.filename})" if error.filename else ""
+        if error.errno in _DENIED:
+            return StoreDenied(self._store_id, reason + where)
+        return StoreUnavailable(self._store_id, reason + where)
+
+
+@contextmanager
+def _opened_staged(staged: StagedFile) -> Iterator[int]:
+    """Open a sealed staged file for reading and make sure that it is what it is said to be."""
+    try:
+        descriptor = os.open(staged.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise StagingBroken(f"{error.strerror} ({staged.path})") from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != staged.size:
+            raise StagingBroken(f"{staged.path} holds {status.st_size} bytes where {staged.size} were staged")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _rejoined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    if first:
+        yield first
+    yield from rest
+
+
+def _require_canonical(image_id: str) -> None:
+    if str(UUID(image_id)) != image_id:
+        raise ValueError(f"{image_id!r} is not a canonical UUID")
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,112 @@
+"""One child process: its own session, its lines, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from transship.supervisor.component import Component
+from transship.supervisor.processes import signal_group
+
+LONGEST_LINE_BYTES: Final = 64 * 1024
+"""A line without an end is cut here, so that a child cannot fill the supervisor's memory."""
+
+LAST_WORDS_S: Final = 1.0
+"""How long output is still read after the child ended; a grandchild may hold the pipe open for longer."""
+
+
+class Child:
+    """A running component.
+
+    It has its own session, so a terminal's Ctrl-C reaches only the supervisor, and a signal to its
+    group reaches what it started. The kernel sends it SIGTERM when the supervisor dies.
+
+    Attributes:
+        pid: process id, also the id of its group and session.
+    """
+
+    def __init__(self, component: Component, directory: Path) -> None:
+        """Start a component; must be called in the main thread, to which the death signal is tied.
+
+        Args:
+            component: what to run.
+            directory: its working directory.
+
+        Raises:
+            OSError: the command cannot be run.
+        """
+        # The supervisor handles SIGINT and SIGTERM, so that exec resets both to their defaults here,
+        # also when the shell that started the supervisor ignored them.
+        self._process = subprocess.Popen(
+            ("setpriv", "--pdeathsig", "TERM", "--", *component.argv),
+            env=dict(component.environment),
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+
+    async def follow(self, on_line: Callable[[str], None]) -> int:
+        """Read the output until the process ends.
+
+        Args:
+            on_line: called with each line, without the end of line.
+
+        Returns:
+            The exit status; negative: the signal that killed it.
+        """
+        loop = asyncio.get_running_loop()
+        lines = asyncio.StreamReader(limit=LONGEST_LINE_BYTES)
+        pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), self._process.stdout)
+        reader = asyncio.create_task(_read_lines(lines, on_line))
+        ended = asyncio.Event()
+        descriptor = os.pidfd_open(self.pid)
+        loop.add_reader(descriptor, ended.set)
+        try:
+            await ended.wait()
+            await asyncio.wait([reader], timeout=LAST_WORDS_S)
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+            reader.cancel()
+            pipe.close()
+        return self._process.wait()
+
+    def terminate(self) -> None:
+        """Ask the process to end. Its children are its own affair."""
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def freeze(self) -> None:
+        """Stop the process's own execution; its children go on."""
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen process go on."""
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill the process and its group; what left the group is killed as an orphan."""
+        signal_group(self.pid, signal.SIGKILL)
+
+
+async def _read_lines(lines: asyncio.StreamReader, on_line: Callable[[str], None]) -> None:
+    while True:
+        try:
+            line = await lines.readuntil()
+        except asyncio.IncompleteReadError as end:
+            line = end.partial
+        except asyncio.LimitOverrunError as overrun:
+            line = await lines.readexactly(overrun.consumed)
+        if not line:
+            return
+        on_line(line.decode("utf-8", errors="replace"))

@@ -1,0 +1,76 @@
+"""What is supervised: a command, its environment, and its place in the order of start and stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Condition(StrEnum):
+    """What a component is doing."""
+
+    WAITING = "waiting"
+    """Its turn has not come, or it waits to be restarted."""
+    STARTING = "starting"
+    """Runs and has not yet answered its health check."""
+    UP = "up"
+    """Runs, and answers its health check if it has one."""
+    UNHEALTHY = "unhealthy"
+    """Runs, was up, and does not answer its health check."""
+    DONE = "done"
+    """Has ended well and was meant to."""
+    STOPPED = "stopped"
+    """Has ended and is not started again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One process of the machine.
+
+    Attributes:
+        name: short name, without spaces; also the name of its log file.
+        argv: command and arguments. Never holds a secret: everybody on the machine can read it.
+        environment: the whole environment of the process.
+        stage: it is started when every component of a lower stage is up.
+        stop_rank: it is stopped when every component of a lower rank has ended.
+        health_url: plain HTTP URL that answers 200 when the component is up; empty: up when it has run
+            for `settle_s`.
+        settle_s: life after which a component without a health check counts as up.
+        once: runs to its end, which must be exit status 0, and is not restarted.
+        drain_s: at a stop, how long its children may go on before they are interrupted; 0: not at all.
+        kill_after_s: at a stop, how long it has to end itself.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    stage: int = 0
+    stop_rank: int = 0
+    health_url: str = ""
+    settle_s: float = 0.0
+    once: bool = False
+    drain_s: float = 0.0
+    kill_after_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Waits between restarts: doubling, bounded, and short again after a long life.
+
+    Attributes:
+        first_s, longest_s: first and longest wait.
+        reset_after_s: a life of this length makes the next wait the first one.
+    """
+
+    first_s: float = 1.0
+    longest_s: float = 30.0
+    reset_after_s: float = 60.0
+
+    def wait_s(self, short_lives: int) -> float:
+        """Return the wait before the next start.
+
+        Args:
+            short_lives: lives in a row shorter than `reset_after_s`, the last one included; 1 or more.
+        """
+        return float(min(self.longest_s, self.first_s * 2 ** (max(1, short_lives) - 1)))

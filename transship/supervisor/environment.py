@@ -1,0 +1,104 @@
+"""Environments of the supervised processes. Secrets travel here, never in arguments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from config.secrets import prefect_auth_string, prefect_encryption_key
+from config.settings import Settings
+from transship.supervisor.home import prefect_dir
+
+FOREIGN: Final = ("PREFECT_API_KEY", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_PROFILE", "PREFECT_HOME")
+"""Variables of the caller that would lead to another Prefect than the one in the settings."""
+
+SECONDS_PER_DAY: Final = 86400
+
+
+def base_environment(settings: Settings, overrides: Mapping[str, str]) -> dict[str, str]:
+    """Return what every process gets: the caller's environment, and the settings in force.
+
+    Args:
+        settings: in force.
+        overrides: ``TRANSSHIP_…`` variables that stand for the configuration file and the command line.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    return {
+        **inherited,
+        **overrides,
+        "TRANSSHIP_HOME": str(settings.home),
+        # Lines appear in the log when they are written, not when a buffer is full.
+        "PYTHONUNBUFFERED": "1",
+        "NO_COLOR": "1",
+    }
+
+
+def client_environment(settings: Settings, base: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process that talks to Prefect: the worker, its runs, deploy.
+
+    Raises:
+        ConfigurationRefused: the Prefect log-in cannot be read.
+    """
+    defaults = {
+        "PREFECT_WORKER_QUERY_SECONDS": str(settings.prefect.poll_interval_s),
+        "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
+        # The least that Prefect accepts: a lost run is noticed after a few missed beats.
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "transship,tasks,flows,blocks",
+        "PREFECT_LOGGING_LEVEL": settings.log.level,
+        "PREFECT_LOGGING_COLORS": "false",
+        "PREFECT_CLI_COLORS": "false",
+        "PREFECT_CLI_PROMPT": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    forced = {"PREFECT_HOME": str(prefect_dir(settings)), "PREFECT_API_URL": settings.prefect_api_url}
+    auth_string = prefect_auth_string(settings)
+    if auth_string:
+        forced["PREFECT_API_AUTH_STRING"] = auth_string
+    return {**defaults, **base, **forced}
+
+
+def server_environment(settings: Settings, base: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the supervised Prefect server.
+
+    An operator's own ``PREFECT_…`` variables win over the tuning, never over address and secrets.
+
+    Raises:
+        ConfigurationRefused: a secret cannot be read.
+    """
+    retention_s = str(settings.prefect.retention_days * SECONDS_PER_DAY)
+    defaults = {
+        # Without it, slots held by a run that died with the server would never be given back.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        # Batches: the stock sizes write one row at a time and lock SQLite against new runs.
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "2",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": retention_s,
+        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": retention_s,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_LOGGING_COLORS": "false",
+        "PREFECT_CLI_COLORS": "false",
+        "PREFECT_CLI_PROMPT": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    auth_string = prefect_auth_string(settings)
+    forced = {
+        "PREFECT_HOME": str(prefect_dir(settings)),
+        # Not --port: that would leave the UI asking port 4200.
+        "PREFECT_SERVER_API_HOST": settings.prefect.host,
+        "PREFECT_SERVER_API_PORT": str(settings.prefect.port),
+        "PREFECT_SERVER_API_AUTH_STRING": auth_string,
+        "PREFECT_SERVER_ENCRYPTION_KEY": prefect_encryption_key(settings),
+        # The server's own services are clients of its API.
+        "PREFECT_API_AUTH_STRING": auth_string,
+    }
+    database_url = settings.prefect.database_url.get_secret_value()
+    if database_url:
+        forced["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database_url
+    return {**defaults, **base, **forced}

@@ -1,0 +1,203 @@
+"""The home directory: made at first start, locked by the one supervisor that runs in it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from config.secrets import create_prefect_secrets
+from config.settings import Settings
+from transship.domain.errors import ConfigurationRefused
+from transship.supervisor.processes import start_time
+
+LOG: Final = "log"
+RUN: Final = "run"
+PREFECT: Final = "prefect"
+SUBDIRECTORIES: Final = (LOG, RUN, PREFECT)
+LOCK_FILE: Final = "supervisor.lock"
+STATUS_FILE: Final = "status.json"
+
+
+def log_dir(settings: Settings) -> Path:
+    """Return the directory of the log files."""
+    return settings.home / LOG
+
+
+def prefect_dir(settings: Settings) -> Path:
+    """Return the directory of the supervised Prefect server's database and of Prefect's profiles."""
+    return settings.home / PREFECT
+
+
+def status_path(settings: Settings) -> Path:
+    """Return the path of the status file."""
+    return settings.home / RUN / STATUS_FILE
+
+
+def lock_path(settings: Settings) -> Path:
+    """Return the path of the lock file."""
+    return settings.home / RUN / LOCK_FILE
+
+
+def first_start(settings: Settings) -> None:
+    """Make the home directory, its subdirectories and secrets where they do not exist.
+
+    The home directory is closed to other accounts, because databases and logs lie in it.
+
+    Raises:
+        ConfigurationRefused: the directory cannot be made or belongs to somebody else.
+    """
+    try:
+        for directory in (settings.home, *(settings.home / name for name in SUBDIRECTORIES)):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+    except OSError as error:
+        raise ConfigurationRefused(
+            "settings", "home", f"{error.filename} cannot be used: {error.strerror}; set TRANSSHIP_HOME"
+        ) from error
+    create_prefect_secrets(settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that holds a home directory's lock.
+
+    Attributes:
+        pid: process id.
+        started: its start time in clock ticks since boot, so that a pid used again is not mistaken for it.
+    """
+
+    pid: int
+    started: int
+
+
+class HomeLock:
+    """An flock on a home directory, held as long as this process or a child forked from it lives."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    @classmethod
+    def take(cls, settings: Settings) -> Self:
+        """Lock the home directory.
+
+        Raises:
+            ConfigurationRefused: a supervisor runs in it; it was not disturbed.
+        """
+        descriptor = os.open(lock_path(settings), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            holder = read_holder(settings)
+            who = f"process {holder.pid}" if holder else "another process"
+            raise ConfigurationRefused(
+                "start", "home", f"{settings.home} is in use by {who}; stop it with 'transship down'"
+            ) from error
+        return cls(descriptor)
+
+    def write_holder(self) -> None:
+        """Name this process as the one to stop."""
+        pid = os.getpid()
+        text = json.dumps({"pid": pid, "started": start_time(pid)}).encode()
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, text, 0)
+
+    def release(self) -> None:
+        """Give the lock back in this process."""
+        os.close(self.descriptor)
+
+
+def is_locked(settings: Settings) -> bool:
+    """Return whether a supervisor, or what it leaves to be cleaned up, holds the home directory."""
+    try:
+        descriptor = os.open(lock_path(settings), os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def read_holder(settings: Settings) -> Holder | None:
+    """Return the supervisor that runs in the home directory; None if it is gone or not known yet."""
+    try:
+        raw = json.loads(lock_path(settings).read_text(encoding="ascii"))
+        holder = Holder(int(raw["pid"]), int(raw["started"]))
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+    return holder if start_time(holder.pid) == holder.started else None
+
+
+def signal_holder(holder: Holder, number: signal.Signals) -> bool:
+    """Send a signal to exactly the process that holds the lock; False if it is gone."""
+    try:
+        descriptor = os.pidfd_open(holder.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        # The descriptor names one process for good; its start time says whether it is the right one.
+        if start_time(holder.pid) != holder.started:
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def require_free_port(host: str, port: int, option: str) -> None:
+    """Refuse a port that cannot be listened on.
+
+    Args:
+        option: setting that holds the port, e.g. ``api.port``.
+
+    Raises:
+        ConfigurationRefused: another program listens there, or the address is not one of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(1)
+    except socket.gaierror as error:
+        raise ConfigurationRefused("settings", option, f"{host} is not an address: {error.strerror}") from error
+    except OSError as error:
+        section, _, name = option.partition(".")
+        variable = f"TRANSSHIP_{section}__{name}".upper()
+        reason = (
+            "is taken by another program" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
+        )
+        raise ConfigurationRefused(
+            "start", option, f"port {port} of {host} {reason}; stop what uses it or set {variable} to a free one"
+        ) from error
+
+
+def prepare(settings: Settings) -> HomeLock:
+    """Make everything ready for a start, and refuse it while nothing runs yet.
+
+    Raises:
+        ConfigurationRefused: the home directory is unusable or in use, or a port is taken.
+    """
+    first_start(settings)
+    lock = HomeLock.take(settings)
+    try:
+        require_free_port(settings.api.host, settings.api.port, "api.port")
+        if not settings.prefect.api_url:
+            require_free_port(settings.prefect.host, settings.prefect.port, "prefect.port")
+    except ConfigurationRefused:
+        lock.release()
+        raise
+    return lock

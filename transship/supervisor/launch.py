@@ -1,0 +1,189 @@
+"""Starting the supervisor in the foreground or in the background, and stopping the one that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from config.settings import Settings
+from transship.domain.errors import StartFailed, StopFailed, TransshipError
+from transship.supervisor.component import Component
+from transship.supervisor.guard import run_guarded
+from transship.supervisor.home import HomeLock, is_locked, log_dir, read_holder, signal_holder, status_path
+from transship.supervisor.log_file import last_lines
+from transship.supervisor.output import SUPERVISOR, Console, Output, Sink, log_path
+from transship.supervisor.supervisor import DEBOUNCE_S, Plan, Supervisor
+
+LAST_LINES: Final = 8
+"""Lines of a component's log that are shown when it did not start."""
+
+UNCAUGHT_LOG: Final = "supervisor.stderr"
+"""Takes what a supervisor in the background writes when it fails in a way nobody foresaw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What to supervise in which home directory.
+
+    Attributes:
+        settings: in force.
+        lock: the home directory's, taken by this process.
+        components: the process table.
+    """
+
+    settings: Settings
+    lock: HomeLock
+    components: tuple[Component, ...]
+
+
+def run_in_foreground(launch: Launch, on_ready: Callable[[], None]) -> int:
+    """Supervise until a signal asks to stop; return the exit status.
+
+    Args:
+        launch: what to supervise.
+        on_ready: called once in the supervising process, when everything is up.
+    """
+    console = Console()
+    return run_guarded(lambda: _supervise(launch, console, on_ready, lambda error: console("error", str(error))))
+
+
+def run_in_background(launch: Launch, show: Sink) -> int:
+    """Start the supervisor in a session of its own; return when it is ready or has failed.
+
+    Args:
+        launch: what to supervise.
+        show: takes the supervisor's own lines while it starts.
+
+    Returns:
+        0 when everything is up; 1 when the start failed, and nothing of it runs any more.
+    """
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork() == 0:
+        os.close(reading)
+        _detach(log_dir(launch.settings) / UNCAUGHT_LOG)
+        report = _Report(writing)
+        os._exit(run_guarded(lambda: _supervise(launch, report, report.ready, report.failed)))
+    os.close(writing)
+    # The lock stays with the child: it belongs to the open file, which both share until here.
+    launch.lock.release()
+    with os.fdopen(reading, encoding="utf-8") as lines:
+        for line in lines:
+            event, component, text = json.loads(line)
+            if event == _Report.READY:
+                return 0
+            show(component, text)
+    return 1
+
+
+def stop_running(settings: Settings, now: bool, on_wait: Callable[[int], None]) -> bool:
+    """Stop the supervisor that runs in the home directory, and wait until nothing of it is left.
+
+    Args:
+        settings: in force; the supervisor's limits are taken from here.
+        now: kill everything instead of letting imports end.
+        on_wait: called with the supervisor's pid once it was told to stop.
+
+    Returns:
+        False when nothing ran.
+
+    Raises:
+        StopFailed: it has not ended in time; it goes on stopping.
+    """
+    if not is_locked(settings):
+        return False
+    limits = settings.supervisor
+    limit_s = limits.drain_s + 8 * limits.kill_after_s
+    end = time.monotonic() + limit_s
+    told = hurried = False
+    pid = 0
+    while is_locked(settings):
+        holder = read_holder(settings)
+        if holder is not None and not told:
+            told = signal_holder(holder, signal.SIGTERM)
+            pid = holder.pid
+            on_wait(pid)
+            second_signal_at = time.monotonic() + 2 * DEBOUNCE_S
+        elif holder is not None and now and not hurried and time.monotonic() >= second_signal_at:
+            hurried = signal_holder(holder, signal.SIGTERM)
+        if time.monotonic() >= end:
+            raise StopFailed(pid, limit_s)
+        time.sleep(0.05)
+    return True
+
+
+class _Report:
+    """Tells the process that waits for a start in the background what happens, until it is ready."""
+
+    READY = "ready"
+    LINE = "line"
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    def __call__(self, component: str, line: str) -> None:
+        if component == SUPERVISOR:
+            self._send(self.LINE, component, line)
+
+    def ready(self) -> None:
+        self._send(self.READY, SUPERVISOR, "")
+        self._close()
+
+    def failed(self, error: TransshipError) -> None:
+        if isinstance(error, StartFailed):
+            for line in last_lines(log_path(error.log_dir, error.component), LAST_LINES):
+                self._send(self.LINE, error.component, line)
+        self._send(self.LINE, "error", str(error))
+        self._close()
+
+    def _send(self, event: str, component: str, text: str) -> None:
+        if self._descriptor is None:
+            return
+        try:
+            os.write(self._descriptor, f"{json.dumps([event, component, text])}\n".encode())
+        except BrokenPipeError:
+            # Whoever waited has gone away; the start goes on.
+            self._close()
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _supervise(
+    launch: Launch, sink: Sink, on_ready: Callable[[], None], on_failure: Callable[[TransshipError], None]
+) -> int:
+    settings = launch.settings
+    launch.lock.write_holder()
+    output = Output(log_dir(settings), settings.log.max_bytes, settings.log.backups, sink)
+    plan = Plan(launch.components, settings.home, status_path(settings), settings.supervisor.start_timeout_s)
+    try:
+        asyncio.run(Supervisor(plan, output, on_ready).run())
+    except TransshipError as error:
+        on_failure(error)
+        return 1
+    finally:
+        output.close()
+    return 0
+
+
+def _detach(error_log: Path) -> None:
+    """Leave the caller's session and terminal."""
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    errors = os.open(error_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(errors, 2)
+    os.close(null)
+    os.close(errors)

@@ -1,0 +1,60 @@
+"""Log files of the supervised processes: one each, rotated by size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class RotatingFile:
+    """A log file that is renamed to ``.1`` when it is full; older ones move up and the oldest goes.
+
+    A disk that is full or broken loses lines; it never stops the process that wrote them.
+
+    Attributes:
+        path: the current file.
+        max_bytes: size that the file does not pass, unless one line alone is longer.
+        backups: rotated files kept; 0: the file is emptied instead.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, backups: int) -> None:
+        self.path, self.max_bytes, self.backups = path, max_bytes, backups
+        self._stream = path.open("ab", buffering=0)
+        self._size = self._stream.tell()
+
+    def write_line(self, line: str) -> None:
+        """Append a line."""
+        encoded = line.encode("utf-8", errors="replace") + b"\n"
+        try:
+            if self._size and self._size + len(encoded) > self.max_bytes:
+                self._rotate()
+            self._stream.write(encoded)
+        except OSError:
+            return
+        self._size += len(encoded)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+    def _rotate(self) -> None:
+        self._stream.close()
+        for number in range(self.backups, 0, -1):
+            older = self._backup(number)
+            newer = self.path if number == 1 else self._backup(number - 1)
+            if newer.exists():
+                newer.replace(older)
+        self._stream = self.path.open("wb", buffering=0)
+        self._size = 0
+
+    def _backup(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """Return the last lines of a log file, oldest first; empty if there is none."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - 64 * 1024))
+            return stream.read().decode("utf-8", errors="replace").splitlines()[-count:]
+    except FileNotFoundError:
+        return []

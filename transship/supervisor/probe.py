@@ -1,0 +1,42 @@
+"""Health checks over loopback HTTP, without a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - addresses to listen on, replaced to connect
+
+
+def reachable_host(host: str) -> str:
+    """Return the address at which this machine reaches a server that listens on ``host``."""
+    return WILDCARDS.get(host, host)
+
+
+def http_origin(host: str, port: int) -> str:
+    """Return ``http://host:port`` as this machine reaches it; IPv6 addresses in brackets."""
+    name = reachable_host(host)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+
+async def answers(url: str, timeout_s: float) -> bool:
+    """Return whether a GET of a plain HTTP URL is answered with 200 in time."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _status(url) == HTTPStatus.OK
+    except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        return False
+
+
+async def _status(url: str) -> int:
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        request = f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n"
+        writer.write(request.encode("ascii"))
+        await writer.drain()
+        status_line = await reader.readuntil(b"\r\n")
+        return int(status_line.split()[1])
+    finally:
+        writer.close()

@@ -1,0 +1,123 @@
+"""What Linux says of processes: start times, children, and who inherits orphans."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_CHILD_SUBREAPER: Final = 36
+"""Options of prctl(2). Source: linux/prctl.h."""
+
+
+def become_subreaper() -> None:
+    """Inherit the orphans of all descendants of this process, instead of init."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent() -> None:
+    """Receive SIGTERM when the thread that forked this process ends."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def start_time(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None if it is gone.
+
+    Together with the pid it names one process for as long as the machine is up.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command's name stands in parentheses and may hold anything; state follows as field 3.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def children(pid: int) -> list[int]:
+    """Return the pids of a process's direct children, zombies included; empty if it is gone."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found.extend(int(child) for child in task.read_text(encoding="ascii").split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the pids of all processes below a process, parents before their children."""
+    found = children(pid)
+    for child in found:
+        found.extend(children(child))
+    return found
+
+
+def running_children(pid: int) -> list[int]:
+    """Return the direct children of a process that have not ended."""
+    return [child for child in children(pid) if start_time(child) is not None]
+
+
+def stop_signals() -> frozenset[signal.Signals]:
+    """Return the signals that ask this process to stop: also SIGHUP, unless it was started under nohup."""
+    wanted = {signal.SIGINT, signal.SIGTERM}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        wanted.add(signal.SIGHUP)
+    return frozenset(wanted)
+
+
+def signal_process(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process of ours; nothing happens if it is gone."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def signal_group(group: int, number: signal.Signals) -> None:
+    """Send a signal to a process group; nothing happens if it is gone."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        pass
+
+
+def end_strangers(ours: set[int]) -> list[int]:
+    """Kill and reap every child of this process that it did not start itself.
+
+    They are orphans that came to us as their subreaper: what a killed process left behind, e.g. a
+    qemu-img that would go on writing into an image nobody owns any more.
+
+    Args:
+        ours: pids of children that are left alone.
+
+    Returns:
+        Pids that were killed or reaped; their own children are ours at the next call.
+    """
+    strangers = [pid for pid in children(os.getpid()) if pid not in ours]
+    for pid in strangers:
+        signal_process(pid, signal.SIGKILL)
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            continue
+    return strangers
+
+
+def describe_exit(status: int) -> str:
+    """Return what an exit status of `subprocess` says, for people: ``exit status 1``, ``killed by SIGKILL``."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
+
+
+def _prctl(option: int, argument: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, argument, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -1,0 +1,77 @@
+"""The supervisor's own account of itself, in a file that anybody on the machine's account can read."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from transship.supervisor.component import Condition
+
+
+class Phase(StrEnum):
+    """What the supervisor as a whole is doing."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentStatus:
+    """One component.
+
+    Attributes:
+        pid: None while it does not run.
+        since: ISO 8601 time in UTC of the last change of condition.
+        restarts: how often it was started again.
+        last_exit: how it ended the last time, empty if it never did.
+        log: path of its log file.
+    """
+
+    name: str
+    condition: Condition
+    pid: int | None
+    since: str
+    restarts: int
+    last_exit: str
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorStatus:
+    """Everything that is supervised.
+
+    Attributes:
+        pid: the supervisor.
+        started_at: ISO 8601 time in UTC.
+    """
+
+    phase: Phase
+    pid: int
+    started_at: str
+    components: tuple[ComponentStatus, ...]
+
+
+def write_status(path: Path, status: SupervisorStatus) -> None:
+    """Replace the status file; a reader sees the old or the new one whole."""
+    part = path.with_name(f".{path.name}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        json.dump(asdict(status), stream, indent=1)
+    part.replace(path)
+
+
+def read_status(path: Path) -> SupervisorStatus | None:
+    """Return the last status written; None if there is none, or it is not readable as one."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        components = tuple(
+            ComponentStatus(**{**one, "condition": Condition(one["condition"])}) for one in raw.pop("components")
+        )
+        return SupervisorStatus(**{**raw, "phase": Phase(raw["phase"]), "components": components})
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None

@@ -1,0 +1,365 @@
+"""The supervisor: one event loop in one thread that starts, watches, restarts and stops components."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from transship.domain.errors import StartFailed
+from transship.supervisor.child import Child
+from transship.supervisor.component import Backoff, Component, Condition
+from transship.supervisor.output import SUPERVISOR, Output, log_path
+from transship.supervisor.probe import answers
+from transship.supervisor.processes import (
+    become_subreaper,
+    describe_exit,
+    end_strangers,
+    running_children,
+    signal_process,
+    stop_signals,
+)
+from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus, write_status
+
+SWEEP_EVERY_S: Final = 0.5
+"""How soon an orphan of a killed process is killed."""
+
+PROBE_EVERY_S: Final = 0.2
+"""Pause between health checks until a component is up."""
+
+WATCH_EVERY_S: Final = 10.0
+"""Pause between health checks of a component that is up."""
+
+PROBE_TIMEOUT_S: Final = 5.0
+"""Longest wait for the answer to one health check."""
+
+DEATHS_AT_START: Final = 3
+"""A component that dies so often before everything is ready will not come up: the start has failed."""
+
+DEBOUNCE_S: Final = 0.5
+"""A second stop signal within this time is the first one again: a terminal and the guard both send it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to supervise, and where.
+
+    Attributes:
+        components: every process, in any order.
+        directory: working directory of all of them.
+        status_file: rewritten at each change.
+        start_timeout_s: longest wait until everything is up.
+        backoff: waits between restarts.
+    """
+
+    components: tuple[Component, ...]
+    directory: Path
+    status_file: Path
+    start_timeout_s: float = 180.0
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A component and what became of it so far."""
+
+    component: Component
+    condition: Condition = Condition.WAITING
+    child: Child | None = None
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    starts: int = 0
+    short_lives: int = 0
+    last_exit: str = ""
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    up: asyncio.Event = field(default_factory=asyncio.Event)
+    keeper: asyncio.Task[None] | None = None
+
+
+class Supervisor:
+    """Runs a plan until it is told to stop.
+
+    SIGTERM or SIGINT stops everything in order; a later second one kills everything at once.
+
+    Args:
+        plan: what to supervise.
+        output: takes the lines of the components and the supervisor's own.
+        on_ready: called once, when everything is up.
+    """
+
+    def __init__(self, plan: Plan, output: Output, on_ready: Callable[[], None]) -> None:
+        self.plan, self.output, self.on_ready = plan, output, on_ready
+        self._slots = [_Slot(component) for component in plan.components]
+        self._phase = Phase.STARTING
+        self._started_at = datetime.now(UTC)
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._failure: asyncio.Future[None] | None = None
+        self._stop_asked_at = 0.0
+
+    async def run(self) -> None:
+        """Start everything, watch it, and stop it when asked; no process is left afterwards.
+
+        Raises:
+            StartFailed: a component did not come up; everything was stopped again.
+        """
+        become_subreaper()
+        loop = asyncio.get_running_loop()
+        self._failure = loop.create_future()
+        signals = stop_signals()
+        for number in signals:
+            loop.add_signal_handler(number, self._on_stop_signal, number)
+        sweeper = asyncio.create_task(self._sweep())
+        try:
+            await self._start()
+            await self._until_stop_or_failure()
+        finally:
+            await self._stop_everything()
+            sweeper.cancel()
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+    # --- start ---------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        began = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(self.plan.start_timeout_s):
+                for stage in sorted({slot.component.stage for slot in self._slots}):
+                    await self._start_stage([slot for slot in self._slots if slot.component.stage == stage])
+                    if self._stop.is_set():
+                        return
+        except TimeoutError as error:
+            late = ", ".join(slot.component.name for slot in self._slots if not slot.up.is_set())
+            limit = f"{self.plan.start_timeout_s:g} s (supervisor.start_timeout_s)"
+            raise StartFailed(late, f"not ready after {limit}", self.output.directory) from error
+        self._enter(Phase.READY)
+        self._say(f"ready after {asyncio.get_running_loop().time() - began:.1f} s")
+        self.on_ready()
+
+    async def _start_stage(self, slots: Sequence[_Slot]) -> None:
+        for slot in slots:
+            slot.keeper = asyncio.create_task(self._keep(slot))
+            slot.keeper.add_done_callback(self._on_keeper_end)
+        everything_up = asyncio.gather(*(slot.up.wait() for slot in slots))
+        await self._first_of(everything_up)
+
+    async def _until_stop_or_failure(self) -> None:
+        await self._first_of(asyncio.get_running_loop().create_future())
+
+    async def _first_of(self, awaited: asyncio.Future[Any]) -> None:
+        """Wait for one thing, a request to stop, or a failure; raise the failure."""
+        assert self._failure is not None  # noqa: S101 - made before anything is awaited; tells the type checker
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            either: list[asyncio.Future[Any]] = [awaited, stop, self._failure]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            awaited.cancel()
+        if self._failure.done():
+            self._failure.result()
+
+    # --- life of one component -----------------------------------------------------------------
+
+    async def _keep(self, slot: _Slot) -> None:
+        """Keep a component alive until it is stopped or, if it runs once, has ended well."""
+        while not slot.stopping.is_set():
+            began = asyncio.get_running_loop().time()
+            status = await self._live(slot)
+            if slot.component.once and status == 0:
+                self._set(slot, Condition.DONE)
+                slot.up.set()
+                return
+            if slot.stopping.is_set():
+                break
+            lived_s = asyncio.get_running_loop().time() - began
+            slot.short_lives = 1 if lived_s >= self.plan.backoff.reset_after_s else slot.short_lives + 1
+            if self._phase is Phase.STARTING and slot.short_lives >= DEATHS_AT_START:
+                self._fail(StartFailed(slot.component.name, slot.last_exit, self.output.directory))
+                return
+            wait_s = self.plan.backoff.wait_s(slot.short_lives)
+            self._say(f"{slot.component.name} ended ({slot.last_exit}); starting it again in {wait_s:g} s")
+            self._set(slot, Condition.WAITING)
+            await asyncio.sleep(wait_s)
+        self._set(slot, Condition.STOPPED)
+
+    async def _live(self, slot: _Slot) -> int:
+        """Run a component once; return its exit status, 127 if it could not be run."""
+        name = slot.component.name
+        try:
+            slot.child = child = Child(slot.component, self.plan.directory)
+        except OSError as error:
+            slot.last_exit = f"cannot be run: {error.strerror}"
+            return 127
+        slot.starts += 1
+        self._set(slot, Condition.STARTING)
+        watcher = asyncio.create_task(self._watch(slot))
+        try:
+            status = await child.follow(lambda line: self.output.line(name, line))
+        finally:
+            watcher.cancel()
+            slot.child = None
+        slot.last_exit = describe_exit(status)
+        # What it left running would be a second copy of it after the restart.
+        end_strangers(self._own_pids())
+        return status
+
+    async def _watch(self, slot: _Slot) -> None:
+        """Follow the health of a running component."""
+        component = slot.component
+        if component.once:
+            return
+        if not component.health_url:
+            await asyncio.sleep(component.settle_s)
+            self._set(slot, Condition.UP)
+            slot.up.set()
+            return
+        began = asyncio.get_running_loop().time()
+        while not await answers(component.health_url, PROBE_TIMEOUT_S):
+            await asyncio.sleep(PROBE_EVERY_S)
+        self._say(f"{component.name} is up after {asyncio.get_running_loop().time() - began:.1f} s")
+        self._set(slot, Condition.UP)
+        slot.up.set()
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            healthy = await answers(component.health_url, PROBE_TIMEOUT_S)
+            condition = Condition.UP if healthy else Condition.UNHEALTHY
+            if condition is not slot.condition:
+                self._say(f"{component.name} {'answers again' if healthy else 'does not answer its health check'}")
+                self._set(slot, condition)
+
+    # --- stop ----------------------------------------------------------------------------------
+
+    def _on_stop_signal(self, number: signal.Signals) -> None:
+        now = asyncio.get_running_loop().time()
+        if not self._stop.is_set():
+            self._stop_asked_at = now
+            self._say(f"{number.name} received: stopping; once more kills everything at once")
+            self._stop.set()
+        elif now - self._stop_asked_at > DEBOUNCE_S and not self._hurry.is_set():
+            self._say(f"{number.name} received again: killing everything")
+            self._hurry.set()
+
+    async def _stop_everything(self) -> None:
+        self._enter(Phase.STOPPING)
+        for slot in self._slots:
+            slot.stopping.set()
+        for rank in sorted({slot.component.stop_rank for slot in self._slots}):
+            await asyncio.gather(*(self._stop_one(s) for s in self._slots if s.component.stop_rank == rank))
+        # Each round makes the children of the killed our own.
+        while end_strangers(set()):
+            await asyncio.sleep(0.01)
+        self._enter(Phase.STOPPED)
+        self._say("stopped")
+
+    async def _stop_one(self, slot: _Slot) -> None:
+        if slot.keeper is None:
+            self._set(slot, Condition.STOPPED)
+            return
+        if slot.child is None:
+            # It waits to be restarted; there is nothing to end.
+            slot.keeper.cancel()
+            await asyncio.wait([slot.keeper])
+            if slot.condition is not Condition.DONE:
+                self._set(slot, Condition.STOPPED)
+            return
+        child, component = slot.child, slot.component
+        if component.drain_s and not self._hurry.is_set():
+            await self._drain(component, child)
+        child.terminate()
+        if not await self._ends(slot.keeper, component.kill_after_s):
+            if not self._hurry.is_set():
+                self._say(f"{component.name} did not end within {component.kill_after_s:g} s: killing it")
+            child.kill()
+            await asyncio.wait([slot.keeper])
+
+    async def _drain(self, component: Component, child: Child) -> None:
+        """Let the children of a component end while it takes no new work, then interrupt them.
+
+        The component is frozen meanwhile: told to stop, it would end its children at once.
+        """
+        if not running_children(child.pid):
+            return
+        child.freeze()
+        count = len(running_children(child.pid))
+        self._say(f"{component.name}: waiting up to {component.drain_s:g} s for {count} running process(es)")
+        if not await self._childless(child.pid, component.drain_s):
+            self._say(f"{component.name}: interrupting what still runs")
+            for pid in running_children(child.pid):
+                signal_process(pid, signal.SIGTERM)
+            await self._childless(child.pid, component.kill_after_s)
+        child.thaw()
+
+    async def _childless(self, pid: int, limit_s: float) -> bool:
+        """Wait until a process has no running child; False when time is up or everything is to be killed."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + limit_s
+        while running_children(pid):
+            if loop.time() >= end or self._hurry.is_set():
+                return False
+            await asyncio.sleep(0.1)
+        return True
+
+    async def _ends(self, keeper: asyncio.Task[None], limit_s: float) -> bool:
+        """Wait for the end of a component; False when time is up or everything is to be killed."""
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait([keeper, hurry], timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        return keeper.done()
+
+    # --- bookkeeping ---------------------------------------------------------------------------
+
+    def _own_pids(self) -> set[int]:
+        return {slot.child.pid for slot in self._slots if slot.child is not None}
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            killed = end_strangers(self._own_pids())
+            if killed:
+                self._say(f"ended {len(killed)} process(es) that a killed one left behind")
+
+    def _on_keeper_end(self, keeper: asyncio.Task[None]) -> None:
+        # A fault of the supervisor itself must not leave a component unwatched.
+        if not keeper.cancelled() and (error := keeper.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_exception(error)
+
+    def _say(self, text: str) -> None:
+        self.output.line(SUPERVISOR, text)
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        self._publish()
+
+    def _set(self, slot: _Slot, condition: Condition) -> None:
+        slot.condition, slot.since = condition, datetime.now(UTC)
+        self._publish()
+
+    def _publish(self) -> None:
+        components = tuple(
+            ComponentStatus(
+                name=slot.component.name,
+                condition=slot.condition,
+                pid=slot.child.pid if slot.child else None,
+                since=slot.since.isoformat(timespec="seconds"),
+                restarts=max(0, slot.starts - 1),
+                last_exit=slot.last_exit,
+                log=str(log_path(self.output.directory, slot.component.name)),
+            )
+            for slot in self._slots
+        )
+        started_at = self._started_at.isoformat(timespec="seconds")
+        try:
+            write_status(self.plan.status_file, SupervisorStatus(self._phase, os.getpid(), started_at, components))
+        except OSError as error:
+            # A full disk must not end what is running.
+            self._say(f"{self.plan.status_file} cannot be written: {error.strerror}")

@@ -1,0 +1,120 @@
+"""The process table: what runs on one machine, in which order it starts and stops."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Final
+
+from config.settings import Settings
+from transship.supervisor.component import Component
+from transship.supervisor.environment import base_environment, client_environment, server_environment
+from transship.supervisor.probe import http_origin
+
+
+SETTLE_S: Final = 2.0
+"""A process without a health check that refuses its configuration has ended by then."""
+
+
+class Stage(IntEnum):
+    """Order of the start."""
+
+    PREFECT = 0
+    DEPLOY = 1
+    SERVICES = 2
+
+
+class StopRank(IntEnum):
+    """Order of the stop: imports end while what they report to still runs."""
+
+    WORKER = 0
+    API = 1
+    KEEPER = 2
+    PREFECT = 3
+
+
+def prefect_health_url(settings: Settings) -> str:
+    """Return the health check of the supervised Prefect server; it asks for no log-in."""
+    return f"{http_origin(settings.prefect.host, settings.prefect.port)}/api/health"
+
+
+def api_health_url(settings: Settings) -> str:
+    """Return the health check of this machine's Images API."""
+    return f"{http_origin(settings.api.host, settings.api.port)}/healthcheck"
+
+
+def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Component, ...]:
+    """Return every process that the settings ask for.
+
+    Args:
+        settings: in force; the first start has been made.
+        overrides: ``TRANSSHIP_…`` variables that stand for the configuration file and the command line.
+
+    Raises:
+        ConfigurationRefused: a secret cannot be read.
+    """
+    base = base_environment(settings, overrides)
+    client = client_environment(settings, base)
+    kill_after_s = settings.supervisor.kill_after_s
+    server = Component(
+        "prefect-server",
+        _module("prefect", "server", "start"),
+        server_environment(settings, base),
+        Stage.PREFECT,
+        StopRank.PREFECT,
+        health_url=prefect_health_url(settings),
+        kill_after_s=kill_after_s,
+    )
+    services = (
+        Component(
+            "deploy", _module("transship.cli", "deploy"), client, Stage.DEPLOY, once=True, kill_after_s=kill_after_s
+        ),
+        Component(
+            "keeper",
+            _module("transship.keeper"),
+            base,
+            Stage.SERVICES,
+            StopRank.KEEPER,
+            settle_s=SETTLE_S,
+            kill_after_s=kill_after_s,
+        ),
+        Component(
+            "worker",
+            _module("prefect", *worker_arguments(settings)),
+            client,
+            Stage.SERVICES,
+            StopRank.WORKER,
+            settle_s=SETTLE_S,
+            drain_s=settings.supervisor.drain_s,
+            kill_after_s=kill_after_s,
+        ),
+        Component(
+            "api",
+            _module("transship.api"),
+            base,
+            Stage.SERVICES,
+            StopRank.API,
+            health_url=api_health_url(settings),
+            kill_after_s=kill_after_s,
+        ),
+    )
+    return services if settings.prefect.api_url else (server, *services)
+
+
+def worker_arguments(settings: Settings) -> tuple[str, ...]:
+    """Return the arguments of ``prefect`` for this host's worker.
+
+    It names its queues: without any it would also take what only another host's staging holds.
+    """
+    return (
+        *("worker", "start", "--pool", settings.prefect.work_pool, "--type", "process"),
+        *("--limit", str(settings.prefect.worker_limit), "--name", settings.host_name),
+        *("--work-queue", f"host-{settings.host_name}", "--work-queue", "default"),
+        *("--install-policy", "never"),
+    )
+
+
+def _module(name: str, *arguments: str) -> tuple[str, ...]:
+    # -P: a directory named like one of our packages in the working directory must not hide it.
+    return (sys.executable, "-P", "-m", name, *arguments)
