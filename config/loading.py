@@ -89,10 +89,6 @@ def load_settings(
         settings = Settings.model_validate(gathered.values)
     except ValidationError as error:
         raise _all_refused([*unknown, *_problems(error, gathered)]) from error
-    except RuntimeError as error:  # pathlib's, for "~" of a user without a home directory
-        raise ConfigurationRefused(
-            gathered.origin_of(("home",)), "home", "~ cannot be resolved for this user; set TRANSSHIP_HOME"
-        ) from error
     if unknown:
         raise _all_refused(unknown)
     origins = {".".join(path): gathered.origin_of(path) for path in option_paths(settings)}

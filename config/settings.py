@@ -23,7 +23,10 @@ GIB = 1024 * MIB
 
 
 def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError("the home directory behind ~ cannot be found; write the whole path") from error
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]

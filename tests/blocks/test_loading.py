@@ -7,7 +7,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import requests
 from structlog.testing import capture_logs
 
 from blocks import FileStoreBlock
@@ -65,14 +64,9 @@ def test_an_edit_that_cannot_be_used_is_named(
     server: PrefectServer, store_id: str, configured: FileStoreSettings
 ) -> None:
     saved = FileStoreBlock(directory="/srv/images").save(document_name(store_id))
-    user, password = server.auth_string.split(":")
     # What the UI sends: Prefect's server knows nothing of absolute paths.
-    requests.patch(
-        f"{server.url}/block_documents/{saved}",
-        json={"data": {"directory": "images"}, "merge_existing_data": True},
-        auth=(user, password),
-        timeout=30,
-    ).raise_for_status()
+    edit = {"data": {"directory": "images"}, "merge_existing_data": True}
+    server.ask("PATCH", f"/block_documents/{saved}", edit)
 
     with pytest.raises(ConfigurationRefused, match=r"image-store-file/fast.*directory.*not an absolute path"):
         load_store(store_id, configured)

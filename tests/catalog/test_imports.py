@@ -171,7 +171,12 @@ def test_finish_makes_the_image_active_with_what_the_stores_hold(catalog: Catalo
         close_location(catalog, started.lease, store, 10, "link", NOW)
     finish(catalog, started.lease)
     after = read_image(catalog, image.id)
-    assert (after.status, after.size, after.virtual_size, after.os_hash_value) == (ImageStatus.ACTIVE, 10, 20, "ab" * 64)
+    assert (after.status, after.size, after.virtual_size, after.os_hash_value) == (
+        ImageStatus.ACTIVE,
+        10,
+        20,
+        "ab" * 64,
+    )
     assert [location.store for location in after.locations] == ["fast", "slow"]
     assert (after.importing_to, after.failed_import, after.import_task) == ((), (), None)
     ended = task_now(catalog, started.task)
@@ -295,9 +300,7 @@ def test_a_run_started_by_hand_makes_one_image_however_often_it_is_begun(catalog
     run_id = str(uuid4())
 
     def begin(owner: str) -> str:
-        started = begin_by_hand(
-            catalog, new_image(), web_order(), Caller(), run_id, owner, ttl_s=60.0, now=NOW
-        )
+        started = begin_by_hand(catalog, new_image(), web_order(), Caller(), run_id, owner, ttl_s=60.0, now=NOW)
         expire_lease(catalog, started.lease)
         return started.image.id
 

@@ -164,6 +164,8 @@ def test_variables_of_others_are_not_read() -> None:
         ("TRANSSHIP_LOG__LEVEL", "LOUD", "log.level", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("TRANSSHIP_API__HOST", "0.0.0.0", "api", "set api.accept_anyone = true"),
         ("TRANSSHIP_LEASE__TTL_S", "5", "lease", "at most a third of lease.ttl_s 5"),
+        ("TRANSSHIP_HOME", "~no-such-user/x", "home", "write the whole path"),
+        ("TRANSSHIP_STAGING__DIR", "~no-such-user/x", "staging.dir", "write the whole path"),
         ("TRANSSHIP_STORES__FAST__WEIGHT", "1", "stores.fast.dir", "is needed and not set"),
     ],
 )

@@ -12,7 +12,6 @@ from typing import Any, cast
 from uuid import uuid4
 
 import pytest
-import requests
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
@@ -86,14 +85,6 @@ def _lasting(value: Any) -> Any:
 
 def saved_block(store_id: str) -> FileStoreBlock:
     return cast(FileStoreBlock, FileStoreBlock.load(store_id))
-
-
-def ask(server: PrefectServer, method: str, path: str, body: object = None) -> Any:
-    """Send what the Prefect UI would send."""
-    user, password = server.auth_string.split(":")
-    answer = requests.request(method, server.url + path, json=body, auth=(user, password), timeout=30)
-    answer.raise_for_status()
-    return answer.json() if answer.content else None
 
 
 def actions(changes: tuple[Change, ...], kind: str) -> list[Action]:
@@ -186,10 +177,10 @@ def test_what_operators_set_on_pool_queue_and_deployment_stays(server: PrefectSe
     with get_client(sync_client=True) as client:
         found = client.read_deployment_by_name("housekeeping/transship")
         base = f"/deployments/{found.id}"
-        ask(server, "PATCH", f"{base}/schedules/{found.schedules[0].id}", {"active": False})
-        ask(server, "PATCH", base, {"tags": ["edited"], "paused": True})
-        ask(server, "PATCH", f"/work_pools/{pool}", {"concurrency_limit": 2, "base_job_template": {}})
-        ask(server, "PATCH", f"/work_pools/{pool}/queues/host-here", {"priority": 1, "concurrency_limit": 5})
+        server.ask("PATCH", f"{base}/schedules/{found.schedules[0].id}", {"active": False})
+        server.ask("PATCH", base, {"tags": ["edited"], "paused": True})
+        server.ask("PATCH", f"/work_pools/{pool}", {"concurrency_limit": 2, "base_job_template": {}})
+        server.ask("PATCH", f"/work_pools/{pool}/queues/host-here", {"priority": 1, "concurrency_limit": 5})
 
     changes = {change.name: change for change in apply(settings)}
 
@@ -211,7 +202,7 @@ def test_a_changed_schedule_is_put_right(server: PrefectServer, settings: Settin
     with get_client(sync_client=True) as client:
         found = client.read_deployment_by_name("housekeeping/transship")
         schedule = {"schedule": {"cron": "0 3 * * *", "timezone": "UTC"}, "active": True}
-        ask(server, "PATCH", f"/deployments/{found.id}", {"schedules": [schedule]})
+        server.ask("PATCH", f"/deployments/{found.id}", {"schedules": [schedule]})
 
     changed = next(change for change in apply(settings) if change.name == "housekeeping/transship")
 
@@ -223,18 +214,18 @@ def test_a_run_that_waits_is_not_lost_when_its_deployment_is_updated(server: Pre
     apply(settings)
     with get_client(sync_client=True) as client:
         found = client.read_deployment_by_name("housekeeping/transship")
-        run = ask(server, "POST", f"/deployments/{found.id}/create_flow_run", {})["id"]
-        ask(server, "PATCH", f"/deployments/{found.id}", {"tags": ["edited"]})
+        run = server.ask("POST", f"/deployments/{found.id}/create_flow_run", {})["id"]
+        server.ask("PATCH", f"/deployments/{found.id}", {"tags": ["edited"]})
 
     assert Action.UPDATED in actions(apply(settings), "deployment")
 
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(run).state_type is StateType.SCHEDULED
-        ask(server, "DELETE", f"/flow_runs/{run}")
+        server.ask("DELETE", f"/flow_runs/{run}")
 
 
 def test_a_pool_of_another_type_is_refused(server: PrefectServer, settings: Settings) -> None:
-    ask(server, "POST", "/work_pools/", {"name": settings.prefect.work_pool, "type": "docker"})
+    server.ask("POST", "/work_pools/", {"name": settings.prefect.work_pool, "type": "docker"})
 
     with pytest.raises(ConfigurationRefused, match="of type docker"):
         apply(settings)
@@ -287,7 +278,7 @@ def test_a_worker_runs_flows_with_this_interpreter_at_once_whatever_its_path(
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name(f"{module}/transship")
         asked = {"parameters": {"path": str(found_at)}}
-        run = ask(server, "POST", f"/deployments/{deployment.id}/create_flow_run", asked)["id"]
+        run = server.ask("POST", f"/deployments/{deployment.id}/create_flow_run", asked)["id"]
 
     worker = subprocess.Popen(
         [

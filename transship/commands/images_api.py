@@ -143,6 +143,10 @@ class ImagesApi:
         """Make an image record."""
         return ImageView.of(self._call("POST", "/v2/images", attributes))
 
+    def delete(self, image_id: str) -> None:
+        """Delete an image record and its data."""
+        self._call("DELETE", f"/v2/images/{image_id}")
+
     def start_import(self, image_id: str, request: Mapping[str, object]) -> None:
         """Ask for an import; it goes on after this has returned."""
         self._call("POST", f"/v2/images/{image_id}/import", request)

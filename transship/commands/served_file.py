@@ -9,7 +9,6 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,7 +23,7 @@ CHUNK_BYTES: Final = 1024 * 1024
 RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LocalFile:
     """A file as it was when it was looked at first.
 
@@ -55,11 +54,10 @@ class LocalFile:
             raise CommandRefused(f"{path} is not a file")
         return cls(path, found.st_size, f'"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}"')
 
-    @cached_property
-    def sha512(self) -> str:
-        """Digest of the contents, lower-case hex; reads the file once."""
+    def digest(self, algorithm: str) -> str:
+        """Return the digest of the contents, lower-case hex; reads the whole file."""
         with self.path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha512").hexdigest()
+            return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
     TransshipError
     ├── ConfigurationRefused      a setting cannot be used; the service does not start
+    │   └── SeveralRefused        more than one; all are named
     ├── RequestRefused            the caller acts: 4xx
     ├── TransferFailed            the operator or time acts; `retryable` says whether time helps
     │   └── ImportStopped         cancelled or interrupted from outside

@@ -57,7 +57,7 @@ class ImageConversion:
             return PluginOutcome(virtual_size=inspected.virtual_size, summary="not converted: it is raw already")
         qemu_img = QemuImg(work.settings.conversion)
         facts = qemu_img.info(work.path, declared, target_format, work.stop)
-        _refuse_unfit(facts, declared, work.settings)
+        refuse_unfit(facts, declared, work.settings)
         if declared == target_format:
             return PluginOutcome(
                 virtual_size=facts.virtual_size, summary=f"not converted: it is {target_format} already"
@@ -96,7 +96,7 @@ def _inspect(work: PluginWork, path: Path, declared: str) -> Inspected:
     return judge(findings, declared, work.settings.formats, size_cap_bytes=cap_bytes, strict=True)
 
 
-def _refuse_unfit(facts: ImageFacts, declared: str, settings: Settings) -> None:
+def refuse_unfit(facts: ImageFacts, declared: str, settings: Settings) -> None:
     """Refuse what the header says to qemu-img itself, should the gate have read it otherwise."""
     if facts.disk_format != declared:
         raise FormatMismatch(declared, facts.disk_format)

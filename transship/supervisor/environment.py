@@ -13,8 +13,6 @@ from transship.supervisor.home import prefect_dir
 FOREIGN: Final = ("PREFECT_API_KEY", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_PROFILE", "PREFECT_HOME")
 """Variables of the caller that would lead to another Prefect than the one in the settings."""
 
-SECONDS_PER_DAY: Final = 86400
-
 
 def base_environment(settings: Settings, overrides: Mapping[str, str]) -> dict[str, str]:
     """Return what every process gets: the caller's environment, and the settings in force.
@@ -67,7 +65,8 @@ def server_environment(settings: Settings, base: Mapping[str, str]) -> dict[str,
     Raises:
         ConfigurationRefused: a secret cannot be read.
     """
-    retention_s = str(settings.prefect.retention_days * SECONDS_PER_DAY)
+    # ISO 8601: one of the two settings does not take plain seconds.
+    retention = f"P{settings.prefect.retention_days}D"
     defaults = {
         # Without it, slots held by a run that died with the server would never be given back.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
@@ -78,8 +77,8 @@ def server_environment(settings: Settings, base: Mapping[str, str]) -> dict[str,
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "2",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
-        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": retention_s,
-        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": retention_s,
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": retention,
+        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": retention,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_LOGGING_COLORS": "false",

@@ -141,7 +141,7 @@ class _Report:
     def failed(self, error: TransshipError) -> None:
         if isinstance(error, StartFailed):
             for line in last_lines(log_path(error.log_dir, error.component), LAST_LINES):
-                self._send(self.LINE, error.component, line)
+                self._send(self.LINE, error.component, line.partition(" ")[2])
         self._send(self.LINE, "error", str(error))
         self._close()
 

@@ -229,6 +229,8 @@ class Supervisor:
             await asyncio.sleep(WATCH_EVERY_S)
             healthy = await answers(component.health_url, PROBE_TIMEOUT_S)
             condition = Condition.UP if healthy else Condition.UNHEALTHY
+            if slot.stopping.is_set():
+                return
             if condition is not slot.condition:
                 self._say(f"{component.name} {'answers again' if healthy else 'does not answer its health check'}")
                 self._set(slot, condition)

@@ -12,7 +12,6 @@ from transship.supervisor.component import Component
 from transship.supervisor.environment import base_environment, client_environment, server_environment
 from transship.supervisor.probe import http_origin
 
-
 SETTLE_S: Final = 2.0
 """A process without a health check that refuses its configuration has ended by then."""
 

@@ -1,0 +1,60 @@
+# Transship. `make` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# State of everything that `make up` runs; another directory may be named on the command line.
+export TRANSSHIP_HOME ?= $(CURDIR)/.transship
+TRANSSHIP := .venv/bin/transship
+
+# IMAGE: what `make up` imports; empty: a bootable image from a Debian package.
+IMAGE ?=
+# URL: what `make import` imports.
+URL ?=
+# ARGS: further options for import, test or bench.
+ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: bootstrap
+bootstrap: ## Install the locked environment into .venv, and Debian's qemu-utils
+	@scripts/bootstrap
+
+.PHONY: up
+up: bootstrap ## Start everything and import one real image (IMAGE=https://… for another)
+	@scripts/up '$(IMAGE)'
+
+.PHONY: down
+down: ## Stop everything
+	@if [[ -x $(TRANSSHIP) ]]; then $(TRANSSHIP) down; fi
+
+.PHONY: status
+status: bootstrap ## Show what runs and what it holds
+	@$(TRANSSHIP) status
+
+.PHONY: import
+import: bootstrap ## Import an image: URL=https://… [ARGS='--disk-format qcow2']
+	@$(TRANSSHIP) import '$(URL)' $(ARGS)
+
+.PHONY: test
+test: bootstrap ## Run the tests
+	@.venv/bin/pytest $(ARGS)
+
+.PHONY: check
+check: bootstrap ## Lint, check formats, types and the direction of imports
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+.PHONY: format
+format: bootstrap ## Format the code and repair what the linter can
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+.PHONY: bench
+bench: bootstrap ## Measure imports and compare them with a peer
+	@.venv/bin/python -m bench $(ARGS)

@@ -1,0 +1,254 @@
+"""``POST …/import`` and the tasks that come of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from structlog.testing import capture_logs
+
+from config.settings import UriSettings
+from tests.fakes.images_api import FORMATS, SOURCE, ApiMaker, ImagesApi
+from transship.catalog.allowances import grant_allowance
+from transship.catalog.schema import OUTBOX, TASKS
+from transship.catalog.tasks import read_secret
+
+WEB: dict[str, Any] = {"method": {"name": "web-download", "uri": SOURCE}}
+
+
+def _import(api: ImagesApi, image_id: str, body: object, **headers: str) -> Any:
+    return api.client.post(
+        f"/v2/images/{image_id}/import", json=body, headers={"Accept": "application/json", **headers}
+    )
+
+
+def _tasks(api: ImagesApi, image_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = api.client.get(f"/v2/images/{image_id}/tasks").json()["tasks"]
+    return found
+
+
+def test_an_accepted_import_is_an_empty_202_that_leaves_task_lock_and_message_to_the_keeper(api: ImagesApi) -> None:
+    image_id = api.create(**FORMATS)
+    answer = _import(api, image_id, WEB)
+    assert (answer.status_code, answer.content, answer.headers["content-length"]) == (202, b"", "0")
+    task = _tasks(api, image_id)[0]
+    assert task["request_id"] == answer.headers["x-openstack-request-id"]
+    image = api.image(image_id)
+    assert (image["status"], image["os_glance_import_task"]) == ("importing", task["id"])
+    assert (image["os_glance_importing_to_stores"], image["os_glance_failed_import"]) == ("fast", "")
+    with api.catalog.read() as connection:
+        assert connection.execute(OUTBOX.select()).one().task_id == task["id"]
+
+
+def test_a_task_shows_what_was_asked_for(api: ImagesApi) -> None:
+    image_id = api.create(**FORMATS)
+    _import(api, image_id, {**WEB, "stores": ["archive", "fast"], "all_stores_must_succeed": False})
+    task = _tasks(api, image_id)[0]
+    assert task.pop("created_at") == task.pop("updated_at")
+    assert task == {
+        "id": task["id"],
+        "type": "api_image_import",
+        "status": "pending",
+        "owner": "",
+        "expires_at": None,
+        "deleted": False,
+        "deleted_at": None,
+        "image_id": image_id,
+        "request_id": task["request_id"],
+        "user_id": "",
+        "input": {
+            "image_id": image_id,
+            "import_req": {**WEB, "stores": ["archive", "fast"], "all_stores_must_succeed": False},
+            "backend": ["archive", "fast"],
+        },
+        "result": None,
+        "message": "",
+        "progress": None,
+        "flow_run_id": None,
+    }
+
+
+def test_a_finished_task_tells_its_result_and_when_it_leaves(api: ImagesApi) -> None:
+    task = _tasks(api, api.active(b"data"))[0]
+    assert (task["status"], task["result"]) == ("success", {"image_id": task["image_id"]})
+    assert task["expires_at"] > task["updated_at"]
+    assert task["flow_run_id"].startswith("run-of-")
+
+
+def test_an_expired_task_is_not_listed(api: ImagesApi) -> None:
+    image_id = api.active(b"data")
+    with api.catalog.write() as connection:
+        connection.execute(TASKS.update().values(expires_at=TASKS.c.created_at))
+    assert _tasks(api, image_id) == []
+
+
+def test_secrets_of_a_request_are_in_no_task_and_no_log(api: ImagesApi) -> None:
+    image_id = api.create(**FORMATS)
+    body = {
+        "method": {"name": "web-download", "uri": f"{SOURCE}?token=s3cret", "auth": "s3cret"},
+        "password": "s3cret",
+    }
+    with capture_logs() as logged:
+        assert _import(api, image_id, body).status_code == 202
+    task = _tasks(api, image_id)[0]
+    assert task["input"]["import_req"] == WEB
+    assert "s3cret" not in json.dumps(task) + repr(logged)
+    unknown = next(entry["keys"] for entry in logged if "unknown keys" in entry["event"])
+    assert unknown == "password,method.auth"
+    with api.catalog.read() as connection:
+        assert read_secret(connection, api.catalog, task["id"], "uri").endswith("?token=s3cret")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        ([], 400, "JSON object"),
+        ({}, 400, "'method' field"),
+        ({"method": "web-download"}, 400, "'method'"),
+        ({"method": None}, 400, "'method'"),
+        ({"method": []}, 400, "'method'"),
+        ({"method": {}}, 400, "'name' field"),
+        ({"method": {"name": "teleport"}}, 400, "Unknown import method name 'teleport'"),
+        ({"method": {"name": ["web-download"]}}, 400, "Unknown import method"),
+        ({"method": {"name": "glance-direct"}}, 400, "Unknown import method name 'glance-direct'"),
+        ({"method": {"name": "glance-download"}}, 400, "Unknown import method"),
+        ({"method": {"name": "copy-image"}}, 400, "Unknown import method"),
+        ({**WEB, "all_stores": "yes"}, 400, "'all_stores' must be boolean value only"),
+        ({**WEB, "all_stores_must_succeed": 1}, 400, "'all_stores_must_succeed' must be boolean value only"),
+        ({"method": {"name": "web-download"}}, 400, "'uri'"),
+        ({"method": {"name": "web-download", "uri": 7}}, 400, "'uri'"),
+        ({"method": {"name": "web-download", "uri": ""}}, 400, "'uri'"),
+        ({**WEB, "stores": []}, 400, "'stores' is empty"),
+        ({**WEB, "stores": None}, 400, "'stores'"),
+        ({**WEB, "stores": "fast"}, 400, "'stores'"),
+        ({**WEB, "stores": ["fast", 7]}, 400, "'stores'"),
+        ({**WEB, "stores": ["fast", "fast"]}, 400, "more than once"),
+        ({**WEB, "stores": ["fast"], "all_stores": True}, 400, "exclude each other"),
+        ({**WEB, "stores": ["tape"]}, 409, "Unknown store 'tape'"),
+        ({**WEB, "stores": ["os_glance_staging_store"]}, 409, "Unknown store"),
+        ({**WEB, "stores": ["os_glance_tasks_store"]}, 409, "Unknown store"),
+    ],
+)
+def test_a_request_that_cannot_be_carried_out_is_refused_and_changes_nothing(
+    api: ImagesApi, body: object, status: int, reason: str
+) -> None:
+    image_id = api.create(**FORMATS)
+    before = api.image(image_id)
+    answer = _import(api, image_id, body)
+    assert answer.status_code == status
+    assert reason in answer.json()["message"]
+    assert api.image(image_id) == before
+    assert _tasks(api, image_id) == []
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "ftp://93.184.215.14/x",
+        "file:///etc/passwd",
+        "http://",
+        "http:///x",
+        "http://93.184.215.14:8080/x",
+        "http://93.184.215.14:70000/x",
+        "http://93.184.215.14:0/x",
+        "http://[::1/x",
+        "http://2130706433/",
+        "http://0177.0.0.1/",
+        "http://127.1/",
+        "http://0x7f000001/",
+        "http://127.0.0.1/",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://localhost./",
+        "http://user:pass@93.184.215.14/x",
+        "no uri at all",
+    ],
+)
+def test_a_uri_that_the_rules_refuse_is_a_400_that_names_the_rule(api: ImagesApi, uri: str) -> None:
+    image_id = api.create(**FORMATS)
+    answer = _import(api, image_id, {"method": {"name": "web-download", "uri": uri}})
+    assert answer.status_code == 400
+    assert "URI for web-download does not pass filtering" in answer.json()["message"]
+    assert "pass@" not in answer.text
+    assert api.image(image_id)["status"] == "queued"
+
+
+@pytest.mark.parametrize(
+    ("rules", "uri", "status"),
+    [
+        ({}, "http://93.184.215.14:443/x", 202),
+        ({"allowed_ports": (8080,)}, "http://93.184.215.14/x", 202),
+        ({"allowed_ports": (8080,)}, "http://93.184.215.14:80/x", 400),
+        ({"allowed_schemes": (), "disallowed_schemes": ("http",)}, "http://93.184.215.14/x", 400),
+        ({"allowed_schemes": (), "disallowed_schemes": ("http",)}, "https://93.184.215.14/x", 202),
+        ({"allowed_hosts": ("93.184.215.14",), "disallowed_hosts": ("93.184.215.14",)}, SOURCE, 202),
+        ({"disallowed_hosts": ("93.184.215.14",)}, SOURCE, 400),
+        ({"allowed_hosts": ("127.0.0.1",)}, "http://127.0.0.1/x", 202),
+    ],
+)
+def test_the_sites_lists_decide_on_uris(make_api: ApiMaker, rules: dict[str, object], uri: str, status: int) -> None:
+    api = make_api(uri=UriSettings.model_validate(rules))
+    body = {"method": {"name": "web-download", "uri": uri}}
+    assert _import(api, api.create(**FORMATS), body).status_code == status
+
+
+def test_an_allowance_opens_one_address_for_one_image(api: ImagesApi) -> None:
+    allowed, other = api.create(**FORMATS), api.create(**FORMATS)
+    uri = "http://127.0.0.1:4711/disk.qcow2"
+    port = urlsplit(uri).port
+    assert port is not None
+    grant_allowance(api.settings, allowed, "127.0.0.1", port)
+    body = {"method": {"name": "web-download", "uri": uri}}
+    assert (_import(api, other, body).status_code, _import(api, allowed, body).status_code) == (400, 202)
+
+
+@pytest.mark.parametrize("missing", ["container_format", "disk_format"])
+def test_an_image_without_formats_is_a_conflict_that_names_the_field(api: ImagesApi, missing: str) -> None:
+    image_id = api.create(**{name: value for name, value in FORMATS.items() if name != missing})
+    answer = _import(api, image_id, WEB)
+    assert answer.status_code == 409
+    assert missing in answer.json()["message"]
+
+
+def test_a_second_import_is_a_conflict_and_changes_nothing(api: ImagesApi) -> None:
+    image_id = api.create(**FORMATS)
+    _import(api, image_id, WEB)
+    before = api.image(image_id)
+    answer = _import(api, image_id, {**WEB, "stores": ["archive"]})
+    assert answer.status_code == 409
+    assert "prior operation is still in progress" in answer.json()["message"]
+    assert api.image(image_id) == before
+    assert len(_tasks(api, image_id)) == 1
+
+
+def test_an_active_image_is_a_conflict(api: ImagesApi) -> None:
+    assert _import(api, api.active(b"data"), WEB).status_code == 409
+
+
+def test_an_unknown_image_is_not_found_after_the_body_was_judged(api: ImagesApi) -> None:
+    unknown = "00000000-0000-4000-8000-000000000000"
+    assert _import(api, unknown, WEB).status_code == 404
+    assert _import(api, unknown, {}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "status", "stores"),
+    [
+        ({}, None, 202, "fast"),
+        ({"all_stores": True}, None, 202, "archive,fast"),
+        ({"all_stores": False, "all_stores_must_succeed": False}, None, 202, "fast"),
+        ({"stores": ["archive"]}, None, 202, "archive"),
+        ({}, "archive", 202, "archive"),
+        ({}, "tape", 409, None),
+        ({"stores": ["fast"]}, "archive", 400, None),
+        ({"all_stores": True}, "archive", 400, None),
+    ],
+)
+def test_targets_come_from_body_header_or_default(
+    api: ImagesApi, body: dict[str, object], header: str | None, status: int, stores: str | None
+) -> None:
+    image_id = api.create(**FORMATS)
+    headers = {} if header is None else {"X-Image-Meta-Store": header}
+    assert _import(api, image_id, {**WEB, **body}, **headers).status_code == status
+    assert api.image(image_id).get("os_glance_importing_to_stores") == stores

@@ -1,0 +1,143 @@
+"""The Images API on a real socket, with a real catalogue and file stores, for tests."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import md5, sha512
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import httpx
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from config.settings import FileStoreSettings, Settings
+from transship.api.app import build_app
+from transship.catalog.engine import Catalog
+from transship.catalog.imports import Begun, Caller, DataFacts, Order, ask_import, begin_import, finish_import
+from transship.catalog.journal import close_location, open_location
+from transship.domain.import_request import ImportMethod, ImportRequest
+
+SOURCE = "http://93.184.215.14/disk.qcow2"
+"""A URI whose address passes every default rule; nothing dials it in these tests."""
+
+FORMATS = {"disk_format": "qcow2", "container_format": "bare"}
+
+
+class ApiServer:
+    """One server for a whole test session; each test puts its own application behind it."""
+
+    def __init__(self) -> None:
+        self._app: ASGIApp | None = None
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                self._answer, interface="asgi3", lifespan="off", access_log=False, log_config=None, server_header=False
+            )
+        )
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
+        url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        # One for all tests: each client loads the machine's certificates, which takes longer than a test.
+        self.client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.close()
+        self._server.should_exit = True
+        self._thread.join()
+
+    def serve(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self._app is not None
+        await self._app(scope, receive, send)
+
+
+class ImagesApi:
+    """An API with two file stores, ``fast`` (the default) and ``archive`` (of more weight)."""
+
+    def __init__(self, home: Path, server: ApiServer, sections: Mapping[str, Any]) -> None:
+        self.stores = {"fast": home / "fast", "archive": home / "archive"}
+        self.settings = Settings(
+            home=home,
+            default_store="fast",
+            stores={
+                "fast": FileStoreSettings(dir=self.stores["fast"], description="near"),
+                "archive": FileStoreSettings(dir=self.stores["archive"], weight=10),
+            },
+            **sections,
+        )
+        self.catalog = Catalog.open(self.settings)
+        server.serve(build_app(self.settings, self.catalog))
+        self.client = server.client
+
+    def close(self) -> None:
+        self.catalog.close()
+
+    def create(self, **attributes: object) -> str:
+        """Make an image by the API; return its id."""
+        made = self.client.post("/v2/images", json=attributes)
+        assert made.status_code == 201, made.text
+        return str(made.json()["id"])
+
+    def image(self, image_id: str) -> dict[str, Any]:
+        shown = self.client.get(f"/v2/images/{image_id}")
+        assert shown.status_code == 200, shown.text
+        found: dict[str, Any] = shown.json()
+        return found
+
+    def begin(self, image_id: str, stores: tuple[str, ...] = ("fast",)) -> Begun:
+        """Ask for an import as the API does, and begin it as a worker does."""
+        now = datetime.now(UTC)
+        request = ImportRequest(ImportMethod.WEB_DOWNLOAD, uri=SOURCE, stores=stores)
+        task = ask_import(self.catalog, image_id, Order(request, stores, {}), Caller(), now)
+        return begin_import(self.catalog, task.id, "run-of-" + task.id[:8], "test", ttl_s=60, now=now)
+
+    def activate(self, image_id: str, data: bytes, stores: tuple[str, ...] = ("fast",)) -> None:
+        """Carry an import through, as a worker does."""
+        begun = self.begin(image_id, stores)
+        now = datetime.now(UTC)
+        for store in stores:
+            self.stores[store].mkdir(exist_ok=True)
+            path = self.stores[store] / image_id
+            open_location(self.catalog, begun.lease, store, f"file://{path}", now)
+            path.write_bytes(data)
+            close_location(self.catalog, begun.lease, store, len(data), "test", now)
+        facts = DataFacts(
+            size=len(data),
+            virtual_size=None,
+            checksum=md5(data, usedforsecurity=False).hexdigest(),
+            os_hash_algo="sha512",
+            os_hash_value=sha512(data).hexdigest(),
+            disk_format="qcow2",
+            container_format="bare",
+        )
+        finish_import(self.catalog, begun.lease, facts, {}, message="done", now=now, time_to_live_h=48)
+
+    def active(self, data: bytes, stores: tuple[str, ...] = ("fast",), **attributes: object) -> str:
+        image_id = self.create(**{**FORMATS, **attributes})
+        self.activate(image_id, data, stores)
+        return image_id
+
+
+class ApiMaker(Protocol):
+    """Makes an API with sections of settings of one's own; only the newest of a test is served."""
+
+    def __call__(self, **sections: Any) -> ImagesApi: ...
+
+
+def fresh_home(template: Path, home: Path) -> Path:
+    """Copy a home directory with an empty catalogue; faster than making the schema anew."""
+    shutil.copytree(template, home)
+    return home

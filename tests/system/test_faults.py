@@ -1,0 +1,151 @@
+"""Kill parts of the product in the middle of an import, for real."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.fakes.system import Gate, System, until
+from tests.fakes.web_server import WebServer
+
+pytestmark = [pytest.mark.real, pytest.mark.faults]
+
+BODY = os.urandom(1 << 20)
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    made = Gate(BODY)
+    yield made
+    made.open()
+
+
+def begin(system: System, source: WebServer, gate: Gate, path: str) -> str:
+    """Start an import and return its image when half of the data have arrived."""
+    image_id = system.create(name=path)
+    assert system.ask(image_id, source.on(path, gate.behaviour())).status_code == 202
+    assert gate.reached.wait(90), system.logs()
+    return image_id
+
+
+def assert_consistent(system: System, image_id: str) -> None:
+    """Check what must be true after every fault."""
+    task, image = system.ended(image_id, 180.0), system.image(image_id)
+    assert "os_glance_import_task" not in image
+    assert image["os_glance_importing_to_stores"] == ""
+    if task["status"] == "success":
+        assert image["status"] == "active"
+        assert image["os_hash_value"] == hashlib.sha512(BODY).hexdigest()
+        assert (system.settings.all_stores["local"].dir / image_id).read_bytes() == BODY
+    else:
+        assert image["status"] == "queued"
+        assert image["os_glance_import_message"]
+        assert image_id not in system.stored()
+    until(lambda: not [name for name in system.staged() if image_id in name], 30.0, "empty staging")
+
+
+@pytest.mark.parametrize("victim", ["flow", "worker", "api", "keeper", "prefect-server"])
+def test_an_import_survives_the_death_of_one_process(
+    system: System, source: WebServer, gate: Gate, victim: str
+) -> None:
+    image_id = begin(system, source, gate, f"/kill-{victim}")
+    system.kill(victim)
+    gate.open()
+    assert_consistent(system, image_id)
+    assert system.image(image_id)["status"] == "active"
+
+
+def test_an_import_survives_the_death_of_everything(source: WebServer, gate: Gate, tmp_path: Path) -> None:
+    options = {"uri.allowed_hosts": ["127.0.0.1"], "uri.allowed_ports": [source.port]}
+    with System(tmp_path, options) as system:
+        image_id = begin(system, source, gate, "/kill-all")
+        system.kill("supervisor", "flow", "worker", "api", "keeper", "prefect-server")
+        gate.open()
+        system.up()
+        assert_consistent(system, image_id)
+        assert system.image(image_id)["status"] == "active"
+
+
+def test_an_import_goes_on_after_down_and_up(source: WebServer, gate: Gate, tmp_path: Path) -> None:
+    options = {"uri.allowed_hosts": ["127.0.0.1"], "uri.allowed_ports": [source.port]}
+    with System(tmp_path, options) as system:
+        image_id = begin(system, source, gate, "/down-up")
+        system.down()
+        gate.open()
+        system.up()
+        assert_consistent(system, image_id)
+        assert system.image(image_id)["status"] == "active"
+
+
+def test_prefect_may_be_away_for_two_minutes(system: System, source: WebServer, gate: Gate) -> None:
+    live = begin(system, source, gate, "/prefect-away")
+    flow = system.flow_pids()
+    server = system.pids()["prefect-server"]
+    os.kill(server, signal.SIGSTOP)
+    try:
+        waiting = system.create(name="asked while Prefect is away")
+        assert system.ask(waiting, source.serve("/asked-meanwhile", BODY)).status_code == 202
+        threading.Event().wait(120)  # what is tested is that nothing happens in this time
+        assert set(flow) <= set(system.flow_pids())
+        assert system.task(live)["status"] == "processing"
+        assert system.task(waiting)["status"] == "pending"
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(server, signal.SIGCONT)
+    gate.open()
+    for image_id in (live, waiting):
+        assert_consistent(system, image_id)
+        assert system.image(image_id)["status"] == "active"
+
+
+def test_a_cancel_in_prefect_ends_the_import_with_that_reason(system: System, source: WebServer, gate: Gate) -> None:
+    image_id = begin(system, source, gate, "/cancel")
+    system.set_state(system.flow_run(image_id)["id"], "CANCELLING", "Cancelling")
+    task = system.ended(image_id)
+    assert (task["status"], system.image(image_id)["status"]) == ("failure", "queued")
+    assert "cancelled" in task["message"]
+    assert image_id not in system.stored()
+    until(lambda: not system.flow_pids(), 60.0, "end of the flow process")
+
+
+def test_an_image_deleted_while_it_is_imported_leaves_nothing(system: System, source: WebServer, gate: Gate) -> None:
+    image_id = begin(system, source, gate, "/delete")
+    assert system.api("DELETE", f"/v2/images/{image_id}").status_code == 204
+    gate.open()
+    until(lambda: not [name for name in system.staged() if image_id in name], 90.0, "empty staging")
+    assert image_id not in system.stored()
+    assert system.api("GET", f"/v2/images/{image_id}").status_code == 404
+    until(lambda: not system.flow_pids(), 60.0, "end of the flow process")
+
+
+def test_a_retry_of_a_running_run_changes_nothing(system: System, source: WebServer, gate: Gate) -> None:
+    image_id = begin(system, source, gate, "/retry-running")
+    task_id = system.task(image_id)["id"]
+    run_id = system.flow_run(image_id)["id"]
+    before = set(system.flow_pids())
+    system.set_state(run_id, "SCHEDULED", "AwaitingRetry")
+    until(lambda: len(system.flow_pids()) > len(before), 60.0, "second process")
+    until(lambda: set(system.flow_pids()) <= before, 60.0, "end of the second process")
+    assert system.task(image_id)["id"] == task_id
+    gate.open()
+    assert_consistent(system, image_id)
+    assert system.image(image_id)["status"] == "active"
+
+
+def test_the_api_keeps_answering_without_prefect(system: System) -> None:
+    server = system.pids()["prefect-server"]
+    os.kill(server, signal.SIGSTOP)
+    try:
+        assert system.api("GET", "/v2/images").status_code == 200
+    except requests.RequestException as error:  # pragma: no cover - the failure that is tested for
+        pytest.fail(str(error))
+    finally:
+        os.kill(server, signal.SIGCONT)

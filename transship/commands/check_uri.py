@@ -1,0 +1,17 @@
+"""``transship check-uri``: would this URI be imported from, and which rule decides."""
+
+from __future__ import annotations
+
+from transship.commands.context import GREEN, RED, Invocation, coloured
+from transship.sources.gate import UriGate, rules_from
+
+
+def check_uri(invocation: Invocation, uri: str) -> int:
+    """Print the verdict of the URI gate; return 0 when the URI is accepted, else 1."""
+    verdict = UriGate(rules_from(invocation.settings.uri)).explain(uri)
+    print(coloured("accepted", GREEN) if verdict.accepted else coloured("refused", RED), verdict.uri)
+    print(f"rule       {verdict.rule}")
+    print(f"reason     {verdict.reason}")
+    if verdict.addresses:
+        print(f"addresses  {', '.join(verdict.addresses)}")
+    return 0 if verdict.accepted else 1

@@ -1,0 +1,242 @@
+"""``transship doctor``: look at everything an import needs, and say what to do about what is wrong."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from config.secrets import PREFECT_KEY_FILE, prefect_auth_file
+from config.settings import Settings
+from deployments.definition import definition_file, read_definitions
+from transship.catalog.engine import Catalog, database_url
+from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured
+from transship.commands.images_api import ImagesApi
+from transship.commands.prefect_http import PrefectHttp
+from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable, human_size
+from transship.supervisor.home import is_locked, require_free_port
+
+OLDEST_PYTHON: Final = (3, 11)
+CONVERSION_PLUGIN: Final = "image_conversion"
+
+
+class Level(StrEnum):
+    """How a check came out."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+COLOURS: Final = {Level.OK: GREEN, Level.WARN: YELLOW, Level.FAIL: RED}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        subject: what was looked at.
+        text: what was found; for anything but ok also what to do about it.
+    """
+
+    level: Level
+    subject: str
+    text: str
+
+
+Check = Callable[[Settings], Iterator[Finding]]
+
+
+def doctor(invocation: Invocation) -> int:
+    """Print a line for each finding; return 1 if anything failed, else 0."""
+    settings = invocation.settings
+    failed = False
+    for check in CHECKS:
+        for finding in check(settings):
+            failed = failed or finding.level is Level.FAIL
+            level = coloured(f"{finding.level:<4}", COLOURS[finding.level])
+            print(f"{level}  {finding.subject:<18} {finding.text}", flush=True)
+    return 1 if failed else 0
+
+
+def check_python(settings: Settings) -> Iterator[Finding]:
+    """Look at the interpreter."""
+    if sys.version_info >= OLDEST_PYTHON:
+        yield Finding(Level.OK, "python", platform.python_version())
+    else:
+        yield Finding(Level.FAIL, "python", f"{platform.python_version()} is too old; use 3.11 or newer")
+
+
+def check_programs(settings: Settings) -> Iterator[Finding]:
+    """Look for the programs that imports run."""
+    for tool in ("setpriv", "prlimit"):
+        if shutil.which(tool):
+            yield Finding(Level.OK, tool, str(shutil.which(tool)))
+        else:
+            yield Finding(Level.FAIL, tool, "is missing; apt-get install util-linux")
+    yield qemu_img_finding(settings)
+
+
+def qemu_img_finding(settings: Settings) -> Finding:
+    """Look for qemu-img; it is needed only where conversion is configured."""
+    needed = CONVERSION_PLUGIN in settings.imports.plugins
+    missing = Level.FAIL if needed else Level.WARN
+    command = shutil.which(settings.conversion.qemu_img)
+    if command is None:
+        return Finding(missing, "qemu-img", "is missing, so nothing can be converted; apt-get install qemu-utils")
+    try:
+        answer = subprocess.run((command, "--version"), capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding(missing, "qemu-img", f"{command} does not run: {error}; apt-get install --reinstall qemu-utils")
+    return Finding(Level.OK, "qemu-img", answer.stdout.splitlines()[0])
+
+
+def check_room(settings: Settings) -> Iterator[Finding]:
+    """Compare the room on each file system in use with the floor that imports leave free."""
+    floor = settings.staging.free_floor_bytes
+    places = {"home": settings.home, "staging": settings.staging_dir}
+    places |= {f"store {store_id}": store.dir for store_id, store in settings.all_stores.items()}
+    for name, directory in places.items():
+        free = shutil.disk_usage(_existing(directory)).free
+        text = f"{directory}: {human_size(free)} free"
+        if free > floor:
+            yield Finding(Level.OK, name, text)
+        else:
+            limit = f"staging.free_floor_bytes is {human_size(floor)}"
+            yield Finding(Level.FAIL, name, f"{text}, {limit}, so imports are refused; make room")
+
+
+def check_ports(settings: Settings) -> Iterator[Finding]:
+    """Try the ports, unless they are ours already."""
+    ports = {"api.port": (settings.api.host, settings.api.port)}
+    if not settings.prefect.api_url:
+        ports["prefect.port"] = (settings.prefect.host, settings.prefect.port)
+    for option, (host, port) in ports.items():
+        if is_locked(settings):
+            yield Finding(Level.OK, option, f"{port} of {host} is ours")
+            continue
+        try:
+            require_free_port(host, port, option)
+        except ConfigurationRefused as error:
+            yield Finding(Level.FAIL, option, error.reason)
+        else:
+            yield Finding(Level.OK, option, f"{port} of {host} is free")
+
+
+def check_home(settings: Settings) -> Iterator[Finding]:
+    """Look who may read the home directory and the secrets in it."""
+    if not settings.home.exists():
+        yield Finding(Level.OK, "permissions", f"{settings.home} will be made at the first start")
+        return
+    private = {settings.home: 0o700, prefect_auth_file(settings): 0o600, settings.home / PREFECT_KEY_FILE: 0o600}
+    wide = []
+    for path, mode in private.items():
+        found = stat.S_IMODE(path.stat().st_mode) if path.exists() else mode
+        if found & ~mode:
+            wide.append(f"chmod {mode:o} {path}")
+    if wide:
+        yield Finding(Level.FAIL, "permissions", f"other accounts can read secrets; {'; '.join(wide)}")
+    else:
+        yield Finding(Level.OK, "permissions", f"{settings.home} is closed to other accounts")
+
+
+def check_catalog(settings: Settings) -> Iterator[Finding]:
+    """Open the catalogue, which brings its schema up to date."""
+    url = database_url(settings)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        yield Finding(Level.OK, "catalogue", f"{url.database} will be made at the first start")
+        return
+    try:
+        catalog = Catalog.open(settings)
+    except ConfigurationRefused as error:
+        yield Finding(Level.FAIL, "catalogue", str(error))
+        return
+    try:
+        yield Finding(Level.OK, "catalogue", f"{url.render_as_string()}, id {catalog.id()}")
+    finally:
+        catalog.close()
+
+
+def check_prefect(settings: Settings) -> Iterator[Finding]:
+    """Ask Prefect's server, and compare what it holds with what is needed."""
+    if not settings.prefect.api_url and not is_locked(settings):
+        yield Finding(Level.WARN, "prefect", "does not run; 'transship up' starts it")
+        return
+    try:
+        prefect = PrefectHttp.of(settings)
+        yield Finding(Level.OK, "prefect", f"{prefect.url}: version {prefect.version()}")
+        yield from _prefect_contents(settings, prefect)
+    except ConfigurationRefused as error:
+        yield Finding(Level.FAIL, "prefect", str(error))
+    except ServiceUnreachable as error:
+        yield Finding(Level.FAIL, "prefect", str(error))
+    except ServiceRefused as error:
+        remedy = "; set prefect.auth_string to its log-in" if error.status == 401 else ""
+        yield Finding(Level.FAIL, "prefect", f"{error}{remedy}")
+
+
+def _prefect_contents(settings: Settings, prefect: PrefectHttp) -> Iterator[Finding]:
+    pool = settings.prefect.work_pool
+    if prefect.pool_type(pool) is None:
+        yield Finding(Level.FAIL, "work pool", f"{pool} does not exist; 'transship deploy' makes it")
+        return
+    yield Finding(Level.OK, "work pool", pool)
+    online = prefect.online_workers(pool)
+    if online:
+        yield Finding(Level.OK, "workers", ", ".join(online))
+    else:
+        yield Finding(Level.FAIL, "workers", "none is online, so imports wait; see the worker's log")
+    wanted = {definition.entrypoint for definition in read_definitions(definition_file())}
+    missing = sorted(wanted - prefect.entrypoints())
+    if missing:
+        yield Finding(Level.FAIL, "deployments", f"{', '.join(missing)} missing; 'transship deploy' makes them")
+    else:
+        yield Finding(Level.OK, "deployments", f"{len(wanted)} as defined")
+    documents = prefect.store_documents()
+    if len(documents) < len(settings.all_stores):
+        text = f"{len(documents)} of {len(settings.all_stores)} stores have one; 'transship deploy' makes them"
+        yield Finding(Level.FAIL, "store blocks", text)
+    else:
+        yield Finding(Level.OK, "store blocks", ", ".join(documents))
+
+
+def check_api(settings: Settings) -> Iterator[Finding]:
+    """Ask the Images API how it is."""
+    if not is_locked(settings):
+        yield Finding(Level.WARN, "images api", "does not run; 'transship up' starts it")
+        return
+    try:
+        healthy, text = ImagesApi(settings.api_url).health()
+    except ServiceUnreachable as error:
+        yield Finding(Level.FAIL, "images api", str(error))
+        return
+    if healthy:
+        yield Finding(Level.OK, "images api", settings.api_url)
+    else:
+        yield Finding(Level.FAIL, "images api", f"{settings.api_url} is not healthy: {text}; see its log")
+
+
+CHECKS: Final[tuple[Check, ...]] = (
+    check_python,
+    check_programs,
+    check_room,
+    check_ports,
+    check_home,
+    check_catalog,
+    check_prefect,
+    check_api,
+)
+
+
+def _existing(directory: Path) -> Path:
+    while not directory.exists():
+        directory = directory.parent
+    return directory

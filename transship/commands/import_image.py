@@ -1,0 +1,230 @@
+"""``transship import``: make an image record, import into it, and watch until it has ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from config.settings import Settings
+from transship.catalog.allowances import grant_allowance
+from transship.catalog.engine import Catalog
+from transship.catalog.images import get_image
+from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured
+from transship.commands.formats import guess_disk_format
+from transship.commands.images_api import ImagesApi, ImageView, TaskView
+from transship.commands.progress import progress_view
+from transship.commands.served_file import LOOPBACK, LocalFile, served
+from transship.domain.errors import CommandRefused, ServiceUnreachable, TransshipError, human_size
+
+POLL_S: Final = 0.25
+PATIENCE_S: Final = 120.0
+"""How long an API that does not answer is asked again while an import runs; it may be restarting."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """What ``transship import`` was asked to do.
+
+    Attributes:
+        source: URL, or path of a local file.
+        serve: local file to serve; alternative to ``source``.
+        name: of the image; empty: the file's name.
+        disk_format: empty: guessed from the file's name.
+        stores: target store ids; empty with ``all_stores`` unset: the default store.
+        allow_failure: the image may become active although a store failed.
+        properties: extra properties.
+        image_id: empty: the service chooses.
+    """
+
+    source: str = ""
+    serve: Path | None = None
+    name: str = ""
+    disk_format: str = ""
+    container_format: str = "bare"
+    stores: tuple[str, ...] = ()
+    all_stores: bool = False
+    allow_failure: bool = False
+    properties: Mapping[str, str] = field(default_factory=dict)
+    image_id: str = ""
+
+    @property
+    def local_path(self) -> Path | None:
+        """Path of the file to serve; None when the source is a URL."""
+        if self.serve is not None:
+            return self.serve
+        return None if "://" in self.source else Path(self.source)
+
+
+def parse_properties(assignments: list[str]) -> dict[str, str]:
+    """Return the properties of ``--property NAME=VALUE``.
+
+    Raises:
+        CommandRefused: one has no ``=`` or no name.
+    """
+    properties = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise CommandRefused(f"--property {assignment}: write it as NAME=VALUE, e.g. --property os_type=linux")
+        properties[name] = value
+    return properties
+
+
+def import_image(invocation: Invocation, options: ImportOptions) -> int:
+    """Import one image; return 0 when it is active, else 1.
+
+    Raises:
+        CommandRefused: the options contradict each other, or the file cannot be read.
+        ServiceRefused, ServiceUnreachable: as `ImagesApi`; a record made in vain is deleted again.
+    """
+    if bool(options.source) == (options.serve is not None):
+        raise CommandRefused("name one source: a URL, a local file, or --serve FILE")
+    if options.stores and options.all_stores:
+        raise CommandRefused("--store and --all-stores exclude each other")
+    settings = invocation.settings
+    api = ImagesApi(settings.api_url)
+    path = options.local_path
+    file = LocalFile.at(path) if path else None
+    with ExitStack() as until_done:
+        uri, port = until_done.enter_context(served(file)) if file else (options.source, 0)
+        image = api.create(record_of(options, uri))
+        try:
+            if file:
+                grant_allowance(settings, image.id, LOOPBACK, port)
+            api.start_import(image.id, request_of(options, uri))
+        except TransshipError:
+            api.delete(image.id)
+            raise
+        print(f"image {image.id}: importing {file.path if file else _display(uri)}", flush=True)
+        try:
+            task = _watch(api, image.id)
+        except KeyboardInterrupt:
+            _tell_it_goes_on(image.id, file)
+            return 130
+    return _report(settings, api.image(image.id), task, file, options)
+
+
+def record_of(options: ImportOptions, uri: str) -> dict[str, object]:
+    """Return the attributes of the new image record.
+
+    Raises:
+        CommandRefused: no disk format is given, and the name does not tell it.
+    """
+    attributes: dict[str, object] = {
+        **options.properties,
+        "name": options.name or _file_name(uri),
+        "disk_format": options.disk_format or guess_disk_format(uri),
+        "container_format": options.container_format,
+    }
+    return {**attributes, "id": options.image_id} if options.image_id else attributes
+
+
+def request_of(options: ImportOptions, uri: str) -> dict[str, object]:
+    """Return the body of the import request."""
+    request: dict[str, object] = {
+        "method": {"name": "web-download", "uri": uri},
+        "all_stores_must_succeed": not options.allow_failure,
+    }
+    if options.all_stores:
+        request["all_stores"] = True
+    elif options.stores:
+        request["stores"] = list(options.stores)
+    return request
+
+
+def _watch(api: ImagesApi, image_id: str) -> TaskView:
+    patience_ends = time.monotonic() + PATIENCE_S
+    with progress_view() as view:
+        while True:
+            try:
+                task = api.latest_task(image_id)
+                patience_ends = time.monotonic() + PATIENCE_S
+            except ServiceUnreachable:
+                if time.monotonic() >= patience_ends:
+                    raise
+                task = None
+            if task is not None:
+                view.show(task)
+                if task.final:
+                    return task
+            time.sleep(POLL_S)
+
+
+def _report(
+    settings: Settings, image: ImageView, task: TaskView, file: LocalFile | None, options: ImportOptions
+) -> int:
+    if task.status != "success" or image.status != "active":
+        reason = task.message or image.message or f"the image is {image.status}"
+        print(coloured(f"error: {reason}", RED))
+        print(f"image {image.id} is {image.status}")
+        return 1
+    rows = {
+        "image": image.id,
+        "name": image.name,
+        "status": coloured(image.status, GREEN),
+        "disk format": image.disk_format,
+        "size": _size(image.size),
+        "virtual size": _size(image.virtual_size),
+        image.hash_algorithm: image.hash_value,
+        "stores": ", ".join(image.stores),
+    }
+    for label, value in rows.items():
+        print(f"{label:<13} {value}")
+    for store, url in (image.locations or _locations(settings, image.id)).items():
+        print(f"{'location':<13} {store}: {url}")
+    for store in image.failed_stores:
+        print(coloured(f"warning: store {store} does not hold the image: {image.message}", YELLOW))
+    return _compare(image, file, options) if file else 0
+
+
+def _compare(image: ImageView, file: LocalFile, options: ImportOptions) -> int:
+    """Say whether the stored data are the file's; 1 when they should be and are not."""
+    asked_format = options.disk_format or guess_disk_format(str(file.path))
+    if image.size != file.size or image.disk_format != asked_format:
+        print("the stored data were unpacked or converted, so their digest is not the file's")
+        return 0
+    if image.hash_value == file.digest(image.hash_algorithm):
+        print(f"{image.hash_algorithm} equals the source's")
+        return 0
+    print(coloured(f"error: {image.hash_algorithm} is not the source's: was {file.path} changed meanwhile?", RED))
+    return 1
+
+
+def _locations(settings: Settings, image_id: str) -> Mapping[str, str]:
+    """Ask the catalogue where the data lie, where this machine has it; the API tells nobody."""
+    try:
+        catalog = Catalog.open(settings)
+    except TransshipError:
+        return {}
+    try:
+        with catalog.read() as connection:
+            return {location.store: location.url for location in get_image(connection, image_id).locations}
+    except TransshipError:
+        return {}
+    finally:
+        catalog.close()
+
+
+def _tell_it_goes_on(image_id: str, file: LocalFile | None) -> None:
+    print(f"\nno longer watching; the import of image {image_id} goes on: 'transship images' shows how it ends")
+    if file:
+        print(coloured(f"{file.path} is served no longer: if it was not downloaded yet, the import will fail", YELLOW))
+
+
+def _display(uri: str) -> str:
+    """Return a URI without user info and query, which may hold secrets."""
+    scheme, _, rest = uri.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path.partition('?')[0].partition('#')[0]}"
+
+
+def _file_name(uri: str) -> str:
+    return _display(uri).rpartition("/")[2] or _display(uri)
+
+
+def _size(size_bytes: int | None) -> str:
+    return "unknown" if size_bytes is None else f"{size_bytes} bytes ({human_size(size_bytes)})"

@@ -1,0 +1,71 @@
+"""``transship up`` and ``transship down``."""
+
+from __future__ import annotations
+
+from config.secrets import prefect_auth_file
+from config.settings import Settings
+from transship.commands.context import RED, Invocation, coloured
+from transship.supervisor.home import log_dir, prepare
+from transship.supervisor.launch import Launch, run_in_background, run_in_foreground, stop_running
+from transship.supervisor.output import Console
+from transship.supervisor.probe import http_origin
+from transship.supervisor.table import process_table
+
+
+def up(invocation: Invocation, *, detach: bool) -> int:
+    """Start everything and keep it running, here or in the background.
+
+    Returns:
+        0 after an orderly stop or, in the background, when everything is up; 1 when the start failed.
+
+    Raises:
+        ConfigurationRefused: a setting, a port or the home directory cannot be used; nothing was started.
+    """
+    settings = invocation.settings
+    lock = prepare(settings)
+    launch = Launch(settings, lock, process_table(settings, invocation.variables()))
+    if not detach:
+        return run_in_foreground(launch, lambda: print_addresses(settings))
+    console = Console()
+    code = run_in_background(launch, console)
+    if code == 0:
+        print_addresses(settings)
+    else:
+        print(coloured(f"not started; logs: {log_dir(settings)}", RED))
+    return code
+
+
+def down(invocation: Invocation, *, now: bool) -> int:
+    """Stop what `up` started, and return when nothing of it is left.
+
+    Raises:
+        StopFailed: it has not ended in time.
+    """
+    settings = invocation.settings
+
+    def tell(pid: int) -> None:
+        print(f"stopping process {pid} and all below it", flush=True)
+
+    print("stopped" if stop_running(settings, now, tell) else f"nothing runs in {settings.home}")
+    return 0
+
+
+def prefect_ui_url(settings: Settings) -> str:
+    """Return the URL of Prefect's UI."""
+    if settings.prefect.api_url:
+        return settings.prefect_api_url.removesuffix("/api")
+    return http_origin(settings.prefect.host, settings.prefect.port)
+
+
+def address_rows(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """Return where things are, for people."""
+    rows: tuple[tuple[str, str], ...] = (("Images API", settings.api_url), ("Prefect UI", prefect_ui_url(settings)))
+    if not settings.prefect.api_url:
+        rows = (*rows, ("Prefect log-in", str(prefect_auth_file(settings))))
+    return (*rows, ("logs", str(log_dir(settings))))
+
+
+def print_addresses(settings: Settings) -> None:
+    """Print where things are."""
+    for label, value in address_rows(settings):
+        print(f"{label:<15} {value}", flush=True)

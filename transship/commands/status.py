@@ -1,0 +1,106 @@
+"""``transship status``: what runs, how it is, and what it holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+
+from config.settings import Settings
+from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured, print_table
+from transship.commands.images_api import ImagesApi, ImageView
+from transship.commands.prefect_http import PrefectHttp
+from transship.commands.run import address_rows
+from transship.domain.errors import ServiceRefused, ServiceUnreachable, TransshipError
+from transship.supervisor.component import Condition
+from transship.supervisor.home import is_locked, status_path
+from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus, read_status
+
+GOOD = frozenset({Condition.UP, Condition.DONE})
+COUNTED_TASKS = 100
+"""Tasks are counted of so many newest images: each costs a request."""
+
+
+def status(invocation: Invocation) -> int:
+    """Print the state of everything; return 0 only if all of it is well."""
+    settings = invocation.settings
+    healthy = _print_processes(settings)
+    print()
+    for label, value in address_rows(settings):
+        print(f"{label:<15} {value}")
+    print()
+    return 0 if all((healthy, _print_api(settings), _print_worker(settings))) else 1
+
+
+def component_row(component: ComponentStatus, now: datetime) -> tuple[str, ...]:
+    """Return the cells of one component."""
+    age_s = int((now - datetime.fromisoformat(component.since)).total_seconds())
+    return (
+        component.name,
+        component.condition,
+        str(component.pid or "-"),
+        duration(age_s),
+        str(component.restarts),
+        component.last_exit or "-",
+    )
+
+
+def duration(seconds: int) -> str:
+    """Return a duration as people write it: ``3725`` becomes ``1h 2m``."""
+    for unit_s, unit, part_s, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if seconds >= unit_s:
+            return f"{seconds // unit_s}{unit} {seconds % unit_s // part_s}{part}"
+    return f"{max(0, seconds)}s"
+
+
+def is_healthy(found: SupervisorStatus) -> bool:
+    """Whether everything is up."""
+    return found.phase is Phase.READY and all(component.condition in GOOD for component in found.components)
+
+
+def _print_processes(settings: Settings) -> bool:
+    found = read_status(status_path(settings)) if is_locked(settings) else None
+    if found is None:
+        print(coloured(f"nothing runs in {settings.home}; 'transship up' starts it", RED))
+        return False
+    healthy = is_healthy(found)
+    state = coloured(found.phase, GREEN if healthy else YELLOW)
+    print(f"supervisor {found.pid}: {state} since {found.started_at}\n")
+    now = datetime.now(UTC)
+    rows = [component_row(component, now) for component in found.components]
+    print_table(("COMPONENT", "CONDITION", "PID", "SINCE", "RESTARTS", "LAST END"), rows)
+    return healthy
+
+
+def _print_api(settings: Settings) -> bool:
+    api = ImagesApi(settings.api_url)
+    try:
+        healthy, text = api.health()
+        images = list(api.images())
+        tasks = _task_statuses(api, images)
+    except (ServiceUnreachable, ServiceRefused) as error:
+        print(coloured(str(error), RED))
+        return False
+    print(f"{'images':<15} {_counts(Counter(image.status for image in images))}")
+    print(f"{'tasks':<15} {_counts(tasks)}")
+    if not healthy:
+        print(coloured(f"Images API is not healthy: {text}", RED))
+    return healthy
+
+
+def _print_worker(settings: Settings) -> bool:
+    try:
+        online = PrefectHttp.of(settings).online_workers(settings.prefect.work_pool)
+    except TransshipError as error:
+        print(coloured(str(error), RED))
+        return False
+    text = ", ".join(online) or coloured("none is online, so imports wait", RED)
+    print(f"{'workers':<15} {text}")
+    return bool(online)
+
+
+def _task_statuses(api: ImagesApi, images: list[ImageView]) -> Counter[str]:
+    return Counter(task.status for image in images[:COUNTED_TASKS] for task in api.tasks(image.id))
+
+
+def _counts(counted: Counter[str]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in sorted(counted.items())) or "none"
