@@ -11,10 +11,10 @@ from prefect.settings import get_current_settings
 from pydantic import ValidationError
 
 from blocks.image_store import ImageStore
-from blocks.table import BLOCKS, document_name
+from blocks.table import BLOCKS
 from transship.domain.errors import ConfigurationRefused
 from transship.stores.base import StoreDriver
-from transship.stores.table import StoreSettings, driver_of
+from transship.stores.table import StoreSettings, document_name, driver_of
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 

@@ -1,9 +1,7 @@
-"""Which block shows which settings, and where a store's block document is found."""
+"""Which block shows which settings."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -21,15 +19,3 @@ def block_of(settings: StoreSettings) -> ImageStore:
     match settings:
         case FileStoreSettings():
             return FileStoreBlock.of(settings)
-
-
-def document_name(store_id: str) -> str:
-    """Return the name of a store's block document: the store id, or what Prefect's rules leave of it plus a digest.
-
-    Two ids never share a name: one with other characters than lower-case letters, digits and
-    dashes gets them replaced by dashes and 8 characters of its SHA-256 appended.
-    """
-    plain = re.sub(r"[^a-z0-9-]", "-", store_id.lower())
-    if plain == store_id:
-        return store_id
-    return f"{plain}-{hashlib.sha256(store_id.encode()).hexdigest()[:8]}"

@@ -17,9 +17,10 @@ from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 from prefect.exceptions import ObjectNotFound
 
 from blocks.image_store import ImageStore
-from blocks.table import BLOCKS, block_of, document_name
+from blocks.table import BLOCKS, block_of
 from config.settings import Settings
 from deployments.change import Action, Change
+from transship.stores.table import document_name
 
 APPLIED_VARIABLE: Final = "transship_applied_stores"
 """Prefect variable: SHA-256 of the settings that were applied last, by store id."""

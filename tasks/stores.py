@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blocks.loading import load_store
 from config.settings import Settings
-from transship.domain.errors import StoreUnavailable
+from transship.domain.errors import ConfigurationRefused, StoreMisconfigured
 from transship.stores.base import StoreDriver
 
 
@@ -12,9 +12,12 @@ def store_driver(store: str, settings: Settings) -> StoreDriver:
     """Return the driver of a store.
 
     Raises:
-        StoreUnavailable: no store of that id is configured any more.
+        StoreMisconfigured: no store of that id is configured any more, or its block cannot be used.
     """
     configured = settings.all_stores.get(store)
     if configured is None:
-        raise StoreUnavailable(store, "it is not configured any more")
-    return load_store(store, configured)
+        raise StoreMisconfigured(store, "it is not configured any more")
+    try:
+        return load_store(store, configured)
+    except ConfigurationRefused as refused:
+        raise StoreMisconfigured(store, str(refused)) from refused

@@ -58,6 +58,8 @@ def configure_logs(level: str, component: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    # Alembic tells at each start that it looked at the schema.
+    logging.getLogger("alembic").setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 class _NamesComponent:

@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 
 from blocks import FileStoreBlock
 from blocks.loading import load_store
-from blocks.table import document_name
 from config.settings import FileStoreSettings
 from tests.fakes.prefect_server import PrefectServer
 from transship.domain.errors import ConfigurationRefused
+from transship.stores.table import document_name
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from cryptography.fernet import Fernet
 
 from tests.fakes.images import new_image, queued_image, settings_in
-from transship.catalog.engine import Catalog
+from transship.catalog.engine import Catalog, _fernet_key, database_url
 from transship.catalog.images import insert_image
 from transship.catalog.schema import METADATA
 from transship.domain.errors import ConfigurationRefused, ImageExists
@@ -65,8 +65,6 @@ def test_a_database_that_cannot_be_used_stops_the_start(tmp_path: Path, url: str
 
 
 def test_postgresql_without_a_key_in_the_settings_is_refused(tmp_path: Path) -> None:
-    from transship.catalog.engine import _fernet_key, database_url
-
     settings = settings_in(tmp_path, database={"url": "postgresql://h/d"})
     with pytest.raises(ConfigurationRefused, match="required with PostgreSQL"):
         _fernet_key(settings, database_url(settings))
@@ -80,7 +78,12 @@ def test_an_image_id_is_never_used_twice(catalog: Catalog) -> None:
 
 def test_a_write_that_raises_leaves_nothing(catalog: Catalog) -> None:
     image = new_image()
-    with pytest.raises(RuntimeError), catalog.write() as connection:
-        insert_image(connection, image)
-        raise RuntimeError
+
+    def write_and_break() -> None:
+        with catalog.write() as connection:
+            insert_image(connection, image)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_and_break()
     queued_image(catalog, id=image.id)

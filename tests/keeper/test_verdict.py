@@ -50,7 +50,7 @@ def test_an_import_whose_run_prefect_forgot_goes_on() -> None:
         ("SCHEDULED", Action.NOTHING),
         ("PENDING", Action.NOTHING),
         ("RUNNING", Action.MIRROR),
-        ("CANCELLING", Action.END),
+        ("CANCELLING", Action.MIRROR),
         ("CANCELLED", Action.END),
         ("PAUSED", Action.END),
         ("FAILED", Action.END),

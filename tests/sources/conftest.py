@@ -17,10 +17,10 @@ from transship.sources.gate import Resolver, UriGate
 from transship.sources.web import Downloaded, Reserve, Validators, WebSource
 
 LOOPBACK = UriRules(allowed_hosts=("127.0.0.1", "::1", "localhost"), allowed_ports=())
-QUICK = DownloadSettings(
-    connect_timeout_s=2,
-    idle_timeout_s=0.3,
-    total_timeout_s=20,
+PLAIN = DownloadSettings(
+    connect_timeout_s=20,
+    idle_timeout_s=20,
+    total_timeout_s=60,
     min_speed_bytes_per_s=0,
     chunk_bytes=64 * 1024,
 )
@@ -56,7 +56,7 @@ class Download:
         *,
         rules: UriRules = LOOPBACK,
         resolver: Resolver | None = None,
-        limits: DownloadSettings = QUICK,
+        limits: DownloadSettings = PLAIN,
         cap_bytes: int = 1 << 30,
         step_bytes: int = 1 << 20,
         tls: ssl.SSLContext | None = None,

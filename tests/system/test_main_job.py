@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -27,14 +28,21 @@ def client_environment(system: System) -> dict[str, str]:
 
 
 def openstack_command(system: System, *arguments: str) -> str:
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "openstack"), *arguments],
-        env=client_environment(system),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    # A terminal as standard input, as people have: the command uploads whatever else it finds there.
+    terminal, stdin = pty.openpty()
+    try:
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "openstack"), *arguments],
+            env=client_environment(system),
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        os.close(terminal)
+        os.close(stdin)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

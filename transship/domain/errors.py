@@ -672,6 +672,17 @@ class StoreDenied(TransferFailed):
         return f"store {self.store} denies access: {self.reason}; check its permissions"
 
 
+class StoreMisconfigured(TransferFailed):
+    """A store's settings cannot be used; nothing was written."""
+
+    def __init__(self, store: str, reason: str) -> None:
+        super().__init__(store, reason)
+        self.store, self.reason = store, reason
+
+    def __str__(self) -> str:
+        return f"store {self.store} is not set up right: {self.reason}"
+
+
 class AlreadyStored(TransferFailed):
     """The store holds an object of that name that is not known to be ours; it is left alone."""
 

@@ -35,6 +35,7 @@ from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image
 from transship.domain.task import ImportTask, TaskStatus
 from transship.keeper.prefect_api import FlowRunState, PrefectApi, PrefectAway, PrefectRefused
 from transship.keeper.verdict import Action, Patience, Verdict, judge
+from transship.stores.table import document_name
 
 DEPLOYMENT: Final = "transship"
 DEFAULT_QUEUE: Final = "default"
@@ -262,11 +263,13 @@ class Keeper:
 
     def mirror_stores(self) -> int:
         """Copy store settings that were edited in the Prefect UI into the catalogue; return how many changed."""
-        wanted = {}
-        for document in self.prefect.store_blocks():
-            block = FileStoreSettingsOfBlock.read(document)
-            if block is not None:
-                wanted[block.store_id] = block.settings_json
+        documents = {str(document["name"]): document for document in self.prefect.store_blocks()}
+        found = {
+            store_id: settings_of_block(documents[document_name(store_id)])
+            for store_id in self.settings.all_stores
+            if document_name(store_id) in documents
+        }
+        wanted = {store_id: settings_json for store_id, settings_json in found.items() if settings_json is not None}
         changed = 0
         with self.catalog.read() as connection:
             kept = mirrored_stores(connection, self.catalog)
@@ -287,34 +290,22 @@ class Keeper:
             purge_secrets(connection, utc_now() - timedelta(seconds=self.settings.lease.rerun_ttl_s))
 
 
-@dataclass(frozen=True, slots=True)
-class FileStoreSettingsOfBlock:
-    """Store settings as a block document holds them.
-
-    Attributes:
-        settings_json: `FileStoreSettings` as JSON.
-    """
-
-    store_id: str
-    settings_json: str
-
-    @classmethod
-    def read(cls, document: Mapping[str, Any]) -> FileStoreSettingsOfBlock | None:
-        """Return the settings of a document, None (and a logged warning) when they cannot be used."""
-        held = document["data"]
-        try:
-            settings = FileStoreSettings.model_validate(
-                {
-                    "dir": held["directory"],
-                    "description": held.get("description", ""),
-                    "weight": held.get("weight", 0),
-                    "file_mode": held.get("file_mode", "0640"),
-                }
-            )
-        except (KeyError, ValueError) as error:
-            log.warning("store block cannot be used", block=document.get("name"), reason=type(error).__name__)
-            return None
-        return cls(str(document["name"]), json.dumps(settings.model_dump(mode="json"), sort_keys=True))
+def settings_of_block(document: Mapping[str, Any]) -> str | None:
+    """Return the store settings of a block document as JSON, None (and a logged warning) when they cannot be used."""
+    held = document["data"]
+    try:
+        settings = FileStoreSettings.model_validate(
+            {
+                "dir": held["directory"],
+                "description": held.get("description", ""),
+                "weight": held.get("weight", 0),
+                "file_mode": held.get("file_mode", "0640"),
+            }
+        )
+    except (KeyError, ValueError) as error:
+        log.warning("store block cannot be used", block=document.get("name"), reason=type(error).__name__)
+        return None
+    return json.dumps(settings.model_dump(mode="json"), sort_keys=True)
 
 
 def run_parameters(task: ImportTask, image: Image) -> dict[str, Any]:

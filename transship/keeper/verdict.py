@@ -90,7 +90,7 @@ def _not_dispatched(task: ImportTask, lease: LeaseState, patience: Patience) -> 
 def _queued(task: ImportTask, lease: LeaseState, run: FlowRunState, patience: Patience) -> Verdict:
     """A run exists, but no process has begun this attempt."""
     match run.type:
-        case "CANCELLED" | "CANCELLING":
+        case "CANCELLED":
             return Verdict(Action.END, _with_message("the import was cancelled in Prefect before it began", run))
         case "FAILED":
             return Verdict(Action.END, _with_message("the run failed before the import began", run))

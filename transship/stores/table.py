@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+
 from config.settings import FileStoreSettings
 from transship.stores.base import StoreDriver
 from transship.stores.file import FileStore
@@ -20,3 +23,15 @@ def driver_of(store_id: str, settings: StoreSettings) -> StoreDriver:
     match settings:
         case FileStoreSettings():
             return FileStore(store_id, settings.dir, int(settings.file_mode, 8))
+
+
+def document_name(store_id: str) -> str:
+    """Return the name of a store's block document: the store id, or what Prefect's rules leave of it plus a digest.
+
+    Two ids never share a name: one with other characters than lower-case letters, digits and
+    dashes gets them replaced by dashes and 8 characters of its SHA-256 appended.
+    """
+    plain = re.sub(r"[^a-z0-9-]", "-", store_id.lower())
+    if plain == store_id:
+        return store_id
+    return f"{plain}-{hashlib.sha256(store_id.encode()).hexdigest()[:8]}"

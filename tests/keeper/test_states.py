@@ -1,0 +1,175 @@
+"""Every Prefect state, reached on a real Prefect server, and what the task says then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from deployments.apply import apply
+from tests.fakes.images import NOW, asked, queued_image, read_image, settings_in
+from tests.fakes.prefect_server import PrefectServer
+from tests.fakes.system import until
+from transship.catalog.engine import Catalog
+from transship.catalog.imports import DataFacts, begin_import, finish_import
+from transship.catalog.leases import expire_lease
+from transship.catalog.tasks import get_task
+from transship.domain.image import ImageStatus
+from transship.domain.task import ImportTask, TaskStatus
+from transship.keeper.prefect_api import PrefectApi
+from transship.keeper.service import Keeper
+
+pytestmark = pytest.mark.real
+
+PENDING, PROCESSING = TaskStatus.PENDING, TaskStatus.PROCESSING
+FACTS = DataFacts(1, 1, None, "sha512", "ab" * 64, "raw", "bare")
+
+
+class Scene:
+    """One import, a keeper, and Prefect's side of the import."""
+
+    def __init__(self, keeper: Keeper, server: PrefectServer) -> None:
+        self.keeper, self.server = keeper, server
+        self.catalog: Catalog = keeper.catalog
+        self.image = queued_image(self.catalog, name=f"image-{uuid4().hex[:6]}")
+        self.task_id = asked(self.catalog, self.image).id
+        until(keeper.tell, 30.0, "dispatch")
+        self.run_id = str(self.task().flow_run_id)
+
+    def task(self) -> ImportTask:
+        with self.catalog.read() as connection:
+            return get_task(connection, self.task_id)
+
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.server.ask("GET", f"/flow_runs/{self.run_id}")["state"]
+        return found
+
+    def enter(self, type_: str, name: str, *, force: bool = True) -> None:
+        state = {"type": type_, "name": name, "message": "said by the test"}
+        self.server.ask("POST", f"/flow_runs/{self.run_id}/set_state", {"state": state, "force": force})
+
+    def reconciled(self) -> TaskStatus:
+        self.keeper.reconcile()
+        return self.task().status
+
+
+@pytest.fixture
+def scene(catalog: Catalog, prefect_server: PrefectServer, request: pytest.FixtureRequest) -> Scene:
+    changes: dict[str, Any] = getattr(request, "param", {})
+    # A pool of its own: no worker takes its runs, so every state stays until the test leaves it.
+    pool = {"prefect": {"work_pool": f"pool-{uuid4().hex[:8]}", "api_url": prefect_server.url}}
+    settings = settings_in(catalog_home(catalog), **pool, **changes)
+    with prefect_server.as_client():
+        apply(settings)
+    prefect = PrefectApi(prefect_server.url, prefect_server.auth_string)
+    return Scene(Keeper(settings, catalog, prefect, "keeper"), prefect_server)
+
+
+def catalog_home(catalog: Catalog) -> Path:
+    return Path(str(catalog.engine.url.database)).parent
+
+
+@pytest.mark.parametrize(
+    ("type_", "name", "status"),
+    [
+        ("SCHEDULED", "Scheduled", PENDING),
+        ("SCHEDULED", "AwaitingRetry", PENDING),
+        ("PENDING", "Pending", PENDING),
+        ("RUNNING", "Running", PROCESSING),
+        ("RUNNING", "Retrying", PROCESSING),
+        ("CANCELLING", "Cancelling", PROCESSING),
+    ],
+)
+def test_a_state_on_the_way_is_mirrored(scene: Scene, type_: str, name: str, status: TaskStatus) -> None:
+    if type_ == "CANCELLING":
+        scene.enter("RUNNING", "Running")  # Prefect cancels a run that has no process at once
+    scene.enter(type_, name)
+    assert scene.reconciled() is status
+    assert read_image(scene.catalog, scene.image.id).status is ImageStatus.IMPORTING
+
+
+def test_a_late_run_is_a_pending_task(scene: Scene) -> None:
+    until(lambda: scene.state()["name"] == "Late", 60.0, "Prefect calling the run late")
+    assert scene.reconciled() is PENDING
+
+
+def test_a_run_that_waits_for_a_concurrency_slot_is_a_pending_task(scene: Scene) -> None:
+    deployment = scene.server.ask("GET", "/deployments/name/web-download/transship")
+    limit = f"/deployments/{deployment['id']}"
+    scene.server.ask("PATCH", limit, {"concurrency_limit": 1})
+    try:
+        other = Scene(scene.keeper, scene.server)
+        for each in (other, scene):
+            each.enter("PENDING", "Pending", force=False)
+        waiting = [each for each in (other, scene) if each.state()["name"] == "AwaitingConcurrencySlot"]
+        assert len(waiting) == 1
+        assert waiting[0].reconciled() is PENDING
+    finally:
+        scene.server.ask("PATCH", limit, {"concurrency_limit": None})
+
+
+@pytest.mark.parametrize("scene", [{"lease": {"crash_retries": 0}}], indirect=True)
+@pytest.mark.parametrize(
+    ("type_", "name"),
+    [
+        ("FAILED", "Failed"),
+        ("FAILED", "TimedOut"),
+        ("CRASHED", "Crashed"),
+        ("CANCELLED", "Cancelled"),
+        ("PAUSED", "Paused"),
+        ("PAUSED", "Suspended"),
+    ],
+)
+def test_an_end_without_success_fails_the_task_and_frees_the_image(scene: Scene, type_: str, name: str) -> None:
+    scene.enter(type_, name)
+    assert scene.reconciled() is TaskStatus.FAILURE
+    image = read_image(scene.catalog, scene.image.id)
+    assert (image.status, image.import_task) == (ImageStatus.QUEUED, None)
+    assert image.import_message == scene.task().message != ""
+
+
+@pytest.mark.parametrize(
+    ("type_", "name"),
+    [("CRASHED", "Crashed"), ("FAILED", "Failed"), ("CANCELLING", "Cancelling"), ("PAUSED", "Suspended")],
+)
+def test_a_live_import_is_processing_whatever_prefect_says(scene: Scene, type_: str, name: str) -> None:
+    begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=60.0, now=NOW)
+    scene.enter(type_, name)
+    assert scene.reconciled() is PROCESSING
+
+
+def test_a_crashed_run_whose_worker_is_lost_is_scheduled_again(scene: Scene) -> None:
+    begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=60.0, now=NOW)
+    scene.enter("CRASHED", "Crashed")
+    expire_lease(scene.catalog, begun.lease)
+    assert scene.reconciled() is PENDING
+    until(scene.keeper.tell, 30.0, "second dispatch")
+    assert (scene.state()["type"], scene.state()["name"]) == ("SCHEDULED", "AwaitingRetry")
+    assert str(scene.task().flow_run_id) == scene.run_id
+
+
+def test_a_finished_import_is_a_success_and_prefect_is_told_so(scene: Scene) -> None:
+    begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=60.0, now=NOW)
+    scene.enter("CRASHED", "Crashed")
+    finish_import(scene.catalog, begun.lease, FACTS, {}, message="imported to local", now=NOW, time_to_live_h=1)
+    assert scene.reconciled() is TaskStatus.SUCCESS
+    assert scene.keeper.settle() == 1
+    assert (scene.state()["type"], scene.state()["message"]) == ("COMPLETED", "imported to local")
+
+
+def test_a_run_that_prefect_forgot_is_made_anew(scene: Scene) -> None:
+    begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=60.0, now=NOW)
+    scene.server.ask("DELETE", f"/flow_runs/{scene.run_id}")
+    expire_lease(scene.catalog, begun.lease)
+    assert scene.reconciled() is PENDING
+    until(scene.keeper.tell, 30.0, "second dispatch")
+    assert scene.task().flow_run_id not in (None, scene.run_id)
+
+
+def test_telling_twice_makes_one_run(scene: Scene) -> None:
+    task = scene.task()
+    image = read_image(scene.catalog, task.image_id)
+    first = scene.keeper._create_run(task, image, f"{task.id}/1")
+    assert first == scene.run_id

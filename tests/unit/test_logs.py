@@ -1,0 +1,65 @@
+"""Log lines."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from transship.logs import configure_logs
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_an_event_is_one_line_of_fields_in_a_fixed_order(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("INFO", "api")
+    with structlog.contextvars.bound_contextvars(request_id="req-1"):
+        structlog.get_logger().info("image created", image_id="i-1", protected=True, size=None)
+    line = capsys.readouterr().err
+    time, rest = line.split(" ", 1)
+    assert time.startswith("time=20")
+    assert time.endswith("Z")
+    assert rest == 'level=info component=api event="image created" image_id=i-1 protected=true size= request_id=req-1\n'
+
+
+def test_the_standard_librarys_events_look_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("INFO", "keeper")
+    logging.getLogger("some.library").warning("%d of %d", 1, 2)
+    assert ' level=warning component=keeper event="1 of 2"\n' in capsys.readouterr().err
+
+
+def test_what_a_client_sent_cannot_draw_a_second_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("INFO", "api")
+    structlog.get_logger().info("request", **{"path": "/a\nb\r\x1b[2Jc\u2028d", "odd key": "x"})
+    written = capsys.readouterr().err
+    assert written.count("\n") == 1
+    assert not {"\r", "\x1b", "\u2028"} & set(written)
+    assert "odd_key=x" in written
+
+
+def test_a_trace_stays_on_its_events_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("INFO", "api")
+    try:
+        raise RuntimeError("broken")
+    except RuntimeError:
+        structlog.get_logger().exception("request failed")
+    written = capsys.readouterr().err
+    assert written.count("\n") == 1
+    assert "RuntimeError: broken" in written
+
+
+def test_events_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("WARNING", "api")
+    structlog.get_logger().info("nothing to see")
+    logging.getLogger("library").info("nothing either")
+    assert capsys.readouterr().err == ""
