@@ -21,4 +21,10 @@ def allowance(session: ImportSession) -> Allowance | None:
 
 def web_source(session: ImportSession) -> WebSource:
     """Return the download engine with this site's limits."""
-    return WebSource(uri_gate(session), session.settings.download, session.settings.imports.image_size_cap_bytes)
+    settings = session.settings
+    return WebSource(
+        uri_gate(session),
+        settings.download,
+        settings.imports.image_size_cap_bytes,
+        reserve_step_bytes=settings.staging.unknown_size_reserve_bytes,
+    )

@@ -95,7 +95,9 @@ def _usable(session: ImportSession, row: StagedRow) -> bool:
 
 
 def _remember(session: ImportSession, name: str, validators: Validators) -> None:
-    remember_validators(session.catalog, session.lease, name, session.staging.host, asdict(validators))
+    # Without a strong validator nothing can be continued; what an earlier answer said is void in any case.
+    kept = asdict(validators) if validators.strong else None
+    remember_validators(session.catalog, session.lease, name, session.staging.host, kept)
 
 
 def _validators(row: StagedRow) -> Validators | None:

@@ -183,8 +183,10 @@ def adopt_staged(catalog: Catalog, lease: Lease, name: str, host: str) -> None:
         )
 
 
-def remember_validators(catalog: Catalog, lease: Lease, name: str, host: str, validators: Mapping[str, object]) -> None:
-    """Write what a source said of itself, so that a broken download can go on.
+def remember_validators(
+    catalog: Catalog, lease: Lease, name: str, host: str, validators: Mapping[str, object] | None
+) -> None:
+    """Write what a source said of itself, so that a broken download can go on; None when it cannot.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -192,7 +194,9 @@ def remember_validators(catalog: Catalog, lease: Lease, name: str, host: str, va
     with catalog.write() as connection:
         prove_lease(connection, lease)
         connection.execute(
-            update(STAGED).where(STAGED.c.name == name, STAGED.c.host == host).values(validators=dict(validators))
+            update(STAGED)
+            .where(STAGED.c.name == name, STAGED.c.host == host)
+            .values(validators=None if validators is None else dict(validators))
         )
 
 
