@@ -33,6 +33,7 @@ from transship.domain.errors import (
     TransferFailed,
     TransshipError,
 )
+from transship.logs import configure_flow_logs
 
 log = structlog.get_logger("transship.flow")
 
@@ -52,6 +53,7 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
         BaseException: a signal that ended the process; the import is then resumed by itself, or
             ended as cancelled if that was why.
     """
+    configure_flow_logs()
     settings = load_settings().settings
     catalog = Catalog.open(settings)
     try:

@@ -10,11 +10,13 @@ from prefect.states import Completed
 
 from config.loading import load_settings
 from tasks.sweep import sweep_staging, sweep_stores
+from transship.logs import configure_flow_logs
 
 
 @flow(name="housekeeping", flow_run_name="housekeeping", retries=0, persist_result=False)
 def housekeeping() -> State[Any]:
     """Sweep this host's staging, and the stores' copies that are to go."""
+    configure_flow_logs()
     staging = sweep_staging(load_settings().settings.host_name)
     stores = sweep_stores()
     removed, kept = staging.removed + stores.removed, staging.kept + stores.kept

@@ -12,7 +12,7 @@ from tasks.inspect import inspect
 from tasks.place import place, unplace
 from tasks.plugin import run_plugin
 from tasks.session import ImportSession
-from tasks.staged_files import Staged, discard_staged
+from tasks.staged_files import SOURCE_ROLE, Staged, discard_staged
 from transship.domain.errors import ImportCancelled, StoresFailed, TransferFailed
 from transship.plugins.base import ImportPlugin
 from transship.plugins.registry import load_plugins
@@ -36,12 +36,12 @@ def deliver(session: ImportSession, staged: Staged, undo: ExitStack) -> str:
 
 def _transform(session: ImportSession, staged: Staged) -> Staged:
     plugins = load_plugins(session.settings)
-    inspect(staged, unpacked_later=_unpacks(plugins))
+    inspect(staged, SOURCE_ROLE, unpacked_later=_unpacks(plugins))
     for position, plugin in enumerate(plugins):
         before = staged
         staged = run_plugin(plugin.name, plugin.label, before)
         if staged != before:
-            inspect(staged, unpacked_later=_unpacks(plugins[position + 1 :]))
+            inspect(staged, f"after {plugin.label}", unpacked_later=_unpacks(plugins[position + 1 :]))
     return staged
 
 

@@ -26,12 +26,13 @@ class Inspection:
     virtual_size: int | None
 
 
-@task(name="inspect", task_run_name="inspect {staged.name}", cache_policy=NO_CACHE, retries=0)
-def inspect(staged: Staged, *, unpacked_later: bool) -> Inspection:
+@task(name="inspect", task_run_name="inspect {what}", cache_policy=NO_CACHE, retries=0)
+def inspect(staged: Staged, what: str, *, unpacked_later: bool) -> Inspection:
     """Make sure that the data are what the image declares, and safe.
 
     Args:
         staged: file to inspect.
+        what: which one it is, for people: ``source``, or the verb of the plugin that made it.
         unpacked_later: an archive passes here, because decompression comes next and is followed by another look.
 
     Raises:

@@ -62,6 +62,31 @@ def configure_logs(level: str, component: str) -> None:
     logging.getLogger("alembic").setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
+def configure_flow_logs() -> None:
+    """Hand the events of this process to the standard library's loggers, whose handlers Prefect has set up.
+
+    So an import's events stand among its run's logs in the Prefect UI. Prefect shows run and task
+    itself, so the line holds the event and its own fields alone.
+    """
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info,
+            _event_and_fields,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _event_and_fields(logger: WrappedLogger, method: str, event: EventDict) -> str:
+    text, trace = str(event.pop("event", "")), event.pop("exception", None)
+    fields = " ".join(f"{key}={_escaped(value)}" for key, value in event.items())
+    return f"{text} {fields}".rstrip() + (f"\n{trace}" if trace else "")
+
+
 class _NamesComponent:
     def __init__(self, component: str) -> None:
         self._component = component

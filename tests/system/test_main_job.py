@@ -121,6 +121,8 @@ def test_the_openstack_command_imports_without_further_options(system: System, s
     assert openstack_command(system, "image", "show", "-f", "value", "-c", "status", image_id) == "active"
 
 
+# The SDK warns about a metrics library that it finds, or not, while it connects.
+@pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK60Warning")
 def test_openstacksdk_imports(system: System, source: WebServer) -> None:
     uri = source.serve("/sdk.img", BODY)
     cloud = openstack.connect(

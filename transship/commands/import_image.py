@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from config.settings import Settings
 from transship.catalog.allowances import grant_allowance
@@ -223,7 +224,7 @@ def _display(uri: str) -> str:
 
 
 def _file_name(uri: str) -> str:
-    return _display(uri).rpartition("/")[2] or _display(uri)
+    return unquote(_display(uri).rpartition("/")[2]) or _display(uri)
 
 
 def _size(size_bytes: int | None) -> str:

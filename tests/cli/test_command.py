@@ -1,0 +1,178 @@
+"""The command as a process: help, exit status, one line for an error."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from transship.cli import app, main
+
+COMMANDS = {"up", "down", "status", "deploy", "doctor", "import", "images", "check-uri", "config"}
+
+
+def run(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRANSSHIP_")}
+    return subprocess.run(
+        [sys.executable, "-m", "transship.cli", *arguments],
+        env={**environment, "TRANSSHIP_HOME": str(home), **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def taken_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def in_process(monkeypatch: pytest.MonkeyPatch, home: Path, *arguments: str) -> int:
+    """Run the command here; only where nothing of its own process matters."""
+    monkeypatch.setattr(sys, "argv", ["transship", *arguments])
+    monkeypatch.setenv("TRANSSHIP_HOME", str(home))
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(main())
+    return int(ended.value.code or 0)
+
+
+def test_help_lists_every_command_with_a_line(tmp_path: Path) -> None:
+    shown = run(tmp_path, "--help")
+    assert shown.returncode == 0
+    lines = shown.stdout.partition("Commands:")[2].splitlines()
+    described = {words[0]: words[1:] for line in lines if (words := line.split())}
+    assert set(described) == COMMANDS
+    assert all(described.values())
+    assert len(app.registered_commands) + len(app.registered_groups) == len(COMMANDS)
+
+
+def test_help_imports_neither_settings_nor_prefect() -> None:
+    slow = "('prefect', 'pydantic', 'sqlalchemy', 'requests')"
+    code = f"import sys, transship.cli; print([name for name in {slow} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        (("--set", "api.port=x", "config", "show"), 1, "error: command line: api.port"),
+        (("--set", "api.prot=1", "config", "show"), 1, "did you mean api.port"),
+        (("--set", "nonsense", "config", "show"), 2, "OPTION=VALUE"),
+        (("--config", "/no/such.toml", "config", "show"), 1, "/no/such.toml is not a file"),
+        (("up", "--config", "/no/such.toml"), 1, "/no/such.toml is not a file"),
+        (("import",), 2, "name one source"),
+        (("import", "http://example.org/x"), 2, "--disk-format"),
+        (("--set", "api.port=9", "images"), 1, "does not answer"),
+        (("no-such-command",), 2, "No such command"),
+        (("import", "--no-such-option"), 2, "No such option"),
+    ],
+)
+def test_an_error_is_one_line_and_a_status(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    status: int,
+    text: str,
+) -> None:
+    assert in_process(monkeypatch, tmp_path, *arguments) == status
+    assert text in capsys.readouterr().err
+
+
+def test_an_error_is_no_trace(tmp_path: Path) -> None:
+    failed = run(tmp_path, "--set", "api.port=0", "status")
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: ")
+    assert failed.stderr.count("\n") == 1
+
+
+def test_settings_are_shown_with_their_source(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRANSSHIP_DATABASE__URL", "postgresql://u:hush@db/c")
+    assert in_process(monkeypatch, tmp_path, "--set", "api.port=9393", "config", "show") == 0
+    shown = capsys.readouterr().out
+    assert ["api.port", "9393", "command", "line"] in [line.split() for line in shown.splitlines()]
+    assert "hush" not in shown
+
+
+@pytest.mark.parametrize(
+    ("uri", "status", "rule"),
+    [
+        ("http://127.0.0.1/x", 1, "loopback_address"),
+        ("ftp://93.184.215.14/x", 1, "allowed_schemes"),
+        ("http://93.184.215.14/x", 0, ""),
+    ],
+)
+def test_check_uri_names_the_rule_that_decides(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    uri: str,
+    status: int,
+    rule: str,
+) -> None:
+    assert in_process(monkeypatch, tmp_path, "check-uri", uri) == status
+    assert rule in capsys.readouterr().out
+
+
+def test_doctor_passes_before_the_first_start(tmp_path: Path, taken_port: int) -> None:
+    home = tmp_path / "home"
+    ports = {"TRANSSHIP_API__PORT": str(taken_port), "TRANSSHIP_PREFECT__API_URL": "http://127.0.0.1:9/api"}
+    seen = run(home, "doctor", **ports)
+    lines = {tuple(line.split()[:2]) for line in seen.stdout.splitlines()}
+    assert {
+        ("ok", "python"),
+        ("ok", "setpriv"),
+        ("ok", "permissions"),
+        ("ok", "catalogue"),
+        ("ok", "api.port"),
+    } <= lines
+    assert ("fail", "prefect") in lines
+    assert seen.returncode == 1
+    assert not home.exists()
+
+
+def test_doctor_says_how_to_close_a_home_directory_that_is_open(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    seen = run(tmp_path, "doctor")
+    assert f"chmod 700 {tmp_path}" in seen.stdout
+    assert seen.returncode == 1
+
+
+def test_doctor_says_who_takes_a_port(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        seen = run(tmp_path / "home", "doctor", TRANSSHIP_API__PORT=str(listener.getsockname()[1]))
+    assert "is taken by another program" in seen.stdout
+    assert seen.returncode == 1
+
+
+def test_up_is_refused_before_anything_starts_when_a_port_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refused = run(tmp_path, "up", "--detach", TRANSSHIP_API__PORT=str(listener.getsockname()[1]))
+    assert refused.returncode == 1
+    assert "is taken by another program" in refused.stderr
+    assert list((tmp_path / "log").iterdir()) == []
+
+
+def test_down_without_a_supervisor_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert in_process(monkeypatch, tmp_path, "down") == 0
+    assert "nothing runs" in capsys.readouterr().out
+
+
+def test_a_new_key_is_a_fernet_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert in_process(monkeypatch, tmp_path, "config", "new-key") == 0
+    assert len(capsys.readouterr().out.strip()) == 44

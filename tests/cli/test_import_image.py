@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from hashlib import sha512
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Site
+from tests.fakes.images_api import SOURCE
+from transship.commands.images import list_images
+from transship.commands.import_image import ImportOptions, import_image, parse_properties, record_of, request_of
+from transship.domain.errors import CommandRefused, ServiceRefused, ServiceUnreachable
+
+DATA = bytes(range(256)) * 5000
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    path = tmp_path / "disk of mine.img"
+    path.write_bytes(DATA)
+    return path
+
+
+def test_a_local_file_is_served_for_its_import_and_compared(
+    site: Site, disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert import_image(site.invocation, ImportOptions(source=str(disk))) == 0
+    shown = capsys.readouterr().out
+    (image,) = site.api.client.get("/v2/images").json()["images"]
+    assert image["status"] == "active"
+    assert image["name"] == "disk of mine.img"
+    assert sha512(DATA).hexdigest() in shown
+    assert "sha512 equals the source's" in shown
+    assert f"fast: file://{site.api.stores['fast']}/{image['id']}" in shown
+
+
+def test_the_file_is_served_no_longer_when_the_command_has_ended(site: Site, disk: Path) -> None:
+    import_image(site.invocation, ImportOptions(serve=disk))
+    (uri,) = site.worker.fetched
+    with pytest.raises(OSError, match="refused"):
+        site.worker._fetch(uri)
+
+
+def test_data_that_were_unpacked_are_not_compared(site: Site, disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site.worker.changed = b"another length"
+    assert import_image(site.invocation, ImportOptions(serve=disk)) == 0
+    assert "unpacked or converted" in capsys.readouterr().out
+
+
+def test_data_of_the_same_size_that_differ_are_an_error(
+    site: Site, disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.worker.changed = DATA[::-1]
+    assert import_image(site.invocation, ImportOptions(serve=disk)) == 1
+    assert "sha512 is not the source's" in capsys.readouterr().out
+
+
+def test_the_message_of_a_failure_is_shown(site: Site, disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site.worker.failure = "staging is full: 5 GiB needed"
+    assert import_image(site.invocation, ImportOptions(serve=disk)) == 1
+    shown = capsys.readouterr().out
+    assert "error: staging is full: 5 GiB needed" in shown
+    assert "is queued" in shown
+
+
+def test_a_refused_import_leaves_no_record(site: Site) -> None:
+    with pytest.raises(ServiceRefused, match="does not pass filtering"):
+        import_image(site.invocation, ImportOptions(source="http://127.0.0.1:1/a.img"))
+    assert site.api.client.get("/v2/images").json()["images"] == []
+
+
+def test_an_unknown_store_leaves_no_record(site: Site) -> None:
+    with pytest.raises(ServiceRefused, match="Unknown store 'nowhere'"):
+        import_image(site.invocation, ImportOptions(source=SOURCE, stores=("nowhere",)))
+    assert site.api.client.get("/v2/images").json()["images"] == []
+
+
+def test_an_api_that_does_not_run_is_named(tmp_path: Path, disk: Path) -> None:
+    from transship.commands.context import Invocation  # noqa: PLC0415 - only this test needs one of its own
+
+    nobody = Invocation(overrides={"home": str(tmp_path), "api.port": "9"})
+    with pytest.raises(ServiceUnreachable, match=r"Images API at http://127\.0\.0\.1:9 does not answer"):
+        import_image(nobody, ImportOptions(serve=disk))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ImportOptions(),
+        ImportOptions(source=SOURCE, serve=Path("/etc/hostname")),
+        ImportOptions(source=SOURCE, stores=("a",), all_stores=True),
+        ImportOptions(source="/no/such/file.img"),
+        ImportOptions(source="/"),
+        ImportOptions(source="http://example.org/image"),
+    ],
+    ids=["nothing", "two sources", "two store choices", "no such file", "directory", "format unknown"],
+)
+def test_a_command_line_that_makes_no_sense_changes_nothing(site: Site, options: ImportOptions) -> None:
+    with pytest.raises(CommandRefused):
+        import_image(site.invocation, options)
+    assert site.api.client.get("/v2/images").json()["images"] == []
+
+
+def test_all_options_reach_the_requests() -> None:
+    options = ImportOptions(
+        source="http://u:p@example.org/a%20b.qcow2?token=x",
+        disk_format="raw",
+        stores=("s1", "s2"),
+        allow_failure=True,
+        properties={"os_type": "linux"},
+        image_id="11111111-1111-1111-1111-111111111111",
+    )
+    assert record_of(options, options.source) == {
+        "id": "11111111-1111-1111-1111-111111111111",
+        "name": "a b.qcow2",
+        "disk_format": "raw",
+        "container_format": "bare",
+        "os_type": "linux",
+    }
+    assert request_of(options, options.source) == {
+        "method": {"name": "web-download", "uri": options.source},
+        "all_stores_must_succeed": False,
+        "stores": ["s1", "s2"],
+    }
+
+
+def test_without_a_choice_of_stores_the_service_chooses() -> None:
+    assert "stores" not in request_of(ImportOptions(), SOURCE)
+    assert request_of(ImportOptions(all_stores=True), SOURCE)["all_stores"] is True
+
+
+@pytest.mark.parametrize("assignment", ["os_type", "=linux"])
+def test_a_property_without_name_or_value_is_refused(assignment: str) -> None:
+    with pytest.raises(CommandRefused, match="NAME=VALUE"):
+        parse_properties([assignment])
+
+
+def test_images_are_listed_with_their_stores(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    image_id = site.api.active(b"12345", name="five")
+    site.api.create(name="empty")
+    assert list_images(site.invocation) == 0
+    lines = {line.split()[1]: line.split() for line in capsys.readouterr().out.splitlines()}
+    assert lines["five"] == [image_id, "five", "active", "qcow2", "5", "bytes", "fast", "-"]
+    assert lines["empty"][2:] == ["queued", "-", "-", "-", "-"]

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from transship.commands.context import parse_overrides
+from transship.commands.formats import guess_disk_format
+from transship.commands.images_api import StoreView, TaskView
+from transship.commands.progress import LineView, phase_line
+from transship.commands.status import component_row, duration, is_healthy
+from transship.domain.errors import CommandRefused
+from transship.supervisor.component import Condition
+from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus
+
+
+@pytest.mark.parametrize(
+    ("source", "disk_format"),
+    [
+        ("https://example.org/debian-12.iso", "iso"),
+        ("https://example.org/disk.qcow2?sig=a.vmdk#x.vdi", "qcow2"),
+        ("https://example.org/disk.qcow2.gz", "qcow2"),
+        ("https://example.org/DISK.IMG", "raw"),
+        ("http://example.org/a%2Evhdx", "vhdx"),
+        ("/srv/images/disk.raw", "raw"),
+        ("disk.vmdk", "vmdk"),
+        ("./disk.vdi", "vdi"),
+        ("disk.vhd", "vhd"),
+        ("a?b.iso", "iso"),
+    ],
+)
+def test_the_name_tells_the_disk_format(source: str, disk_format: str) -> None:
+    assert guess_disk_format(source) == disk_format
+
+
+@pytest.mark.parametrize(
+    "source", ["https://example.org/", "https://example.org/disk", "disk.gz", "disk.tar", ".iso", ""]
+)
+def test_a_name_that_does_not_tell_asks_for_the_option(source: str) -> None:
+    with pytest.raises(CommandRefused, match="--disk-format"):
+        guess_disk_format(source)
+
+
+@pytest.mark.parametrize(
+    ("task", "line"),
+    [
+        (TaskView("t", "pending", ""), "waiting for a worker"),
+        (TaskView("t", "processing", "inspecting"), "inspecting"),
+        (TaskView("t", "processing", "", "stage"), "stage"),
+        (TaskView("t", "processing", "", "stage", 2048), "stage, 2.0 KiB"),
+        (TaskView("t", "processing", "", "place", 50, 100, 10), "place, 50% of 100 bytes, 10 bytes/s, 6 s left"),
+        (TaskView("t", "processing", "", "place", 100, 100, 10), "place, 100% of 100 bytes, 10 bytes/s"),
+    ],
+)
+def test_a_line_says_phase_bytes_rate_and_time_left(task: TaskView, line: str) -> None:
+    assert phase_line(task) == line
+
+
+def test_lines_come_when_something_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    done = (StoreView("fast", "done", 100, 100, ""), StoreView("far", "failed", 5, 100, "store far is full"))
+    states = [
+        TaskView("t", "pending", ""),
+        TaskView("t", "pending", ""),
+        TaskView("t", "processing", "", "place", 1, 100),
+        TaskView("t", "processing", "", "place", 2, 100),
+        TaskView("t", "processing", "", "place", 99, 100, stores=done),
+        TaskView("t", "processing", "", "place", 99, 100, stores=done),
+        TaskView("t", "success", "done", "place", 100, 100, stores=done),
+    ]
+    with LineView() as view:
+        for state in states:
+            view.show(state)
+    assert capsys.readouterr().out.splitlines() == [
+        "waiting for a worker",
+        "place, 1% of 100 bytes",
+        "place, 99% of 100 bytes",
+        "store fast: done",
+        "store far: store far is full",
+    ]
+
+
+def test_a_task_without_progress_is_read() -> None:
+    assert TaskView.of({"id": "t", "status": "pending", "progress": None, "message": None}).phase == ""
+    assert TaskView.of({"id": "t", "status": "failure", "message": "why"}).final
+
+
+def test_progress_of_a_task_is_read() -> None:
+    store = {"store": "fast", "phase": "uploading", "done_bytes": 3, "total_bytes": 9, "error": ""}
+    progress = {"phase": "place", "done_bytes": 3, "total_bytes": 9, "rate": 2, "stores": [store]}
+    task = TaskView.of({"id": "t", "status": "processing", "message": "", "progress": progress})
+    assert task.stores == (StoreView("fast", "uploading", 3, 9, ""),)
+    assert (task.phase, task.rate) == ("place", 2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (-3, "0s"), (59, "59s"), (61, "1m 1s"), (3725, "1h 2m"), (90061, "1d 1h")]
+)
+def test_durations_read_like_speech(seconds: int, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def component(condition: Condition, last_exit: str = "") -> ComponentStatus:
+    return ComponentStatus("api", condition, 7, "2026-01-01T00:00:00+00:00", 1, last_exit, "api.log")
+
+
+def test_a_component_is_a_row() -> None:
+    now = datetime(2026, 1, 1, 0, 1, 5, tzinfo=UTC)
+    assert component_row(component(Condition.UP, "exit status 1"), now) == (
+        "api",
+        "up",
+        "7",
+        "1m 5s",
+        "1",
+        "exit status 1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("phase", "condition", "healthy"),
+    [
+        (Phase.READY, Condition.UP, True),
+        (Phase.READY, Condition.DONE, True),
+        (Phase.READY, Condition.UNHEALTHY, False),
+        (Phase.READY, Condition.WAITING, False),
+        (Phase.STARTING, Condition.UP, False),
+        (Phase.STOPPING, Condition.UP, False),
+    ],
+)
+def test_only_all_of_it_up_is_healthy(phase: Phase, condition: Condition, healthy: bool) -> None:
+    assert is_healthy(SupervisorStatus(phase, 1, "", (component(condition),))) is healthy
+
+
+@pytest.mark.parametrize("assignment", ["api.port", "=1", " =1"])
+def test_a_setting_without_option_or_value_is_refused(assignment: str) -> None:
+    with pytest.raises(CommandRefused, match="OPTION=VALUE"):
+        parse_overrides(None, [assignment])
+
+
+def test_a_value_may_hold_an_equals_sign() -> None:
+    assert parse_overrides(None, ["database.url=postgresql://h/d?a=b"]) == {"database.url": "postgresql://h/d?a=b"}
