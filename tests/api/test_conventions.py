@@ -63,11 +63,12 @@ def test_an_unusable_request_id_is_replaced(api: ImagesApi) -> None:
         b'{"\\udfff": "x"}',
         b"\xff\xfe\xfd",
         b"[" * 100_000,
+        b'{"name": ' + b"[" * 600 + b"]" * 600 + b"}",
         b'{"min_disk": ' + b"9" * 5000 + b"}",
     ],
     ids=[
         "empty", "broken", "no JSON", "array", "string", "number", "null", "NaN", "surrogate", "NUL",
-        "surrogate name", "no text", "deep", "endless number",
+        "surrogate name", "no text", "deep", "rather deep", "endless number",
     ],
 )  # fmt: skip
 def test_a_malformed_body_is_a_bad_request(api: ImagesApi, body: bytes) -> None:

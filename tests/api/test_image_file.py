@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import os
 from hashlib import md5
 
+import httpx
 import pytest
 
 from tests.fakes.images_api import FORMATS, ImagesApi
@@ -81,6 +84,22 @@ def test_the_next_store_delivers_when_the_best_does_not(api: ImagesApi) -> None:
     image_id = api.active(b"data", ("fast", "archive"))
     (api.stores["archive"] / image_id).unlink()
     assert api.client.get(f"/v2/images/{image_id}/file").content == b"data"
+
+
+def test_a_store_that_holds_less_than_the_image_does_not_deliver(api: ImagesApi) -> None:
+    image_id = api.active(b"data", ("fast", "archive"))
+    (api.stores["archive"] / image_id).write_bytes(b"dat")
+    assert api.client.get(f"/v2/images/{image_id}/file").content == b"data"
+
+
+def test_a_download_that_breaks_off_is_cut_and_not_ended(api: ImagesApi) -> None:
+    image_id = api.active(bytes(64 * 1024 * 1024))
+    with api.client.stream("GET", f"/v2/images/{image_id}/file") as answer:
+        pieces = answer.iter_raw()
+        next(pieces)
+        os.truncate(api.stores["fast"] / image_id, 1024 * 1024)
+        with pytest.raises(httpx.RemoteProtocolError):
+            collections.deque(pieces, maxlen=0)
 
 
 def test_the_best_store_delivers(api: ImagesApi) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -157,3 +158,12 @@ def test_a_patch_during_an_import_survives_it(api: ImagesApi) -> None:
 
 def test_an_unknown_image_cannot_be_patched(api: ImagesApi) -> None:
     assert _patch(api, str(uuid4()), []).status_code == 404
+
+
+def test_patches_of_many_clients_at_one_moment_are_all_applied(api: ImagesApi) -> None:
+    image_id = api.create()
+    names = [f"p{n}" for n in range(12)]
+    with ThreadPoolExecutor(6) as clients:
+        answers = list(clients.map(lambda name: _patch(api, image_id, [_add(f"/{name}", "x")]), names))
+    assert {answer.status_code for answer in answers} == {200}
+    assert set(names) <= api.image(image_id).keys()

@@ -8,10 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha512
 from pathlib import Path
+from typing import Any
 
 import openstack
 import pytest
@@ -22,7 +24,11 @@ from transship.catalog.engine import Catalog
 from transship.catalog.imports import DataFacts, begin_import, finish_import
 from transship.catalog.journal import close_location, open_location
 
-pytestmark = pytest.mark.real
+pytestmark = [
+    pytest.mark.real,
+    # The SDK warns of its own future at each connection and each object.
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
+]
 
 BIN = Path(sys.executable).parent
 SOURCE = "http://93.184.215.14/disk.qcow2"
@@ -43,14 +49,25 @@ class RunningApi:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._started = threading.Event()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        assert self._started.wait(60), "the API did not start"
+
+    def _read(self) -> None:
+        """Read all that the process logs, lest it stops at a full pipe."""
         assert self.process.stderr is not None
-        begun = [line for line in iter(self.process.stderr.readline, "") if _tells_of_start(line)][:1]
-        assert begun, "the API ended before it was ready"
+        for line in self.process.stderr:
+            if "Uvicorn running" in line:
+                self._started.set()
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        self.process.communicate(timeout=30)
-        return self.process.returncode
+        code = self.process.wait(timeout=30)
+        self._reader.join()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return code
 
     def openstack(self, *words: str) -> subprocess.CompletedProcess[str]:
         environ = {"OS_AUTH_TYPE": "none", "OS_ENDPOINT": self.url}
@@ -59,6 +76,10 @@ class RunningApi:
     def glance(self, *words: str) -> subprocess.CompletedProcess[str]:
         environ = {"OS_IMAGE_URL": self.url, "OS_AUTH_TOKEN": "none"}
         return run_at_terminal([str(BIN / "glance"), *words], environ, self.home)
+
+    def sdk(self) -> Any:
+        # The SDK's own annotation offers a proxy of the Images API v1 too, which shares no method with it.
+        return openstack.connect(auth_type="none", endpoint=self.url, load_yaml_config=False).image
 
     def carry_out(self, image_id: str, task_id: str) -> None:
         """Do as a worker does with an accepted import."""
@@ -73,10 +94,6 @@ class RunningApi:
         facts = DataFacts(len(DATA), None, None, "sha512", sha512(DATA).hexdigest(), "qcow2", "bare")
         finish_import(catalog, lease, facts, {}, message="done", now=now, time_to_live_h=48)
         catalog.close()
-
-
-def _tells_of_start(line: str) -> bool:
-    return "Uvicorn running" in line
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +111,7 @@ def test_the_openstack_command_imports_an_image_without_further_options(running:
     asked = running.openstack("image", "import", "--method", "web-download", "--uri", SOURCE, "deb")
     assert asked.returncode == 0, asked.stderr
 
-    cloud = openstack.connect(auth_type="none", endpoint=running.url, load_yaml_config=False)
-    image = cloud.image.get_image(image_id)
+    image = running.sdk().get_image(image_id)
     assert image.status == "importing"
     running.carry_out(image_id, image.properties["os_glance_import_task"])
     shown = json.loads(running.openstack("image", "show", "deb", "-f", "json").stdout)
@@ -144,16 +160,19 @@ def test_the_glance_command_creates_and_imports_in_one_step(running: RunningApi)
 
 
 def test_openstacksdk_imports_pages_and_cleans_up(running: RunningApi) -> None:
-    cloud = openstack.connect(auth_type="none", endpoint=running.url, load_yaml_config=False)
-    formats = {"disk_format": "qcow2", "container_format": "bare"}
-    images = [cloud.image.create_image(f"sdk-{n}", allow_duplicates=True, **formats) for n in range(3)]
-    for image, stores in zip(images, ({}, {"stores": ["local"]}, {"all_stores": True}), strict=True):
-        answer = cloud.image.import_image(image, method="web-download", uri=SOURCE, **stores)
+    sdk = running.sdk()
+    images = [
+        sdk.create_image(f"sdk-{n}", disk_format="qcow2", container_format="bare", allow_duplicates=True)
+        for n in range(3)
+    ]
+    choices: list[dict[str, Any]] = [{}, {"stores": ["local"]}, {"all_stores": True}]
+    for image, stores in zip(images, choices, strict=True):
+        answer = sdk.import_image(image, method="web-download", uri=SOURCE, **stores)
         assert answer.status_code == 202, answer.text
-    found = {image.name for image in cloud.image.images(limit=1, status="importing")}
+    found = {image.name for image in sdk.images(limit=1, status="importing")}
     assert {"sdk-0", "sdk-1", "sdk-2"} <= found
-    assert [store.id for store in cloud.image.stores()] == ["local"]
-    assert cloud.image.get_import_info().import_methods["value"] == ["web-download"]
+    assert [store.id for store in sdk.stores()] == ["local"]
+    assert sdk.get_import_info().import_methods["value"] == ["web-download"]
     for image in images:
-        cloud.image.delete_image(image)
-    assert cloud.image.find_image("sdk-0") is None
+        sdk.delete_image(image)
+    assert sdk.find_image("sdk-0") is None

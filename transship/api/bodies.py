@@ -13,6 +13,10 @@ NO_BODY: Final = frozenset({"GET", "HEAD", "DELETE"})
 """Methods whose requests bring no body."""
 
 
+DEEPEST: Final = 16
+"""Most levels of a body; the deepest that the API describes has five."""
+
+
 async def read_body(request: Request, limit_bytes: int) -> bytes:
     """Return a request's body.
 
@@ -47,6 +51,8 @@ def parse_json(body: bytes) -> dict[str, object] | list[object]:
         raise BadRequest("Malformed JSON in request body.") from error
     if not isinstance(value, dict | list):
         raise BadRequest("The request body must be a JSON object or array.")
+    if _depth(value) > DEEPEST:
+        raise BadRequest(f"The request body is nested more than {DEEPEST} levels deep.")
     if not storable(value):
         raise BadRequest("The request body holds a NUL character or half of a surrogate pair, which cannot be stored.")
     return value
@@ -74,6 +80,17 @@ def storable(value: object) -> bool:
         case list():
             return all(storable(member) for member in value)
     return True
+
+
+def _depth(value: object) -> int:
+    """Return how many levels a JSON value has, without recursion: the decoder takes more than the stack does."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        objects = [list(each.values()) for each in level if isinstance(each, dict)]
+        level = [member for members in [*objects, *level] if isinstance(members, list) for member in members]
+        level = [member for member in level if isinstance(member, dict | list)]
+    return depth
 
 
 def _refuse_constant(name: str) -> object:

@@ -18,11 +18,12 @@ from transship.domain.errors import (
     ImageDataUnavailable,
     ObjectMissing,
     RangeUnsatisfiable,
+    StoredDiffers,
     StoreDenied,
     StoreUnavailable,
     StoreUnknown,
 )
-from transship.domain.image import Image
+from transship.domain.image import Image, Location
 from transship.domain.placement import best_first
 from transship.domain.visibility import may_download, refuse_unless_seen
 
@@ -59,7 +60,7 @@ def download_image(call: Call) -> Response:
     size = image.locations[0].size if image.size is None else image.size
     headers = call.request.headers
     part = parse_range(headers.get("range"), headers.get("content-range"), size)
-    pieces = _pieces(call, image, part or ByteRange(0, size))
+    pieces = _pieces(call, image, part or ByteRange(0, size), size)
     return StreamingResponse(pieces, 206 if part else 200, _headers(image, part, size), media_type=MEDIA_TYPE)
 
 
@@ -119,15 +120,23 @@ def _headers(image: Image, part: ByteRange | None, size: int) -> dict[str, str]:
     return {"Content-Length": str(size), **checksum}
 
 
-def _pieces(call: Call, image: Image, part: ByteRange) -> Iterator[bytes]:
-    """Return the data of the first store, best first, that delivers a first piece.
+def _pieces(call: Call, image: Image, part: ByteRange, size: int) -> Iterator[bytes]:
+    """Return the data of the first store, best first, that holds the whole image and delivers a first piece.
 
     Raises:
         ImageDataUnavailable: none does; each store's reason is in the log.
     """
     for location in best_first(image.locations, call.site.stores.facts()):
         try:
-            return call.site.stores.driver(location.store).read(location.url, part.start, part.length)
-        except (ObjectMissing, StoreUnavailable, StoreDenied, StoreUnknown) as error:
+            return _read(call, location, part, size)
+        except (ObjectMissing, StoredDiffers, StoreUnavailable, StoreDenied, StoreUnknown) as error:
             log.warning("store cannot deliver", image_id=image.id, store=location.store, reason=str(error))
     raise ImageDataUnavailable(image.id)
+
+
+def _read(call: Call, location: Location, part: ByteRange, size: int) -> Iterator[bytes]:
+    driver = call.site.stores.driver(location.store)
+    found = driver.size(location.url)
+    if found != size:
+        raise StoredDiffers(location.store, f"{size} bytes", f"{found} bytes")
+    return driver.read(location.url, part.start, part.length)

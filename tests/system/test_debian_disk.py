@@ -1,0 +1,149 @@
+"""A real Debian disk: 4 GiB for the guest, qcow2, packed; unpacked and converted on its way into the store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.system import System
+from tests.fakes.web_server import WebServer
+
+pytestmark = pytest.mark.real
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "debian-disk"
+GIB = 1 << 30
+VIRTUAL_BYTES = 4 * GIB
+PATIENCE_S = 600.0
+
+
+@dataclass(frozen=True)
+class DebianDisk:
+    """What scripts/debian-disk leaves in a directory."""
+
+    directory: Path
+
+    @property
+    def qcow2(self) -> Path:
+        return self.directory / "debian.qcow2"
+
+    @property
+    def packed(self) -> Path:
+        return self.directory / "debian.qcow2.gz"
+
+    @property
+    def by_hand(self) -> str:
+        """sha512 of what `qemu-img convert` made of the disk."""
+        return (self.directory / "debian.raw.sha512").read_text().strip()
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianDisk]:
+    """The disk; made once and for all where TEST_CACHE_DIR names a directory."""
+    cache = os.environ.get("TEST_CACHE_DIR")
+    directory = Path(cache) / "debian-disk" if cache else tmp_path_factory.mktemp("debian-disk")
+    made = DebianDisk(directory)
+    if not made.qcow2.exists() and (os.geteuid() != 0 or shutil.which("apt-get") is None):
+        pytest.skip("scripts/debian-disk needs root on a Debian")
+    done = subprocess.run([SCRIPT, directory], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    yield made
+    if not cache:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def converting(source: WebServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """The product, told to unpack and to convert to raw."""
+    options = {
+        "imports.plugins": ["image_decompression", "image_conversion"],
+        "uri.allowed_hosts": ["127.0.0.1"],
+        "uri.allowed_ports": [source.port],
+    }
+    with System(tmp_path_factory.mktemp("debian-system"), options) as running:
+        yield running
+        shutil.rmtree(running.settings.all_stores["local"].dir)
+
+
+@pytest.fixture(scope="module")
+def imported(converting: System, source: WebServer, disk: DebianDisk) -> Mapping[str, object]:
+    """The packed disk after its import, as the API shows it."""
+    uri = source.serve("/debian.qcow2.gz", disk.packed.read_bytes())
+    image_id = converting.create(name="debian", disk_format="qcow2")
+    asked = converting.ask(image_id, uri)
+    assert asked.status_code == 202, asked.text
+    task = converting.ended(image_id, PATIENCE_S)
+    assert task["status"] == "success", task
+    return converting.image(image_id)
+
+
+def stored_file(system: System, image_id: object) -> Path:
+    path: Path = system.settings.all_stores["local"].dir / str(image_id)
+    return path
+
+
+def sha512(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha512").hexdigest()
+
+
+def assert_nothing_else_lies_about(system: System) -> None:
+    images = system.api("GET", "/v2/images").json()["images"]
+    assert system.stored() == sorted(image["id"] for image in images)
+    assert system.staged() == []
+
+
+def test_a_packed_debian_disk_becomes_active_as_raw(converting: System, imported: Mapping[str, object]) -> None:
+    assert (imported["status"], imported["disk_format"], imported["stores"]) == ("active", "raw", "local")
+    assert (imported["virtual_size"], imported["size"]) == (VIRTUAL_BYTES, VIRTUAL_BYTES)
+    assert_nothing_else_lies_about(converting)
+
+
+def test_the_stored_disk_is_what_qemu_img_makes_by_hand(
+    converting: System, imported: Mapping[str, object], disk: DebianDisk
+) -> None:
+    stored = stored_file(converting, imported["id"])
+    assert imported["os_hash_algo"] == "sha512"
+    assert imported["os_hash_value"] == disk.by_hand == sha512(stored)
+
+
+def test_the_stored_disk_takes_no_room_for_its_zeros(converting: System, imported: Mapping[str, object]) -> None:
+    found = stored_file(converting, imported["id"]).stat()
+    assert found.st_size == VIRTUAL_BYTES
+    assert found.st_blocks * 512 < GIB
+
+
+def test_a_debian_stands_on_the_stored_disk(converting: System, imported: Mapping[str, object]) -> None:
+    stored = stored_file(converting, imported["id"])
+    table = command_output("sfdisk", "--dump", stored)
+    found = re.search(r"start= *(\d+),", table)
+    assert table.startswith("label: gpt")
+    assert found, table
+    file_system = f"{stored}?offset={int(found[1]) * 512}"
+    # -n: opened for reading alone, and every fault found makes the command fail.
+    command_output("e2fsck", "-fn", file_system)
+    assert command_output("debugfs", "-R", "cat /etc/debian_version", file_system).startswith("12.")
+
+
+def command_output(*command: str | Path) -> str:
+    environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "LC_ALL": "C"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_import_command_brings_the_same_disk_unpacked(converting: System, disk: DebianDisk) -> None:
+    done = converting.command("import", str(disk.qcow2), timeout_s=PATIENCE_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if " " in line)
+    assert (shown["status"], shown["sha512"]) == ("active", disk.by_hand)
+    image_id = shown["image"]
+    assert sha512(stored_file(converting, image_id)) == disk.by_hand
+    assert_nothing_else_lies_about(converting)
