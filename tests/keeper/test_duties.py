@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from tests.fakes.images import NOW, asked, queued_image, read_image, settings_in
+from tests.fakes.prefect_server import PrefectServer
+from tests.fakes.system import free_port
+from transship.catalog.engine import Catalog
+from transship.catalog.outbox import due
+from transship.catalog.schema import OUTBOX
+from transship.catalog.tasks import get_task, keep_secret, purge_secrets, read_secret
+from transship.catalog.types import in_seconds
+from transship.domain.image import ImageStatus
+from transship.domain.task import TaskStatus
+from transship.keeper.prefect_api import PrefectApi
+from transship.keeper.service import REFUSAL_PATIENCE_S, Keeper, settings_of_block
+
+
+def keeper_of(catalog: Catalog, home: Path, url: str, auth_string: str = "", owner: str = "one") -> Keeper:
+    return Keeper(settings_in(home), catalog, PrefectApi(url, auth_string), owner)
+
+
+def age_outbox(catalog: Catalog, age_s: float) -> None:
+    with catalog.write() as connection:
+        connection.execute(update(OUTBOX).values(created_at=in_seconds(-age_s), due_at=in_seconds(-1.0)))
+
+
+def test_a_request_is_kept_while_prefect_is_away(catalog: Catalog, tmp_path: Path) -> None:
+    image = queued_image(catalog)
+    task = asked(catalog, image)
+    keeper = keeper_of(catalog, tmp_path, f"http://127.0.0.1:{free_port()}/api")
+    age_outbox(catalog, 2 * REFUSAL_PATIENCE_S)
+    assert keeper.tell() == 0
+    with catalog.read() as connection:
+        assert get_task(connection, task.id).status is TaskStatus.PENDING
+        assert due(connection, 10) == []
+    age_outbox(catalog, 1.0)
+    with catalog.read() as connection:
+        assert [row.attempts for row in due(connection, 10)] == [1]
+
+
+@pytest.mark.real
+def test_a_wrong_password_gets_its_time_to_be_mended_and_then_ends_the_task(
+    catalog: Catalog, tmp_path: Path, prefect_server: PrefectServer
+) -> None:
+    image = queued_image(catalog)
+    task = asked(catalog, image)
+    keeper = keeper_of(catalog, tmp_path, prefect_server.url, "admin:wrong")
+    assert keeper.tell() == 0
+    with catalog.read() as connection:
+        assert get_task(connection, task.id).status is TaskStatus.PENDING
+    age_outbox(catalog, REFUSAL_PATIENCE_S + 1)
+    assert keeper.tell() == 0
+    with catalog.read() as connection:
+        ended = get_task(connection, task.id)
+    assert ended.status is TaskStatus.FAILURE
+    assert "transship deploy" in ended.message
+    assert read_image(catalog, image.id).status is ImageStatus.QUEUED
+
+
+def test_of_two_keepers_one_is_active(catalog: Catalog, tmp_path: Path) -> None:
+    one, two = (keeper_of(catalog, tmp_path, "http://127.0.0.1:1/api", owner=owner) for owner in ("one", "two"))
+    assert one.stay_active(60.0)
+    assert not two.stay_active(60.0)
+    assert one.stay_active(60.0)
+    one.step_down()
+    assert two.stay_active(60.0)
+
+
+def test_store_settings_of_a_block_are_checked(tmp_path: Path) -> None:
+    good = {"name": "fast", "data": {"directory": str(tmp_path), "weight": 3, "file_mode": "0644"}}
+    assert '"weight": 3' in str(settings_of_block(good))
+    assert settings_of_block({"name": "fast", "data": {}}) is None
+    assert settings_of_block({"name": "fast", "data": {"directory": str(tmp_path), "file_mode": "rw"}}) is None
+
+
+def test_secrets_of_running_tasks_are_not_purged(catalog: Catalog) -> None:
+    task = asked(catalog, queued_image(catalog))
+    with catalog.write() as connection:
+        keep_secret(connection, catalog, task.id, "uri", "http://h/x")
+        purge_secrets(connection, NOW)
+        assert read_secret(connection, catalog, task.id, "uri") == "http://h/x"
