@@ -43,7 +43,7 @@ def choose_targets(request: ImportRequest, header: str | None, stores: Sequence[
         stores: all stores of the site, in configured order.
 
     Raises:
-        BadRequest: two selectors at once.
+        BadRequest: two selectors at once, or nothing can be written at all.
         StoreUnknown: no such store, or a reserved one.
         StoreReadOnly: a named store cannot be written.
     """
@@ -52,7 +52,10 @@ def choose_targets(request: ImportRequest, header: str | None, stores: Sequence[
             raise BadRequest("'stores' and 'all_stores' exclude each other; send one of them.")
         if header is not None:
             raise BadRequest("'all_stores' and the X-Image-Meta-Store header exclude each other; send one of them.")
-        return tuple(store.id for store in stores if not store.read_only)
+        writable = tuple(store.id for store in stores if not store.read_only)
+        if not writable:
+            raise BadRequest("No store of this site can be imported to: all are read-only.")
+        return writable
     if request.stores is not None:
         if header is not None:
             raise BadRequest("'stores' and the X-Image-Meta-Store header exclude each other; send one of them.")
