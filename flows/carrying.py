@@ -7,7 +7,7 @@ shows it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import structlog
@@ -25,10 +25,12 @@ from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, fail_import
 from transship.catalog.leases import expire_lease
 from transship.domain.errors import (
+    ConfigurationRefused,
     ImportCancelled,
     ImportInterrupted,
     ImportStopped,
     LockLost,
+    StagingBroken,
     Superseded,
     TransferFailed,
     TransshipError,
@@ -55,25 +57,25 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
     """
     configure_flow_logs()
     settings = load_settings().settings
-    catalog = Catalog.open(settings)
-    try:
-        begun = begin(settings, catalog)
-    except Superseded as nothing_to_do:
-        return Completed(name="Superseded", message=f"Nothing done: {nothing_to_do}")
-    except TransshipError as refused:
-        return Failed(message=str(refused))
-    with open_session(settings, catalog, begun) as session:
-        session.staging.prepare(catalog.id())
-        return _run(flow_run_id, session, steps)
+    with closing(Catalog.open(settings)) as catalog:
+        try:
+            begun = begin(settings, catalog)
+        except Superseded as nothing_to_do:
+            return Completed(name="Superseded", message=f"Nothing done: {nothing_to_do}")
+        except TransshipError as refused:
+            return Failed(message=str(refused))
+        with open_session(settings, catalog, begun) as session:
+            return _run(flow_run_id, session, steps)
 
 
 def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:
     undo = ExitStack()
     try:
+        _prepare_staging(session)
         message = steps(session, undo)
     except LockLost as lost:
         log.warning("import given up", reason=str(lost))
-        discard_scrap(session)
+        clean_up(lambda: discard_scrap(session))
         return Completed(name="Superseded", message=f"Nothing more done: {lost}")
     except ImportInterrupted as interrupted:
         _give_up(session, interrupted)
@@ -92,6 +94,13 @@ def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:
     return Completed(name="Imported", message=message)
 
 
+def _prepare_staging(session: ImportSession) -> None:
+    try:
+        session.staging.prepare(session.catalog.id())
+    except ConfigurationRefused as refused:
+        raise StagingBroken(str(refused)) from refused
+
+
 class InternalFault(TransferFailed):
     """A defect of this service ended the import; the log of the flow run has the trace."""
 
@@ -108,8 +117,8 @@ def _fail(session: ImportSession, undo: ExitStack, failed: TransferFailed) -> St
     session.stop.stop(ImportCancelled(str(failed)))
     rerunnable = failed.retryable or isinstance(failed, ImportStopped)
     try:
-        _undo(undo)
-        discard_staged(session, keep_source=rerunnable)
+        clean_up(undo.close)
+        clean_up(lambda: discard_staged(session, keep_source=rerunnable))
         stores = {store.store: store.error for store in session.board.now.stores if store.error}
         fail_import(
             session.catalog,
@@ -124,17 +133,24 @@ def _fail(session: ImportSession, undo: ExitStack, failed: TransferFailed) -> St
     except LockLost as lost:
         log.warning("import was taken over while it was being undone", reason=str(lost))
         return Completed(name="Superseded", message=f"Nothing more done: {lost}")
+    session.board.fail_rest(str(failed))
     session.board.write_store_table()
     log.warning("import failed", reason=str(failed))
     return Failed(message=str(failed))
 
 
-def _undo(undo: ExitStack) -> None:
+def clean_up(effect: Callable[[], None]) -> None:
+    """Remove what can be removed now; what cannot never holds the import up.
+
+    The journal rows of what is left stay, and housekeeping removes what they name.
+
+    Raises:
+        LockLost: another worker took over.
+    """
     try:
-        undo.close()
+        effect()
     except TransferFailed as failed:
-        # Its journal row stays, and housekeeping removes what it names.
-        log.warning("not everything could be undone now", reason=str(failed))
+        log.warning("not everything could be removed now", reason=str(failed))
 
 
 def _end_on_signal(flow_run_id: str, session: ImportSession, undo: ExitStack) -> None:

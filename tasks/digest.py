@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -93,7 +94,7 @@ def _pieces(path: Path) -> Iterator[memoryview | bytes]:
             while position < ends:
                 count = stream.readinto(buffer[: min(CHUNK_BYTES, ends - position)])
                 if not count:
-                    return
+                    raise OSError(errno.EIO, f"{path.name} ends before its size")
                 yield buffer[:count]
                 position += count
 
@@ -101,6 +102,7 @@ def _pieces(path: Path) -> Iterator[memoryview | bytes]:
 def _next_data(descriptor: int, position: int, size: int) -> int:
     try:
         return os.lseek(descriptor, position, os.SEEK_DATA)
-    except OSError:
-        # ENXIO: nothing but a hole up to the end.
-        return size
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return size  # nothing but a hole up to the end

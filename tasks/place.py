@@ -15,6 +15,7 @@ from transship.catalog.journal import (
     close_location,
     drop_location,
     find_location,
+    forget_location,
     mark_deleting,
     open_location,
 )
@@ -59,8 +60,10 @@ def place(store: str, staged: Staged) -> str:
             _verify(driver, store, stored.url, staged.size)
         close_location(session.catalog, session.lease, store, stored.size, stored.proof, utc_now())
         set_target(session.catalog, session.lease, store, "done")
-    except AlreadyStored:
-        _forget(session, store)
+    except AlreadyStored as foreign:
+        session.board.store(store, "failed", error=str(foreign))
+        # Somebody else's object is in its place: the row must never lead a sweep to it.
+        forget_location(session.catalog, session.lease, store)
         raise
     except TransferFailed as failed:
         session.board.store(store, "failed", error=str(failed))
@@ -92,16 +95,6 @@ def _verify(driver: StoreDriver, store: str, url: str, size: int) -> None:
     found = driver.size(url)
     if found != size:
         raise StoredDiffers(store, f"{size} bytes", f"{found} bytes")
-
-
-def _forget(session: ImportSession, store: str) -> None:
-    """Drop the row of a copy that was never begun, because somebody else's object is in its place."""
-    with session.catalog.read() as connection:
-        row = find_location(connection, session.lease.image_id, store)
-    if row is not None:
-        mark_deleting(session.catalog, session.lease, store, utc_now())
-        with session.catalog.write() as connection:
-            drop_location(connection, session.lease.image_id, store)
 
 
 def unplace(session: ImportSession, store: str) -> None:

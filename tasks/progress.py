@@ -15,6 +15,7 @@ from uuid import UUID
 import httpx
 import structlog
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -76,6 +77,12 @@ class ProgressBoard:
             )
             self._progress = replace(self._progress, stores=entries)
 
+    def fail_rest(self, error: str) -> None:
+        """Note that the stores which did not fail by themselves hold nothing either: the whole import failed."""
+        for entry in self.now.stores:
+            if not entry.error:
+                self.store(entry.store, "failed", error=error)
+
     @property
     def now(self) -> TaskProgress:
         """The state of things."""
@@ -102,6 +109,8 @@ class ProgressBoard:
             log.warning("progress not written", error=str(error))
 
     def _write_artifact(self, progress: TaskProgress) -> None:
+        if not _in_a_flow_run():
+            return
         share = 100.0 * overall(progress)
         try:
             if self._artifact is None:
@@ -116,6 +125,8 @@ class ProgressBoard:
 
     def write_store_table(self) -> None:
         """Publish the table of stores as it stands at the end; a failure is logged, never raised."""
+        if not _in_a_flow_run():
+            return
         rows = [
             {
                 "store": store.store,
@@ -131,6 +142,12 @@ class ProgressBoard:
             log.warning("store table not written", error=str(error))
 
 
+def _in_a_flow_run() -> bool:
+    # Artifacts belong to a run. Outside of one Prefect may not be set up at all: its client would then
+    # raise ValueError, or start a server of its own in this process.
+    return FlowRunContext.get() is not None
+
+
 def describe(progress: TaskProgress) -> str:
     """Return one line for people: phase, bytes and rate."""
     if progress.phase == "place":
@@ -142,7 +159,13 @@ def describe(progress: TaskProgress) -> str:
     return f"{progress.phase}: {human_size(progress.done_bytes)}{total} ({human_size(progress.rate)}/s)"
 
 
-PHASE_SHARES = {"begin": (0.0, 0.0), "stage": (0.0, 0.6), "inspect": (0.6, 0.65), "place": (0.8, 1.0)}
+PHASE_SHARES = {
+    "begin": (0.0, 0.0),
+    "validate-uri": (0.0, 0.0),
+    "stage": (0.0, 0.6),
+    "inspect": (0.6, 0.65),
+    "place": (0.8, 1.0),
+}
 """Where each phase begins and ends on the bar; plugins lie between inspection and stores."""
 
 
@@ -150,7 +173,8 @@ def overall(progress: TaskProgress) -> float:
     """Return the share of the whole import that is done, from 0 to 1; an estimate."""
     begins, ends = PHASE_SHARES.get(progress.phase, (0.65, 0.8))
     if progress.phase == "place":
-        totals = sum(store.total_bytes for store in progress.stores)
+        # Every store counts from the beginning; one that starts late would take the bar back.
+        totals = progress.total_bytes * len(progress.stores)
         done = sum(store.done_bytes for store in progress.stores)
     else:
         totals, done = progress.total_bytes, progress.done_bytes

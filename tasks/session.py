@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import structlog
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import Settings
 from tasks.progress import ProgressBoard
@@ -120,10 +120,10 @@ def _keep_lease(session: ImportSession, closed: threading.Event) -> None:
         except LockLost as lost:
             session.stop.stop(lost)
             return
-        except OperationalError as error:
+        except SQLAlchemyError as error:
             now = utc_now().timestamp()
             failing_since = failing_since or now
-            log.warning("lease not renewed", error=str(error.orig))
+            log.warning("lease not renewed", error=str(error))
             if now - failing_since > settings.ttl_s:
                 session.stop.stop(ImportInterrupted("the catalogue could not be reached to renew the lease"))
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 
 import structlog
@@ -16,6 +17,7 @@ from transship.catalog.journal import (
     deleting_locations,
     drop_location,
     drop_staged,
+    find_location,
     scrap_of_host,
     staged_names,
 )
@@ -45,10 +47,15 @@ def sweep_staging(host: str) -> Swept:
     """Remove scrap from this host's staging directory, and report what no row names."""
     settings, catalog = opened()
     area = StagingArea(settings.staging_dir, host, settings.staging.free_floor_bytes)
-    area.prepare(catalog.id())
+    with closing(catalog):
+        area.prepare(catalog.id())
+        return _sweep_staging(catalog, area)
+
+
+def _sweep_staging(catalog: Catalog, area: StagingArea) -> Swept:
     removed, kept = [], []
     with catalog.read() as connection:
-        rows = scrap_of_host(connection, host)
+        rows = scrap_of_host(connection, area.host)
     for row in rows:
         if area.being_written(row.name):
             kept.append(f"{row.name}: still being written")
@@ -59,16 +66,15 @@ def sweep_staging(host: str) -> Swept:
             kept.append(f"{row.name}: {failed}")
             continue
         with catalog.write() as connection:
-            drop_staged(connection, row.name, host)
+            drop_staged(connection, row.name, area.host)
         removed.append(row.name)
     # Files first, rows second: a file that is made in between has its row by then.
     found = sorted(path.name.removesuffix(PART) for path in area.directory.iterdir() if path.name != MARKER)
     with catalog.read() as connection:
-        known = staged_names(connection, host)
+        known = staged_names(connection, area.host)
     unknown = tuple(name for name in found if name not in known)
     if unknown:
         log.warning("staging holds files that are not ours; they are left alone", names=list(unknown))
-    catalog.close()
     return Swept(tuple(removed), tuple(kept), unknown)
 
 
@@ -76,25 +82,34 @@ def sweep_staging(host: str) -> Swept:
 def sweep_stores() -> Swept:
     """Remove copies that the journal says are to go and whose writers are gone."""
     settings, catalog = opened()
+    with closing(catalog):
+        return _sweep_stores(settings, catalog)
+
+
+def _sweep_stores(settings: Settings, catalog: Catalog) -> Swept:
     removed, kept = [], []
     with catalog.read() as connection:
         rows = deleting_locations(connection, older_than_s=settings.lease.ttl_s)
     for row in rows:
         try:
-            _remove(settings, catalog, row)
-            removed.append(row.url)
+            if _remove(settings, catalog, row):
+                removed.append(row.url)
         except TransferFailed as failed:
             kept.append(f"{row.url}: {failed}")
-    catalog.close()
     return Swept(tuple(removed), tuple(kept))
 
 
-def _remove(settings: Settings, catalog: Catalog, row: LocationRow) -> None:
+def _remove(settings: Settings, catalog: Catalog, row: LocationRow) -> bool:
+    """Remove a copy; return whether it was still to go: a new import may have cleared it in the meantime."""
     driver = store_driver(row.store, settings)
+    with catalog.read() as connection:
+        if find_location(connection, row.image_id, row.store) != row:
+            return False
     driver.discard_temporaries(row.image_id, row.epoch + 1)
     driver.delete(row.url)
     with catalog.write() as connection:
         drop_location(connection, row.image_id, row.store)
+    return True
 
 
 def opened() -> tuple[Settings, Catalog]:

@@ -137,4 +137,5 @@ def test_what_reports_to_another_stops_before_it(tmp_path: Path) -> None:
     table = table_of(tmp_path)
     by_rank = sorted(("worker", "api", "keeper", "prefect-server"), key=lambda name: table[name].stop_rank)
     assert by_rank == ["worker", "api", "keeper", "prefect-server"]
-    assert table["prefect-server"].stage < table["deploy"].stage < table["api"].stage
+    assert table["prefect-server"].stage < table["deploy"].stage < table["keeper"].stage
+    assert table["deploy"].stage < table["worker"].stage

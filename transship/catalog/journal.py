@@ -96,6 +96,17 @@ def mark_deleting(catalog: Catalog, lease: Lease, store: str, now: datetime) -> 
         )
 
 
+def forget_location(catalog: Catalog, lease: Lease, store: str) -> None:
+    """Forget a copy that was never made, in one step, whatever state its row is in.
+
+    Raises:
+        LockLost: another worker took over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        connection.execute(delete(LOCATIONS).where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store == store))
+
+
 def drop_location(connection: Connection, image_id: str, store: str) -> None:
     """Forget a copy that was removed; one that is not being removed stays."""
     connection.execute(

@@ -746,6 +746,12 @@ class StoresFailed(TransferFailed):
         return "; ".join(self.reasons)
 
 
+class StoresUnavailable(StoresFailed):
+    """Stores could not be written, each for a reason that may pass."""
+
+    retryable = True
+
+
 class DispatchFailed(TransferFailed):
     """Prefect refused to take the run."""
 

@@ -40,12 +40,9 @@ class StagingArea:
         Raises:
             ConfigurationRefused: it cannot be written, or it serves another catalogue.
         """
-        marker = self.directory / MARKER
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with suppress(FileExistsError), marker.open("x") as stream:
-                stream.write(catalog_id)
-            found = marker.read_text()
+            found = self._marked(catalog_id)
         except OSError as error:
             raise ConfigurationRefused(
                 "settings", "staging.dir", f"{self.directory} cannot be used: {error.strerror}"
@@ -54,8 +51,19 @@ class StagingArea:
             raise ConfigurationRefused(
                 "settings",
                 "staging.dir",
-                f"{self.directory} serves another catalogue ({found or 'none'}); give each catalogue its own directory",
+                f"{self.directory} serves another catalogue ({found}); give each catalogue its own directory",
             )
+
+    def _marked(self, catalog_id: str) -> str:
+        """Return the id in the marker; in one that is new, or was left empty by a crash, ``catalog_id`` is written."""
+        with (self.directory / MARKER).open("a+") as marker:
+            # Several processes may come here first; none may read what another has not written yet.
+            fcntl.flock(marker, fcntl.LOCK_EX)
+            marker.seek(0)
+            found = marker.read()
+            if not found:
+                marker.write(catalog_id)
+            return found or catalog_id
 
     def part(self, name: str) -> Path:
         """Return the path of a file that is being written."""

@@ -37,6 +37,7 @@ class Component:
         health_url: plain HTTP URL that answers 200 when the component is up; empty: up when it has run
             for `settle_s`.
         settle_s: life after which a component without a health check counts as up.
+        ready_text: a line that holds this says earlier that it is up; empty: no line does.
         once: runs to its end, which must be exit status 0, and is not restarted.
         drain_s: at a stop, how long its children may go on before they are interrupted; 0: not at all.
         kill_after_s: at a stop, how long it has to end itself.
@@ -49,6 +50,7 @@ class Component:
     stop_rank: int = 0
     health_url: str = ""
     settle_s: float = 0.0
+    ready_text: str = ""
     once: bool = False
     drain_s: float = 0.0
     kill_after_s: float = 10.0

@@ -77,6 +77,7 @@ class _Slot:
     last_exit: str = ""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     up: asyncio.Event = field(default_factory=asyncio.Event)
+    said_ready: asyncio.Event = field(default_factory=asyncio.Event)
     keeper: asyncio.Task[None] | None = None
 
 
@@ -190,7 +191,7 @@ class Supervisor:
 
     async def _live(self, slot: _Slot) -> int:
         """Run a component once; return its exit status, 127 if it could not be run."""
-        name = slot.component.name
+        slot.said_ready.clear()
         try:
             slot.child = child = Child(slot.component, self.plan.directory)
         except OSError as error:
@@ -200,7 +201,7 @@ class Supervisor:
         self._set(slot, Condition.STARTING)
         watcher = asyncio.create_task(self._watch(slot))
         try:
-            status = await child.follow(lambda line: self.output.line(name, line))
+            status = await child.follow(lambda line: self._on_line(slot, line))
         finally:
             watcher.cancel()
             slot.child = None
@@ -209,13 +210,20 @@ class Supervisor:
         end_strangers(self._own_pids())
         return status
 
+    def _on_line(self, slot: _Slot, line: str) -> None:
+        self.output.line(slot.component.name, line)
+        if slot.component.ready_text and slot.component.ready_text in line:
+            slot.said_ready.set()
+
     async def _watch(self, slot: _Slot) -> None:
         """Follow the health of a running component."""
         component = slot.component
         if component.once:
             return
         if not component.health_url:
-            await asyncio.sleep(component.settle_s)
+            settled = asyncio.create_task(slot.said_ready.wait())
+            await asyncio.wait([settled], timeout=component.settle_s)
+            settled.cancel()
             self._set(slot, Condition.UP)
             slot.up.set()
             return

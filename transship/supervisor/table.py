@@ -16,12 +16,20 @@ SETTLE_S: Final = 2.0
 """A process without a health check that refuses its configuration has ended by then."""
 
 
+WORKER_SETTLE_S: Final = 30.0
+"""Should another release of Prefect greet in other words, a start only takes longer."""
+
+
 class Stage(IntEnum):
-    """Order of the start."""
+    """Order of the start.
+
+    The API needs no Prefect: what it is asked for meanwhile is kept in the outbox. The keeper waits for the
+    deployments, because it ends requests for a deployment that Prefect does not know.
+    """
 
     PREFECT = 0
     DEPLOY = 1
-    SERVICES = 2
+    IMPORTS = 2
 
 
 class StopRank(IntEnum):
@@ -73,7 +81,7 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
             "keeper",
             _module("transship.keeper"),
             base,
-            Stage.SERVICES,
+            Stage.IMPORTS,
             StopRank.KEEPER,
             settle_s=SETTLE_S,
             kill_after_s=kill_after_s,
@@ -82,9 +90,10 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
             "worker",
             _module("prefect", *worker_arguments(settings)),
             client,
-            Stage.SERVICES,
+            Stage.IMPORTS,
             StopRank.WORKER,
-            settle_s=SETTLE_S,
+            ready_text=f"Worker {settings.host_name!r} started!",
+            settle_s=WORKER_SETTLE_S,
             drain_s=settings.supervisor.drain_s,
             kill_after_s=kill_after_s,
         ),
@@ -92,7 +101,7 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
             "api",
             _module("transship.api"),
             base,
-            Stage.SERVICES,
+            Stage.DEPLOY,
             StopRank.API,
             health_url=api_health_url(settings),
             kill_after_s=kill_after_s,

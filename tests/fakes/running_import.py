@@ -1,0 +1,110 @@
+"""An import in the middle of its life: a real catalogue, a real lease, an open session, no Prefect."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from config.settings import Settings
+from tasks.session import ImportSession, open_session
+from tasks.staged_files import SOURCE_ROLE, Staged, new_name, open_file, seal
+from tests.fakes.images import NOW, queued_image, settings_in, web_order
+from transship.catalog.engine import Catalog
+from transship.catalog.imports import Begun, Caller, ask_import, begin_import, resume_or_end
+from transship.catalog.journal import LocationRow, StagedRow, find_location, staged_of_image
+from transship.catalog.leases import expire_lease, take_lease
+
+SOURCE = "http://source.example/debian.img"
+
+
+def easy_settings(home: Path, **changes: object) -> Settings:
+    """Return settings that let imports reach loopback and ask for no free room."""
+    defaults: dict[str, object] = {
+        "uri": {"allowed_hosts": ["127.0.0.1"], "allowed_ports": []},
+        "staging": {"free_floor_bytes": 0},
+        "host_name": "here",
+    }
+    return settings_in(home, **{**defaults, **changes})
+
+
+def file_stores(**directories: Path) -> Mapping[str, object]:
+    """Return the settings of file stores by id, the first of them the default."""
+    stores = {store: {"type": "file", "dir": str(directory)} for store, directory in directories.items()}
+    return {"stores": stores, "default_store": next(iter(stores))}
+
+
+def begin(
+    catalog: Catalog,
+    uri: str = SOURCE,
+    *stores: str,
+    strict: bool = True,
+    roles: tuple[str, ...] = (),
+    **image: object,
+) -> Begun:
+    """Ask for an import of a new image and take its lease."""
+    order = web_order(uri, *stores, strict=strict)
+    task = ask_import(catalog, queued_image(catalog, **image).id, order, Caller(roles=roles), NOW)
+    return begin_import(catalog, task.id, str(uuid4()), "test", ttl_s=60.0, now=NOW)
+
+
+def begin_again(catalog: Catalog, before: Begun) -> Begun:
+    """Lose the worker of an import, resume it, and take its lease anew."""
+    expire_lease(catalog, before.lease)
+    assert resume_or_end(catalog, before.image.id, "the worker died", crash_retries=9, now=NOW, time_to_live_h=1)
+    run_id = str(before.task.flow_run_id)
+    return begin_import(catalog, before.task.id, run_id, "test again", ttl_s=60.0, now=NOW)
+
+
+def steal(catalog: Catalog, begun: Begun) -> None:
+    """Let another worker take the lease."""
+    with catalog.write() as connection:
+        take_lease(connection, begun.image.id, begun.task.id, "a thief", 60.0)
+
+
+@contextmanager
+def session_of(settings: Settings, catalog: Catalog, begun: Begun) -> Iterator[ImportSession]:
+    """Open the session of an import, its staging directory made."""
+    with open_session(settings, catalog, begun) as session:
+        session.staging.prepare(catalog.id())
+        yield session
+
+
+def staged_file(session: ImportSession, content: bytes, role: str = SOURCE_ROLE) -> Staged:
+    """Make a sealed staged file of an import."""
+    name = new_name(session, role)
+    open_file(session, name, role)
+    session.staging.part(name).write_bytes(content)
+    return seal(session, name)
+
+
+def staged_rows(session: ImportSession) -> list[StagedRow]:
+    """Return what the journal says of the import's staged files."""
+    with session.catalog.read() as connection:
+        return staged_of_image(connection, session.lease.image_id, session.staging.host)
+
+
+def location(catalog: Catalog, image_id: str, store: str = "local") -> LocationRow | None:
+    """Return what the journal says of a store's copy."""
+    with catalog.read() as connection:
+        return find_location(connection, image_id, store)
+
+
+def staging_names(settings: Settings) -> set[str]:
+    """Return the names of all that lies in staging, the marker left out."""
+    found = {path.name for path in settings.staging_dir.iterdir()} if settings.staging_dir.exists() else set()
+    return found - {".transship-catalogue"}
+
+
+class Ticks(threading.Event):
+    """An event that a loop waits for in vain ``times`` times, without any time passing."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self._left = times
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._left -= 1
+        return self._left < 0

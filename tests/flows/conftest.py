@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import structlog
+
+from config.loading import load_settings
+from config.settings import Settings
+from tests.fakes.images import settings_in
+from tests.fakes.web_server import WebServer
+from transship.catalog.engine import Catalog
+
+
+@dataclass(frozen=True)
+class Site:
+    """A home directory and the environment that describes it, as a worker's process would find them."""
+
+    home: Path
+    catalog: Catalog
+    environment: pytest.MonkeyPatch
+
+    @property
+    def settings(self) -> Settings:
+        return load_settings().settings
+
+    def set(self, **options: str) -> None:
+        """Set options by their names in the environment, without the prefix."""
+        for name, text in options.items():
+            self.environment.setenv(f"TRANSSHIP_{name.upper()}", text)
+
+    def stored(self, store: str = "local") -> dict[str, bytes]:
+        """Return all that lies in a file store, by name."""
+        directory = self.settings.all_stores[store].dir
+        return {path.name: path.read_bytes() for path in directory.iterdir()} if directory.is_dir() else {}
+
+
+@pytest.fixture(scope="session")
+def migrated_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home directory whose catalogue is migrated and empty; copying it is faster than migrating again."""
+    home = tmp_path_factory.mktemp("migrated")
+    Catalog.open(settings_in(home)).close()
+    return home
+
+
+@pytest.fixture
+def site(migrated_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    shutil.copytree(migrated_home, tmp_path, dirs_exist_ok=True)
+    opened = Catalog.open(settings_in(tmp_path))
+    made = Site(tmp_path, opened, monkeypatch)
+    made.set(
+        home=str(tmp_path),
+        host_name="here",
+        uri__allowed_hosts="127.0.0.1",
+        uri__allowed_ports="",
+        staging__free_floor_bytes="0",
+        download__retries="1",
+        download__backoff_s="0.01",
+        imports__store_retries="0",
+    )
+    log_settings = structlog.get_config()
+    yield made
+    structlog.configure(**log_settings)
+    opened.close()
+
+
+@pytest.fixture
+def server() -> Iterator[WebServer]:
+    with WebServer() as started:
+        yield started

@@ -1,0 +1,285 @@
+"""How an import ends, whatever comes: the image's state, and what is left in staging and stores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from config.settings import Settings
+from flows.carrying import carry
+from tasks.place import place, unplace
+from tasks.session import ImportSession
+from tasks.staged_files import new_name, open_file
+from tests.fakes.images import NOW, asked, queued_image, read_image
+from tests.fakes.prefect_server import PrefectServer
+from tests.fakes.running_import import location, staged_file, staging_names, steal
+from tests.flows.conftest import Site
+from transship.catalog.engine import Catalog
+from transship.catalog.imports import Begun, begin_import
+from transship.catalog.journal import staged_of_image
+from transship.catalog.leases import lease_of
+from transship.catalog.tasks import get_task, read_secret
+from transship.domain.errors import (
+    ImportInterrupted,
+    LockLost,
+    SourceBusy,
+    StoreFull,
+    StoreUnknown,
+    Superseded,
+    TransshipError,
+)
+from transship.domain.image import Image, ImageStatus
+from transship.domain.task import ImportTask, TaskStatus
+from transship.staging.area import MARKER
+
+DATA = os.urandom(10_000)
+
+
+class Carried:
+    """An import that was asked for, to be carried by steps of the test's choice."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.image_id = queued_image(site.catalog).id
+        self.task_id = asked(site.catalog, read_image(site.catalog, self.image_id)).id
+        self.run_id = str(uuid4())
+
+    def begin(self, settings: Settings, catalog: Catalog) -> Begun:
+        return begin_import(catalog, self.task_id, self.run_id, "test", ttl_s=60.0, now=NOW)
+
+    def by(self, steps: Callable[[ImportSession, ExitStack], str]) -> State[Any]:
+        return carry(self.run_id, self.begin, steps)
+
+    def ends_with(self, error: BaseException) -> State[Any]:
+        """Stage and place, then end with an error."""
+
+        def steps(session: ImportSession, undo: ExitStack) -> str:
+            half_done(session, undo)
+            raise error
+
+        return self.by(steps)
+
+    @property
+    def image(self) -> Image:
+        return read_image(self.site.catalog, self.image_id)
+
+    @property
+    def task(self) -> ImportTask:
+        with self.site.catalog.read() as connection:
+            return get_task(connection, self.task_id)
+
+    @property
+    def lease(self) -> str:
+        with self.site.catalog.read() as connection:
+            found = lease_of(connection, self.image_id)
+        return "expired" if found.expired else found.state
+
+    @property
+    def left(self) -> tuple[int, int]:
+        """How many files lie in staging and in the store."""
+        return len(staging_names(self.site.settings)), len(self.site.stored())
+
+    def assert_free(self, reason: str) -> None:
+        """The image can be imported again at once, and says why."""
+        assert (self.image.status, self.image.import_message) == (ImageStatus.QUEUED, reason)
+        assert (self.task.status, self.task.message) == (TaskStatus.FAILURE, reason)
+        assert self.lease == "free"
+        asked(self.site.catalog, self.image)
+
+
+def half_done(session: ImportSession, undo: ExitStack) -> None:
+    staged = staged_file(session, DATA)
+    undo.callback(unplace, session, "local")
+    place.fn("local", staged)
+
+
+@pytest.fixture
+def carried(site: Site) -> Carried:
+    return Carried(site)
+
+
+# --- the ends ----------------------------------------------------------------------------------
+
+
+def test_steps_that_go_through_end_the_run_well(carried: Carried) -> None:
+    state = carried.by(lambda _session, _undo: "imported to local")
+    assert (state.type, state.name, state.message) == ("COMPLETED", "Imported", "imported to local")
+
+
+def test_a_failure_frees_the_image_with_the_reason_and_leaves_nothing(carried: Carried) -> None:
+    failure = StoreFull("local", 5)
+    state = carried.ends_with(failure)
+    assert (state.type, state.message) == ("FAILED", str(failure))
+    assert carried.left == (0, 0)
+    assert location(carried.site.catalog, carried.image_id) is None
+    carried.assert_free(str(failure))
+
+
+def test_a_failure_that_may_pass_keeps_source_and_uri_for_a_rerun(carried: Carried) -> None:
+    failure = SourceBusy("http://source.example", 503, None)
+    carried.ends_with(failure)
+    assert carried.left == (1, 0)
+    with carried.site.catalog.read() as connection:
+        assert read_secret(connection, carried.site.catalog, carried.task_id, "uri")
+        [row] = staged_of_image(connection, carried.image_id, "here")
+    assert (row.role, row.state) == ("source", "sealed")
+    carried.assert_free(str(failure))
+
+
+def test_a_failure_for_good_forgets_the_uri(carried: Carried) -> None:
+    carried.ends_with(StoreFull("local", 5))
+    with carried.site.catalog.read() as connection:
+        assert read_secret(connection, carried.site.catalog, carried.task_id, "uri") == ""
+
+
+def test_a_defect_frees_the_image_and_tells_no_secret(carried: Carried) -> None:
+    state = carried.ends_with(RuntimeError("https://user:secret@source.example"))
+    assert state.type == "FAILED"
+    reason = "internal error (RuntimeError); the operator finds the trace in the log of the flow run"
+    assert carried.left == (0, 0)
+    carried.assert_free(reason)
+
+
+def test_undo_goes_from_the_newest_to_the_oldest_whatever_fails(carried: Carried) -> None:
+    undone: list[str] = []
+
+    def steps(session: ImportSession, undo: ExitStack) -> str:
+        def fail(name: str) -> None:
+            undone.append(name)
+            raise StoreFull(name, 1)
+
+        undo.callback(undone.append, "first")
+        undo.callback(fail, "second")
+        undo.callback(undone.append, "third")
+        half_done(session, undo)
+        undo.callback(undone.append, "last")
+        raise StoreFull("local", 5)
+
+    carried.by(steps)
+    assert undone == ["last", "third", "second", "first"]
+    assert carried.left == (0, 0)
+    carried.assert_free(str(StoreFull("local", 5)))
+
+
+def test_a_worker_that_lost_the_lease_touches_nothing(carried: Carried) -> None:
+    undone: list[str] = []
+
+    def steps(session: ImportSession, undo: ExitStack) -> str:
+        half_done(session, undo)
+        undo.callback(undone.append, "anything")
+        steal(carried.site.catalog, session.begun)
+        raise LockLost(session.image.id, session.lease.epoch)
+
+    state = carried.by(steps)
+    assert (state.type, state.name) == ("COMPLETED", "Superseded")
+    assert carried.left == (1, 1)
+    assert (carried.image.status, carried.task.status) == (ImageStatus.IMPORTING, TaskStatus.PROCESSING)
+    assert (carried.lease, undone) == ("held", [])
+
+
+def test_a_lease_that_is_lost_while_undoing_ends_the_undoing(carried: Carried) -> None:
+    def steps(session: ImportSession, undo: ExitStack) -> str:
+        half_done(session, undo)
+        steal(carried.site.catalog, session.begun)
+        raise StoreFull("local", 5)
+
+    state = carried.by(steps)
+    assert (state.type, state.name) == ("COMPLETED", "Superseded")
+    assert carried.left == (1, 1)
+    assert carried.task.status is TaskStatus.PROCESSING
+
+
+def test_an_import_that_lost_its_catalogue_is_left_for_the_keeper_to_resume(carried: Carried) -> None:
+    with pytest.raises(ImportInterrupted):
+        carried.ends_with(ImportInterrupted("the catalogue is away"))
+    assert carried.lease == "expired"
+    assert carried.left == (1, 1)
+    assert carried.task.status is TaskStatus.PROCESSING
+
+
+def test_a_signal_gives_the_lease_up_so_that_the_import_is_resumed(carried: Carried) -> None:
+    # Nobody listens there: Prefect cannot say whether the run was cancelled.
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}), pytest.raises(KeyboardInterrupt):
+        carried.ends_with(KeyboardInterrupt())
+    assert carried.lease == "expired"
+    assert carried.left == (1, 1)
+    assert (carried.image.status, carried.task.status) == (ImageStatus.IMPORTING, TaskStatus.PROCESSING)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("state", "cancelled"), [("CANCELLING", True), ("CANCELLED", True), ("PAUSED", True), ("RUNNING", False)]
+)
+def test_a_signal_ends_the_import_if_the_run_was_cancelled(
+    carried: Carried, prefect_server: PrefectServer, state: str, cancelled: bool
+) -> None:
+    flow = prefect_server.ask("POST", "/flows/", {"name": "web-download"})
+    run = prefect_server.ask("POST", "/flow_runs/", {"flow_id": flow["id"], "state": {"type": "RUNNING"}})
+    entered = {"state": {"type": state, "name": state.capitalize()}, "force": True}
+    prefect_server.ask("POST", f"/flow_runs/{run['id']}/set_state", entered)
+    carried.run_id = run["id"]
+    with prefect_server.as_client(), pytest.raises(KeyboardInterrupt):
+        carried.ends_with(KeyboardInterrupt())
+    if not cancelled:
+        assert (carried.lease, carried.task.status) == ("expired", TaskStatus.PROCESSING)
+        return
+    assert carried.left == (1, 0)
+    carried.assert_free("the import was cancelled: cancelled in Prefect")
+
+
+# --- before the first step ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("refusal", "state_type", "message"),
+    [
+        (Superseded("it is over"), "COMPLETED", "Nothing done: it is over"),
+        (StoreUnknown("gone", ["local"]), "FAILED", str(StoreUnknown("gone", ["local"]))),
+    ],
+    ids=["superseded", "refused"],
+)
+def test_a_run_that_gets_no_lease_does_nothing(
+    site: Site, refusal: TransshipError, state_type: str, message: str
+) -> None:
+    def begin(settings: Settings, catalog: Catalog) -> Begun:
+        raise refusal
+
+    state = carry(str(uuid4()), begin, lambda _session, _undo: pytest.fail("a step ran"))
+    assert (state.type, state.message) == (state_type, message)
+
+
+def test_a_run_that_was_begun_twice_does_it_once(carried: Carried) -> None:
+    carried.ends_with(StoreFull("local", 5))
+    state = carried.by(lambda _session, _undo: pytest.fail("a step ran"))
+    assert (state.type, state.name) == ("COMPLETED", "Superseded")
+    assert "start a new import" in str(state.message)
+
+
+def test_the_staging_of_another_catalogue_fails_the_import_with_the_reason(carried: Carried) -> None:
+    staging = carried.site.settings.staging_dir
+    staging.mkdir()
+    (staging / MARKER).write_text("another")
+    state = carried.by(lambda _session, _undo: pytest.fail("a step ran"))
+    assert state.type == "FAILED"
+    assert "serves another catalogue (another)" in str(state.message)
+    carried.assert_free(str(state.message))
+
+
+def test_a_staged_file_that_cannot_be_removed_does_not_hold_the_image(carried: Carried) -> None:
+    def steps(session: ImportSession, undo: ExitStack) -> str:
+        name = new_name(session, "convert")
+        open_file(session, name, "convert")
+        session.staging.part(name).mkdir()
+        raise StoreFull("local", 5)
+
+    carried.by(steps)
+    with carried.site.catalog.read() as connection:
+        assert [row.state for row in staged_of_image(connection, carried.image_id, "here")] == ["scrap"]
+    carried.assert_free(str(StoreFull("local", 5)))

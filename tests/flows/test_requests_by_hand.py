@@ -1,0 +1,129 @@
+"""Imports that are started from Prefect's form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import func, select
+
+from flows.requests_by_hand import HandRequest, PublicUri, hand_order, new_image
+from tests.fakes.images import NOW
+from tests.flows.conftest import Site
+from transship.catalog.imports import Begun, Caller, begin_by_hand
+from transship.catalog.leases import expire_lease
+from transship.catalog.schema import IMAGES
+from transship.domain.errors import StoreReadOnly, StoreUnknown, Superseded
+from transship.domain.image import ImageStatus
+from transship.domain.import_request import ImportMethod
+from transship.domain.placement import StoreFacts
+
+FORM = HandRequest(
+    method=ImportMethod.WEB_DOWNLOAD,
+    uri="https://source.example/debian.qcow2",
+    stores=None,
+    disk_format="qcow2",
+    container_format="bare",
+    name="debian.qcow2",
+    project_id="p1",
+    all_stores_must_succeed=True,
+)
+STORES = (
+    StoreFacts("local", "file", default=True),
+    StoreFacts("spare", "file"),
+    StoreFacts("mirror", "http", read_only=True),
+)
+PUBLIC: TypeAdapter[str] = TypeAdapter(PublicUri)
+
+
+@pytest.mark.parametrize("uri", ["http://a.example/x", "HTTPS://a.example:8443/x.qcow2", "https://[::1]/x"])
+def test_a_public_url_is_taken_as_it_is(uri: str) -> None:
+    assert PUBLIC.validate_python(uri) == uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("https://user:secret@a.example/x", "visible to everybody"),
+        ("https://user@a.example/x", "visible to everybody"),
+        ("https://a.example/x?token=secret", "visible to everybody"),
+        ("ftp://a.example/x", "complete http or https URL"),
+        ("file:///etc/passwd", "complete http or https URL"),
+        ("https:///nothing", "complete http or https URL"),
+        ("a.example/x", "complete http or https URL"),
+        ("http://", "at least 8 characters"),
+        ("https://a.example/" + "x" * 4096, "at most 4096 characters"),
+    ],
+)
+def test_a_private_or_incomplete_url_is_refused(uri: str, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        PUBLIC.validate_python(uri)
+
+
+def test_the_form_says_what_the_field_is() -> None:
+    schema = PUBLIC.json_schema()
+    assert (schema["title"], schema["minLength"], schema["maxLength"]) == ("URL", 8, 4096)
+
+
+def test_the_image_is_as_the_form_says() -> None:
+    image = new_image("id", FORM, NOW)
+    assert (image.status, image.name, image.owner) == (ImageStatus.QUEUED, "debian.qcow2", "p1")
+    assert (image.disk_format, image.container_format) == ("qcow2", "bare")
+
+
+@pytest.mark.parametrize(
+    ("asked", "targets"),
+    [(None, ("local",)), ((), ("local",)), (("spare", "local"), ("spare", "local"))],
+    ids=["none", "empty list", "two"],
+)
+def test_the_stores_of_the_form_are_the_targets(asked: tuple[str, ...] | None, targets: tuple[str, ...]) -> None:
+    order = hand_order(replace(FORM, stores=asked), STORES)
+    assert order.targets == targets
+    assert order.task_input["backend"] == list(targets)
+
+
+@pytest.mark.parametrize(("store", "refusal"), [("gone", StoreUnknown), ("mirror", StoreReadOnly)])
+def test_a_store_that_cannot_be_a_target_is_refused(store: str, refusal: type[Exception]) -> None:
+    with pytest.raises(refusal):
+        hand_order(replace(FORM, stores=(store,)), STORES)
+
+
+def begun_by_hand(site: Site, run_id: str) -> Begun:
+    """What the flow does when it begins: it offers a new image each time."""
+    image = new_image(str(uuid4()), FORM, NOW)
+    order = hand_order(FORM, STORES)
+    return begin_by_hand(site.catalog, image, order, Caller("p1"), run_id, "test", ttl_s=60.0, now=NOW)
+
+
+def images(site: Site) -> int:
+    with site.catalog.read() as connection:
+        return int(connection.execute(select(func.count()).select_from(IMAGES)).scalar_one())
+
+
+def test_a_run_makes_one_image_however_often_it_begins(site: Site) -> None:
+    run_id = str(uuid4())
+    first = begun_by_hand(site, run_id)
+    for _ in range(3):
+        expire_lease(site.catalog, first.lease)
+        again = begun_by_hand(site, run_id)
+        assert (again.image.id, again.task.id) == (first.image.id, first.task.id)
+        assert again.lease.epoch > first.lease.epoch
+        first = again
+    assert images(site) == 1
+
+
+def test_a_run_that_is_still_carried_is_not_begun_again(site: Site) -> None:
+    run_id = str(uuid4())
+    begun_by_hand(site, run_id)
+    with pytest.raises(Superseded, match="running in another process"):
+        begun_by_hand(site, run_id)
+    assert images(site) == 1
+
+
+def test_two_runs_make_two_images(site: Site, tmp_path: Path) -> None:
+    begun_by_hand(site, str(uuid4()))
+    begun_by_hand(site, str(uuid4()))
+    assert images(site) == 2

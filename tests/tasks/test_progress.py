@@ -1,0 +1,111 @@
+"""The progress board, its line for people, and its bar."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.progress import ProgressBoard, describe, overall
+from transship.catalog.engine import Catalog
+from transship.domain.task import StoreProgress, TaskProgress
+
+NO_CATALOG: Catalog = None  # type: ignore[assignment]  # these tests publish nothing
+SIZES = st.integers(0, 1000)
+
+
+def board(*stores: str) -> ProgressBoard:
+    return ProgressBoard(NO_CATALOG, "task", 1, stores)
+
+
+@given(st.lists(SIZES))
+@settings(deadline=None)
+def test_a_phase_never_goes_back(steps: list[int]) -> None:
+    shown = board()
+    shown.enter("stage", 1000)
+    seen = []
+    for done in steps:
+        shown.advance(done)
+        seen.append((shown.now.done_bytes, overall(shown.now)))
+    assert seen == sorted(seen)
+    assert shown.now.done_bytes == max(steps, default=0)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), SIZES)))
+@settings(deadline=None)
+def test_the_bar_of_the_stores_never_goes_back(steps: list[tuple[str, int]]) -> None:
+    shown = board("a", "b", "c")
+    shown.enter("place", 1000)
+    seen = [overall(shown.now)]
+    for store, done in steps:
+        shown.store(store, "uploading", done, 1000)
+        seen.append(overall(shown.now))
+    for store in ("a", "b", "c"):
+        shown.store(store, "done", 1000, 1000)
+        seen.append(overall(shown.now))
+    assert seen == sorted(seen)
+    assert [seen[0], seen[-1]] == pytest.approx([0.8, 1.0])
+
+
+def test_the_bar_goes_through_the_phases_in_order() -> None:
+    phases = ("begin", "validate-uri", "stage", "inspect", "decompress", "convert", "place")
+    starts = [overall(TaskProgress(phase)) for phase in phases]
+    assert starts == sorted(starts)
+    assert starts[0] == 0.0
+
+
+def test_an_unknown_total_shows_the_beginning_of_the_phase() -> None:
+    assert overall(TaskProgress("inspect", done_bytes=5)) == 0.6
+
+
+def test_more_than_all_is_all() -> None:
+    assert overall(TaskProgress("stage", done_bytes=500, total_bytes=100)) == 0.6
+
+
+def test_entering_a_phase_begins_it_anew() -> None:
+    shown = board("a")
+    shown.enter("stage", 10)
+    shown.advance(10)
+    shown.enter("inspect", 20)
+    assert (shown.now.phase, shown.now.done_bytes, shown.now.total_bytes) == ("inspect", 0, 20)
+    assert shown.now.stores == (StoreProgress("a", "waiting"),)
+
+
+def test_a_total_that_is_learned_later_is_kept() -> None:
+    shown = board()
+    shown.enter("stage")
+    shown.advance(5)
+    shown.advance(10, 100)
+    shown.advance(20)
+    assert (shown.now.done_bytes, shown.now.total_bytes) == (20, 100)
+
+
+def test_one_store_does_not_touch_another() -> None:
+    shown = board("a", "b")
+    shown.store("a", "failed", error="full")
+    shown.store("b", "uploading", 5, 10)
+    assert shown.now.stores == (StoreProgress("a", "failed", error="full"), StoreProgress("b", "uploading", 5, 10))
+
+
+def test_a_new_try_of_a_store_forgets_the_error() -> None:
+    shown = board("a")
+    shown.store("a", "uploading", 9, 10)
+    shown.store("a", "failed", error="away")
+    shown.store("a", "uploading", 0, 10)
+    assert shown.now.stores == (StoreProgress("a", "uploading", 0, 10),)
+
+
+@pytest.mark.parametrize(
+    ("progress", "line"),
+    [
+        (TaskProgress("begin"), "begin"),
+        (TaskProgress("stage", 512, 1024, 256), "stage: 512 bytes of 1.0 KiB (256 bytes/s)"),
+        (TaskProgress("stage", 2048, 0, 1024), "stage: 2.0 KiB (1.0 KiB/s)"),
+        (
+            TaskProgress("place", stores=(StoreProgress("a", "done"), StoreProgress("b", "uploading"))),
+            "place: 1 of 2 stores written",
+        ),
+    ],
+)
+def test_a_line_for_people(progress: TaskProgress, line: str) -> None:
+    assert describe(progress) == line

@@ -1,0 +1,278 @@
+"""Staging a source: download, resume, reuse."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+from prefect.client.schemas.objects import State
+
+from config.settings import Settings
+from tasks.session import ImportSession
+from tasks.stage import stage
+from tasks.staged_files import Staged, new_name, open_file, reserve
+from tests.fakes.running_import import (
+    begin,
+    begin_again,
+    easy_settings,
+    session_of,
+    staged_rows,
+    staging_names,
+    steal,
+)
+from tests.fakes.web_server import Talk, WebServer, answer, cut, silent, whole
+from transship.catalog.engine import Catalog
+from transship.domain.errors import (
+    ImportInterrupted,
+    LockLost,
+    SourceBusy,
+    SourceRefused,
+    SourceTruncated,
+    StagingBroken,
+    StagingFull,
+)
+from transship.domain.stop import StopToken
+
+BODY = os.urandom(300_000)
+
+
+@contextmanager
+def importing(settings: Settings, catalog: Catalog, uri: str) -> Iterator[ImportSession]:
+    with session_of(settings, catalog, begin(catalog, uri)) as session:
+        yield session
+
+
+def content(session: ImportSession, staged: Staged) -> bytes:
+    return session.staging.sealed(staged.name).read_bytes()
+
+
+def test_a_source_is_downloaded_and_sealed(settings: Settings, catalog: Catalog, server: WebServer) -> None:
+    with importing(settings, catalog, server.serve("/a.img", BODY)) as session:
+        staged = stage.fn("a.img")
+        assert staged == Staged(f"{session.image.id}.{session.lease.epoch}.source", len(BODY))
+        assert content(session, staged) == BODY
+        [row] = staged_rows(session)
+    assert (row.state, row.size, row.reserved_bytes, row.epoch) == ("sealed", len(BODY), 0, session.lease.epoch)
+    assert session.board.now.phase == "stage"
+    assert session.board.now.done_bytes == len(BODY)
+
+
+def test_the_row_stands_before_the_file(settings: Settings, catalog: Catalog, server: WebServer) -> None:
+    seen: list[tuple[list[str], int]] = []
+
+    def look(talk: Talk) -> None:
+        rows = staged_rows(session)
+        seen.append(([row.state for row in rows], rows[0].reserved_bytes))
+        whole(BODY)(talk)
+
+    with importing(settings, catalog, server.on("/a.img", look)) as session:
+        stage.fn("a.img")
+    assert seen == [(["part"], 0)]
+
+
+@pytest.mark.parametrize("other_process", [False, True], ids=["next try", "next attempt"])
+def test_a_broken_download_goes_on_where_it_broke(
+    settings: Settings, catalog: Catalog, server: WebServer, other_process: bool
+) -> None:
+    uri = server.on("/a.img", cut(BODY, 100_000), whole(BODY))
+    begun = begin(catalog, uri)
+    with session_of(settings, catalog, begun) as session:
+        with pytest.raises(SourceTruncated):
+            stage.fn("a.img")
+        [row] = staged_rows(session)
+        assert (row.state, row.validators is not None) == ("part", True)
+        if not other_process:
+            staged = stage.fn("a.img")
+    if other_process:
+        begun = begin_again(catalog, begun)
+        with session_of(settings, catalog, begun) as session:
+            staged = stage.fn("a.img")
+            assert [row.epoch for row in staged_rows(session)] == [begun.lease.epoch]
+    assert server.requests("/a.img")[1].headers["range"] == "bytes=100000-"
+    assert content(session, staged) == BODY
+    assert staging_names(settings) == {staged.name}
+
+
+def test_a_source_that_was_replaced_is_fetched_anew(settings: Settings, catalog: Catalog, server: WebServer) -> None:
+    newer = os.urandom(200_000)
+    uri = server.on("/a.img", cut(BODY, 100_000), whole(newer, etag='"v2"'))
+    with importing(settings, catalog, uri) as session:
+        with pytest.raises(SourceTruncated):
+            stage.fn("a.img")
+        staged = stage.fn("a.img")
+        assert content(session, staged) == newer
+        assert server.requests("/a.img")[1].headers["if-range"] == '"v1"'
+
+
+def test_a_part_without_a_strong_validator_is_not_kept(settings: Settings, catalog: Catalog, server: WebServer) -> None:
+    uri = server.on("/a.img", cut(BODY, 100_000, etag='W/"weak"'), whole(BODY, etag=""))
+    begun = begin(catalog, uri)
+    with session_of(settings, catalog, begun) as session:
+        with pytest.raises(SourceTruncated):
+            stage.fn("a.img")
+        assert [row.validators for row in staged_rows(session)] == [None]
+    begun = begin_again(catalog, begun)
+    with session_of(settings, catalog, begun) as session:
+        staged = stage.fn("a.img")
+        assert content(session, staged) == BODY
+    assert "range" not in server.requests("/a.img")[1].headers
+    assert staging_names(settings) == {staged.name} == {f"{begun.image.id}.{begun.lease.epoch}.source"}
+
+
+def test_the_sealed_file_of_an_earlier_attempt_is_taken(
+    settings: Settings, catalog: Catalog, server: WebServer
+) -> None:
+    begun = begin(catalog, server.serve("/a.img", BODY))
+    with session_of(settings, catalog, begun):
+        before = stage.fn("a.img")
+    begun = begin_again(catalog, begun)
+    with session_of(settings, catalog, begun) as session:
+        state = cast(State[Staged], stage.fn("a.img"))  # Prefect hands its data on
+        assert (state.name, state.type) == ("Skipped", "COMPLETED")
+        assert state.result() == before
+        assert [row.epoch for row in staged_rows(session)] == [begun.lease.epoch]
+    assert len(server.requests("/a.img")) == 1
+
+
+def test_a_sealed_file_that_is_not_whole_any_more_is_fetched_anew(
+    settings: Settings, catalog: Catalog, server: WebServer
+) -> None:
+    begun = begin(catalog, server.serve("/a.img", BODY))
+    with session_of(settings, catalog, begun) as session:
+        os.truncate(session.staging.sealed(stage.fn("a.img").name), 5)
+        begun = begin_again(catalog, begun)
+    with session_of(settings, catalog, begun) as session:
+        staged = stage.fn("a.img")
+        assert content(session, staged) == BODY
+    assert staging_names(settings) == {staged.name}
+
+
+def test_what_an_import_of_another_source_left_is_removed(
+    settings: Settings, catalog: Catalog, server: WebServer, session: ImportSession
+) -> None:
+    stray = session.staging.part(f"{session.image.id}.0.source")
+    open_file(session, stray.name.removesuffix(".part"), "source", "key of another source")
+    stray.write_bytes(b"old")
+    session.begun = replace(session.begun, uri=server.serve("/a.img", BODY))
+    staged = stage.fn("a.img")
+    assert staging_names(settings) == {staged.name}
+    assert [row.name for row in staged_rows(session)] == [staged.name]
+
+
+def test_a_part_that_another_process_writes_is_left_alone(
+    settings: Settings, catalog: Catalog, server: WebServer
+) -> None:
+    uri = server.on("/a.img", cut(BODY, 100_000), whole(BODY))
+    begun = begin(catalog, uri)
+    with session_of(settings, catalog, begun) as session, pytest.raises(SourceTruncated):
+        stage.fn("a.img")
+    [left] = staged_rows(session)
+    begun = begin_again(catalog, begun)
+    with session.staging.writing(left.name), session_of(settings, catalog, begun) as session:
+        staged = stage.fn("a.img")
+        assert staged.name != left.name
+        assert content(session, staged) == BODY
+        assert session.staging.part(left.name).stat().st_size == 100_000
+
+
+def test_two_processes_never_write_one_part(settings: Settings, catalog: Catalog, server: WebServer) -> None:
+    with importing(settings, catalog, server.serve("/a.img", BODY)) as session:
+        name = f"{session.image.id}.{session.lease.epoch}.source"
+        with (
+            session.staging.writing(name),
+            pytest.raises(StagingBroken, match="is being written by another process"),
+        ):
+            stage.fn("a.img")
+    assert server.requests("/a.img") == []
+
+
+def test_a_full_staging_says_how_much_is_missing(tmp_path: Path, catalog: Catalog, server: WebServer) -> None:
+    settings = easy_settings(tmp_path, staging={"free_floor_bytes": 1 << 60})
+    with importing(settings, catalog, server.serve("/a.img", BODY)) as session:
+        with pytest.raises(StagingFull, match=r"293\.0 KiB needed, 0 bytes available; free some space"):
+            stage.fn("a.img")
+        [row] = staged_rows(session)
+        assert row.reserved_bytes == 0
+        assert session.staging.part(row.name).stat().st_size == 0
+
+
+def test_room_that_other_imports_reserved_is_not_given_twice(
+    settings: Settings, catalog: Catalog, server: WebServer
+) -> None:
+    with importing(settings, catalog, "http://source.example/other.img") as other:
+        name = new_name(other, "source")
+        open_file(other, name, "source")
+        room = other.staging.available_bytes()
+        reserve(other, name, room - (64 << 20))
+        huge = {"Content-Length": str(room // 2 + (65 << 20))}
+        uri = server.on("/a.img", lambda talk: talk.head(200, huge))
+        with importing(settings, catalog, uri), pytest.raises(StagingFull):
+            stage.fn("a.img")
+
+
+class PatientToken(StopToken):
+    """A token that notes how long it was waited on, and waits no longer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def wait(self, timeout_s: float) -> None:
+        self.waits.append(timeout_s)
+        self.check()
+
+
+@pytest.mark.parametrize(
+    ("headers", "waits"),
+    [({"Retry-After": "7"}, [7.0]), ({"Retry-After": "86400"}, [9.0]), ({}, [])],
+    ids=["asked", "capped", "not asked"],
+)
+def test_the_wait_that_a_busy_server_asks_for_is_kept(
+    headers: dict[str, str], waits: list[float], tmp_path: Path, catalog: Catalog, server: WebServer
+) -> None:
+    settings = easy_settings(tmp_path, download={"retry_after_cap_s": 9.0})
+    with importing(settings, catalog, server.on("/a.img", answer(503, headers))) as session:
+        session.stop = token = PatientToken()
+        with pytest.raises(SourceBusy):
+            stage.fn("a.img")
+    assert token.waits == waits
+
+
+def test_the_wait_ends_when_the_import_does(settings: Settings, catalog: Catalog, server: WebServer) -> None:
+    with importing(settings, catalog, server.on("/a.img", answer(503, {"Retry-After": "100"}))) as session:
+        threading.Timer(0.3, session.stop.stop, [ImportInterrupted("a stop")]).start()
+        with pytest.raises(ImportInterrupted):
+            stage.fn("a.img")
+
+
+def test_an_answer_for_good_keeps_nothing_to_resume(settings: Settings, catalog: Catalog, server: WebServer) -> None:
+    with importing(settings, catalog, server.on("/a.img", answer(404))) as session:
+        with pytest.raises(SourceRefused):
+            stage.fn("a.img")
+        assert [(row.state, row.validators) for row in staged_rows(session)] == [("part", None)]
+
+
+def test_a_worker_that_lost_the_lease_stages_nothing(settings: Settings, catalog: Catalog, server: WebServer) -> None:
+    with importing(settings, catalog, server.serve("/a.img", BODY)) as session:
+        steal(catalog, session.begun)
+        with pytest.raises(LockLost):
+            stage.fn("a.img")
+    assert server.requests("/a.img") == []
+    assert staging_names(settings) == set()
+
+
+def test_a_lease_that_is_lost_in_the_middle_ends_the_download(
+    settings: Settings, catalog: Catalog, server: WebServer
+) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
+    with importing(settings, catalog, server.on("/a.img", silent(head + BODY[:1000]))) as session:
+        lost = LockLost(session.image.id, session.lease.epoch)
+        threading.Timer(0.3, session.stop.stop, [lost]).start()
+        with pytest.raises(LockLost):
+            stage.fn("a.img")
