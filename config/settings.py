@@ -199,6 +199,8 @@ class DecompressionSettings(Section):
 
     max_ratio: float = Field(1200.0, gt=1, description="Most output bytes per input byte; gzip can reach 1032.")
     chunk_bytes: int = Field(1 * MIB, ge=64 * 1024, description="Bytes decompressed at a time.")
+    lha_command: str = Field("lhasa", description="Command that unpacks LHA files, looked up in PATH; may be missing.")
+    lha_timeout_s: Seconds = Field(1800.0, description="Limit for unpacking one LHA file, and for its CPU time.")
 
 
 class ConversionSettings(Section):

@@ -83,6 +83,7 @@ def check_programs(settings: Settings) -> Iterator[Finding]:
         else:
             yield Finding(Level.FAIL, tool, "is missing; apt-get install util-linux")
     yield qemu_img_finding(settings)
+    yield lha_finding(settings)
 
 
 def qemu_img_finding(settings: Settings) -> Finding:
@@ -97,6 +98,15 @@ def qemu_img_finding(settings: Settings) -> Finding:
     except (OSError, subprocess.SubprocessError) as error:
         return Finding(missing, "qemu-img", f"{command} does not run: {error}; apt-get install --reinstall qemu-utils")
     return Finding(Level.OK, "qemu-img", answer.stdout.splitlines()[0])
+
+
+def lha_finding(settings: Settings) -> Finding:
+    """Look for the program that unpacks LHA files; only imports of such files need it."""
+    command = shutil.which(settings.decompression.lha_command)
+    if command is None:
+        missing = f"{settings.decompression.lha_command} is missing, so LHA files are refused; apt-get install lhasa"
+        return Finding(Level.WARN, "lha", missing)
+    return Finding(Level.OK, "lha", command)
 
 
 def check_room(settings: Settings) -> Iterator[Finding]:

@@ -39,7 +39,7 @@ KERNEL_FORMATS: Final = frozenset({"aki", "ari"})
 ARCHIVE_HEADS: Final = (
     ("gzip", re.compile(rb"\A\x1f\x8b\x08")),
     ("zip", re.compile(rb"\APK(?:\x03\x04|\x05\x06)")),
-    ("lha", re.compile(rb"\A..-lh[0-9a-z]-", re.DOTALL)),
+    ("lha", re.compile(rb"\A..-(?:lh[0-9a-z]|lz[45s]|pm[012s])-", re.DOTALL)),
 )
 _TAR_MAGIC_AT: Final = 257
 

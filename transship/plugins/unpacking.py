@@ -1,0 +1,41 @@
+"""What the unpackers of all archive kinds work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from config.settings import DecompressionSettings
+from transship.domain.stop import StopToken
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacking:
+    """One archive to unpack, and where its content goes.
+
+    Attributes:
+        path: sealed staged file; read only.
+        source: the same, opened for reading without a buffer, at its beginning.
+        packed_bytes: its length.
+        expect: told the size of the content as soon as the archive states it; raises ImageTooLarge
+            if that passes the bound.
+        write: takes the next piece of the content; raises ImageTooLarge or StagingFull.
+        progress: called with (bytes done, bytes in all), as often as is convenient.
+        settings: bounds.
+        stop: checked at least once per piece.
+    """
+
+    path: Path
+    source: BinaryIO
+    packed_bytes: int
+    expect: Callable[[int], None]
+    write: Callable[[bytes], None]
+    progress: Callable[[int, int], None]
+    settings: DecompressionSettings
+    stop: StopToken
+
+
+Unpacker = Callable[[Unpacking], None]
+"""Raises ArchiveRefused for archives that are damaged or not taken; ``write`` may have been called by then."""
