@@ -1,4 +1,4 @@
-"""Gather the settings from their sources, later ones winning: defaults, files, environment, command line.
+"""Gather the settings from their sources: defaults, Glance's files, ours, environment, command line; later ones win.
 
 The readers are those of pydantic-settings; what this module adds is where each value came from, and
 errors that name the source, the option and the remedy. All problems are told at once.
@@ -9,22 +9,27 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from config.settings import Settings
+from config.notes import Note, NoteKind
+from config.settings import LOOPBACK_HOSTS, AbsolutePath, Settings
 from transship.domain.errors import ConfigurationRefused, SeveralRefused
+
+if TYPE_CHECKING:
+    from config.glance_files import GlanceSettings, GlanceValue
 
 PREFIX: Final = "TRANSSHIP_"
 NESTING: Final = "__"
 CONFIG_VARIABLE: Final = "TRANSSHIP_CONFIG"
 HOME_VARIABLE: Final = "TRANSSHIP_HOME"
+GLANCE_OPTION: Final = "glance_config"
 FILE_NAME: Final = "transship.toml"
 SYSTEM_FILE: Final = Path("/etc/transship") / FILE_NAME
 DEFAULT: Final = "default"
@@ -41,13 +46,15 @@ class LoadedSettings:
     Attributes:
         settings: all settings.
         origins: dotted option to ``default``, a file's path, ``environment TRANSSHIP_…`` or ``command line``;
-            every option has one.
+            every option has one. A value from a file of Glance has ``path:section.option``.
         files: files that were read, the one that wins last.
+        notes: what is not right about the sources although they could be used.
     """
 
     settings: Settings
     origins: Mapping[str, str]
     files: tuple[Path, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def load_settings(
@@ -64,7 +71,7 @@ def load_settings(
             ``TRANSSHIP_CONFIG`` names, which must exist too; else ``/etc/transship/transship.toml`` and
             ``<home>/transship.toml``, each if it exists, the latter winning.
         environ: environment variables; ``TRANSSHIP_API__PORT`` is ``api.port``. Lists are JSON or
-            words between commas, mappings are JSON.
+            words between commas (``TRANSSHIP_GLANCE_CONFIG``: paths between colons), mappings are JSON.
         overrides: dotted options of the command line; text is read like that of the environment.
         system_file: the file of the machine.
 
@@ -78,13 +85,23 @@ def load_settings(
             variables.pop(name, None)
     overrides = overrides or {}
     files = _files(file, variables, overrides, system_file)
-    gathered = _Gathered()
-    for path in files:
-        gathered.add(_read_file(path), str(path))
     unknown = _unknown_variables(variables)
-    gathered.add_environment(_read_environment(variables), variables)
-    for option, value in overrides.items():
-        gathered.add(_nested(option, _from_text(option, value)), COMMAND_LINE)
+    layers = [_Layer(_read_file(path), str(path)) for path in files]
+    layers.append(_Layer(_read_environment(variables), "environment", variables))
+    layers += [
+        _Layer(_nested(tuple(option.split(".")), _from_text(option, value)), COMMAND_LINE)
+        for option, value in overrides.items()
+    ]
+    gathered = _gathered(layers)
+    glance = _glance_settings(gathered)
+    notes: tuple[Note, ...] = ()
+    if glance is not None:
+        if glance.refused:
+            raise _all_refused([*unknown, *glance.refused])
+        values, notes = _without_open_address(glance.values, gathered)
+        gathered = _gathered([*(_Layer(_nested(each.path, each.value), each.origin) for each in values), *layers])
+        notes = (*glance.notes, *notes, *_notes_in_force(values, gathered))
+        files = (*glance.files, *files)
     try:
         settings = Settings.model_validate(gathered.values)
     except ValidationError as error:
@@ -92,7 +109,7 @@ def load_settings(
     if unknown:
         raise _all_refused(unknown)
     origins = {".".join(path): gathered.origin_of(path) for path in option_paths(settings)}
-    return LoadedSettings(settings, origins, files)
+    return LoadedSettings(settings, origins, files, notes)
 
 
 def option_paths(settings: Settings) -> Iterator[OptionPath]:
@@ -117,6 +134,58 @@ def variable_of(path: OptionPath) -> str:
     return PREFIX + NESTING.join(path).upper()
 
 
+# --- Glance ------------------------------------------------------------------------------------
+
+
+def _glance_settings(gathered: _Gathered) -> GlanceSettings | None:
+    """Read the files of a Glance that the other sources name; None if they name none."""
+    try:
+        named = TypeAdapter(tuple[AbsolutePath, ...]).validate_python(gathered.values.get(GLANCE_OPTION, ()))
+    except ValidationError:
+        return None  # the validation of all settings says what is wrong about it
+    if not named:
+        return None
+    # oslo.config costs a third of a second, which those without such files need not pay.
+    from config.glance_files import read_glance_settings  # noqa: PLC0415
+
+    return read_glance_settings(named, gathered.origin_of((GLANCE_OPTION,)))
+
+
+def _without_open_address(
+    values: Sequence[GlanceValue], others: _Gathered
+) -> tuple[tuple[GlanceValue, ...], tuple[Note, ...]]:
+    """Leave out an address that would let everybody in; a Glance that asks who calls has one as a rule."""
+    api = others.values.get("api", {})
+    if not isinstance(api, Mapping) or "host" in api:
+        return tuple(values), ()  # the address is another source's
+    accepted = _is_true(api.get("accept_anyone", False)) or api.get("auth", "none") != "none"
+    kept: list[GlanceValue] = []
+    notes: list[Note] = []
+    for each in values:
+        if each.path == ("api", "host") and not accepted and each.value not in LOOPBACK_HOSTS:
+            text = (
+                f"{each.value} is not used: without an identity service everybody who reaches it is admin;"
+                " set api.host and api.accept_anyone = true if that is meant"
+            )
+            notes.append(Note(NoteKind.WARNING, each.origin, text))
+        else:
+            kept.append(each)
+    return tuple(kept), tuple(notes)
+
+
+def _notes_in_force(values: Sequence[GlanceValue], gathered: _Gathered) -> Iterator[Note]:
+    for each in values:
+        if each.warning and gathered.origin_of(each.path) == each.origin:
+            yield Note(NoteKind.WARNING, each.origin, each.warning)
+
+
+def _is_true(value: object) -> bool:
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        return False
+
+
 # --- reading -----------------------------------------------------------------------------------
 
 
@@ -135,13 +204,13 @@ class _Environment(EnvSettingsSource):
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """Decode the text of a list or mapping; what cannot be decoded is left to validation."""
-        return _decoded(value) if isinstance(value, str) else value
+        return _decoded(value, os.pathsep if field_name == GLANCE_OPTION else ",") if isinstance(value, str) else value
 
 
-def _decoded(text: str) -> object:
+def _decoded(text: str, separator: str = ",") -> object:
     text = text.strip()
     if not text.startswith(("[", "{")):
-        return [word for part in text.split(",") if (word := part.strip())]
+        return [word for part in text.split(separator) if (word := part.strip())]
     try:
         return json.loads(text)
     except ValueError:
@@ -219,7 +288,9 @@ def _from_text(option: str, value: object) -> object:
     if not isinstance(value, str):
         return value
     found = field_at(tuple(option.split(".")))
-    return _decoded(value) if found is not None and _is_list_or_mapping(found) else value
+    if found is None or not _is_list_or_mapping(found):
+        return value
+    return _decoded(value, os.pathsep if option == GLANCE_OPTION else ",")
 
 
 def field_at(path: OptionPath) -> FieldInfo | None:
@@ -247,14 +318,29 @@ def _is_list_or_mapping(found: FieldInfo) -> bool:
     return isinstance(found.get_default(call_default_factory=True), tuple | Mapping)
 
 
-def _nested(option: str, value: object) -> Values:
+def _nested(path: OptionPath, value: object) -> Values:
     nested: object = value
-    for name in reversed(option.split(".")):
+    for name in reversed(path):
         nested = {name: nested}
     return nested if isinstance(nested, dict) else {}
 
 
 # --- merging -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What one source says.
+
+    Attributes:
+        values: by section and option.
+        origin: of all of them; not looked at where there are ``variables``.
+        variables: the environment that they come from; each value's origin is its own variable.
+    """
+
+    values: Values
+    origin: str
+    variables: Mapping[str, str] | None = None
 
 
 @dataclass(slots=True)
@@ -290,6 +376,17 @@ class _Gathered:
         for leaf in [each for each in self.origins if each == path[: len(each)] or path == each[: len(path)]]:
             del self.origins[leaf]
         self.origins[path] = origin
+
+
+def _gathered(layers: Sequence[_Layer]) -> _Gathered:
+    """Lay the sources over each other, later ones winning."""
+    gathered = _Gathered()
+    for layer in layers:
+        if layer.variables is None:
+            gathered.add(layer.values, layer.origin)
+        else:
+            gathered.add_environment(layer.values, layer.variables)
+    return gathered
 
 
 def _leaves(values: Mapping[str, Any], above: OptionPath = ()) -> Iterator[tuple[OptionPath, object]]:

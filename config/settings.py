@@ -1,7 +1,7 @@
 """Every setting of Transship, typed, with its unit in its name.
 
-Values come from, later ones winning: the defaults below, a TOML file, the environment
-(``TRANSSHIP_<SECTION>__<OPTION>``), the command line. A value that cannot be used stops the start
+Values come from, later ones winning: the defaults below, the files of a Glance, a TOML file, the
+environment (``TRANSSHIP_<SECTION>__<OPTION>``), the command line. A value that cannot be used stops the start
 with an error that names its source, the option and what would be right.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -20,6 +20,7 @@ from transship.domain.placement import RESERVED_STORE_PREFIX, StoreFacts
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+LOOPBACK_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
 
 
 def _absolute(path: Path) -> Path:
@@ -60,7 +61,7 @@ class ApiSettings(Section):
 
     @model_validator(mode="after")
     def _loopback_unless_told(self) -> Self:
-        if not self.accept_anyone and self.host not in ("127.0.0.1", "::1", "localhost"):
+        if not self.accept_anyone and self.host not in LOOPBACK_HOSTS:
             raise ValueError(
                 f"api.auth none makes everybody who reaches {self.host} an admin;"
                 " listen on 127.0.0.1, or set api.accept_anyone = true if that is meant"
@@ -262,6 +263,9 @@ class Settings(Section):
 
     home: AbsolutePath = Field(
         Path("~/.local/state/transship"), description="Directory of databases, secrets, logs and staging."
+    )
+    glance_config: tuple[AbsolutePath, ...] = Field(
+        (), description="Configuration files of a Glance, or directories of them, read before all other sources."
     )
     api: ApiSettings = ApiSettings()
     prefect: PrefectSettings = PrefectSettings()

@@ -89,14 +89,16 @@ def settings_page() -> str:
         "",
         "<!-- Written by `python -m config.show` from config/settings.py; do not edit. -->",
         "",
-        "Values come from, later ones winning: the defaults below; `/etc/transship/transship.toml` and",
+        "Values come from, later ones winning: the defaults below; the files of a Glance that `glance_config` names",
+        "([glance-configuration.md](glance-configuration.md)); `/etc/transship/transship.toml` and",
         "`<home>/transship.toml` where they exist, or instead of both the one file that `--config` or",
         "`TRANSSHIP_CONFIG` names; the environment; the command line. Sources are merged option by option.",
         "`transship config show` prints every value in force and where it came from, secrets masked.",
         "",
         "In the environment an option is `TRANSSHIP_<SECTION>__<OPTION>`. Lists are JSON or words between commas,",
-        "mappings are JSON. Store ids given through the environment are lower case. A name that is not listed here",
-        "or a value that cannot be used stops the start, with an error that names its source and what would be right.",
+        "mappings are JSON; `TRANSSHIP_GLANCE_CONFIG` is paths between colons. Store ids given through the environment",
+        "are lower case. A name that is not listed here or a value that cannot be used stops the start, with an error",
+        "that names its source and what would be right.",
         "",
         "`config/samples/transship.toml` is a file with all options, ready to be edited.",
     ]
@@ -112,8 +114,11 @@ def settings_page() -> str:
 
 
 def write_files(root: Path) -> None:
-    """Write the sample file and the page below the repository's root."""
-    for name, text in ((SAMPLE_FILE, sample_toml()), (DOCS_FILE, settings_page())):
+    """Write the sample file and the pages below the repository's root."""
+    from config.glance_page import GLANCE_FILE, glance_page  # noqa: PLC0415 (oslo.config is slow to import)
+
+    glance = glance_page((root / GLANCE_FILE).read_text(encoding="utf-8"))
+    for name, text in ((SAMPLE_FILE, sample_toml()), (DOCS_FILE, settings_page()), (GLANCE_FILE, glance)):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

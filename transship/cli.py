@@ -33,6 +33,11 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Configuration file, instead of the usual places.")
 ]
 
+GlanceOption = Annotated[
+    list[Path] | None,
+    typer.Option("--glance-config", metavar="FILE", help="Configuration file of a Glance, or its directory; repeat."),
+]
+
 
 @app.callback()
 def _options(
@@ -45,16 +50,17 @@ def _options(
         list[str] | None,
         typer.Option("--set", metavar="OPTION=VALUE", help="A setting, e.g. api.port=9393; may be repeated."),
     ] = None,
+    glance_config: GlanceOption = None,
 ) -> None:
     # Kept as they are: loading the settings here would make the help of each command wait for it.
-    context.obj = (config, home, assignments or [])
+    context.obj = (config, home, assignments or [], glance_config or [])
 
 
-def _invocation(context: typer.Context, config: Path | None = None) -> Invocation:
+def _invocation(context: typer.Context, config: Path | None = None, glance: list[Path] | None = None) -> Invocation:
     from transship.commands.context import Invocation, parse_overrides
 
-    first_config, home, assignments = context.obj
-    return Invocation(config or first_config, parse_overrides(home, assignments))
+    first_config, home, assignments, first_glance = context.obj
+    return Invocation(config or first_config, parse_overrides(home, assignments, glance or first_glance))
 
 
 @app.command()
@@ -62,11 +68,12 @@ def up(
     context: typer.Context,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is ready.")] = False,
     config: ConfigOption = None,
+    glance_config: GlanceOption = None,
 ) -> None:
     """Start everything on this machine and keep it running."""
     from transship.commands import run
 
-    raise typer.Exit(run.up(_invocation(context, config), detach=detach))
+    raise typer.Exit(run.up(_invocation(context, config, glance_config), detach=detach))
 
 
 @app.command()
@@ -169,6 +176,19 @@ def config_show(context: typer.Context) -> None:
     from transship.commands import configuration
 
     raise typer.Exit(configuration.show(_invocation(context)))
+
+
+@config_app.command(name="check")
+def config_check(
+    context: typer.Context,
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Files of a Glance, its directory, or one of ours.")
+    ] = None,
+) -> None:
+    """Check configuration files, and show what they set and what has no effect."""
+    from transship.commands import configuration
+
+    raise typer.Exit(configuration.check(_invocation(context), files or []))
 
 
 @config_app.command(name="sample")

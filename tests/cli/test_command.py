@@ -176,3 +176,75 @@ def test_a_new_key_is_a_fernet_key(
 ) -> None:
     assert in_process(monkeypatch, tmp_path, "config", "new-key") == 0
     assert len(capsys.readouterr().out.strip()) == 44
+
+
+GLANCE = """[DEFAULT]
+bind_port = 9393
+do_secure_hash = true
+[image_import_opts]
+image_import_plugins = [%s]
+[database]
+connection = mysql://glance:hush@db/glance
+"""
+
+
+def glance(folder: Path, plugins: str = "image_decompression") -> Path:
+    path = folder / "glance-api.conf"
+    path.write_text(GLANCE % plugins)
+    return path
+
+
+def test_files_of_a_glance_are_checked_and_shown_with_their_warnings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = glance(tmp_path)
+    assert in_process(monkeypatch, tmp_path, "config", "check", str(tmp_path)) == 0
+    shown = capsys.readouterr().out
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["api.port", "9393", f"{path}:DEFAULT.bind_port"] in lines
+    assert not [line for line in lines if line[:1] == ["api.api_limit_max"]]
+    assert f"{path}:database.connection" in shown.partition("WARNING")[2].partition("IGNORED")[0]
+    assert f"{path}:DEFAULT.do_secure_hash" in shown.partition("IGNORED")[2]
+    assert "hush" not in shown
+
+
+@pytest.mark.parametrize(
+    ("plugins", "reason"),
+    [
+        ("image_conversion,image_decompression", "names image_conversion before image_decompression"),
+        ("image_decompresion", "no import plugin is called image_decompresion"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [("config", "check"), ("up", "--glance-config")])
+def test_plugins_that_cannot_run_stop_check_and_start_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    plugins: str,
+    reason: str,
+) -> None:
+    path = glance(tmp_path, plugins)
+    assert in_process(monkeypatch, tmp_path, *arguments, str(path)) == 1
+    error = capsys.readouterr().err
+    assert f"{path}:image_import_opts.image_import_plugins: imports.plugins: {reason}" in error
+
+
+def test_one_file_of_ours_can_be_checked_together_with_those_of_a_glance(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = tmp_path / "site.toml"
+    ours.write_text("[api]\nport = 9494\n")
+    assert in_process(monkeypatch, tmp_path, "config", "check", str(glance(tmp_path)), str(ours)) == 0
+    shown = capsys.readouterr().out
+    assert ["api.port", "9494", str(ours)] in [line.split() for line in shown.splitlines()]
+    assert in_process(monkeypatch, tmp_path, "config", "check", str(ours), str(tmp_path / "b.toml")) == 2
+
+
+def test_every_command_takes_the_files_of_a_glance(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert in_process(monkeypatch, tmp_path, "--glance-config", str(glance(tmp_path)), "config", "show") == 0
+    shown = capsys.readouterr()
+    assert "bind_port" in shown.out
+    assert "warning: " in shown.err

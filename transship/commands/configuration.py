@@ -1,17 +1,89 @@
-"""``transship config``: the settings in force, a sample file, a new key."""
+"""``transship config``: the settings in force, a check of files, a sample file, a new key."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from config.loading import GLANCE_OPTION, LoadedSettings
+from config.notes import NoteKind
 from config.secrets import new_fernet_key
 from config.show import option_rows, sample_toml
-from transship.commands.context import Invocation, print_table
+from transship.commands.context import YELLOW, Invocation, coloured, print_table
+from transship.domain.errors import CommandRefused, ConfigurationRefused
+from transship.plugins.registry import load_plugins
+
+TOML: Final = ".toml"
 
 
 def show(invocation: Invocation) -> int:
     """Print every option, its value with secrets masked, and where it came from."""
-    rows = [(row.option, row.value, row.origin) for row in option_rows(invocation.load())]
+    loaded = invocation.load()
+    rows = [(row.option, row.value, row.origin) for row in option_rows(loaded)]
     print_table(("OPTION", "VALUE", "FROM"), rows)
+    print_warnings(loaded)
     return 0
+
+
+def check(invocation: Invocation, files: Sequence[Path]) -> int:
+    """Print what files set, where each value stands, and what is to be known about it.
+
+    Args:
+        invocation: the other sources; they are laid over the files as at a start.
+        files: of a Glance, or directories of them; one may be a TOML file of ours. None: all that is in force.
+
+    Raises:
+        CommandRefused: there is more than one TOML file.
+        ConfigurationRefused: the service would not start so.
+    """
+    loaded = _with_files(invocation, files).load()
+    refuse_bad_plugins(loaded)
+    rows = [
+        (row.option, row.value, row.origin)
+        for row in option_rows(loaded)
+        if any(row.origin.startswith(str(path)) for path in loaded.files)
+    ]
+    print_table(("OPTION", "VALUE", "FROM"), rows or [("(nothing is set)", "", "")])
+    for kind, title in ((NoteKind.WARNING, "WARNING"), (NoteKind.IGNORED, "IGNORED: KNOWN, AND WITHOUT EFFECT HERE")):
+        notes = [(note.origin, note.text) for note in loaded.notes if note.kind is kind]
+        if notes:
+            print()
+            print_table((title, ""), notes)
+    return 0
+
+
+def print_warnings(loaded: LoadedSettings) -> None:
+    """Print what is to be known about the sources, to standard error."""
+    for note in loaded.notes:
+        print(coloured(f"{note.kind}: {note}", YELLOW, error=True), file=sys.stderr, flush=True)
+
+
+def refuse_bad_plugins(loaded: LoadedSettings) -> None:
+    """Look for the import plugins, and let each look at the settings.
+
+    Raises:
+        ConfigurationRefused: an import could not run so; it names where the option stands.
+    """
+    try:
+        load_plugins(loaded.settings)
+    except ConfigurationRefused as refused:
+        origin = loaded.origins.get(refused.option, refused.source)
+        raise ConfigurationRefused(origin, refused.option, refused.reason) from refused
+
+
+def _with_files(invocation: Invocation, files: Sequence[Path]) -> Invocation:
+    ours = [path for path in files if path.suffix == TOML]
+    glances = [str(path.absolute()) for path in files if path.suffix != TOML]
+    if len(ours) > 1:
+        raise CommandRefused(f"{ours[1]}: name one {TOML} file; only one is read at a start")
+    overrides = {GLANCE_OPTION: os.pathsep.join(glances)} if glances else {}
+    return replace(
+        invocation, config=ours[0] if ours else invocation.config, overrides={**invocation.overrides, **overrides}
+    )
 
 
 def sample() -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from config.loading import CONFIG_VARIABLE, LoadedSettings, load_settings, variable_of
+from config.loading import CONFIG_VARIABLE, GLANCE_OPTION, LoadedSettings, load_settings, variable_of
 from config.settings import Settings
 from transship.domain.errors import CommandRefused
 
@@ -44,13 +44,15 @@ class Invocation:
         return {**({CONFIG_VARIABLE: str(self.config.absolute())} if self.config else {}), **overridden}
 
 
-def parse_overrides(home: Path | None, assignments: Sequence[str]) -> dict[str, str]:
-    """Return the overrides of ``--home`` and of each ``--set OPTION=VALUE``.
+def parse_overrides(home: Path | None, assignments: Sequence[str], glance: Sequence[Path] = ()) -> dict[str, str]:
+    """Return the overrides of ``--home``, of ``--glance-config`` and of each ``--set OPTION=VALUE``.
 
     Raises:
         CommandRefused: an assignment has no ``=``.
     """
     overrides = {"home": str(home.absolute())} if home else {}
+    if glance:
+        overrides[GLANCE_OPTION] = os.pathsep.join(str(path.absolute()) for path in glance)
     for assignment in assignments:
         option, equals, value = assignment.partition("=")
         if not equals or not option.strip():

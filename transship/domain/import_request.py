@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from transship.domain.errors import BadRequest
 
@@ -16,6 +17,10 @@ class ImportMethod(StrEnum):
     WEB_DOWNLOAD = "web-download"
     GLANCE_DOWNLOAD = "glance-download"
     COPY_IMAGE = "copy-image"
+
+
+OFFERED_METHODS: Final = (ImportMethod.WEB_DOWNLOAD,)
+"""The methods that this release has a flow for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class PluginWork:
     Attributes:
         image: the record as it is now, formats as changed by earlier plugins.
         path: sealed staged file; read only.
-        roles: the caller's roles, lower case; empty for runs started by hand.
+        roles: the caller's roles, lower case; those of an admin for runs started by hand.
         settings: all settings.
         workspace: where new files may be written.
         progress: called with (bytes done, bytes in all or 0); at most a few times a second.

@@ -1,0 +1,380 @@
+"""Which options of Glance are read, what they become here, and which are known but not served.
+
+The values are parsed by the types of oslo.config that Glance declares them with, so that lists and
+mappings mean here what they mean there. `config.glance_files` reads the files; the tables of
+docs/glance-configuration.md are made from these.
+
+Source: Glance, options of ``glance-api.conf`` and ``glance-image-import.conf``; glance_store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from oslo_config import types
+
+from transship.domain.import_request import OFFERED_METHODS, ImportMethod
+
+DEFAULT_SECTION: Final = "DEFAULT"
+STORE_SECTION: Final = "<store>"
+"""Stands for the section of each store, and in single-store mode for ``[glance_store]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the text of an option means.
+
+    Attributes:
+        value: for the setting, before its own validation; None: the setting is left as it is.
+        warnings: what is not right about the text although it was understood.
+    """
+
+    value: object
+    warnings: tuple[str, ...] = ()
+
+
+Reader = Callable[[str], Reading]
+"""Raises ValueError for texts that Glance would refuse too."""
+
+
+@dataclass(frozen=True, slots=True)
+class MappedOption:
+    """An option of Glance that becomes a setting.
+
+    Attributes:
+        section, name: as Glance writes them.
+        setting: dotted; ``<store>`` stands for the store's id.
+        read: parses its text.
+        note: what should be known about it, for the documentation.
+        required: the store cannot be served without it.
+        warning: what people should know when the value is in force; may be empty.
+    """
+
+    section: str
+    name: str
+    setting: str
+    read: Reader
+    note: str = ""
+    required: bool = False
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoredOption:
+    """An option of Glance that concerns imports and is not served.
+
+    Attributes:
+        section, name: as Glance writes them; a name of ``*`` stands for the whole section.
+        reason: why, and what to do instead.
+        harmless: values with which ignoring it changes nothing, lower case.
+    """
+
+    section: str
+    name: str
+    reason: str
+    harmless: tuple[str, ...] = ()
+
+
+# --- readers -----------------------------------------------------------------------------------
+
+
+def _typed(kind: Callable[[str], Any]) -> Reader:
+    return lambda text: Reading(kind(text))
+
+
+def _bounded(item: types.ConfigType) -> Reader:
+    kind = types.List(item, bounds=True)
+
+    def read(text: str) -> Reading:
+        try:
+            return Reading(kind(text))
+        except ValueError as error:
+            hint = "" if text.strip().startswith("[") else "; it is a list in brackets, e.g. [a, b]"
+            raise ValueError(f"{error}{hint}") from error
+
+    return read
+
+
+_TEXT: Final = types.String()
+_WORD: Final = types.String(quotes=True)
+_WORDS: Final = _bounded(_WORD)
+_HOSTS: Final = _bounded(types.HostAddress())
+_PORTS: Final = _bounded(types.Port(min=1))
+_PLAIN_LIST: Final = _typed(types.List())
+_METHODS: Final = types.List(types.String(quotes=True, choices=[method.value for method in ImportMethod]), bounds=True)
+
+
+def read_methods(text: str) -> Reading:
+    """Return the methods that this release offers, with a warning that names the others."""
+    try:
+        asked = [ImportMethod(name) for name in _METHODS(text)]
+    except ValueError as error:
+        known = ", ".join(ImportMethod)
+        raise ValueError(f"{error}; it is a list in brackets of these methods: {known}") from error
+    dropped = [method for method in asked if method not in OFFERED_METHODS]
+    offered = ", ".join(OFFERED_METHODS)
+    warnings = (f"{', '.join(dropped)}: not offered by this release, left out; offered: {offered}",) if dropped else ()
+    return Reading([method.value for method in asked if method in OFFERED_METHODS], warnings)
+
+
+def read_staging_uri(text: str) -> Reading:
+    """Return the directory of a ``file://`` URI."""
+    parts = urlsplit(text)
+    if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
+        raise ValueError(f"{text!r} is no file:///path/to/dir URI; staging is a directory of this host")
+    return Reading(unquote(parts.path))
+
+
+def read_file_mode(text: str) -> Reading:
+    """Return the octal mode of stored files; Glance's 0 leaves it alone."""
+    number = int(text)
+    return Reading(None if number <= 0 else f"{number:04}")
+
+
+def read_roles(text: str) -> Reading:
+    """Return role names; brackets, quotes and an ellipsis are taken off, with a warning.
+
+    Glance would keep them as parts of the names, so that no role ever matched.
+    """
+    warnings = []
+    inner = text.strip()
+    if inner.startswith("[") and inner.endswith("]"):
+        inner = inner[1:-1]
+        warnings.append("brackets were taken off: it is a plain list, e.g. admin,service")
+    items, spelling = _unquoted(types.List()(inner))
+    if spelling:
+        warnings.append("quotes were taken off: it is a plain list, e.g. admin,service")
+    roles, dropped = _without_ellipsis(items)
+    return Reading(roles, (*warnings, *dropped))
+
+
+def read_inject(text: str) -> Reading:
+    """Return properties and values; quotes around each and an ellipsis are taken off, with a warning.
+
+    Glance would keep the quotes as parts of names and values, and refuse the ellipsis.
+    """
+    pieces, dropped = _without_ellipsis([piece.strip() for piece in _requoted(text.strip()).split(",")])
+    quoted = False
+    pairs = []
+    for piece in pieces:
+        (name, *value), spelling = _unquoted([part.strip() for part in piece.split(":", 1)])
+        quoted = quoted or spelling
+        pairs.append(":".join((name, *value)))
+    try:
+        properties = types.Dict()(",".join(pairs)) if pairs != [""] else {}
+    except ValueError as error:
+        raise ValueError(f"{error}; write it as property1:value1,property2:value2") from error
+    spelled = ("quotes were taken off: write it as property1:value1,property2:value2",) if quoted else ()
+    return Reading(properties, (*spelled, *dropped))
+
+
+def _requoted(text: str) -> str:
+    """Give back the outer quotes that the reader of the file took for those of the whole value."""
+    first, last = text.split(",", maxsplit=1)[0].partition(":")[0], text.rsplit(",", maxsplit=1)[-1].rpartition(":")[2]
+    for quote in ("'", '"'):
+        took_first = first.endswith(quote) and not first.startswith(quote)
+        took_last = last.startswith(quote) and not last.endswith(quote)
+        if took_first and took_last:
+            return f"{quote}{text}{quote}"
+    return text
+
+
+def _unquoted(items: list[str]) -> tuple[list[str], bool]:
+    """Take matching quotes off each item; return whether there were any."""
+    bare = [item[1:-1] if len(item) > 1 and item[0] == item[-1] and item[0] in "'\"" else item for item in items]
+    return bare, bare != items
+
+
+def _without_ellipsis(items: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    kept = [item for item in items if item != "..."]
+    return kept, () if kept == items else ("'...' was left out: it stands for nothing",)
+
+
+# --- tables ------------------------------------------------------------------------------------
+
+_SHARED_STAGING: Final = "no Glance may run on this directory at the same time; staging.dir names another"
+
+OPTIONS: Final = (
+    MappedOption(
+        DEFAULT_SECTION,
+        "enabled_import_methods",
+        "imports.enabled_methods",
+        read_methods,
+        "methods that this release does not offer are left out with a warning",
+    ),
+    MappedOption(
+        DEFAULT_SECTION,
+        "node_staging_uri",
+        "staging.dir",
+        read_staging_uri,
+        "counts if enabled_backends is not set, or the other one is missing",
+        warning=_SHARED_STAGING,
+    ),
+    MappedOption(DEFAULT_SECTION, "public_endpoint", "api.public_endpoint", _typed(_TEXT)),
+    MappedOption(
+        DEFAULT_SECTION,
+        "bind_host",
+        "api.host",
+        _typed(_TEXT),
+        "an address that is not loopback is used only if api.accept_anyone is true, else left out with a warning",
+    ),
+    MappedOption(DEFAULT_SECTION, "bind_port", "api.port", _typed(types.Port())),
+    MappedOption(DEFAULT_SECTION, "limit_param_default", "api.limit_param_default", _typed(types.Integer())),
+    MappedOption(DEFAULT_SECTION, "api_limit_max", "api.api_limit_max", _typed(types.Integer())),
+    MappedOption(DEFAULT_SECTION, "max_request_id_length", "api.max_request_id_length", _typed(types.Integer())),
+    MappedOption(DEFAULT_SECTION, "image_size_cap", "imports.image_size_cap_bytes", _typed(types.Integer())),
+    MappedOption(
+        DEFAULT_SECTION, "hashing_algorithm", "imports.hashing_algorithm", _typed(_TEXT), "sha256, sha384 or sha512"
+    ),
+    MappedOption(DEFAULT_SECTION, "image_property_quota", "quota.image_property_quota", _typed(types.Integer())),
+    MappedOption(DEFAULT_SECTION, "image_tag_quota", "quota.image_tag_quota", _typed(types.Integer())),
+    MappedOption("task", "task_time_to_live", "imports.task_time_to_live_h", _typed(types.Integer()), "hours"),
+    MappedOption("image_format", "disk_formats", "formats.disk_formats", _PLAIN_LIST),
+    MappedOption("image_format", "container_formats", "formats.container_formats", _PLAIN_LIST),
+    MappedOption("image_format", "vmdk_allowed_types", "formats.vmdk_allowed_types", _PLAIN_LIST),
+    MappedOption("image_format", "require_image_format_match", "formats.require_match", _typed(types.Boolean())),
+    MappedOption("image_format", "gpt_safety_checks_nonfatal", "formats.gpt_safety_checks_nonfatal", _PLAIN_LIST),
+    MappedOption(
+        "image_import_opts",
+        "image_import_plugins",
+        "imports.plugins",
+        _WORDS,
+        "an unknown name, or conversion before decompression, stops the start",
+    ),
+    MappedOption("image_import_opts", "max_parallel_stores", "imports.max_parallel_stores", _typed(types.Integer())),
+    MappedOption("import_filtering_opts", "allowed_schemes", "uri.allowed_schemes", _WORDS),
+    MappedOption("import_filtering_opts", "disallowed_schemes", "uri.disallowed_schemes", _WORDS),
+    MappedOption("import_filtering_opts", "allowed_hosts", "uri.allowed_hosts", _HOSTS),
+    MappedOption("import_filtering_opts", "disallowed_hosts", "uri.disallowed_hosts", _HOSTS),
+    MappedOption("import_filtering_opts", "allowed_ports", "uri.allowed_ports", _PORTS),
+    MappedOption("import_filtering_opts", "disallowed_ports", "uri.disallowed_ports", _PORTS),
+    MappedOption(
+        "inject_metadata_properties",
+        "ignore_user_roles",
+        "inject.ignore_user_roles",
+        read_roles,
+        "brackets, quotes and ... are taken off with a warning",
+    ),
+    MappedOption(
+        "inject_metadata_properties",
+        "inject",
+        "inject.properties",
+        read_inject,
+        "quotes and ... are taken off with a warning",
+    ),
+    MappedOption("image_conversion", "output_format", "conversion.output_format", _typed(_TEXT)),
+    MappedOption(
+        "os_glance_staging_store",
+        "filesystem_store_datadir",
+        "staging.dir",
+        _typed(_TEXT),
+        "counts if enabled_backends is set, or the other one is missing",
+        warning=_SHARED_STAGING,
+    ),
+    MappedOption(
+        "glance_store", "default_backend", "default_store", _typed(_TEXT), "must be set with enabled_backends"
+    ),
+)
+"""Options that become settings; those of the stores stand in `STORE_OPTIONS`."""
+
+COMMON_STORE_OPTIONS: Final = (
+    MappedOption(STORE_SECTION, "store_description", "stores.<store>.description", _typed(_TEXT)),
+    MappedOption(STORE_SECTION, "weight", "stores.<store>.weight", _typed(types.Integer())),
+)
+
+STORE_OPTIONS: Final[Mapping[str, tuple[MappedOption, ...]]] = {
+    "file": (
+        MappedOption(STORE_SECTION, "filesystem_store_datadir", "stores.<store>.dir", _typed(_TEXT), required=True),
+        MappedOption(
+            STORE_SECTION,
+            "filesystem_store_file_perm",
+            "stores.<store>.file_mode",
+            read_file_mode,
+            "0 leaves the setting as it is",
+        ),
+        *COMMON_STORE_OPTIONS,
+    ),
+}
+"""By type of store as ``enabled_backends`` names it; a type that is not here stops the start."""
+
+IGNORED_STORE_OPTIONS: Final[Mapping[str, tuple[IgnoredOption, ...]]] = {
+    "file": (
+        IgnoredOption(STORE_SECTION, "filesystem_store_chunk_size", "files are copied as fast as the system can"),
+        IgnoredOption(STORE_SECTION, "filesystem_thin_provisioning", "holes are always kept"),
+        IgnoredOption(STORE_SECTION, "filesystem_store_metadata_file", "locations carry no further metadata"),
+        IgnoredOption(
+            STORE_SECTION,
+            "filesystem_store_datadirs",
+            "several directories of one store are not served; name one in filesystem_store_datadir",
+        ),
+    ),
+}
+
+_NO_IDENTITY: Final = "this release has no identity service: whoever reaches the API is admin"
+_NO_QUOTA: Final = "quotas of projects are not served by this release"
+_NO_LOCATIONS: Final = "locations are not shown by this release"
+_NO_NOTIFICATIONS: Final = "notifications are not sent by this release"
+_PREFECT: Final = "Prefect runs the imports; see prefect.worker_limit"
+
+IGNORED: Final = (
+    IgnoredOption(DEFAULT_SECTION, "worker_self_reference_url", "staging is not shared between hosts by this release"),
+    IgnoredOption(DEFAULT_SECTION, "user_storage_quota", _NO_QUOTA, ("0",)),
+    IgnoredOption(DEFAULT_SECTION, "use_keystone_limits", _NO_QUOTA, ("false",)),
+    IgnoredOption(DEFAULT_SECTION, "image_member_quota", "members of images are not served by this release"),
+    IgnoredOption(DEFAULT_SECTION, "image_location_quota", _NO_LOCATIONS),
+    IgnoredOption(DEFAULT_SECTION, "show_multiple_locations", _NO_LOCATIONS, ("false",)),
+    IgnoredOption(DEFAULT_SECTION, "show_image_direct_url", _NO_LOCATIONS, ("false",)),
+    IgnoredOption(DEFAULT_SECTION, "do_secure_hash", "locations cannot be added in this release"),
+    IgnoredOption(DEFAULT_SECTION, "http_retries", "locations cannot be added in this release"),
+    IgnoredOption(DEFAULT_SECTION, "delayed_delete", "data of deleted images are removed at once", ("false",)),
+    IgnoredOption(
+        DEFAULT_SECTION,
+        "property_protection_file",
+        "properties are not protected by this release: any caller sets them",
+    ),
+    IgnoredOption(DEFAULT_SECTION, "property_protection_rule_format", "properties are not protected by this release"),
+    IgnoredOption(DEFAULT_SECTION, "default_publisher_id", _NO_NOTIFICATIONS),
+    IgnoredOption(DEFAULT_SECTION, "disabled_notifications", _NO_NOTIFICATIONS),
+    IgnoredOption(DEFAULT_SECTION, "allow_anonymous_access", _NO_IDENTITY),
+    IgnoredOption("paste_deploy", "flavor", _NO_IDENTITY, ("", "none")),
+    IgnoredOption("keystone_authtoken", "*", _NO_IDENTITY),
+    IgnoredOption("oslo_policy", "*", "policies are not served by this release"),
+    IgnoredOption("oslo_limit", "*", _NO_QUOTA),
+    IgnoredOption("oslo_messaging_notifications", "*", _NO_NOTIFICATIONS),
+    IgnoredOption("task", "task_executor", _PREFECT, ("taskflow",)),
+    IgnoredOption("task", "work_dir", "imports of the old tasks API are not served"),
+    IgnoredOption("taskflow_executor", "*", _PREFECT),
+    IgnoredOption("wsgi", "task_pool_threads", _PREFECT),
+    IgnoredOption("wsgi", "python_interpreter", "qemu-img is limited without a Python of its own"),
+    IgnoredOption("glance_download_properties", "extra_properties", "glance-download is not offered by this release"),
+    IgnoredOption("os_glance_staging_store", "*", "only filesystem_store_datadir is used"),
+    IgnoredOption("os_glance_tasks_store", "*", "imports of the old tasks API are not served"),
+)
+"""Options that concern imports and change nothing here. Others of Glance are passed over without a word."""
+
+ELSEWHERE: Final[Mapping[tuple[str, str], str]] = {
+    ("database", "connection"): "is Glance's database and is never our catalogue; that is database.url",
+}
+"""Options that look as if they were for us."""
+
+SECTION_SPELLINGS: Final[Mapping[str, str]] = {
+    "defaults": DEFAULT_SECTION,
+    "default": DEFAULT_SECTION,
+    "glance_download_opts": "glance_download_properties",
+}
+"""Names of sections that people write, lower case, and what Glance calls them; it ignores these silently."""
+
+WHOLLY_KNOWN: Final = frozenset(
+    {
+        "image_format",
+        "image_import_opts",
+        "import_filtering_opts",
+        "glance_download_properties",
+        "inject_metadata_properties",
+        "image_conversion",
+    }
+)
+"""Sections of which every option is listed here, so that another name in them is a slip of the pen."""

@@ -1,0 +1,58 @@
+"""The tables of ``docs/glance-configuration.md``, made from `config.glance_options`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from config.glance_options import (
+    DEFAULT_SECTION,
+    ELSEWHERE,
+    IGNORED,
+    IGNORED_STORE_OPTIONS,
+    OPTIONS,
+    SECTION_SPELLINGS,
+    STORE_OPTIONS,
+    IgnoredOption,
+    MappedOption,
+)
+
+GLANCE_FILE: Final = Path("docs/glance-configuration.md")
+BEGIN: Final = "<!-- From here to the end: written by `python -m config.show`; do not edit. -->"
+
+
+def glance_page(page: str) -> str:
+    """Return the page with its tables made anew; what stands before them is left alone."""
+    return page.partition(BEGIN)[0] + BEGIN + "\n\n" + "\n".join(_tables()) + "\n"
+
+
+def _tables() -> Iterable[str]:
+    yield from ("## What becomes a setting", "", "| Glance | setting | |", "| --- | --- | --- |")
+    yield f"| `[{DEFAULT_SECTION}] enabled_backends` | `stores.<store>.type` | id:type, … |"
+    yield from (_mapped(option) for option in OPTIONS)
+    yield "| `[glance_store] default_store` | `default_store` | type and id of the one store without enabled_backends |"
+    for kind, options in STORE_OPTIONS.items():
+        yield from ("", f"## Stores of type {kind}", "")
+        yield "In the section of the store's id, else in `[backend_defaults]`;"
+        yield "without `enabled_backends` in `[glance_store]`."
+        yield from ("", "| Glance | setting | |", "| --- | --- | --- |")
+        yield from (_mapped(option) for option in options)
+        yield from (_ignored(option) for option in IGNORED_STORE_OPTIONS.get(kind, ()))
+    yield from ("", "## Known, and without effect", "", "| Glance | why |", "| --- | --- |")
+    yield from (f"| `[{option.section}] {option.name}` | {option.reason} |" for option in IGNORED)
+    yield from (f"| `[{section}] {name}` | {reason} |" for (section, name), reason in ELSEWHERE.items())
+    yield from ("", "## Sections that are understood under a wrong name", "", "| written | right |", "| --- | --- |")
+    yield from (f"| `[{written}]` | `[{right}]` |" for written, right in SECTION_SPELLINGS.items())
+
+
+def _mapped(option: MappedOption) -> str:
+    return f"| `{_name(option)}` | `{option.setting}` | {option.note} |"
+
+
+def _ignored(option: IgnoredOption) -> str:
+    return f"| `{_name(option)}` | - | {option.reason} |"
+
+
+def _name(option: MappedOption | IgnoredOption) -> str:
+    return option.name if option.section.startswith("<") else f"[{option.section}] {option.name}"

@@ -1,0 +1,532 @@
+"""Glance's configuration files as a source of settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from config.glance_options import OPTIONS, STORE_OPTIONS
+from config.glance_page import GLANCE_FILE, glance_page
+from config.loading import LoadedSettings, field_at, load_settings
+from config.notes import NoteKind
+from config.settings import Settings
+from deployments.definition import definition_file, read_definitions
+from transship.domain.errors import ConfigurationRefused, SeveralRefused
+from transship.domain.import_request import OFFERED_METHODS, ImportMethod
+
+ROOT = Path(__file__).parents[2]
+
+
+def write(folder: Path, text: str, name: str = "glance-api.conf") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def load(*paths: Path, environ: Mapping[str, str] | None = None, **overrides: object) -> LoadedSettings:
+    named = {"TRANSSHIP_GLANCE_CONFIG": os.pathsep.join(str(path) for path in paths)}
+    return load_settings(
+        environ={"TRANSSHIP_HOME": "/nonexistent/home", **named, **(environ or {})},
+        overrides={name.replace("__", "."): value for name, value in overrides.items()},
+        system_file=Path("/nonexistent/transship.toml"),
+    )
+
+
+def of(folder: Path, text: str) -> LoadedSettings:
+    return load(write(folder, text))
+
+
+def refusal(folder: Path, text: str) -> ConfigurationRefused:
+    with pytest.raises(ConfigurationRefused) as refused:
+        of(folder, text)
+    return refused.value
+
+
+def notes(loaded: LoadedSettings, kind: NoteKind) -> list[str]:
+    return [f"{note.origin.partition(':')[2]}: {note.text}" for note in loaded.notes if note.kind is kind]
+
+
+REAL = """
+# As a deployment tool writes it.
+[DEFAULT]
+debug = false
+log_file = /var/log/glance/api.log
+bind_host = 10.0.0.11
+bind_port = 9393
+public_endpoint = https://images.example.org
+enabled_backends = cheap:file, fast:file
+enabled_import_methods = ['glance-direct','web-download','copy-image','glance-download']
+worker_self_reference_url = http://10.0.0.11:9393
+do_secure_hash = true
+show_image_direct_url = false
+show_multiple_locations = false
+image_size_cap = 2199023255552
+hashing_algorithm = sha256
+image_property_quota = 20
+image_tag_quota = 30
+limit_param_default = 10
+api_limit_max = 500
+max_request_id_length = 100
+user_storage_quota = 0
+[database]
+connection = mysql+pymysql://glance:hush@db/glance
+[glance_store]
+default_backend = fast
+[backend_defaults]
+filesystem_store_file_perm = 640
+weight = 7
+[fast]
+filesystem_store_datadir = /srv/glance/fast
+store_description = fast file store
+filesystem_store_chunk_size = 65536
+[cheap]
+filesystem_store_datadir = ${fast.filesystem_store_datadir}/../cheap
+weight = 50
+[os_glance_staging_store]
+filesystem_store_datadir = /srv/glance/staging
+[os_glance_tasks_store]
+filesystem_store_datadir = /srv/glance/tasks
+[keystone_authtoken]
+auth_url = https://keystone/v3
+password = hush
+[paste_deploy]
+flavor = keystone
+[task]
+task_executor = taskflow
+task_time_to_live = 24
+work_dir = /srv/glance/work
+[taskflow_executor]
+engine_mode = parallel
+[image_format]
+disk_formats = raw,qcow2,iso
+container_formats = bare, compressed
+vmdk_allowed_types = streamOptimized
+require_image_format_match = false
+gpt_safety_checks_nonfatal = mbr
+[image_import_opts]
+image_import_plugins = ['image_decompression','image_conversion']
+max_parallel_stores = 2
+[image_conversion]
+output_format = qcow2
+[wsgi]
+python_interpreter = /usr/bin/python3
+task_pool_threads = 16
+[import_filtering_opts]
+allowed_schemes = [http,https]
+disallowed_schemes = []
+allowed_hosts = [127.0.0.1, images.example.org]
+disallowed_hosts = [ "localhost" , 'metadata' ]
+allowed_ports = [80,443,8080]
+disallowed_ports = [22]
+[oslo_concurrency]
+lock_path = /srv/glance/work
+[oslo_messaging_notifications]
+driver = messagingv2
+[oslo_policy]
+policy_dirs = /etc/glance/policy.d
+""".replace("""[ "localhost" , 'metadata' ]""", "[localhost, metadata]")
+
+
+def test_a_real_file_gives_the_settings_that_it_has_here(tmp_path: Path) -> None:
+    settings = of(tmp_path, REAL).settings
+    assert settings == Settings.model_validate(
+        {
+            "home": "/nonexistent/home",
+            "glance_config": [tmp_path / "glance-api.conf"],
+            "api": {
+                "port": 9393,
+                "public_endpoint": "https://images.example.org",
+                "limit_param_default": 10,
+                "api_limit_max": 500,
+                "max_request_id_length": 100,
+            },
+            "imports": {
+                "enabled_methods": ["web-download"],
+                "plugins": ["image_decompression", "image_conversion"],
+                "image_size_cap_bytes": 2199023255552,
+                "hashing_algorithm": "sha256",
+                "max_parallel_stores": 2,
+                "task_time_to_live_h": 24,
+            },
+            "uri": {
+                "allowed_schemes": ["http", "https"],
+                "allowed_hosts": ["127.0.0.1", "images.example.org"],
+                "disallowed_hosts": ["localhost", "metadata"],
+                "allowed_ports": [80, 443, 8080],
+                "disallowed_ports": [22],
+            },
+            "staging": {"dir": "/srv/glance/staging"},
+            "formats": {
+                "disk_formats": ["raw", "qcow2", "iso"],
+                "container_formats": ["bare", "compressed"],
+                "vmdk_allowed_types": ["streamOptimized"],
+                "require_match": False,
+                "gpt_safety_checks_nonfatal": ["mbr"],
+            },
+            "conversion": {"output_format": "qcow2"},
+            "quota": {"image_property_quota": 20, "image_tag_quota": 30},
+            "default_store": "fast",
+            "stores": {
+                "cheap": {"dir": "/srv/glance/fast/../cheap", "weight": 50, "file_mode": "0640"},
+                "fast": {
+                    "dir": "/srv/glance/fast",
+                    "description": "fast file store",
+                    "weight": 7,
+                    "file_mode": "0640",
+                },
+            },
+        }
+    )
+
+
+def test_each_value_says_file_section_and_option(tmp_path: Path) -> None:
+    loaded = of(tmp_path, REAL)
+    file = tmp_path / "glance-api.conf"
+    assert {
+        option: loaded.origins[option]
+        for option in ("api.port", "stores.cheap.weight", "stores.fast.weight", "stores.fast.type", "api.host")
+    } == {
+        "api.port": f"{file}:DEFAULT.bind_port",
+        "stores.cheap.weight": f"{file}:cheap.weight",
+        "stores.fast.weight": f"{file}:backend_defaults.weight",
+        "stores.fast.type": f"{file}:DEFAULT.enabled_backends",
+        "api.host": "default",
+    }
+    assert loaded.files == (file,)
+
+
+def test_what_is_left_out_of_a_real_file_is_said(tmp_path: Path) -> None:
+    loaded = of(tmp_path, REAL)
+    assert sorted(note.partition(":")[0] for note in notes(loaded, NoteKind.WARNING)) == [
+        "DEFAULT.bind_host",
+        "DEFAULT.enabled_import_methods",
+        "database.connection",
+        "os_glance_staging_store.filesystem_store_datadir",
+    ]
+    assert sorted(note.partition(":")[0] for note in notes(loaded, NoteKind.IGNORED)) == [
+        "DEFAULT.do_secure_hash",
+        "DEFAULT.worker_self_reference_url",
+        "fast.filesystem_store_chunk_size",
+        "keystone_authtoken",
+        "os_glance_tasks_store",
+        "oslo_messaging_notifications",
+        "oslo_policy",
+        "paste_deploy.flavor",
+        "task.work_dir",
+        "taskflow_executor",
+        "wsgi.python_interpreter",
+        "wsgi.task_pool_threads",
+    ]
+    assert "hush" not in str(loaded.notes)
+    assert "glance-direct, copy-image, glance-download: not offered" in str(loaded.notes)
+
+
+def test_glances_files_rank_below_ours_the_environment_and_the_command_line(tmp_path: Path) -> None:
+    glance = write(
+        tmp_path, "[DEFAULT]\nlimit_param_default = 1\napi_limit_max = 1\nbind_port = 1\nimage_tag_quota = 1\n"
+    )
+    ours = write(tmp_path, f"glance_config = ['{glance}']\n[api]\napi_limit_max = 2\nport = 2\n", "transship.toml")
+    loaded = load_settings(
+        file=ours,
+        environ={"TRANSSHIP_HOME": str(tmp_path), "TRANSSHIP_API__PORT": "3"},
+        overrides={"quota.image_tag_quota": "4"},
+    )
+    settings = loaded.settings
+    assert (settings.api.limit_param_default, settings.api.api_limit_max, settings.api.port) == (1, 2, 3)
+    assert settings.quota.image_tag_quota == 4
+    assert loaded.files == (glance, ours)
+    assert loaded.origins["api.limit_param_default"] == f"{glance}:DEFAULT.limit_param_default"
+
+
+def test_of_a_directory_the_api_file_wins_and_drop_ins_win_over_it(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "[DEFAULT]\nimage_tag_quota = 1\nimage_property_quota = 1\nbind_port = 1\n",
+        "glance-image-import.conf",
+    )
+    write(tmp_path, "[DEFAULT]\nimage_property_quota = 2\nbind_port = 2\n")
+    write(tmp_path / "glance-api.conf.d", "[DEFAULT]\nbind_port = 3\n", "10-site.conf")
+    write(tmp_path / "glance-api.conf.d", "[DEFAULT]\nbind_port = 4\n", "20-site.conf")
+    settings = load(tmp_path).settings
+    assert (settings.quota.image_tag_quota, settings.quota.image_property_quota, settings.api.port) == (1, 2, 4)
+
+
+def test_of_files_named_one_by_one_the_last_wins(tmp_path: Path) -> None:
+    one = write(tmp_path, "[DEFAULT]\nbind_port = 1\n", "one.conf")
+    two = write(tmp_path, "[DEFAULT]\nbind_port = 2\n", "two.conf")
+    assert [load(one, two).settings.api.port, load(two, one).settings.api.port] == [2, 1]
+    assert load(environ={"TRANSSHIP_GLANCE_CONFIG": f'["{two}", "{one}"]'}).settings.api.port == 1
+
+
+def test_an_empty_variable_names_no_files(tmp_path: Path) -> None:
+    assert load(environ={"TRANSSHIP_GLANCE_CONFIG": ""}).settings.glance_config == ()
+
+
+def test_the_right_section_wins_over_a_misspelt_one_wherever_it_stands(tmp_path: Path) -> None:
+    assert of(tmp_path, "[DEFAULT]\nbind_port = 1\n[DEFAULTS]\nbind_port = 2\n").settings.api.port == 1
+
+
+@pytest.mark.parametrize("section", ["DEFAULTS", "default", "Default"])
+def test_a_misspelt_default_section_is_read_with_one_warning(section: str, tmp_path: Path) -> None:
+    loaded = of(tmp_path, f"[{section}]\nbind_port = 2\nimage_tag_quota = 3\n")
+    assert (loaded.settings.api.port, loaded.settings.quota.image_tag_quota) == (2, 3)
+    (warning,) = notes(loaded, NoteKind.WARNING)
+    assert f"the section is called [DEFAULT]; Glance ignores [{section}] silently" in warning
+
+
+def test_the_section_of_glance_download_is_understood_as_the_documentation_spells_it(tmp_path: Path) -> None:
+    loaded = of(tmp_path, "[glance_download_opts]\nextra_properties = [hw_]\n")
+    assert ["[glance_download_properties]" in note for note in notes(loaded, NoteKind.WARNING)] == [True]
+    assert ["glance-download is not offered" in note for note in notes(loaded, NoteKind.IGNORED)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("text", "properties", "warnings"),
+    [
+        ("a:1,b:2", {"a": "1", "b": "2"}, 0),
+        (" a : 1 ,\n   b : 2", {"a": "1", "b": "2"}, 0),
+        ("a:x:y,b:", {"a": "x:y", "b": ""}, 0),
+        ("", {}, 0),
+        ("a:1,b:2,...", {"a": "1", "b": "2"}, 1),
+        ('"a":"1","b":"2"', {"a": "1", "b": "2"}, 1),
+        ("'a':'1','b':'2'", {"a": "1", "b": "2"}, 1),
+        ('"a":"1","b":"2",...', {"a": "1", "b": "2"}, 2),
+        ('"a":"1"', {"a": "1"}, 1),
+        ('"a:1,b:2"', {"a": "1", "b": "2"}, 0),
+        ("a:'1',b:2", {"a": "1", "b": "2"}, 1),
+        ("a:5\",b:3'", {"a": '5"', "b": "3'"}, 0),
+    ],
+)
+def test_inject_is_read_in_both_printed_forms(
+    text: str, properties: Mapping[str, str], warnings: int, tmp_path: Path
+) -> None:
+    loaded = of(tmp_path, f"[inject_metadata_properties]\ninject = {text}\n")
+    assert loaded.settings.inject.properties == properties
+    assert len(notes(loaded, NoteKind.WARNING)) == warnings
+
+
+@pytest.mark.parametrize(
+    ("text", "roles", "warnings"),
+    [
+        ("admin", ("admin",), 0),
+        ("admin, service,", ("admin", "service"), 0),
+        ("[admin,member]", ("admin", "member"), 1),
+        ("['admin','member']", ("admin", "member"), 2),
+        ("admin,...", ("admin",), 1),
+        ("", (), 0),
+    ],
+)
+def test_roles_may_stand_in_brackets(text: str, roles: tuple[str, ...], warnings: int, tmp_path: Path) -> None:
+    loaded = of(tmp_path, f"[inject_metadata_properties]\nignore_user_roles = {text}\n")
+    assert loaded.settings.inject.ignore_user_roles == roles
+    assert len(notes(loaded, NoteKind.WARNING)) == warnings
+
+
+@pytest.mark.parametrize(
+    ("text", "plugins"),
+    [
+        ("[]", ()),
+        ("[a,b]", ("a", "b")),
+        ("['a', \"b\"]", ("a", "b")),
+        ("[ a ,\n    b ]", ("a", "b")),
+        ("[a,b],", ("a", "b")),
+    ],
+)
+def test_bounded_lists_mean_what_they_mean_in_glance(text: str, plugins: tuple[str, ...], tmp_path: Path) -> None:
+    loaded = of(tmp_path, f"[image_import_opts]\nimage_import_plugins = {text}\n")
+    assert loaded.settings.imports.plugins == plugins
+
+
+@pytest.mark.parametrize(
+    ("text", "option", "reason"),
+    [
+        ("[import_filtering_opts]\nallowed_ports = 80,443", "allowed_ports", 'start with "["'),
+        ("[import_filtering_opts]\nallowed_ports = 80,443", "allowed_ports", "a list in brackets, e.g. [a, b]"),
+        ("[import_filtering_opts]\nallowed_ports = [0]", "allowed_ports", "greater than or equal to 1"),
+        ("[import_filtering_opts]\nallowed_hosts = [a b]", "allowed_hosts", "a b"),
+        ("[image_import_opts]\nimage_import_plugins = ['a]", "image_import_plugins", "quote"),
+        ("[DEFAULT]\nenabled_import_methods = [web-downlod]", "enabled_import_methods", "of these methods: "),
+        ("[DEFAULT]\nnode_staging_uri = /var/lib/x", "node_staging_uri", "no file:///path/to/dir URI"),
+        ("[DEFAULT]\nnode_staging_uri = nfs://host/x", "node_staging_uri", "no file:///path/to/dir URI"),
+        ("[DEFAULT]\nbind_port = x", "bind_port", "found 'x'"),
+        ("[DEFAULT]\npublic_endpoint = http://$host", "public_endpoint", "it names $host, which no file sets"),
+        ("[image_format]\nrequire_image_format_match = perhaps", "require_image_format_match", "found 'perhaps'"),
+        ("[inject_metadata_properties]\ninject = a", "inject", "property1:value1,property2:value2"),
+        ("[inject_metadata_properties]\ninject = a:1,a:2", "inject", "Duplicate key a"),
+        ("[DEFAULT]\nenabled_backends = a", "enabled_backends", "write it as id:type"),
+        ("[DEFAULT]\nenabled_backends = a:rbd\n[glance_store]\ndefault_backend=a", "_backends", "a is of type rbd"),
+        ("[DEFAULT]\nenabled_backends = a:file\n[a]\nfilesystem_store_datadir=/a", "default_backend", "one of a"),
+        ("[DEFAULT]\nenabled_backends = a:file\n[glance_store]\ndefault_backend=a", "store_datadir", "store a"),
+        ("[glance_store]\ndefault_store = rbd", "default_store", "the store is of type rbd"),
+        ("[glance_store]\ndefault_store = file", "filesystem_store_datadir", "needed by store file"),
+    ],
+)  # fmt: skip
+def test_what_glance_would_refuse_stops_the_start_by_name(text: str, option: str, reason: str, tmp_path: Path) -> None:
+    refused = refusal(tmp_path, text + "\n")
+    assert refused.source == str(tmp_path / "glance-api.conf")
+    assert refused.option.startswith("[")
+    assert refused.option.endswith(option)
+    assert reason in refused.reason
+
+
+@pytest.mark.parametrize("kind", ["rbd", "s3", "swift", "cinder", "vmware", "http", "nonsense"])
+def test_a_type_of_store_that_is_not_served_stops_the_start(kind: str, tmp_path: Path) -> None:
+    if kind in STORE_OPTIONS:
+        pytest.skip(f"{kind} is served")
+    text = f"[DEFAULT]\nenabled_backends = good:file, other:{kind}\n[glance_store]\ndefault_backend = good\n"
+    refused = refusal(tmp_path, text + "[good]\nfilesystem_store_datadir = /srv/good\n")
+    assert f"store other is of type {kind}, which this release does not serve; served: file" in refused.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "option", "where", "reason"),
+    [
+        ("[DEFAULT]\nhashing_algorithm = md5", "imports.hashing_algorithm", "DEFAULT.hashing_algorithm", "'sha256'"),
+        (
+            "[image_conversion]\noutput_format = vdi",
+            "conversion.output_format",
+            "image_conversion.output_format",
+            "raw",
+        ),
+        ("[DEFAULT]\nimage_size_cap = 0", "imports.image_size_cap_bytes", "DEFAULT.image_size_cap", "found '0'"),
+        ("[import_filtering_opts]\nallowed_ports = [80,]", "uri.allowed_ports", "import_filtering_opts", "item 2"),
+        ("[task]\ntask_time_to_live = -1", "imports.task_time_to_live_h", "task.task_time_to_live", "found '-1'"),
+        (
+            "[DEFAULT]\nenabled_backends = a:file\n[glance_store]\ndefault_backend=b\n[a]\nfilesystem_store_datadir=/a",
+            "default_store",
+            "glance_store.default_backend",
+            "not one of the stores: a",
+        ),
+        (
+            "[DEFAULT]\nenabled_backends = os_glance_x:file\n[glance_store]\ndefault_backend=os_glance_x\n"  # noqa: ISC004
+            "[os_glance_x]\nfilesystem_store_datadir=/a",
+            "stores",
+            "",
+            "reserved",
+        ),
+    ],
+)
+def test_what_glance_accepts_and_we_do_not_stops_the_start_by_name(
+    text: str, option: str, where: str, reason: str, tmp_path: Path
+) -> None:
+    refused = refusal(tmp_path, text + "\n")
+    assert refused.source.startswith(f"{tmp_path / 'glance-api.conf'}:{where}")
+    assert (refused.option, reason in refused.reason) == (option, True)
+
+
+def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
+    refused = refusal(tmp_path, "[DEFAULT]\nbind_port = x\n[import_filtering_opts]\nallowed_ports = 80\n")
+    assert isinstance(refused, SeveralRefused)
+    assert str(refused).count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("bind_port = 1\n", "Section must be started"),
+        ("[DEFAULT\nbind_port = 1\n", "Invalid section"),
+        ("[DEFAULT]\nbind_port\n", "No ':' or '=' found"),
+        ("[DEFAULT]\n= 5\n", "Key cannot be empty"),
+    ],
+)
+def test_a_file_that_cannot_be_parsed_stops_the_start(text: str, reason: str, tmp_path: Path) -> None:
+    refused = refusal(tmp_path, text)
+    assert refused.option.startswith("line ")
+    assert reason in refused.reason
+
+
+def test_a_file_that_is_no_text_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "glance-api.conf"
+    path.write_bytes(b"[DEFAULT]\nx = \xff\n")
+    with pytest.raises(ConfigurationRefused, match="not text in UTF-8"):
+        load(path)
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_files_that_are_not_there_stop_the_start(made: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    if made:
+        folder.mkdir()
+    with pytest.raises(ConfigurationRefused, match="has neither" if made else "is no file or directory") as refused:
+        load(folder)
+    assert (refused.value.source, refused.value.option) == ("environment TRANSSHIP_GLANCE_CONFIG", "glance_config")
+
+
+def test_an_unknown_option_in_a_section_that_is_wholly_known_is_a_slip(tmp_path: Path) -> None:
+    loaded = of(tmp_path, "[import_filtering_opts]\nalowed_hosts = [a]\n[DEFAULT]\nsome_other = 1\n[x]\ny = 1\n")
+    assert notes(loaded, NoteKind.WARNING) == [
+        "import_filtering_opts.alowed_hosts: Glance has no such option, it has no effect; did you mean allowed_hosts?"
+    ]
+    assert notes(loaded, NoteKind.IGNORED) == []
+
+
+ADDRESS = "[DEFAULT]\nbind_host = 0.0.0.0\n"
+
+
+@pytest.mark.parametrize(
+    ("environ", "host", "warned"),
+    [
+        ({}, "127.0.0.1", True),
+        ({"TRANSSHIP_API__ACCEPT_ANYONE": "false"}, "127.0.0.1", True),
+        ({"TRANSSHIP_API__ACCEPT_ANYONE": "true"}, "0.0.0.0", False),
+        ({"TRANSSHIP_API__HOST": "::1"}, "::1", False),
+    ],
+)
+def test_an_open_address_is_used_only_where_anyone_is_accepted(
+    environ: Mapping[str, str], host: str, warned: bool, tmp_path: Path
+) -> None:
+    loaded = load(write(tmp_path, ADDRESS), environ=environ)
+    assert loaded.settings.api.host == host
+    assert bool(notes(loaded, NoteKind.WARNING)) is warned
+
+
+@pytest.mark.parametrize(
+    ("backends", "directory", "unused"),
+    [("", "/srv/single", "os_glance_staging_store"), ("enabled_backends = a:file\n", "/srv/multi", "DEFAULT")],
+)
+def test_which_staging_directory_counts_depends_on_the_stores(
+    backends: str, directory: str, unused: str, tmp_path: Path
+) -> None:
+    text = f"[DEFAULT]\nnode_staging_uri = file:///srv/single\n{backends}"
+    text += "[os_glance_staging_store]\nfilesystem_store_datadir = /srv/multi\n"
+    text += "[glance_store]\ndefault_backend = a\n[a]\nfilesystem_store_datadir = /srv/a\n" if backends else ""
+    loaded = of(tmp_path, text)
+    assert str(loaded.settings.staging.dir) == directory
+    assert [note.partition(".")[0] for note in notes(loaded, NoteKind.IGNORED)] == [unused]
+
+
+def test_the_warning_about_staging_goes_when_another_source_names_the_directory(tmp_path: Path) -> None:
+    path = write(tmp_path, "[DEFAULT]\nnode_staging_uri = file:///srv/single\n")
+    assert len(notes(load(path), NoteKind.WARNING)) == 1
+    assert notes(load(path, staging__dir="/srv/own"), NoteKind.WARNING) == []
+
+
+def test_a_file_for_a_single_store_gives_one_store(tmp_path: Path) -> None:
+    text = (
+        "[glance_store]\nstores = file,http\nfilesystem_store_datadir = /srv/glance\nfilesystem_store_file_perm = 0\n"
+    )
+    loaded = of(tmp_path, text)
+    (store_id,) = loaded.settings.all_stores
+    assert (store_id, loaded.settings.default_store) == ("file", "file")
+    assert str(loaded.settings.stores["file"].dir) == "/srv/glance"
+    assert len(notes(loaded, NoteKind.WARNING)) == 2
+
+
+def test_no_option_is_mapped_to_a_setting_that_does_not_exist() -> None:
+    stores = [option.setting for options in STORE_OPTIONS.values() for option in options]
+    for setting in [option.setting for option in OPTIONS] + stores:
+        assert field_at(tuple(setting.split("."))) is not None, setting
+
+
+def test_the_page_in_the_repository_is_current() -> None:
+    page = (ROOT / GLANCE_FILE).read_text()
+    assert page == glance_page(page), "run: python -m config.show"
+
+
+def test_the_methods_offered_are_those_with_a_flow() -> None:
+    flows = {each.entrypoint.rpartition(".")[2].replace("_", "-") for each in read_definitions(definition_file())}
+    assert set(OFFERED_METHODS) == {method for method in ImportMethod if method in flows}
