@@ -230,6 +230,16 @@ def test_plugins_that_cannot_run_stop_check_and_start_by_name(
     assert f"{path}:image_import_opts.image_import_plugins: imports.plugins: {reason}" in error
 
 
+def test_a_field_of_every_image_cannot_be_injected(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = glance(tmp_path, "inject_image_metadata")
+    path.write_text(path.read_text() + "[inject_metadata_properties]\ninject = status:active\n")
+    assert in_process(monkeypatch, tmp_path, "config", "check", str(path)) == 1
+    error = capsys.readouterr().err
+    assert f"{path}:inject_metadata_properties.inject: inject.properties: status is a field of every image" in error
+
+
 def test_one_file_of_ours_can_be_checked_together_with_those_of_a_glance(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from config.loading import load_settings
 from tests.fakes.plugin_workspace import settings_with, work_on
 from transship.domain.errors import ConfigurationRefused
 from transship.plugins import inject_metadata, no_op
@@ -57,6 +58,21 @@ def test_names_that_cannot_be_properties_stop_the_start(name: str, tmp_path: Pat
     with pytest.raises(ConfigurationRefused) as refused:
         inject_metadata.PLUGIN.check(settings_with(tmp_path, inject={"properties": {name: "x"}}))
     assert refused.value.option == "inject.properties"
+
+
+@pytest.mark.parametrize(
+    "printed",
+    ["hw_disk_bus:scsi,site:north,os_glance_x:y,...", '"hw_disk_bus":"scsi","site":"north","os_glance_x":"y"'],
+)
+@pytest.mark.parametrize("ignored", ["admin,...", "[admin,service]"])
+def test_what_a_file_of_a_glance_prints_is_injected(printed: str, ignored: str, tmp_path: Path) -> None:
+    path = tmp_path / "glance-image-import.conf"
+    path.write_text(f"[inject_metadata_properties]\nignore_user_roles = {ignored}\ninject = {printed}\n")
+    environ = {"TRANSSHIP_HOME": str(tmp_path), "TRANSSHIP_GLANCE_CONFIG": str(path)}
+    settings = load_settings(environ=environ, system_file=tmp_path / "absent.toml").settings
+    for roles, properties in ((("member",), PROPERTIES), (("member", "admin"), {})):
+        work, _ = work_on(tmp_path / "absent", settings, roles=roles)
+        assert inject_metadata.PLUGIN.run(work).properties == properties
 
 
 def test_no_op_changes_nothing(tmp_path: Path) -> None:
