@@ -93,7 +93,10 @@ class DatabaseSettings(Section):
     url: SecretStr = Field(
         SecretStr(""), description="SQLAlchemy URL of the catalogue; empty: SQLite under the home directory."
     )
-    busy_timeout_s: Seconds = Field(30.0, description="How long a write waits for another one (SQLite).")
+    busy_timeout_s: Seconds = Field(30.0, description="How long a write waits for another one.")
+    max_connections: int = Field(
+        20, ge=2, description="Most connections that one process opens to the catalogue (PostgreSQL)."
+    )
     secret_key: SecretStr = Field(
         SecretStr(""), description="Fernet key of the catalogue's secrets; empty: made at first start (SQLite only)."
     )

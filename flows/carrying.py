@@ -26,6 +26,7 @@ from transship.catalog.imports import Begun, fail_import
 from transship.catalog.leases import expire_lease
 from transship.domain.errors import (
     ConfigurationRefused,
+    CatalogUnavailable,
     ImportCancelled,
     ImportInterrupted,
     ImportStopped,
@@ -79,6 +80,10 @@ def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:
         return Completed(name="Superseded", message=f"Nothing more done: {lost}")
     except ImportInterrupted as interrupted:
         _give_up(session, interrupted)
+        raise
+    except CatalogUnavailable as away:
+        # Not the import's fault, and nothing can be written now: it goes on when the catalogue is back.
+        _give_up(session, ImportInterrupted(str(away)))
         raise
     except TransferFailed as failed:
         return _fail(session, undo, failed)
@@ -167,6 +172,8 @@ def _give_up(session: ImportSession, interrupted: ImportInterrupted) -> None:
         expire_lease(session.catalog, session.lease)
     except LockLost as lost:
         log.warning("import was taken over", reason=str(lost))
+    except CatalogUnavailable as away:
+        log.warning("lease not given up; it expires", reason=str(away))
 
 
 def _is_cancelled(flow_run_id: str) -> bool:

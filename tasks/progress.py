@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from transship.catalog.engine import Catalog
 from transship.catalog.tasks import report_progress
-from transship.domain.errors import human_size
+from transship.domain.errors import CatalogUnavailable, human_size
 from transship.domain.task import StoreProgress, TaskProgress
 
 PUBLISH_INTERVAL_S = 1.0
@@ -105,7 +105,7 @@ class ProgressBoard:
                 report_progress(
                     connection, self._task_id, self._attempt, describe(progress), progress, datetime.now(UTC)
                 )
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, CatalogUnavailable) as error:
             log.warning("progress not written", error=str(error))
 
     def _write_artifact(self, progress: TaskProgress) -> None:

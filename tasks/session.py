@@ -25,7 +25,7 @@ from tasks.progress import ProgressBoard
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun
 from transship.catalog.leases import Lease, renew_lease
-from transship.domain.errors import ImportInterrupted, LockLost
+from transship.domain.errors import CatalogUnavailable, ImportInterrupted, LockLost
 from transship.domain.image import Image
 from transship.domain.stop import StopToken
 from transship.staging.area import StagingArea
@@ -120,7 +120,7 @@ def _keep_lease(session: ImportSession, closed: threading.Event) -> None:
         except LockLost as lost:
             session.stop.stop(lost)
             return
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, CatalogUnavailable) as error:
             now = utc_now().timestamp()
             failing_since = failing_since or now
             log.warning("lease not renewed", error=str(error))

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.fakes.databases import DATABASES, POSTGRESQL, SQLITE
+from tests.fakes.postgres import postgres_binaries
 from tests.fakes.prefect_server import PrefectServer
 
 
@@ -31,6 +33,35 @@ def _isolate_prefect() -> None:
 
 
 _isolate_prefect()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database",
+        choices=(SQLITE, POSTGRESQL),
+        default=SQLITE,
+        help="where catalogues live: in SQLite files, or in a PostgreSQL server that the tests start",
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def database_server(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The PostgreSQL server of this test session, if it is to use one."""
+    if request.config.getoption("--database") == SQLITE:
+        yield
+        return
+    if postgres_binaries() is None:
+        pytest.skip("PostgreSQL's server programs are not installed (apt-get install postgresql)")
+    DATABASES.start()
+    yield
+    DATABASES.stop()
+
+
+@pytest.fixture(autouse=True)
+def databases_of_test(database_server: None) -> Iterator[None]:
+    """Remove what a test leaves on the server; what was made for the whole session stays."""
+    with DATABASES.dropped_afterwards():
+        yield
 
 
 @pytest.fixture(scope="session")

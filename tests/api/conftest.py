@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from config.settings import Settings
+from tests.fakes.images import settings_in
 from tests.fakes.images_api import ApiMaker, ApiServer, ImagesApi, fresh_home
 from transship.catalog.engine import Catalog
 
 
 @pytest.fixture(scope="session")
 def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("template") / "home"
-    Catalog.open(Settings(home=home)).close()
+    home = tmp_path_factory.mktemp("template")
+    Catalog.open(settings_in(home)).close()
     return home
 
 

@@ -61,6 +61,14 @@ def test_pages_follow_each_other_by_marker_whatever_the_order(api: ImagesApi) ->
         assert found == whole, sort
 
 
+def test_names_are_sorted_by_their_bytes_on_every_database(api: ImagesApi) -> None:
+    for n, name in enumerate(["b", "A", "a-b", "ab", "\u00e4", "B", "Z", "a"]):
+        _insert(api, name, n)
+    assert _names(api, "sort=name:asc") == ["A", "B", "Z", "a", "a-b", "ab", "b", "\u00e4"]
+    marker = "00000000-0000-4000-8000-000000000006"
+    assert _names(api, f"sort=name:asc&limit=2&marker={marker}") == ["a", "a-b"]
+
+
 def test_next_is_there_only_after_a_full_page_and_keeps_the_query(api: ImagesApi) -> None:
     _many(api)
     page = api.client.get("/v2/images?limit=1&tag=a&sort=name").json()
@@ -95,6 +103,8 @@ def test_the_site_bounds_the_page(make_api: ApiMaker) -> None:
         ("min_disk_min=1", ["two", "one"]),
         ("min_disk_min=1&min_disk_max=1", ["one"]),
         ("size_min=0", []),
+        ("min_disk=999999999999", []),
+        ("min_ram_max=999999999999&name=one", ["one"]),
         ("os_distro=debian", ["one"]),
         ("os_distro=debian&name=two", []),
         ("os_distro_min=3", []),

@@ -18,7 +18,8 @@ from typing import Any
 import openstack
 import pytest
 
-from config.settings import Settings
+from tests.fakes.databases import DATABASES
+from tests.fakes.images import settings_in
 from tests.fakes.terminal import run_at_terminal
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import DataFacts, begin_import, finish_import
@@ -45,7 +46,12 @@ class RunningApi:
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "transship.api"],
-            env={**os.environ, "TRANSSHIP_HOME": str(home), "TRANSSHIP_API__PORT": str(self.port)},
+            env={
+                **os.environ,
+                **DATABASES.environment(home),
+                "TRANSSHIP_HOME": str(home),
+                "TRANSSHIP_API__PORT": str(self.port),
+            },
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -83,7 +89,7 @@ class RunningApi:
 
     def carry_out(self, image_id: str, task_id: str) -> None:
         """Do as a worker does with an accepted import."""
-        settings, now = Settings(home=self.home), datetime.now(UTC)
+        settings, now = settings_in(self.home), datetime.now(UTC)
         catalog = Catalog.open(settings)
         lease = begin_import(catalog, task_id, f"run-{task_id[:8]}", "test", ttl_s=60, now=now).lease
         stored = settings.all_stores["local"].dir / image_id

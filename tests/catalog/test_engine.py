@@ -1,20 +1,27 @@
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.util import CommandError
 from cryptography.fernet import Fernet
+from sqlalchemy import update
 
-from tests.fakes.images import new_image, queued_image, settings_in
+from tests.fakes.databases import DATABASES
+from tests.fakes.images import NOW, new_image, queued_image, read_image, settings_in
 from transship.catalog.engine import Catalog, _fernet_key, database_url
-from transship.catalog.images import insert_image
-from transship.catalog.schema import METADATA
-from transship.domain.errors import ConfigurationRefused, ImageExists
+from transship.catalog.images import get_image, insert_image, lock_image, update_image
+from transship.catalog.schema import IMAGES, METADATA
+from transship.domain.errors import CatalogUnavailable, ConfigurationRefused, ImageExists
 
 
 def test_the_migrations_make_exactly_the_schema(catalog: Catalog) -> None:
@@ -23,12 +30,14 @@ def test_the_migrations_make_exactly_the_schema(catalog: Catalog) -> None:
 
 
 def test_many_processes_may_open_a_new_catalogue_at_once(tmp_path: Path) -> None:
+    DATABASES.empty(tmp_path)
     code = (
-        "import sys; from config.settings import Settings; from transship.catalog.engine import Catalog;"
-        "print(Catalog.open(Settings(home=sys.argv[1])).id())"
+        "from config.loading import load_settings; from transship.catalog.engine import Catalog;"
+        "catalog = Catalog.open(load_settings().settings); print(catalog.id()); catalog.close()"
     )
+    environment = {**os.environ, **DATABASES.environment(tmp_path), "TRANSSHIP_HOME": str(tmp_path)}
     opening = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
     ids = {process.communicate(timeout=60)[0].strip() for process in opening}
@@ -37,10 +46,11 @@ def test_many_processes_may_open_a_new_catalogue_at_once(tmp_path: Path) -> None
 
 
 def test_the_secret_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
-    Catalog.open(settings_in(tmp_path)).close()
+    on_sqlite = settings_in(tmp_path, database={})
+    Catalog.open(on_sqlite).close()
     key = tmp_path / "catalog.key"
     before = key.read_bytes()
-    Catalog.open(settings_in(tmp_path)).close()
+    Catalog.open(on_sqlite).close()
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert key.read_bytes() == before
 
@@ -68,6 +78,67 @@ def test_postgresql_without_a_key_in_the_settings_is_refused(tmp_path: Path) -> 
     settings = settings_in(tmp_path, database={"url": "postgresql://h/d"})
     with pytest.raises(ConfigurationRefused, match="required with PostgreSQL"):
         _fernet_key(settings, database_url(settings))
+
+
+def test_another_key_than_that_of_the_catalogue_stops_the_start(tmp_path: Path) -> None:
+    Catalog.open(settings_in(tmp_path)).close()
+    section = {**DATABASES.section(tmp_path), "secret_key": Fernet.generate_key().decode()}
+    with pytest.raises(ConfigurationRefused, match="another key"):
+        Catalog.open(settings_in(tmp_path, database=section))
+
+
+def test_a_catalogue_of_a_newer_release_stops_the_start(catalog: Catalog, tmp_path: Path) -> None:
+    with catalog.write() as connection:
+        connection.exec_driver_sql("update alembic_version set version_num = '9999'")
+    with pytest.raises(ConfigurationRefused, match="newer release"):
+        Catalog.open(settings_in(tmp_path))
+
+
+def test_a_migration_that_fails_leaves_nothing_and_lets_the_next_one_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DATABASES.empty(tmp_path)
+    upgrade = command.upgrade
+
+    def break_off(*arguments: Any, **options: Any) -> None:
+        upgrade(*arguments, **options)
+        raise CommandError("cut short")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(command, "upgrade", break_off)
+        with pytest.raises(ConfigurationRefused, match="cut short"):
+            Catalog.open(settings_in(tmp_path))
+    opened = Catalog.open(settings_in(tmp_path))
+    assert opened.id()
+    opened.close()
+
+
+def test_a_database_that_stays_locked_is_an_error_that_time_heals(catalog: Catalog, tmp_path: Path) -> None:
+    image = queued_image(catalog)
+    hasty = Catalog.open(settings_in(tmp_path, database={**DATABASES.section(tmp_path), "busy_timeout_s": 0.1}))
+    with catalog.write() as connection:
+        lock_image(connection, image.id)
+        with pytest.raises(CatalogUnavailable, match="locked for too long") as refused, hasty.write() as other:
+            lock_image(other, image.id)
+    assert refused.value.retryable
+    hasty.close()
+
+
+def test_text_that_a_database_cannot_keep_is_replaced_and_not_refused(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    with catalog.write() as connection:
+        connection.execute(update(IMAGES).where(IMAGES.c.id == image.id).values(import_message="a\0b\ud800c"))
+    assert read_image(catalog, image.id).import_message == "a\ufffdb?c"
+
+
+def test_a_reader_sees_one_state_of_the_catalogue(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    with catalog.read() as connection:
+        before = get_image(connection, image.id)
+        with catalog.write() as other:
+            update_image(other, before, replace(before, name="new", tags=frozenset({"new"})), NOW)
+        assert get_image(connection, image.id) == before
+    assert read_image(catalog, image.id).name == "new"
 
 
 def test_an_image_id_is_never_used_twice(catalog: Catalog) -> None:

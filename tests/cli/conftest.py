@@ -12,6 +12,7 @@ import requests
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tests.fakes.databases import DATABASES
 from tests.fakes.images_api import ApiServer, ImagesApi
 from transship.api.app import build_app
 from transship.catalog.imports import DataFacts, begin_import, fail_import, finish_import
@@ -53,7 +54,7 @@ class Worker:
         with catalog.read() as connection:
             task = tasks_of_image(connection, image_id, now)[0]
             uri = read_secret(connection, catalog, task.id, "uri")
-        lease = begin_import(catalog, task.id, f"run of {image_id}", "test", ttl_s=60, now=now).lease
+        lease = begin_import(catalog, task.id, "run-of-" + image_id[:8], "test", ttl_s=60, now=now).lease
         if self.failure:
             fail_import(
                 catalog,
@@ -113,5 +114,5 @@ def site(api_server: ApiServer, tmp_path: Path) -> Iterator[Site]:
     worker = Worker(build_app(api.settings, api.catalog), api)
     api_server.serve(worker)
     port = urlsplit(str(api_server.client.base_url)).port
-    yield Site(api, worker, Invocation(overrides={"home": str(home), "api.port": str(port)}))
+    yield Site(api, worker, Invocation(overrides={"home": str(home), "api.port": str(port), **DATABASES.options(home)}))
     api.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from config.settings import Settings
+from tests.fakes.databases import DATABASES
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image, insert_image
 from transship.catalog.imports import Begun, Caller, Order, ask_import, begin_import
@@ -18,8 +19,8 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def settings_in(home: Path, **changes: object) -> Settings:
-    """Return settings whose home is a test's directory."""
-    return Settings.model_validate({"home": home, **changes})
+    """Return settings whose home is a test's directory, and whose database is the one of that home."""
+    return Settings.model_validate({"home": home, "database": DATABASES.section(home), **changes})
 
 
 def new_image(**changes: object) -> Image:

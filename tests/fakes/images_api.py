@@ -16,7 +16,8 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from config.settings import FileStoreSettings, Settings
+from config.settings import DatabaseSettings, FileStoreSettings, Settings
+from tests.fakes.databases import DATABASES
 from transship.api.app import build_app
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, Caller, DataFacts, Order, ask_import, begin_import, finish_import
@@ -71,6 +72,7 @@ class ImagesApi:
         self.stores = {"fast": home / "fast", "archive": home / "archive"}
         self.settings = Settings(
             home=home,
+            database=DatabaseSettings.model_validate(DATABASES.section(home)),
             default_store="fast",
             stores={
                 "fast": FileStoreSettings(dir=self.stores["fast"], description="near"),

@@ -21,6 +21,7 @@ import requests
 from config.loading import load_settings
 from config.secrets import prefect_auth_string
 from config.settings import Settings
+from tests.fakes.databases import DATABASES
 from tests.fakes.web_server import Behaviour, Talk
 from transship.catalog.allowances import grant_allowance
 
@@ -67,6 +68,7 @@ class System:
             "lease.ttl_s": 6.0,
             "lease.renew_s": 1.0,
             "supervisor.drain_s": 0.0,
+            **DATABASES.options(home),
             **(options or {}),
         }
         for option, value in chosen.items():

@@ -56,19 +56,15 @@ class Scene:
 
 
 @pytest.fixture
-def scene(catalog: Catalog, prefect_server: PrefectServer, request: pytest.FixtureRequest) -> Scene:
+def scene(catalog: Catalog, prefect_server: PrefectServer, tmp_path: Path, request: pytest.FixtureRequest) -> Scene:
     changes: dict[str, Any] = getattr(request, "param", {})
     # A pool of its own: no worker takes its runs, so every state stays until the test leaves it.
     pool = {"prefect": {"work_pool": f"pool-{uuid4().hex[:8]}", "api_url": prefect_server.url}}
-    settings = settings_in(catalog_home(catalog), **pool, **changes)
+    settings = settings_in(tmp_path, **pool, **changes)
     with prefect_server.as_client():
         apply(settings)
     prefect = PrefectApi(prefect_server.url, prefect_server.auth_string)
     return Scene(Keeper(settings, catalog, prefect, "keeper"), prefect_server)
-
-
-def catalog_home(catalog: Catalog) -> Path:
-    return Path(str(catalog.engine.url.database)).parent
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from transship.domain.errors import (
     BodyTooLarge,
+    CatalogUnavailable,
     Conflict,
     Forbidden,
     ImageDataUnavailable,
@@ -42,6 +43,7 @@ STATUS: Final[Mapping[type[TransshipError], HTTPStatus]] = {
     RangeUnsatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     RequestIdTooLong: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    CatalogUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     ImageDataUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """Status of each kind of error; a class that is not listed has its nearest listed ancestor's."""

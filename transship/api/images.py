@@ -26,7 +26,7 @@ from transship.api.patch import apply_changes, parse_patch
 from transship.api.query import Pairs, parse_query
 from transship.api.site import Call
 from transship.api.views import image_view
-from transship.catalog.images import get_image, insert_image, mark_deleted, update_image
+from transship.catalog.images import get_image, insert_image, lock_image, mark_deleted, update_image
 from transship.catalog.imports import end_deleted
 from transship.catalog.journal import drop_location
 from transship.catalog.search import find_images
@@ -178,7 +178,7 @@ def _change(call: Call, changed: Callable[[Image], Image]) -> Image:
 
 
 def _changed_once(call: Call, connection: Connection, changed: Callable[[Image], Image]) -> Image:
-    before = get_image(connection, call.image_id)
+    before = lock_image(connection, call.image_id)
     refuse_unless_changed_by(call.viewer, before)
     after = changed(before)
     if after == before:
@@ -195,7 +195,7 @@ def delete_image(call: Call) -> Response:
     """
     now = datetime.now(UTC)
     with call.site.catalog.write() as connection:
-        image = get_image(connection, call.image_id)
+        image = lock_image(connection, call.image_id)
         refuse_unless_changed_by(call.viewer, image)
         if image.protected:
             raise Forbidden(f"Image {image.id} is protected and cannot be deleted.")

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from config.settings import Settings
 from transship.catalog.engine import Catalog
-from transship.catalog.images import get_image
+from transship.catalog.images import lock_image
 from transship.catalog.schema import ALLOWANCES
 
 
@@ -32,7 +32,7 @@ def grant_allowance(settings: Settings, image_id: str, host: str, port: int) -> 
     catalog = Catalog.open(settings)
     try:
         with catalog.write() as connection:
-            get_image(connection, image_id)
+            lock_image(connection, image_id)
             connection.execute(delete(ALLOWANCES).where(ALLOWANCES.c.image_id == image_id))
             connection.execute(insert(ALLOWANCES).values(image_id=image_id, host=host, port=port))
     finally:

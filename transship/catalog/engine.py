@@ -7,28 +7,40 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 from uuid import uuid4
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from cryptography.fernet import Fernet, InvalidToken
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select, text
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
 
-from config.settings import Settings
+from config.settings import DatabaseSettings, Settings
+from transship.catalog.faults import passing_faults, say
+from transship.catalog.locks import ADVISORY_LOCK, add_unless_there
 from transship.catalog.schema import META
-from transship.domain.errors import ConfigurationRefused
+from transship.domain.errors import CatalogUnavailable, ConfigurationRefused
 
-MIGRATIONS = Path(__file__).parent / "migrations"
-ADVISORY_LOCK = 7021973
-"""Any number that no other user of the database locks; the same in all processes of Transship."""
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+KEPT_CONNECTIONS: Final = 5
+"""Connections to PostgreSQL that a process keeps open when it is idle."""
+CONNECT_TIMEOUT_S: Final = 10
+IDLE_IN_TRANSACTION_S: Final = 60
+"""Longer than any pause inside one of our transactions, which wait for nothing but the database; what is
+idle for longer belongs to a host that is gone, and its locks must not stay."""
 
 
 class Catalog:
     """The catalogue's database, open.
+
+    Every write of one image begins by locking the image's lease row (`transship.catalog.images.lock_image`,
+    `transship.catalog.leases`), so that writers of one image follow each other on PostgreSQL as all
+    writers do on SQLite, and no two wait for each other.
 
     Attributes:
         engine: SQLAlchemy's engine; threads may share it.
@@ -43,22 +55,48 @@ class Catalog:
         """Connect, and bring the schema up to date under a lock.
 
         Raises:
-            ConfigurationRefused: the database cannot be reached, or its key is missing or not a Fernet key.
+            ConfigurationRefused: the database cannot be reached, or its key is missing, not a Fernet
+                key, or not the one that the catalogue's secrets are encrypted with.
         """
         url = database_url(settings)
-        engine = _engine(url, settings.database.busy_timeout_s)
         try:
             if url.get_backend_name() == "sqlite" and url.database:
                 Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            migrate(engine, url)
+            catalog = cls(_engine(url, settings.database), Fernet(_fernet_key(settings, url)))
         except OSError as error:
             reason = f"{error.filename} cannot be used: {error.strerror}"
             raise ConfigurationRefused("settings", "database.url", reason) from error
-        except OperationalError as error:
-            raise ConfigurationRefused(
-                "settings", "database.url", f"the catalogue cannot be opened: {error.orig}"
-            ) from error
-        return cls(engine, Fernet(_fernet_key(settings, url)))
+        try:
+            catalog._prepare(url)
+        except BaseException:
+            catalog.close()
+            raise
+        return catalog
+
+    def _prepare(self, url: URL) -> None:
+        try:
+            migrate(self.engine, url)
+            self._compare_key()
+        except OSError as error:
+            reason = f"{error.filename} cannot be used: {error.strerror}"
+            raise ConfigurationRefused("settings", "database.url", reason) from error
+        except (DBAPIError, CatalogUnavailable) as error:
+            reason = f"the catalogue cannot be opened: {say(error)}"
+            raise ConfigurationRefused("settings", "database.url", reason) from error
+        except CommandError as error:
+            reason = f"the catalogue was made by a newer release, which must serve it ({error})"
+            raise ConfigurationRefused("settings", "database.url", reason) from error
+
+    def _compare_key(self) -> None:
+        """Refuse a key that another process of the same catalogue could not read our secrets with."""
+        known = select(META.c.value).where(META.c.name == "key_check")
+        with self.read() as connection:
+            check = connection.execute(known).scalar_one_or_none()
+        if check is None:
+            with self.write() as connection:
+                add_unless_there(connection, META, "name", {"name": "key_check", "value": self.encrypt("").decode()})
+                check = connection.execute(known).scalar_one()
+        self.decrypt(check.encode())
 
     def close(self) -> None:
         """Close all connections."""
@@ -66,18 +104,34 @@ class Catalog:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads, and sees one state of the catalogue."""
-        with self.engine.connect() as connection, connection.begin():
-            yield connection
+        """A transaction that only reads, and sees one state of the catalogue.
+
+        Raises:
+            CatalogUnavailable: the database does not answer now.
+        """
+        with passing_faults(), self.engine.connect() as connection:
+            if self.engine.dialect.name == "postgresql":
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that writes: committed at the end of the block, rolled back when it raises.
 
         On SQLite it takes the write lock at once and waits for it, because a read that later
-        turns into a write fails without waiting.
+        turns into a write fails without waiting. On PostgreSQL each statement sees what was
+        committed before it, so what is judged must be locked first.
+
+        Raises:
+            CatalogUnavailable: the database does not answer now, or ended the transaction in favour of
+                another one; nothing was written, unless the answer to the commit itself was lost.
         """
-        with self.engine.connect().execution_options(transship_write=True) as connection, connection.begin():
+        with (
+            passing_faults(),
+            self.engine.connect().execution_options(transship_write=True) as connection,
+            connection.begin(),
+        ):
             yield connection
 
     def id(self) -> str:
@@ -123,13 +177,44 @@ def database_url(settings: Settings) -> URL:
     return url
 
 
-def _engine(url: URL, busy_timeout_s: float) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": busy_timeout_s})
+def _engine(url: URL, settings: DatabaseSettings) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url, settings.busy_timeout_s)
+    return _postgresql_engine(url, settings)
+
+
+def _postgresql_engine(url: URL, settings: DatabaseSettings) -> Engine:
+    kept = min(KEPT_CONNECTIONS, settings.max_connections)
+    # What the URL says of these wins.
+    defaults = {"application_name": "transship", "connect_timeout": str(CONNECT_TIMEOUT_S)}
+    engine = create_engine(
+        url.set(query={**defaults, **url.query}),
+        pool_pre_ping=True,
+        pool_size=kept,
+        max_overflow=settings.max_connections - kept,
+        pool_timeout=settings.busy_timeout_s,
+        # Errors are logged with their statement, and statements carry ciphertexts.
+        hide_parameters=True,
+    )
 
     @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: object) -> None:
+    def _configure(connection: Any, _record: ConnectionPoolEntry) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "select set_config('lock_timeout', %s, false),"
+                " set_config('idle_in_transaction_session_timeout', %s, false)",
+                (f"{settings.busy_timeout_s * 1000:.0f}ms", f"{IDLE_IN_TRANSACTION_S}s"),
+            )
+        connection.commit()
+
+    return engine
+
+
+def _sqlite_engine(url: URL, busy_timeout_s: float) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": busy_timeout_s}, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: ConnectionPoolEntry) -> None:
         # sqlite3 would begin transactions by itself, and only before a write.
         connection.isolation_level = None
         cursor = connection.cursor()
@@ -147,7 +232,10 @@ def _engine(url: URL, busy_timeout_s: float) -> Engine:
 
 
 def migrate(engine: Engine, url: URL) -> None:
-    """Bring the schema to this release's revision; safe to call from many processes at once."""
+    """Bring the schema to this release's revision; safe to call from many processes at once.
+
+    All or nothing: a migration that fails leaves the schema as it was, and others who wait go on.
+    """
     scripts = Config()
     scripts.set_main_option("script_location", str(MIGRATIONS))
     newest = ScriptDirectory.from_config(scripts).get_current_head()
@@ -155,32 +243,27 @@ def migrate(engine: Engine, url: URL) -> None:
         if MigrationContext.configure(connection).get_current_revision() == newest:
             return
     with (
-        _migration_lock(engine, url),
+        _migration_file_lock(url),
         engine.connect().execution_options(transship_write=True) as connection,
         connection.begin(),
     ):
+        if connection.dialect.name == "postgresql":
+            # Ends with the transaction, however that ends. A migration may take its time.
+            connection.exec_driver_sql("set local lock_timeout = 0")
+            connection.exec_driver_sql(f"select pg_advisory_xact_lock({ADVISORY_LOCK})")
         scripts.attributes["connection"] = connection
         command.upgrade(scripts, "head")
-        if connection.execute(select(META.c.value).where(META.c.name == "catalog_id")).first() is None:
-            connection.execute(insert(META).values(name="catalog_id", value=str(uuid4())))
+        add_unless_there(connection, META, "name", {"name": "catalog_id", "value": str(uuid4())})
 
 
 @contextmanager
-def _migration_lock(engine: Engine, url: URL) -> Iterator[None]:
-    if url.get_backend_name() == "sqlite":
-        if not url.database:
-            yield
-            return
-        with Path(f"{url.database}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+def _migration_file_lock(url: URL) -> Iterator[None]:
+    if url.get_backend_name() != "sqlite" or not url.database:
+        yield
         return
-    with engine.connect() as connection, connection.begin():
-        connection.execute(text("select pg_advisory_lock(:lock)"), {"lock": ADVISORY_LOCK})
-        try:
-            yield
-        finally:
-            connection.execute(text("select pg_advisory_unlock(:lock)"), {"lock": ADVISORY_LOCK})
+    with Path(f"{url.database}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _fernet_key(settings: Settings, url: URL) -> bytes:

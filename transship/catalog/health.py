@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import KEEPERS, META
 from transship.catalog.types import in_seconds
+from transship.domain.errors import CatalogUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ def look_at(catalog: Catalog) -> CatalogHealth:
             connection.execute(select(META.c.value).where(META.c.name == "catalog_id")).scalar_one()
             alive = connection.execute(select(KEEPERS.c.id).where(KEEPERS.c.expires_at > in_seconds(0)).limit(1))
             return CatalogHealth(True, alive.first() is not None)
+    except CatalogUnavailable as error:
+        return CatalogHealth(False, False, str(error))
     except SQLAlchemyError as error:
         # The text of a driver names hosts and statements; its class is enough for whoever is not the operator.
         return CatalogHealth(False, False, f"the catalogue cannot be read ({type(error).__name__})")

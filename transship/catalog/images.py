@@ -60,6 +60,22 @@ def get_image(connection: Connection, image_id: str) -> Image:
     return images[0]
 
 
+def lock_image(connection: Connection, image_id: str) -> Image:
+    """Return an image, and keep everybody else from writing it until this transaction ends.
+
+    A transaction that judges an image before it writes it begins here.
+
+    Raises:
+        ImageNotFound: there is none of that id, or it was deleted.
+    """
+    _lock(connection, image_id)
+    return get_image(connection, image_id)
+
+
+def _lock(connection: Connection, image_id: str) -> None:
+    connection.execute(select(LEASES.c.image_id).where(LEASES.c.image_id == image_id).with_for_update())
+
+
 def load_images(connection: Connection, image_ids: Sequence[str]) -> list[Image]:
     """Return the images of those ids that are not deleted, in the order of the ids; six statements for any number."""
     if not image_ids:
@@ -137,6 +153,7 @@ def update_image(connection: Connection, before: Image, after: Image, now: datet
         ImageNotFound: the image was deleted meanwhile.
         ImageChanged: another client wrote it after ``before`` was read; nothing was written.
     """
+    _lock(connection, before.id)
     changed = {field: getattr(after, field) for field in FIELDS if getattr(after, field) != getattr(before, field)}
     written = connection.execute(
         update(IMAGES)
@@ -173,6 +190,7 @@ def mark_deleted(connection: Connection, image_id: str, now: datetime) -> None:
     Raises:
         ImageNotFound: there is none of that id, or it was deleted before.
     """
+    _lock(connection, image_id)
     written = connection.execute(
         update(IMAGES)
         .where(IMAGES.c.id == image_id, IMAGES.c.deleted_at.is_(None))

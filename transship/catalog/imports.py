@@ -16,16 +16,17 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from transship.catalog.allowances import AllowedAddress, allowance_of
 from transship.catalog.engine import Catalog
-from transship.catalog.images import get_image, insert_image, set_properties
+from transship.catalog.images import get_image, insert_image, lock_image, set_properties
 from transship.catalog.leases import (
     Lease,
     LeaseState,
     free_lease,
-    lease_of,
+    lock_lease,
     prove_lease,
     queue_lease,
     take_lease,
 )
+from transship.catalog.locks import lock_name
 from transship.catalog.outbox import OutboxKind, post
 from transship.catalog.schema import ALLOWANCES, IMAGES, LOCATIONS, STAGED, TARGETS, TASKS
 from transship.catalog.tasks import (
@@ -144,7 +145,9 @@ def begin_import(catalog: Catalog, task_id: str, flow_run_id: str, owner: str, *
     with catalog.write() as connection:
         try:
             task = latest_task_of_run(connection, flow_run_id) or get_task(connection, task_id)
-            lease = lease_of(connection, task.image_id)
+            lease = lock_lease(connection, task.image_id)
+            # Read again: the import may have moved on while this waited for the lease.
+            task = latest_task_of_run(connection, flow_run_id) or get_task(connection, task_id)
             image = get_image(connection, task.image_id)
         except (TaskNotFound, ImageNotFound) as gone:
             raise Superseded(f"the image is gone: {gone}") from gone
@@ -182,14 +185,14 @@ def begin_by_hand(
         Superseded: as `begin_import`.
         ImageExists: an image of that id exists; nothing was changed.
     """
-    with catalog.read() as connection:
-        known = latest_task_of_run(connection, flow_run_id)
-    if known is not None:
-        return begin_import(catalog, known.id, flow_run_id, owner, ttl_s=ttl_s, now=now)
     with catalog.write() as connection:
-        insert_image(connection, image)
-        task_id = _ask(connection, catalog, image.id, order, caller, now)
-        return _take(connection, catalog, get_task(connection, task_id), flow_run_id, owner, ttl_s, now)
+        lock_name(connection, f"flow run {flow_run_id}")
+        known = latest_task_of_run(connection, flow_run_id)
+        if known is None:
+            insert_image(connection, image)
+            task_id = _ask(connection, catalog, image.id, order, caller, now)
+            return _take(connection, catalog, get_task(connection, task_id), flow_run_id, owner, ttl_s, now)
+    return begin_import(catalog, known.id, flow_run_id, owner, ttl_s=ttl_s, now=now)
 
 
 def finish_import(
@@ -288,7 +291,7 @@ def resume_or_end(
         reason: what became of the worker, for the message.
     """
     with catalog.write() as connection:
-        lease = lease_of(connection, image_id)
+        lease = lock_lease(connection, image_id)
         if lease.task_id is None or lease.live:
             return False
         task = get_task(connection, lease.task_id)
@@ -323,8 +326,8 @@ def end_unheld(catalog: Catalog, task_id: str, message: str, *, now: datetime, t
     A live lease is never ended from outside: then nothing happens.
     """
     with catalog.write() as connection:
+        lease = lock_lease(connection, get_task(connection, task_id).image_id)
         task = get_task(connection, task_id)
-        lease = lease_of(connection, task.image_id)
         if lease.task_id != task_id or lease.live or task.status.final:
             return False
         _fail(connection, task.image_id, task_id, message, {}, now, time_to_live_h, rerunnable=True)
@@ -338,6 +341,9 @@ def end_deleted(connection: Connection, image: Image, *, now: datetime, time_to_
     """End the import of an image that is being deleted, in the deleting transaction.
 
     Its staged files become scrap, and the keeper is asked to cancel the flow run.
+
+    Args:
+        image: as it was when this transaction locked it.
     """
     _scrap_staged(connection, image.id, keep=False)
     if image.import_task is None:
@@ -380,7 +386,7 @@ def set_target(catalog: Catalog, lease: Lease, store: str, state: str, error: st
 
 
 def _ask(connection: Connection, catalog: Catalog, image_id: str, order: Order, caller: Caller, now: datetime) -> str:
-    image = get_image(connection, image_id)
+    image = lock_image(connection, image_id)
     admit(image, order.request.method)
     task_id = str(uuid4())
     connection.execute(

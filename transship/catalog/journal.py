@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from transship.catalog.engine import Catalog
 from transship.catalog.leases import Lease, prove_lease
+from transship.catalog.locks import lock_name
 from transship.catalog.schema import LEASES, LOCATIONS, STAGED
 from transship.catalog.types import in_seconds
 from transship.domain.errors import StagingFull
@@ -249,6 +250,8 @@ def reserve_staged(
     """
     with catalog.write() as connection:
         prove_lease(connection, lease)
+        # Reservations of several images add up, so their leases do not keep them apart.
+        lock_name(connection, f"staging of {host}")
         others = connection.execute(
             select(STAGED.c.name, STAGED.c.reserved_bytes).where(
                 STAGED.c.host == host, STAGED.c.state == "part", STAGED.c.name != name

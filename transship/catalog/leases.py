@@ -57,17 +57,27 @@ class LeaseState:
         return self.state == "held" and not self.expired
 
 
+def lock_lease(connection: Connection, image_id: str) -> LeaseState:
+    """Return an image's lease, and keep everybody else from writing the image until this transaction ends.
+
+    Nothing that was read of the image before may be relied on: it may have changed while this waited.
+
+    Raises:
+        LockLost: there is no such image.
+    """
+    connection.execute(select(LEASES.c.image_id).where(LEASES.c.image_id == image_id).with_for_update())
+    return lease_of(connection, image_id)
+
+
 def lease_of(connection: Connection, image_id: str) -> LeaseState:
-    """Return an image's lease, locked until the transaction ends where the database can.
+    """Return an image's lease as it is now.
 
     Raises:
         LockLost: there is no such image.
     """
     expired = (LEASES.c.expires_at < in_seconds(0)).label("expired")
     age = seconds_since(LEASES.c.since).label("age_s")
-    row = connection.execute(
-        select(LEASES, expired, age).where(LEASES.c.image_id == image_id).with_for_update()
-    ).first()
+    row = connection.execute(select(LEASES, expired, age).where(LEASES.c.image_id == image_id)).first()
     if row is None:
         raise LockLost(image_id, 0)
     return LeaseState(row.image_id, row.epoch, row.state, row.task_id, row.owner, bool(row.expired), float(row.age_s))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 
+from transship.catalog.locks import add_unless_there
 from transship.catalog.schema import OUTBOX
 from transship.catalog.types import in_seconds, seconds_since
 
@@ -47,20 +48,17 @@ def post(
     connection: Connection, kind: OutboxKind, key: str, task_id: str | None, payload: Mapping[str, Any] | None = None
 ) -> None:
     """Add a row, unless one of that key is waiting already."""
-    if connection.execute(select(OUTBOX.c.id).where(OUTBOX.c.key == key)).first() is not None:
-        return
-    connection.execute(
-        insert(OUTBOX).values(
-            kind=kind,
-            key=key,
-            task_id=task_id,
-            payload=dict(payload or {}),
-            attempts=0,
-            due_at=in_seconds(0),
-            created_at=in_seconds(0),
-            last_error="",
-        )
-    )
+    values = {
+        "kind": kind,
+        "key": key,
+        "task_id": task_id,
+        "payload": dict(payload or {}),
+        "attempts": 0,
+        "due_at": in_seconds(0),
+        "created_at": in_seconds(0),
+        "last_error": "",
+    }
+    add_unless_there(connection, OUTBOX, "key", values)
 
 
 def due(connection: Connection, limit: int) -> list[OutboxRow]:

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from transship.catalog.types import UtcTime
+from transship.catalog.types import PlainText, UtcTime
 
 METADATA: Final = MetaData(
     naming_convention={
@@ -66,7 +66,7 @@ IMAGES: Final = Table(
     Column("deleted_at", UtcTime),
     Column("version", Integer, nullable=False, comment="grows with each write by a client"),
     Column("has_imported", Boolean, nullable=False, comment="an import was asked for at least once"),
-    Column("import_message", Text, comment="why the last import failed"),
+    Column("import_message", PlainText, comment="why the last import failed"),
     Index("ix_images_created_at_id", "created_at", "id"),
     Index("ix_images_owner", "owner"),
 )
@@ -110,7 +110,7 @@ TASKS: Final = Table(
     Column("roles", JSON, nullable=False, comment="the caller's roles, lower case"),
     Column("input", JSON, nullable=False, comment="the request as the user may see it"),
     Column("result", JSON),
-    Column("message", Text, nullable=False),
+    Column("message", PlainText, nullable=False),
     Column("progress", JSON),
     Column("flow_run_id", String(UUID_LENGTH)),
     Column("attempt", Integer, nullable=False),
@@ -148,7 +148,7 @@ TARGETS: Final = Table(
     Column("position", Integer, nullable=False),
     Column("task_id", String(UUID_LENGTH), nullable=False),
     Column("state", String(12), nullable=False, comment="waiting, uploading, done or failed"),
-    Column("error", Text, nullable=False),
+    Column("error", PlainText, nullable=False),
 )
 
 LOCATIONS: Final = Table(
@@ -216,7 +216,7 @@ OUTBOX: Final = Table(
     Column("attempts", Integer, nullable=False),
     Column("due_at", UtcTime, nullable=False),
     Column("created_at", UtcTime, nullable=False),
-    Column("last_error", Text, nullable=False),
+    Column("last_error", PlainText, nullable=False),
     UniqueConstraint("key"),
     Index("ix_outbox_due_at", "due_at"),
 )

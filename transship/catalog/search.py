@@ -8,10 +8,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, String, and_, false, func, literal, or_, select, true
+from sqlalchemy import BigInteger, ColumnElement, Connection, String, and_, false, func, literal, or_, select, true
 
 from transship.catalog.images import load_images
 from transship.catalog.schema import IMAGES, MEMBERS, PROPERTIES, TAGS
+from transship.catalog.types import InByteOrder, UtcTime
 from transship.domain.errors import BadRequest
 from transship.domain.image import Image, Visibility
 from transship.domain.visibility import Viewer
@@ -148,7 +149,7 @@ def _conditions(query: ImageQuery) -> list[ColumnElement[bool]]:
     if query.protected is not None:
         wanted.append(IMAGES.c.protected.is_(query.protected))
     wanted += [IMAGES.c[name].in_(values) for name, values in query.texts.items()]
-    wanted += [IMAGES.c[name] == value for name, value in query.numbers.items()]
+    wanted += [IMAGES.c[name] == _operand(value) for name, value in query.numbers.items()]
     wanted += [_within(bound) for bound in query.bounds]
     wanted += [_during(span) for span in query.spans]
     wanted += [_has_property(name, value) for name, value in query.properties.items()]
@@ -181,8 +182,13 @@ def _shared_with(query: ImageQuery) -> ColumnElement[bool]:
 
 
 def _within(bound: Bound) -> ColumnElement[bool]:
-    column = IMAGES.c[bound.column]
-    return column < bound.value if bound.comparison is Comparison.BELOW else column >= bound.value
+    column, value = IMAGES.c[bound.column], _operand(bound.value)
+    return column < value if bound.comparison is Comparison.BELOW else column >= value
+
+
+def _operand(value: int | datetime) -> ColumnElement[Any]:
+    # PostgreSQL would cast a number to the column's own type, and refuse one that is too large for it.
+    return literal(value, BigInteger) if isinstance(value, int) else literal(value, UtcTime)
 
 
 def _during(span: Span) -> ColumnElement[bool]:
@@ -215,9 +221,10 @@ def _sortable(key: SortKey) -> ColumnElement[Any]:
     column = IMAGES.c[key]
     if key is SortKey.SIZE:
         return func.coalesce(column, -1)
-    if isinstance(column.type, String) and column.nullable:
-        return func.coalesce(column, "")
-    return column
+    if not isinstance(column.type, String) or key is SortKey.ID:
+        # All ids have one shape, so every order of texts sorts them alike, and this one has an index.
+        return column
+    return InByteOrder(func.coalesce(column, "") if column.nullable else column)
 
 
 def _after(connection: Connection, query: ImageQuery, levels: Sequence[Sort]) -> ColumnElement[bool]:

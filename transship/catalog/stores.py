@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, select
 
 from transship.catalog.engine import Catalog
+from transship.catalog.locks import add_or_replace
 from transship.catalog.schema import STORES
 
 
@@ -17,8 +18,8 @@ def mirror_store(connection: Connection, catalog: Catalog, store_id: str, settin
     Args:
         settings_json: the settings as a JSON object, secrets included.
     """
-    connection.execute(delete(STORES).where(STORES.c.id == store_id))
-    connection.execute(insert(STORES).values(id=store_id, ciphertext=catalog.encrypt(settings_json), updated_at=now))
+    values = {"id": store_id, "ciphertext": catalog.encrypt(settings_json), "updated_at": now}
+    add_or_replace(connection, STORES, "id", values)
 
 
 def mirrored_stores(connection: Connection, catalog: Catalog) -> Mapping[str, str]:

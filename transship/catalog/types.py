@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Dialect, Float, type_coerce
+from sqlalchemy import ColumnElement, Dialect, Float, String, Text, type_coerce
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -31,6 +31,21 @@ class UtcTime(TypeDecorator[datetime]):
         return None if value is None else datetime.fromtimestamp(value, UTC)
 
 
+class PlainText(TypeDecorator[str]):
+    """Text for people that may quote what a stranger sent: what PostgreSQL cannot keep is replaced.
+
+    PostgreSQL refuses NUL, and neither database takes half of a surrogate pair; the report of a
+    failure must never fail for that.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return the text without what cannot be stored."""
+        return None if value is None else value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
 class DbNow(FunctionElement[float]):
     """The database's own clock, in seconds since 1970-01-01 UTC; the same for all hosts that share it."""
 
@@ -47,6 +62,24 @@ def _sqlite_now(element: DbNow, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(DbNow, "postgresql")
 def _postgresql_now(element: DbNow, compiler: SQLCompiler, **options: Any) -> str:
     return "extract(epoch from clock_timestamp())::double precision"
+
+
+class InByteOrder(FunctionElement[str]):
+    """A text that compares byte by byte, also where the database would sort by a language's rules."""
+
+    type = String()
+    inherit_cache = True
+    name = "in_byte_order"
+
+
+@compiles(InByteOrder, "sqlite")
+def _sqlite_in_byte_order(element: InByteOrder, compiler: SQLCompiler, **options: Any) -> str:
+    return compiler.process(element.clauses, **options)
+
+
+@compiles(InByteOrder, "postgresql")
+def _postgresql_in_byte_order(element: InByteOrder, compiler: SQLCompiler, **options: Any) -> str:
+    return f'({compiler.process(element.clauses, **options)} COLLATE "C")'
 
 
 def seconds_since(moment: ColumnElement[datetime]) -> ColumnElement[float]:

@@ -751,6 +751,22 @@ class StoresUnavailable(StoresFailed):
 
     retryable = True
 
+class CatalogUnavailable(TransferFailed):
+    """The catalogue's database does not answer now; nothing was written.
+
+    Args:
+        reason: what is the matter, without names of hosts.
+    """
+
+    retryable = True
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the catalogue is unavailable: {self.reason}; try again later"
+
 
 class DispatchFailed(TransferFailed):
     """Prefect refused to take the run."""

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from config.loading import load_settings
 from config.secrets import prefect_auth_string
 from transship.catalog.engine import Catalog
-from transship.domain.errors import TransshipError
+from transship.domain.errors import CatalogUnavailable, TransshipError
 from transship.keeper.prefect_api import PrefectApi, PrefectAway, PrefectRefused
 from transship.keeper.service import Keeper
 from transship.logs import configure_logs
@@ -76,7 +76,7 @@ def run(keeper: Keeper, stopped: threading.Event) -> None:
 def _stay_active(keeper: Keeper, was_active: bool) -> bool:
     try:
         active = keeper.stay_active(LEASE_TTL_S)
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, CatalogUnavailable) as error:
         log.warning("keeper lease not renewed", reason=str(error))
         return False
     if active != was_active:

@@ -1,0 +1,41 @@
+"""What makes concurrent writers of one thing follow each other, the same on SQLite and PostgreSQL.
+
+SQLite has one writer at a time, so nothing is needed there. On PostgreSQL writers of one image
+lock its lease row; what is no image's is locked by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import Connection, Table, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+ADVISORY_LOCK: Final = 7021973
+"""Any number that no other user of the database locks; the same in all processes of Transship."""
+
+
+def lock_name(connection: Connection, name: str) -> None:
+    """Wait until nobody else holds a name, and hold it until this transaction ends."""
+    if connection.dialect.name == "postgresql":
+        # Two names of one hash wait for each other, which does no harm.
+        connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK, func.hashtext(name))))
+
+
+def add_unless_there(connection: Connection, table: Table, key: str, values: Mapping[str, object]) -> None:
+    """Insert a row, unless one of that key is there or is being added by another transaction.
+
+    Looking first would not do on PostgreSQL: both would see nothing, and the second insert would fail.
+
+    Args:
+        key: the column that must be unique.
+    """
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    connection.execute(insert(table).values(values).on_conflict_do_nothing(index_elements=[key]))
+
+
+def add_or_replace(connection: Connection, table: Table, key: str, values: Mapping[str, object]) -> None:
+    """Insert a row, or write these values over the one of that key."""
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    connection.execute(insert(table).values(values).on_conflict_do_update(index_elements=[key], set_=values))
