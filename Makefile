@@ -12,12 +12,12 @@ TRANSSHIP := .venv/bin/transship
 IMAGE ?=
 # URL: what `make import` imports.
 URL ?=
-# ARGS: further options for import, test or bench.
+# ARGS: further options for import, test, test-postgresql or bench.
 ARGS ?=
 
 .PHONY: help
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: bootstrap
 bootstrap: ## Install the locked environment into .venv, and Debian's qemu-utils
@@ -42,6 +42,13 @@ import: bootstrap ## Import an image: URL=https://… [ARGS='--disk-format qcow2
 .PHONY: test
 test: bootstrap ## Run the tests
 	@.venv/bin/pytest $(ARGS)
+
+# Rooms whose tests open no catalogue: the database changes nothing there.
+WITHOUT_CATALOGUE := architecture blocks config contract deployments plugins sources staging supervisor unit
+
+.PHONY: test-postgresql
+test-postgresql: bootstrap ## Run the tests that open a catalogue, on PostgreSQL instead of SQLite
+	@.venv/bin/pytest --database postgresql $(WITHOUT_CATALOGUE:%=--ignore=tests/%) $(ARGS)
 
 .PHONY: check
 check: bootstrap ## Lint, check formats, types and the direction of imports

@@ -15,7 +15,7 @@ from httpx import HTTPError
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
-from prefect.states import Completed, Failed
+from prefect.states import Completed, Crashed, Failed
 
 from config.loading import load_settings
 from config.settings import Settings
@@ -25,8 +25,8 @@ from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, fail_import
 from transship.catalog.leases import expire_lease
 from transship.domain.errors import (
-    ConfigurationRefused,
     CatalogUnavailable,
+    ConfigurationRefused,
     ImportCancelled,
     ImportInterrupted,
     ImportStopped,
@@ -58,9 +58,16 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
     """
     configure_flow_logs()
     settings = load_settings().settings
-    with closing(Catalog.open(settings)) as catalog:
+    try:
+        catalog = Catalog.open(settings)
+    except ConfigurationRefused as refused:
+        # Not Failed: a run that crashed before it began is started again by the keeper.
+        return Crashed(message=str(refused))
+    with closing(catalog):
         try:
             begun = begin(settings, catalog)
+        except CatalogUnavailable as away:
+            return Crashed(message=str(away))
         except Superseded as nothing_to_do:
             return Completed(name="Superseded", message=f"Nothing done: {nothing_to_do}")
         except TransshipError as refused:

@@ -129,11 +129,12 @@ def test_detailed_health_tries_the_stores_and_tells_of_the_keeper(api: ImagesApi
 
 def test_health_is_503_when_the_catalogue_cannot_be_read(api: ImagesApi) -> None:
     with api.catalog.write() as connection:
-        connection.exec_driver_sql("PRAGMA defer_foreign_keys=ON")
         META.drop(connection)
     answer = api.client.get("/healthcheck", headers={"Accept": "application/json"})
     assert answer.status_code == 503
-    assert answer.json()["reasons"] == ["the catalogue cannot be read (OperationalError)"]
+    [reason] = answer.json()["reasons"]
+    # The databases' drivers call a missing table by different names.
+    assert reason in {f"the catalogue cannot be read ({name})" for name in ("OperationalError", "ProgrammingError")}
 
 
 # --- stores edited elsewhere -------------------------------------------------------------------

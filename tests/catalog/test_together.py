@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Barrier
 from uuid import uuid4
 
 import pytest
@@ -17,6 +16,7 @@ from sqlalchemy import func, select
 
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import NOW, asked, begun, new_image, queued_image, read_image, web_order
+from tests.fakes.together import at_once
 from transship.catalog.engine import Catalog
 from transship.catalog.images import lock_image, mark_deleted, update_image
 from transship.catalog.imports import (
@@ -54,21 +54,6 @@ from transship.domain.task import TaskStatus
 FACTS = DataFacts(10, 20, None, "sha512", "ab" * 64, "raw", "bare")
 ROUNDS = 8
 """How often a race is run; each of its orders comes up in a few."""
-
-
-def at_once(*works: Callable[[], object]) -> list[object]:
-    """Run some works at the same moment; return what each returned, or the error of ours that it raised."""
-    all_ready = Barrier(len(works))
-
-    def run(work: Callable[[], object]) -> object:
-        all_ready.wait(30)
-        try:
-            return work()
-        except TransshipError as error:
-            return error
-
-    with ThreadPoolExecutor(len(works)) as threads:
-        return list(threads.map(run, works))
 
 
 def kinds(results: Iterable[object]) -> set[type]:

@@ -153,7 +153,10 @@ class Catalog:
             return self.fernet.decrypt(ciphertext).decode()
         except InvalidToken as error:
             raise ConfigurationRefused(
-                "settings", "database.secret_key", "the catalogue's secrets were encrypted with another key"
+                "settings",
+                "database.secret_key",
+                "the catalogue's secrets were encrypted with another key: set that one,"
+                " or see 'A lost key' in docs/databases.md",
             ) from error
 
 
@@ -189,6 +192,7 @@ def _postgresql_engine(url: URL, settings: DatabaseSettings) -> Engine:
     defaults = {"application_name": "transship", "connect_timeout": str(CONNECT_TIMEOUT_S)}
     engine = create_engine(
         url.set(query={**defaults, **url.query}),
+        isolation_level="READ COMMITTED",
         pool_pre_ping=True,
         pool_size=kept,
         max_overflow=settings.max_connections - kept,

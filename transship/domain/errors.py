@@ -751,6 +751,7 @@ class StoresUnavailable(StoresFailed):
 
     retryable = True
 
+
 class CatalogUnavailable(TransferFailed):
     """The catalogue's database does not answer now; nothing was written.
 

@@ -1,0 +1,64 @@
+"""Several keepers at one catalogue."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import update
+
+from deployments.apply import apply
+from tests.fakes.images import asked, queued_image, settings_in
+from tests.fakes.prefect_server import PrefectServer
+from tests.fakes.together import at_once
+from transship.catalog.engine import Catalog
+from transship.catalog.outbox import due
+from transship.catalog.schema import KEEPERS
+from transship.catalog.tasks import get_task
+from transship.catalog.types import in_seconds
+from transship.keeper.prefect_api import PrefectApi
+from transship.keeper.service import Keeper
+
+KEEPERS_AT_ONCE = 6
+
+
+def test_of_many_keepers_that_start_at_once_one_is_active(catalog: Catalog, tmp_path: Path) -> None:
+    prefect = PrefectApi("http://127.0.0.1:1/api", "")
+    keepers = [Keeper(settings_in(tmp_path), catalog, prefect, str(n)) for n in range(KEEPERS_AT_ONCE)]
+
+    def actives() -> int:
+        return at_once(*[lambda keeper=keeper: keeper.stay_active(60.0) for keeper in keepers]).count(True)
+
+    assert actives() == 1
+    assert actives() == 1
+    with catalog.write() as connection:
+        connection.execute(update(KEEPERS).values(owner="one that died", expires_at=in_seconds(-1.0)))
+    assert actives() == 1
+
+
+@pytest.mark.real
+def test_many_keepers_that_tell_at_once_start_one_run_for_each_import(
+    catalog: Catalog, prefect_server: PrefectServer, tmp_path: Path
+) -> None:
+    pool = {"prefect": {"work_pool": f"pool-{uuid4().hex[:8]}", "api_url": prefect_server.url}}
+    settings = settings_in(tmp_path, **pool)
+    with prefect_server.as_client():
+        apply(settings)
+    tasks = [asked(catalog, queued_image(catalog)) for _ in range(5)]
+    keepers = [
+        Keeper(settings, catalog, PrefectApi(prefect_server.url, prefect_server.auth_string), str(n))
+        for n in range(KEEPERS_AT_ONCE)
+    ]
+    # Two rounds: a keeper may be turned away while another one makes the same run.
+    for _ in range(2):
+        at_once(*[keeper.tell for keeper in keepers])
+    with catalog.read() as connection:
+        assert due(connection, 10) == []
+        runs = {str(get_task(connection, task.id).flow_run_id) for task in tasks}
+    found = prefect_server.ask(
+        "POST", "/flow_runs/filter", {"work_pools": {"name": {"any_": [settings.prefect.work_pool]}}}
+    )
+    assert Counter(run["id"] for run in found) == Counter(runs)
+    assert len(runs) == len(tasks)
