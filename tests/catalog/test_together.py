@@ -32,7 +32,7 @@ from transship.catalog.imports import (
     resume_or_end,
 )
 from transship.catalog.journal import close_location, deleting_locations, open_location, open_staged, reserve_staged
-from transship.catalog.leases import expire_lease, lease_of, renew_lease
+from transship.catalog.leases import Lease, expire_lease, lease_of, renew_lease
 from transship.catalog.outbox import OutboxKind, due, post
 from transship.catalog.schema import IMAGES, LEASES, OUTBOX
 from transship.catalog.stores import mirror_store, mirrored_stores
@@ -316,15 +316,15 @@ def test_of_patches_made_from_one_reading_the_first_wins(catalog: Catalog) -> No
 
 def test_reservations_made_at_once_never_promise_more_than_there_is(catalog: Catalog) -> None:
     leases = [begun(catalog, queued_image(catalog)).lease for _ in range(6)]
-    for lease in leases:
-        open_staged(catalog, lease, lease.image_id, "here", "source", "", NOW)
+    for host in ("one", "two", "three", "four"):
+        for lease in leases:
+            open_staged(catalog, lease, lease.image_id, host, "source", "", NOW)
 
-    def reserve(lease: object) -> None:
-        name = lease.image_id  # type: ignore[attr-defined]
-        reserve_staged(catalog, lease, name, "here", 40, occupied=lambda _: 0, available_bytes=100)  # type: ignore[arg-type]
+        def reserve(lease: Lease, host: str = host) -> None:
+            reserve_staged(catalog, lease, lease.image_id, host, 40, occupied=lambda _: 0, available_bytes=100)
 
-    results = at_once(*[lambda lease=lease: reserve(lease) for lease in leases])
-    assert [type(result) for result in results].count(StagingFull) == 4
+        results = at_once(*[lambda lease=lease: reserve(lease) for lease in leases])
+        assert [type(result) for result in results].count(StagingFull) == 4
 
 
 def test_one_row_stands_in_the_outbox_however_many_post_it_at_once(catalog: Catalog) -> None:
