@@ -10,6 +10,7 @@ import structlog
 
 from config.loading import load_settings
 from config.settings import Settings
+from tests.fakes.databases import DATABASES
 from tests.fakes.images import settings_in
 from tests.fakes.web_server import WebServer
 from transship.catalog.engine import Catalog
@@ -61,6 +62,8 @@ def site(migrated_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         download__backoff_s="0.01",
         imports__store_retries="0",
     )
+    for name, value in DATABASES.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
     log_settings = structlog.get_config()
     yield made
     structlog.configure(**log_settings)

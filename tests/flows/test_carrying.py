@@ -27,6 +27,7 @@ from transship.catalog.journal import staged_of_image
 from transship.catalog.leases import lease_of
 from transship.catalog.tasks import get_task, read_secret
 from transship.domain.errors import (
+    CatalogUnavailable,
     ImportInterrupted,
     LockLost,
     SourceBusy,
@@ -199,6 +200,14 @@ def test_a_lease_that_is_lost_while_undoing_ends_the_undoing(carried: Carried) -
 def test_an_import_that_lost_its_catalogue_is_left_for_the_keeper_to_resume(carried: Carried) -> None:
     with pytest.raises(ImportInterrupted):
         carried.ends_with(ImportInterrupted("the catalogue is away"))
+    assert carried.lease == "expired"
+    assert carried.left == (1, 1)
+    assert carried.task.status is TaskStatus.PROCESSING
+
+
+def test_an_import_whose_catalogue_does_not_answer_is_left_for_the_keeper_too(carried: Carried) -> None:
+    with pytest.raises(CatalogUnavailable):
+        carried.ends_with(CatalogUnavailable("the server is being stopped"))
     assert carried.lease == "expired"
     assert carried.left == (1, 1)
     assert carried.task.status is TaskStatus.PROCESSING

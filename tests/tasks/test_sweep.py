@@ -13,6 +13,7 @@ from tasks.place import place
 from tasks.session import ImportSession, utc_now
 from tasks.staged_files import new_name, open_file
 from tasks.sweep import Swept, _remove, sweep_staging, sweep_stores
+from tests.fakes.databases import DATABASES
 from tests.fakes.images import NOW
 from tests.fakes.running_import import begin, easy_settings, location, session_of, staged_file, staging_names
 from transship.catalog.engine import Catalog
@@ -27,7 +28,8 @@ from transship.staging.area import MARKER
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings that the sweeps, which read them by themselves, find too."""
-    monkeypatch.setenv("TRANSSHIP_HOME", str(tmp_path))
+    for name, value in {**DATABASES.environment(tmp_path), "TRANSSHIP_HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
     return easy_settings(tmp_path)
 
 
