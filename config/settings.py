@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -30,7 +32,15 @@ def _absolute(path: Path) -> Path:
         raise ValueError("the home directory behind ~ cannot be found; write the whole path") from error
 
 
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text.strip()))
+    except ValueError as error:
+        raise ValueError(f"{error}; write a network like 10.0.0.0/8 or fd00::/8, or one address") from error
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+Network = Annotated[str, AfterValidator(_network)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(ge=0)]
@@ -131,6 +141,12 @@ class UriSettings(Section):
         (), description="Host names and addresses accepted, also private ones; empty: no allow list."
     )
     disallowed_hosts: tuple[str, ...] = Field((), description="Hosts refused when allowed_hosts is empty.")
+    allowed_networks: tuple[Network, ...] = Field(
+        (), description="Networks (CIDR) whose addresses are accepted, also private ones; empty: no allow list."
+    )
+    disallowed_networks: tuple[Network, ...] = Field(
+        (), description="Networks (CIDR) whose addresses are refused when allowed_networks is empty."
+    )
     allowed_ports: tuple[Port, ...] = Field((80, 443), description="Ports accepted when a URI names one.")
     disallowed_ports: tuple[Port, ...] = Field((), description="Ports refused when allowed_ports is empty.")
     allow_https_to_http: bool = Field(False, description="Follow redirects from https to http.")
@@ -151,6 +167,42 @@ class DownloadSettings(Section):
     retry_after_cap_s: Seconds = Field(120.0, description="Longest wait that a server's Retry-After may ask for.")
     chunk_bytes: int = Field(1 * MIB, ge=64 * 1024, description="Bytes read at a time.")
     allow_empty: bool = Field(False, description="Accept a source of 0 bytes.")
+    connections: int = Field(
+        4, ge=1, le=64, description="Connections of one download, where the server can serve ranges; 1: one stream."
+    )
+    range_bytes: int = Field(
+        64 * MIB,
+        ge=1 * MIB,
+        description="Size of one range: at most so much per connection is fetched again after a kill.",
+    )
+    connections_per_host: int = Field(
+        8, ge=0, description="Connections to one source's host from all imports of this machine; 0: no limit."
+    )
+    ca_file: AbsolutePath | None = Field(
+        None, description="PEM file of authorities that https sources may have besides the system's."
+    )
+    proxy_url: SecretStr = Field(
+        SecretStr(""),
+        description="Proxy of downloads, http://[user:password@]host:port; empty: none, whatever the environment says.",
+    )
+    proxy_ca_file: AbsolutePath | None = Field(
+        None, description="PEM file of authorities that an inspecting proxy signs with; used with proxy_url alone."
+    )
+
+    @field_validator("proxy_url")
+    @classmethod
+    def _proxy_can_be_used(cls, url: SecretStr) -> SecretStr:
+        text = url.get_secret_value()
+        if not text:
+            return url
+        try:
+            parts = urlsplit(text)
+            usable = parts.scheme == "http" and bool(parts.hostname) and parts.port is not None
+        except ValueError:
+            usable = False
+        if not usable or parts.path.strip("/") or parts.query or parts.fragment or not text.isascii():
+            raise ValueError("proxy_url must be http://host:port or http://user:password@host:port")
+        return url
 
 
 class StagingSettings(Section):

@@ -29,7 +29,8 @@ def finish(staged: Staged, digests: Digests, failed: Mapping[str, str]) -> str:
     session.stop.check()
     image, targets = session.image, session.begun.targets
     written = [store for store in targets if store not in failed]
-    message = f"imported to {', '.join(written)}" + (f"; failed: {'; '.join(failed.values())}" if failed else "")
+    done = f"imported to {', '.join(written)}"
+    message = "; ".join((done, *(["failed: " + "; ".join(failed.values())] if failed else []), *session.remarks))
     finish_import(
         session.catalog,
         session.lease,

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -39,6 +39,7 @@ class ImportSession:
 
     Attributes:
         image: the record as the steps so far have changed it; written to the catalogue by `finish` alone.
+        remarks: what people should know of an import that succeeds; part of its final message.
     """
 
     settings: Settings
@@ -48,6 +49,7 @@ class ImportSession:
     stop: StopToken
     board: ProgressBoard
     image: Image
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def lease(self) -> Lease:

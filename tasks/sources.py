@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from tasks.session import ImportSession
 from transship.domain.uri_filter import Allowance
-from transship.sources.gate import UriGate, rules_from
+from transship.sources.gate import UriGate, gate_from
 from transship.sources.web import WebSource
 
 
 def uri_gate(session: ImportSession) -> UriGate:
     """Return the gate that every address of this import passes."""
-    return UriGate(rules_from(session.settings.uri))
+    return gate_from(session.settings)
 
 
 def allowance(session: ImportSession) -> Allowance | None:
@@ -27,4 +27,5 @@ def web_source(session: ImportSession) -> WebSource:
         settings.download,
         settings.imports.image_size_cap_bytes,
         reserve_step_bytes=settings.staging.unknown_size_reserve_bytes,
+        slots_file=session.staging.connections_file,
     )

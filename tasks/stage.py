@@ -18,6 +18,12 @@ from transship.catalog.journal import StagedRow, adopt_staged, remember_validato
 from transship.domain.errors import SourceBusy
 from transship.sources.web import Validators
 
+NO_PROVEN_END = "the source announced no size, so that a cut could not be told from its end"
+"""What is said of an image whose source just closed the connection."""
+
+END_UNPROVEN = "end_unproven"
+"""Key of a staged file's row that says so."""
+
 
 @task(
     name="stage",
@@ -44,6 +50,8 @@ def stage(source: str) -> Staged:
     earlier = _earlier(session, source_key)
     if earlier is not None and earlier.state == "sealed" and earlier.size is not None:
         adopt_staged(session.catalog, session.lease, earlier.name, session.staging.host)
+        if (earlier.validators or {}).get(END_UNPROVEN):
+            session.remarks.append(NO_PROVEN_END)
         kept = Staged(earlier.name, earlier.size)
         # Prefect unwraps a returned state; its name tells people that nothing was fetched.
         return Completed(name="Skipped", message="staged by an earlier attempt", data=kept)  # type: ignore[return-value]  # see above
@@ -55,7 +63,7 @@ def stage(source: str) -> Staged:
         open_file(session, name, SOURCE_ROLE, source_key)
     with session.staging.writing(name) as path:
         try:
-            web_source(session).fetch(
+            done = web_source(session).fetch(
                 session.begun.uri,
                 path,
                 allowance=allowance(session),
@@ -69,6 +77,10 @@ def stage(source: str) -> Staged:
             if busy.retry_after_s is not None:
                 session.stop.wait(min(busy.retry_after_s, session.settings.download.retry_after_cap_s))
             raise
+    if not done.end_proven:
+        # Kept with the file: an attempt that finds it sealed has to say it too.
+        remember_validators(session.catalog, session.lease, name, session.staging.host, {END_UNPROVEN: True})
+        session.remarks.append(NO_PROVEN_END)
     return seal(session, name)
 
 
@@ -101,7 +113,7 @@ def _remember(session: ImportSession, name: str, validators: Validators) -> None
 
 
 def _validators(row: StagedRow) -> Validators | None:
-    if row.validators is None:
+    if row.validators is None or END_UNPROVEN in row.validators:
         return None
     stored: dict[str, Any] = dict(row.validators)
     return Validators(**stored)

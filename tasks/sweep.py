@@ -22,7 +22,7 @@ from transship.catalog.journal import (
     staged_names,
 )
 from transship.domain.errors import TransferFailed
-from transship.staging.area import MARKER, PART, StagingArea
+from transship.staging.area import StagingArea
 
 log = structlog.get_logger("transship.sweep")
 
@@ -69,7 +69,7 @@ def _sweep_staging(catalog: Catalog, area: StagingArea) -> Swept:
             drop_staged(connection, row.name, area.host)
         removed.append(row.name)
     # Files first, rows second: a file that is made in between has its row by then.
-    found = sorted(path.name.removesuffix(PART) for path in area.directory.iterdir() if path.name != MARKER)
+    found = area.names()
     with catalog.read() as connection:
         known = staged_names(connection, area.host)
     unknown = tuple(name for name in found if name not in known)

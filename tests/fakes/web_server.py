@@ -17,6 +17,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -40,7 +41,7 @@ class Talk:
         self._connection = connection
         self._closing = closing
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Send raw bytes; ends the behaviour when the client is gone."""
         self._connection.sendall(data)
 
@@ -53,6 +54,12 @@ class Talk:
         """Be silent, until the server closes at the latest."""
         if self._closing.wait(seconds):
             raise ConnectionAbortedError("the server closes")
+
+    def pause_until(self, moment: float) -> None:
+        """Be silent until a moment of the monotonic clock."""
+        left_s = moment - time.monotonic()
+        if left_s > 0:
+            self.pause(left_s)
 
     def reset(self) -> None:
         """Break the connection with a TCP reset."""

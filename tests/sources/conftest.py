@@ -63,8 +63,10 @@ class Download:
         allowance: Allowance | None = None,
         resume: Validators | None = None,
         reserve: Reserve | None = None,
+        slots_file: Path | None = None,
     ) -> Downloaded:
-        source = WebSource(UriGate(rules, resolver), limits, cap_bytes, reserve_step_bytes=step_bytes, tls=tls)
+        gate = UriGate(rules, resolver, proxied=bool(limits.proxy_url.get_secret_value()))
+        source = WebSource(gate, limits, cap_bytes, reserve_step_bytes=step_bytes, tls=tls, slots_file=slots_file)
         return source.fetch(
             uri,
             self.path,

@@ -28,7 +28,7 @@ from transship.api.schemas import Schemas
 from transship.api.site import Site, StoreShelf
 from transship.api.versions import VersionNegotiation
 from transship.catalog.engine import Catalog
-from transship.sources.gate import UriGate, rules_from
+from transship.sources.gate import gate_from
 
 _PATHS: Mapping[str, Mapping[str, Operation]] = {
     "/healthcheck": {"GET": check_health, "HEAD": check_health},
@@ -58,7 +58,7 @@ def build_app(settings: Settings, catalog: Catalog) -> Starlette:
         settings=settings,
         catalog=catalog,
         stores=StoreShelf(settings, catalog),
-        gate=UriGate(rules_from(settings.uri)),
+        gate=gate_from(settings),
         schemas=Schemas(settings.formats),
     )
     schemas = {f"/v2/schemas/{name}": {"GET": show_schema(name)} for name in site.schemas.by_name}

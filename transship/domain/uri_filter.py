@@ -84,7 +84,7 @@ _WHEN_NAMED: Final[Sequence[tuple[str, str, Sequence[str]]]] = (
 """Networks that only a host named by the operator may lead to."""
 
 Address = IPv4Address | IPv6Address
-_Network = IPv4Network | IPv6Network
+Network = IPv4Network | IPv6Network
 
 _NEVER_NETWORKS: Final = tuple(
     (rule, kind, ip_network(network)) for rule, kind, networks in _NEVER for network in networks
@@ -120,6 +120,7 @@ class UriRules:
     Attributes:
         allowed_schemes, disallowed_schemes: lower case.
         allowed_hosts, disallowed_hosts: names and addresses as `canonical_host` returns them.
+        allowed_networks, disallowed_networks: where the addresses may or must not lie.
         allowed_ports, disallowed_ports: 1 to 65535.
         allow_https_to_http: follow redirects that leave TLS.
         max_length: longest URI, in characters.
@@ -130,6 +131,8 @@ class UriRules:
     disallowed_schemes: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     disallowed_hosts: tuple[str, ...] = ()
+    allowed_networks: tuple[Network, ...] = ()
+    disallowed_networks: tuple[Network, ...] = ()
     allowed_ports: tuple[int, ...] = (80, 443)
     disallowed_ports: tuple[int, ...] = ()
     allow_https_to_http: bool = False
@@ -141,7 +144,7 @@ class UriRules:
 class Allowance:
     """One host and port that a single import may use besides what the rules accept.
 
-    It lifts the rules on host, port, and private and loopback addresses for exactly this pair;
+    It lifts the rules on host, port, networks, and private and loopback addresses for exactly this pair;
     never those on schemes, link-local and metadata addresses.
 
     Attributes:
@@ -397,7 +400,8 @@ def judge_uri(uri: SourceUri, rules: UriRules, allowance: Allowance | None = Non
     """Refuse a URI whose scheme, host or port does not pass, and return the rule that let it pass.
 
     Returns:
-        ``allowance``, ``allowed_hosts``, ``allowed_ports``, or ``default`` when no list had to decide on host and port.
+        ``allowance``, ``allowed_hosts``, ``allowed_networks`` (still to be held against the addresses),
+        ``allowed_ports``, or ``default`` when no list had to decide.
 
     Raises:
         UriRefused: with the first rule that it does not pass.
@@ -414,6 +418,8 @@ def judge_uri(uri: SourceUri, rules: UriRules, allowance: Allowance | None = Non
     _judge_port(uri, rules)
     if rules.allowed_hosts:
         return "allowed_hosts"
+    if rules.allowed_networks:
+        return "allowed_networks"
     return "allowed_ports" if rules.allowed_ports and uri.port is not None else "default"
 
 
@@ -457,6 +463,8 @@ def judge_address(address: str, uri: SourceUri, rules: UriRules, allowance: Allo
     """Refuse an address that must not be dialled for a URI.
 
     Addresses that carry an IPv4 address (mapped, compatible, NAT64, 6to4) are judged as that one too.
+    The lists of networks are one more level: an allow list that is set decides alone there, and what
+    lies in it may be private or loopback.
 
     Args:
         address: as a resolver returned it, or the host itself where that is an address.
@@ -472,11 +480,36 @@ def judge_address(address: str, uri: SourceUri, rules: UriRules, allowance: Allo
     except ValueError as error:
         raise UriRefused(uri.display, "address_invalid", f"{address} is no address") from error
     carried = tuple(_carried(parsed))
-    named = uri.host in rules.allowed_hosts or (allowance is not None and allowance.covers(uri))
     for one in (parsed, *carried):
         _refuse_never(one, uri, is_carrier=one is parsed and bool(carried))
-        if not named:
-            _refuse_unless_named(one, uri, rules)
+    if allowance is not None and allowance.covers(uri):
+        return
+    # Packets to a carrier end at what it carries, so that is what an allow list must name.
+    _judge_networks(carried or (parsed,), (parsed, *carried), uri, rules)
+    if uri.host in rules.allowed_hosts:
+        return
+    for one in (parsed, *carried):
+        _refuse_denied(one, uri, rules)
+        if not rules.allowed_networks:
+            _refuse_unless_named(one, uri)
+
+
+def _judge_networks(ends: Sequence[Address], ways: Sequence[Address], uri: SourceUri, rules: UriRules) -> None:
+    if rules.allowed_networks:
+        for one in ends:
+            if not _lies_in(one, rules.allowed_networks):
+                # The list itself stays with the operator: it may tell how a network is laid out.
+                reason = f"{_where(one, uri)} an address outside of the networks that this site accepts"
+                raise UriRefused(uri.display, "allowed_networks", reason)
+        return
+    for one in ways:
+        if _lies_in(one, rules.disallowed_networks):
+            reason = f"{_where(one, uri)} an address in a network that this site does not accept"
+            raise UriRefused(uri.display, "disallowed_networks", reason)
+
+
+def _lies_in(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks)
 
 
 def _carried(address: Address) -> Iterator[IPv4Address]:
@@ -508,13 +541,19 @@ def _may_be_named(address: Address) -> bool:
     return any(address in network for _, _, network in _NAMED_NETWORKS)
 
 
-def _refuse_unless_named(address: Address, uri: SourceUri, rules: UriRules) -> None:
-    where = _where(address, uri)
+def _refuse_denied(address: Address, uri: SourceUri, rules: UriRules) -> None:
     if not rules.allowed_hosts and str(address) in rules.disallowed_hosts:
-        raise UriRefused(uri.display, "disallowed_hosts", f"{where} an address that is not accepted by this site")
+        reason = f"{_where(address, uri)} an address that is not accepted by this site"
+        raise UriRefused(uri.display, "disallowed_hosts", reason)
+
+
+def _refuse_unless_named(address: Address, uri: SourceUri) -> None:
     for rule, kind, network in _NAMED_NETWORKS:
         if address in network:
-            reason = f"{where} {kind} address; only hosts that the operator names in uri.allowed_hosts may be one"
+            reason = (
+                f"{_where(address, uri)} {kind} address;"
+                f" only what the operator names in uri.allowed_hosts or uri.allowed_networks may be one"
+            )
             raise UriRefused(uri.display, rule, reason)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
 
@@ -158,14 +159,55 @@ def continued_total(headers: Message, framing: Framing, offset: int, resume: Val
         return None
     if framing.length not in (None, span.last - span.first + 1) or resume.total_bytes not in (None, span.total):
         return None
-    same = all(
-        not known or not sent or known == sent
-        for known, sent in (
-            (resume.etag, str(headers.get("ETag", "")).strip()),
-            (resume.last_modified, str(headers.get("Last-Modified", "")).strip()),
+    return span.total if _same_version(headers, resume) else None
+
+
+class Fit(StrEnum):
+    """How an answer to a request for one range fits what the file holds."""
+
+    FITS = "fits"
+    CHANGED = "changed"  # it is of another version
+    UNUSABLE = "unusable"  # the server does not do ranges, or does them wrongly
+
+
+def range_fit(status: int, headers: Message, framing: Framing, wanted: Span, known: Validators) -> Fit:
+    """Return how an answer to ``Range: bytes=first-last`` with ``If-Range`` fits.
+
+    Args:
+        status: 200, 206 or 416.
+        headers: of the answer.
+        framing: how its body ends.
+        wanted: the bytes that were asked for, and the known size of the whole.
+        known: of the version that the file holds.
+    """
+    span = span_of(headers)
+    if status == 206:
+        if span is None:
+            return Fit.UNUSABLE
+        if span.total != wanted.total or not _same_version(headers, known):
+            return Fit.CHANGED
+        right_length = framing.length in (None, wanted.last - wanted.first + 1)
+        return Fit.FITS if span == wanted and right_length else Fit.UNUSABLE
+    total = whole_size_of(headers) if status == 416 else framing.length
+    other_size = total is not None and total != wanted.total
+    return Fit.CHANGED if other_size or not _same_version(headers, known) else Fit.UNUSABLE
+
+
+def takes_ranges(headers: Message) -> bool:
+    """Whether a server says that it can send parts."""
+    words = {word.strip().lower() for value in _all(headers, "Accept-Ranges") for word in value.split(",")}
+    return "bytes" in words
+
+
+def _same_version(headers: Message, known: Validators) -> bool:
+    """Whether an answer does not contradict validators; it need not repeat them."""
+    return all(
+        not before or not sent or before == sent
+        for before, sent in (
+            (known.etag, str(headers.get("ETag", "")).strip()),
+            (known.last_modified, str(headers.get("Last-Modified", "")).strip()),
         )
     )
-    return span.total if same else None
 
 
 def failure_of(uri: str, status: int, headers: Message, cap_s: float, now: datetime) -> TransferFailed:

@@ -1,4 +1,4 @@
-"""One HTTP request and its answer, over a connection to a judged address.
+"""One HTTP request and its answer, over a connection to a judged address or to the operator's proxy.
 
 http.client parses; the wire below it waits. Nothing is taken from the environment: no proxy, no
 credentials, no cookies.
@@ -10,8 +10,9 @@ import http.client
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from email.message import Message
 from functools import cache
 from importlib.metadata import version
@@ -24,7 +25,8 @@ from config.settings import DownloadSettings
 from transship.domain.errors import SourceRefused, SourceUnreachable, SourceUntrusted, TransferFailed
 from transship.sources.answer import Framing, framing_of
 from transship.sources.gate import Admitted
-from transship.sources.watch import Watch
+from transship.sources.proxy import Proxy, open_tunnel
+from transship.sources.watch import Waiting
 from transship.sources.wire import CertificateRefused, FramingFlood, Wire, WireBroken, dial
 
 log = structlog.get_logger(__name__)
@@ -52,6 +54,7 @@ class Exchange:
         self._response = response
         self._framing: Framing | None = None
         self._left_bytes: int | None = None
+        self._when_closed: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Self:
         return self
@@ -77,9 +80,15 @@ class Exchange:
         return self.source.uri.display
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; closing it again does nothing."""
         self._response.close()
         self._wire.hang_up()
+        then, self._when_closed = self._when_closed, lambda: None
+        then()
+
+    def when_closed(self, then: Callable[[], None]) -> None:
+        """Call ``then`` once, after the connection was closed."""
+        self._when_closed = then
 
     def framing(self) -> Framing:
         """Return how the body ends; to be asked before it is read.
@@ -111,6 +120,15 @@ class Exchange:
         self._wire.image_data_came()
         return read
 
+    def hand_to(self, watch: Waiting) -> None:
+        """Let another watch end the rest of the answer."""
+        self._wire.hand_to(watch)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether announced bytes are still to come; False where none were announced."""
+        return bool(self._left_bytes)
+
     def has_surplus(self) -> bool:
         """Whether more came than the announced length; to be asked after the end."""
         return self.framing().length is not None and self._wire.has_surplus()
@@ -124,16 +142,29 @@ class Exchange:
         return len(piece)
 
 
-def ask(
-    source: Admitted, wanted: Mapping[str, str], tls: ssl.SSLContext, limits: DownloadSettings, watch: Watch
-) -> Exchange:
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How sources are reached.
+
+    Attributes:
+        tls: settings for https.
+        limits: how long to wait.
+        proxy: what to go through, None: straight to the source.
+    """
+
+    tls: ssl.SSLContext
+    limits: DownloadSettings
+    proxy: Proxy | None = None
+
+
+def ask(source: Admitted, wanted: Mapping[str, str], line: Line, watch: Waiting) -> Exchange:
     """Send a GET and return the answer once its head is there.
 
     Args:
-        source: what to ask for; only its addresses are dialled, its name goes into SNI, certificate check and ``Host``.
+        source: what to ask for; only its addresses are dialled, or the proxy's; its name goes into SNI,
+            certificate check and ``Host``.
         wanted: further headers, e.g. ``Range``.
-        tls: settings for https.
-        limits: how long to wait.
+        line: how to reach it.
         watch: ends the wait.
 
     Raises:
@@ -145,7 +176,7 @@ def ask(
     uri = source.uri
     watch.uri = uri.display
     try:
-        wire = _connected(source, tls, limits, watch)
+        wire = _connected(source, line, watch)
     except WireBroken as broken:
         log.info("source not connected", uri=uri.display, addresses=source.addresses, reason=broken.reason)
         raise SourceUnreachable(uri.display, NO_ANSWER) from broken
@@ -157,7 +188,7 @@ def ask(
     with ExitStack() as undo:
         undo.callback(exchange.close)
         try:
-            wire.sendall(_request(source, wanted))
+            wire.sendall(_request(source, wanted, line.proxy))
             response.begin()
             wire.refuse_cut_line()
         except (WireBroken, http.client.HTTPException) as error:
@@ -166,30 +197,40 @@ def ask(
     return exchange
 
 
-def _connected(source: Admitted, tls: ssl.SSLContext, limits: DownloadSettings, watch: Watch) -> Wire:
+def _connected(source: Admitted, line: Line, watch: Waiting) -> Wire:
     started = time.monotonic()
     uri = source.uri
-    wire = Wire(dial(source.addresses, uri.effective_port, limits.connect_timeout_s, watch.stop), watch)
-    if uri.scheme == "http":
-        return wire
-    left_s = limits.connect_timeout_s - (time.monotonic() - started)
+    limit_s = line.limits.connect_timeout_s
     with ExitStack() as undo:
-        undo.callback(wire.hang_up)
-        wire.start_tls(tls, uri.host, left_s)
+        if line.proxy is None:
+            wire = Wire(dial(source.addresses, uri.effective_port, limit_s, watch.stop), watch)
+            undo.callback(wire.hang_up)
+        else:
+            wire = line.proxy.connect(uri, limit_s, watch)
+            undo.callback(wire.hang_up)
+            if uri.scheme == "https":
+                open_tunnel(wire, uri, line.proxy)
+        if uri.scheme == "https":
+            wire.start_tls(line.tls, uri.host, limit_s - (time.monotonic() - started))
         undo.pop_all()
     return wire
 
 
-def _request(source: Admitted, wanted: Mapping[str, str]) -> bytes:
+def _request(source: Admitted, wanted: Mapping[str, str], proxy: Proxy | None) -> bytes:
+    uri = source.uri
     headers = {
-        "Host": source.uri.authority,
+        "Host": uri.authority,
         "User-Agent": user_agent(),
         "Accept": "*/*",
         "Accept-Encoding": "identity",
         "Connection": "close",
         **wanted,
     }
-    lines = [f"GET {source.uri.target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    target = uri.target
+    if proxy is not None and uri.scheme == "http":
+        target = uri.text
+        headers |= proxy.credentials
+    lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     return "\r\n".join(lines).encode("ascii")
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final, Protocol
 
 import idna
 import structlog
 
-from config.settings import UriSettings
+from config.settings import Settings, UriSettings
 from transship.domain.errors import ConfigurationRefused, UriRefused
 from transship.domain.uri_filter import (
     Allowance,
@@ -65,7 +65,7 @@ class Admitted:
 
     Attributes:
         uri: its parts.
-        addresses: the only addresses to dial, in this order; at least one.
+        addresses: the only addresses to dial, in this order; at least one, or none where a proxy finds the host.
         rule: what let it pass, as `judge_uri` names it.
     """
 
@@ -83,7 +83,7 @@ class Verdict:
         rule: what decided, e.g. ``allowed_ports``; ``default`` when it passed and no list had to decide.
         reason: what the rule found.
         uri: for display.
-        addresses: what would be dialled; empty when refused.
+        addresses: what would be dialled; empty when refused, or when only the proxy knows the host.
     """
 
     accepted: bool
@@ -124,12 +124,23 @@ def rules_from(settings: UriSettings) -> UriRules:
         disallowed_schemes=tuple(scheme.strip().lower() for scheme in settings.disallowed_schemes),
         allowed_hosts=_hosts("uri.allowed_hosts", settings.allowed_hosts),
         disallowed_hosts=_hosts("uri.disallowed_hosts", settings.disallowed_hosts),
+        allowed_networks=tuple(ip_network(network) for network in settings.allowed_networks),
+        disallowed_networks=tuple(ip_network(network) for network in settings.disallowed_networks),
         allowed_ports=settings.allowed_ports,
         disallowed_ports=settings.disallowed_ports,
         allow_https_to_http=settings.allow_https_to_http,
         max_length=settings.max_length,
         max_redirects=settings.max_redirects,
     )
+
+
+def gate_from(settings: Settings) -> UriGate:
+    """Return the gate of a site, the same for the service, its imports and ``transship check-uri``.
+
+    Raises:
+        ConfigurationRefused: a host of the lists is none.
+    """
+    return UriGate(rules_from(settings.uri), proxied=bool(settings.download.proxy_url.get_secret_value()))
 
 
 def _hosts(option: str, hosts: Sequence[str]) -> tuple[str, ...]:
@@ -144,10 +155,19 @@ def _configured_host(option: str, host: str) -> str:
 
 
 class UriGate:
-    """Say which URIs may be downloaded, and from which addresses."""
+    """Say which URIs may be downloaded, and from which addresses.
 
-    def __init__(self, rules: UriRules, resolver: Resolver | None = None) -> None:
+    Args:
+        rules: the site's.
+        resolver: None: this machine's.
+        proxied: downloads go through a proxy. It finds the host by itself, so nothing can be pinned:
+            addresses that this machine finds are judged, and a name that only the proxy knows may
+            pass, unless a list of allowed networks asks for its address.
+    """
+
+    def __init__(self, rules: UriRules, resolver: Resolver | None = None, *, proxied: bool = False) -> None:
         self.rules = rules
+        self._proxied = proxied
         self._resolver: Resolver = SystemResolver() if resolver is None else resolver
 
     def admit(self, text: str, allowance: Allowance | None = None) -> Admitted:
@@ -181,7 +201,10 @@ class UriGate:
         except UriRefused as refused:
             return Verdict(False, refused.rule, refused.reason, refused.uri, ())
         uri = admitted.uri
-        reason = f"{uri.host} port {uri.effective_port} is accepted; it is reached at {', '.join(admitted.addresses)}"
+        way = f"it is reached at {', '.join(admitted.addresses)}"
+        if self._proxied:
+            way = "it is reached through the configured proxy, which finds the address by itself"
+        reason = f"{uri.host} port {uri.effective_port} is accepted; {way}"
         return Verdict(True, admitted.rule, reason, display_uri(text), admitted.addresses)
 
     def _admit(self, uri: SourceUri, allowance: Allowance | None) -> Admitted:
@@ -193,7 +216,7 @@ class UriGate:
         if _is_address(uri.host):
             return (uri.host,)
         addresses = self._resolver.resolve(uri.host, uri.effective_port)
-        if not addresses:
+        if not addresses and not (self._proxied and not self.rules.allowed_networks):
             reason = f"host {uri.host} has no address; check its spelling"
             raise UriRefused(uri.display, NOT_RESOLVABLE, reason)
         return addresses
@@ -208,7 +231,8 @@ class UriGate:
                 refusals.append(refused)
             else:
                 passing.append(_dialled(address))
-        if not passing:
+        # A proxy may dial any of them, so that none may be bad.
+        if refusals and (self._proxied or not passing):
             raise refusals[0]
         for refusal in refusals:
             log.warning("address left out", uri=uri.display, rule=refusal.rule, reason=refusal.reason)

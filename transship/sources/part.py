@@ -20,10 +20,13 @@ _LIBC: Final = ctypes.CDLL(None)
 
 
 class PartFile:
-    """A file that grows at its position; made if missing, never through a symbolic link.
+    """A file that grows at its position, or is written at any place by several threads.
+
+    Made if missing, never through a symbolic link.
 
     Attributes:
-        position: bytes from the start at which the next write goes.
+        path: where it lies.
+        position: bytes from the start at which the next `write` goes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,8 +38,8 @@ class PartFile:
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise _staging_error(error, 0, path.parent) from error
-        self._path = path
+            raise staging_error(error, 0, path.parent) from error
+        self.path = path
         self.position = 0
         self._flushed = 0
 
@@ -50,7 +53,7 @@ class PartFile:
 
     @property
     def size(self) -> int:
-        """Bytes that the file holds."""
+        """Bytes that the file holds, holes included."""
         return os.fstat(self._fd).st_size
 
     def go_on_at(self, position: int) -> None:
@@ -66,7 +69,7 @@ class PartFile:
         try:
             os.ftruncate(self._fd, 0)
         except OSError as error:
-            raise _staging_error(error, 0, self._path.parent) from error
+            raise staging_error(error, 0, self.path.parent) from error
         self.go_on_at(0)
 
     def write(self, data: memoryview) -> None:
@@ -78,27 +81,49 @@ class PartFile:
         """
         rest = data
         while rest:
-            try:
-                written = os.pwrite(self._fd, rest, self.position)
-            except OSError as error:
-                raise _staging_error(error, len(rest), self._path.parent) from error
+            written = self._pwrite(rest, self.position)
             self.position += written
             rest = rest[written:]
         if self.position - self._flushed >= WRITE_BACK_BYTES:
-            self._begin_write_back()
+            self.begin_write_back(self._flushed, self.position)
+            self._flushed = self.position
 
-    def _begin_write_back(self) -> None:
-        # A hint: what the kernel answers changes nothing, and the caller's fsync tells of real errors.
-        _LIBC.sync_file_range(
-            self._fd,
-            ctypes.c_int64(self._flushed),
-            ctypes.c_int64(self.position - self._flushed),
-            _SYNC_FILE_RANGE_WRITE,
-        )
-        self._flushed = self.position
+    def write_at(self, data: memoryview, place: int) -> None:
+        """Write all of ``data`` at ``place`` and leave the position alone; several threads may do so at once.
+
+        Raises:
+            StagingFull, StagingBroken: as `write`.
+        """
+        while data:
+            written = self._pwrite(data, place)
+            place += written
+            data = data[written:]
+
+    def _pwrite(self, data: memoryview, place: int) -> int:
+        try:
+            return os.pwrite(self._fd, data, place)
+        except OSError as error:
+            raise staging_error(error, len(data), self.path.parent) from error
+
+    def begin_write_back(self, first: int, end: int) -> None:
+        """Ask the kernel to begin writing bytes ``first`` to ``end`` to the disk."""
+        # A hint: what the kernel answers changes nothing, and `sync` tells of real errors.
+        _LIBC.sync_file_range(self._fd, ctypes.c_int64(first), ctypes.c_int64(end - first), _SYNC_FILE_RANGE_WRITE)
+
+    def sync(self) -> None:
+        """Wait until the disk has all that was written.
+
+        Raises:
+            StagingFull, StagingBroken: it has not.
+        """
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise staging_error(error, 0, self.path.parent) from error
 
 
-def _staging_error(error: OSError, needed_bytes: int, directory: Path) -> TransferFailed:
+def staging_error(error: OSError, needed_bytes: int, directory: Path) -> TransferFailed:
+    """Return what an operating-system error below ``directory`` means."""
     if error.errno in _NO_ROOM:
         return StagingFull(needed_bytes, _available(directory))
     return StagingBroken(f"{os.strerror(error.errno or 0)} in {directory}")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 from config.settings import DownloadSettings
 from transship.domain.errors import SourceTookTooLong, SourceTooSlow
@@ -13,11 +17,33 @@ _SAMPLES = 16
 """Samples that the speed window is kept in; its edge is exact to one sixteenth."""
 
 
+class Waiting(Protocol):
+    """What a connection tells of its waits, and is ended by.
+
+    Attributes:
+        uri: what is waited for now, for display.
+        stop: checked ten times a second.
+    """
+
+    uri: str
+    stop: StopToken
+
+    def check(self) -> None:
+        """Raise if the download must end."""
+
+    def heard(self, size_bytes: int) -> None:
+        """Note bytes that the source sent."""
+
+    def waited(self, seconds: float) -> None:
+        """Note time that was spent waiting for the source; raise if a limit is passed."""
+
+
 class Watch:
-    """Ends a download that breaks a limit, whatever it is waiting for.
+    """Ends a download that breaks a limit, whatever it is waiting for; any number of threads may share one.
 
     Speed is bytes over the time *spent waiting for the source*, so that a slow disk of ours is
-    never held against the server.
+    never held against the server. Connections that wait side by side wait once: limits hold for
+    their sum.
     """
 
     def __init__(self, uri: str, limits: DownloadSettings, stop: StopToken) -> None:
@@ -29,6 +55,8 @@ class Watch:
         self._waited_s = 0.0
         self._heard_bytes = 0
         self._samples: deque[tuple[float, int]] = deque([(0.0, 0)])
+        self._lock = threading.Lock()
+        self._connections = 0
 
     def check(self) -> None:
         """End the download if it was stopped or has lasted too long.
@@ -43,8 +71,20 @@ class Watch:
 
     def heard(self, size_bytes: int) -> None:
         """Note bytes that the source sent."""
-        self._heard_bytes += size_bytes
-        self._silent_s = 0.0
+        with self._lock:
+            self._heard_bytes += size_bytes
+            self._silent_s = 0.0
+
+    @contextmanager
+    def one_of_several(self) -> Iterator[None]:
+        """Count a connection among those that wait side by side, until the block ends."""
+        with self._lock:
+            self._connections += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._connections -= 1
 
     def waited(self, seconds: float) -> None:
         """Note time that was spent waiting for the source.
@@ -53,13 +93,24 @@ class Watch:
             SourceTooSlow: it was silent for too long, or sends too slowly.
             LockLost, ImportStopped, SourceTookTooLong: as `check`.
         """
-        self._silent_s += seconds
-        self._waited_s += seconds
         self.check()
+        with self._lock:
+            share_s = seconds / max(1, self._connections)
+            self._silent_s += share_s
+            self._waited_s += share_s
+            if self._silent_s > self._limits.idle_timeout_s:
+                raise self.silent()
+            self._check_speed()
+
+    def silent(self) -> SourceTooSlow:
+        """Return the error for a source that was silent for as long as it may."""
         limits = self._limits
-        if self._silent_s > limits.idle_timeout_s:
-            raise SourceTooSlow(self.uri, 0, max(1, limits.min_speed_bytes_per_s), limits.idle_timeout_s)
-        self._check_speed()
+        return SourceTooSlow(self.uri, 0, max(1, limits.min_speed_bytes_per_s), limits.idle_timeout_s)
+
+    @property
+    def idle_timeout_s(self) -> float:
+        """Longest silence that is borne."""
+        return self._limits.idle_timeout_s
 
     def _check_speed(self) -> None:
         window_s, minimum = self._limits.min_speed_window_s, self._limits.min_speed_bytes_per_s

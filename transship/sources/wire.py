@@ -17,10 +17,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 
 from transship.domain.stop import StopToken
-from transship.sources.watch import Watch
+from transship.sources.watch import Waiting
 
 STEP_S: Final = 0.1
 """Longest single wait."""
@@ -63,9 +64,18 @@ class FramingFlood(WireBroken):
     """The server sends headers without end."""
 
 
-def client_tls() -> ssl.SSLContext:
-    """Return the TLS settings of downloads: TLS 1.2 or newer, the system's authorities, names checked."""
+def client_tls(*further_authorities: Path) -> ssl.SSLContext:
+    """Return the TLS settings of downloads: TLS 1.2 or newer, the system's authorities, names checked.
+
+    Args:
+        further_authorities: PEM files of authorities that are trusted besides.
+
+    Raises:
+        OSError: a file cannot be read or holds no certificate.
+    """
     context = ssl.create_default_context()
+    for file in further_authorities:
+        context.load_verify_locations(cafile=file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Python hides an end of stream that TLS did not announce; then a cut body would look complete.
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
@@ -190,7 +200,7 @@ class Wire:
         reader: what the server sends, buffered.
     """
 
-    def __init__(self, connection: socket.socket, watch: Watch) -> None:
+    def __init__(self, connection: socket.socket, watch: Waiting) -> None:
         self._socket = connection
         self._watch = watch
         self._broken: WireBroken | None = None
@@ -198,6 +208,10 @@ class Wire:
         self._patient = True
         self._socket.setblocking(False)
         self.reader = LineReader(_Receiver(self), _BUFFER_BYTES)
+
+    def hand_to(self, watch: Waiting) -> None:
+        """Let another watch end the waits from now on."""
+        self._watch = watch
 
     def start_tls(self, context: ssl.SSLContext, host: str, timeout_s: float) -> None:
         """Encrypt the connection, with ``host`` as the name that the certificate must prove.
@@ -213,6 +227,8 @@ class Wire:
             )
             self._socket = secured
             self._until_done(secured.do_handshake, ends_at)
+            # What came before the encryption must not be read as if it had come through it.
+            self.reader = LineReader(_Receiver(self), _BUFFER_BYTES)
         except ssl.SSLCertVerificationError as error:
             raise CertificateRefused(error.verify_message) from error
         except (OSError, ValueError) as error:

@@ -1,7 +1,8 @@
 """The staging directory: names, room, locks, sealing. What lies in it is the journal's to say.
 
 A file is ``<image id>.<epoch>.<role>.part`` while it is written, and loses the suffix when it is
-sealed. Nothing here deletes a file that its caller did not take from a journal row.
+sealed. A part that comes in ranges has its ``.part.ranges`` beside it. Nothing here deletes a file
+that its caller did not take from a journal row.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transship.domain.errors import ConfigurationRefused, StagingBroken, StagingFull
+from transship.sources.ranges import SUFFIX as RANGES
 
 MARKER = ".transship-catalogue"
+CONNECTIONS = ".transship-connections"
 PART = ".part"
 
 
@@ -65,9 +68,24 @@ class StagingArea:
                 marker.write(catalog_id)
             return found or catalog_id
 
+    @property
+    def connections_file(self) -> Path:
+        """The file by which the imports of this host keep to their limit of connections."""
+        return self.directory / CONNECTIONS
+
+    def names(self) -> list[str]:
+        """Return the names of all files here, in whichever form, but for this area's own."""
+        own = (MARKER, CONNECTIONS)
+        found = (path.name for path in self.directory.iterdir() if path.name not in own)
+        return sorted({name.removesuffix(RANGES).removesuffix(PART) for name in found})
+
     def part(self, name: str) -> Path:
         """Return the path of a file that is being written."""
         return self.directory / f"{name}{PART}"
+
+    def ranges(self, name: str) -> Path:
+        """Return the path of the journal of a part that comes in ranges."""
+        return self.directory / f"{name}{PART}{RANGES}"
 
     def sealed(self, name: str) -> Path:
         """Return the path of a file that is complete."""
@@ -130,17 +148,19 @@ class StagingArea:
             path = self.part(name)
             path.chmod(0o400)
             path.rename(self.sealed(name))
+            self.ranges(name).unlink(missing_ok=True)
             return self.sealed(name).stat().st_size
         except OSError as error:
             raise staging_error(error, 0) from error
 
     def remove(self, name: str) -> None:
-        """Remove a file in either form; one that is gone is no error.
+        """Remove a file in either form and what lies beside it; what is gone is no error.
 
         Raises:
             StagingBroken: it cannot be removed.
         """
-        for path in (self.part(name), self.sealed(name)):
+        # The part first: a part without its journal would pass for an unbroken beginning.
+        for path in (self.part(name), self.ranges(name), self.sealed(name)):
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:

@@ -1,0 +1,124 @@
+"""Ask for a source, through redirects, until data come or an error is certain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Final
+
+from transship.domain.errors import (
+    RedirectRefused,
+    SourceNotAccepted,
+    SourceUnreachable,
+    TransferFailed,
+    UriRefused,
+)
+from transship.domain.uri_filter import Allowance, display_uri
+from transship.sources.answer import REDIRECTS, failure_of
+from transship.sources.aside import TookTooLong, run_aside
+from transship.sources.exchange import Exchange, Line, ask
+from transship.sources.gate import NOT_RESOLVABLE, Admitted, UriGate
+from transship.sources.slots import ConnectionSlots, Release
+from transship.sources.watch import Waiting
+
+_WITH_RANGE: Final = frozenset({200, 206, 416})
+_PLAIN: Final = frozenset({200})
+
+
+class NoSlotFree(Exception):
+    """A further connection to this host is not possible now."""
+
+
+class Asker:
+    """Asks for one source, any number of times, from any thread."""
+
+    def __init__(
+        self, gate: UriGate, line: Line, slots: ConnectionSlots | None, uri: str, allowance: Allowance | None
+    ) -> None:
+        self._gate = gate
+        self._line = line
+        self._slots = slots
+        self._uri = uri
+        self._allowance = allowance
+
+    def answer(self, wanted: Mapping[str, str], watch: Waiting, *, patient: bool = True) -> Exchange:
+        """Return an answer of status 200; with a ``Range`` wanted also 206 or 416.
+
+        Args:
+            wanted: further headers.
+            watch: ends the wait.
+            patient: wait until this machine may have a connection to the host.
+
+        Raises:
+            NoSlotFree: it may have none now, and ``patient`` is false.
+            SourceNotAccepted, RedirectRefused: the gate refused the URI or a redirect.
+            SourceUnreachable, SourceUntrusted, SourceBusy, SourceRefused: no usable answer.
+            TransferFailed, LockLost: a limit of the watch.
+        """
+        data = _WITH_RANGE if "Range" in wanted else _PLAIN
+        source = self._admitted(watch)
+        for _ in range(self._gate.rules.max_redirects + 1):
+            answer = self._ask(source, wanted, watch, patient)
+            if answer.status in data:
+                return answer
+            answer.close()
+            if answer.status not in REDIRECTS:
+                now = datetime.now(UTC)
+                cap_s = self._line.limits.retry_after_cap_s
+                raise failure_of(answer.display, answer.status, answer.headers, cap_s, now)
+            source = self._redirected(answer, watch)
+        most = self._gate.rules.max_redirects
+        raise RedirectRefused(source.uri.display, "max_redirects", f"more than {most} redirects in a row")
+
+    def _ask(self, source: Admitted, wanted: Mapping[str, str], watch: Waiting, patient: bool) -> Exchange:
+        with ExitStack() as undo:
+            undo.callback(self._slot(source.uri.host, watch, patient))
+            answer = ask(source, wanted, self._line, watch)
+            answer.when_closed(undo.pop_all().close)
+            return answer
+
+    def _slot(self, host: str, watch: Waiting, patient: bool) -> Release:
+        if self._slots is None:
+            return lambda: None
+        release = self._slots.take(host, watch) if patient else self._slots.take_one_more(host)
+        if release is None:
+            raise NoSlotFree
+        return release
+
+    def _admitted(self, watch: Waiting) -> Admitted:
+        display = display_uri(self._uri)
+        try:
+            return self._judged(display, lambda: self._gate.admit(self._uri, self._allowance), watch)
+        except UriRefused as refused:
+            raise _refusal(refused, SourceNotAccepted(refused.uri, refused.rule, refused.reason)) from refused
+
+    def _redirected(self, answer: Exchange, watch: Waiting) -> Admitted:
+        before = answer.source.uri
+        location = _location(answer)
+        try:
+            return self._judged(
+                before.display, lambda: self._gate.admit_redirect(before, location, self._allowance), watch
+            )
+        except UriRefused as refused:
+            raise _refusal(refused, RedirectRefused(before.display, refused.rule, refused.reason)) from refused
+
+    def _judged(self, display: str, judge: Callable[[], Admitted], watch: Waiting) -> Admitted:
+        try:
+            return run_aside(judge, self._line.limits.connect_timeout_s, watch)
+        except TookTooLong as error:
+            raise SourceUnreachable(display, "its name could not be resolved in time") from error
+
+
+def _refusal(refused: UriRefused, final: TransferFailed) -> TransferFailed:
+    """Return the error for a refusal: a name without an address may have one later, all else is final."""
+    return SourceUnreachable(refused.uri, refused.reason) if refused.rule == NOT_RESOLVABLE else final
+
+
+def _location(answer: Exchange) -> str:
+    """Return the ``Location`` as text; http.client decodes headers as Latin-1, servers mostly send UTF-8."""
+    value = str(answer.headers.get("Location", "")).strip(" \t")
+    try:
+        return value.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return value

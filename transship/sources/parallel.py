@@ -1,0 +1,412 @@
+"""Bring a source in ranges, over several connections at once.
+
+Each connection takes a range, asks for it with ``If-Range``, writes it at its place, makes the
+disk have it, notes it in the journal, and takes the next one. A connection that breaks gives its
+range back and ends; the others go on without it, and only the last one's failure is the
+download's. The connection that brought the first answer may hold more than a range: it goes on
+from range to range until it meets one that another connection took, so the others take theirs
+from the end.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from transship.domain.errors import (
+    RedirectRefused,
+    SourceBusy,
+    SourceChanged,
+    SourceNotAccepted,
+    SourceRefused,
+    SourceTruncated,
+    SourceUnreachable,
+    SourceUntrusted,
+    TransferFailed,
+    TransshipError,
+)
+from transship.domain.stop import StopToken
+from transship.sources.answer import Fit, Span, Validators, range_fit
+from transship.sources.asking import Asker, NoSlotFree
+from transship.sources.exchange import Exchange
+from transship.sources.part import PartFile
+from transship.sources.progress import Teller
+from transship.sources.ranges import Finished, RangeJournal, RangePlan
+from transship.sources.watch import Watch
+from transship.sources.wire import STEP_S, WireBroken
+
+log = structlog.get_logger(__name__)
+
+_WRITE_BACK_BYTES: Final = 8 * 1024 * 1024
+_SLOT_WAIT_S: Final = 0.3
+_ENDS_ONE_CONNECTION: Final = (
+    RedirectRefused,
+    SourceBusy,
+    SourceNotAccepted,
+    SourceRefused,
+    SourceUnreachable,
+    SourceUntrusted,
+)
+
+
+class RangesUnusable(Exception):
+    """The server announces ranges and does not serve them, or not rightly.
+
+    Args:
+        uri: for display.
+        status: of the answer that showed it.
+    """
+
+    def __init__(self, uri: str, status: int) -> None:
+        super().__init__(uri, status)
+        self.uri, self.status = uri, status
+
+
+class _Over(TransshipError):
+    """The other connections' sign that the download has ended."""
+
+
+class _Silent(WireBroken):
+    """One connection was silent for too long, whatever the others did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What a ranged download works with.
+
+    Attributes:
+        asker: asks for the source.
+        watch: limits of the whole download.
+        part, journal: where the bytes go, and what says which are there.
+        connections: most connections at once.
+        chunk_bytes: bytes read at a time.
+        teller: learns of the progress.
+    """
+
+    asker: Asker
+    watch: Watch
+    part: PartFile
+    journal: RangeJournal
+    connections: int
+    chunk_bytes: int
+    teller: Teller
+
+
+def range_headers(wanted: Span, known: Validators) -> dict[str, str]:
+    """Return the headers that ask for one range of a known version."""
+    return {"Range": f"bytes={wanted.first}-{wanted.last}", "If-Range": known.if_range}
+
+
+def bring_ranges(ways: Ways, version: Validators, finished: Finished, opening: Exchange, position: int) -> None:
+    """Bring all ranges that are not finished.
+
+    Args:
+        ways: what to work with; the journal must say what ``finished`` says.
+        version: strong validators of what the file holds.
+        finished: what the file holds.
+        opening: an answer that was judged already; it holds bytes from ``position`` on, at least to its range's end.
+            The caller closes it.
+        position: place of its next byte.
+
+    Raises:
+        SourceChanged: the source is of another version now; what the file holds is void.
+        RangesUnusable: the server does not serve ranges; it may serve the whole.
+        TransferFailed: the last connection's failure, or a limit of the whole; finished ranges stay.
+        LockLost, ImportStopped: asked to stop; no thread is left behind.
+    """
+    _Download(ways, version, finished).run(opening, position)
+
+
+class _Download:
+    def __init__(self, ways: Ways, version: Validators, finished: Finished) -> None:
+        self._ways = ways
+        self._version = version
+        self._plan = finished.plan
+        self._board = _Board(finished)
+        self._halt = StopToken()
+
+    def run(self, opening: Exchange, position: int) -> None:
+        """Work until everything is there or the failure is certain."""
+        numbers = range(min(self._ways.connections, self._board.open_ranges))
+        self._board.lanes.update(numbers)
+        failures: list[TransferFailed | RangesUnusable] = []
+        with ThreadPoolExecutor(max(1, len(numbers)), thread_name_prefix="range") as pool:
+            running: set[Future[TransferFailed | RangesUnusable | None]] = set()
+            try:
+                for number in numbers:
+                    context = contextvars.copy_context()
+                    lane = _Lane(self._ways, self._version, self._plan, self._board, self._halt, number)
+                    first = (opening, position) if number == 0 else None
+                    running.add(pool.submit(context.run, lane.run, first))
+                while running:
+                    ended, running = wait(running, STEP_S, FIRST_COMPLETED)
+                    failures += [failure for future in ended if (failure := future.result()) is not None]
+                    self._ways.watch.check()
+                    self._ways.teller.tell(self._board.done_bytes, self._plan.total_bytes)
+            finally:
+                self._halt.stop(_Over())
+        if not self._board.complete:
+            self._note_unfinished()
+            raise failures[-1]
+
+    def _note_unfinished(self) -> None:
+        self._ways.part.sync()
+        for index, done in self._board.unfinished().items():
+            self._ways.journal.note(self._plan, index, done)
+
+
+class _Board:
+    """Which range is whose. Every method may be called from any thread.
+
+    Attributes:
+        lanes: numbers of the connections that have not given up.
+    """
+
+    def __init__(self, finished: Finished) -> None:
+        plan = finished.plan
+        self._plan = plan
+        self._done = [finished.done.get(index, 0) for index in range(plan.count)]
+        self._free = {index for index in range(plan.count) if self._done[index] < plan.length(index)}
+        self._open = len(self._free)
+        self._sum = sum(self._done)
+        self._changed = threading.Condition()
+        self.lanes: set[int] = set()
+
+    @property
+    def open_ranges(self) -> int:
+        """Ranges that are not finished."""
+        return self._open
+
+    @property
+    def complete(self) -> bool:
+        """Whether all ranges are finished."""
+        return self._open == 0
+
+    @property
+    def done_bytes(self) -> int:
+        """Bytes that the file holds."""
+        return self._sum
+
+    def unfinished(self) -> dict[int, int]:
+        """Return the bytes of each range that is begun and not finished."""
+        lengths = enumerate(self._done)
+        return {index: done for index, done in lengths if 0 < done < self._plan.length(index)}
+
+    def next_byte(self, index: int) -> int:
+        """Return the place of the first byte that a range lacks."""
+        return self._plan.first(index) + self._done[index]
+
+    def claim_at(self, position: int) -> int | None:
+        """Take the range whose next byte stands at ``position``; None when another connection has it."""
+        index = position // self._plan.range_bytes
+        with self._changed:
+            if index not in self._free or self.next_byte(index) != position:
+                return None
+            self._free.remove(index)
+            return index
+
+    def claim(self, watch: LaneWatch) -> int | None:
+        """Take the last range that is free, waiting for one to be given back; None when all are finished."""
+        with self._changed:
+            while self._open and not self._free:
+                self._changed.wait(STEP_S)
+                watch.check()
+            if not self._open:
+                return None
+            index = max(self._free)
+            self._free.remove(index)
+            return index
+
+    def arrived(self, index: int, size_bytes: int) -> None:
+        """Note that further bytes of a range are in the file."""
+        with self._changed:
+            self._done[index] += size_bytes
+            self._sum += size_bytes
+
+    def finish(self, index: int) -> None:
+        """Note that a range is whole, on the disk and in the journal."""
+        with self._changed:
+            self._open -= 1
+            self._changed.notify_all()
+
+    def give_back(self, index: int) -> None:
+        """Let another connection bring the rest of a range."""
+        with self._changed:
+            self._free.add(index)
+            self._changed.notify_all()
+
+    def leave(self, number: int) -> None:
+        """Note that a connection gives up."""
+        with self._changed:
+            self.lanes.discard(number)
+
+    def is_first(self, number: int) -> bool:
+        """Whether a connection is the one that has to wait its turn; the others do without."""
+        with self._changed:
+            return number == min(self.lanes, default=number)
+
+
+class LaneWatch:
+    """One connection's view of the watch that all share: its own silence ends it alone.
+
+    Attributes:
+        uri: what this connection waits for.
+        stop: ends all connections.
+    """
+
+    def __init__(self, shared: Watch, halt: StopToken) -> None:
+        self.uri = shared.uri
+        self.stop = halt
+        self._shared = shared
+        self._silent_s = 0.0
+
+    def check(self) -> None:
+        """End the connection if the download has ended or must end."""
+        self.stop.check()
+        self._shared.check()
+
+    def heard(self, size_bytes: int) -> None:
+        """Note bytes that the source sent."""
+        self._silent_s = 0.0
+        self._shared.heard(size_bytes)
+
+    def waited(self, seconds: float) -> None:
+        """Note time that was spent waiting for the source.
+
+        Raises:
+            WireBroken: this connection was silent for too long.
+            TransferFailed, LockLost: a limit of the whole.
+        """
+        self.stop.check()
+        self._silent_s += seconds
+        if self._silent_s > self._shared.idle_timeout_s:
+            raise _Silent("silent for too long")
+        self._shared.waited(seconds)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """An answer in the middle of its body, and the place of its next byte."""
+
+    answer: Exchange
+    position: int
+    undo: ExitStack = field(default_factory=ExitStack)
+
+
+class _Lane:
+    """One connection after the other, until nothing is left to do or one of them fails."""
+
+    def __init__(
+        self, ways: Ways, version: Validators, plan: RangePlan, board: _Board, halt: StopToken, number: int
+    ) -> None:
+        self._ways = ways
+        self._version = version
+        self._plan = plan
+        self._board = board
+        self._number = number
+        self._watch = LaneWatch(ways.watch, halt)
+        self._buffer = memoryview(bytearray(ways.chunk_bytes))
+        self._reading: _Reading | None = None
+
+    def run(self, opening: tuple[Exchange, int] | None) -> TransferFailed | RangesUnusable | None:
+        """Work; returns why it gave up, None when everything is finished."""
+        if opening is not None:
+            answer, position = opening
+            answer.hand_to(self._watch)
+            undo = ExitStack()
+            undo.enter_context(self._ways.watch.one_of_several())
+            self._reading = _Reading(answer, position, undo)
+        try:
+            while (index := self._claim()) is not None:
+                failure = self._bring(index)
+                if failure is not None:
+                    return failure
+            return None
+        finally:
+            self._hang_up()
+            self._board.leave(self._number)
+
+    def _claim(self) -> int | None:
+        if self._reading is not None:
+            index = self._board.claim_at(self._reading.position)
+            if index is not None:
+                return index
+            self._hang_up()
+        return self._board.claim(self._watch)
+
+    def _bring(self, index: int) -> TransferFailed | RangesUnusable | None:
+        failure: TransferFailed | RangesUnusable
+        try:
+            if self._reading is None:
+                self._reading = self._open(index)
+            self._fill(index, self._reading)
+        except NoSlotFree:
+            self._board.give_back(index)
+            self._watch.stop.wait(_SLOT_WAIT_S)
+            return None
+        except _Silent:
+            failure = self._ways.watch.silent()
+        except WireBroken as broken:
+            log.info("connection broke", uri=self._watch.uri, range=index, reason=broken.reason)
+            failure = SourceTruncated(self._watch.uri, self._plan.total_bytes, self._board.done_bytes)
+        except _ENDS_ONE_CONNECTION as failed:
+            failure = failed
+        except RangesUnusable as unusable:
+            failure = unusable
+        else:
+            self._finish(index)
+            return None
+        log.info("one connection less", uri=self._watch.uri, connection=self._number, reason=str(failure))
+        self._board.leave(self._number)
+        self._board.give_back(index)
+        return failure
+
+    def _open(self, index: int) -> _Reading:
+        first = self._board.next_byte(index)
+        wanted = Span(first, self._plan.first(index) + self._plan.length(index) - 1, self._plan.total_bytes)
+        with ExitStack() as undo:
+            undo.enter_context(self._ways.watch.one_of_several())
+            patient = self._board.is_first(self._number)
+            headers = range_headers(wanted, self._version)
+            answer = undo.enter_context(self._ways.asker.answer(headers, self._watch, patient=patient))
+            fit = range_fit(answer.status, answer.headers, answer.framing(), wanted, self._version)
+            if fit is Fit.CHANGED:
+                raise SourceChanged(answer.display)
+            if fit is Fit.UNUSABLE:
+                raise RangesUnusable(answer.display, answer.status)
+            return _Reading(answer, first, undo.pop_all())
+
+    def _fill(self, index: int, reading: _Reading) -> None:
+        end = self._plan.first(index) + self._plan.length(index)
+        part, flushed = self._ways.part, reading.position
+        while reading.position < end:
+            read = reading.answer.read_into(self._buffer[: end - reading.position])
+            if not read:
+                raise WireBroken("the answer ended before its range")
+            self._watch.check()
+            part.write_at(self._buffer[:read], reading.position)
+            reading.position += read
+            self._board.arrived(index, read)
+            if reading.position - flushed >= _WRITE_BACK_BYTES:
+                part.begin_write_back(flushed, reading.position)
+                flushed = reading.position
+
+    def _finish(self, index: int) -> None:
+        # Closed before the disk works, so that neither the server nor another import waits for it.
+        if self._reading is not None and not self._reading.answer.goes_on:
+            self._hang_up()
+        self._ways.part.sync()
+        self._ways.journal.note(self._plan, index, self._plan.length(index))
+        self._board.finish(index)
+
+    def _hang_up(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.answer.close()
+            reading.undo.close()
