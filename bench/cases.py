@@ -16,6 +16,8 @@ from uuid import uuid4
 from config.settings import Settings
 from tasks.digest import file_digests
 from tasks.session import utc_now
+from tests.fakes.range_server import RangedFile
+from tests.fakes.web_server import WebServer
 from transship.domain.image import Image, ImageStatus
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
@@ -23,7 +25,7 @@ from transship.domain.uri_filter import Allowance
 from transship.plugins.base import PluginWork
 from transship.plugins.conversion import PLUGIN as CONVERSION
 from transship.plugins.decompression import PLUGIN as DECOMPRESSION
-from transship.sources.gate import UriGate, rules_from
+from transship.sources.gate import gate_from
 from transship.sources.web import WebSource
 from transship.stores.file import FileStore
 
@@ -96,8 +98,7 @@ def download(directory: Path, size: int) -> Case:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     port = server.server_address[1]
     settings = Settings(home=directory)
-    gate = UriGate(rules_from(settings.uri))
-    source = WebSource(gate, settings.download, settings.imports.image_size_cap_bytes)
+    source = WebSource(gate_from(settings), settings.download, settings.imports.image_size_cap_bytes)
     url = f"http://127.0.0.1:{port}/{image.name}"
 
     def fetch() -> None:
@@ -119,6 +120,38 @@ def download(directory: Path, size: int) -> Case:
         fetch,
         lambda: _shell(f"curl -sf -o {directory}/curl {url}"),
         server.shutdown,
+    )
+
+
+def ranges(directory: Path, size: int) -> Case:
+    """One file from a server that gives each connection 20 MB/s."""
+    file = RangedFile(memoryview(bytes(size)))
+    file.bytes_per_s = 20_000_000
+    server = WebServer()
+    server.__enter__()
+    url = server.on("/image", file)
+    settings = Settings(home=directory)
+
+    def fetch(connections: int) -> None:
+        part = directory / "part"
+        part.unlink(missing_ok=True)
+        limits = settings.download.model_copy(update={"connections": connections, "range_bytes": size // 16})
+        WebSource(gate_from(settings), limits, settings.imports.image_size_cap_bytes).fetch(
+            url,
+            part,
+            allowance=Allowance("127.0.0.1", server.port),
+            resume=None,
+            remember=_drop,
+            reserve=_drop,
+            progress=lambda *_: None,
+            stop=StopToken(),
+        )
+
+    return Case(
+        "one connection",
+        lambda: fetch(4),
+        lambda: fetch(1),
+        lambda: server.__exit__(None, None, None),
     )
 
 
@@ -188,6 +221,7 @@ def _drop(_: object) -> None:
 
 CASES: Final[Mapping[str, Callable[[Path, int], Case]]] = {
     "download": download,
+    "ranges": ranges,
     "decompress": decompress,
     "convert": convert,
     "digest": digest,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import tempfile
+import warnings
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -37,7 +38,9 @@ class Authority:
         context.load_verify_locations(cadata=self.pem)
         return context
 
-    def server_context(self, *names: str, lasts: timedelta = timedelta(hours=1)) -> ssl.SSLContext:
+    def server_context(
+        self, *names: str, lasts: timedelta = timedelta(hours=1), digest: hashes.SHA1 | hashes.SHA256 | None = None
+    ) -> ssl.SSLContext:
         """Settings of a server whose certificate holds ``names``; expired when ``lasts`` is negative."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
@@ -48,7 +51,7 @@ class Authority:
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
                 critical=False,
             )
-            .sign(self._key, hashes.SHA256())
+            .sign(self._key, digest or hashes.SHA256())
         )
         return _server_context(key, certificate)
 
@@ -62,6 +65,16 @@ def self_signed_context(name: str) -> ssl.SSLContext:
         .sign(key, hashes.SHA256())
     )
     return _server_context(key, certificate)
+
+
+def only_old_tls(context: ssl.SSLContext) -> ssl.SSLContext:
+    """Let a server speak TLS 1.0 and 1.1 alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    return context
 
 
 def _builder(

@@ -1,9 +1,9 @@
 """A file behind `WebServer` that serves ranges, counts what it sent, and slows down where asked.
 
-    file = RangedFile(body)
-    url = server.on("/x.img", file)
-    ...
-    assert file.sent_bytes == len(body)
+file = RangedFile(body)
+url = server.on("/x.img", file)
+...
+assert file.sent_bytes == len(body)
 """
 
 from __future__ import annotations

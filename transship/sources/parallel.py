@@ -44,6 +44,12 @@ from transship.sources.wire import STEP_S, WireBroken
 log = structlog.get_logger(__name__)
 
 _WRITE_BACK_BYTES: Final = 8 * 1024 * 1024
+_NOTES_PER_RANGE: Final = 4
+"""Notes in the journal for each range, so that a kill costs a connection clearly less than a range.
+
+What is in the sockets on top of that is lost too: with the first answer, which may go on behind
+its range, that is some megabytes.
+"""
 _SLOT_WAIT_S: Final = 0.3
 _ENDS_ONE_CONNECTION: Final = (
     RedirectRefused,
@@ -384,7 +390,9 @@ class _Lane:
 
     def _fill(self, index: int, reading: _Reading) -> None:
         end = self._plan.first(index) + self._plan.length(index)
-        part, flushed = self._ways.part, reading.position
+        part = self._ways.part
+        flushed = noted = reading.position
+        step = self._plan.range_bytes // _NOTES_PER_RANGE
         while reading.position < end:
             read = reading.answer.read_into(self._buffer[: end - reading.position])
             if not read:
@@ -396,14 +404,21 @@ class _Lane:
             if reading.position - flushed >= _WRITE_BACK_BYTES:
                 part.begin_write_back(flushed, reading.position)
                 flushed = reading.position
+            if reading.position - noted >= step and reading.position < end:
+                self._note(index)
+                noted = reading.position
 
     def _finish(self, index: int) -> None:
         # Closed before the disk works, so that neither the server nor another import waits for it.
         if self._reading is not None and not self._reading.answer.goes_on:
             self._hang_up()
-        self._ways.part.sync()
-        self._ways.journal.note(self._plan, index, self._plan.length(index))
+        self._note(index)
         self._board.finish(index)
+
+    def _note(self, index: int) -> None:
+        done = self._board.next_byte(index) - self._plan.first(index)
+        self._ways.part.sync()
+        self._ways.journal.note(self._plan, index, done)
 
     def _hang_up(self) -> None:
         reading, self._reading = self._reading, None
