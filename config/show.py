@@ -125,6 +125,8 @@ def write_files(root: Path) -> None:
 
 
 _EXAMPLES: Final[Mapping[OptionPath, str]] = {
+    ("download", "ca_file"): "/etc/transship/authorities.pem",
+    ("download", "proxy_ca_file"): "/etc/transship/proxy-authority.pem",
     ("host_name",): "node-1",
     ("staging", "dir"): "/srv/transship/staging",
     ("stores", "<id>", "dir"): "/srv/transship/images",

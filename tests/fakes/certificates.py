@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 import tempfile
 import warnings
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.x509.oid import NameOID
 
 
@@ -38,9 +39,7 @@ class Authority:
         context.load_verify_locations(cadata=self.pem)
         return context
 
-    def server_context(
-        self, *names: str, lasts: timedelta = timedelta(hours=1), digest: hashes.SHA1 | hashes.SHA256 | None = None
-    ) -> ssl.SSLContext:
+    def server_context(self, *names: str, lasts: timedelta = timedelta(hours=1), sha1: bool = False) -> ssl.SSLContext:
         """Settings of a server whose certificate holds ``names``; expired when ``lasts`` is negative."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
@@ -51,8 +50,10 @@ class Authority:
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
                 critical=False,
             )
-            .sign(self._key, digest or hashes.SHA256())
+            .sign(self._key, hashes.SHA256())
         )
+        if sha1:
+            certificate = _signed_with_sha1(certificate, self._key)
         return _server_context(key, certificate)
 
 
@@ -65,6 +66,24 @@ def self_signed_context(name: str) -> ssl.SSLContext:
         .sign(key, hashes.SHA256())
     )
     return _server_context(key, certificate)
+
+
+def _signed_with_sha1(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    """Return a certificate signed as nobody does any more; the library refuses to, so it is put together here."""
+    with_sha256 = bytes.fromhex("300a06082a8648ce3d040302")
+    with_sha1 = bytes.fromhex("300906072a8648ce3d0401")
+    signed = certificate.tbs_certificate_bytes
+    body = signed[4:] if signed[1] == 0x82 else signed[3:]
+    content = _sequence(body.replace(with_sha256, with_sha1, 1))
+    digest = hashlib.sha1(content, usedforsecurity=False).digest()
+    signature = key.sign(digest, ec.ECDSA(utils.Prehashed(hashes.SHA1())))
+    bits = b"\x03" + bytes([len(signature) + 1]) + b"\0" + signature
+    return x509.load_der_x509_certificate(_sequence(content + with_sha1 + bits))
+
+
+def _sequence(content: bytes) -> bytes:
+    size = len(content)
+    return b"\x30" + (b"\x81" + bytes([size]) if size < 256 else b"\x82" + size.to_bytes(2, "big")) + content
 
 
 def only_old_tls(context: ssl.SSLContext) -> ssl.SSLContext:
@@ -94,6 +113,7 @@ def _builder(
 
 def _server_context(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # a server may offer what no client should take
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from config.settings import UriSettings
 from tests.sources.conftest import Names
@@ -144,3 +145,72 @@ def test_the_systems_resolver_knows_localhost_and_no_invalid_name() -> None:
 
 def test_ascii_names_stay_as_they_are() -> None:
     assert host_to_ascii("My_Host.example") == "my_host.example"
+
+
+# --- networks ----------------------------------------------------------------------------------
+
+NETWORKS: dict[str, tuple[UriSettings, str, str]] = {
+    "named network, private": (UriSettings(allowed_networks=("10.0.0.0/8",)), "10.0.0.5", ""),
+    "named network, mapped": (UriSettings(allowed_networks=("10.0.0.0/8",)), "::ffff:10.0.0.5", ""),
+    "named network, by NAT64": (UriSettings(allowed_networks=("10.0.0.0/8",)), "64:ff9b::a00:5", ""),
+    "the way alone is named": (UriSettings(allowed_networks=("64:ff9b::/96",)), "64:ff9b::a00:5", "allowed_networks"),
+    "named network, loopback": (UriSettings(allowed_networks=("::1",)), "::1", ""),
+    "other private network": (UriSettings(allowed_networks=("10.0.0.0/8",)), "192.168.1.1", "allowed_networks"),
+    "public, not named": (UriSettings(allowed_networks=("10.0.0.0/8",)), PUBLIC, "allowed_networks"),
+    "link-local, named": (UriSettings(allowed_networks=("169.254.0.0/16",)), "169.254.1.1", "link_local_address"),
+    "metadata, named": (UriSettings(allowed_networks=("0.0.0.0/0",)), "169.254.169.254", "metadata_address"),
+    "reserved, named": (UriSettings(allowed_networks=("0.0.0.0/0",)), "240.0.0.1", "reserved_address"),
+    "denied network": (UriSettings(disallowed_networks=("93.184.0.0/16",)), PUBLIC, "disallowed_networks"),
+    "denied, mapped": (UriSettings(disallowed_networks=("93.184.0.0/16",)), f"::ffff:{PUBLIC}", "disallowed_networks"),
+    "denied way": (UriSettings(disallowed_networks=("64:ff9b::/96",)), f"64:ff9b::{PUBLIC}", "disallowed_networks"),
+    "beside a denied network": (UriSettings(disallowed_networks=("10.0.0.0/8",)), "10.0.0.5", "disallowed_networks"),
+    "denied network does not allow others": (
+        UriSettings(disallowed_networks=("10.0.0.0/8",)),
+        "192.168.1.1",
+        "private_address",
+    ),
+    "allow wins, deny is ignored": (
+        UriSettings(allowed_networks=("10.0.0.0/8",), disallowed_networks=("10.0.0.0/8",)),
+        "10.0.0.5",
+        "",
+    ),
+    "a named host in a denied network": (
+        UriSettings(allowed_hosts=("host",), disallowed_networks=("10.0.0.0/8",)),
+        "10.0.0.5",
+        "disallowed_networks",
+    ),
+    "a named host outside of the networks": (
+        UriSettings(allowed_hosts=("host",), allowed_networks=("10.0.0.0/8",)),
+        "192.168.1.1",
+        "allowed_networks",
+    ),
+    "a denied host in a named network": (
+        UriSettings(disallowed_hosts=("10.0.0.5",), allowed_networks=("10.0.0.0/8",)),
+        "10.0.0.5",
+        "disallowed_hosts",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "address", "rule"), NETWORKS.values(), ids=NETWORKS.keys())
+def test_networks_are_one_more_level(settings: UriSettings, address: str, rule: str) -> None:
+    verdict = gate({"host": [(address,)]}, rules_from(settings)).explain("http://host/")
+    assert (verdict.accepted, verdict.rule if rule else "") == (not rule, rule)
+
+
+def test_networks_choose_among_the_addresses_of_a_name() -> None:
+    rules = rules_from(UriSettings(allowed_networks=("10.0.0.0/8",)))
+    assert gate({"host": [(PUBLIC, "10.0.0.5")]}, rules).admit("http://host/").addresses == ("10.0.0.5",)
+
+
+def test_an_allowance_lifts_networks_but_not_what_nothing_lifts() -> None:
+    rules = rules_from(UriSettings(disallowed_networks=("127.0.0.0/8",)))
+    assert gate({}, rules).admit("http://127.0.0.1:4567/x", Allowance("127.0.0.1", 4567)).rule == "allowance"
+    with pytest.raises(UriRefused, match="metadata"):
+        gate({}, rules).admit("http://169.254.169.254/", Allowance("169.254.169.254", 80))
+
+
+@pytest.mark.parametrize("network", ["10.0.0.0/33", "10.0.0.5/8", "example.com", ""])
+def test_a_network_of_the_settings_that_is_none_stops_the_start(network: str) -> None:
+    with pytest.raises(ValidationError, match=r"write a network like 10\.0\.0\.0/8"):
+        UriSettings(allowed_networks=(network,))

@@ -30,6 +30,7 @@ from transship.domain.errors import (
 )
 from transship.sources.ranges import SUFFIX, Finished, RangeJournal, RangePlan
 from transship.sources.web import Validators
+from transship.staging.area import StagingArea
 
 KIB = 1024
 RANGE = 256 * KIB
@@ -504,3 +505,28 @@ def test_a_killed_download_fetches_at_most_one_range_per_connection_again(server
     assert part.read_bytes() == body
     assert done.resumed_from > 0
     assert file.sent_bytes - size <= 4 * range_bytes
+
+
+# --- staging -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def area(tmp_path: Path) -> StagingArea:
+    staging = StagingArea(tmp_path, "here", 0)
+    staging.prepare("catalogue")
+    staging.part("a").write_bytes(b"x")
+    RangeJournal(staging.part("a")).void()
+    staging.connections_file.touch()
+    return staging
+
+
+def test_a_parts_journal_is_removed_with_it(area: StagingArea) -> None:
+    assert area.names() == ["a"]
+    area.remove("a")
+    assert area.names() == []
+    assert sorted(os.listdir(area.directory)) == [".transship-catalogue", ".transship-connections"]
+
+
+def test_a_sealed_file_has_no_journal(area: StagingArea) -> None:
+    area.seal("a")
+    assert (area.names(), area.ranges("a").exists()) == (["a"], False)

@@ -181,6 +181,7 @@ class _Board:
         self._free = {index for index in range(plan.count) if self._done[index] < plan.length(index)}
         self._open = len(self._free)
         self._sum = sum(self._done)
+        self._unproven: set[int] = set()
         self._changed = threading.Condition()
         self.lanes: set[int] = set()
 
@@ -208,10 +209,17 @@ class _Board:
         """Return the place of the first byte that a range lacks."""
         return self._plan.first(index) + self._done[index]
 
-    def claim_at(self, position: int) -> int | None:
-        """Take the range whose next byte stands at ``position``; None when another connection has it."""
+    def claim_at(self, position: int, watch: LaneWatch) -> int | None:
+        """Take the range whose next byte stands at ``position``; None when another connection has it.
+
+        While the other one has not had a right answer yet it is waited for: an answer that can go
+        on must not be given up for one that may never come.
+        """
         index = position // self._plan.range_bytes
         with self._changed:
+            while index in self._unproven:
+                self._changed.wait(STEP_S)
+                watch.check()
             if index not in self._free or self.next_byte(index) != position:
                 return None
             self._free.remove(index)
@@ -227,7 +235,14 @@ class _Board:
                 return None
             index = max(self._free)
             self._free.remove(index)
+            self._unproven.add(index)
             return index
+
+    def prove(self, index: int) -> None:
+        """Note that a right answer for a range has come."""
+        with self._changed:
+            self._unproven.discard(index)
+            self._changed.notify_all()
 
     def arrived(self, index: int, size_bytes: int) -> None:
         """Note that further bytes of a range are in the file."""
@@ -244,6 +259,7 @@ class _Board:
     def give_back(self, index: int) -> None:
         """Let another connection bring the rest of a range."""
         with self._changed:
+            self._unproven.discard(index)
             self._free.add(index)
             self._changed.notify_all()
 
@@ -340,7 +356,7 @@ class _Lane:
 
     def _claim(self) -> int | None:
         if self._reading is not None:
-            index = self._board.claim_at(self._reading.position)
+            index = self._board.claim_at(self._reading.position, self._watch)
             if index is not None:
                 return index
             self._hang_up()
@@ -351,6 +367,7 @@ class _Lane:
         try:
             if self._reading is None:
                 self._reading = self._open(index)
+                self._board.prove(index)
             self._fill(index, self._reading)
         except NoSlotFree:
             self._board.give_back(index)
