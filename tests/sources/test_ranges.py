@@ -150,8 +150,6 @@ def test_each_range_passes_the_gate_and_its_redirects(server: WebServer, downloa
 
 # --- servers that cannot do what they say -------------------------------------------------------
 
-WRONG = Behaviour
-
 
 def ignores_ranges(talk: Talk) -> None:
     answer(200, {"ETag": '"v1"'}, BODY)(talk)

@@ -1,0 +1,74 @@
+"""Large downloads through the whole product: killed at half, they fetch next to nothing again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fakes.range_server import RangedFile
+from tests.fakes.system import System
+from tests.fakes.web_server import Talk, WebServer, raw
+
+pytestmark = pytest.mark.real
+
+RANGE = 16 << 20  # more than the sockets hold
+CONNECTIONS = 4
+BODY = os.urandom(1 << 20) * 160
+
+
+class StopsAtHalf(RangedFile):
+    """A file that nobody gets more than half of until `go_on` is set; what stood still until then is cut off."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self.half, self.go_on = threading.Event(), threading.Event()
+        self.on_piece = self._stop_at_half
+
+    def _stop_at_half(self, _talk: Talk, sent: int) -> None:
+        if sent >= len(self.body) // 2:
+            self.half.set()
+        if self.half.is_set() and not self.go_on.is_set():
+            self.go_on.wait(60)
+            raise ConnectionAbortedError("the client is gone")
+
+
+@pytest.fixture(scope="module")
+def ranged(source: WebServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    options = {
+        "uri.allowed_hosts": ["127.0.0.1"],
+        "uri.allowed_ports": [source.port],
+        "download.range_bytes": RANGE,
+        "download.connections": CONNECTIONS,
+    }
+    with System(tmp_path_factory.mktemp("ranged"), options) as running:
+        yield running
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("victims", [["flow"], ["supervisor", "flow", "worker", "api", "keeper", "prefect-server"]])
+def test_a_killed_import_fetches_at_most_one_range_per_connection_again(
+    ranged: System, source: WebServer, victims: list[str]
+) -> None:
+    file = StopsAtHalf(BODY)
+    image_id = ranged.create()
+    assert ranged.ask(image_id, source.on(f"/{len(victims)}", file)).status_code == 202
+    assert file.half.wait(90), ranged.logs()
+    ranged.kill(*victims)
+    file.go_on.set()
+    if "supervisor" in victims:
+        ranged.up()
+    assert ranged.ended(image_id, 180.0)["status"] == "success"
+    assert ranged.image(image_id)["os_hash_value"] == hashlib.sha512(BODY).hexdigest()
+    assert file.sent_bytes - len(BODY) <= CONNECTIONS * RANGE
+    assert not [name for name in ranged.staged() if image_id in name]
+
+
+def test_a_body_without_a_marked_end_is_told_in_the_tasks_message(ranged: System, source: WebServer) -> None:
+    image = ranged.import_from(source.on("/x", raw(b"HTTP/1.0 200 OK\r\n\r\n" + BODY[:100_000])))
+    assert image["status"] == "active"
+    message = ranged.task(str(image["id"]))["message"]
+    assert message.endswith("the source announced no size, so that a cut could not be told from its end")
