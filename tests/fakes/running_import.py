@@ -93,9 +93,9 @@ def location(catalog: Catalog, image_id: str, store: str = "local") -> LocationR
 
 
 def staging_names(settings: Settings) -> set[str]:
-    """Return the names of all that lies in staging, the marker left out."""
+    """Return the names of all that lies in staging, the area's own files left out."""
     found = {path.name for path in settings.staging_dir.iterdir()} if settings.staging_dir.exists() else set()
-    return found - {".transship-catalogue"}
+    return found - {".transship-catalogue", ".transship-connections"}
 
 
 class Ticks(threading.Event):

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import State
 
 from config.settings import Settings
 from tasks.session import ImportSession
-from tasks.stage import stage
+from tasks.stage import NO_PROVEN_END, stage
 from tasks.staged_files import Staged, new_name, open_file, reserve
 from tests.fakes.running_import import (
     begin,
@@ -26,7 +26,7 @@ from tests.fakes.running_import import (
     staging_names,
     steal,
 )
-from tests.fakes.web_server import Talk, WebServer, answer, cut, silent, whole
+from tests.fakes.web_server import Talk, WebServer, answer, cut, raw, silent, whole
 from transship.catalog.engine import Catalog
 from transship.domain.errors import (
     ImportInterrupted,
@@ -137,6 +137,20 @@ def test_the_sealed_file_of_an_earlier_attempt_is_taken(
         assert (state.name, state.type) == ("Skipped", "COMPLETED")
         assert state.result() == before
         assert [row.epoch for row in staged_rows(session)] == [begun.lease.epoch]
+    assert len(server.requests("/a.img")) == 1
+
+
+def test_an_end_that_nobody_marked_is_remarked_also_by_the_attempt_that_finds_the_file(
+    settings: Settings, catalog: Catalog, server: WebServer
+) -> None:
+    begun = begin(catalog, server.on("/a.img", raw(b"HTTP/1.0 200 OK\r\n\r\n" + BODY)))
+    with session_of(settings, catalog, begun) as session:
+        assert content(session, stage.fn("a.img")) == BODY
+        assert session.remarks == [NO_PROVEN_END]
+    begun = begin_again(catalog, begun)
+    with session_of(settings, catalog, begun) as session:
+        stage.fn("a.img")
+        assert session.remarks == [NO_PROVEN_END]
     assert len(server.requests("/a.img")) == 1
 
 

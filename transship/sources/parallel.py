@@ -77,6 +77,9 @@ class RangesUnusable(Exception):
 class _Over(TransshipError):
     """The other connections' sign that the download has ended."""
 
+    def __str__(self) -> str:
+        return "the download has ended; this connection is not needed any more"
+
 
 class _Silent(WireBroken):
     """One connection was silent for too long, whatever the others did."""
