@@ -309,6 +309,7 @@ def test_a_journal_vouches_for_nothing_behind_a_torn_line_or_the_files_end(
 
 def test_h4_h17_a_source_replaced_meanwhile_is_begun_afresh(server: WebServer, download: Download) -> None:
     file = RangedFile(BODY)
+    file.bytes_per_s = 8 << 20  # slow enough that no connection brings it all
 
     def replace(talk: Talk, sent: int) -> None:
         if sent > len(BODY) // 4 and file.etag == '"v1"':
@@ -325,6 +326,7 @@ def test_h4_h17_a_source_replaced_meanwhile_is_begun_afresh(server: WebServer, d
 
 def test_h4_a_source_that_keeps_changing_is_given_up(server: WebServer, download: Download) -> None:
     file = RangedFile(BODY)
+    file.bytes_per_s = 8 << 20  # slow enough that no connection brings it all
     lock = threading.Lock()
 
     def always_new(talk: Talk) -> None:
