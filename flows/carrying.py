@@ -31,6 +31,7 @@ from transship.domain.errors import (
     ImportInterrupted,
     ImportStopped,
     LockLost,
+    SiteMisconfigured,
     StagingBroken,
     Superseded,
     TransferFailed,
@@ -94,6 +95,8 @@ def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:
         raise
     except TransferFailed as failed:
         return _fail(session, undo, failed)
+    except ConfigurationRefused as refused:
+        return _fail(session, undo, SiteMisconfigured(str(refused)))
     except Exception as unexpected:
         # The outermost report: whatever it was, the user gets a reason and the image its freedom.
         log.exception("import failed by an error of our own")
@@ -102,7 +105,8 @@ def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:
         # SIGTERM, Ctrl-C, and Prefect's own signals for cancel, pause and suspend.
         _end_on_signal(flow_run_id, session, undo)
         raise
-    session.board.write_store_table()
+    session.board.enter("done")
+    session.board.write_end()
     return Completed(name="Imported", message=message)
 
 
@@ -146,7 +150,7 @@ def _fail(session: ImportSession, undo: ExitStack, failed: TransferFailed) -> St
         log.warning("import was taken over while it was being undone", reason=str(lost))
         return Completed(name="Superseded", message=f"Nothing more done: {lost}")
     session.board.fail_rest(str(failed))
-    session.board.write_store_table()
+    session.board.write_end()
     log.warning("import failed", reason=str(failed))
     return Failed(message=str(failed))
 

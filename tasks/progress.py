@@ -41,6 +41,7 @@ class ProgressBoard:
     def __init__(self, catalog: Catalog, task_id: str, attempt: int, targets: tuple[str, ...]) -> None:
         self._catalog, self._task_id, self._attempt = catalog, task_id, attempt
         self._lock = threading.Lock()
+        self._publishing = threading.Lock()
         self._phase_began = time.monotonic()
         self._progress = TaskProgress("begin", stores=tuple(StoreProgress(store, "waiting") for store in targets))
         self._published: TaskProgress | None = None
@@ -111,6 +112,10 @@ class ProgressBoard:
     def _write_artifact(self, progress: TaskProgress) -> None:
         if not _in_a_flow_run():
             return
+        with self._publishing:
+            self._publish_bar(progress)
+
+    def _publish_bar(self, progress: TaskProgress) -> None:
         share = 100.0 * overall(progress)
         try:
             if self._artifact is None:
@@ -123,10 +128,11 @@ class ProgressBoard:
         except (httpx.HTTPError, PrefectException) as error:
             log.warning("progress artifact not written", error=str(error))
 
-    def write_store_table(self) -> None:
-        """Publish the table of stores as it stands at the end; a failure is logged, never raised."""
+    def write_end(self) -> None:
+        """Publish the bar and the table of stores as they stand at the end; a failure is logged, never raised."""
         if not _in_a_flow_run():
             return
+        self._write_artifact(self.now)
         rows = [
             {
                 "store": store.store,
@@ -165,6 +171,7 @@ PHASE_SHARES = {
     "stage": (0.0, 0.6),
     "inspect": (0.6, 0.65),
     "place": (0.8, 1.0),
+    "done": (1.0, 1.0),
 }
 """Where each phase begins and ends on the bar; plugins lie between inspection and stores."""
 

@@ -85,7 +85,7 @@ def test_progress_is_published_without_prefect(session: ImportSession) -> None:
     found = published(session)
     assert found is not None
     assert (found.phase, found.done_bytes, found.total_bytes) == ("stage", 40, 100)
-    session.board.write_store_table()
+    session.board.write_end()
 
 
 def test_a_prefect_that_does_not_answer_holds_nothing_up(session: ImportSession) -> None:
@@ -95,7 +95,7 @@ def test_a_prefect_that_does_not_answer_holds_nothing_up(session: ImportSession)
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}), run:
         session.board.enter("stage", 100)
         session.board.publish_until(Ticks(1))
-        session.board.write_store_table()
+        session.board.write_end()
     assert published(session) is not None
 
 

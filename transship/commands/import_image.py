@@ -178,7 +178,7 @@ def _report(
     for store, url in (image.locations or _locations(settings, image.id)).items():
         print(f"{'location':<13} {store}: {url}")
     for store in image.failed_stores:
-        print(coloured(f"warning: store {store} does not hold the image: {image.message}", YELLOW))
+        print(coloured(f"warning: store {store} does not hold the image ({task.message})", YELLOW))
     return _compare(image, file, options) if file else 0
 
 

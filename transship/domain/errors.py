@@ -769,6 +769,17 @@ class CatalogUnavailable(TransferFailed):
         return f"the catalogue is unavailable: {self.reason}; try again later"
 
 
+class SiteMisconfigured(TransferFailed):
+    """A setting of this site cannot be used; the operator has to mend it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"this site is not set up right, ask its operator: {self.reason}"
+
+
 class DispatchFailed(TransferFailed):
     """Prefect refused to take the run."""
 
