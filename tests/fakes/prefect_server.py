@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.error import URLError
 from urllib.request import urlopen
+from uuid import uuid4
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -73,6 +74,18 @@ class PrefectServer:
 
         with temporary_settings({PREFECT_API_URL: self.url, PREFECT_API_AUTH_STRING: self.auth_string}):
             yield
+
+    def apart(self, home: Path) -> dict[str, Any]:
+        """Return settings with a work pool and a store that no other test has.
+
+        A store block of a common name would send other tests' images into this one's directory.
+        """
+        unique = uuid4().hex[:8]
+        return {
+            "prefect": {"work_pool": f"pool-{unique}", "api_url": self.url},
+            "stores": {f"store-{unique}": {"dir": str(home / "images")}},
+            "default_store": f"store-{unique}",
+        }
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """Send what the Prefect UI would send; return the JSON of the answer, None without any."""

@@ -75,11 +75,7 @@ def patiently(call: Callable[[], Result]) -> Result:
 def scene(catalog: Catalog, prefect_server: PrefectServer, tmp_path: Path, request: pytest.FixtureRequest) -> Scene:
     changes: dict[str, Any] = getattr(request, "param", {})
     # A pool of its own: no worker takes its runs, so every state stays until the test leaves it.
-    pool = {"prefect": {"work_pool": f"pool-{uuid4().hex[:8]}", "api_url": prefect_server.url}}
-    # A store of its own as well: its block would send other tests' images of a store of that name here.
-    store = f"store-{uuid4().hex[:8]}"
-    stores = {"stores": {store: {"dir": str(tmp_path / "images")}}, "default_store": store}
-    settings = settings_in(tmp_path, **pool, **stores, **changes)
+    settings = settings_in(tmp_path, **prefect_server.apart(tmp_path), **changes)
     with prefect_server.as_client():
         apply(settings)
     prefect = PrefectApi(prefect_server.url, prefect_server.auth_string)

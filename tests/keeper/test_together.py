@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import func, select, update
@@ -42,8 +41,7 @@ def test_of_many_keepers_that_start_at_once_one_is_active(catalog: Catalog, tmp_
 def test_many_keepers_that_tell_at_once_start_one_run_for_each_import(
     catalog: Catalog, prefect_server: PrefectServer, tmp_path: Path
 ) -> None:
-    pool = {"prefect": {"work_pool": f"pool-{uuid4().hex[:8]}", "api_url": prefect_server.url}}
-    settings = settings_in(tmp_path, **pool)
+    settings = settings_in(tmp_path, **prefect_server.apart(tmp_path))
     with prefect_server.as_client():
         apply(settings)
     tasks = [asked(catalog, queued_image(catalog)) for _ in range(5)]
