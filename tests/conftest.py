@@ -7,12 +7,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.fakes.databases import DATABASES, POSTGRESQL, SQLITE
+from tests.fakes.images import settings_in
 from tests.fakes.postgres import postgres_binaries
 from tests.fakes.prefect_server import PrefectServer
+from transship.catalog.engine import Catalog
 
 
 def _isolate_prefect() -> None:
@@ -69,3 +72,19 @@ def prefect_server() -> Iterator[PrefectServer]:
     """A real Prefect server of this test session; tests tell their objects apart by name."""
     with PrefectServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home directory whose catalogue is migrated and empty; copying it is faster than migrating again."""
+    home = tmp_path_factory.mktemp("migrated")
+    Catalog.open(settings_in(home)).close()
+    return home
+
+
+@pytest.fixture
+def catalog(migrated_home: Path, tmp_path: Path) -> Iterator[Catalog]:
+    shutil.copytree(migrated_home, tmp_path, dirs_exist_ok=True)
+    opened = Catalog.open(settings_in(tmp_path))
+    yield opened
+    opened.close()

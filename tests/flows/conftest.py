@@ -39,14 +39,6 @@ class Site:
         return {path.name: path.read_bytes() for path in directory.iterdir()} if directory.is_dir() else {}
 
 
-@pytest.fixture(scope="session")
-def migrated_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home directory whose catalogue is migrated and empty; copying it is faster than migrating again."""
-    home = tmp_path_factory.mktemp("migrated")
-    Catalog.open(settings_in(home)).close()
-    return home
-
-
 @pytest.fixture
 def site(migrated_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     shutil.copytree(migrated_home, tmp_path, dirs_exist_ok=True)
