@@ -57,6 +57,12 @@ check: bootstrap ## Lint, check formats, types and the direction of imports
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
+.PHONY: docs
+docs: bootstrap ## Write the generated pages anew: settings and samples, intake, acceptance
+	.venv/bin/python -m config.show
+	.venv/bin/python -m tests.sources.intake_rows
+	.venv/bin/python -m tests.acceptance.page
+
 .PHONY: format
 format: bootstrap ## Format the code and repair what the linter can
 	.venv/bin/ruff check --fix
