@@ -865,3 +865,18 @@ class CommandRefused(TransshipError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class PushGarbled(TransshipError):
+    """What came over the runner's socket is no message of ours; the connection is closed, and the run is scheduled.
+
+    Args:
+        beginning: first characters of the line.
+    """
+
+    def __init__(self, beginning: str) -> None:
+        super().__init__(beginning)
+        self.beginning = beginning
+
+    def __str__(self) -> str:
+        return f"no message of keeper or runner: {self.beginning!r}; do both run the same release?"
