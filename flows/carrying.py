@@ -21,8 +21,9 @@ from config.loading import load_settings
 from config.settings import Settings
 from tasks.session import ImportSession, open_session, utc_now
 from tasks.staged_files import discard_scrap, discard_staged
+from transship.catalog.endings import fail_import
 from transship.catalog.engine import Catalog
-from transship.catalog.imports import Begun, fail_import
+from transship.catalog.imports import Begun
 from transship.catalog.leases import expire_lease
 from transship.domain.errors import (
     CatalogUnavailable,

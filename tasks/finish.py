@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.digest import Digests
 from tasks.session import current, utc_now
 from tasks.staged_files import Staged
-from transship.catalog.imports import DataFacts, finish_import
+from transship.catalog.endings import DataFacts, finish_import
 
 
 @task(name="finish", task_run_name="finish", cache_policy=NO_CACHE, retries=0)

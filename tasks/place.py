@@ -10,7 +10,7 @@ from tasks.retrying import may_pass_next_time
 from tasks.session import ImportSession, current, utc_now
 from tasks.staged_files import Staged
 from tasks.stores import store_driver
-from transship.catalog.imports import set_target
+from transship.catalog.copies import set_target
 from transship.catalog.journal import (
     close_location,
     drop_location,

@@ -10,7 +10,7 @@ import pytest
 
 from config.settings import QuotaSettings
 from tests.fakes.images_api import FORMATS, ApiMaker, ImagesApi
-from transship.catalog.imports import fail_import
+from transship.catalog.endings import fail_import
 from transship.catalog.journal import find_location, open_location
 from transship.catalog.leases import lease_of
 from transship.catalog.tasks import get_task

@@ -21,8 +21,9 @@ import pytest
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import settings_in
 from tests.fakes.terminal import run_at_terminal
+from transship.catalog.endings import DataFacts, finish_import
 from transship.catalog.engine import Catalog
-from transship.catalog.imports import DataFacts, begin_import, finish_import
+from transship.catalog.imports import begin_import
 from transship.catalog.journal import close_location, open_location
 
 pytestmark = [

@@ -7,21 +7,11 @@ from uuid import uuid4
 import pytest
 
 from tests.fakes.images import NOW, asked, begun, new_image, queued_image, read_image, web_order
+from transship.catalog.copies import set_target
+from transship.catalog.endings import DataFacts, end_deleted, end_unheld, fail_import, finish_import, resume_or_end
 from transship.catalog.engine import Catalog
 from transship.catalog.images import mark_deleted, update_image
-from transship.catalog.imports import (
-    Caller,
-    DataFacts,
-    ask_import,
-    begin_by_hand,
-    begin_import,
-    end_deleted,
-    end_unheld,
-    fail_import,
-    finish_import,
-    resume_or_end,
-    set_target,
-)
+from transship.catalog.imports import Caller, ask_import, begin_by_hand, begin_import
 from transship.catalog.journal import (
     close_location,
     deleting_locations,

@@ -17,20 +17,10 @@ from sqlalchemy import func, select
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import NOW, asked, begun, new_image, queued_image, read_image, web_order
 from tests.fakes.together import at_once
+from transship.catalog.endings import DataFacts, end_deleted, end_unheld, finish_import, resume_or_end
 from transship.catalog.engine import Catalog
 from transship.catalog.images import lock_image, mark_deleted, update_image
-from transship.catalog.imports import (
-    Begun,
-    Caller,
-    DataFacts,
-    begin_by_hand,
-    begin_import,
-    end_deleted,
-    end_unheld,
-    finish_import,
-    inject_properties,
-    resume_or_end,
-)
+from transship.catalog.imports import Begun, Caller, begin_by_hand, begin_import, inject_properties
 from transship.catalog.journal import close_location, deleting_locations, open_location, open_staged, reserve_staged
 from transship.catalog.leases import Lease, expire_lease, lease_of, renew_lease
 from transship.catalog.outbox import OutboxKind, due, post

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tests.fakes.databases import DATABASES
 from tests.fakes.images_api import ApiServer, ImagesApi
 from transship.api.app import build_app
-from transship.catalog.imports import DataFacts, begin_import, fail_import, finish_import
+from transship.catalog.endings import DataFacts, fail_import, finish_import
+from transship.catalog.imports import begin_import
 from transship.catalog.journal import close_location, open_location
 from transship.catalog.tasks import read_secret, tasks_of_image
 from transship.commands.context import Invocation

@@ -19,8 +19,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from config.settings import DatabaseSettings, FileStoreSettings, Settings
 from tests.fakes.databases import DATABASES
 from transship.api.app import build_app
+from transship.catalog.endings import DataFacts, finish_import
 from transship.catalog.engine import Catalog
-from transship.catalog.imports import Begun, Caller, DataFacts, Order, ask_import, begin_import, finish_import
+from transship.catalog.imports import Begun, Caller, Order, ask_import, begin_import
 from transship.catalog.journal import close_location, open_location
 from transship.domain.import_request import ImportMethod, ImportRequest
 

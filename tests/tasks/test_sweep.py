@@ -16,8 +16,8 @@ from tasks.sweep import Swept, _remove, sweep_staging, sweep_stores
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import NOW
 from tests.fakes.running_import import begin, easy_settings, location, session_of, staged_file, staging_names
+from transship.catalog.endings import end_unheld, fail_import
 from transship.catalog.engine import Catalog
-from transship.catalog.imports import end_unheld, fail_import
 from transship.catalog.journal import find_location, mark_deleting, staged_names
 from transship.catalog.leases import expire_lease
 from transship.catalog.schema import LOCATIONS, STAGED

@@ -26,8 +26,8 @@ from transship.api.patch import apply_changes, parse_patch
 from transship.api.query import Pairs, parse_query
 from transship.api.site import Call
 from transship.api.views import image_view
+from transship.catalog.endings import end_deleted
 from transship.catalog.images import get_image, insert_image, lock_image, mark_deleted, update_image
-from transship.catalog.imports import end_deleted
 from transship.catalog.journal import drop_location
 from transship.catalog.search import find_images
 from transship.domain.errors import (

@@ -1,4 +1,4 @@
-"""The life of an import, one transaction a step: asked for, begun, finished, failed, resumed.
+"""How imports begin, one transaction each: asked for, begun, begun again by the same flow run.
 
 Each function changes task, lease, image and targets together or not at all. An import writes its
 own columns only, so a client's PATCH made meanwhile stays.
@@ -6,21 +6,20 @@ own columns only, so a client's PATCH made meanwhile stays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import uuid4
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from transship.catalog.allowances import AllowedAddress, allowance_of
+from transship.catalog.copies import open_targets
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image, insert_image, lock_image, set_properties
 from transship.catalog.leases import (
     Lease,
     LeaseState,
-    free_lease,
     lock_lease,
     prove_lease,
     queue_lease,
@@ -28,10 +27,9 @@ from transship.catalog.leases import (
 )
 from transship.catalog.locks import lock_name
 from transship.catalog.outbox import OutboxKind, post
-from transship.catalog.schema import ALLOWANCES, IMAGES, LOCATIONS, STAGED, TARGETS, TASKS
+from transship.catalog.schema import IMAGES, TARGETS, TASKS
 from transship.catalog.tasks import (
     drop_secrets,
-    end_task,
     get_task,
     keep_secret,
     latest_task_of_run,
@@ -94,25 +92,6 @@ class Begun:
     roles: tuple[str, ...]
     uri: str
     allowance: AllowedAddress | None
-
-
-@dataclass(frozen=True, slots=True)
-class DataFacts:
-    """What is known of an image's final bytes.
-
-    Attributes:
-        size: bytes; virtual_size: bytes that a guest sees, None where the format has no such thing.
-        checksum: md5 as lower-case hex, None when switched off.
-        os_hash_algo, os_hash_value: name and lower-case hex.
-    """
-
-    size: int
-    virtual_size: int | None
-    checksum: str | None
-    os_hash_algo: str
-    os_hash_value: str
-    disk_format: str
-    container_format: str
 
 
 def ask_import(catalog: Catalog, image_id: str, order: Order, caller: Caller, now: datetime) -> ImportTask:
@@ -195,167 +174,6 @@ def begin_by_hand(
     return begin_import(catalog, known.id, flow_run_id, owner, ttl_s=ttl_s, now=now)
 
 
-def finish_import(
-    catalog: Catalog,
-    lease: Lease,
-    facts: DataFacts,
-    failed: Mapping[str, str],
-    *,
-    message: str,
-    now: datetime,
-    time_to_live_h: int,
-) -> None:
-    """Make the image active, with every location that its stores hold, and end the task well.
-
-    Args:
-        failed: reason by store id, for targets that were allowed to fail.
-
-    Raises:
-        LockLost: another worker took over; nothing was written.
-    """
-    with catalog.write() as connection:
-        prove_lease(connection, lease)
-        connection.execute(
-            update(LOCATIONS)
-            .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.state == "stored")
-            .values(state="active", updated_at=now)
-        )
-        connection.execute(
-            update(IMAGES)
-            .where(IMAGES.c.id == lease.image_id)
-            .values(status=ImageStatus.ACTIVE, import_message=None, updated_at=now, **asdict(facts))
-        )
-        _end_targets(connection, lease.image_id, failed)
-        connection.execute(
-            update(TARGETS)
-            .where(TARGETS.c.image_id == lease.image_id, TARGETS.c.state != "failed")
-            .values(state="done")
-        )
-        end_task(
-            connection,
-            lease.task_id,
-            TaskStatus.SUCCESS,
-            message,
-            now=now,
-            time_to_live_h=time_to_live_h,
-            result={"image_id": lease.image_id},
-        )
-        drop_secrets(connection, lease.task_id)
-        connection.execute(delete(ALLOWANCES).where(ALLOWANCES.c.image_id == lease.image_id))
-        _scrap_staged(connection, lease.image_id)
-        free_lease(connection, lease.image_id)
-
-
-def fail_import(
-    catalog: Catalog,
-    lease: Lease,
-    message: str,
-    failed: Mapping[str, str],
-    *,
-    rerunnable: bool,
-    now: datetime,
-    time_to_live_h: int,
-    rerun_ttl_s: float,
-) -> None:
-    """End an import that this process carries: the image may be imported again at once.
-
-    Args:
-        failed: reason by store id, for stores that failed by themselves; the other targets get ``message``.
-        rerunnable: the fault may pass, so secrets and a resumable part are kept for a rerun.
-
-    Raises:
-        LockLost: another worker took over; nothing was written.
-    """
-    with catalog.write() as connection:
-        prove_lease(connection, lease)
-        _fail(connection, lease.image_id, lease.task_id, message, failed, now, time_to_live_h, rerunnable=rerunnable)
-        if rerunnable:
-            keep_until = now + timedelta(seconds=rerun_ttl_s)
-            connection.execute(
-                update(STAGED)
-                .where(STAGED.c.image_id == lease.image_id, STAGED.c.role == "source", STAGED.c.state != "scrap")
-                .values(keep_until=keep_until)
-            )
-        _scrap_staged(connection, lease.image_id)
-        free_lease(connection, lease.image_id)
-
-
-def resume_or_end(
-    catalog: Catalog, image_id: str, reason: str, *, crash_retries: int, now: datetime, time_to_live_h: int
-) -> bool:
-    """Take an import whose worker is lost, and start it again or end it; return whether it goes on.
-
-    Nothing happens when a worker renewed the lease, or somebody ended the import, in the meantime.
-
-    Args:
-        reason: what became of the worker, for the message.
-    """
-    with catalog.write() as connection:
-        lease = lock_lease(connection, image_id)
-        if lease.task_id is None or lease.live:
-            return False
-        task = get_task(connection, lease.task_id)
-        crashes = connection.execute(select(TASKS.c.crashes).where(TASKS.c.id == task.id)).scalar_one()
-        if crashes >= crash_retries:
-            message = f"{reason}; it was resumed {crashes} times without success. Import the image again."
-            _fail(connection, image_id, task.id, message, {}, now, time_to_live_h, rerunnable=True)
-            _scrap_staged(connection, image_id)
-            free_lease(connection, image_id)
-            post(connection, OutboxKind.SWEEP, "sweep", None)
-            return False
-        attempt = task.attempt + 1
-        queue_lease(connection, image_id, task.id)
-        connection.execute(
-            update(TASKS)
-            .where(TASKS.c.id == task.id)
-            .values(
-                status=TaskStatus.PENDING,
-                attempt=attempt,
-                crashes=crashes + 1,
-                message=f"{reason}; it is being resumed (attempt {attempt})",
-                updated_at=now,
-            )
-        )
-        post(connection, OutboxKind.DISPATCH, f"{task.id}/{attempt}", task.id, {"attempt": attempt})
-        return True
-
-
-def end_unheld(catalog: Catalog, task_id: str, message: str, *, now: datetime, time_to_live_h: int) -> bool:
-    """End an import that no worker carries; return whether it was ended.
-
-    A live lease is never ended from outside: then nothing happens.
-    """
-    with catalog.write() as connection:
-        lease = lock_lease(connection, get_task(connection, task_id).image_id)
-        task = get_task(connection, task_id)
-        if lease.task_id != task_id or lease.live or task.status.final:
-            return False
-        _fail(connection, task.image_id, task_id, message, {}, now, time_to_live_h, rerunnable=True)
-        _scrap_staged(connection, task.image_id)
-        free_lease(connection, task.image_id)
-        post(connection, OutboxKind.SWEEP, "sweep", None)
-        return True
-
-
-def end_deleted(connection: Connection, image: Image, *, now: datetime, time_to_live_h: int) -> None:
-    """End the import of an image that is being deleted, in the deleting transaction.
-
-    Its staged files become scrap, and the keeper is asked to cancel the flow run.
-
-    Args:
-        image: as it was when this transaction locked it.
-    """
-    _scrap_staged(connection, image.id, keep=False)
-    if image.import_task is None:
-        return
-    task = get_task(connection, image.import_task)
-    end_task(connection, task.id, TaskStatus.FAILURE, "the image was deleted", now=now, time_to_live_h=time_to_live_h)
-    drop_secrets(connection, task.id)
-    if task.flow_run_id is not None:
-        post(connection, OutboxKind.CANCEL, f"cancel/{task.id}", task.id, {"flow_run_id": task.flow_run_id})
-    post(connection, OutboxKind.SWEEP, "sweep", None)
-
-
 def inject_properties(catalog: Catalog, lease: Lease, properties: Mapping[str, str]) -> None:
     """Set extra properties as the system, whatever the caller may do.
 
@@ -365,24 +183,6 @@ def inject_properties(catalog: Catalog, lease: Lease, properties: Mapping[str, s
     with catalog.write() as connection:
         prove_lease(connection, lease)
         set_properties(connection, lease.image_id, properties)
-
-
-def set_target(catalog: Catalog, lease: Lease, store: str, state: str, error: str = "") -> None:
-    """Write how far the copy to one store is.
-
-    Args:
-        state: ``waiting``, ``uploading``, ``done`` or ``failed``.
-
-    Raises:
-        LockLost: another worker took over; nothing was written.
-    """
-    with catalog.write() as connection:
-        prove_lease(connection, lease)
-        connection.execute(
-            update(TARGETS)
-            .where(TARGETS.c.image_id == lease.image_id, TARGETS.c.store == store)
-            .values(state=state, error=error)
-        )
 
 
 def _ask(connection: Connection, catalog: Catalog, image_id: str, order: Order, caller: Caller, now: datetime) -> str:
@@ -412,7 +212,7 @@ def _ask(connection: Connection, catalog: Catalog, image_id: str, order: Order, 
     )
     if order.request.uri:
         keep_secret(connection, catalog, task_id, "uri", order.request.uri)
-    _open_targets(connection, image_id, task_id, order.targets)
+    open_targets(connection, image_id, task_id, order.targets)
     _mark_importing(connection, image, order.request.method, now)
     return task_id
 
@@ -424,15 +224,6 @@ def _mark_importing(connection: Connection, image: Image, method: ImportMethod, 
         .where(IMAGES.c.id == image.id)
         .values(status=status, has_imported=True, import_message=None, updated_at=now)
     )
-
-
-def _open_targets(connection: Connection, image_id: str, task_id: str, targets: Sequence[str]) -> None:
-    connection.execute(delete(TARGETS).where(TARGETS.c.image_id == image_id))
-    rows = [
-        {"image_id": image_id, "store": store, "position": n, "task_id": task_id, "state": "waiting", "error": ""}
-        for n, store in enumerate(targets)
-    ]
-    connection.execute(insert(TARGETS), rows)
 
 
 def _reopen(
@@ -476,7 +267,7 @@ def _reopen(
     targets = connection.execute(
         select(TARGETS.c.store).where(TARGETS.c.image_id == image.id).order_by(TARGETS.c.position)
     )
-    _open_targets(connection, image.id, task_id, [target.store for target in targets])
+    open_targets(connection, image.id, task_id, [target.store for target in targets])
     _mark_importing(connection, image, ImportMethod(ended.method), now)
     return get_task(connection, task_id)
 
@@ -509,68 +300,3 @@ def _take(
         uri=read_secret(connection, catalog, task.id, "uri"),
         allowance=allowance_of(connection, task.image_id),
     )
-
-
-def _fail(
-    connection: Connection,
-    image_id: str,
-    task_id: str,
-    message: str,
-    failed: Mapping[str, str],
-    now: datetime,
-    time_to_live_h: int,
-    *,
-    rerunnable: bool,
-) -> None:
-    method = ImportMethod(connection.execute(select(TASKS.c.method).where(TASKS.c.id == task_id)).scalar_one())
-    cleared: dict[str, Any] = {"size": None, "virtual_size": None, "checksum": None}
-    cleared |= {"os_hash_algo": None, "os_hash_value": None}
-    connection.execute(
-        update(IMAGES)
-        .where(IMAGES.c.id == image_id)
-        .values(
-            status=STARTS_FROM[method],
-            import_message=message,
-            updated_at=now,
-            **({} if method is ImportMethod.COPY_IMAGE else cleared),
-        )
-    )
-    connection.execute(
-        update(LOCATIONS)
-        .where(LOCATIONS.c.image_id == image_id, LOCATIONS.c.state.in_(["uploading", "stored"]))
-        .values(state="deleting", updated_at=now)
-    )
-    connection.execute(
-        update(TARGETS)
-        .where(TARGETS.c.image_id == image_id, TARGETS.c.state.in_(["waiting", "uploading", "done"]))
-        .values(state="failed", error=message)
-    )
-    _end_targets(connection, image_id, failed)
-    end_task(
-        connection,
-        task_id,
-        TaskStatus.FAILURE,
-        message,
-        now=now,
-        time_to_live_h=time_to_live_h,
-        rerunnable=rerunnable,
-    )
-    if not rerunnable:
-        drop_secrets(connection, task_id)
-
-
-def _end_targets(connection: Connection, image_id: str, failed: Mapping[str, str]) -> None:
-    for store, reason in failed.items():
-        connection.execute(
-            update(TARGETS)
-            .where(TARGETS.c.image_id == image_id, TARGETS.c.store == store)
-            .values(state="failed", error=reason)
-        )
-
-
-def _scrap_staged(connection: Connection, image_id: str, *, keep: bool = True) -> None:
-    """Hand staged files to removal; with ``keep``, those that are kept for a rerun stay."""
-    condition = STAGED.c.image_id == image_id
-    if keep:
-        condition &= STAGED.c.keep_until.is_(None)
-    connection.execute(update(STAGED).where(condition).values(state="scrap", reserved_bytes=0))

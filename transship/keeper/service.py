@@ -13,9 +13,9 @@ from sqlalchemy import insert, update
 from sqlalchemy.exc import IntegrityError
 
 from config.settings import FileStoreSettings, Settings
+from transship.catalog.endings import end_unheld, resume_or_end
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image
-from transship.catalog.imports import end_unheld, resume_or_end
 from transship.catalog.leases import lease_of
 from transship.catalog.outbox import OutboxKind, OutboxRow, done, due, postpone
 from transship.catalog.schema import KEEPERS
