@@ -89,7 +89,8 @@ class PrefectSettings(Section):
         SecretStr(""), description="user:password of that server's API; empty: the one made at first start."
     )
     database_url: SecretStr = Field(
-        SecretStr(""), description="Database of the supervised server; empty: SQLite under the home directory."
+        SecretStr(""),
+        description="Database of the supervised server (postgresql://…); empty: SQLite in the home directory.",
     )
     work_pool: str = Field("imports", description="Work pool that imports run in.")
     worker_limit: int = Field(4, ge=1, description="Imports that one worker runs at the same time.")
@@ -375,6 +376,11 @@ class Settings(Section):
     def staging_dir(self) -> Path:
         """The staging directory in force."""
         return self.staging.dir or self.home / "staging"
+
+    @property
+    def run_dir(self) -> Path:
+        """Directory of the lock, the status and the sockets of what runs here."""
+        return self.home / "run"
 
     @property
     def prefect_api_url(self) -> str:

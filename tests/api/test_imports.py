@@ -14,6 +14,7 @@ from tests.fakes.images_api import FORMATS, SOURCE, ApiMaker, ImagesApi
 from transship.catalog.allowances import grant_allowance
 from transship.catalog.schema import OUTBOX, TASKS
 from transship.catalog.tasks import read_secret
+from transship.doorbell import DOORBELL_SOCKET, Doorbell
 
 WEB: dict[str, Any] = {"method": {"name": "web-download", "uri": SOURCE}}
 
@@ -40,6 +41,18 @@ def test_an_accepted_import_is_an_empty_202_that_leaves_task_lock_and_message_to
     assert (image["os_glance_importing_to_stores"], image["os_glance_failed_import"]) == ("fast", "")
     with api.catalog.read() as connection:
         assert connection.execute(OUTBOX.select()).one().task_id == task["id"]
+
+
+def test_an_accepted_import_and_a_deleted_image_ring_for_the_keeper(api: ImagesApi) -> None:
+    api.settings.run_dir.mkdir()
+    bell = Doorbell(api.settings.run_dir / DOORBELL_SOCKET)
+    image_id = api.create(**FORMATS)
+    assert not bell.wait(0)
+    assert _import(api, image_id, WEB).status_code == 202
+    assert bell.wait(5)
+    assert api.client.delete(f"/v2/images/{image_id}").status_code == 204
+    assert bell.wait(5)
+    bell.close()
 
 
 def test_a_task_shows_what_was_asked_for(api: ImagesApi) -> None:

@@ -23,6 +23,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+SERVER = "transship.runner.prefect_server"
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 
@@ -103,7 +104,15 @@ class PrefectServer:
         self._log = home / "server.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self._port)],
+                [
+                    sys.executable,
+                    "-m",
+                    SERVER,
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    str(self._port),
+                ],
                 env={**_inherited(), **TUNING, **self._server_environment(home)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -96,6 +96,23 @@ def test_no_secret_stands_in_an_argument(tmp_path: Path) -> None:
     assert "hush" in table["prefect-server"].environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"]
 
 
+@pytest.mark.parametrize(
+    ("configured", "given"),
+    [
+        ("postgresql://p:hush@db/prefect", "postgresql+asyncpg://p:hush@db/prefect"),
+        ("postgres://p@db/prefect", "postgresql+asyncpg://p@db/prefect"),
+        ("postgresql+psycopg://p@db/prefect", "postgresql+asyncpg://p@db/prefect"),
+        ("postgresql+asyncpg://p@db/prefect?ssl=require", "postgresql+asyncpg://p@db/prefect?ssl=require"),
+        ("sqlite+aiosqlite:////data/prefect.db", "sqlite+aiosqlite:////data/prefect.db"),
+    ],
+)
+def test_prefects_server_gets_its_database_with_the_driver_that_it_can_use(
+    tmp_path: Path, configured: str, given: str
+) -> None:
+    table = table_of(tmp_path, database_url=configured)
+    assert table["prefect-server"].environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] == given
+
+
 def test_api_and_keeper_get_no_secret_of_prefect_in_their_environment(tmp_path: Path) -> None:
     table = table_of(tmp_path)
     for name in ("api", "keeper"):

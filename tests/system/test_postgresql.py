@@ -49,7 +49,7 @@ def on_postgres(
         "uri.allowed_ports": [80, 443, source.port],
         "database.url": postgres.new_database(),
         "database.secret_key": Fernet.generate_key().decode(),
-        "prefect.database_url": postgres_of_prefect.new_database().replace("postgresql:", "postgresql+asyncpg:"),
+        "prefect.database_url": postgres_of_prefect.new_database(),
     }
     with System(tmp_path_factory.mktemp("on-postgres"), options) as running:
         yield running

@@ -49,6 +49,7 @@ def start_import(call: Call) -> Response:
         call.site.gate.admit(request.uri, allowance=allowance)
     order = Order(request, targets, task_input(image_id, body, request, targets))
     task = ask_import(call.site.catalog, image_id, order, call.caller, datetime.now(UTC))
+    call.site.call_keeper()
     _log_accepted(task.id, image_id, request, targets)
     return Response(status_code=202)
 

@@ -21,6 +21,7 @@ from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured
 from transship.commands.images_api import ImagesApi
 from transship.commands.prefect_http import PrefectHttp
 from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable, human_size
+from transship.runner.prefect_server import NOTE_FILE, read_note
 from transship.supervisor.home import is_locked, require_free_port
 
 OLDEST_PYTHON: Final = (3, 11)
@@ -183,6 +184,8 @@ def check_prefect(settings: Settings) -> Iterator[Finding]:
     try:
         prefect = PrefectHttp.of(settings)
         yield Finding(Level.OK, "prefect", f"{prefect.url}: version {prefect.version()}")
+        if not settings.prefect.api_url:
+            yield prefect_writes_finding(settings)
         yield from _prefect_contents(settings, prefect)
     except ConfigurationRefused as error:
         yield Finding(Level.FAIL, "prefect", str(error))
@@ -191,6 +194,19 @@ def check_prefect(settings: Settings) -> Iterator[Finding]:
     except ServiceRefused as error:
         remedy = "; set prefect.auth_string to its log-in" if error.status == 401 else ""
         yield Finding(Level.FAIL, "prefect", f"{error}{remedy}")
+
+
+def prefect_writes_finding(settings: Settings) -> Finding:
+    """Say how the supervised server writes: on SQLite its own way answers 503 under load."""
+    name = "prefect writes"
+    if settings.prefect.database_url.get_secret_value():
+        return Finding(Level.OK, name, "to the database of prefect.database_url")
+    note = read_note(settings.run_dir / NOTE_FILE)
+    if note is not None and note.immediate:
+        return Finding(Level.OK, name, "to SQLite, one after the other")
+    reason = "nobody noted how the server was started" if note is None else note.reason
+    remedy = "imports asked for at the same time are slow; use a release of Prefect that suits, or PostgreSQL"
+    return Finding(Level.WARN, name, f"to SQLite in Prefect's own way: {reason}; {remedy}")
 
 
 def _prefect_contents(settings: Settings, prefect: PrefectHttp) -> Iterator[Finding]:

@@ -17,10 +17,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from config.loading import load_settings
 from config.secrets import prefect_auth_string
+from config.settings import Settings
 from transship.catalog.engine import Catalog
 from transship.domain.errors import CatalogUnavailable, TransshipError
+from transship.doorbell import DOORBELL_SOCKET, Doorbell
 from transship.keeper.prefect_api import PrefectApi, PrefectAway, PrefectRefused
-from transship.keeper.service import Keeper
+from transship.keeper.service import TOLD_AT_ONCE, Keeper
 from transship.logs import configure_logs
 
 TICK_S = 0.1
@@ -51,17 +53,24 @@ class Duty:
             log.exception("duty failed", duty=self.name, reason=str(fault))
 
 
-def run(keeper: Keeper, stopped: threading.Event) -> None:
-    """Keep going until ``stopped``; only the keeper that holds the lease acts."""
+def run(keeper: Keeper, stopped: threading.Event, wait: Callable[[float], bool]) -> None:
+    """Keep going until ``stopped``; only the keeper that holds the lease acts.
+
+    Args:
+        wait: waits so many seconds, or less; returns whether there is something to tell.
+    """
+    tell = Duty("tell", 0.2, lambda: _tell(keeper, tell))
     duties = [
-        Duty("tell", 0.2, keeper.tell),
+        tell,
         Duty("reconcile", 2.0, keeper.reconcile),
         Duty("settle", 10.0, keeper.settle),
         Duty("mirror stores", 10.0, keeper.mirror_stores),
         Duty("purge", 600.0, keeper.purge),
     ]
     active, renew_at = False, 0.0
-    while not stopped.wait(TICK_S):
+    while not stopped.is_set():
+        if wait(TICK_S if tell.next_at else 0.0):
+            tell.next_at = 0.0
         now = time.monotonic()
         if now >= renew_at:
             renew_at = now + LEASE_TTL_S / 3
@@ -73,6 +82,12 @@ def run(keeper: Keeper, stopped: threading.Event) -> None:
         keeper.step_down()
 
 
+def _tell(keeper: Keeper, duty: Duty) -> None:
+    if keeper.tell() == TOLD_AT_ONCE:
+        # There may be more.
+        duty.next_at = 0.0
+
+
 def _stay_active(keeper: Keeper, was_active: bool) -> bool:
     try:
         active = keeper.stay_active(LEASE_TTL_S)
@@ -82,6 +97,21 @@ def _stay_active(keeper: Keeper, was_active: bool) -> bool:
     if active != was_active:
         log.info("keeper is active" if active else "another keeper is active; waiting")
     return active
+
+
+def _waiter(settings: Settings, stopped: threading.Event) -> Callable[[float], bool]:
+    """Return how to wait: for the doorbell, or without one for the next look alone."""
+    try:
+        settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Doorbell(settings.run_dir / DOORBELL_SOCKET).wait
+    except OSError as error:
+        log.warning("no doorbell; requests wait for the next look", reason=str(error))
+
+    def without(timeout_s: float) -> bool:
+        stopped.wait(timeout_s)
+        return False
+
+    return without
 
 
 def main() -> int:
@@ -101,7 +131,8 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    run(Keeper(settings, catalog, prefect, f"{settings.host_name} pid {os.getpid()} {uuid4().hex[:8]}"), stopped)
+    owner = f"{settings.host_name} pid {os.getpid()} {uuid4().hex[:8]}"
+    run(Keeper(settings, catalog, prefect, owner), stopped, _waiter(settings, stopped))
     catalog.close()
     return 0
 

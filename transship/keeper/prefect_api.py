@@ -5,16 +5,21 @@ Source: Prefect 3.9, REST API reference.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
+from uuid import uuid4
 
 import requests
 from requests.adapters import HTTPAdapter
 
 from transship.domain.errors import TransshipError
+
+DEPLOYMENT_KEPT_S: Final = 30.0
+"""How long what was read of a deployment is used, in seconds; its id is kept until Prefect refuses it."""
 
 
 class PrefectAway(TransshipError):
@@ -42,6 +47,53 @@ class PrefectRefused(TransshipError):
 
     def __str__(self) -> str:
         return f"Prefect answered HTTP {self.status}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedRun:
+    """A flow run to be made.
+
+    Attributes:
+        deployment: ``<flow>/<deployment>``.
+        name: for people.
+        key: idempotency key: under one key only the first wish makes a run.
+        queue: work queue of the deployment's pool.
+    """
+
+    deployment: str
+    name: str
+    parameters: Mapping[str, Any]
+    key: str
+    queue: str
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedRun:
+    """A flow run that is there.
+
+    Attributes:
+        answer: what Prefect answered, whole.
+        as_asked: the run is in the very state that this call asked for; False for a run that an earlier call made.
+    """
+
+    id: str
+    answer: Mapping[str, Any]
+    as_asked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Deployment:
+    """What is known of a deployment.
+
+    Attributes:
+        limited: Prefect is to bound how many of its runs are active.
+        read_at: seconds of the monotonic clock.
+    """
+
+    id: str
+    limited: bool
+    read_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,31 +134,49 @@ class PrefectApi:
         if auth_string:
             user, _, password = auth_string.partition(":")
             self._session.auth = (user, password)
-        self._deployments: dict[str, str] = {}
+        self._deployments: dict[str, _Deployment] = {}
 
-    def create_flow_run(
-        self, deployment: str, name: str, parameters: Mapping[str, Any], *, key: str, tags: Iterable[str], queue: str
-    ) -> str:
-        """Create a flow run and return its id; under one key only the first call creates one.
-
-        Args:
-            deployment: ``<flow>/<deployment>``.
-            name: for people.
-            key: idempotency key.
-            queue: work queue of the deployment's pool.
+    def schedule(self, wanted: WantedRun) -> CreatedRun:
+        """Make a flow run that waits in its queue for a worker.
 
         Raises:
-            PrefectAway, PrefectRefused: no run was created, as far as one can know.
+            PrefectAway, PrefectRefused: no run was made, as far as one can know.
         """
+        return self._create(wanted, {})
+
+    def claim(self, wanted: WantedRun, claimant: str) -> CreatedRun:
+        """Make a flow run that no worker will take from the queue, because somebody has it already.
+
+        Args:
+            claimant: who has it, for people.
+
+        Raises:
+            PrefectAway, PrefectRefused: no run was made, as far as one can know.
+        """
+        mark = str(uuid4())
+        state = {"type": "PENDING", "message": f"given to {claimant}", "state_details": {"transition_id": mark}}
+        return self._create(wanted, {"state": state}, mark)
+
+    def _create(self, wanted: WantedRun, state: Mapping[str, Any], mark: str = "") -> CreatedRun:
         body = {
-            "name": name,
-            "parameters": dict(parameters),
-            "idempotency_key": key,
-            "tags": list(tags),
-            "work_queue_name": queue,
+            "name": wanted.name,
+            "parameters": dict(wanted.parameters),
+            "idempotency_key": wanted.key,
+            "tags": list(wanted.tags),
+            "work_queue_name": wanted.queue,
+            **state,
         }
-        created = self._call("POST", f"/deployments/{self._deployment_id(deployment)}/create_flow_run", body)
-        return str(created["id"])
+        answer = self._call("POST", f"/deployments/{self._deployment(wanted.deployment).id}/create_flow_run", body)
+        details = (answer.get("state") or {}).get("state_details") or {}
+        return CreatedRun(str(answer["id"]), answer, bool(mark) and details.get("transition_id") == mark)
+
+    def limits_active_runs(self, deployment: str) -> bool:
+        """Return whether Prefect is to bound how many runs of a deployment are active; at most some seconds old.
+
+        Raises:
+            PrefectAway, PrefectRefused: nothing is known.
+        """
+        return self._deployment(deployment, DEPLOYMENT_KEPT_S).limited
 
     def set_state(self, flow_run_id: str, type_: str, name: str, message: str) -> None:
         """Force a flow run into a state.
@@ -148,11 +218,13 @@ class PrefectApi:
         documents: list[Mapping[str, Any]] = self._call("POST", "/block_documents/filter", body)
         return documents
 
-    def _deployment_id(self, deployment: str) -> str:
-        if deployment not in self._deployments:
-            found = self._call("GET", f"/deployments/name/{deployment}", None)
-            self._deployments[deployment] = str(found["id"])
-        return self._deployments[deployment]
+    def _deployment(self, name: str, longest_s: float = float("inf")) -> _Deployment:
+        known = self._deployments.get(name)
+        if known is None or time.monotonic() - known.read_at > longest_s:
+            found = self._call("GET", f"/deployments/name/{name}", None)
+            limited = found.get("global_concurrency_limit") is not None or found.get("concurrency_limit") is not None
+            known = self._deployments[name] = _Deployment(str(found["id"]), limited, time.monotonic())
+        return known
 
     def forget_deployments(self) -> None:
         """Look deployments up again: they may have been made anew."""

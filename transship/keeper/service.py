@@ -32,13 +32,24 @@ from transship.catalog.tasks import (
 from transship.catalog.types import in_seconds
 from transship.domain.errors import DispatchFailed, ImageNotFound, LockLost, TaskNotFound
 from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image
+from transship.domain.push import RUNNER_SOCKET
 from transship.domain.task import ImportTask, TaskStatus
-from transship.keeper.prefect_api import FlowRunState, PrefectApi, PrefectAway, PrefectRefused
+from transship.keeper.prefect_api import (
+    CreatedRun,
+    FlowRunState,
+    PrefectApi,
+    PrefectAway,
+    PrefectRefused,
+    WantedRun,
+)
+from transship.keeper.push import LocalRunner
 from transship.keeper.verdict import Action, Patience, Verdict, judge
 from transship.stores.table import document_name
 
 DEPLOYMENT: Final = "transship"
 DEFAULT_QUEUE: Final = "default"
+TOLD_AT_ONCE: Final = 20
+"""Outbox rows between two looks at the other duties."""
 STUCK_S: Final = 90.0
 """Longer than any start of a flow process that was seen on a loaded machine (20 s), with room."""
 SETTLE_AFTER_S: Final = 60.0
@@ -68,6 +79,11 @@ class Keeper:
     prefect: PrefectApi
     owner: str
 
+    @property
+    def runner(self) -> LocalRunner:
+        """The runner of this machine."""
+        return LocalRunner(self.settings.run_dir / RUNNER_SOCKET)
+
     def stay_active(self, ttl_s: float) -> bool:
         """Take or renew the keepers' lease; return whether this keeper is the active one."""
         with self.catalog.write() as connection:
@@ -93,7 +109,7 @@ class Keeper:
     def tell(self) -> int:
         """Tell Prefect what the outbox holds; return how many rows were told."""
         with self.catalog.read() as connection:
-            rows = due(connection, 20)
+            rows = due(connection, TOLD_AT_ONCE)
         told = 0
         for row in rows:
             try:
@@ -145,14 +161,27 @@ class Keeper:
         return task.flow_run_id
 
     def _create_run(self, task: ImportTask, image: Image, key: str) -> str:
-        return self.prefect.create_flow_run(
+        wanted = WantedRun(
             f"{task.method}/{DEPLOYMENT}",
             f"{task.method} {image.name or ''} {image.id[:8]}".replace("  ", " "),
             run_parameters(task, image),
-            key=key,
-            tags=[f"image:{image.id}"],
-            queue=DEFAULT_QUEUE,
+            key,
+            DEFAULT_QUEUE,
+            (f"image:{image.id}",),
         )
+        return self._start(wanted).id
+
+    def _start(self, wanted: WantedRun) -> CreatedRun:
+        """Make a run: pushed to this machine's runner if that has a slot for it, else scheduled for any worker."""
+        slot = None if self.prefect.limits_active_runs(wanted.deployment) else self.runner.reserve(wanted.queue)
+        if slot is None:
+            return self.prefect.schedule(wanted)
+        with slot:
+            run = self.prefect.claim(wanted, f"the worker of {self.settings.host_name}")
+            # Under a key that was used before, Prefect answers with the earlier run, which somebody may have.
+            pushed = run.as_asked and slot.push(run.answer)
+        log.info("run pushed" if pushed else "run not pushed", flow_run_id=run.id)
+        return run
 
     def _cancel(self, row: OutboxRow) -> None:
         run_id = str(row.payload["flow_run_id"])
@@ -165,8 +194,8 @@ class Keeper:
 
     def _sweep(self, row: OutboxRow) -> None:
         minute = utc_now().strftime("%Y%m%d%H%M")
-        self.prefect.create_flow_run(
-            f"housekeeping/{DEPLOYMENT}", "housekeeping", {}, key=f"sweep/{minute}", tags=[], queue=DEFAULT_QUEUE
+        self.prefect.schedule(
+            WantedRun(f"housekeeping/{DEPLOYMENT}", "housekeeping", {}, f"sweep/{minute}", DEFAULT_QUEUE)
         )
         self._done(row)
 

@@ -57,6 +57,14 @@ def client_environment(settings: Settings, base: Mapping[str, str]) -> dict[str,
     return {**defaults, **base, **forced}
 
 
+def asynchronous(database_url: str) -> str:
+    """Return the URL of a PostgreSQL database with the one driver that Prefect's server can use; others as they are."""
+    scheme, separator, rest = database_url.partition("://")
+    if scheme.split("+")[0] in ("postgresql", "postgres"):
+        return f"postgresql+asyncpg{separator}{rest}"
+    return database_url
+
+
 def server_environment(settings: Settings, base: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the supervised Prefect server.
 
@@ -99,5 +107,5 @@ def server_environment(settings: Settings, base: Mapping[str, str]) -> dict[str,
     }
     database_url = settings.prefect.database_url.get_secret_value()
     if database_url:
-        forced["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database_url
+        forced["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = asynchronous(database_url)
     return {**defaults, **base, **forced}

@@ -18,9 +18,7 @@ from transship.domain.errors import ConfigurationRefused
 from transship.supervisor.processes import start_time
 
 LOG: Final = "log"
-RUN: Final = "run"
 PREFECT: Final = "prefect"
-SUBDIRECTORIES: Final = (LOG, RUN, PREFECT)
 LOCK_FILE: Final = "supervisor.lock"
 STATUS_FILE: Final = "status.json"
 
@@ -37,12 +35,12 @@ def prefect_dir(settings: Settings) -> Path:
 
 def status_path(settings: Settings) -> Path:
     """Return the path of the status file."""
-    return settings.home / RUN / STATUS_FILE
+    return settings.run_dir / STATUS_FILE
 
 
 def lock_path(settings: Settings) -> Path:
     """Return the path of the lock file."""
-    return settings.home / RUN / LOCK_FILE
+    return settings.run_dir / LOCK_FILE
 
 
 def first_start(settings: Settings) -> None:
@@ -54,7 +52,7 @@ def first_start(settings: Settings) -> None:
         ConfigurationRefused: the directory cannot be made or belongs to somebody else.
     """
     try:
-        for directory in (settings.home, *(settings.home / name for name in SUBDIRECTORIES)):
+        for directory in (settings.home, log_dir(settings), settings.run_dir, prefect_dir(settings)):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
     except OSError as error:

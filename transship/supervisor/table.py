@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Final
 
 from config.settings import Settings
+from transship.runner.prefect_server import NOTE_FILE
 from transship.supervisor.component import Component
 from transship.supervisor.environment import base_environment, client_environment, server_environment
 from transship.supervisor.probe import http_origin
@@ -66,7 +67,7 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
     kill_after_s = settings.supervisor.kill_after_s
     server = Component(
         "prefect-server",
-        _module("prefect", "server", "start"),
+        _module("transship.runner.prefect_server", "--note", str(settings.run_dir / NOTE_FILE)),
         server_environment(settings, base),
         Stage.PREFECT,
         StopRank.PREFECT,

@@ -1,0 +1,79 @@
+"""Prefect's server with SQLite writes that wait, and what happens where Prefect is not as expected."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.fakes.prefect_server import PrefectServer
+from transship.runner.prefect_server import ServerNote, patch, read_note, write_note
+
+
+class AsExpected:
+    def begin_transaction(self, session: str, with_for_update: bool = False) -> tuple[str, bool]:
+        return session, with_for_update
+
+
+class WithoutTheMethod:
+    pass
+
+
+class WithOtherParameters:
+    def begin_transaction(self, session: str, mode: str = "DEFERRED") -> tuple[str, str]:
+        return session, mode
+
+
+def test_every_transaction_is_one_that_writes() -> None:
+    assert patch(AsExpected) == ServerNote(True)
+    calls: list[Callable[[], Any]] = [
+        lambda: AsExpected().begin_transaction("s"),
+        lambda: AsExpected().begin_transaction("s", with_for_update=False),
+        lambda: AsExpected().begin_transaction("s", True),
+    ]
+    assert [call() for call in calls] == [("s", True)] * 3
+
+
+@pytest.mark.parametrize("changed", [WithoutTheMethod, WithOtherParameters])
+def test_a_prefect_that_has_changed_is_left_as_it_is(changed: type) -> None:
+    before = dict(vars(changed))
+    note = patch(changed)
+    assert not note.immediate
+    assert "Prefect has changed" in note.reason
+    assert dict(vars(changed)) == before
+
+
+@pytest.mark.parametrize("note", [ServerNote(True), ServerNote(False, "why")])
+def test_how_the_server_was_started_is_read_back(tmp_path: Path, note: ServerNote) -> None:
+    write_note(tmp_path / "note", note)
+    assert read_note(tmp_path / "note") == note
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{", '{"other": 1}'])
+def test_a_note_that_is_none_is_no_note(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "note").write_text(text)
+    assert read_note(tmp_path / "note") is None
+
+
+def test_a_note_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    write_note(tmp_path / "missing" / "note", ServerNote(True))
+
+
+@pytest.mark.real
+def test_runs_made_at_the_same_time_are_all_made(prefect_server: PrefectServer) -> None:
+    flow_id = prefect_server.ask("POST", "/flows/", {"name": "many-at-once"})["id"]
+    deployment = prefect_server.ask("POST", "/deployments/", {"name": "many-at-once", "flow_id": flow_id})["id"]
+    url = f"{prefect_server.url}/deployments/{deployment}/create_flow_run"
+    user, password = prefect_server.auth_string.split(":")
+
+    def make(number: int) -> int:
+        return requests.post(url, json={"name": f"run {number}"}, auth=(user, password), timeout=60).status_code
+
+    with ThreadPoolExecutor(16) as threads:
+        assert Counter(threads.map(make, range(64))) == {201: 64}

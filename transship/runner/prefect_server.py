@@ -1,0 +1,105 @@
+"""``python -m transship.runner.prefect_server``: Prefect's own server, whose writes to SQLite wait for one another.
+
+Prefect opens most of its transactions so that they read first and take SQLite's write lock when they write. SQLite
+fails such a transaction at once when another one wrote in between, and the server answers 503. Here every transaction
+takes the lock when it begins, and waits for it. Only the server of PostgreSQL needs none of this.
+
+The changed method is not part of Prefect's interface. Where it is not as expected the server starts as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import sys
+from dataclasses import asdict, dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final
+
+NOTE_FILE: Final = "prefect-server.json"
+"""Name of the note about the running server in the home directory's ``run``."""
+
+EXPECTED: Final = ("self", "session", "with_for_update")
+"""Parameters of ``AioSqliteConfiguration.begin_transaction`` in Prefect 3.9."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerNote:
+    """How a server was started.
+
+    Attributes:
+        immediate: its write transactions on SQLite wait for one another.
+        reason: why they do not; empty when they do.
+    """
+
+    immediate: bool
+    reason: str = ""
+
+
+def write_at_once() -> ServerNote:
+    """Make every transaction of this process's Prefect server take SQLite's write lock when it begins."""
+    try:
+        from prefect.server.database.configurations import AioSqliteConfiguration  # noqa: PLC0415 - slow, and private
+    except ImportError as error:
+        return ServerNote(False, f"Prefect has changed: {error}")
+    return patch(AioSqliteConfiguration)
+
+
+def patch(configuration: Any) -> ServerNote:
+    """Change a class of database configuration, if it is as expected.
+
+    Args:
+        configuration: has an asynchronous context manager ``begin_transaction(session, with_for_update=False)``.
+    """
+    begin = getattr(configuration, "begin_transaction", None)
+    if begin is None:
+        return ServerNote(False, "Prefect has changed: no method begin_transaction")
+    found = tuple(inspect.signature(begin).parameters)
+    if found != EXPECTED:
+        return ServerNote(False, f"Prefect has changed: begin_transaction takes {', '.join(found)}")
+
+    @wraps(begin)
+    def begin_immediately(self: Any, session: Any, with_for_update: bool = True) -> Any:
+        return begin(self, session, with_for_update=True)
+
+    configuration.begin_transaction = begin_immediately
+    return ServerNote(True)
+
+
+def read_note(path: Path) -> ServerNote | None:
+    """Return how the server was started; None when nobody wrote it down."""
+    try:
+        return ServerNote(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def write_note(path: Path, note: ServerNote) -> None:
+    """Write down how the server was started; a disk that does not take it costs only the note."""
+    try:
+        path.write_text(json.dumps(asdict(note)), encoding="utf-8")
+    except OSError as error:
+        sys.stderr.write(f"{path} cannot be written: {error.strerror}\n")
+
+
+def main() -> int:
+    """Run the server until SIGTERM; return its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--note", type=Path, help="file in which to write how the server was started")
+    options, rest = parser.parse_known_args()
+    note = write_at_once()
+    if not note.immediate:
+        sys.stderr.write(f"warning: writes on SQLite may be answered with 503: {note.reason}\n")
+    if options.note is not None:
+        write_note(options.note, note)
+    from prefect.cli import app  # noqa: PLC0415 - slow
+
+    sys.argv = ["prefect", "server", "start", *rest]
+    app()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
