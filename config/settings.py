@@ -218,6 +218,14 @@ class StagingSettings(Section):
     )
 
 
+class UploadSettings(Section):
+    """Limits of the clients that upload image data."""
+
+    idle_timeout_s: Seconds = Field(60.0, description="Longest silence of a client.")
+    min_speed_bytes_per_s: Bytes = Field(1024, description="Slowest rate accepted over min_speed_window_s.")
+    min_speed_window_s: Seconds = Field(60.0, description="Seconds over which the slowest rate is taken.")
+
+
 class LeaseSettings(Section):
     """The import lock: how long it lives without renewal, and what happens to imports that lost their worker."""
 
@@ -329,6 +337,7 @@ class Settings(Section):
     imports: ImportSettings = ImportSettings()
     uri: UriSettings = UriSettings()
     download: DownloadSettings = DownloadSettings()
+    upload: UploadSettings = UploadSettings()
     staging: StagingSettings = StagingSettings()
     lease: LeaseSettings = LeaseSettings()
     formats: FormatSettings = FormatSettings()

@@ -14,8 +14,9 @@ from tasks.inspect import inspect
 from tasks.place import place, unplace
 from tasks.plugin import run_plugin
 from tasks.session import ImportSession
-from tasks.staged_files import SOURCE_ROLE, Staged, discard_staged
+from tasks.staged_files import Staged, discard_staged
 from transship.domain.errors import ImportCancelled, ImportStopped, StoresFailed, StoresUnavailable, TransferFailed
+from transship.domain.staged import SOURCE_ROLE
 from transship.plugins.base import ImportPlugin
 from transship.plugins.registry import load_plugins
 

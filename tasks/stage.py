@@ -13,9 +13,10 @@ from prefect.states import Completed
 from tasks.retrying import may_pass_next_time
 from tasks.session import ImportSession, current
 from tasks.sources import allowance, web_source
-from tasks.staged_files import SOURCE_ROLE, Staged, new_name, open_file, reserve, seal, unstage
+from tasks.staged_files import Staged, new_name, open_file, reserve, seal, unstage
 from transship.catalog.journal import StagedRow, adopt_staged, remember_validators, staged_of_image
 from transship.domain.errors import SourceBusy
+from transship.domain.staged import SOURCE_ROLE
 from transship.sources.web import Validators
 
 NO_PROVEN_END = "the source announced no size, so that a cut could not be told from its end"

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from tasks.session import ImportSession, utc_now
 from transship.catalog.journal import StagedRow, drop_staged, open_staged, reserve_staged, seal_staged, staged_of_image
-
-SOURCE_ROLE = "source"
-"""Role of the file that comes from outside; plugins' files bear the plugin's label."""
+from transship.domain.staged import SOURCE_ROLE
 
 
 @dataclass(frozen=True, slots=True)

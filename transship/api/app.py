@@ -23,14 +23,15 @@ from transship.api.images import (
 )
 from transship.api.imports import list_image_tasks, start_import
 from transship.api.request_id import RequestIds
-from transship.api.resource import NothingHere, Operation, Resource
+from transship.api.resource import NothingHere, Operation, Resource, Streamed
 from transship.api.schemas import Schemas
 from transship.api.site import Site, StoreShelf
+from transship.api.uploads import stage_image, upload_image
 from transship.api.versions import VersionNegotiation
 from transship.catalog.engine import Catalog
 from transship.sources.gate import gate_from
 
-_PATHS: Mapping[str, Mapping[str, Operation]] = {
+_PATHS: Mapping[str, Mapping[str, Operation | Streamed]] = {
     "/healthcheck": {"GET": check_health, "HEAD": check_health},
     "/v2/info/import": {"GET": show_import_methods},
     "/v2/info/stores": {"GET": show_stores},
@@ -38,7 +39,8 @@ _PATHS: Mapping[str, Mapping[str, Operation]] = {
     "/v2/info/usage": {"GET": show_usage},
     "/v2/images": {"GET": list_images, "POST": create_image},
     "/v2/images/{image_id}": {"GET": show_image, "PATCH": patch_image, "DELETE": delete_image},
-    "/v2/images/{image_id}/file": {"GET": download_image},
+    "/v2/images/{image_id}/file": {"GET": download_image, "PUT": Streamed(upload_image)},
+    "/v2/images/{image_id}/stage": {"PUT": Streamed(stage_image)},
     "/v2/images/{image_id}/import": {"POST": start_import},
     "/v2/images/{image_id}/tasks": {"GET": list_image_tasks},
     "/v2/images/{image_id}/tags/{tag}": {"PUT": add_tag, "DELETE": remove_tag},

@@ -14,6 +14,7 @@ from transship.api.images import MEDIA_TYPE
 from transship.api.site import Call
 from transship.api.views import task_view
 from transship.catalog.allowances import allowance_of
+from transship.catalog.hosts import refuse_unless_served
 from transship.catalog.images import get_image
 from transship.catalog.imports import Order, ask_import
 from transship.catalog.tasks import tasks_of_image
@@ -47,6 +48,9 @@ def start_import(call: Call) -> Response:
     if request.method is ImportMethod.WEB_DOWNLOAD:
         allowance = None if granted is None else Allowance(granted.host, granted.port)
         call.site.gate.admit(request.uri, allowance=allowance)
+    if request.method is ImportMethod.GLANCE_DIRECT:
+        with call.site.catalog.read() as connection:
+            refuse_unless_served(connection, image_id)
     order = Order(request, targets, task_input(image_id, body, request, targets))
     task = ask_import(call.site.catalog, image_id, order, call.caller, datetime.now(UTC))
     call.site.call_keeper()

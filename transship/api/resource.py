@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -19,6 +20,17 @@ from transship.domain.errors import TransshipError
 Operation = Callable[[Call], Response]
 """Answers one request. It may wait: for the catalogue, a store or a name server."""
 
+Streaming = Callable[[Call], Awaitable[Response]]
+"""Answers one request whose body it reads itself, piece by piece; it never waits in the event loop's thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """Marks an operation that reads the body itself."""
+
+    operation: Streaming
+
+
 _STANDARD_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 
 
@@ -30,7 +42,7 @@ class Resource:
         operations: by method, upper case.
     """
 
-    def __init__(self, site: Site, operations: Mapping[str, Operation]) -> None:
+    def __init__(self, site: Site, operations: Mapping[str, Operation | Streamed]) -> None:
         self._site = site
         self._operations = operations
 
@@ -48,6 +60,9 @@ class Resource:
             explanation = f"The method {request.method} is not allowed for this resource."
             return refusal(HTTPStatus.METHOD_NOT_ALLOWED, explanation, accept, {"Allow": allowed})
         try:
+            if isinstance(operation, Streamed):
+                caller = identify(request, request.scope["state"]["request_id"])
+                return await operation.operation(Call(self._site, caller, request, b""))
             body = await read_body(request, self._site.settings.api.max_body_bytes)
             caller = identify(request, request.scope["state"]["request_id"])
             return await run_in_threadpool(operation, Call(self._site, caller, request, body))

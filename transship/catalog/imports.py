@@ -17,6 +17,7 @@ from transship.catalog.allowances import AllowedAddress, allowance_of
 from transship.catalog.copies import open_targets
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image, insert_image, lock_image, set_properties
+from transship.catalog.journal import staged_upload
 from transship.catalog.leases import (
     Lease,
     LeaseState,
@@ -98,7 +99,7 @@ def ask_import(catalog: Catalog, image_id: str, order: Order, caller: Caller, no
     """Take the import lock and leave the request for the keeper, all in one transaction.
 
     Raises:
-        ImageNotFound, ImportRunning, WrongStatus, FormatMissing: nothing was changed.
+        ImageNotFound, ImportRunning, WrongStatus, FormatMissing, UploadIncomplete: nothing was changed.
     """
     with catalog.write() as connection:
         task_id = _ask(connection, catalog, image_id, order, caller, now)
@@ -188,6 +189,8 @@ def inject_properties(catalog: Catalog, lease: Lease, properties: Mapping[str, s
 def _ask(connection: Connection, catalog: Catalog, image_id: str, order: Order, caller: Caller, now: datetime) -> str:
     image = lock_image(connection, image_id)
     admit(image, order.request.method)
+    if order.request.method is ImportMethod.GLANCE_DIRECT:
+        staged_upload(connection, image_id)
     task_id = str(uuid4())
     connection.execute(
         insert(TASKS).values(

@@ -11,14 +11,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from transship.catalog.engine import Catalog
 from transship.catalog.leases import Lease, prove_lease
 from transship.catalog.locks import lock_name
-from transship.catalog.schema import LEASES, LOCATIONS, STAGED
+from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, STAGED
 from transship.catalog.types import in_seconds
-from transship.domain.errors import StagingFull
+from transship.domain.errors import StagingFull, UploadIncomplete
+from transship.domain.image import ImageStatus
+from transship.domain.staged import SOURCE_ROLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,7 @@ class StagedRow:
         state: ``part``, ``sealed`` or ``scrap``.
         source_key: sha256 of the source's full URI.
         validators: what the source said of itself, for resuming.
+        digests: of a sealed file, lower-case hex by algorithm; None where none were computed on the way.
     """
 
     name: str
@@ -151,6 +154,7 @@ class StagedRow:
     reserved_bytes: int
     source_key: str
     validators: Mapping[str, object] | None
+    digests: Mapping[str, str] | None
 
 
 def open_staged(
@@ -266,6 +270,37 @@ def reserve_staged(
         )
 
 
+@dataclass(frozen=True, slots=True)
+class StagedUpload:
+    """Data that wait on staging for a glance-direct import.
+
+    Attributes:
+        name: file name in that host's staging directory.
+        host: host whose staging holds it.
+        size: bytes.
+    """
+
+    name: str
+    host: str
+    size: int
+
+
+def staged_upload(connection: Connection, image_id: str) -> StagedUpload:
+    """Return the data that an image has on staging, whichever host they lie on.
+
+    Raises:
+        UploadIncomplete: they are not whole, or there are none.
+    """
+    row = connection.execute(
+        select(STAGED.c.name, STAGED.c.host, STAGED.c.size).where(
+            STAGED.c.image_id == image_id, STAGED.c.role == SOURCE_ROLE, STAGED.c.state == "sealed"
+        )
+    ).first()
+    if row is None:
+        raise UploadIncomplete(image_id)
+    return StagedUpload(row.name, row.host, row.size)
+
+
 def staged_of_image(connection: Connection, image_id: str, host: str) -> list[StagedRow]:
     """Return the files that an image has in a host's staging, oldest first."""
     rows = connection.execute(
@@ -275,14 +310,26 @@ def staged_of_image(connection: Connection, image_id: str, host: str) -> list[St
 
 
 def scrap_of_host(connection: Connection, host: str) -> list[StagedRow]:
-    """Return files of a host's staging that nobody needs: scrapped, no longer kept, or left by a lost attempt."""
+    """Return files of a host's staging that nobody needs: scrapped, no longer kept, or left by a lost attempt.
+
+    What a client uploaded waits for its import as long as the image says ``uploading``.
+    """
     unheld = (LEASES.c.state == "free") & (STAGED.c.keep_until.is_(None))
     rows = connection.execute(
         select(STAGED)
         .join(LEASES, LEASES.c.image_id == STAGED.c.image_id)
-        .where(STAGED.c.host == host, (STAGED.c.state == "scrap") | (STAGED.c.keep_until < in_seconds(0)) | unheld)
+        .join(IMAGES, IMAGES.c.id == STAGED.c.image_id)
+        .where(
+            STAGED.c.host == host,
+            (STAGED.c.state == "scrap") | (~uploaded() & ((STAGED.c.keep_until < in_seconds(0)) | unheld)),
+        )
     )
     return [_staged(row) for row in rows]
+
+
+def uploaded() -> ColumnElement[bool]:
+    """Return the condition for a staged file that a client uploaded and that may be imported; joined with its image."""
+    return (IMAGES.c.status == ImageStatus.UPLOADING) & (STAGED.c.role == SOURCE_ROLE) & (STAGED.c.state == "sealed")
 
 
 def drop_staged(connection: Connection, name: str, host: str) -> None:

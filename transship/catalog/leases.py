@@ -1,8 +1,8 @@
 """Leases: who may write an image now. Every write of an import proves its epoch here.
 
-A lease is *free* (no task), *queued* (a task waits for a worker; no time limit but the request's)
-or *held* (a worker renews it). Its epoch grows with each change of hands and never falls, so a
-worker that was away for too long is recognised by what it carries.
+A lease is *free* (nobody writes), *queued* (a task waits for a worker; no time limit but the request's)
+or *held* (a worker, or an upload without a task, renews it). Its epoch grows with each change of
+hands and never falls, so a worker that was away for too long is recognised by what it carries.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Lease:
 
     Attributes:
         epoch: to be proven with each write.
-        task_id: task that it serves.
+        task_id: task that it serves; empty for an upload, which has none.
         owner: who holds it.
     """
 
@@ -95,8 +95,12 @@ def queue_lease(connection: Connection, image_id: str, task_id: str) -> int:
     return _epoch_of(connection, image_id)
 
 
-def take_lease(connection: Connection, image_id: str, task_id: str, owner: str, ttl_s: float) -> Lease:
-    """Hold a lease under a new epoch, whoever had it before. The caller has decided that it may."""
+def take_lease(connection: Connection, image_id: str, task_id: str | None, owner: str, ttl_s: float) -> Lease:
+    """Hold a lease under a new epoch, whoever had it before. The caller has decided that it may.
+
+    Args:
+        task_id: task that it serves; None for an upload.
+    """
     connection.execute(
         update(LEASES)
         .where(LEASES.c.image_id == image_id)
@@ -109,7 +113,7 @@ def take_lease(connection: Connection, image_id: str, task_id: str, owner: str, 
             expires_at=in_seconds(ttl_s),
         )
     )
-    return Lease(image_id, _epoch_of(connection, image_id), task_id, owner)
+    return Lease(image_id, _epoch_of(connection, image_id), task_id or "", owner)
 
 
 def _epoch_of(connection: Connection, image_id: str) -> int:

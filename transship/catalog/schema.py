@@ -182,6 +182,7 @@ STAGED: Final = Table(
     Column("size", BigInteger),
     Column("source_key", String(64), nullable=False, comment="sha256 of the source's full URI"),
     Column("validators", JSON),
+    Column("digests", JSON, comment="of a sealed file, hex by algorithm, where they were computed on the way"),
     Column("keep_until", UtcTime, comment="kept for a rerun until then; none: the lease decides"),
     Column("created_at", UtcTime, nullable=False),
     Index("ix_staged_files_image_id", "image_id"),
@@ -227,6 +228,15 @@ STORES: Final = Table(
     Column("id", String(NAME_LENGTH), primary_key=True),
     Column("ciphertext", LargeBinary, nullable=False, comment="settings as edited in the Prefect UI"),
     Column("updated_at", UtcTime, nullable=False),
+)
+
+HOSTS: Final = Table(
+    "hosts",
+    METADATA,
+    Column("name", String(NAME_LENGTH), primary_key=True),
+    Column("alive", Boolean, nullable=False, comment="a worker of this host answered lately"),
+    Column("heard_at", UtcTime, comment="the last time that one did"),
+    comment="Hosts whose staging is served, as the keeper sees their workers.",
 )
 
 KEEPERS: Final = Table(

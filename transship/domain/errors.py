@@ -309,6 +309,120 @@ class MediaTypeRefused(RequestRefused):
         return f"Content type '{self.found}' is not accepted; send one of: {', '.join(self.accepted)}"
 
 
+class MethodNotOffered(RequestRefused):
+    """What was asked for belongs to an import method that this site does not offer."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(method)
+        self.method = method
+
+    def __str__(self) -> str:
+        return f"'{self.method}' method is not available at this site."
+
+
+class DataTypeRefused(RequestRefused):
+    """Image data were announced as something else than plain bytes."""
+
+    def __init__(self, found: str, accepted: str) -> None:
+        super().__init__(found, accepted)
+        self.found, self.accepted = found, accepted
+
+    def __str__(self) -> str:
+        return f"Content type '{self.found}' is not accepted for image data; send {self.accepted}"
+
+
+class StagedAlready(Conflict):
+    """The image has data on staging; they stay."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(image_id)
+        self.image_id = image_id
+
+    def __str__(self) -> str:
+        return f"The image {self.image_id} has data on staging: import them, or delete the image"
+
+
+class UploadRunning(Conflict):
+    """Data of the image are being uploaded; that upload is not disturbed."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(image_id)
+        self.image_id = image_id
+
+    def __str__(self) -> str:
+        return f"Data of image {self.image_id} are being uploaded by another request; wait for its end"
+
+
+class UploadIncomplete(Conflict):
+    """The data of the image on staging are not whole: an upload is running, or was cut off."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(image_id)
+        self.image_id = image_id
+
+    def __str__(self) -> str:
+        return (
+            f"The data of image {self.image_id} on staging are not complete;"
+            " wait for the end of the upload, or stage them again if it was cut off"
+        )
+
+
+class UploadTakenOver(Conflict):
+    """Another request took the image while this one uploaded; what this one brought is gone."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(image_id)
+        self.image_id = image_id
+
+    def __str__(self) -> str:
+        return f"Image {self.image_id} was taken over by another request while its data were uploaded"
+
+
+class UploadTooSlow(RequestRefused):
+    """The caller sent its data too slowly, or none for too long.
+
+    Args:
+        rate: bytes a second over the window.
+        minimum: bytes a second that are asked for.
+        window_s: seconds over which the rate was taken.
+    """
+
+    def __init__(self, rate: int, minimum: int, window_s: float) -> None:
+        super().__init__(rate, minimum, window_s)
+        self.rate, self.minimum, self.window_s = rate, minimum, window_s
+
+    def __str__(self) -> str:
+        return (
+            f"The data came with {self.rate} bytes/s over {self.window_s:.0f} s;"
+            f" at least {self.minimum} are asked for (section upload of the settings)"
+        )
+
+
+class ImageGone(RequestRefused):
+    """The image was deleted while its data were uploaded; they are gone too."""
+
+    def __init__(self, image_id: str) -> None:
+        super().__init__(image_id)
+        self.image_id = image_id
+
+    def __str__(self) -> str:
+        return f"Image {self.image_id} was deleted while its data were uploaded"
+
+
+class HostGone(RequestRefused):
+    """The data lie in the staging of a host whose worker does not run."""
+
+    def __init__(self, image_id: str, host: str) -> None:
+        super().__init__(image_id, host)
+        self.image_id, self.host = image_id, host
+
+    def __str__(self) -> str:
+        return (
+            f"Stage host is unavailable: the data of image {self.image_id} lie on host {self.host}, whose worker"
+            " does not answer; try again when it runs, or delete the image and upload it anew"
+        )
+
+
 class RangeUnsatisfiable(RequestRefused):
     """The bytes asked for are not in the image data.
 

@@ -65,6 +65,23 @@ def choose_targets(request: ImportRequest, header: str | None, stores: Sequence[
     return tuple(_writable(store.id, stores) for store in stores if store.default)
 
 
+def choose_upload_target(header: str | None, stores: Sequence[StoreFacts]) -> str:
+    """Return the id of the store that a classic upload goes to.
+
+    Args:
+        header: value of ``X-Image-Meta-Store``; None when not sent.
+        stores: all stores of the site.
+
+    Raises:
+        BadRequest: the store is unknown, reserved or read-only.
+    """
+    default = next(store.id for store in stores if store.default)
+    try:
+        return _writable(default if header is None else header, stores)
+    except (StoreUnknown, StoreReadOnly) as refused:
+        raise BadRequest(str(refused)) from refused
+
+
 def _writable(store_id: str, stores: Sequence[StoreFacts]) -> str:
     known = [store.id for store in stores]
     if store_id not in known or store_id.startswith(RESERVED_STORE_PREFIX):

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+SOURCE_ROLE: Final = "source"
+"""Role of a staged file that comes from outside; plugins' files bear the plugin's label."""
 
 Progress = Callable[[int], None]
 """Called with the bytes done so far, from any thread; never goes back."""

@@ -63,6 +63,7 @@ def run(keeper: Keeper, stopped: threading.Event, wait: Callable[[float], bool])
     duties = [
         tell,
         Duty("reconcile", 2.0, keeper.reconcile),
+        Duty("lost uploads", 2.0, keeper.end_lost_uploads),
         Duty("settle", 10.0, keeper.settle),
         Duty("mirror stores", 10.0, keeper.mirror_stores),
         Duty("purge", 600.0, keeper.purge),

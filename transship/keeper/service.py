@@ -30,6 +30,7 @@ from transship.catalog.tasks import (
     unsettled_tasks,
 )
 from transship.catalog.types import in_seconds
+from transship.catalog.uploads import end_lost_uploads, give_up_uploads
 from transship.domain.errors import DispatchFailed, ImageNotFound, LockLost, TaskNotFound
 from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image
 from transship.domain.push import RUNNER_SOCKET
@@ -313,10 +314,20 @@ class Keeper:
             changed += 1
         return changed
 
+    def end_lost_uploads(self) -> int:
+        """Free images whose upload lost its process; return how many."""
+        ended = end_lost_uploads(self.catalog, utc_now())
+        for image_id in ended:
+            log.warning("upload lost its process; the image is queued again", image_id=image_id)
+        return len(ended)
+
     def purge(self) -> None:
-        """Remove secrets of tasks that nobody may start again."""
+        """Remove secrets of tasks that nobody may start again, and the uploaded data of such imports."""
+        kept_since = utc_now() - timedelta(seconds=self.settings.lease.rerun_ttl_s)
         with self.catalog.write() as connection:
-            purge_secrets(connection, utc_now() - timedelta(seconds=self.settings.lease.rerun_ttl_s))
+            purge_secrets(connection, kept_since)
+        for image_id in give_up_uploads(self.catalog, kept_since, utc_now()):
+            log.info("uploaded data are kept no longer; the image is queued again", image_id=image_id)
 
 
 def settings_of_block(document: Mapping[str, Any]) -> str | None:

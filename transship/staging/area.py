@@ -153,6 +153,21 @@ class StagingArea:
         except OSError as error:
             raise staging_error(error, 0) from error
 
+    def sync(self) -> None:
+        """Make new names durable.
+
+        Raises:
+            StagingBroken: the directory cannot be written out.
+        """
+        try:
+            descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise staging_error(error, 0) from error
+
     def remove(self, name: str) -> None:
         """Remove a file in either form and what lies beside it; what is gone is no error.
 

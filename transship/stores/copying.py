@@ -67,7 +67,7 @@ def copy_extents(source: int, target: int, size: int, step: Callable[[int], None
             copied = _copy_piece(source, target, offset, min(PIECE_BYTES, end - offset))
             if copied == 0:
                 raise EOFError(f"the file ends at byte {offset} of {size}")
-            _start_write_back(target, offset, copied)
+            start_write_back(target, offset, copied)
             offset += copied
     step(size)
 
@@ -100,7 +100,8 @@ def _copy_piece(source: int, target: int, offset: int, count: int) -> int:
     return os.sendfile(target, source, offset, count)
 
 
-def _start_write_back(descriptor: int, offset: int, count: int) -> None:
+def start_write_back(descriptor: int, offset: int, count: int) -> None:
+    """Let the kernel begin to write bytes out, so that a later fsync is short; nothing is waited for."""
     # Only a hint: what it cannot do, fsync does later and reports.
     _LIBC.sync_file_range(
         descriptor, ctypes.c_int64(offset), ctypes.c_int64(count), ctypes.c_uint(_SYNC_FILE_RANGE_WRITE)

@@ -1,0 +1,244 @@
+"""Data that clients upload, one transaction a step: begun, staged, stored, given up, lost.
+
+An upload holds the image's lease as an import does, but serves no task. While it runs nobody else
+writes the image; when its process dies, the lease expires, and whoever comes first frees the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from transship.catalog.endings import DataFacts
+from transship.catalog.engine import Catalog
+from transship.catalog.images import lock_image
+from transship.catalog.leases import Lease, LeaseState, free_lease, lease_of, lock_lease, prove_lease, take_lease
+from transship.catalog.outbox import OutboxKind, post
+from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, STAGED, TASKS
+from transship.catalog.types import in_seconds
+from transship.domain.errors import ImportRunning, StagedAlready, UploadRunning, WrongStatus
+from transship.domain.image import Image, ImageStatus
+from transship.domain.staged import SOURCE_ROLE
+
+SWEEP_KEY = "sweep"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload that this process carries.
+
+    Attributes:
+        image: the record as it was when the upload began.
+        name: of the staged file that it may write.
+    """
+
+    image: Image
+    lease: Lease
+    name: str
+
+
+def begin_upload(
+    catalog: Catalog,
+    image_id: str,
+    status: ImageStatus,
+    judge: Callable[[Image], None],
+    *,
+    owner: str,
+    host: str,
+    ttl_s: float,
+    now: datetime,
+) -> Upload:
+    """Become the process that uploads an image's data; the journal names the file before it exists.
+
+    What an upload that lost its process has left becomes scrap.
+
+    Args:
+        status: ``uploading`` for data that are to be imported, ``saving`` for those that go straight into a store.
+        judge: refuses what the caller may not do, with the image as it is now.
+        owner: this process, for people.
+        host: whose staging the data will lie in.
+
+    Raises:
+        ImageNotFound, ImportRunning, UploadRunning, StagedAlready, WrongStatus: nothing was changed.
+    """
+    with catalog.write() as connection:
+        image = lock_image(connection, image_id)
+        judge(image)
+        lease = lease_of(connection, image_id)
+        _refuse_unless_free(image, lease, status)
+        _clear(connection, image_id, now)
+        taken = take_lease(connection, image_id, None, owner, ttl_s)
+        name = f"{image_id}.{taken.epoch}.{SOURCE_ROLE}"
+        connection.execute(
+            insert(STAGED).values(
+                name=name,
+                host=host,
+                image_id=image_id,
+                task_id="",
+                epoch=taken.epoch,
+                role=SOURCE_ROLE,
+                state="part",
+                reserved_bytes=0,
+                source_key="",
+                created_at=now,
+            )
+        )
+        connection.execute(update(IMAGES).where(IMAGES.c.id == image_id).values(status=status, updated_at=now))
+        return Upload(image, taken, name)
+
+
+def _refuse_unless_free(image: Image, lease: LeaseState, status: ImageStatus) -> None:
+    if image.import_task is not None:
+        raise ImportRunning(image.id, image.import_task)
+    if lease.live:
+        raise UploadRunning(image.id)
+    lost = lease.state == "held"
+    if image.status is ImageStatus.QUEUED or lost:
+        return
+    if image.status is ImageStatus.UPLOADING:
+        raise StagedAlready(image.id)
+    action = "stage" if status is ImageStatus.UPLOADING else "file"
+    raise WrongStatus(image.id, image.status, ImageStatus.QUEUED, action)
+
+
+def finish_stage(catalog: Catalog, upload: Upload, size: int, digests: Mapping[str, str] | None, now: datetime) -> None:
+    """Note that the data are complete on staging, and let the image go: they can be imported now.
+
+    Args:
+        size: bytes.
+        digests: of the data, by algorithm; None where none were computed.
+
+    Raises:
+        LockLost: the image was deleted or taken over; nothing was written.
+    """
+    lease = upload.lease
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        connection.execute(
+            update(STAGED)
+            .where(STAGED.c.image_id == lease.image_id, STAGED.c.name == upload.name)
+            .values(state="sealed", size=size, reserved_bytes=0, digests=None if digests is None else dict(digests))
+        )
+        connection.execute(update(IMAGES).where(IMAGES.c.id == lease.image_id).values(size=size, updated_at=now))
+        free_lease(connection, lease.image_id)
+
+
+def finish_upload(catalog: Catalog, lease: Lease, facts: DataFacts, now: datetime) -> None:
+    """Make the image active with the copies that stores hold.
+
+    Raises:
+        LockLost: the image was deleted or taken over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        connection.execute(
+            update(LOCATIONS)
+            .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.state == "stored")
+            .values(state="active", updated_at=now)
+        )
+        connection.execute(
+            update(IMAGES)
+            .where(IMAGES.c.id == lease.image_id)
+            .values(status=ImageStatus.ACTIVE, import_message=None, updated_at=now, **asdict(facts))
+        )
+        connection.execute(
+            update(STAGED).where(STAGED.c.image_id == lease.image_id).values(state="scrap", reserved_bytes=0)
+        )
+        free_lease(connection, lease.image_id)
+
+
+def abandon_upload(catalog: Catalog, lease: Lease, now: datetime) -> None:
+    """Give an upload up: the image is queued again, and what was brought is scrap.
+
+    Raises:
+        LockLost: the image was deleted or taken over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        _abandon(connection, lease.image_id, now)
+
+
+def end_lost_uploads(catalog: Catalog, now: datetime) -> list[str]:
+    """Free the images whose upload lost its process; return their ids."""
+    lost = (LEASES.c.state == "held") & LEASES.c.task_id.is_(None) & (LEASES.c.expires_at < in_seconds(0))
+    with catalog.read() as connection:
+        found = list(connection.execute(select(LEASES.c.image_id).where(lost)).scalars())
+    ended = []
+    for image_id in found:
+        with catalog.write() as connection:
+            lease = lock_lease(connection, image_id)
+            # Looked at again: it may have been renewed or taken over since.
+            if lease.state != "held" or lease.task_id is not None or not lease.expired:
+                continue
+            _abandon(connection, image_id, now)
+            post(connection, OutboxKind.SWEEP, SWEEP_KEY, None)
+            ended.append(image_id)
+    return ended
+
+
+def give_up_uploads(catalog: Catalog, failed_before: datetime, now: datetime) -> list[str]:
+    """Free the images whose imports failed so long ago that their data are kept no longer; return their ids.
+
+    Data that nobody ever tried to import wait for as long as their image does.
+
+    Args:
+        failed_before: imports that ended after it keep their data.
+    """
+    ended_at = func.max(TASKS.c.ended_at)
+    tried = (
+        select(STAGED.c.image_id)
+        .join(TASKS, (TASKS.c.image_id == STAGED.c.image_id) & (TASKS.c.ended_at > STAGED.c.created_at))
+        .join(IMAGES, IMAGES.c.id == STAGED.c.image_id)
+        .join(LEASES, LEASES.c.image_id == STAGED.c.image_id)
+        .where(IMAGES.c.status == ImageStatus.UPLOADING, LEASES.c.state == "free")
+        .group_by(STAGED.c.image_id)
+        .having(ended_at < failed_before)
+    )
+    with catalog.read() as connection:
+        found = list(connection.execute(tried).scalars())
+    given_up = []
+    for image_id in found:
+        with catalog.write() as connection:
+            lease = lock_lease(connection, image_id)
+            if lease.state != "free" or image_id not in connection.execute(tried).scalars():
+                continue
+            _abandon(connection, image_id, now)
+            post(connection, OutboxKind.SWEEP, SWEEP_KEY, None)
+            given_up.append(image_id)
+    return given_up
+
+
+def _abandon(connection: Connection, image_id: str, now: datetime) -> None:
+    _clear(connection, image_id, now)
+    connection.execute(
+        update(IMAGES)
+        .where(IMAGES.c.id == image_id)
+        .values(status=ImageStatus.QUEUED, size=None, virtual_size=None, updated_at=now)
+    )
+    free_lease(connection, image_id)
+
+
+def _clear(connection: Connection, image_id: str, now: datetime) -> None:
+    """Hand to removal whatever an image has on staging, and half-made copies in stores."""
+    scrap = update(STAGED).where(STAGED.c.image_id == image_id).values(state="scrap", reserved_bytes=0)
+    if connection.execute(scrap).rowcount:
+        post(connection, OutboxKind.SWEEP, SWEEP_KEY, None)
+    connection.execute(
+        update(LOCATIONS)
+        .where(LOCATIONS.c.image_id == image_id, LOCATIONS.c.state.in_(["uploading", "stored"]))
+        .values(state="deleting", updated_at=now)
+    )
+
+
+def is_scrap(connection: Connection, name: str, host: str) -> bool:
+    """Return whether nobody needs a file of staging: it was scrapped, or the journal does not name it any more."""
+    state = connection.execute(select(STAGED.c.state).where(STAGED.c.name == name, STAGED.c.host == host))
+    return state.scalar_one_or_none() in (None, "scrap")
+
+
+def drop_scrap(connection: Connection, name: str, host: str) -> None:
+    """Forget a scrapped file of staging that was removed."""
+    connection.execute(delete(STAGED).where(STAGED.c.name == name, STAGED.c.host == host, STAGED.c.state == "scrap"))

@@ -1,0 +1,39 @@
+"""Whether the configured plugins are going to replace the data of an image, judged before they run.
+
+Digests computed while data arrive are of use only if nothing changes the data afterwards. A wrong
+guess costs time and nothing else: digests belong to one staged file, and a new file has none.
+"""
+
+from __future__ import annotations
+
+from config.settings import Settings
+from transship.domain.image import Image
+from transship.plugins.format_gate import ARCHIVE_HEADS, WITHOUT_INSPECTOR
+
+HEAD_BYTES = 16
+"""Bytes by which an archive is recognised."""
+
+
+def may_change_data(settings: Settings, image: Image, head: bytes) -> bool:
+    """Return whether a configured plugin may replace the data.
+
+    Args:
+        image: the record as it is when the data arrive.
+        head: first bytes of the data, `HEAD_BYTES` or fewer where there are no more.
+    """
+    return any(_may_change(name, settings, image, head) for name in settings.imports.plugins)
+
+
+def _may_change(plugin: str, settings: Settings, image: Image, head: bytes) -> bool:
+    match plugin:
+        case "inject_image_metadata" | "no_op":
+            return False
+        case "image_decompression":
+            packed = any(magic.match(head) for _, magic in ARCHIVE_HEADS)
+            return packed and image.container_format != "compressed"
+        case "image_conversion":
+            stays = WITHOUT_INSPECTOR | {"iso", settings.conversion.output_format}
+            return image.container_format == "bare" and image.disk_format not in stays
+        case _:
+            # A plugin from elsewhere: nobody knows.
+            return True
