@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import select
 
 from tests.fakes.images import NOW, asked, begun, new_image, queued_image, read_image, web_order
 from transship.catalog.copies import set_target
@@ -17,11 +19,14 @@ from transship.catalog.journal import (
     deleting_locations,
     open_location,
     open_staged,
+    remember_validators,
     reserve_staged,
     scrap_of_host,
+    seal_staged,
 )
 from transship.catalog.leases import expire_lease, expired_leases, lease_of, renew_lease
 from transship.catalog.outbox import OutboxKind, due
+from transship.catalog.schema import STAGED
 from transship.catalog.tasks import get_task, read_secret, tasks_of_image
 from transship.domain.errors import (
     FormatMissing,
@@ -239,6 +244,29 @@ def test_a_lost_import_is_resumed_as_the_same_task_and_then_ended(catalog: Catal
     after = read_image(catalog, image.id)
     assert (after.status, after.import_task) == (ImageStatus.QUEUED, None)
     assert "resumed 1 times" in str(after.import_message)
+
+
+@pytest.mark.parametrize("how", ["resume", "end"])
+def test_an_import_that_is_ended_without_its_worker_keeps_what_a_rerun_can_use(catalog: Catalog, how: str) -> None:
+    started = begun(catalog, queued_image(catalog))
+    lease, image_id, until = started.lease, started.image.id, timedelta(seconds=60)
+    roles = {"whole": "source", "continued": "source", "without validators": "source", "unpacked": "decompress"}
+    for name, role in roles.items():
+        open_staged(catalog, lease, name, "here", role, "", NOW)
+    seal_staged(catalog, lease, "whole", "here", 5)
+    remember_validators(catalog, lease, "continued", "here", {"etag": '"v1"'})
+    remember_validators(catalog, lease, "without validators", "here", None)
+    expire_lease(catalog, lease)
+    how_long = {"now": NOW, "time_to_live_h": 48, "rerun_ttl_s": until.total_seconds()}
+    if how == "resume":
+        assert not resume_or_end(catalog, image_id, "worker lost", crash_retries=0, **how_long)
+    else:
+        assert end_unheld(catalog, started.task.id, "cancelled", **how_long)
+    with catalog.read() as connection:
+        kept = dict(
+            connection.execute(select(STAGED.c.name, STAGED.c.keep_until).where(STAGED.c.state != "scrap")).all()
+        )
+    assert kept == {"whole": NOW + until, "continued": NOW + until}
 
 
 def test_a_live_import_is_never_resumed_or_ended_from_outside(catalog: Catalog) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,12 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import requests
+from sqlalchemy import select
 
 from config.loading import load_settings
 from config.secrets import prefect_auth_string
@@ -24,6 +26,8 @@ from config.settings import Settings
 from tests.fakes.databases import DATABASES
 from tests.fakes.web_server import Behaviour, Talk
 from transship.catalog.allowances import grant_allowance
+from transship.catalog.engine import Catalog
+from transship.catalog.schema import LEASES
 
 FINAL = ("success", "failure")
 
@@ -132,10 +136,16 @@ class System:
                     found.append(int(entry.name))
         return found
 
+    def carriers(self) -> list[int]:
+        """Return the processes that hold a lease now, as the catalogue names them."""
+        with closing(Catalog.open(self.settings)) as catalog, catalog.read() as connection:
+            owners = connection.execute(select(LEASES.c.owner).where(LEASES.c.state == "held")).scalars().all()
+        return [int(pid) for owner in owners for pid in re.findall(r" pid (\d+) ", str(owner))]
+
     def kill(self, *components: str) -> None:
-        """SIGKILL components, ``flow`` among them."""
+        """SIGKILL components; ``flow`` stands for the processes that carry an import."""
         pids = self.pids()
-        doomed = [pid for name in components for pid in (self.flow_pids() if name == "flow" else [pids[name]])]
+        doomed = [pid for name in components for pid in (self.carriers() if name == "flow" else [pids[name]])]
         for pid in doomed:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

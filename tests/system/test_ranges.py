@@ -6,11 +6,12 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.fakes.range_server import RangedFile
-from tests.fakes.system import System
+from tests.fakes.system import System, until
 from tests.fakes.web_server import Talk, WebServer, raw
 
 pytestmark = pytest.mark.real
@@ -65,6 +66,33 @@ def test_a_killed_import_fetches_at_most_one_range_per_connection_again(
     assert ranged.image(image_id)["os_hash_value"] == hashlib.sha512(BODY).hexdigest()
     assert file.sent_bytes - len(BODY) <= CONNECTIONS * RANGE
     assert not [name for name in ranged.staged() if image_id in name]
+
+
+@pytest.mark.faults
+def test_a_retry_in_prefect_carries_a_killed_import_of_a_gigabyte_on(source: WebServer, tmp_path: Path) -> None:
+    body = os.urandom(1 << 20) * 1024
+    file = StopsAtHalf(body)
+    options = {
+        "uri.allowed_hosts": ["127.0.0.1"],
+        "uri.allowed_ports": [source.port],
+        "download.range_bytes": RANGE,
+        "download.connections": CONNECTIONS,
+        "lease.crash_retries": 0,
+    }
+    with System(tmp_path, options) as system:
+        image_id = system.create()
+        assert system.ask(image_id, source.on("/gigabyte", file)).status_code == 202
+        assert file.half.wait(90), system.logs()
+        system.kill("flow")
+        file.go_on.set()
+        ended = system.ended(image_id)
+        assert (ended["status"], system.image(image_id)["status"]) == ("failure", "queued")
+        system.set_state(ended["flow_run_id"], "SCHEDULED", "AwaitingRetry")
+        until(lambda: system.task(image_id)["id"] != ended["id"], 90.0, "the task of the Retry")
+        assert system.ended(image_id, 180.0)["status"] == "success"
+        assert system.image(image_id)["os_hash_value"] == hashlib.sha512(body).hexdigest()
+        assert file.sent_bytes - len(body) <= CONNECTIONS * RANGE
+        assert system.staged() == []
 
 
 def test_a_body_without_a_marked_end_is_told_in_the_tasks_message(ranged: System, source: WebServer) -> None:

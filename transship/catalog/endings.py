@@ -118,18 +118,20 @@ def fail_import(
         prove_lease(connection, lease)
         _fail(connection, lease.image_id, lease.task_id, message, failed, now, time_to_live_h, rerunnable=rerunnable)
         if rerunnable:
-            keep_until = now + timedelta(seconds=rerun_ttl_s)
-            connection.execute(
-                update(STAGED)
-                .where(STAGED.c.image_id == lease.image_id, STAGED.c.role == "source", STAGED.c.state != "scrap")
-                .values(keep_until=keep_until)
-            )
+            _keep_sources(connection, lease.image_id, now + timedelta(seconds=rerun_ttl_s))
         _scrap_staged(connection, lease.image_id)
         free_lease(connection, lease.image_id)
 
 
 def resume_or_end(
-    catalog: Catalog, image_id: str, reason: str, *, crash_retries: int, now: datetime, time_to_live_h: int
+    catalog: Catalog,
+    image_id: str,
+    reason: str,
+    *,
+    crash_retries: int,
+    now: datetime,
+    time_to_live_h: int,
+    rerun_ttl_s: float = 0.0,
 ) -> bool:
     """Take an import whose worker is lost, and start it again or end it; return whether it goes on.
 
@@ -137,6 +139,7 @@ def resume_or_end(
 
     Args:
         reason: what became of the worker, for the message.
+        rerun_ttl_s: how long an import that is ended keeps what a rerun can use.
     """
     with catalog.write() as connection:
         lease = lock_lease(connection, image_id)
@@ -146,10 +149,7 @@ def resume_or_end(
         crashes = connection.execute(select(TASKS.c.crashes).where(TASKS.c.id == task.id)).scalar_one()
         if crashes >= crash_retries:
             message = f"{reason}; it was resumed {crashes} times without success. Import the image again."
-            _fail(connection, image_id, task.id, message, {}, now, time_to_live_h, rerunnable=True)
-            _scrap_staged(connection, image_id)
-            free_lease(connection, image_id)
-            post(connection, OutboxKind.SWEEP, "sweep", None)
+            _end_from_outside(connection, image_id, task.id, message, now, time_to_live_h, rerun_ttl_s)
             return False
         attempt = task.attempt + 1
         queue_lease(connection, image_id, task.id)
@@ -168,20 +168,22 @@ def resume_or_end(
         return True
 
 
-def end_unheld(catalog: Catalog, task_id: str, message: str, *, now: datetime, time_to_live_h: int) -> bool:
+def end_unheld(
+    catalog: Catalog, task_id: str, message: str, *, now: datetime, time_to_live_h: int, rerun_ttl_s: float = 0.0
+) -> bool:
     """End an import that no worker carries; return whether it was ended.
 
     A live lease is never ended from outside: then nothing happens.
+
+    Args:
+        rerun_ttl_s: how long it keeps what a rerun can use.
     """
     with catalog.write() as connection:
         lease = lock_lease(connection, get_task(connection, task_id).image_id)
         task = get_task(connection, task_id)
         if lease.task_id != task_id or lease.live or task.status.final:
             return False
-        _fail(connection, task.image_id, task_id, message, {}, now, time_to_live_h, rerunnable=True)
-        _scrap_staged(connection, task.image_id)
-        free_lease(connection, task.image_id)
-        post(connection, OutboxKind.SWEEP, "sweep", None)
+        _end_from_outside(connection, task.image_id, task_id, message, now, time_to_live_h, rerun_ttl_s)
         return True
 
 
@@ -250,6 +252,36 @@ def _fail(
     )
     if not rerunnable:
         drop_secrets(connection, task_id)
+
+
+def _end_from_outside(
+    connection: Connection,
+    image_id: str,
+    task_id: str,
+    message: str,
+    now: datetime,
+    time_to_live_h: int,
+    rerun_ttl_s: float,
+) -> None:
+    """End an import whose worker is gone; what a rerun of its flow run can use is kept for a while."""
+    _fail(connection, image_id, task_id, message, {}, now, time_to_live_h, rerunnable=True)
+    _keep_sources(connection, image_id, now + timedelta(seconds=rerun_ttl_s))
+    _scrap_staged(connection, image_id)
+    free_lease(connection, image_id)
+    post(connection, OutboxKind.SWEEP, "sweep", None)
+
+
+def _keep_sources(connection: Connection, image_id: str, until: datetime) -> None:
+    """Keep what came from outside: whole, or with what its source said of itself, so that it can be continued."""
+    rows = connection.execute(
+        select(STAGED.c.name, STAGED.c.host, STAGED.c.state, STAGED.c.validators).where(
+            STAGED.c.image_id == image_id, STAGED.c.role == "source", STAGED.c.state != "scrap"
+        )
+    ).all()
+    for row in rows:
+        if row.state == "sealed" or row.validators is not None:
+            kept = (STAGED.c.name == row.name) & (STAGED.c.host == row.host)
+            connection.execute(update(STAGED).where(kept).values(keep_until=until))
 
 
 def _scrap_staged(connection: Connection, image_id: str, *, keep: bool = True) -> None:

@@ -255,6 +255,7 @@ class Keeper:
                     crash_retries=self.settings.lease.crash_retries,
                     now=utc_now(),
                     time_to_live_h=self.settings.imports.task_time_to_live_h,
+                    rerun_ttl_s=self.settings.lease.rerun_ttl_s,
                 )
             case Action.END:
                 self._end(task.id, verdict.reason)
@@ -267,8 +268,15 @@ class Keeper:
         return True
 
     def _end(self, task_id: str, reason: str) -> None:
-        ttl_h = self.settings.imports.task_time_to_live_h
-        if end_unheld(self.catalog, task_id, reason, now=utc_now(), time_to_live_h=ttl_h):
+        ended = end_unheld(
+            self.catalog,
+            task_id,
+            reason,
+            now=utc_now(),
+            time_to_live_h=self.settings.imports.task_time_to_live_h,
+            rerun_ttl_s=self.settings.lease.rerun_ttl_s,
+        )
+        if ended:
             log.warning("import ended", task_id=task_id, reason=reason)
 
     def settle(self) -> int:
