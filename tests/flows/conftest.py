@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import structlog
+from prefect.logging.handlers import APILogHandler
 
 from config.loading import load_settings
 from config.settings import Settings
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import settings_in
+from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.web_server import WebServer
 from transship.catalog.engine import Catalog
 
@@ -60,6 +62,14 @@ def site(migrated_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     yield made
     structlog.configure(**log_settings)
     opened.close()
+
+
+@pytest.fixture
+def prefect_client(prefect_server: PrefectServer) -> Iterator[None]:
+    """Flows of this test are runs of the shared Prefect server."""
+    with prefect_server.as_client():
+        yield
+        APILogHandler().flush()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,7 +14,6 @@ from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.flow_engine import run_flow
-from prefect.logging.handlers import APILogHandler
 from prefect.states import AwaitingRetry
 from sqlalchemy import func, select
 
@@ -25,50 +23,20 @@ from tests.fakes.disk_images import MIB, raw_disk
 from tests.fakes.images import NOW, asked, queued_image, read_image, web_order
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.running_import import location, staging_names
+from tests.fakes.web_imports import assert_nothing_left, newest_task, run
 from tests.fakes.web_server import WebServer, answer, cut, whole
 from tests.flows.conftest import Site
-from transship.catalog.engine import Catalog
 from transship.catalog.imports import Caller, ask_import
 from transship.catalog.schema import IMAGES
-from transship.catalog.tasks import tasks_of_image
 from transship.domain.image import ImageStatus
-from transship.domain.task import ImportTask, TaskStatus
+from transship.domain.task import TaskStatus
 
-pytestmark = pytest.mark.real
-
-
-@pytest.fixture(autouse=True)
-def _client_of(prefect_server: PrefectServer) -> Iterator[None]:
-    with prefect_server.as_client():
-        yield
-        APILogHandler().flush()
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("prefect_client")]
 
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return raw_disk(tmp_path_factory.mktemp("disk") / "disk.raw", 3 * MIB).read_bytes()
-
-
-def run(uri: str, **parameters: Any) -> tuple[State[Any], str]:
-    """Start the flow by hand; return its end and the id of its image."""
-    parameters = {"image_id": uuid4(), **parameters}
-    state: State[Any] = web_download(uri, return_state=True, **parameters)
-    return state, str(parameters["image_id"])
-
-
-def newest_task(catalog: Catalog, image_id: str) -> ImportTask:
-    with catalog.read() as connection:
-        return tasks_of_image(connection, image_id, read_image(catalog, image_id).created_at)[0]
-
-
-def assert_nothing_left(site: Site, image_id: str, reason: str) -> None:
-    image = read_image(site.catalog, image_id)
-    assert (image.status, image.import_message) == (ImageStatus.QUEUED, reason)
-    assert staging_names(site.settings) == set()
-    for store in site.settings.all_stores:
-        assert site.stored(store) == {}
-        assert location(site.catalog, image_id, store) is None
-    asked(site.catalog, image)
 
 
 def two_stores(site: Site) -> None:
