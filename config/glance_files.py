@@ -199,7 +199,8 @@ class _Reader:
         try:
             reading = option.read(self._substituted(entry))
         except ValueError as error:
-            self.refused.append(entry.refused(f"{error}, found {entry.text[:_LONGEST_SHOWN]!r}"))
+            told = f"{error}, found {entry.text[:_LONGEST_SHOWN]!r}"
+            self.refused.append(entry.refused("cannot be read; write $$ for each $ in it" if option.secret else told))
             return
         self.notes += [Note(NoteKind.WARNING, entry.origin, warning) for warning in reading.warnings]
         if reading.value is not None:

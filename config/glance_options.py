@@ -51,6 +51,7 @@ class MappedOption:
         note: what should be known about it, for the documentation.
         required: the store cannot be served without it.
         warning: what people should know when the value is in force; may be empty.
+        secret: no error repeats its text.
     """
 
     section: str
@@ -60,6 +61,7 @@ class MappedOption:
     note: str = ""
     required: bool = False
     warning: str = ""
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,19 @@ def read_file_mode(text: str) -> Reading:
     return Reading(None if number <= 0 else f"{number:04}")
 
 
+def read_flavor(text: str) -> Reading:
+    """Return who may call, as a pipeline of Glance's paste file is named for it."""
+    parts = set(text.strip().lower().split("+")) - {"caching", "cachemanagement", "none", ""}
+    if parts - {"keystone"}:
+        raise ValueError("only keystone, and no flavor at all, are served; an identity that a proxy states is not")
+    return Reading("keystone" if parts else "none")
+
+
+def read_cache_time(text: str) -> Reading:
+    """Return seconds; the middleware's -1 stands for no cache."""
+    return Reading(max(0, int(text)))
+
+
 def read_roles(text: str) -> Reading:
     """Return role names; brackets, quotes and an ellipsis are taken off, with a warning.
 
@@ -195,6 +210,7 @@ def _without_ellipsis(items: list[str]) -> tuple[list[str], tuple[str, ...]]:
 
 # --- tables ------------------------------------------------------------------------------------
 
+_AUTHTOKEN: Final = "keystone_authtoken"
 _SHARED_STAGING: Final = "no Glance may run on this directory at the same time; staging.dir names another"
 
 OPTIONS: Final = (
@@ -219,7 +235,8 @@ OPTIONS: Final = (
         "bind_host",
         "api.host",
         _typed(_TEXT),
-        "an address that is not loopback is used only if api.accept_anyone is true, else left out with a warning",
+        "an address that is not loopback is used only if api.auth is keystone or api.accept_anyone is true, else left"
+        " out with a warning",
     ),
     MappedOption(DEFAULT_SECTION, "bind_port", "api.port", _typed(types.Port())),
     MappedOption(DEFAULT_SECTION, "limit_param_default", "api.limit_param_default", _typed(types.Integer())),
@@ -231,6 +248,31 @@ OPTIONS: Final = (
     ),
     MappedOption(DEFAULT_SECTION, "image_property_quota", "quota.image_property_quota", _typed(types.Integer())),
     MappedOption(DEFAULT_SECTION, "image_tag_quota", "quota.image_tag_quota", _typed(types.Integer())),
+    MappedOption(
+        "paste_deploy", "flavor", "api.auth", read_flavor, "keystone, also with caching or cachemanagement; else none"
+    ),
+    MappedOption(_AUTHTOKEN, "www_authenticate_uri", "auth.www_authenticate_uri", _typed(_TEXT)),
+    MappedOption(_AUTHTOKEN, "auth_url", "auth.auth_url", _typed(_TEXT)),
+    MappedOption(_AUTHTOKEN, "username", "auth.username", _typed(_TEXT)),
+    MappedOption(_AUTHTOKEN, "password", "auth.password", _typed(_TEXT), secret=True),
+    MappedOption(_AUTHTOKEN, "user_domain_id", "auth.user_domain_id", _typed(_TEXT)),
+    MappedOption(_AUTHTOKEN, "user_domain_name", "auth.user_domain_name", _typed(_TEXT)),
+    MappedOption(_AUTHTOKEN, "project_name", "auth.project_name", _typed(_TEXT)),
+    MappedOption(_AUTHTOKEN, "project_domain_id", "auth.project_domain_id", _typed(_TEXT)),
+    MappedOption(_AUTHTOKEN, "project_domain_name", "auth.project_domain_name", _typed(_TEXT)),
+    MappedOption(_AUTHTOKEN, "application_credential_id", "auth.application_credential_id", _typed(_TEXT)),
+    MappedOption(
+        _AUTHTOKEN,
+        "application_credential_secret",
+        "auth.application_credential_secret",
+        _typed(_TEXT),
+        secret=True,
+    ),
+    MappedOption(_AUTHTOKEN, "cafile", "auth.ca_file", _typed(_TEXT)),
+    MappedOption(_AUTHTOKEN, "token_cache_time", "auth.token_cache_s", read_cache_time, "-1: no cache"),
+    MappedOption(
+        _AUTHTOKEN, "service_token_roles", "auth.service_token_roles", _PLAIN_LIST, "they are always required"
+    ),
     MappedOption("task", "task_time_to_live", "imports.task_time_to_live_h", _typed(types.Integer()), "hours"),
     MappedOption("image_format", "disk_formats", "formats.disk_formats", _PLAIN_LIST),
     MappedOption("image_format", "container_formats", "formats.container_formats", _PLAIN_LIST),
@@ -313,7 +355,6 @@ IGNORED_STORE_OPTIONS: Final[Mapping[str, tuple[IgnoredOption, ...]]] = {
     ),
 }
 
-_NO_IDENTITY: Final = "this release has no identity service: whoever reaches the API is admin"
 _NO_QUOTA: Final = "quotas of projects are not served by this release"
 _NO_LOCATIONS: Final = "locations are not shown by this release"
 _NO_NOTIFICATIONS: Final = "notifications are not sent by this release"
@@ -338,9 +379,18 @@ IGNORED: Final = (
     IgnoredOption(DEFAULT_SECTION, "property_protection_rule_format", "properties are not protected by this release"),
     IgnoredOption(DEFAULT_SECTION, "default_publisher_id", _NO_NOTIFICATIONS),
     IgnoredOption(DEFAULT_SECTION, "disabled_notifications", _NO_NOTIFICATIONS),
-    IgnoredOption(DEFAULT_SECTION, "allow_anonymous_access", _NO_IDENTITY),
-    IgnoredOption("paste_deploy", "flavor", _NO_IDENTITY, ("", "none")),
-    IgnoredOption("keystone_authtoken", "*", _NO_IDENTITY),
+    IgnoredOption(DEFAULT_SECTION, "allow_anonymous_access", "callers without a token are refused", ("false",)),
+    IgnoredOption(
+        _AUTHTOKEN,
+        "auth_type",
+        "the login is by password or by application credential",
+        ("password", "v3password", "v3applicationcredential"),
+    ),
+    IgnoredOption(
+        _AUTHTOKEN, "insecure", "certificates are always checked; name the authority in auth.ca_file", ("false", "0")
+    ),
+    IgnoredOption(_AUTHTOKEN, "service_token_roles_required", "they are always required", ("true", "1")),
+    IgnoredOption(_AUTHTOKEN, "*", "tokens are remembered in each process, and only the login to Keystone is used"),
     IgnoredOption("oslo_policy", "*", "policies are not served by this release"),
     IgnoredOption("oslo_limit", "*", _NO_QUOTA),
     IgnoredOption("oslo_messaging_notifications", "*", _NO_NOTIFICATIONS),

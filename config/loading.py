@@ -158,7 +158,9 @@ def _without_open_address(
     api = others.values.get("api", {})
     if not isinstance(api, Mapping) or "host" in api:
         return tuple(values), ()  # the address is another source's
-    accepted = _is_true(api.get("accept_anyone", False)) or api.get("auth", "none") != "none"
+    of_glance = {each.path: each.value for each in values}
+    asks_who = api.get("auth", of_glance.get(("api", "auth"), "none")) != "none"
+    accepted = asks_who or _is_true(api.get("accept_anyone", False))
     kept: list[GlanceValue] = []
     notes: list[Note] = []
     for each in values:

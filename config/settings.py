@@ -25,6 +25,24 @@ GIB = 1024 * MIB
 LOOPBACK_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
 
 
+def _web_url(option: str, text: str) -> str:
+    """Return an http or https URL without a trailing slash; empty text stays.
+
+    Raises:
+        ValueError: it is none, or holds credentials.
+    """
+    if not text:
+        return text
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or "@" in parts.netloc or parts.query or parts.fragment or not text.isascii():
+        raise ValueError(f"{option} must be http://host:port/path or https://host:port/path, without credentials")
+    return text.rstrip("/")
+
+
 def _absolute(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
@@ -58,8 +76,10 @@ class ApiSettings(Section):
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: Port = Field(9292, description="Port that the API listens on.")
     public_endpoint: str = Field("", description="Base URL that clients use; empty: taken from each request.")
-    auth: Literal["none"] = Field(
-        "none", description="Who may call: none means everybody who reaches the port is admin."
+    auth: Literal["none", "keystone"] = Field(
+        "none",
+        description="Who may call: with keystone whoever has a token of it, with none everybody who reaches the port,"
+        " as admin.",
     )
     accept_anyone: bool = Field(
         False, description="Allow auth none on an address that is not loopback: whoever reaches it is admin."
@@ -71,12 +91,56 @@ class ApiSettings(Section):
 
     @model_validator(mode="after")
     def _loopback_unless_told(self) -> Self:
-        if not self.accept_anyone and self.host not in LOOPBACK_HOSTS:
+        if self.auth == "none" and not self.accept_anyone and self.host not in LOOPBACK_HOSTS:
             raise ValueError(
                 f"api.auth none makes everybody who reaches {self.host} an admin;"
-                " listen on 127.0.0.1, or set api.accept_anyone = true if that is meant"
+                " listen on 127.0.0.1, set api.auth = keystone, or set api.accept_anyone = true if that is meant"
             )
         return self
+
+
+class KeystoneLogin(Section):
+    """Who we are in a Keystone."""
+
+    auth_url: str = Field("", description="Keystone to log in to, e.g. https://keystone.example.org/v3.")
+    username: str = Field("", description="User to log in as.")
+    password: SecretStr = Field(SecretStr(""), description="Password of username.")
+    user_domain_id: str = Field("", description="Domain of username; neither id nor name: default.")
+    user_domain_name: str = Field("", description="Domain of username by its name.")
+    project_name: str = Field("", description="Project to log in to.")
+    project_domain_id: str = Field("", description="Domain of project_name; neither id nor name: default.")
+    project_domain_name: str = Field("", description="Domain of project_name by its name.")
+    application_credential_id: str = Field("", description="Application credential to log in with, instead of a user.")
+    application_credential_secret: SecretStr = Field(SecretStr(""), description="Secret of application_credential_id.")
+    ca_file: AbsolutePath | None = Field(
+        None, description="PEM file of the authorities of Keystone's certificate; unset: the system's."
+    )
+    timeout_s: Seconds = Field(10.0, description="Longest wait for an answer of Keystone.")
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that a login needs is set."""
+        secret = self.application_credential_secret.get_secret_value()
+        by_password = bool(self.username and self.password.get_secret_value() and self.project_name)
+        return bool(self.auth_url) and (by_password or bool(self.application_credential_id and secret))
+
+    @field_validator("auth_url")
+    @classmethod
+    def _keystone_can_be_asked(cls, url: str) -> str:
+        return _web_url("auth_url", url)
+
+
+class AuthSettings(KeystoneLogin):
+    """The Keystone that says who calls the Images API, with api.auth = keystone."""
+
+    www_authenticate_uri: str = Field("", description="Keystone's address that callers are told; empty: auth_url.")
+    token_cache_s: Annotated[float, Field(ge=0)] = Field(
+        300.0, description="Seconds that Keystone's word on a token is believed; a revoked token is good for as long."
+    )
+    token_cache_size: int = Field(10000, ge=1, description="Tokens that one process remembers.")
+    service_token_roles: tuple[str, ...] = Field(
+        ("service",), description="Roles whose X-Service-Token lets an expired token of a user pass."
+    )
 
 
 class PrefectSettings(Section):
@@ -332,6 +396,7 @@ class Settings(Section):
         (), description="Configuration files of a Glance, or directories of them, read before all other sources."
     )
     api: ApiSettings = ApiSettings()
+    auth: AuthSettings = AuthSettings()
     prefect: PrefectSettings = PrefectSettings()
     database: DatabaseSettings = DatabaseSettings()
     imports: ImportSettings = ImportSettings()
@@ -364,6 +429,15 @@ class Settings(Section):
         if self.default_store not in self.all_stores:
             known = ", ".join(self.all_stores)
             raise ValueError(f"default_store {self.default_store} is not one of the stores: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _keystone_is_named(self) -> Self:
+        if self.api.auth == "keystone" and not self.auth.complete:
+            raise ValueError(
+                "auth.auth_url and what the service logs in to Keystone with are needed by api.auth keystone: set"
+                " auth.username, auth.password and auth.project_name, or an application credential"
+            )
         return self
 
     @property

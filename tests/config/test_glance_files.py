@@ -91,8 +91,16 @@ filesystem_store_datadir = /srv/glance/staging
 [os_glance_tasks_store]
 filesystem_store_datadir = /srv/glance/tasks
 [keystone_authtoken]
+www_authenticate_uri = https://keystone.example.org
 auth_url = https://keystone/v3
+auth_type = password
+username = glance
 password = hush
+user_domain_name = Default
+project_name = service
+project_domain_name = Default
+service_token_roles_required = true
+memcached_servers = cache:11211
 [paste_deploy]
 flavor = keystone
 [task]
@@ -138,11 +146,22 @@ def test_a_real_file_gives_the_settings_that_it_has_here(tmp_path: Path) -> None
             "home": "/nonexistent/home",
             "glance_config": [tmp_path / "glance-api.conf"],
             "api": {
+                "auth": "keystone",
+                "host": "10.0.0.11",
                 "port": 9393,
                 "public_endpoint": "https://images.example.org",
                 "limit_param_default": 10,
                 "api_limit_max": 500,
                 "max_request_id_length": 100,
+            },
+            "auth": {
+                "www_authenticate_uri": "https://keystone.example.org",
+                "auth_url": "https://keystone/v3",
+                "username": "glance",
+                "password": "hush",
+                "user_domain_name": "Default",
+                "project_name": "service",
+                "project_domain_name": "Default",
             },
             "imports": {
                 "enabled_methods": ["web-download"],
@@ -194,7 +213,7 @@ def test_each_value_says_file_section_and_option(tmp_path: Path) -> None:
         "stores.cheap.weight": f"{file}:cheap.weight",
         "stores.fast.weight": f"{file}:backend_defaults.weight",
         "stores.fast.type": f"{file}:DEFAULT.enabled_backends",
-        "api.host": "default",
+        "api.host": f"{file}:DEFAULT.bind_host",
     }
     assert loaded.files == (file,)
 
@@ -202,7 +221,6 @@ def test_each_value_says_file_section_and_option(tmp_path: Path) -> None:
 def test_what_is_left_out_of_a_real_file_is_said(tmp_path: Path) -> None:
     loaded = of(tmp_path, REAL)
     assert sorted(note.partition(":")[0] for note in notes(loaded, NoteKind.WARNING)) == [
-        "DEFAULT.bind_host",
         "DEFAULT.enabled_import_methods",
         "database.connection",
         "os_glance_staging_store.filesystem_store_datadir",
@@ -215,7 +233,6 @@ def test_what_is_left_out_of_a_real_file_is_said(tmp_path: Path) -> None:
         "os_glance_tasks_store",
         "oslo_messaging_notifications",
         "oslo_policy",
-        "paste_deploy.flavor",
         "task.work_dir",
         "taskflow_executor",
         "wsgi.python_interpreter",
@@ -462,6 +479,55 @@ def test_an_unknown_option_in_a_section_that_is_wholly_known_is_a_slip(tmp_path:
         "import_filtering_opts.alowed_hosts: Glance has no such option, it has no effect; did you mean allowed_hosts?"
     ]
     assert notes(loaded, NoteKind.IGNORED) == []
+
+
+KEYSTONE = """
+[keystone_authtoken]
+auth_url = https://keystone
+username = glance
+password = hush
+project_name = service
+"""
+
+
+@pytest.mark.parametrize(
+    ("flavor", "auth"),
+    [
+        ("keystone", "keystone"),
+        ("keystone+cachemanagement", "keystone"),
+        ("keystone+caching", "keystone"),
+        ("caching", "none"),
+        ("", "none"),
+    ],
+)
+def test_the_flavor_of_the_pipeline_says_whether_keystone_is_asked(flavor: str, auth: str, tmp_path: Path) -> None:
+    assert of(tmp_path, f"{KEYSTONE}[paste_deploy]\nflavor = {flavor}\n").settings.api.auth == auth
+
+
+def test_an_identity_that_a_proxy_states_is_not_believed(tmp_path: Path) -> None:
+    refused = refusal(tmp_path, "[paste_deploy]\nflavor = trusted-auth\n")
+    assert refused.option == "[paste_deploy] flavor"
+
+
+def test_keystone_without_credentials_stops_the_start(tmp_path: Path) -> None:
+    refused = refusal(tmp_path, "[paste_deploy]\nflavor = keystone\n[keystone_authtoken]\nauth_url = http://k\n")
+    assert "auth.username" in str(refused)
+
+
+@pytest.mark.parametrize(("text", "found"), [("pa$word", "cannot be read"), ("pa$$word", "")])
+def test_a_dollar_in_a_password_is_escaped_as_in_glance_and_never_shown(text: str, found: str, tmp_path: Path) -> None:
+    file = f"{KEYSTONE.replace('hush', text)}[paste_deploy]\nflavor = keystone\n"
+    if found:
+        refused = refusal(tmp_path, file)
+        assert found in str(refused)
+        assert "word" not in refused.reason
+    else:
+        assert of(tmp_path, file).settings.auth.password.get_secret_value() == "pa$word"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("-1", 0), ("60", 60)])
+def test_a_cache_time_of_the_middleware_is_understood(text: str, seconds: float, tmp_path: Path) -> None:
+    assert of(tmp_path, f"{KEYSTONE}token_cache_time = {text}\n").settings.auth.token_cache_s == seconds
 
 
 ADDRESS = "[DEFAULT]\nbind_host = 0.0.0.0\n"

@@ -175,6 +175,34 @@ def test_a_variable_that_cannot_be_used_is_named(variable: str, text: str, optio
     assert reason in refused.reason
 
 
+def test_keystone_asks_for_an_address_and_a_login() -> None:
+    refused = refusal({"TRANSSHIP_API__AUTH": "keystone", "TRANSSHIP_AUTH__AUTH_URL": "http://keystone.test"})
+    assert (refused.option, "auth.username" in refused.reason) == ("auth.auth_url", True)
+
+
+@pytest.mark.parametrize(
+    "url", ["keystone", "ftp://k", "http://user:hunter2@k", "http://", "http://k:0", "http://k/?a"]
+)
+def test_an_address_of_keystone_that_is_none_is_refused(url: str) -> None:
+    refused = refusal({"TRANSSHIP_AUTH__AUTH_URL": url})
+    assert refused.option == "auth.auth_url"
+    assert "without credentials" in refused.reason
+
+
+def test_with_keystone_the_service_may_listen_anywhere() -> None:
+    loaded = load(
+        {
+            "TRANSSHIP_API__AUTH": "keystone",
+            "TRANSSHIP_API__HOST": "0.0.0.0",
+            "TRANSSHIP_AUTH__AUTH_URL": "https://keystone.test/",
+            "TRANSSHIP_AUTH__USERNAME": "images",
+            "TRANSSHIP_AUTH__PASSWORD": "hush",
+            "TRANSSHIP_AUTH__PROJECT_NAME": "service",
+        }
+    )
+    assert loaded.settings.auth.auth_url == "https://keystone.test"
+
+
 def test_an_option_of_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     path = toml(tmp_path, "[api]\nport = 'x'\n")
     refused = refusal(file=path)

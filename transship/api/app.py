@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from config.settings import Settings
+from transship.api.authentication import Authentication, reader_of
 from transship.api.discovery import show_import_methods, show_schema, show_store_details, show_stores, show_usage
 from transship.api.health import check_health
 from transship.api.image_file import download_image
@@ -73,6 +74,7 @@ def build_app(settings: Settings, catalog: Catalog) -> Starlette:
         middleware=[
             Middleware(RequestIds, settings.api.max_request_id_length),
             Middleware(VersionNegotiation, settings.api.public_endpoint),
+            Middleware(Authentication, reader_of(settings)),
         ],
     )
     # Glance answers 404 to a trailing slash; a redirect would lose the bodies of some clients.

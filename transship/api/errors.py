@@ -20,6 +20,7 @@ from transship.domain.errors import (
     FormatMismatch,
     FormatUnsafe,
     HostGone,
+    IdentityUnavailable,
     ImageDataUnavailable,
     ImageGone,
     ImageNotFound,
@@ -38,11 +39,13 @@ from transship.domain.errors import (
     TagNotFound,
     TaskNotFound,
     TransshipError,
+    Unauthenticated,
     UploadTooSlow,
 )
 
 STATUS: Final[Mapping[type[TransshipError], HTTPStatus]] = {
     RequestRefused: HTTPStatus.BAD_REQUEST,
+    Unauthenticated: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
     ImageNotFound: HTTPStatus.NOT_FOUND,
     TaskNotFound: HTTPStatus.NOT_FOUND,
@@ -69,6 +72,7 @@ STATUS: Final[Mapping[type[TransshipError], HTTPStatus]] = {
     CatalogUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     ImageDataUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     HostGone: HTTPStatus.GATEWAY_TIMEOUT,
+    IdentityUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """Status of each kind of error; a class that is not listed has its nearest listed ancestor's."""
 
@@ -96,6 +100,8 @@ def _headers(error: TransshipError) -> Mapping[str, str]:
     match error:
         case MediaTypeRefused():
             return {"Accept-Patch": ", ".join(error.accepted)}
+        case Unauthenticated():
+            return {"WWW-Authenticate": f'Keystone uri="{error.uri}"'}
         case RangeUnsatisfiable():
             return {"Content-Range": f"bytes */{error.size}"}
     return {}

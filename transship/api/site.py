@@ -22,6 +22,7 @@ from transship.domain.errors import ImageNotFound, StoreUnknown
 from transship.domain.placement import StoreFacts
 from transship.domain.visibility import Viewer
 from transship.doorbell import DOORBELL_SOCKET, ring
+from transship.identity.caller import Identity
 from transship.sources.gate import UriGate
 from transship.stores.base import StoreDriver
 from transship.stores.table import StoreSettings, driver_of
@@ -155,5 +156,6 @@ class Call:
 
 
 def identify(request: Request, request_id: str) -> Caller:
-    """Return who asks: without identity service, everybody who reaches the port is admin."""
-    return Caller(roles=("admin",), request_id=request_id)
+    """Return who asks, as `transship.api.authentication` found out."""
+    identity: Identity = request.scope["state"]["identity"]
+    return Caller(identity.project_id, identity.user_id, identity.roles, request_id)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from transship.commands.context import Invocation, print_table
-from transship.commands.images_api import ImagesApi, ImageView, TaskView
+from transship.commands.images_api import ImageView, TaskView
+from transship.commands.keystone_login import images_api
 from transship.commands.progress import phase_line
 from transship.domain.errors import human_size
 
@@ -12,7 +13,7 @@ HEADINGS = ("ID", "NAME", "STATUS", "FORMAT", "SIZE", "STORES", "MESSAGE")
 
 def list_images(invocation: Invocation) -> int:
     """Print a table of all images, newest first."""
-    api = ImagesApi(invocation.settings.api_url)
+    api = images_api(invocation.settings)
     rows = [row_of(image, api.latest_task(image.id) if image.status == "importing" else None) for image in api.images()]
     print_table(HEADINGS, rows)
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -126,14 +126,16 @@ class ImagesApi:
 
     Args:
         url: without a trailing slash, e.g. ``http://127.0.0.1:9292``.
+        token: gives the Keystone token to call with; None: the API asks for none.
 
     All methods raise:
         ServiceUnreachable: nobody answers there.
         ServiceRefused: the answer is an error.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: Callable[[], str] | None = None) -> None:
         self.url = url
+        self._token = token
         self._session = requests.Session()
         # A proxy of the environment would be asked for loopback addresses too.
         self._session.trust_env = False
@@ -177,6 +179,9 @@ class ImagesApi:
         answer = self._answer("GET", "/healthcheck", None)
         return answer.ok, answer.text.strip()
 
+    def _identity(self) -> Mapping[str, str]:
+        return {} if self._token is None else {"X-Auth-Token": self._token()}
+
     def _call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
         answer = self._answer(method, path, body)
         if not answer.ok:
@@ -192,7 +197,9 @@ class ImagesApi:
 
     def _answer(self, method: str, path: str, body: Mapping[str, object] | None) -> requests.Response:
         try:
-            return self._session.request(method, self.url + path, json=body, timeout=TIMEOUT_S)
+            return self._session.request(
+                method, self.url + path, json=body, headers=self._identity(), timeout=TIMEOUT_S, allow_redirects=False
+            )
         except requests.ConnectionError as error:
             raise ServiceUnreachable(SERVICE, self.url, "nothing listens there") from error
         except requests.RequestException as error:

@@ -17,6 +17,7 @@ from transship.catalog.images import get_image
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured
 from transship.commands.formats import guess_disk_format
 from transship.commands.images_api import ImagesApi, ImageView, TaskView
+from transship.commands.keystone_login import images_api
 from transship.commands.progress import progress_view
 from transship.commands.served_file import LOOPBACK, LocalFile, served
 from transship.domain.errors import CommandRefused, ServiceUnreachable, TransshipError, human_size
@@ -87,7 +88,7 @@ def import_image(invocation: Invocation, options: ImportOptions) -> int:
     if options.stores and options.all_stores:
         raise CommandRefused("--store and --all-stores exclude each other")
     settings = invocation.settings
-    api = ImagesApi(settings.api_url)
+    api = images_api(settings)
     path = options.local_path
     file = LocalFile.at(path) if path else None
     with ExitStack() as until_done:

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from config.settings import Settings
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured, print_table
 from transship.commands.images_api import ImagesApi, ImageView
+from transship.commands.keystone_login import images_api
 from transship.commands.prefect_http import PrefectHttp
 from transship.commands.run import address_rows
-from transship.domain.errors import ServiceRefused, ServiceUnreachable, TransshipError
+from transship.domain.errors import CommandRefused, ServiceRefused, ServiceUnreachable, TransshipError
 from transship.supervisor.component import Condition
 from transship.supervisor.home import is_locked, status_path
 from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus, read_status
@@ -72,12 +73,19 @@ def _print_processes(settings: Settings) -> bool:
 
 
 def _print_api(settings: Settings) -> bool:
-    api = ImagesApi(settings.api_url)
     try:
-        healthy, text = api.health()
+        healthy, text = ImagesApi(settings.api_url).health()
+    except (ServiceUnreachable, ServiceRefused) as error:
+        print(coloured(str(error), RED))
+        return False
+    try:
+        api = images_api(settings)
         images = list(api.images())
         tasks = _task_statuses(api, images)
-    except (ServiceUnreachable, ServiceRefused) as error:
+    except CommandRefused as nobody:
+        print(coloured(f"images are not shown: {nobody}", YELLOW))
+        return healthy
+    except TransshipError as error:
         print(coloured(str(error), RED))
         return False
     print(f"{'images':<15} {_counts(Counter(image.status for image in images))}")

@@ -98,6 +98,49 @@ class RequestRefused(TransshipError):
     """The request cannot be carried out as it is; nothing was changed."""
 
 
+class Unauthenticated(RequestRefused):
+    """Nobody vouches for the caller.
+
+    Args:
+        uri: the Keystone whose tokens are taken.
+        reason: what is wrong with the token, and what to do.
+    """
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(uri, reason)
+        self.uri, self.reason = uri, reason
+
+    def __str__(self) -> str:
+        return f"The request you have made requires authentication: {self.reason}"
+
+
+class EndpointUnknown(RequestRefused):
+    """A service catalogue has no address for what is asked for.
+
+    Args:
+        service: type of the service.
+        region, interface: as asked for.
+        regions: those that the catalogue has for the service.
+        interfaces: those that it has in the region; none: the region is not known.
+    """
+
+    def __init__(
+        self, service: str, region: str, interface: str, regions: Sequence[str], interfaces: Sequence[str]
+    ) -> None:
+        super().__init__(service, region, interface, regions, interfaces)
+        self.service, self.region, self.interface = service, region, interface
+        self.regions, self.interfaces = regions, interfaces
+
+    def __str__(self) -> str:
+        if self.interfaces:
+            return (
+                f"region {self.region} has no {self.interface} endpoint of a service of type {self.service};"
+                f" it has: {', '.join(self.interfaces)}"
+            )
+        known = ", ".join(self.regions) or "none"
+        return f"the service catalogue has no service of type {self.service} in region {self.region}; regions: {known}"
+
+
 class BadRequest(RequestRefused):
     """The request is malformed."""
 
@@ -864,6 +907,30 @@ class StoresUnavailable(StoresFailed):
     """Stores could not be written, each for a reason that may pass."""
 
     retryable = True
+
+
+class IdentityUnavailable(TransferFailed):
+    """A Keystone does not answer, or not with what was asked for."""
+
+    retryable = True
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        self.url, self.reason = url, reason
+
+    def __str__(self) -> str:
+        return f"the identity service {self.url} is unavailable: {self.reason}; try again later"
+
+
+class IdentityRefused(TransferFailed):
+    """A Keystone does not let the service log in."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        self.url, self.reason = url, reason
+
+    def __str__(self) -> str:
+        return f"the identity service {self.url} refuses the service's login: {self.reason}; check its credentials"
 
 
 class CatalogUnavailable(TransferFailed):

@@ -1,0 +1,68 @@
+"""The token with which commands call an Images API that asks Keystone, from the variables of an openrc file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr, ValidationError
+
+from config.settings import KeystoneLogin, Settings
+from transship.commands.images_api import ImagesApi
+from transship.domain.errors import CommandRefused
+
+_VARIABLES: Final[Mapping[str, str]] = {
+    "auth_url": "OS_AUTH_URL",
+    "username": "OS_USERNAME",
+    "user_domain_id": "OS_USER_DOMAIN_ID",
+    "user_domain_name": "OS_USER_DOMAIN_NAME",
+    "project_name": "OS_PROJECT_NAME",
+    "project_domain_id": "OS_PROJECT_DOMAIN_ID",
+    "project_domain_name": "OS_PROJECT_DOMAIN_NAME",
+    "application_credential_id": "OS_APPLICATION_CREDENTIAL_ID",
+}
+_SECRETS: Final[Mapping[str, str]] = {
+    "password": "OS_PASSWORD",
+    "application_credential_secret": "OS_APPLICATION_CREDENTIAL_SECRET",
+}
+
+
+def images_api(settings: Settings) -> ImagesApi:
+    """Return the site's Images API, called with a token where it asks for one.
+
+    Raises:
+        CommandRefused: it asks for one, and the environment does not say how to get it.
+    """
+    return ImagesApi(settings.api_url, token_source(os.environ) if settings.api.auth == "keystone" else None)
+
+
+def token_source(environ: Mapping[str, str]) -> Callable[[], str]:
+    """Return what gives the token of whoever sourced an openrc file.
+
+    Args:
+        environ: the variables of the ``openstack`` command; ``OS_TOKEN`` is taken as it is.
+
+    Raises:
+        CommandRefused: they do not name an account.
+    """
+    given = environ.get("OS_TOKEN", "")
+    if given:
+        return lambda: given
+    texts = {option: environ.get(name, "") for option, name in _VARIABLES.items()}
+    secrets = {option: SecretStr(environ.get(name, "")) for option, name in _SECRETS.items()}
+    authority = environ.get("OS_CACERT")
+    try:
+        login = KeystoneLogin.model_validate({**texts, **secrets, "ca_file": Path(authority) if authority else None})
+    except ValidationError as error:
+        raise CommandRefused(f"OS_AUTH_URL cannot be used: {error.errors(include_input=False)[0]['msg']}") from error
+    if not login.complete:
+        raise CommandRefused(
+            "the Images API asks for a Keystone token: source an openrc file, or set OS_TOKEN (needed are OS_AUTH_URL,"
+            " OS_USERNAME, OS_PASSWORD and OS_PROJECT_NAME, or an application credential)"
+        )
+    # keystoneauth1 costs a quarter of a second, which commands without Keystone need not pay.
+    from transship.identity.login import Login  # noqa: PLC0415
+
+    return Login(login).token

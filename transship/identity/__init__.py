@@ -1,0 +1,1 @@
+"""Keystone: who calls, and who we are there ourselves."""

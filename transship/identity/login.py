@@ -1,0 +1,112 @@
+"""Our own login to a Keystone: tokens, and questions asked with them.
+
+keystoneauth1 fetches a token when one is needed, keeps it, and fetches a new one before it expires.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import requests
+from keystoneauth1 import exceptions
+from keystoneauth1.identity import v3
+from keystoneauth1.session import Session
+
+from config.settings import KeystoneLogin
+from transship.domain.errors import IdentityRefused, IdentityUnavailable
+
+_CONNECTIONS: Final = 32
+"""Connections to Keystone that are kept for further questions."""
+
+
+class Login:
+    """One account in one Keystone; used from any thread."""
+
+    def __init__(self, login: KeystoneLogin) -> None:
+        """Prepare the login; nothing is asked yet.
+
+        Args:
+            login: complete.
+        """
+        self._url = v3_url(login.auth_url)
+        answers = requests.Session()
+        # Nothing is taken from the environment: a proxy would see passwords and tokens.
+        answers.trust_env = False
+        for scheme in ("http://", "https://"):
+            answers.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS))
+        self._session = Session(
+            auth=_plugin(login),
+            session=answers,
+            verify=str(login.ca_file) if login.ca_file else True,
+            timeout=login.timeout_s,
+            redirect=False,
+        )
+
+    def token(self) -> str:
+        """Return a token that is valid for some time still.
+
+        Raises:
+            IdentityUnavailable: Keystone does not answer.
+            IdentityRefused: it does not know the account.
+        """
+        try:
+            token = self._session.get_token()
+        except exceptions.ClientException as error:
+            raise self._fault(error) from error
+        if not token:
+            raise IdentityRefused(self._url, "it issued no token")
+        return token
+
+    def ask(self, path: str, headers: Mapping[str, str]) -> requests.Response:
+        """Return Keystone's answer to a GET that carries our token, whatever its status.
+
+        Args:
+            path: below ``/v3``, with its query.
+            headers: further headers.
+
+        Raises:
+            IdentityUnavailable, IdentityRefused: as `token`.
+        """
+        try:
+            return self._session.get(
+                self._url + path,
+                headers=dict(headers),
+                raise_exc=False,
+                # The headers hold somebody's token.
+                log=False,
+            )
+        except exceptions.ClientException as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: exceptions.ClientException) -> IdentityUnavailable | IdentityRefused:
+        if isinstance(error, exceptions.HttpError) and error.http_status < 500:
+            return IdentityRefused(self._url, f"it answered HTTP {error.http_status} to the login")
+        return IdentityUnavailable(self._url, type(error).__name__)
+
+
+def v3_url(auth_url: str) -> str:
+    """Return the address of a Keystone's API of version 3, which ``auth_url`` may leave out."""
+    bare = auth_url.rstrip("/")
+    return bare if bare.endswith("/v3") else f"{bare}/v3"
+
+
+def _plugin(login: KeystoneLogin) -> v3.Auth:
+    if login.application_credential_id:
+        return v3.ApplicationCredential(
+            auth_url=v3_url(login.auth_url),
+            application_credential_id=login.application_credential_id,
+            application_credential_secret=login.application_credential_secret.get_secret_value(),
+        )
+    in_default = None if login.user_domain_id or login.user_domain_name else "default"
+    project_in_default = None if login.project_domain_id or login.project_domain_name else "default"
+    return v3.Password(
+        auth_url=v3_url(login.auth_url),
+        username=login.username,
+        password=login.password.get_secret_value(),
+        user_domain_id=login.user_domain_id or in_default,
+        user_domain_name=login.user_domain_name or None,
+        project_name=login.project_name,
+        project_domain_id=login.project_domain_id or project_in_default,
+        project_domain_name=login.project_domain_name or None,
+    )

@@ -1,0 +1,154 @@
+"""Who calls: a token is shown to Keystone, and its word is believed for some minutes.
+
+Source: Identity API v3, "Validate and show information for token"; the order of things, and what a
+service token is good for, are those of keystonemiddleware's ``auth_token``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import structlog
+
+from config.settings import AuthSettings
+from transship.domain.errors import IdentityRefused, IdentityUnavailable, Unauthenticated
+from transship.domain.service_catalogue import parse_catalogue
+from transship.identity.caller import Identity
+from transship.identity.login import Login
+
+log = structlog.get_logger(__name__)
+
+_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,16384}")
+"""What may stand in a header and be a token; 16 KiB is twice what Keystone issues at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    identity: Identity
+    good_until: datetime
+
+
+class TokenReader:
+    """Tells who a token belongs to; used from any thread.
+
+    Args:
+        settings: which Keystone, and how long its word is believed.
+        clock: aware times, UTC.
+    """
+
+    def __init__(self, settings: AuthSettings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._login = Login(settings)
+        self._told = settings.www_authenticate_uri or settings.auth_url
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def remembered(self, token: str) -> Identity | None:
+        """Return who a token belongs to if Keystone said so a short while ago; never waits."""
+        key = _key(token)
+        with self._lock:
+            known = self._known.get(key)
+            if known is None:
+                return None
+            if known.good_until <= self._clock():
+                del self._known[key]
+                return None
+            self._known.move_to_end(key)
+            return known.identity
+
+    def read(self, token: str, service_token: str = "") -> Identity:
+        """Return who a token belongs to.
+
+        Args:
+            token: ``X-Auth-Token``; empty when not sent.
+            service_token: ``X-Service-Token`` of a service that acts for the user: with a role of
+                ``auth.service_token_roles`` the user's token may have expired since.
+
+        Raises:
+            Unauthenticated: no token, or one that is not valid.
+            IdentityUnavailable: Keystone does not say.
+        """
+        if not token:
+            raise Unauthenticated(self._told, "this service wants a token: send X-Auth-Token")
+        services = {role.lower() for role in self._settings.service_token_roles}
+        may_be_expired = bool(service_token) and bool(
+            services & set(self._validated(service_token, "X-Service-Token").roles)
+        )
+        return self._validated(token, "X-Auth-Token", may_be_expired=may_be_expired)
+
+    def _validated(self, token: str, header: str, *, may_be_expired: bool = False) -> Identity:
+        remembered = self.remembered(token)
+        if remembered is not None:
+            return remembered
+        now = self._clock()
+        if not _TOKEN.fullmatch(token):
+            raise Unauthenticated(self._told, f"{header} holds no token")
+        body = self._ask(token, header, may_be_expired=may_be_expired)
+        expires_at = _moment(body.get("expires_at"))
+        if expires_at is None or (expires_at <= now and not may_be_expired):
+            raise Unauthenticated(self._told, f"{header} has expired; get a new one")
+        identity = _identity(token, body)
+        self._remember(token, identity, min(expires_at, now + timedelta(seconds=self._settings.token_cache_s)), now)
+        return identity
+
+    def _ask(self, token: str, header: str, *, may_be_expired: bool) -> Mapping[str, Any]:
+        try:
+            answer = self._login.ask(
+                "/auth/tokens?allow_expired=1" if may_be_expired else "/auth/tokens", {"X-Subject-Token": token}
+            )
+        except (IdentityUnavailable, IdentityRefused) as error:
+            log.error("Keystone cannot be asked who calls", reason=str(error))  # noqa: TRY400 - the trace says no more
+            raise IdentityUnavailable(self._settings.auth_url, "it cannot be asked who calls") from error
+        if answer.status_code == 404:
+            raise Unauthenticated(self._told, f"{header} is not valid, or has expired; get a new one")
+        try:
+            body = answer.json()["token"] if answer.status_code == 200 else None
+        except (ValueError, KeyError, TypeError):
+            body = None
+        if not isinstance(body, Mapping):
+            reason = f"it answered HTTP {answer.status_code} to the question whose token this is"
+            log.error("Keystone does not say who calls", reason=reason)
+            raise IdentityUnavailable(self._settings.auth_url, reason)
+        return body
+
+    def _remember(self, token: str, identity: Identity, good_until: datetime, now: datetime) -> None:
+        if good_until <= now:
+            return
+        with self._lock:
+            self._known[_key(token)] = _Known(identity, good_until)
+            while len(self._known) > self._settings.token_cache_size:
+                self._known.popitem(last=False)
+
+
+def _key(token: str) -> bytes:
+    # Tokens that went out of use do not stay in memory longer than they must.
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _identity(token: str, body: Mapping[str, Any]) -> Identity:
+    project, user, roles = body.get("project"), body.get("user"), body.get("roles")
+    project_id = str(project.get("id", "")) if isinstance(project, Mapping) else ""
+    named = [role.get("name") for role in roles if isinstance(role, Mapping)] if isinstance(roles, list) else []
+    return Identity(
+        project_id=project_id,
+        user_id=str(user.get("id", "")) if isinstance(user, Mapping) else "",
+        roles=tuple(str(name).lower() for name in named if name) if project_id else (),
+        catalogue=parse_catalogue(body.get("catalog")),
+        token=token,
+    )
+
+
+def _moment(text: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
