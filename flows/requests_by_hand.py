@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 
 from transship.catalog.imports import Order
 from transship.domain.image import Image, ImageStatus
-from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.import_request import ImportMethod, ImportRequest, refuse_other_methods
 from transship.domain.placement import StoreFacts, choose_targets
 
 
@@ -68,12 +68,19 @@ def new_image(image_id: str, request: HandRequest, now: datetime) -> Image:
     )
 
 
-def hand_order(request: HandRequest, stores: Sequence[StoreFacts]) -> Order:
+def hand_order(request: HandRequest, stores: Sequence[StoreFacts], enabled: Collection[ImportMethod]) -> Order:
     """Return the import that a form asks for.
 
+    Args:
+        request: the form.
+        stores: the site's stores.
+        enabled: methods that the site offers.
+
     Raises:
+        BadRequest: the method is not offered.
         StoreUnknown, StoreReadOnly: a store cannot be a target.
     """
+    refuse_other_methods(request.method, enabled)
     asked = ImportRequest(
         method=request.method,
         uri=request.uri,

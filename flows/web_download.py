@@ -83,7 +83,7 @@ def web_download(
         if task_id is not None:
             return begin_import(catalog, str(task_id), run_id, owner, ttl_s=ttl_s, now=utc_now())
         image = new_image(str(image_id or uuid4()), request, utc_now())
-        order = hand_order(request, settings.store_facts)
+        order = hand_order(request, settings.store_facts, settings.imports.enabled_methods)
         caller = Caller(project_id=project_id, roles=("admin",))
         return begin_by_hand(catalog, image, order, caller, run_id, owner, ttl_s=ttl_s, now=utc_now())
 

@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.session import current
 from tasks.staged_files import Staged
 from transship.domain.stop import StopToken
-from transship.staging.area import staging_error
+from transship.staging_faults import staging_error
 
 CHUNK_BYTES = 1024 * 1024
 """Fits a processor's second cache; larger buffers cost speed."""

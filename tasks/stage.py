@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import task_run
 from prefect.states import Completed
 
 from tasks.retrying import may_pass_next_time
@@ -75,7 +76,7 @@ def stage(source: str) -> Staged:
                 stop=session.stop,
             )
         except SourceBusy as busy:
-            if busy.retry_after_s is not None:
+            if busy.retry_after_s is not None and _another_attempt_follows(session):
                 session.stop.wait(min(busy.retry_after_s, session.settings.download.retry_after_cap_s))
             raise
     if not done.end_proven:
@@ -83,6 +84,11 @@ def stage(source: str) -> Staged:
         remember_validators(session.catalog, session.lease, name, session.staging.host, {END_UNPROVEN: True})
         session.remarks.append(NO_PROVEN_END)
     return seal(session, name)
+
+
+def _another_attempt_follows(session: ImportSession) -> bool:
+    attempts: int = task_run.run_count or 0
+    return attempts <= session.settings.download.retries
 
 
 def _earlier(session: ImportSession, source_key: str) -> StagedRow | None:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.fakes.databases import DATABASES, POSTGRESQL, SQLITE
@@ -36,6 +37,10 @@ def _isolate_prefect() -> None:
 
 
 _isolate_prefect()
+
+# No test asserts times: on a loaded machine both limits fail what is right.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -230,6 +230,26 @@ def test_plugins_that_cannot_run_stop_check_and_start_by_name(
     assert f"{path}:image_import_opts.image_import_plugins: imports.plugins: {reason}" in error
 
 
+@pytest.mark.parametrize("option", ["ca_file", "proxy_ca_file"])
+@pytest.mark.parametrize("content", [None, "no certificate"], ids=["missing", "not PEM"])
+@pytest.mark.parametrize("arguments", [("config", "check"), ("up",)])
+def test_authorities_that_cannot_be_read_stop_check_and_start_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    content: str | None,
+    option: str,
+) -> None:
+    authorities = tmp_path / "authorities.pem"
+    if content is not None:
+        authorities.write_text(content)
+    monkeypatch.setenv(f"TRANSSHIP_DOWNLOAD__{option.upper()}", str(authorities))
+    assert in_process(monkeypatch, tmp_path, *arguments) == 1
+    error = capsys.readouterr().err
+    assert f"download.{option}: it cannot be read, or holds no certificate in PEM form" in error
+
+
 def test_a_field_of_every_image_cannot_be_injected(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from tests.flows.conftest import Site
 from transship.catalog.imports import Begun, Caller, begin_by_hand
 from transship.catalog.leases import expire_lease
 from transship.catalog.schema import IMAGES
-from transship.domain.errors import StoreReadOnly, StoreUnknown, Superseded
+from transship.domain.errors import BadRequest, StoreReadOnly, StoreUnknown, Superseded
 from transship.domain.image import ImageStatus
 from transship.domain.import_request import ImportMethod
 from transship.domain.placement import StoreFacts
@@ -36,6 +36,7 @@ STORES = (
     StoreFacts("spare", "file"),
     StoreFacts("mirror", "http", read_only=True),
 )
+METHODS = (ImportMethod.WEB_DOWNLOAD,)
 PUBLIC: TypeAdapter[str] = TypeAdapter(PublicUri)
 
 
@@ -80,7 +81,7 @@ def test_the_image_is_as_the_form_says() -> None:
     ids=["none", "empty list", "two"],
 )
 def test_the_stores_of_the_form_are_the_targets(asked: tuple[str, ...] | None, targets: tuple[str, ...]) -> None:
-    order = hand_order(replace(FORM, stores=asked), STORES)
+    order = hand_order(replace(FORM, stores=asked), STORES, METHODS)
     assert order.targets == targets
     assert order.task_input["backend"] == list(targets)
 
@@ -88,13 +89,18 @@ def test_the_stores_of_the_form_are_the_targets(asked: tuple[str, ...] | None, t
 @pytest.mark.parametrize(("store", "refusal"), [("gone", StoreUnknown), ("mirror", StoreReadOnly)])
 def test_a_store_that_cannot_be_a_target_is_refused(store: str, refusal: type[Exception]) -> None:
     with pytest.raises(refusal):
-        hand_order(replace(FORM, stores=(store,)), STORES)
+        hand_order(replace(FORM, stores=(store,)), STORES, METHODS)
+
+
+def test_a_method_that_the_site_does_not_offer_is_refused() -> None:
+    with pytest.raises(BadRequest, match=r"name 'web-download'\. This site offers: copy-image"):
+        hand_order(FORM, STORES, (ImportMethod.COPY_IMAGE,))
 
 
 def begun_by_hand(site: Site, run_id: str) -> Begun:
     """What the flow does when it begins: it offers a new image each time."""
     image = new_image(str(uuid4()), FORM, NOW)
-    order = hand_order(FORM, STORES)
+    order = hand_order(FORM, STORES, METHODS)
     return begin_by_hand(site.catalog, image, order, Caller("p1"), run_id, "test", ttl_s=60.0, now=NOW)
 
 

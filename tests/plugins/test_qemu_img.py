@@ -23,7 +23,7 @@ from transship.domain.errors import (
 from transship.domain.stop import StopToken
 from transship.plugins.conversion import refuse_unfit
 from transship.plugins.qemu_img import ImageFacts, QemuImg, file_limit_bytes
-from transship.plugins.staging_faults import staging_faults
+from transship.staging_faults import staging_faults
 
 GIB = 1 << 30
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from transship.domain.errors import ConfigurationRefused, StagingBroken, StagingFull
-from transship.staging.area import MARKER, StagingArea, staging_error
+from transship.staging.area import MARKER, StagingArea
+from transship.staging_faults import staging_error
 
 NAME = "3f2a1c9e-0000-4000-8000-000000000001.1.source"
 

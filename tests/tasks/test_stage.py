@@ -258,6 +258,24 @@ def test_the_wait_that_a_busy_server_asks_for_is_kept(
     assert token.waits == waits
 
 
+@pytest.mark.parametrize(("run_count", "waits"), [(1, [7.0]), (2, [7.0]), (3, [])], ids=["first", "second", "last"])
+def test_nobody_waits_for_an_attempt_that_does_not_come(
+    run_count: int,
+    waits: list[float],
+    tmp_path: Path,
+    catalog: Catalog,
+    server: WebServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PREFECT__RUNTIME__TASK_RUN__RUN_COUNT", str(run_count))
+    uri = server.on("/a.img", answer(503, {"Retry-After": "7"}))
+    with importing(easy_settings(tmp_path, download={"retries": 2}), catalog, uri) as session:
+        session.stop = token = PatientToken()
+        with pytest.raises(SourceBusy):
+            stage.fn("a.img")
+    assert token.waits == waits
+
+
 def test_the_wait_ends_when_the_import_does(settings: Settings, catalog: Catalog, server: WebServer) -> None:
     with importing(settings, catalog, server.on("/a.img", answer(503, {"Retry-After": "100"}))) as session:
         threading.Timer(0.3, session.stop.stop, [ImportInterrupted("a stop")]).start()

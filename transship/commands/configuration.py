@@ -16,6 +16,7 @@ from config.show import option_rows, sample_toml
 from transship.commands.context import YELLOW, Invocation, coloured, print_table
 from transship.domain.errors import CommandRefused, ConfigurationRefused
 from transship.plugins.registry import load_plugins
+from transship.sources.web import refuse_bad_authorities
 
 TOML: Final = ".toml"
 
@@ -41,7 +42,7 @@ def check(invocation: Invocation, files: Sequence[Path]) -> int:
         ConfigurationRefused: the service would not start so.
     """
     loaded = _with_files(invocation, files).load()
-    refuse_bad_plugins(loaded)
+    refuse_what_fails_imports(loaded)
     rows = [
         (row.option, row.value, row.origin)
         for row in option_rows(loaded)
@@ -62,14 +63,15 @@ def print_warnings(loaded: LoadedSettings) -> None:
         print(coloured(f"{note.kind}: {note}", YELLOW, error=True), file=sys.stderr, flush=True)
 
 
-def refuse_bad_plugins(loaded: LoadedSettings) -> None:
-    """Look for the import plugins, and let each look at the settings.
+def refuse_what_fails_imports(loaded: LoadedSettings) -> None:
+    """Look for the import plugins, let each look at the settings, and read the files of authorities.
 
     Raises:
         ConfigurationRefused: an import could not run so; it names where the option stands.
     """
     try:
         load_plugins(loaded.settings)
+        refuse_bad_authorities(loaded.settings.download)
     except ConfigurationRefused as refused:
         origin = loaded.origins.get(refused.option, refused.source)
         raise ConfigurationRefused(origin, refused.option, refused.reason) from refused

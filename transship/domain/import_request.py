@@ -91,10 +91,19 @@ def _method(method_part: Mapping[object, object], enabled: Collection[ImportMeth
     if "name" not in method_part:
         raise BadRequest("Import request requires a 'name' field.")
     name = method_part["name"]
+    refuse_other_methods(name, enabled)
+    return ImportMethod(str(name))
+
+
+def refuse_other_methods(name: object, enabled: Collection[ImportMethod]) -> None:
+    """Refuse a method that this site does not offer.
+
+    Raises:
+        BadRequest: it names what the site offers.
+    """
     if not isinstance(name, str) or name not in enabled:
         offered = ", ".join(enabled) or "none"
         raise BadRequest(f"Unknown import method name '{name}'. This site offers: {offered}.")
-    return ImportMethod(name)
 
 
 def _flag(body: Mapping[object, object], name: str, *, default: bool) -> bool:

@@ -17,7 +17,7 @@ from transship.plugins.base import PluginOutcome, PluginWork
 from transship.plugins.format_gate import WITHOUT_INSPECTOR, Inspected, examine, judge
 from transship.plugins.pace import Paced
 from transship.plugins.qemu_img import ImageFacts, QemuImg
-from transship.plugins.staging_faults import staging_faults
+from transship.staging_faults import staging_faults
 
 
 class ImageConversion:

@@ -21,9 +21,9 @@ from transship.plugins.gzip_archive import unpack_gzip
 from transship.plugins.lha_archive import unpack_lha
 from transship.plugins.pace import Paced
 from transship.plugins.sparse_writer import Bound, SparseWriter
-from transship.plugins.staging_faults import staging_faults
 from transship.plugins.unpacking import Unpacker, Unpacking
 from transship.plugins.zip_archive import unpack_zip
+from transship.staging_faults import staging_faults
 
 UNPACKERS: Final[Mapping[str, Unpacker]] = {"gzip": unpack_gzip, "zip": unpack_zip, "lha": unpack_lha}
 """By the kinds that `format_gate.archive_kind` tells apart."""

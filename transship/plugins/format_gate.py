@@ -25,7 +25,7 @@ from config.settings import FormatSettings
 from transship.domain.errors import FormatMismatch, FormatUnsafe, ImageTooLarge
 from transship.domain.stop import StopToken
 from transship.plugins.pace import Paced
-from transship.plugins.staging_faults import staging_faults
+from transship.staging_faults import staging_faults
 
 CHUNK_BYTES: Final = 1024 * 1024
 """Ten times faster than 64 KiB; not larger, or the VHDX inspector misses a size that lies in the chunk before."""

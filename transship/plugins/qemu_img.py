@@ -18,7 +18,7 @@ from config.settings import ConversionSettings
 from transship.domain.errors import ConfigurationRefused, ConversionFailed, StagingFull
 from transship.domain.stop import StopToken
 from transship.plugins.limited_command import Finished, Limits, missing_tools, run_limited
-from transship.plugins.staging_faults import available_bytes
+from transship.staging_faults import free_bytes
 
 MIB: Final = 1024 * 1024
 INFO_WALL_S: Final = 30.0
@@ -188,7 +188,7 @@ class QemuImg:
         except OSError as error:
             raise ConversionFailed(*formats, f"qemu-img cannot be started: {error.strerror}") from error
         if target is not None and b"No space left on device" in finished.stderr:
-            raise StagingFull(limits.file_bytes, available_bytes(target))
+            raise StagingFull(limits.file_bytes, free_bytes(target.parent))
         if finished.code != 0 or finished.cut_short:
             raise ConversionFailed(*formats, self._why(finished))
         return finished

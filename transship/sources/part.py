@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from transship.domain.errors import StagingBroken, StagingFull, TransferFailed
+from transship.staging_faults import staging_error
 
 WRITE_BACK_BYTES: Final = 32 * 1024 * 1024
 """Bytes after which the kernel is asked to begin writing, so that the last fsync is short."""
 
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _LIBC: Final = ctypes.CDLL(None)
 
@@ -120,18 +118,3 @@ class PartFile:
             os.fdatasync(self._fd)
         except OSError as error:
             raise staging_error(error, 0, self.path.parent) from error
-
-
-def staging_error(error: OSError, needed_bytes: int, directory: Path) -> TransferFailed:
-    """Return what an operating-system error below ``directory`` means."""
-    if error.errno in _NO_ROOM:
-        return StagingFull(needed_bytes, _available(directory))
-    return StagingBroken(f"{os.strerror(error.errno or 0)} in {directory}")
-
-
-def _available(directory: Path) -> int:
-    try:
-        found = os.statvfs(directory)
-    except OSError:
-        return 0
-    return found.f_bavail * found.f_frsize

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from transship.sources.answer import Validators
-from transship.sources.part import staging_error
+from transship.staging_faults import staging_error
 
 SUFFIX: Final = ".ranges"
 """What a journal's name has more than its part's."""

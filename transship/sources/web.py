@@ -206,6 +206,15 @@ class _Attempt:
         return self._landing.afresh(answer, in_ranges=self._in_ranges) if answer.status == 200 else None
 
 
+def refuse_bad_authorities(limits: DownloadSettings) -> None:
+    """Read the files of authorities as a download would.
+
+    Raises:
+        ConfigurationRefused: one of them cannot be used.
+    """
+    _tls(limits, proxied=True)
+
+
 def _tls(limits: DownloadSettings, *, proxied: bool) -> ssl.SSLContext:
     option = "download.ca_file"
     try:

@@ -7,7 +7,6 @@ that its caller did not take from a journal row.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -15,8 +14,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from transship.domain.errors import ConfigurationRefused, StagingBroken, StagingFull
+from transship.domain.errors import ConfigurationRefused, StagingBroken
 from transship.sources.ranges import SUFFIX as RANGES
+from transship.staging_faults import staging_error
 
 MARKER = ".transship-catalogue"
 CONNECTIONS = ".transship-connections"
@@ -115,7 +115,7 @@ class StagingArea:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise staging_error(error, 0) from error
+            raise staging_error(error, 0, self.directory) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield path
@@ -151,7 +151,7 @@ class StagingArea:
             self.ranges(name).unlink(missing_ok=True)
             return self.sealed(name).stat().st_size
         except OSError as error:
-            raise staging_error(error, 0) from error
+            raise staging_error(error, 0, self.directory) from error
 
     def sync(self) -> None:
         """Make new names durable.
@@ -166,7 +166,7 @@ class StagingArea:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise staging_error(error, 0) from error
+            raise staging_error(error, 0, self.directory) from error
 
     def remove(self, name: str) -> None:
         """Remove a file in either form and what lies beside it; what is gone is no error.
@@ -179,11 +179,4 @@ class StagingArea:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
-                raise staging_error(error, 0) from error
-
-
-def staging_error(error: OSError, needed_bytes: int) -> StagingFull | StagingBroken:
-    """Return what an operating-system error in staging means."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StagingFull(needed_bytes, 0)
-    return StagingBroken(error.strerror or str(error))
+                raise staging_error(error, 0, self.directory) from error
