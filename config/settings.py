@@ -306,6 +306,14 @@ class LeaseSettings(Section):
         return self
 
 
+class HousekeepingSettings(Section):
+    """The flow that removes what nobody needs, and lists what is not ours."""
+
+    inventory_interval_s: Seconds = Field(
+        3600.0, description="Seconds between two looks through all that lies in a store, for what is not ours."
+    )
+
+
 class FormatSettings(Section):
     """Image formats and their checks."""
 
@@ -405,6 +413,7 @@ class Settings(Section):
     upload: UploadSettings = UploadSettings()
     staging: StagingSettings = StagingSettings()
     lease: LeaseSettings = LeaseSettings()
+    housekeeping: HousekeepingSettings = HousekeepingSettings()
     formats: FormatSettings = FormatSettings()
     decompression: DecompressionSettings = DecompressionSettings()
     conversion: ConversionSettings = ConversionSettings()

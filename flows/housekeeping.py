@@ -1,24 +1,48 @@
-"""housekeeping: remove what the journal names and nobody needs."""
+"""housekeeping: remove what the journal names and nobody needs; list what is not ours."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import httpx
+import structlog
 from prefect import flow
+from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
+from prefect.exceptions import PrefectException
 from prefect.states import Completed
 
 from config.loading import load_settings
 from tasks.sweep import sweep_staging, sweep_stores
 from transship.logs import configure_flow_logs
 
+LONGEST_TABLE = 200
+"""Rows of the artifact; `transship doctor` counts all."""
+
+log = structlog.get_logger("transship.housekeeping")
+
 
 @flow(name="housekeeping", flow_run_name="housekeeping", retries=0, persist_result=False)
 def housekeeping() -> State[Any]:
-    """Sweep this host's staging, and the stores' copies that are to go."""
+    """Sweep this host's staging, and the stores' copies that are to go; list what no journal row names."""
     configure_flow_logs()
+    # Staging first: there it shows whether the catalogue was restored.
     staging = sweep_staging(load_settings().settings.host_name)
     stores = sweep_stores()
     removed, kept = staging.removed + stores.removed, staging.kept + stores.kept
-    message = f"removed {len(removed)}, kept for later {len(kept)}, not ours {len(staging.unknown)}"
-    return Completed(name="Swept", message=message)
+    unknown = staging.unknown + stores.unknown
+    _show(unknown)
+    return Completed(
+        name="Swept", message=f"removed {len(removed)}, kept for later {len(kept)}, not ours {len(unknown)}"
+    )
+
+
+def _show(unknown: tuple[str, ...]) -> None:
+    if not unknown:
+        return
+    table = [dict(zip(("place", "name"), stray.split(" ", 1), strict=True)) for stray in unknown[:LONGEST_TABLE]]
+    description = f"{len(unknown)} things that are not ours; they are never touched."
+    try:
+        create_table_artifact(table=table, key="not-ours", description=description)
+    except (httpx.HTTPError, PrefectException) as error:
+        log.warning("table of strays not written", error=str(error))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import structlog
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -19,9 +21,12 @@ from transship.catalog.journal import (
     mark_deleting,
     open_location,
 )
-from transship.domain.errors import AlreadyStored, ObjectMissing, StoredDiffers, TransferFailed
+from transship.domain.errors import AlreadyStored, CopyBeingRemoved, ObjectMissing, StoredDiffers, TransferFailed
 from transship.domain.staged import StagedFile
 from transship.stores.base import StoreDriver
+
+TURN_S: Final = 0.5
+"""Seconds between two looks whether housekeeping has ended with a copy."""
 
 log = structlog.get_logger("transship.place")
 
@@ -82,13 +87,30 @@ def _clear_way(session: ImportSession, driver: StoreDriver, store: str) -> str:
     with session.catalog.read() as connection:
         earlier = find_location(connection, image_id, store)
     if earlier is not None:
-        unplace(session, store)
+        _unplace_in_turn(session, store)
     url = driver.url_of(image_id)
     try:
         driver.size(url)
     except ObjectMissing:
         return url
     raise AlreadyStored(store, image_id)
+
+
+def _unplace_in_turn(session: ImportSession, store: str) -> None:
+    """Remove an earlier copy, once housekeeping no longer does: its claim lasts as long as a lease at most.
+
+    Raises:
+        CopyBeingRemoved: it was at it for longer than that.
+    """
+    patience = int(session.settings.lease.ttl_s / TURN_S) + 1
+    for tries_left in range(patience, -1, -1):
+        try:
+            unplace(session, store)
+            return
+        except CopyBeingRemoved:
+            if not tries_left:
+                raise
+        session.stop.wait(TURN_S)
 
 
 def _verify(driver: StoreDriver, store: str, url: str, size: int) -> None:
@@ -103,6 +125,7 @@ def unplace(session: ImportSession, store: str) -> None:
     Raises:
         TransferFailed: the store does not allow it now; the row stays ``deleting`` for housekeeping.
         LockLost: another worker took over; nothing was removed.
+        ImportInterrupted: the catalogue does not say whether; the row stays ``deleting`` for housekeeping.
     """
     image_id = session.lease.image_id
     with session.catalog.read() as connection:
@@ -112,6 +135,8 @@ def unplace(session: ImportSession, store: str) -> None:
     mark_deleting(session.catalog, session.lease, store, utc_now())
     driver = store_driver(store, session.settings)
     driver.discard_temporaries(image_id, session.lease.epoch + 1)
+    # Another worker may have written its own copy there while this one slept.
+    session.fence.check()
     driver.delete(row.url)
     with session.catalog.write() as connection:
         drop_location(connection, image_id, store)

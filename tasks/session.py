@@ -21,6 +21,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import Settings
+from tasks.fence import Fence
 from tasks.progress import ProgressBoard
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun
@@ -38,6 +39,7 @@ class ImportSession:
     """One running import in this process.
 
     Attributes:
+        fence: asked before what cannot be taken back; `stop` asks it with each check.
         image: the record as the steps so far have changed it; written to the catalogue by `finish` alone.
         remarks: what people should know of an import that succeeds; part of its final message.
     """
@@ -46,6 +48,7 @@ class ImportSession:
     catalog: Catalog
     staging: StagingArea
     begun: Begun
+    fence: Fence
     stop: StopToken
     board: ProgressBoard
     image: Image
@@ -87,9 +90,10 @@ def process_owner(settings: Settings) -> str:
 def open_session(settings: Settings, catalog: Catalog, begun: Begun) -> Iterator[ImportSession]:
     """Make an import the current one, and keep its lease and its published progress fresh until the block ends."""
     staging = StagingArea(settings.staging_dir, settings.host_name, settings.staging.free_floor_bytes)
-    stop = StopToken()
+    fence = Fence(lambda: renew_lease(catalog, begun.lease, settings.lease.ttl_s), settings.lease.ttl_s)
+    stop = StopToken(fence.check)
     board = ProgressBoard(catalog, begun.task.id, begun.task.attempt, begun.targets)
-    session = ImportSession(settings, catalog, staging, begun, stop, board, begun.image)
+    session = ImportSession(settings, catalog, staging, begun, fence, stop, board, begun.image)
     closed = threading.Event()
     beat = _thread("lease", lambda: _keep_lease(session, closed))
     publish = _thread("progress", lambda: board.publish_until(closed))
@@ -117,7 +121,7 @@ def _keep_lease(session: ImportSession, closed: threading.Event) -> None:
     failing_since: float | None = None
     while not closed.wait(settings.renew_s):
         try:
-            renew_lease(session.catalog, session.lease, settings.ttl_s)
+            session.fence.renew()
             failing_since = None
         except LockLost as lost:
             session.stop.stop(lost)

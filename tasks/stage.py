@@ -50,15 +50,15 @@ def stage(source: str) -> Staged:
     session.board.enter("stage")
     source_key = hashlib.sha256(session.begun.uri.encode()).hexdigest()
     earlier = _earlier(session, source_key)
+    if earlier is not None and not adopt_staged(session.catalog, session.lease, earlier.name, session.staging.host):
+        earlier = None
     if earlier is not None and earlier.state == "sealed" and earlier.size is not None:
-        adopt_staged(session.catalog, session.lease, earlier.name, session.staging.host)
         if (earlier.validators or {}).get(END_UNPROVEN):
             session.remarks.append(NO_PROVEN_END)
         kept = Staged(earlier.name, earlier.size)
         # Prefect unwraps a returned state; its name tells people that nothing was fetched.
         return Completed(name="Skipped", message="staged by an earlier attempt", data=kept)  # type: ignore[return-value]  # see above
     if earlier is not None:
-        adopt_staged(session.catalog, session.lease, earlier.name, session.staging.host)
         name = earlier.name
     else:
         name = new_name(session, SOURCE_ROLE)

@@ -1,9 +1,12 @@
-"""Remove what the journal names and nobody needs. What no row names is reported, never touched."""
+"""Remove what the journal names and nobody needs. What no row names is listed, never touched."""
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
 
 import structlog
 from prefect import task
@@ -12,17 +15,23 @@ from prefect.cache_policies import NO_CACHE
 from config.settings import Settings
 from tasks.stores import store_driver
 from transship.catalog.engine import Catalog
-from transship.catalog.journal import (
-    LocationRow,
-    deleting_locations,
-    drop_location,
-    drop_staged,
-    find_location,
+from transship.catalog.inventories import inventory_is_due, write_inventory
+from transship.catalog.journal import LocationRow, drop_staged, known_urls, staged_names
+from transship.catalog.removal import (
+    Claim,
+    claim_location,
+    release_location,
+    removable_locations,
     scrap_of_host,
-    staged_names,
+    scrap_staged,
 )
-from transship.domain.errors import TransferFailed
+from transship.catalog.restores import next_sweep
+from transship.domain.errors import ObjectMissing, StoreUnavailable, TransferFailed
 from transship.staging.area import StagingArea
+from transship.stores.base import StoreDriver
+
+LISTED_IN_LOG: Final = 20
+"""Names of strays in one line of the log."""
 
 log = structlog.get_logger("transship.sweep")
 
@@ -34,7 +43,7 @@ class Swept:
     Attributes:
         removed: names of what was removed.
         kept: name and reason of what could not be removed now.
-        unknown: names in staging that no journal row names.
+        unknown: names that no journal row names, each after its place.
     """
 
     removed: tuple[str, ...]
@@ -44,21 +53,46 @@ class Swept:
 
 @task(name="sweep-staging", task_run_name="sweep staging of {host}", cache_policy=NO_CACHE, retries=0)
 def sweep_staging(host: str) -> Swept:
-    """Remove scrap from this host's staging directory, and report what no row names."""
+    """Remove scrap from this host's staging directory, and list what no row names.
+
+    Raises:
+        ConfigurationRefused: the directory serves another catalogue; nothing was touched.
+    """
     settings, catalog = opened()
     area = StagingArea(settings.staging_dir, host, settings.staging.free_floor_bytes)
     with closing(catalog):
         area.prepare(catalog.id())
+        _notice_restore(catalog, area)
         return _sweep_staging(catalog, area)
+
+
+def _notice_restore(catalog: Catalog, area: StagingArea) -> None:
+    """Count this sweep in the catalogue and beside it, and see whether the catalogue forgot earlier ones.
+
+    Of a catalogue that was restored from a backup nobody knows which removals came true since.
+    """
+    sweep = next_sweep(catalog, area.last_sweep())
+    if sweep.forgotten:
+        urls = list(sweep.forgotten[:LISTED_IN_LOG])
+        log.error(
+            "the catalogue is older than this staging directory: was it restored?"
+            " Copies that it wants to remove are left alone",
+            count=len(sweep.forgotten),
+            urls=urls,
+        )
+    area.write_sweep(sweep.number)
 
 
 def _sweep_staging(catalog: Catalog, area: StagingArea) -> Swept:
     removed, kept = [], []
     with catalog.read() as connection:
+        known = staged_names(connection, area.host)
         rows = scrap_of_host(connection, area.host)
     for row in rows:
         if area.being_written(row.name):
             kept.append(f"{row.name}: still being written")
+            continue
+        if not scrap_staged(catalog, row):
             continue
         try:
             area.remove(row.name)
@@ -68,28 +102,26 @@ def _sweep_staging(catalog: Catalog, area: StagingArea) -> Swept:
         with catalog.write() as connection:
             drop_staged(connection, row.name, area.host)
         removed.append(row.name)
-    # Files first, rows second: a file that is made in between has its row by then.
+    # Rows before and after the files: one that is made or removed meanwhile has its row in either.
     found = area.names()
     with catalog.read() as connection:
-        known = staged_names(connection, area.host)
-    unknown = tuple(name for name in found if name not in known)
-    if unknown:
-        log.warning("staging holds files that are not ours; they are left alone", names=list(unknown))
-    return Swept(tuple(removed), tuple(kept), unknown)
+        known |= staged_names(connection, area.host)
+    return Swept(tuple(removed), tuple(kept), _listed(catalog, f"staging:{area.host}", found, known))
 
 
 @task(name="sweep-stores", task_run_name="sweep stores", cache_policy=NO_CACHE, retries=0)
 def sweep_stores() -> Swept:
-    """Remove copies that the journal says are to go and whose writers are gone."""
+    """Remove copies that the journal says are to go and whose writers are gone; list what is not ours when due."""
     settings, catalog = opened()
     with closing(catalog):
-        return _sweep_stores(settings, catalog)
+        swept = _remove_copies(settings, catalog)
+        return Swept(swept.removed, swept.kept, _take_inventories(settings, catalog))
 
 
-def _sweep_stores(settings: Settings, catalog: Catalog) -> Swept:
+def _remove_copies(settings: Settings, catalog: Catalog) -> Swept:
     removed, kept = [], []
     with catalog.read() as connection:
-        rows = deleting_locations(connection, older_than_s=settings.lease.ttl_s)
+        rows = removable_locations(connection, older_than_s=settings.lease.ttl_s)
     for row in rows:
         try:
             if _remove(settings, catalog, row):
@@ -100,16 +132,69 @@ def _sweep_stores(settings: Settings, catalog: Catalog) -> Swept:
 
 
 def _remove(settings: Settings, catalog: Catalog, row: LocationRow) -> bool:
-    """Remove a copy; return whether it was still to go: a new import may have cleared it in the meantime."""
-    driver = store_driver(row.store, settings)
-    with catalog.read() as connection:
-        if find_location(connection, row.image_id, row.store) != row:
-            return False
-    driver.discard_temporaries(row.image_id, row.epoch + 1)
+    """Remove a copy under a claim; return whether there was one.
+
+    The row goes when nothing was found: a writer that was away for long may have come late the last time.
+
+    Raises:
+        TransferFailed: the store does not allow it now; the row waits.
+    """
+    ttl_s = settings.lease.ttl_s
+    claimed_at = time.monotonic()
+    claim = claim_location(catalog, row, uuid4().hex, older_than_s=ttl_s, ttl_s=ttl_s)
+    if claim is None:
+        return False
+    found = True
+    try:
+        found = _remove_claimed(store_driver(row.store, settings), claim, claimed_at + ttl_s / 2)
+    finally:
+        release_location(catalog, claim, gone=not found)
+    return found
+
+
+def _remove_claimed(driver: StoreDriver, claim: Claim, until: float) -> bool:
+    row = claim.row
+    found = driver.discard_temporaries(row.image_id, row.epoch + 1) > 0
+    try:
+        driver.size(row.url)
+    except ObjectMissing:
+        return found
+    if time.monotonic() > until:
+        # An import may own the place by the time the store gets to it.
+        raise StoreUnavailable(row.store, "it took too long to answer")
     driver.delete(row.url)
-    with catalog.write() as connection:
-        drop_location(connection, row.image_id, row.store)
     return True
+
+
+def _take_inventories(settings: Settings, catalog: Catalog) -> tuple[str, ...]:
+    strays: list[str] = []
+    for store in settings.all_stores:
+        with catalog.read() as connection:
+            due = inventory_is_due(connection, f"store:{store}", settings.housekeeping.inventory_interval_s)
+            known = known_urls(connection, store)
+        if not due:
+            continue
+        try:
+            contents = list(store_driver(store, settings).contents())
+        except TransferFailed as failed:
+            log.warning("store not looked through", store=store, reason=str(failed))
+            continue
+        with catalog.read() as connection:
+            known |= known_urls(connection, store)
+        ours = {content.name for content in contents if content.url in known}
+        strays += _listed(catalog, f"store:{store}", [content.name for content in contents], ours)
+    return tuple(strays)
+
+
+def _listed(catalog: Catalog, place: str, found: list[str], known: frozenset[str] | set[str]) -> tuple[str, ...]:
+    """Write down what is not known in a place, and return it."""
+    strays = sorted(name for name in found if name not in known)
+    with catalog.write() as connection:
+        write_inventory(connection, place, strays)
+    if strays:
+        names = strays[:LISTED_IN_LOG]
+        log.warning("found what is not ours; it is left alone", place=place, count=len(strays), names=names)
+    return tuple(f"{place} {name}" for name in strays)
 
 
 def opened() -> tuple[Settings, Catalog]:

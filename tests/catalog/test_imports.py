@@ -16,16 +16,15 @@ from transship.catalog.images import mark_deleted, update_image
 from transship.catalog.imports import Caller, ask_import, begin_by_hand, begin_import
 from transship.catalog.journal import (
     close_location,
-    deleting_locations,
     open_location,
     open_staged,
     remember_validators,
     reserve_staged,
-    scrap_of_host,
     seal_staged,
 )
 from transship.catalog.leases import expire_lease, expired_leases, lease_of, renew_lease
 from transship.catalog.outbox import OutboxKind, due
+from transship.catalog.removal import removable_locations, scrap_of_host
 from transship.catalog.schema import STAGED
 from transship.catalog.tasks import get_task, read_secret, tasks_of_image
 from transship.domain.errors import (
@@ -349,7 +348,7 @@ def test_deleting_an_image_ends_its_import_and_hands_its_copies_to_removal(catal
     ended = task_now(catalog, started.task)
     assert (ended.status, ended.message) == (TaskStatus.FAILURE, "the image was deleted")
     with catalog.read() as connection:
-        assert [row.url for row in deleting_locations(connection, 0.0)] == ["file:///x"]
+        assert [row.url for row in removable_locations(connection, 0.0)] == ["file:///x"]
         assert [row.name for row in scrap_of_host(connection, "here")] == ["x"]
         kinds = {row.kind for row in due(connection, 10)}
     assert {OutboxKind.CANCEL, OutboxKind.SWEEP} <= kinds

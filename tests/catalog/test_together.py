@@ -21,9 +21,10 @@ from transship.catalog.endings import DataFacts, end_deleted, end_unheld, finish
 from transship.catalog.engine import Catalog
 from transship.catalog.images import lock_image, mark_deleted, update_image
 from transship.catalog.imports import Begun, Caller, begin_by_hand, begin_import, inject_properties
-from transship.catalog.journal import close_location, deleting_locations, open_location, open_staged, reserve_staged
+from transship.catalog.journal import close_location, open_location, open_staged, reserve_staged
 from transship.catalog.leases import Lease, expire_lease, lease_of, renew_lease
 from transship.catalog.outbox import OutboxKind, due, post
+from transship.catalog.removal import removable_locations
 from transship.catalog.schema import IMAGES, LEASES, OUTBOX
 from transship.catalog.stores import mirror_store, mirrored_stores
 from transship.catalog.tasks import get_task, tasks_of_image
@@ -222,7 +223,7 @@ def test_a_delete_during_the_finish_leaves_a_deleted_image_and_no_copy(catalog: 
         with catalog.read() as connection:
             states = connection.execute(select(IMAGES.c.status).where(IMAGES.c.id == started.image.id)).scalar_one()
             lease = connection.execute(select(LEASES).where(LEASES.c.image_id == started.image.id)).one()
-            going = {row.image_id for row in deleting_locations(connection, 0.0)}
+            going = {row.image_id for row in removable_locations(connection, 0.0)}
         assert (states, lease.state, lease.task_id) == (ImageStatus.DELETED, "free", None)
         assert started.image.id in going
         ended = TaskStatus.SUCCESS if finished is True else TaskStatus.FAILURE

@@ -24,6 +24,7 @@ from transship.domain.errors import (
 )
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
+from transship.stores.base import Content
 from transship.stores.copying import PIECE_BYTES
 from transship.stores.file import FileStore
 
@@ -333,3 +334,12 @@ def test_the_url_is_glances(images: Path, store: FileStore) -> None:
 def test_a_relative_directory_is_refused() -> None:
     with pytest.raises(ValueError, match="not an absolute path"):
         FileStore("shelf", Path("images"), 0o640)
+
+
+def test_its_contents_are_all_names_but_those_of_a_running_check(store: FileStore, images: Path) -> None:
+    images.mkdir()
+    names = {"notes.txt", IMAGE, f"{IMAGE}.raw", f"{IMAGE}.7.part", f"{IMAGE.upper()}.7.part", "a.part"}
+    for name in {*names, ".check-1", ".check-1.link"}:
+        (images / name).touch()
+    urls = {name: f"file://{images}/{name}" for name in names} | {f"{IMAGE}.7.part": f"file://{images}/{IMAGE}"}
+    assert set(store.contents()) == {Content(name, url) for name, url in urls.items()}

@@ -438,6 +438,25 @@ def test_two_threads_write_and_read_different_images(case: StoreCase, stage: Sta
     assert found == list(contents.values())
 
 
+@pytest.mark.spec("ST-019")
+def test_its_contents_are_objects_and_temporaries_with_their_urls(case: StoreCase, stage: Stage) -> None:
+    put(case, stage(b"image"))
+    case.leave_temporary(OTHER_IMAGE, 7)
+    before = case.names()
+
+    contents = list(case.store.contents())
+
+    assert {content.url for content in contents} == {case.store.url_of(IMAGE), case.store.url_of(OTHER_IMAGE)}
+    assert len(contents) == 2
+    assert case.names() == before
+
+
+@pytest.mark.spec("ST-019")
+def test_a_store_that_was_never_written_has_no_contents(case: StoreCase) -> None:
+    assert list(case.store.contents()) == []
+    assert case.names() == set()
+
+
 def test_every_rule_of_the_document_has_a_test() -> None:
     suite = "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_*store*.py")))
     tested = set(re.findall(r'@pytest\.mark\.spec\("(ST-\d{3})"\)', suite))

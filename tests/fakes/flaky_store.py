@@ -9,7 +9,7 @@ from uuid import UUID
 from transship.domain.errors import AlreadyStored, ObjectMissing, StagingBroken, StoreDenied, StoreUnavailable
 from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
-from transship.stores.base import StoredObject, StoreDriver
+from transship.stores.base import Content, StoredObject, StoreDriver
 from transship.stores.pacing import PacedProgress
 
 PIECE_BYTES = 1024 * 1024
@@ -84,6 +84,13 @@ class FlakyStore(StoreDriver):
 
     def url_of(self, image_id: str) -> str:
         return self._prefix + image_id
+
+    def contents(self) -> Iterator[Content]:
+        self._begin("contents")
+        with self._lock:
+            objects = [Content(name, self._prefix + name) for name in self.objects]
+            parts = [Content(f"{name}.{epoch}", self._prefix + name) for name, epoch in self.temporaries]
+        return iter(objects + parts)
 
     def check(self) -> None:
         self._begin("check")

@@ -97,7 +97,7 @@ def location(catalog: Catalog, image_id: str, store: str = "local") -> LocationR
 def staging_names(settings: Settings) -> set[str]:
     """Return the names of all that lies in staging, the area's own files left out."""
     found = {path.name for path in settings.staging_dir.iterdir()} if settings.staging_dir.exists() else set()
-    return found - {".transship-catalogue", ".transship-connections"}
+    return {name for name in found if not name.startswith(".transship-")}
 
 
 class Ticks(threading.Event):

@@ -1,20 +1,27 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from tests.fakes.images import NOW, asked, queued_image, read_image, settings_in
+from deployments.apply import apply
+from tests.fakes.images import NOW, asked, begun, queued_image, read_image, settings_in
 from tests.fakes.prefect_server import PrefectServer
-from tests.fakes.system import free_port
+from tests.fakes.system import free_port, until
 from transship.catalog.engine import Catalog
-from transship.catalog.outbox import due
+from transship.catalog.journal import open_staged
+from transship.catalog.leases import free_lease
+from transship.catalog.outbox import OutboxKind, due
 from transship.catalog.schema import OUTBOX
 from transship.catalog.tasks import get_task, keep_secret, purge_secrets, read_secret
 from transship.catalog.types import in_seconds
 from transship.domain.image import ImageStatus
 from transship.domain.task import TaskStatus
+from transship.keeper.__main__ import run
 from transship.keeper.prefect_api import PrefectApi
 from transship.keeper.service import REFUSAL_PATIENCE_S, Keeper, settings_of_block
 
@@ -83,3 +90,51 @@ def test_secrets_of_running_tasks_are_not_purged(catalog: Catalog) -> None:
         keep_secret(connection, catalog, task.id, "uri", "http://h/x")
         purge_secrets(connection, NOW)
         assert read_secret(connection, catalog, task.id, "uri") == "http://h/x"
+
+
+def test_a_keeper_that_becomes_active_has_everything_swept(catalog: Catalog, tmp_path: Path) -> None:
+    stopped = threading.Event()
+    keeper = keeper_of(catalog, tmp_path, f"http://127.0.0.1:{free_port()}/api")
+    running = threading.Thread(target=run, args=(keeper, stopped))
+    running.start()
+    try:
+        until(lambda: [row.kind for row in all_rows(catalog)] == [OutboxKind.SWEEP], 30.0, "the sweep")
+    finally:
+        stopped.set()
+        running.join()
+
+
+def all_rows(catalog: Catalog) -> list[Any]:
+    with catalog.read() as connection:
+        return list(connection.execute(select(OUTBOX)))
+
+
+@pytest.mark.real
+def test_each_host_with_scrap_gets_one_run_in_its_own_queue(
+    catalog: Catalog, tmp_path: Path, prefect_server: PrefectServer
+) -> None:
+    settings = settings_in(tmp_path, host_name="here", **prefect_server.apart(tmp_path))
+    with prefect_server.as_client():
+        apply(settings)
+    there, mine = f"there-{uuid4().hex[:8]}", "here"
+    for host in (there, mine):
+        begun_here = begun(catalog, queued_image(catalog))
+        open_staged(catalog, begun_here.lease, f"{begun_here.image.id}.1.source", host, "source", "", NOW)
+        with catalog.write() as connection:
+            free_lease(connection, begun_here.image.id)
+    keeper = Keeper(settings, catalog, PrefectApi(prefect_server.url, prefect_server.auth_string), "one")
+
+    def sweep_runs() -> list[Any]:
+        keeper.ask_for_sweep()
+
+        def all_told() -> bool:
+            keeper.tell()
+            return not all_rows(catalog)
+
+        until(all_told, 30.0, "the sweep to be told")
+        body = {"flow_runs": {"tags": {"any_": [f"sweep:{there}"]}}}
+        return list(prefect_server.ask("POST", "/flow_runs/filter", body))
+
+    assert [run["work_queue_name"] for run in sweep_runs()] == [f"host-{there}"]
+    # That host's worker is gone: its run waits, and no second one is added.
+    assert len(sweep_runs()) == 1

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Table, delete, insert, select, update
 
 from config.settings import Settings
-from tasks.place import place
+from tasks.place import place, unplace
 from tasks.session import ImportSession, utc_now
 from tasks.staged_files import new_name, open_file
 from tasks.sweep import Swept, _remove, sweep_staging, sweep_stores
 from tests.fakes.databases import DATABASES
-from tests.fakes.images import NOW
+from tests.fakes.images import NOW, asked, read_image
 from tests.fakes.running_import import begin, easy_settings, location, session_of, staged_file, staging_names
+from tests.fakes.together import at_once
 from transship.catalog.endings import end_unheld, fail_import
 from transship.catalog.engine import Catalog
-from transship.catalog.journal import find_location, mark_deleting, staged_names
-from transship.catalog.leases import expire_lease
-from transship.catalog.schema import LOCATIONS, STAGED
-from transship.domain.errors import ConfigurationRefused
+from transship.catalog.imports import begin_import
+from transship.catalog.inventories import inventories
+from transship.catalog.journal import LocationRow, StagedRow, adopt_staged, mark_deleting, staged_names
+from transship.catalog.leases import expire_lease, free_lease
+from transship.catalog.removal import Claim, claim_location, release_location, scrap_of_host, scrap_staged
+from transship.catalog.schema import IMAGES, INVENTORIES, LOCATIONS, METADATA, STAGED
+from transship.domain.errors import ConfigurationRefused, CopyBeingRemoved
+from transship.domain.image import ImageStatus
 from transship.staging.area import MARKER
 
 
@@ -106,7 +113,7 @@ def test_a_file_that_is_being_written_stays(session: ImportSession) -> None:
 def test_what_no_row_names_is_reported_and_stays(session: ImportSession) -> None:
     session.staging.part("stray").write_bytes(b"?")
     (session.staging.directory / "notes.txt").write_bytes(b"?")
-    assert sweep_staging.fn("here").unknown == ("notes.txt", "stray")
+    assert sweep_staging.fn("here").unknown == ("staging:here notes.txt", "staging:here stray")
     assert staging_names(session.settings) == {"stray.part", "notes.txt"}
 
 
@@ -155,6 +162,22 @@ def test_a_copy_that_is_to_go_goes_after_its_time(session: ImportSession) -> Non
     age(session.catalog)
     assert sweep_stores.fn() == Swept((url,), ())
     assert stored(session) == []
+
+
+def test_its_row_goes_when_a_later_look_found_nothing(session: ImportSession) -> None:
+    """A writer that nobody can reach may publish after the first look."""
+    url = place.fn("local", staged_file(session, b"data"))
+    fail(session)
+    age(session.catalog)
+    sweep_stores.fn()
+    directory = session.settings.all_stores["local"].dir
+    (directory / session.image.id).write_bytes(b"late")
+    assert sweep_stores.fn().removed == ()
+    age(session.catalog)
+    assert sweep_stores.fn().removed == (url,)
+    assert location(session.catalog, session.image.id) is not None
+    age(session.catalog)
+    assert sweep_stores.fn().removed == ()
     assert location(session.catalog, session.image.id) is None
 
 
@@ -198,6 +221,7 @@ def test_a_store_that_does_not_answer_keeps_the_row_for_later(session: ImportSes
     assert swept.kept[0].startswith(f"{url}: store local is unavailable")
     directory.unlink()
     directory.with_name("elsewhere").rename(directory)
+    age(session.catalog)
     assert sweep_stores.fn().removed == (url,)
 
 
@@ -206,9 +230,219 @@ def test_a_copy_that_a_new_import_made_in_the_meantime_stays(session: ImportSess
     staged = staged_file(session, b"data")
     place.fn("local", staged)
     mark_deleting(session.catalog, session.lease, "local", utc_now())
-    with session.catalog.read() as connection:
-        listed = find_location(connection, session.image.id, "local")
-    assert listed is not None
+    listed = row_of(session)
     place.fn("local", staged)
     assert not _remove(session.settings, session.catalog, listed)
     assert stored(session) == [session.image.id]
+
+
+def row_of(session: ImportSession) -> LocationRow:
+    row = location(session.catalog, session.image.id)
+    assert row is not None
+    return row
+
+
+def given_up(session: ImportSession) -> LocationRow:
+    """Leave a copy behind that housekeeping may claim."""
+    place.fn("local", staged_file(session, b"data"))
+    fail(session)
+    age(session.catalog)
+    return row_of(session)
+
+
+def claim(catalog: Catalog, row: LocationRow, owner: str, ttl_s: float = 60.0) -> Claim | None:
+    return claim_location(catalog, row, owner, older_than_s=60.0, ttl_s=ttl_s)
+
+
+def test_one_housekeeper_removes_a_copy(session: ImportSession) -> None:
+    row = given_up(session)
+    assert claim(session.catalog, row, "one") is not None
+    assert claim(session.catalog, row, "two") is None
+    assert sweep_stores.fn().removed == ()
+    assert stored(session) == [session.image.id]
+
+
+def test_of_many_housekeepers_at_once_one_removes_a_copy(session: ImportSession) -> None:
+    row = given_up(session)
+    claims = at_once(*[lambda owner=str(n): claim(session.catalog, row, owner) for n in range(6)])
+    assert len([one for one in claims if one is not None]) == 1
+
+
+def test_a_housekeeper_that_died_is_followed_by_another_one(session: ImportSession) -> None:
+    row = given_up(session)
+    assert claim(session.catalog, row, "one that died", ttl_s=-1.0) is not None
+    assert sweep_stores.fn().removed == (row.url,)
+
+
+def test_the_late_end_of_a_claim_leaves_a_row_to_who_has_it_now(session: ImportSession) -> None:
+    row = given_up(session)
+    late = claim(session.catalog, row, "slow", ttl_s=-1.0)
+    assert late is not None
+    assert claim(session.catalog, row, "other") is not None
+    release_location(session.catalog, late, gone=True)
+    assert location(session.catalog, session.image.id) == row
+
+
+def test_a_copy_of_a_running_import_cannot_be_claimed(session: ImportSession) -> None:
+    place.fn("local", staged_file(session, b"data"))
+    mark_deleting(session.catalog, session.lease, "local", utc_now())
+    age(session.catalog)
+    assert claim(session.catalog, row_of(session), "one") is None
+
+
+def test_an_import_waits_until_housekeeping_has_left_the_place_of_its_copy(
+    settings: Settings, session: ImportSession
+) -> None:
+    row = given_up(session)
+    claimed = claim(session.catalog, row, "housekeeper")
+    assert claimed is not None
+    again = asked(session.catalog, read_image(session.catalog, session.image.id))
+    begun = begin_import(session.catalog, again.id, str(uuid4()), "next", ttl_s=60.0, now=NOW)
+    with session_of(settings, session.catalog, begun) as next_session:
+        staged = staged_file(next_session, b"new data")
+        with pytest.raises(CopyBeingRemoved):
+            unplace(next_session, "local")
+        removing = threading.Timer(0.2, lambda: finish_removal(next_session, claimed))
+        removing.start()
+        place.fn("local", staged)
+        removing.join()
+    assert (settings.all_stores["local"].dir / session.image.id).read_bytes() == b"new data"
+    assert row_of(session).state == "stored"
+
+
+def finish_removal(session: ImportSession, claimed: Claim) -> None:
+    """Do what a housekeeper does after it claimed a copy."""
+    (session.settings.all_stores["local"].dir / session.image.id).unlink()
+    release_location(session.catalog, claimed, gone=True)
+
+
+# --- staged files: scrap or taken up, whichever came first ---------------------------------------
+
+
+def kept_file(session: ImportSession) -> StagedRow:
+    """Leave a staged file behind whose time is over, as housekeeping reads it."""
+    staged_file(session, b"whole")
+    fail(session, rerunnable=True)
+    with session.catalog.write() as connection:
+        connection.execute(update(STAGED).values(keep_until=NOW))
+    with session.catalog.read() as connection:
+        return scrap_of_host(connection, "here")[0]
+
+
+def test_a_file_that_a_rerun_took_up_in_the_meantime_stays(settings: Settings, session: ImportSession) -> None:
+    row = kept_file(session)
+    rerun = begin_import(
+        session.catalog, session.lease.task_id, str(session.begun.task.flow_run_id), "again", ttl_s=60.0, now=NOW
+    )
+    assert adopt_staged(session.catalog, rerun.lease, row.name, "here")
+    assert not scrap_staged(session.catalog, row)
+    assert staging_names(settings) == {row.name}
+
+
+def test_a_file_that_became_scrap_is_not_taken_up(session: ImportSession) -> None:
+    row = kept_file(session)
+    assert scrap_staged(session.catalog, row)
+    rerun = begin_import(
+        session.catalog, session.lease.task_id, str(session.begun.task.flow_run_id), "again", ttl_s=60.0, now=NOW
+    )
+    assert not adopt_staged(session.catalog, rerun.lease, row.name, "here")
+
+
+def test_a_file_that_was_staged_for_an_import_that_nobody_asked_for_yet_stays(session: ImportSession) -> None:
+    staged_file(session, b"uploaded")
+    with session.catalog.write() as connection:
+        connection.execute(update(IMAGES).values(status=ImageStatus.UPLOADING))
+        free_lease(connection, session.image.id)
+    assert sweep_staging.fn("here").removed == ()
+
+
+# --- what is not ours --------------------------------------------------------------------------
+
+FOREIGN = ("3f2a1c9e-0000-4000-8000-000000000001", "3f2a1c9e-0000-4000-8000-000000000002")
+"""Images of a Glance that shares the pool and the staging directory."""
+
+
+def test_the_files_of_a_glance_are_listed_and_never_touched(session: ImportSession) -> None:
+    row = given_up(session)
+    pool, staging = session.settings.all_stores["local"].dir, session.staging.directory
+    glances = {pool / FOREIGN[0], pool / f"{FOREIGN[1]}.7.part", pool / "notes.txt"}
+    glances |= {staging / FOREIGN[0], staging / f"{FOREIGN[1]}.qcow2", staging / f"{FOREIGN[1]}.3.source.part"}
+    for path in glances:
+        path.write_bytes(b"not ours")
+    swept = (sweep_staging.fn("here"), sweep_stores.fn())
+    assert row.url in swept[1].removed
+    listed = {stray for one in swept for stray in one.unknown}
+    assert listed == {f"{'store:local' if path.parent == pool else 'staging:here'} {path.name}" for path in glances} - {
+        f"staging:here {FOREIGN[1]}.3.source.part"
+    } | {f"staging:here {FOREIGN[1]}.3.source"}
+    assert all(path.read_bytes() == b"not ours" for path in glances)
+    with session.catalog.read() as connection:
+        assert {one.place: one.strays for one in inventories(connection)} == {"staging:here": 3, "store:local": 3}
+
+
+def test_a_store_is_looked_through_only_when_it_is_time_to(session: ImportSession) -> None:
+    place.fn("local", staged_file(session, b"data"))
+    pool = session.settings.all_stores["local"].dir
+    (pool / "notes.txt").touch()
+    assert sweep_stores.fn().unknown == ("store:local notes.txt",)
+    (pool / "more.txt").touch()
+    assert sweep_stores.fn().unknown == ()
+    with session.catalog.write() as connection:
+        connection.execute(update(INVENTORIES).values(taken_at=NOW))
+    assert sweep_stores.fn().unknown == ("store:local more.txt", "store:local notes.txt")
+
+
+def test_a_store_that_does_not_answer_is_looked_through_later(session: ImportSession) -> None:
+    pool = session.settings.all_stores["local"].dir
+    pool.parent.mkdir(exist_ok=True)
+    pool.touch()
+    assert sweep_stores.fn().unknown == ()
+    pool.unlink()
+    pool.mkdir()
+    (pool / "notes.txt").touch()
+    assert sweep_stores.fn().unknown == ("store:local notes.txt",)
+
+
+def test_a_catalogue_rolled_back_by_a_day_removes_nothing_that_was_made_since(
+    settings: Settings, catalog: Catalog
+) -> None:
+    with session_of(settings, catalog, begin(catalog)) as session:
+        given_up(session)
+        sweep_staging.fn("here")
+        yesterday = contents_of(catalog)
+        # The day that the backup misses: the copy goes, the image is imported again, another one is too.
+        sweep_staging.fn("here")
+        sweep_stores.fn()
+        age(catalog)
+        sweep_stores.fn()
+        again = asked(catalog, read_image(catalog, session.image.id))
+        begun = begin_import(catalog, again.id, str(uuid4()), "next", ttl_s=60.0, now=NOW)
+        for one in (begun, begin(catalog)):
+            with session_of(settings, catalog, one) as later:
+                place.fn("local", staged_file(later, b"of today"))
+        names = {path: path.read_bytes() for path in settings.all_stores["local"].dir.iterdir()}
+        assert len(names) == 2
+        restore(catalog, yesterday)
+        age(catalog)
+        staging, stores = sweep_staging.fn("here"), sweep_stores.fn()
+    assert {path: path.read_bytes() for path in settings.all_stores["local"].dir.iterdir()} == names
+    assert (staging.removed, stores.removed) == ((), ())
+    assert set(stores.unknown) == {f"store:local {path.name}" for path in names}
+    assert len(staging.unknown) == 2
+
+
+def contents_of(catalog: Catalog) -> dict[Table, list[dict[str, object]]]:
+    with catalog.read() as connection:
+        return {table: [dict(row) for row in connection.execute(select(table)).mappings()] for table in TABLES}
+
+
+def restore(catalog: Catalog, contents: dict[Table, list[dict[str, object]]]) -> None:
+    with catalog.write() as connection:
+        for table in reversed(TABLES):
+            connection.execute(delete(table))
+        for table in TABLES:
+            if contents[table]:
+                connection.execute(insert(table), contents[table])
+
+
+TABLES = METADATA.sorted_tables

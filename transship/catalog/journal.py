@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 
 from transship.catalog.engine import Catalog
 from transship.catalog.leases import Lease, prove_lease
 from transship.catalog.locks import lock_name
-from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, STAGED
+from transship.catalog.schema import IMAGES, LOCATIONS, STAGED
 from transship.catalog.types import in_seconds
-from transship.domain.errors import StagingFull, UploadIncomplete
+from transship.domain.errors import CopyBeingRemoved, StagingFull, UploadIncomplete
 from transship.domain.image import ImageStatus
 from transship.domain.staged import SOURCE_ROLE
 
@@ -41,9 +42,17 @@ def find_location(connection: Connection, image_id: str, store: str) -> Location
     row = connection.execute(
         select(LOCATIONS).where(LOCATIONS.c.image_id == image_id, LOCATIONS.c.store == store)
     ).first()
-    return (
-        None if row is None else LocationRow(row.id, row.image_id, row.store, row.url, row.state, row.epoch, row.size)
-    )
+    return None if row is None else location_of(row)
+
+
+def location_of(row: Row[Any]) -> LocationRow:
+    """Return the copy that a row of the table states."""
+    return LocationRow(row.id, row.image_id, row.store, row.url, row.state, row.epoch, row.size)
+
+
+def known_urls(connection: Connection, store: str) -> frozenset[str]:
+    """Return the URLs of everything in a store that the journal names, in whatever state."""
+    return frozenset(connection.execute(select(LOCATIONS.c.url).where(LOCATIONS.c.store == store)).scalars())
 
 
 def open_location(catalog: Catalog, lease: Lease, store: str, url: str, now: datetime) -> None:
@@ -85,17 +94,20 @@ def close_location(catalog: Catalog, lease: Lease, store: str, size: int, proof:
 
 
 def mark_deleting(catalog: Catalog, lease: Lease, store: str, now: datetime) -> None:
-    """Note that a store's copy is about to be removed.
+    """Note that a store's copy is about to be removed by the lease's holder.
 
     Raises:
         LockLost: another worker took over; nothing was written.
+        CopyBeingRemoved: housekeeping is at it; nothing was written.
     """
+    copy = (LOCATIONS.c.image_id == lease.image_id) & (LOCATIONS.c.store == store)
     with catalog.write() as connection:
         prove_lease(connection, lease)
+        claimed = copy & (LOCATIONS.c.claim_until >= in_seconds(0))
+        if connection.execute(select(LOCATIONS.c.id).where(claimed)).first() is not None:
+            raise CopyBeingRemoved(store)
         connection.execute(
-            update(LOCATIONS)
-            .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store == store)
-            .values(state="deleting", updated_at=now)
+            update(LOCATIONS).where(copy).values(state="deleting", updated_at=now, claim=None, claim_until=None)
         )
 
 
@@ -117,17 +129,6 @@ def drop_location(connection: Connection, image_id: str, store: str) -> None:
             LOCATIONS.c.image_id == image_id, LOCATIONS.c.store == store, LOCATIONS.c.state == "deleting"
         )
     )
-
-
-def deleting_locations(connection: Connection, older_than_s: float) -> list[LocationRow]:
-    """Return copies that are to be removed for at least some seconds, and whose image no worker writes now."""
-    quiet = (LEASES.c.state != "held") | (LEASES.c.expires_at < in_seconds(0))
-    rows = connection.execute(
-        select(LOCATIONS)
-        .join(LEASES, LEASES.c.image_id == LOCATIONS.c.image_id)
-        .where(LOCATIONS.c.state == "deleting", LOCATIONS.c.updated_at <= in_seconds(-older_than_s), quiet)
-    )
-    return [LocationRow(r.id, r.image_id, r.store, r.url, r.state, r.epoch, r.size) for r in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,19 +185,20 @@ def open_staged(
         )
 
 
-def adopt_staged(catalog: Catalog, lease: Lease, name: str, host: str) -> None:
-    """Make an earlier attempt's file this attempt's own.
+def adopt_staged(catalog: Catalog, lease: Lease, name: str, host: str) -> bool:
+    """Make an earlier attempt's file this attempt's own; return whether it is: it may have become scrap since.
 
     Raises:
         LockLost: another worker took over; nothing was written.
     """
     with catalog.write() as connection:
         prove_lease(connection, lease)
-        connection.execute(
+        adopted = connection.execute(
             update(STAGED)
-            .where(STAGED.c.name == name, STAGED.c.host == host)
+            .where(STAGED.c.name == name, STAGED.c.host == host, STAGED.c.state != "scrap")
             .values(epoch=lease.epoch, task_id=lease.task_id, keep_until=None)
         )
+        return bool(adopted.rowcount)
 
 
 def remember_validators(
@@ -306,25 +308,7 @@ def staged_of_image(connection: Connection, image_id: str, host: str) -> list[St
     rows = connection.execute(
         select(STAGED).where(STAGED.c.image_id == image_id, STAGED.c.host == host).order_by(STAGED.c.created_at)
     )
-    return [_staged(row) for row in rows]
-
-
-def scrap_of_host(connection: Connection, host: str) -> list[StagedRow]:
-    """Return files of a host's staging that nobody needs: scrapped, no longer kept, or left by a lost attempt.
-
-    What a client uploaded waits for its import as long as the image says ``uploading``.
-    """
-    unheld = (LEASES.c.state == "free") & (STAGED.c.keep_until.is_(None))
-    rows = connection.execute(
-        select(STAGED)
-        .join(LEASES, LEASES.c.image_id == STAGED.c.image_id)
-        .join(IMAGES, IMAGES.c.id == STAGED.c.image_id)
-        .where(
-            STAGED.c.host == host,
-            (STAGED.c.state == "scrap") | (~uploaded() & ((STAGED.c.keep_until < in_seconds(0)) | unheld)),
-        )
-    )
-    return [_staged(row) for row in rows]
+    return [staged_of(row) for row in rows]
 
 
 def uploaded() -> ColumnElement[bool]:
@@ -337,7 +321,8 @@ def drop_staged(connection: Connection, name: str, host: str) -> None:
     connection.execute(delete(STAGED).where(STAGED.c.name == name, STAGED.c.host == host))
 
 
-def _staged(row: object) -> StagedRow:
+def staged_of(row: Row[Any]) -> StagedRow:
+    """Return the file that a row of the table states."""
     return StagedRow(*(getattr(row, field) for field in StagedRow.__slots__))
 
 

@@ -164,6 +164,8 @@ LOCATIONS: Final = Table(
     Column("proof", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+    Column("claim", String(NAME_LENGTH), comment="who removes it now besides a holder of the lease"),
+    Column("claim_until", UtcTime, comment="by the database's clock; then another one may remove it"),
     UniqueConstraint("image_id", "store"),
     Index("ix_locations_state", "state"),
 )
@@ -237,6 +239,16 @@ HOSTS: Final = Table(
     Column("alive", Boolean, nullable=False, comment="a worker of this host answered lately"),
     Column("heard_at", UtcTime, comment="the last time that one did"),
     comment="Hosts whose staging is served, as the keeper sees their workers.",
+)
+
+INVENTORIES: Final = Table(
+    "inventories",
+    METADATA,
+    Column("place", String(NAME_LENGTH), primary_key=True, comment="store:<id> or staging:<host>"),
+    Column("taken_at", UtcTime, nullable=False),
+    Column("strays", BigInteger, nullable=False, comment="how many things there no row names"),
+    Column("names", JSON, nullable=False, comment="the first of them, in order"),
+    comment="What housekeeping found that is not ours; it is listed here and never touched.",
 )
 
 KEEPERS: Final = Table(

@@ -17,6 +17,7 @@ from config.secrets import PREFECT_KEY_FILE, prefect_auth_file
 from config.settings import Settings
 from deployments.definition import definition_file, read_definitions
 from transship.catalog.engine import Catalog, database_url
+from transship.catalog.inventories import inventories
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured
 from transship.commands.images_api import ImagesApi
 from transship.commands.prefect_http import PrefectHttp
@@ -172,8 +173,19 @@ def check_catalog(settings: Settings) -> Iterator[Finding]:
         return
     try:
         yield Finding(Level.OK, "catalogue", f"{url.render_as_string()}, id {catalog.id()}")
+        yield from _strays(catalog)
     finally:
         catalog.close()
+
+
+def _strays(catalog: Catalog) -> Iterator[Finding]:
+    with catalog.read() as connection:
+        found = [inventory for inventory in inventories(connection) if inventory.strays]
+    if not found:
+        yield Finding(Level.OK, "not ours", "nothing found in stores and staging")
+    for inventory in found:
+        text = f"{inventory.strays} in {inventory.place}, never touched; first: {', '.join(inventory.names[:3])}"
+        yield Finding(Level.WARN, "not ours", text)
 
 
 def check_prefect(settings: Settings) -> Iterator[Finding]:

@@ -818,6 +818,19 @@ class StoreUnavailable(TransferFailed):
         return f"store {self.store} is unavailable: {self.reason}"
 
 
+class CopyBeingRemoved(TransferFailed):
+    """Housekeeping removes an earlier copy of the image from the store; its place is free soon."""
+
+    retryable = True
+
+    def __init__(self, store: str) -> None:
+        super().__init__(store)
+        self.store = store
+
+    def __str__(self) -> str:
+        return f"store {self.store}: an earlier copy of the image is being removed; try again in a minute"
+
+
 class StoreDenied(TransferFailed):
     """A store does not let us write, read or delete."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from transship.domain.errors import TransshipError
 
@@ -12,9 +13,13 @@ class StopToken:
 
     A signal reaches only the main thread of a process; threads and child processes learn of it
     here. The first reason wins.
+
+    Args:
+        guard: called by each `check` of a token that nobody stopped; raises when the work must end all the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Callable[[], None] | None = None) -> None:
+        self._guard = guard
         self._event = threading.Event()
         self._lock = threading.Lock()
         self._error: TransshipError | None = None
@@ -45,6 +50,8 @@ class StopToken:
         """
         if self._event.is_set() and self._error is not None:
             raise self._error
+        if self._guard is not None:
+            self._guard()
 
     def wait(self, timeout_s: float) -> None:
         """Wait up to ``timeout_s`` seconds, and raise as `check` does as soon as work must end."""

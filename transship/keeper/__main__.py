@@ -66,6 +66,8 @@ def run(keeper: Keeper, stopped: threading.Event, wait: Callable[[float], bool])
         Duty("lost uploads", 2.0, keeper.end_lost_uploads),
         Duty("settle", 10.0, keeper.settle),
         Duty("mirror stores", 10.0, keeper.mirror_stores),
+        # The first time as soon as this keeper is active: a start sweeps what the last end left.
+        Duty("sweep", 600.0, keeper.ask_for_sweep),
         Duty("purge", 600.0, keeper.purge),
     ]
     active, renew_at = False, 0.0

@@ -204,6 +204,14 @@ class PrefectApi:
                 )
         return found
 
+    def waiting_tags(self, tags: Iterable[str]) -> frozenset[str]:
+        """Return those tags that some flow run bears which no worker has taken yet.
+
+        Raises:
+            PrefectAway, PrefectRefused: nothing is known.
+        """
+        return frozenset(tag for tag in tags if self._call("POST", "/flow_runs/filter", _waiting(tag)))
+
     def store_blocks(self) -> list[Mapping[str, Any]]:
         """Return all block documents with the capability ``image-store``, secrets included.
 
@@ -243,6 +251,13 @@ class PrefectApi:
         if answer.status_code >= HTTPStatus.BAD_REQUEST:
             raise PrefectRefused(answer.status_code, answer.text[:500])
         return answer.json() if answer.content else None
+
+
+def _waiting(tag: str) -> dict[str, Any]:
+    return {
+        "flow_runs": {"tags": {"all_": [tag]}, "state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}},
+        "limit": 1,
+    }
 
 
 def _age_s(state: Mapping[str, Any]) -> float:

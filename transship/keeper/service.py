@@ -17,7 +17,8 @@ from transship.catalog.endings import end_unheld, resume_or_end
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image
 from transship.catalog.leases import lease_of
-from transship.catalog.outbox import OutboxKind, OutboxRow, done, due, postpone
+from transship.catalog.outbox import OutboxKind, OutboxRow, done, due, post, postpone
+from transship.catalog.removal import hosts_with_scrap
 from transship.catalog.schema import KEEPERS
 from transship.catalog.stores import forget_store, mirror_store, mirrored_stores
 from transship.catalog.tasks import (
@@ -193,11 +194,21 @@ class Keeper:
             self.prefect.set_state(run_id, type_, name, "the image was deleted")
         self._done(row)
 
+    def ask_for_sweep(self) -> None:
+        """Have housekeeping run soon, on every host that has something to remove."""
+        with self.catalog.write() as connection:
+            post(connection, OutboxKind.SWEEP, "sweep", None)
+
     def _sweep(self, row: OutboxRow) -> None:
+        with self.catalog.read() as connection:
+            others = [host for host in hosts_with_scrap(connection) if host != self.settings.host_name]
         minute = utc_now().strftime("%Y%m%d%H%M")
-        self.prefect.schedule(
-            WantedRun(f"housekeeping/{DEPLOYMENT}", "housekeeping", {}, f"sweep/{minute}", DEFAULT_QUEUE)
-        )
+        # Only a worker of its own host reaches a staging directory; one that is gone has one run waiting, not many.
+        waiting = self.prefect.waiting_tags([_sweep_tag(host) for host in others])
+        for host in [self.settings.host_name, *(host for host in others if _sweep_tag(host) not in waiting)]:
+            queue = DEFAULT_QUEUE if host == self.settings.host_name else f"host-{host}"
+            key, tags = f"sweep/{host}/{minute}", (_sweep_tag(host),)
+            self.prefect.schedule(WantedRun(f"housekeeping/{DEPLOYMENT}", "housekeeping", {}, key, queue, tags))
         self._done(row)
 
     def _refused(self, row: OutboxRow, refused: PrefectRefused) -> None:
@@ -336,6 +347,10 @@ class Keeper:
             purge_secrets(connection, kept_since)
         for image_id in give_up_uploads(self.catalog, kept_since, utc_now()):
             log.info("uploaded data are kept no longer; the image is queued again", image_id=image_id)
+
+
+def _sweep_tag(host: str) -> str:
+    return f"sweep:{host}"
 
 
 def settings_of_block(document: Mapping[str, Any]) -> str | None:

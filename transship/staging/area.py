@@ -20,6 +20,7 @@ from transship.staging_faults import staging_error
 
 MARKER = ".transship-catalogue"
 CONNECTIONS = ".transship-connections"
+SWEEPS = ".transship-sweeps"
 PART = ".part"
 
 
@@ -73,9 +74,35 @@ class StagingArea:
         """The file by which the imports of this host keep to their limit of connections."""
         return self.directory / CONNECTIONS
 
+    def last_sweep(self) -> int:
+        """Return the number of the last sweep of this directory, 0 when there was none.
+
+        Raises:
+            StagingBroken: it cannot be read.
+        """
+        try:
+            return int((self.directory / SWEEPS).read_text())
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError) as error:
+            raise StagingBroken(f"{self.directory / SWEEPS} cannot be read ({error}); remove it") from error
+
+    def write_sweep(self, number: int) -> None:
+        """Note the number of the sweep that is beginning.
+
+        Raises:
+            StagingFull, StagingBroken: the number is as it was.
+        """
+        written = self.directory / f"{SWEEPS}.new"
+        try:
+            written.write_text(str(number))
+            written.rename(self.directory / SWEEPS)
+        except OSError as error:
+            raise staging_error(error, 0) from error
+
     def names(self) -> list[str]:
         """Return the names of all files here, in whichever form, but for this area's own."""
-        own = (MARKER, CONNECTIONS)
+        own = (MARKER, CONNECTIONS, SWEEPS, f"{SWEEPS}.new")
         found = (path.name for path in self.directory.iterdir() if path.name not in own)
         return sorted({name.removesuffix(RANGES).removesuffix(PART) for name in found})
 

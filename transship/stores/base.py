@@ -25,6 +25,19 @@ class StoredObject:
     proof: str
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """One thing that lies in a store.
+
+    Attributes:
+        name: as it lies there.
+        url: of the object that it is, or that a writer was making of it.
+    """
+
+    name: str
+    url: str
+
+
 class StoreDriver(ABC):
     """A place that keeps image data. Drivers know no Prefect and no catalogue."""
 
@@ -90,6 +103,16 @@ class StoreDriver(ABC):
     @abstractmethod
     def url_of(self, image_id: str) -> str:
         """Return the URL that `put` would give the image's object."""
+
+    @abstractmethod
+    def contents(self) -> Iterator[Content]:
+        """Yield everything that lies in the store, in no order: objects, temporaries, and what is not ours.
+
+        What appears or goes meanwhile may be left out.
+
+        Raises:
+            StoreDenied, StoreUnavailable: not everything was yielded.
+        """
 
     @abstractmethod
     def check(self) -> None:

@@ -30,7 +30,7 @@ from transship.domain.errors import (
 )
 from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
-from transship.stores.base import StoredObject, StoreDriver
+from transship.stores.base import Content, StoredObject, StoreDriver
 from transship.stores.copying import copy_extents, reflink
 from transship.stores.pacing import PacedProgress
 
@@ -48,6 +48,8 @@ _NO_LINK: Final = frozenset(
 """Answers of ``link`` after which the bytes are copied instead."""
 
 _PART_SUFFIX: Final = ".part"
+_PART: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[0-9]+\.part")
+_CHECK_PREFIX: Final = ".check-"
 
 _LINKING: Final = threading.Lock()
 """Held while a staged inode is linked and gets its mode, so that two stores never disagree about one inode."""
@@ -152,6 +154,18 @@ class FileStore(StoreDriver):
         """Return ``file://<directory>/<image_id>``, not percent-encoded, as Glance writes it."""
         return self._url_prefix + image_id
 
+    def contents(self) -> Iterator[Content]:
+        """Yield every name in the directory; see `StoreDriver.contents`."""
+        with self._faults():
+            try:
+                names = os.listdir(self._directory)
+            except FileNotFoundError:
+                return  # it is made on first use
+        for name in names:
+            if not name.startswith(_CHECK_PREFIX):
+                temporary = _PART.fullmatch(name)
+                yield Content(name, self._url_prefix + (temporary[1] if temporary else name))
+
     def check(self) -> None:
         """Write, link and remove a small file; see `StoreDriver.check`. A missing directory is made."""
         with self._faults(needed_bytes=1):
@@ -159,7 +173,7 @@ class FileStore(StoreDriver):
             room = os.statvfs(self._directory)
             if room.f_blocks and not room.f_bavail:
                 raise StoreFull(self._store_id, 1)
-            descriptor, name = tempfile.mkstemp(prefix=".check-", dir=self._directory)
+            descriptor, name = tempfile.mkstemp(prefix=_CHECK_PREFIX, dir=self._directory)
             try:
                 os.write(descriptor, b"\0")
                 os.link(name, f"{name}.link")
