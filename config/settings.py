@@ -158,8 +158,25 @@ class PrefectSettings(Section):
     )
     work_pool: str = Field("imports", description="Work pool that imports run in.")
     worker_limit: int = Field(4, ge=1, description="Imports that one worker runs at the same time.")
-    poll_interval_s: int = Field(3, ge=1, le=60, description="Seconds between a worker's looks for new runs.")
+    poll_interval_s: int = Field(
+        5, ge=1, le=60, description="Seconds between a worker's looks for runs of which no event told it."
+    )
     retention_days: int = Field(30, ge=1, description="Days that Prefect keeps finished runs and events.")
+
+
+class RunnerSettings(Section):
+    """The processes in which imports run."""
+
+    engine: Literal["warm", "cold"] = Field(
+        "warm", description="warm: processes with everything imported, used again; cold: a fresh interpreter a run."
+    )
+    executor_runs: int = Field(50, ge=1, description="Runs after which a warm process is replaced.")
+    executor_growth_bytes: int = Field(
+        256 * MIB, ge=1 * MIB, description="Memory that a warm process may have gained when it is replaced."
+    )
+    cancel_grace_s: Seconds = Field(
+        30.0, description="Time that a cancelled import has to undo what it did; then its process is killed."
+    )
 
 
 class DatabaseSettings(Section):
@@ -406,6 +423,7 @@ class Settings(Section):
     api: ApiSettings = ApiSettings()
     auth: AuthSettings = AuthSettings()
     prefect: PrefectSettings = PrefectSettings()
+    runner: RunnerSettings = RunnerSettings()
     database: DatabaseSettings = DatabaseSettings()
     imports: ImportSettings = ImportSettings()
     uri: UriSettings = UriSettings()

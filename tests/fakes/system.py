@@ -28,6 +28,7 @@ from tests.fakes.web_server import Behaviour, Talk
 from transship.catalog.allowances import grant_allowance
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import LEASES
+from transship.runner.status import read_runner_status, runner_status_path
 
 FINAL = ("success", "failure")
 
@@ -124,8 +125,9 @@ class System:
         return {"supervisor": status["pid"], **found}
 
     def flow_pids(self) -> list[int]:
-        """Return the processes that run flows now."""
-        found = []
+        """Return the processes that run flows now: warm executors with a run, and interpreters of the cold engine."""
+        status = read_runner_status(runner_status_path(self.settings))
+        found = [executor.pid for executor in status.executors if executor.flow_run_id] if status else []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue

@@ -21,6 +21,7 @@ from config.secrets import (
 )
 from config.settings import Settings
 from transship.domain.errors import ConfigurationRefused
+from transship.processes import start_time
 from transship.supervisor.home import (
     Holder,
     HomeLock,
@@ -32,7 +33,6 @@ from transship.supervisor.home import (
     require_free_port,
     signal_holder,
 )
-from transship.supervisor.processes import start_time
 
 
 def settings_in(home: Path, **sections: object) -> Settings:

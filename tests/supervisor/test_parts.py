@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from transship.processes import children, describe_exit, start_time
 from transship.supervisor.component import Backoff, Condition
 from transship.supervisor.log_file import RotatingFile, last_lines
 from transship.supervisor.output import Output
 from transship.supervisor.probe import answers, http_origin
-from transship.supervisor.processes import children, describe_exit, start_time
 from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus, read_status, write_status
 
 

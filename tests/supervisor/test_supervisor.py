@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
+from transship.processes import children, descendants
 from transship.supervisor.component import Condition
 from transship.supervisor.home import is_locked, read_holder, status_path
 from transship.supervisor.launch import stop_running
-from transship.supervisor.processes import children, descendants
 from transship.supervisor.status import Phase, read_status
 
 REPOSITORY = Path(__file__).parents[2]
@@ -277,31 +277,6 @@ def test_nothing_outlives_a_killed_supervisor(start: Starter) -> None:
     assert running.process.wait(30) == 128 + signal.SIGKILL
     assert all(ended(pid) for pid in (holder.pid, parent, orphan))
     assert not is_locked(running.settings)
-
-
-def test_a_drained_component_keeps_its_children_until_they_end(start: Starter) -> None:
-    # The worker would kill its run when told to stop; the run ends by itself once the test lets it.
-    run = "bash -c 'echo run begun; read line < gate; echo run complete'"
-    worker = f"mkfifo gate; {run} & trap 'kill %1; exit 0' TERM; wait; exec sleep 1000"
-    running = start({"name": "worker", "argv": sh(worker), "drain_s": 60.0})
-    running.line_with("ready after")
-    running.line_with("run begun")
-    running.process.send_signal(signal.SIGTERM)
-    running.line_with("waiting up to 60 s for 1 running process")
-    with opened(running.home / "gate"):
-        running.line_with("run complete")
-    assert running.process.wait(30) == 0
-
-
-def test_what_does_not_end_while_draining_is_interrupted(start: Starter) -> None:
-    run = 'trap "echo interrupted; exit 1" TERM; echo run begun; while :; do sleep 0.05; done'
-    worker = f"bash -c '{run}' & wait"
-    running = start({"name": "worker", "argv": sh(worker), "drain_s": 0.2})
-    running.line_with("ready after")
-    running.line_with("run begun")
-    running.process.send_signal(signal.SIGTERM)
-    assert any(line.endswith("interrupted") for line in running.rest())
-    assert running.process.wait(30) == 0
 
 
 def test_children_take_interrupts_again_when_the_shell_ignored_them(start: Starter) -> None:

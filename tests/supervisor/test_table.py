@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +134,6 @@ def test_overrides_of_the_command_line_reach_every_process(tmp_path: Path) -> No
     table = table_of(tmp_path, {"TRANSSHIP_API__PORT": "9393"})
     assert {component.environment["TRANSSHIP_API__PORT"] for component in table.values()} == {"9393"}
     assert {component.environment["TRANSSHIP_HOME"] for component in table.values()} == {str(tmp_path)}
-
-
-def test_the_worker_names_its_queues_and_its_limit(tmp_path: Path) -> None:
-    arguments = table_of(tmp_path, worker_limit=7, work_pool="p")["worker"].argv
-    pairs = [f"{one} {other}" for one, other in pairwise(arguments)]
-    assert {"--pool p", "--limit 7", "--name h1", "--work-queue host-h1", "--work-queue default"} <= set(pairs)
 
 
 def test_a_prefect_run_by_others_is_not_supervised(tmp_path: Path) -> None:

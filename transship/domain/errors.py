@@ -988,6 +988,17 @@ class DispatchFailed(TransferFailed):
 # --- operating the service ---------------------------------------------------------------------
 
 
+class WarmEngineUnavailable(TransshipError):
+    """Runs cannot be carried by warm processes; a slower engine takes them meanwhile."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the warm engine cannot be used: {self.reason}"
+
+
 class StartFailed(TransshipError):
     """A component did not come up; everything that was started has been stopped again.
 

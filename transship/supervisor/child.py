@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from transship.processes import signal_group
 from transship.supervisor.component import Component
-from transship.supervisor.processes import signal_group
 
 LONGEST_LINE_BYTES: Final = 64 * 1024
 """A line without an end is cut here, so that a child cannot fill the supervisor's memory."""
@@ -83,16 +83,6 @@ class Child:
         """Ask the process to end. Its children are its own affair."""
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
-
-    def freeze(self) -> None:
-        """Stop the process's own execution; its children go on."""
-        if self._process.returncode is None:
-            self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let a frozen process go on."""
-        if self._process.returncode is None:
-            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill the process and its group; what left the group is killed as an orphan."""

@@ -39,7 +39,6 @@ class Component:
         settle_s: life after which a component without a health check counts as up.
         ready_text: a line that holds this says earlier that it is up; empty: no line does.
         once: runs to its end, which must be exit status 0, and is not restarted.
-        drain_s: at a stop, how long its children may go on before they are interrupted; 0: not at all.
         kill_after_s: at a stop, how long it has to end itself.
     """
 
@@ -52,7 +51,6 @@ class Component:
     settle_s: float = 0.0
     ready_text: str = ""
     once: bool = False
-    drain_s: float = 0.0
     kill_after_s: float = 10.0
 
 

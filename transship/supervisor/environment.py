@@ -40,7 +40,8 @@ def client_environment(settings: Settings, base: Mapping[str, str]) -> dict[str,
     """
     defaults = {
         "PREFECT_WORKER_QUERY_SECONDS": str(settings.prefect.poll_interval_s),
-        "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
+        # The runner watches for cancelled runs itself.
+        "PREFECT_WORKER_ENABLE_CANCELLATION": "false",
         # The least that Prefect accepts: a lost run is noticed after a few missed beats.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "transship,tasks,flows,blocks",

@@ -15,7 +15,7 @@ from typing import Final, Self
 from config.secrets import create_prefect_secrets
 from config.settings import Settings
 from transship.domain.errors import ConfigurationRefused
-from transship.supervisor.processes import start_time
+from transship.processes import start_time
 
 LOG: Final = "log"
 PREFECT: Final = "prefect"

@@ -102,7 +102,7 @@ def stop_running(settings: Settings, now: bool, on_wait: Callable[[int], None]) 
     if not is_locked(settings):
         return False
     limits = settings.supervisor
-    limit_s = limits.drain_s + 8 * limits.kill_after_s
+    limit_s = limits.drain_s + 10 * limits.kill_after_s
     end = time.monotonic() + limit_s
     told = hurried = False
     pid = 0

@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from transship.domain.errors import StartFailed
+from transship.processes import (
+    become_subreaper,
+    describe_exit,
+    end_strangers,
+    stop_signals,
+)
 from transship.supervisor.child import Child
 from transship.supervisor.component import Backoff, Component, Condition
 from transship.supervisor.output import SUPERVISOR, Output, log_path
 from transship.supervisor.probe import answers
-from transship.supervisor.processes import (
-    become_subreaper,
-    describe_exit,
-    end_strangers,
-    running_children,
-    signal_process,
-    stop_signals,
-)
 from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus, write_status
 
 SWEEP_EVERY_S: Final = 0.5
@@ -279,41 +277,12 @@ class Supervisor:
                 self._set(slot, Condition.STOPPED)
             return
         child, component = slot.child, slot.component
-        if component.drain_s and not self._hurry.is_set():
-            await self._drain(component, child)
         child.terminate()
         if not await self._ends(slot.keeper, component.kill_after_s):
             if not self._hurry.is_set():
                 self._say(f"{component.name} did not end within {component.kill_after_s:g} s: killing it")
             child.kill()
             await asyncio.wait([slot.keeper])
-
-    async def _drain(self, component: Component, child: Child) -> None:
-        """Let the children of a component end while it takes no new work, then interrupt them.
-
-        The component is frozen meanwhile: told to stop, it would end its children at once.
-        """
-        if not running_children(child.pid):
-            return
-        child.freeze()
-        count = len(running_children(child.pid))
-        self._say(f"{component.name}: waiting up to {component.drain_s:g} s for {count} running process(es)")
-        if not await self._childless(child.pid, component.drain_s):
-            self._say(f"{component.name}: interrupting what still runs")
-            for pid in running_children(child.pid):
-                signal_process(pid, signal.SIGTERM)
-            await self._childless(child.pid, component.kill_after_s)
-        child.thaw()
-
-    async def _childless(self, pid: int, limit_s: float) -> bool:
-        """Wait until a process has no running child; False when time is up or everything is to be killed."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + limit_s
-        while running_children(pid):
-            if loop.time() >= end or self._hurry.is_set():
-                return False
-            await asyncio.sleep(0.1)
-        return True
 
     async def _ends(self, keeper: asyncio.Task[None], limit_s: float) -> bool:
         """Wait for the end of a component; False when time is up or everything is to be killed."""

@@ -9,6 +9,7 @@ from typing import Final
 
 from config.settings import Settings
 from transship.runner.prefect_server import NOTE_FILE
+from transship.runner.status import RUNNER_READY
 from transship.supervisor.component import Component
 from transship.supervisor.environment import base_environment, client_environment, server_environment
 from transship.supervisor.probe import http_origin
@@ -17,8 +18,8 @@ SETTLE_S: Final = 2.0
 """A process without a health check that refuses its configuration has ended by then."""
 
 
-WORKER_SETTLE_S: Final = 30.0
-"""Should another release of Prefect greet in other words, a start only takes longer."""
+WORKER_SETTLE_S: Final = 90.0
+"""Life after which a worker counts as up although it has not said so: Prefect is slow, and it goes on trying."""
 
 
 class Stage(IntEnum):
@@ -89,14 +90,14 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
         ),
         Component(
             "worker",
-            _module("prefect", *worker_arguments(settings)),
+            _module("transship.runner"),
             client,
             Stage.IMPORTS,
             StopRank.WORKER,
-            ready_text=f"Worker {settings.host_name!r} started!",
+            ready_text=RUNNER_READY,
             settle_s=WORKER_SETTLE_S,
-            drain_s=settings.supervisor.drain_s,
-            kill_after_s=kill_after_s,
+            # It lets running imports end, interrupts what still runs, and waits for that.
+            kill_after_s=settings.supervisor.drain_s + 3 * kill_after_s,
         ),
         Component(
             "api",
@@ -109,19 +110,6 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
         ),
     )
     return services if settings.prefect.api_url else (server, *services)
-
-
-def worker_arguments(settings: Settings) -> tuple[str, ...]:
-    """Return the arguments of ``prefect`` for this host's worker.
-
-    It names its queues: without any it would also take what only another host's staging holds.
-    """
-    return (
-        *("worker", "start", "--pool", settings.prefect.work_pool, "--type", "process"),
-        *("--limit", str(settings.prefect.worker_limit), "--name", settings.host_name),
-        *("--work-queue", f"host-{settings.host_name}", "--work-queue", "default"),
-        *("--install-policy", "never"),
-    )
 
 
 def _module(name: str, *arguments: str) -> tuple[str, ...]:

@@ -56,6 +56,15 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process; 0 if it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def running_children(pid: int) -> list[int]:
     """Return the direct children of a process that have not ended."""
     return [child for child in children(pid) if start_time(child) is not None]

@@ -1,0 +1,197 @@
+"""The real runner in a process of its own, on a Prefect server of the tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+from config.loading import load_settings
+from config.settings import Settings
+from tests.fakes.databases import DATABASES
+from tests.fakes.prefect_server import PrefectServer
+from transship.processes import descendants, start_time
+from transship.runner.status import RunnerStatus, read_runner_status, runner_status_path
+
+FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+def until(condition: Callable[[], Any], what: Callable[[], str] = str, timeout_s: float = 60.0) -> Any:
+    """Return the condition's first true value; fail with what is said when it does not come."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:.0f} s\n{what()}")
+        threading.Event().wait(0.02)
+    return value
+
+
+class Runner:
+    """`python -m transship.runner` on a work pool of its own. Use as a context manager.
+
+    Args:
+        server: a running Prefect server.
+        home: directory of this runner and of what its flows write.
+        options: settings by dotted name.
+    """
+
+    def __init__(self, server: PrefectServer, home: Path, options: Mapping[str, object] | None = None) -> None:
+        self.server, self.home, self.pool = server, home, f"pool-{uuid4().hex[:8]}"
+        self.log = home / "runner.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        chosen: dict[str, object] = {
+            "home": str(home),
+            "host_name": "here",
+            "prefect.work_pool": self.pool,
+            "prefect.api_url": server.url,
+            "prefect.worker_limit": 2,
+            "supervisor.drain_s": 0.0,
+            **DATABASES.options(home),
+            **(options or {}),
+        }
+        self.environment = {name: text for name, text in os.environ.items() if not name.startswith("TRANSSHIP_")}
+        self.environment.update(server.environment)
+        self.set(**{name.replace(".", "__"): value for name, value in chosen.items()})
+        (home / "run").mkdir(exist_ok=True)
+        self._deployments: dict[str, str] = {}
+
+    def set(self, **options: object) -> None:
+        """Set options of the next start."""
+        for name, value in options.items():
+            self.environment[f"TRANSSHIP_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the next start."""
+        return load_settings(environ=self.environment).settings
+
+    def __enter__(self) -> Self:
+        self.server.ask("POST", "/work_pools/", {"name": self.pool, "type": "process", "base_job_template": {}})
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the runner and wait until it serves."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-P", "-m", "transship.runner"],
+                env=self.environment,
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        until(lambda: self.serves or self.process_ended, self.said, 120.0)
+        assert self.serves, self.said()
+
+    def stop(self) -> list[int]:
+        """Stop the runner; return the processes that it left, after killing them."""
+        process, self.process = self.process, None
+        if process is None:
+            return []
+        below = descendants(process.pid)
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        left = [pid for pid in below if start_time(pid) is not None]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        return left
+
+    @property
+    def serves(self) -> bool:
+        """Whether the runner takes runs and has an executor ready, or says that it has none."""
+        status = self.status
+        if status is None or status.phase != "serving":
+            return False
+        return status.engine == "cold" or any(one.condition != "starting" for one in status.executors)
+
+    @property
+    def process_ended(self) -> bool:
+        """Whether the runner has ended by itself."""
+        return self.process is None or self.process.poll() is not None
+
+    @property
+    def status(self) -> RunnerStatus | None:
+        """What the runner says of itself."""
+        return read_runner_status(runner_status_path(self.settings))
+
+    @property
+    def pid(self) -> int:
+        """The dispatcher."""
+        assert self.process is not None
+        return self.process.pid
+
+    def said(self) -> str:
+        """Return the end of the runner's log."""
+        return f"{self.status}\n{self.log.read_text(errors='replace')[-6000:]}"
+
+    # --- runs ---
+
+    def ask(self, flow: str, name: str, queue: str = "default", **more: Any) -> str:
+        """Ask for a run of a flow of `tests.fakes.trial_flows`; return its id."""
+        parameters = {"directory": str(self.home), "name": name, **more.pop("parameters", {})}
+        body = {"parameters": parameters, "work_queue_name": queue, "name": name, **more}
+        return str(self.server.ask("POST", f"/deployments/{self._deployment(flow)}/create_flow_run", body)["id"])
+
+    def _deployment(self, flow: str) -> str:
+        if flow not in self._deployments:
+            flow_id = self.server.ask("POST", "/flows/", {"name": f"trial-{flow}"})["id"]
+            body = {
+                "name": self.pool,
+                "flow_id": flow_id,
+                "entrypoint": f"tests.fakes.trial_flows.{flow}",
+                "work_pool_name": self.pool,
+                "work_queue_name": "default",
+            }
+            self._deployments[flow] = str(self.server.ask("POST", "/deployments/", body)["id"])
+        return self._deployments[flow]
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """Return a run as Prefect shows it."""
+        shown: dict[str, Any] = self.server.ask("GET", f"/flow_runs/{run_id}")
+        return shown
+
+    def set_state(self, run_id: str, type_: str, name: str) -> None:
+        """Set a run's state, as the UI's buttons do."""
+        self.server.ask(
+            "POST", f"/flow_runs/{run_id}/set_state", {"state": {"type": type_, "name": name}, "force": True}
+        )
+
+    def ended(self, run_id: str, timeout_s: float = 60.0) -> dict[str, Any]:
+        """Wait for a run's end; return its last state."""
+
+        def final() -> dict[str, Any] | None:
+            state: dict[str, Any] = self.run(run_id)["state"]
+            return state if state["type"] in FINAL else None
+
+        state: dict[str, Any] = until(final, lambda: f"{self.run(run_id)['state']}\n{self.said()}", timeout_s)
+        return state
+
+    def noted(self, name: str) -> list[int]:
+        """Wait until a flow has left its note; return the numbers in it: its process, its child."""
+        path = self.home / name
+        until(path.exists, self.said)
+        return [int(word) for word in path.read_text().split()]
+
+    def let_go(self, name: str) -> None:
+        """Let a held flow end."""
+        (self.home / f"{name}.go").touch()

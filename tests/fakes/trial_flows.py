@@ -1,0 +1,71 @@
+"""Flows with which the runner is tried: each does in little what imports do to their process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+
+@task
+def note(directory: str, name: str, text: str) -> None:
+    """Leave a file for the test to find, whole from the moment that it is there."""
+    part = Path(directory) / f".{name}"
+    part.write_text(text)
+    part.rename(Path(directory) / name)
+
+
+@flow(name="trial-quick")
+def quick(directory: str, name: str) -> State[Any]:
+    """Tell which process carried it, and end well."""
+    note(directory, name, str(os.getpid()))
+    return Completed(name="Imported", message=name)
+
+
+@flow(name="trial-failing")
+def failing(directory: str, name: str) -> State[Any]:
+    """Tell which process carried it, and end as failed."""
+    note(directory, name, str(os.getpid()))
+    return Failed(message="as asked")
+
+
+@flow(name="trial-held")
+def held(directory: str, name: str, child: bool = False) -> State[Any]:
+    """Go on until the test lets it end; with a child process, as a conversion has one."""
+    started = subprocess.Popen(["sleep", "600"], start_new_session=True) if child else None
+    try:
+        note(directory, name, f"{os.getpid()} {started.pid if started else 0}")
+        while not (Path(directory) / f"{name}.go").exists():
+            time.sleep(0.05)
+        return Completed(message="let go")
+    finally:
+        (Path(directory) / f"{name}.undone").touch()
+        if started is not None:
+            started.kill()
+            started.wait()
+
+
+@flow(name="trial-deaf")
+def deaf(directory: str, name: str) -> State[Any]:
+    """Go on for ever, whatever the process is told."""
+    note(directory, name, str(os.getpid()))
+    while True:
+        try:
+            threading.Event().wait(3600)
+        except BaseException:  # noqa: BLE001 - what is tried is a flow that does just that
+            continue
+
+
+@flow(name="trial-segfault")
+def segfault(directory: str, name: str) -> None:
+    """Crash as a C library would."""
+    note(directory, name, str(os.getpid()))
+    ctypes.string_at(0)

@@ -1,0 +1,345 @@
+"""The dispatcher: one event loop that looks for runs, carries them, and keeps itself and its executors well."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from enum import StrEnum
+from typing import Any, Final
+from uuid import uuid4
+
+import httpx
+import structlog
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import PrefectException
+from prefect.states import Pending
+from websockets.exceptions import WebSocketException
+
+from config.loading import load_settings
+from config.settings import Settings
+from deployments.pool import apply_queues
+from transship.domain.errors import ConfigurationRefused, WarmEngineUnavailable
+from transship.processes import end_strangers, resident_bytes, running_children, signal_process, start_time
+from transship.runner import events, pins
+from transship.runner.messages import Job, Outcome
+from transship.runner.pool import Pool
+from transship.runner.recycling import WearLimits
+from transship.runner.status import ExecutorStatus, RunnerStatus, runner_status_path, write_runner_status
+from transship.runner.worker import WarmWorker
+
+PROBE: Final = "transship.runner.probe.probe"
+BEAT_EVERY_S: Final = 30.0
+LIMITS_EVERY_S: Final = 10.0
+STATUS_EVERY_S: Final = 5.0
+STATUS_SETTLE_S: Final = 0.2
+"""Changes that come close together are written once."""
+
+WARM_AGAIN_S: Final = 60.0
+"""Wait before a warm engine that could not be used is tried again."""
+
+TEMPLATE_AGAIN_S: Final = 1.0
+ORPHANS_AGAIN_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 30.0
+"""Longest wait between attempts to reach a Prefect that is away."""
+
+FAULTS: Final = (httpx.HTTPError, PrefectException, OSError, WebSocketException)
+"""What Prefect's being away looks like."""
+
+log = structlog.get_logger("transship.runner")
+
+
+class Phase(StrEnum):
+    """What the dispatcher is doing."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+class Dispatcher:
+    """Serves the queues of this host until it is told to stop.
+
+    SIGTERM and SIGINT let running imports end for a while, then give them up, to be resumed later; a second
+    one gives them up at once. SIGHUP reads the settings again and starts a new template, with the code of now.
+
+    Args:
+        settings: in force.
+        queues: work queues to take runs from.
+        entrypoints: module paths of the flows.
+        on_ready: called once, when runs are taken.
+    """
+
+    def __init__(
+        self, settings: Settings, queues: tuple[str, ...], entrypoints: tuple[str, ...], on_ready: Callable[[], None]
+    ) -> None:
+        self.settings, self.queues, self.on_ready = settings, queues, on_ready
+        self.phase, self.reason = Phase.STARTING, ""
+        self._changed = asyncio.Event()
+        self._stop, self._hurry = asyncio.Event(), asyncio.Event()
+        self._reload, self._mend = asyncio.Event(), asyncio.Event()
+        self._parent = os.getppid()
+        self.pool = Pool(
+            settings.prefect.worker_limit, wear_limits(settings), entrypoints, os.environ, self._changed.set
+        )
+        self.pool.on_template_lost = self._mend.set
+        self.pool.on_executor_lost = self._kill_orphans
+        self.worker = WarmWorker(
+            pool=None,
+            cancel_grace_s=settings.runner.cancel_grace_s,
+            name=settings.host_name,
+            work_pool_name=settings.prefect.work_pool,
+            work_queues=list(queues),
+            limit=settings.prefect.worker_limit,
+            create_pool_if_not_found=False,
+        )
+
+    async def run(self) -> None:
+        """Serve until told to stop; no process of ours is left afterwards.
+
+        Raises:
+            httpx.HTTPError: Prefect refuses us.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        await self._warm_up()
+        try:
+            async with self.worker, asyncio.TaskGroup() as group:
+                await apply_queues(self.worker.client, self.settings)
+                duties = [group.create_task(duty) for duty in self._duties()]
+                self._enter(Phase.SERVING)
+                self.on_ready()
+                await self._stop.wait()
+                self._enter(Phase.DRAINING)
+                await self._drain()
+                for duty in duties:
+                    duty.cancel()
+        finally:
+            self.pool.kill_all()
+            with suppress(FileNotFoundError):
+                runner_status_path(self.settings).unlink()
+
+    def _duties(self) -> list[Coroutine[Any, Any, None]]:
+        return [
+            self._follow_events(),
+            self._on_wake(),
+            self._every(self.settings.prefect.poll_interval_s, self._look),
+            self._every(self.worker.heartbeat_interval_seconds, self.worker._sync_and_initialize),  # noqa: SLF001 - pinned
+            self._every(LIMITS_EVERY_S, self.worker.refresh_limits),
+            self._every(BEAT_EVERY_S, self._beat),
+            self._keep_engine(),
+            self._on_reload(),
+            self._tell_status(),
+        ]
+
+    # --- looking for runs ---
+
+    async def _look(self) -> None:
+        await self.worker.get_and_submit_flow_runs()
+        await self.worker.look_for_stopped()
+
+    async def _on_wake(self) -> None:
+        """Look at once when something says that a run waits: one look for all that came meanwhile."""
+        while True:
+            await self.worker.wake.wait()
+            self.worker.wake.clear()
+            try:
+                await self.worker.get_and_submit_flow_runs()
+            except FAULTS as fault:
+                log.warning("looking for runs failed", reason=_reason(fault))
+
+    async def _follow_events(self) -> None:
+        pause_s = 1.0
+        while True:
+            pool = self.worker._work_pool  # noqa: SLF001 - pinned
+            if pool is None:
+                await asyncio.sleep(0.2)
+                continue
+            try:
+                await events.follow(pool.id, self.worker.wake.set, self.worker.stop_run)
+                pause_s = 1.0
+            except (*FAULTS, ValueError) as fault:
+                log.warning("no events from Prefect; looking for runs on time instead", reason=_reason(fault))
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    async def _beat(self) -> None:
+        self.worker.beat()
+
+    async def _every(self, seconds: float, duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do something again and again; what fails because Prefect is away is tried again, ever less often."""
+        pause_s = seconds
+        while True:
+            try:
+                await duty()
+                pause_s = seconds
+            except FAULTS as fault:
+                log.warning("Prefect is away", duty=getattr(duty, "__name__", ""), reason=_reason(fault))
+                pause_s = max(seconds, min(pause_s * 2, LONGEST_PAUSE_S))
+            await asyncio.sleep(pause_s)
+
+    # --- the engine ---
+
+    async def _warm_up(self) -> None:
+        """Put the warm engine in force, if it passes its test; else the cold one, and say why."""
+        if self.settings.runner.engine == "cold":
+            self._put_cold_in_force("runner.engine is cold")
+            return
+        if lacking := pins.problems(pins.WORKER_PINS) + pins.missing_attributes(self.worker):
+            self._put_cold_in_force("; ".join(lacking))
+            return
+        try:
+            ready = await self.pool.start()
+            await self._dry_run()
+        except WarmEngineUnavailable as fault:
+            self._put_cold_in_force(fault.reason)
+            return
+        self.worker.pool, self.reason = self.pool, ""
+        log.info("warm engine in force", template=ready.pid, imports_s=ready.seconds, executors=self.pool.size)
+        self._changed.set()
+
+    def _put_cold_in_force(self, reason: str) -> None:
+        log.warning("cold engine in force: runs begin seconds later", reason=reason)
+        self.worker.pool, self.reason = None, reason
+        self.pool.refuse(reason)
+        self._changed.set()
+
+    async def _dry_run(self) -> None:
+        """Let an executor carry a run of which Prefect learns nothing.
+
+        Raises:
+            WarmEngineUnavailable: it does not end well.
+        """
+        run = FlowRun(id=uuid4(), flow_id=uuid4(), name="probe", state=Pending())
+        end = await self.pool.carry(await self.pool.take(), Job(run.model_dump(mode="json"), PROBE, dry=True))
+        if (end.outcome, end.state_type) != (Outcome.ENDED, "COMPLETED"):
+            raise WarmEngineUnavailable(f"a dry run ended {end.outcome or 'with its process'}: {end.message}")
+
+    async def _keep_engine(self) -> None:
+        """Start a template anew when it died, and try the warm engine again when it could not be used."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WARM_AGAIN_S):
+                    await self._mend.wait()
+            lost = self._mend.is_set()
+            self._mend.clear()
+            if lost:
+                await asyncio.sleep(TEMPLATE_AGAIN_S)
+            if lost or (self.worker.pool is None and self.settings.runner.engine == "warm"):
+                await self._warm_up()
+
+    def _kill_orphans(self) -> None:
+        """Kill what a dead executor had started in sessions of their own; we are their parent now."""
+        if self.worker.carried > len(self.worker.held):
+            # A run of the cold engine is our child too, and cannot be told from an orphan.
+            return
+        if end_strangers(self.pool.pids):
+            # What was killed now can be reaped then, and its own children are ours then.
+            asyncio.get_running_loop().call_later(ORPHANS_AGAIN_S, self._kill_orphans)
+
+    async def _on_reload(self) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            try:
+                self.settings = settings = load_settings().settings
+            except ConfigurationRefused as refused:
+                log.warning("settings not read again; those from before stay in force", reason=str(refused))
+                continue
+            limit = settings.prefect.worker_limit
+            self.worker.limiter.total_tokens = limit
+            self.worker.cancel_grace_s = settings.runner.cancel_grace_s
+            self.pool.resize(limit, wear_limits(settings))
+            log.info("reloading: new runs get new processes, running ones go on", limit=limit)
+            await self._warm_up()
+
+    # --- stopping ---
+
+    def _on_stop(self) -> None:
+        # A supervisor that was killed cannot wait for us.
+        if self._stop.is_set() or os.getppid() != self._parent:
+            self._hurry.set()
+        self._stop.set()
+
+    async def _drain(self) -> None:
+        """Let running imports end, then give up what still runs, so that it is resumed later."""
+        self.worker.draining = True
+        limits = self.settings.supervisor
+        if not await self._empty(limits.drain_s):
+            log.warning("running imports are interrupted, to be resumed later", runs=self.worker.carried)
+            for pid in running_children(os.getpid()):
+                if pid != self.pool.template_pid:
+                    signal_process(pid, signal.SIGTERM)
+        closing = asyncio.create_task(self.pool.close())
+        await asyncio.wait([closing], timeout=limits.kill_after_s)
+        self.pool.kill_all()
+        await closing
+        self._hurry.clear()
+        await self._empty(limits.kill_after_s)
+
+    async def _empty(self, limit_s: float) -> bool:
+        """Wait until no run is carried; False when time is up or there is none."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + limit_s
+        while self.worker.carried:
+            if loop.time() >= end or self._hurry.is_set():
+                return False
+            await asyncio.sleep(0.05)
+        return True
+
+    # --- telling ---
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self._changed.set()
+
+    async def _tell_status(self) -> None:
+        while True:
+            self._write_status()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STATUS_EVERY_S):
+                    await self._changed.wait()
+            await asyncio.sleep(STATUS_SETTLE_S)
+            self._changed.clear()
+
+    def _write_status(self) -> None:
+        try:
+            write_runner_status(runner_status_path(self.settings), self.status())
+        except OSError as error:
+            # A full disk must not end what is running.
+            log.warning("status not written", reason=error.strerror)
+
+    def status(self) -> RunnerStatus:
+        """Return what there is to say of us now."""
+        now = asyncio.get_running_loop().time()
+        executors = tuple(
+            ExecutorStatus(
+                one.pid, one.condition, one.runs, resident_bytes(one.pid), one.run_id, round(now - one.since, 1)
+            )
+            for one in self.pool.executors
+        )
+        return RunnerStatus(
+            pid=os.getpid(),
+            started=start_time(os.getpid()) or 0,
+            phase=self.phase,
+            engine="cold" if self.worker.pool is None else "warm",
+            reason=self.reason,
+            limit=int(self.worker.limiter.total_tokens),
+            carried=self.worker.carried,
+            template_pid=self.pool.template_pid,
+            queues=self.queues,
+            executors=executors,
+        )
+
+
+def wear_limits(settings: Settings) -> WearLimits:
+    """Return when executors are replaced."""
+    return WearLimits(settings.runner.executor_runs, settings.runner.executor_growth_bytes)
+
+
+def _reason(fault: BaseException) -> str:
+    return str(fault) or type(fault).__name__

@@ -1,0 +1,95 @@
+"""The dispatcher's account of itself, in a file that `transship status`, `doctor` and the health check read."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from config.settings import Settings
+from transship.processes import start_time
+
+STATUS_FILE: Final = "runner.json"
+
+RUNNER_READY: Final = "runner is ready"
+"""Line with which the dispatcher says that it takes runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorStatus:
+    """One executor.
+
+    Attributes:
+        condition: ``starting``, ``idle``, ``busy`` or ``leaving``.
+        runs: runs it has carried.
+        rss_bytes: its resident memory.
+        flow_run_id: what it carries; empty without.
+        for_s: seconds since its condition changed.
+    """
+
+    pid: int
+    condition: str
+    runs: int
+    rss_bytes: int
+    flow_run_id: str
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerStatus:
+    """The dispatcher.
+
+    Attributes:
+        pid, started: the dispatcher, and its start time in clock ticks since boot.
+        phase: ``starting``, ``serving`` or ``draining``.
+        engine: ``warm`` or ``cold``: what carries runs now.
+        reason: why it is not warm; empty if it is.
+        limit: most runs at a time.
+        carried: runs in progress.
+        template_pid: 0 without.
+        queues: work queues that it takes runs from.
+        executors: oldest first.
+    """
+
+    pid: int
+    started: int
+    phase: str
+    engine: str
+    reason: str
+    limit: int
+    carried: int
+    template_pid: int
+    queues: tuple[str, ...]
+    executors: tuple[ExecutorStatus, ...]
+
+
+def runner_status_path(settings: Settings) -> Path:
+    """Return the path of the status file."""
+    return settings.run_dir / STATUS_FILE
+
+
+def write_runner_status(path: Path, status: RunnerStatus) -> None:
+    """Replace the status file; a reader sees the old or the new one whole."""
+    part = path.with_name(f".{path.name}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        json.dump(asdict(status), stream, indent=1)
+    part.replace(path)
+
+
+def read_runner_status(path: Path) -> RunnerStatus | None:
+    """Return what the dispatcher last wrote, if it runs; None without one."""
+    status = last_runner_status(path)
+    return status if status is not None and start_time(status.pid) == status.started else None
+
+
+def last_runner_status(path: Path) -> RunnerStatus | None:
+    """Return what a dispatcher last wrote, whether it runs or not; None if that is not readable."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        executors = tuple(ExecutorStatus(**one) for one in raw.pop("executors"))
+        return RunnerStatus(**{**raw, "queues": tuple(raw["queues"]), "executors": executors})
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None

@@ -1,0 +1,166 @@
+"""The template: a single-threaded process that has imported everything, and forks executors of itself.
+
+``python -m transship.runner.template FD`` with the number of an inherited socket to the dispatcher. It
+ends when the dispatcher closes that socket. It never opens a connection, so that no executor inherits one.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from transship.processes import end_with_parent, signal_group
+from transship.runner.messages import MESSAGE_BYTES, Ended, Fork, Forked, Ready, tell_dispatcher
+
+LAST_CHANCE_S: Final = 15.0
+"""Time that executors have to give their imports up after the dispatcher is gone; then they are killed."""
+
+HEAVY: Final = ("transship.runner.executor", "boto3", "psycopg", "isal.igzip", "oslo_utils.imageutils.format_inspector")
+"""What imports load only on their way, loaded once here."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Import, then fork as asked until the dispatcher closes the socket.
+
+    Args:
+        arguments: number of the socket, then the entrypoints of the flows.
+    """
+    end_with_parent()
+    # The dispatcher decides when to end: by closing the socket. A terminal's Ctrl-C is its affair too.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    control = socket.socket(fileno=int(arguments[0]))
+    began = time.monotonic()
+    problems = _load(arguments[1:])
+    gc.collect()
+    # What exists now is never collected, so that a collection in a child does not copy its pages.
+    gc.freeze()
+    control.send(tell_dispatcher(Ready(os.getpid(), round(time.monotonic() - began, 2), problems)))
+    Template(control).run()
+    return 0
+
+
+def _load(entrypoints: Sequence[str]) -> list[str]:
+    """Import everything; return what keeps executors from being forked."""
+    problems = []
+    for name in (*HEAVY, *(entrypoint.rpartition(".")[0] for entrypoint in entrypoints)):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            problems.append(f"{name} cannot be imported: {error}")
+    if threading.active_count() != 1:
+        names = ", ".join(thread.name for thread in threading.enumerate())
+        problems.append(f"threads run after the imports, so that forking is not safe: {names}")
+    return problems
+
+
+class Template:
+    """Forks executors and reaps them.
+
+    Args:
+        control: datagram socket to the dispatcher.
+    """
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._executors: set[int] = set()
+        self._wake, self._woken = socket.socketpair()
+        self._stopping = False
+
+    def run(self) -> None:
+        """Serve the dispatcher; return when it is gone and all executors have ended."""
+        self._wake.setblocking(False)
+        self._woken.setblocking(False)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, _do_nothing)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._control, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            while not self._stopping:
+                for key, _ in selector.select():
+                    if key.fileobj is self._woken:
+                        self._on_signal()
+                    else:
+                        self._on_request()
+            selector.unregister(self._control)
+            self._end_all(selector)
+
+    def _on_request(self) -> None:
+        raw, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 1)
+        if not raw:
+            self._stopping = True
+            return
+        request = Fork.decode(raw)
+        with socket.socket(fileno=descriptors[0]) as channel:
+            pid = os.fork()
+            if pid == 0:
+                self._become_executor(channel)
+        self._executors.add(pid)
+        self._tell(Forked(request.number, pid))
+
+    def _become_executor(self, channel: socket.socket) -> None:
+        """Turn this copy of the template into an executor; never returns."""
+        # Imported by `_load` in the parent, so that this costs nothing.
+        from transship.runner.executor import serve  # noqa: PLC0415
+
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for inherited in (self._control, self._wake, self._woken):
+                inherited.close()
+            status = serve(channel)
+        finally:
+            # Whatever happened: the template's own loop must not run twice.
+            os._exit(status)
+
+    def _on_signal(self) -> None:
+        numbers = self._woken.recv(4096)
+        self._reap()
+        if signal.SIGTERM in numbers:
+            self._stopping = True
+
+    def _reap(self) -> None:
+        for pid in list(self._executors):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended == 0:
+                continue
+            self._executors.discard(pid)
+            # No qemu-img of a dead executor may go on writing.
+            signal_group(pid, signal.SIGKILL)
+            self._tell(Ended(pid, os.waitstatus_to_exitcode(status)))
+
+    def _tell(self, message: Forked | Ended) -> None:
+        # The dispatcher may be gone; the socket's end says so in the loop.
+        with suppress(OSError):
+            self._control.send(tell_dispatcher(message))
+
+    def _end_all(self, selector: selectors.BaseSelector) -> None:
+        """Let the executors give their imports up, then kill what is left of them."""
+        for pid in self._executors:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        end = time.monotonic() + LAST_CHANCE_S
+        while self._executors and (left_s := end - time.monotonic()) > 0:
+            if selector.select(left_s):
+                self._on_signal()
+        for pid in self._executors:
+            signal_group(pid, signal.SIGKILL)
+
+
+def _do_nothing(_number: int, _frame: object) -> None:
+    """Handle a signal: its number arrives through the wake-up descriptor."""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,334 @@
+"""The dispatcher's worker: Prefect's own process worker, that gives runs to warm executors where it can.
+
+Pool and queue limits, pauses and priorities stay the server's: runs come from its list of scheduled runs
+and are claimed by proposing Pending, as in the worker that this one extends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import anyio
+import httpx
+import structlog
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import DeploymentResponse, WorkerFlowRunResponse
+from prefect.events import emit_event
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.states import Cancelled
+from prefect.workers.process import ProcessWorker
+
+from transship.domain.errors import WarmEngineUnavailable
+from transship.runner.messages import Job, Outcome
+from transship.runner.pool import Executor, Pool, RunEnd
+
+DEPLOYMENT_FRESH_S: Final = 60.0
+"""How long a deployment's entrypoint is believed to be what it was."""
+
+TRIES: Final = 5
+"""How often a final state is offered to a server that does not take it."""
+
+log = structlog.get_logger("transship.runner")
+
+
+@dataclass(slots=True)
+class Held:
+    """A run that a warm executor carries, or is about to.
+
+    Attributes:
+        stopping: why it was told to stop; empty while it may go on.
+    """
+
+    flow_run: FlowRun
+    stopping: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    deployment: DeploymentResponse
+    read_at: float
+
+
+class WarmWorker(ProcessWorker):
+    """A process worker with warm executors. Without a pool it is Prefect's own.
+
+    Args:
+        pool: the executors; None: every run gets a fresh interpreter.
+        cancel_grace_s: time that a cancelled run has to undo what it did.
+    """
+
+    @classmethod
+    def __dispatch_key__(cls) -> str:
+        # Prefect's own process worker stays the one that others find under the type of both.
+        return "transship-warm"
+
+    def __init__(self, *, pool: Pool | None, cancel_grace_s: float, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.pool = pool
+        self.cancel_grace_s = cancel_grace_s
+        self.held: dict[UUID, Held] = {}
+        self.wake = asyncio.Event()
+        self.draining = False
+        self._polling = asyncio.Lock()
+        self._starved = False
+        self._deployments: dict[UUID, _Known] = {}
+
+    @property
+    def carried(self) -> int:
+        """How many runs hold a slot, warm or cold."""
+        return int(self.limiter.borrowed_tokens)
+
+    @property
+    def free_slots(self) -> int:
+        """How many runs could begin now."""
+        return int(self.limiter.available_tokens)
+
+    @property
+    def starved(self) -> bool:
+        """Whether runs wait in Prefect for a slot of this worker."""
+        return self._starved
+
+    # --- taking runs ---
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """Look for runs, one look at a time; without a free slot there is no use in looking."""
+        async with self._polling:
+            if self.draining:
+                return []
+            if self.free_slots == 0:
+                self._starved = True
+                return []
+            return await super().get_and_submit_flow_runs()
+
+    async def _submit_scheduled_flow_runs(self, flow_run_response: list[WorkerFlowRunResponse]) -> list[FlowRun]:
+        new = [entry for entry in flow_run_response if entry.flow_run.id not in self.held]
+        self._starved = len(new) > self.free_slots
+        return await super()._submit_scheduled_flow_runs(flow_run_response)
+
+    async def _submit_run(self, flow_run: FlowRun) -> None:
+        pool = self.pool
+        entrypoint = await self._warm_entrypoint(flow_run) if pool is not None else None
+        if pool is None or entrypoint is None:
+            await super()._submit_run(flow_run)
+            self.wake.set()
+            return
+        try:
+            # Before it is claimed: until an executor is there, another host may take the run.
+            executor = await pool.take()
+        except WarmEngineUnavailable:
+            await super()._submit_run(flow_run)
+            self.wake.set()
+            return
+        self.held[flow_run.id] = Held(flow_run)
+        try:
+            if await self._propose_pending_state(flow_run):
+                await self._carry(pool, executor, flow_run, entrypoint)
+            else:
+                pool.give_back(executor)
+        finally:
+            self._let_go(flow_run.id)
+
+    def begin_reserved(self, executor: Executor, flow_run: FlowRun, reservation: UUID, entrypoint: str) -> None:
+        """Carry a run that was born Pending for an executor of ours; returns at once."""
+        pool, group = self.pool, self._runs_task_group
+        if pool is None or group is None:
+            raise WarmEngineUnavailable("the worker is stopping")
+        self.held[flow_run.id] = Held(flow_run)
+
+        async def carry() -> None:
+            try:
+                await self._carry(pool, executor, flow_run, entrypoint)
+            finally:
+                self.held.pop(flow_run.id, None)
+                self._release_limit_slot(reservation)
+                self._slot_is_free()
+
+        group.start_soon(carry)
+
+    def hold_slot(self) -> UUID | None:
+        """Take a slot for a run that is not known yet; None when all are taken."""
+        reservation = uuid4()
+        try:
+            self.limiter.acquire_on_behalf_of_nowait(reservation)
+        except anyio.WouldBlock:
+            return None
+        return reservation
+
+    def free_slot(self, reservation: UUID) -> None:
+        """Give a slot of `hold_slot` back."""
+        self._release_limit_slot(reservation)
+        self._slot_is_free()
+
+    def _let_go(self, flow_run_id: UUID) -> None:
+        self.held.pop(flow_run_id, None)
+        self._submitting_flow_run_ids.discard(flow_run_id)
+        self._release_limit_slot(flow_run_id)
+        self._slot_is_free()
+
+    def _slot_is_free(self) -> None:
+        """Look again at once if runs wait: for a slot of ours, or for one of a pool or queue with a limit."""
+        pool = self._work_pool
+        if self._starved or (pool is not None and pool.concurrency_limit is not None) or self.queues_limited:
+            self.wake.set()
+
+    queues_limited = False
+    """Whether one of our queues has a limit; kept current by `refresh_limits`."""
+
+    async def entrypoint_of(self, flow_run: FlowRun) -> str | None:
+        """Return the entrypoint with which a warm executor can carry a run; None when it cannot.
+
+        What job variables ask for, an environment, a directory or a command, only a process of its own can give.
+        """
+        if flow_run.deployment_id is None or flow_run.job_variables:
+            return None
+        known = self._deployments.get(flow_run.deployment_id)
+        now = asyncio.get_running_loop().time()
+        if known is None or now - known.read_at > DEPLOYMENT_FRESH_S:
+            deployment = await self.client.read_deployment(flow_run.deployment_id)
+            known = self._deployments[flow_run.deployment_id] = _Known(deployment, now)
+        if known.deployment.job_variables or known.deployment.pull_steps:
+            return None
+        entrypoint = known.deployment.entrypoint or ""
+        # A file would be loaded anew for each run, and run under another module's name.
+        return entrypoint if entrypoint and ":" not in entrypoint else None
+
+    async def _warm_entrypoint(self, flow_run: FlowRun) -> str | None:
+        try:
+            return await self.entrypoint_of(flow_run)
+        except (ObjectNotFound, httpx.HTTPError, PrefectException) as error:
+            # The way of the stock worker says what is wrong about it.
+            log.warning("deployment cannot be read", flow_run_id=str(flow_run.id), reason=str(error))
+            return None
+
+    # --- carrying them ---
+
+    async def _carry(self, pool: Pool, executor: Executor, flow_run: FlowRun, entrypoint: str) -> None:
+        end = await pool.carry(executor, Job(flow_run.model_dump(mode="json"), entrypoint))
+        held = self.held.get(flow_run.id)
+        stopping = held.stopping if held is not None else ""
+        if end.outcome is Outcome.ENDED:
+            return
+        with anyio.CancelScope(shield=True):
+            await self._finish(flow_run, end, stopping)
+
+    async def _finish(self, flow_run: FlowRun, end: RunEnd, stopping: str) -> None:
+        """Give a run the final state that its executor could not give."""
+        state = await self._state_of(flow_run)
+        if state is not None and (state.is_final() or state.is_paused() or state.is_scheduled()):
+            return
+        if state is not None and (state.is_cancelling() or (stopping == "cancelled" and not state.is_final())):
+            await self._set_cancelled(flow_run)
+        elif end.outcome is Outcome.ABORTED and state is not None:
+            # Prefect refused to let it begin: somebody else has it.
+            log.info("run was refused by Prefect", flow_run_id=str(flow_run.id), reason=end.message)
+        else:
+            text = f"its process {end.message}" if end.outcome is None else end.message
+            await self._propose_crashed_state(flow_run, text or "its process was told to end")
+
+    async def _state_of(self, flow_run: FlowRun) -> Any:
+        for attempt in range(TRIES):
+            try:
+                return (await self.client.read_flow_run(flow_run.id)).state
+            except ObjectNotFound:
+                return None
+            except (httpx.HTTPError, PrefectException) as error:
+                log.warning("Prefect does not say how a run is", flow_run_id=str(flow_run.id), reason=str(error))
+                await asyncio.sleep(0.2 * 2**attempt)
+        return None
+
+    async def _set_cancelled(self, flow_run: FlowRun) -> None:
+        try:
+            message = "Cancelled; what it had begun was undone."
+            await self.client.set_flow_run_state(flow_run.id, Cancelled(message=message), force=True)
+        except ObjectNotFound:
+            log.info("cancelled run was deleted", flow_run_id=str(flow_run.id))
+        except (httpx.HTTPError, PrefectException) as error:
+            # Prefect ends what stays Cancelling for too long.
+            log.warning("run not shown as cancelled", flow_run_id=str(flow_run.id), reason=str(error))
+
+    # --- stopping them ---
+
+    def stop_run(self, flow_run_id: UUID, why: str) -> None:
+        """Stop a run that we carry, once; nothing happens for any other."""
+        held, pool, group = self.held.get(flow_run_id), self.pool, self._runs_task_group
+        if held is None or held.stopping or pool is None or group is None:
+            return
+        if not pool.cancel(str(flow_run_id)):
+            # It has no executor yet: Prefect will not let it begin.
+            return
+        held.stopping = why
+        log.info("run is stopped", flow_run_id=str(flow_run_id), why=why)
+        group.start_soon(self._kill_later, pool, held)
+
+    async def _kill_later(self, pool: Pool, held: Held) -> None:
+        await asyncio.sleep(self.cancel_grace_s)
+        flow_run_id = held.flow_run.id
+        if self.held.get(flow_run_id) is held and pool.kill(str(flow_run_id)):
+            log.warning("run did not stop in time and was killed", flow_run_id=str(flow_run_id))
+
+    async def look_for_stopped(self) -> None:
+        """Ask which of the runs that we carry are to stop, for the case that an event was missed.
+
+        Raises:
+            httpx.HTTPError, PrefectException: Prefect does not answer.
+        """
+        ids = [flow_run_id for flow_run_id, held in self.held.items() if not held.stopping]
+        if not ids:
+            return
+        stopped = [StateType.CANCELLING, StateType.CANCELLED, StateType.PAUSED]
+        runs = await self.client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                id=FlowRunFilterId(any_=ids),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=stopped)),
+            )
+        )
+        for run in runs:
+            self.stop_run(run.id, _why(run.state_type))
+
+    def beat(self) -> None:
+        """Tell Prefect's automations that the runs which we carry are alive."""
+        for held in self.held.values():
+            emit_event(
+                event="prefect.flow-run.heartbeat",
+                resource={
+                    "prefect.resource.id": f"prefect.flow-run.{held.flow_run.id}",
+                    "prefect.resource.name": held.flow_run.name or "",
+                },
+                related=list(_related(held.flow_run)),
+            )
+
+    async def refresh_limits(self) -> None:
+        """Look whether pool and queues have limits or are paused.
+
+        Raises:
+            httpx.HTTPError, PrefectException: Prefect does not answer.
+        """
+        self._work_pool = await self.client.read_work_pool(self._work_pool_name)
+        queues = await self.client.read_work_queues(work_pool_name=self._work_pool_name)
+        self.queues = {queue.name: queue for queue in queues if queue.name in self._work_queues}
+        self.queues_limited = any(queue.concurrency_limit is not None for queue in self.queues.values())
+
+    queues: dict[str, Any] = {}  # noqa: RUF012 - replaced as a whole, never changed
+
+
+def _why(state_type: StateType | None) -> str:
+    return "paused" if state_type is StateType.PAUSED else "cancelled"
+
+
+def _related(flow_run: FlowRun) -> Iterable[dict[str, str]]:
+    yield {"prefect.resource.id": f"prefect.flow.{flow_run.flow_id}", "prefect.resource.role": "flow"}
+    if flow_run.deployment_id is not None:
+        yield {
+            "prefect.resource.id": f"prefect.deployment.{flow_run.deployment_id}",
+            "prefect.resource.role": "deployment",
+        }
