@@ -24,7 +24,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 SERVER = "transship.runner.prefect_server"
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 540.0
 STOP_TIMEOUT_S = 20.0
 
 TUNING = {

@@ -31,6 +31,7 @@ from transship.catalog.schema import LEASES
 from transship.runner.status import read_runner_status, runner_status_path
 
 FINAL = ("success", "failure")
+START_TIMEOUT_S = 540.0
 
 
 def free_port() -> int:
@@ -73,6 +74,8 @@ class System:
             "lease.ttl_s": 6.0,
             "lease.renew_s": 1.0,
             "supervisor.drain_s": 0.0,
+            # A machine that is busy with other tests starts a system slowly, but it does.
+            "supervisor.start_timeout_s": START_TIMEOUT_S,
             **DATABASES.options(home),
             **(options or {}),
         }
@@ -103,7 +106,7 @@ class System:
 
     def up(self) -> None:
         """Start everything and wait until it is ready."""
-        done = self.command("up", "--detach")
+        done = self.command("up", "--detach", timeout_s=START_TIMEOUT_S + 60.0)
         assert done.returncode == 0, done.stdout + done.stderr + self.logs()
 
     def down(self) -> None:
