@@ -20,6 +20,7 @@ from config.glance_options import (
     ELSEWHERE,
     IGNORED,
     IGNORED_STORE_OPTIONS,
+    MULTI_VALUED,
     OPTIONS,
     SECTION_SPELLINGS,
     STORE_OPTIONS,
@@ -90,10 +91,19 @@ def read_glance_settings(named: Sequence[Path], source: str) -> GlanceSettings:
     Raises:
         ConfigurationRefused: a file is missing, cannot be read, or is no configuration file at all.
     """
-    files = tuple(file for path in named for file in _files_of(path, source))
+    files = files_named(named, source)
     reader = _Reader(_entries(files))
     reader.read()
     return GlanceSettings(files, tuple(reader.values), tuple(reader.notes), tuple(reader.refused))
+
+
+def files_named(named: Sequence[Path], source: str) -> tuple[Path, ...]:
+    """Return the files that paths stand for, as `read_glance_settings` describes.
+
+    Raises:
+        ConfigurationRefused: one is missing.
+    """
+    return tuple(file for path in named for file in _files_of(path, source))
 
 
 def _files_of(path: Path, source: str) -> Iterator[Path]:
@@ -138,7 +148,8 @@ def _entries(files: Sequence[Path]) -> Iterator[_Entry]:
         # A misspelt section must not win over the right one of the same file.
         for section in sorted(sections, key=lambda name: _canonical(name) == name):
             for option, texts in sections[section].items():
-                yield _Entry(file, section, (_canonical(section), option), texts[-1])
+                key = (_canonical(section), option)
+                yield _Entry(file, section, key, ",".join(texts) if key in MULTI_VALUED else texts[-1])
 
 
 def _sections(file: Path) -> Mapping[str, Mapping[str, list[str]]]:

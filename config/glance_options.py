@@ -16,9 +16,11 @@ from urllib.parse import unquote, urlsplit
 
 from oslo_config import types
 
+from config.settings import NotificationDriver
 from transship.domain.import_request import OFFERED_METHODS, ImportMethod
 
 DEFAULT_SECTION: Final = "DEFAULT"
+NOTIFICATIONS_SECTION: Final = "oslo_messaging_notifications"
 STORE_SECTION: Final = "<store>"
 """Stands for the section of each store, and in single-store mode for ``[glance_store]``."""
 
@@ -106,6 +108,8 @@ _WORDS: Final = _bounded(_WORD)
 _HOSTS: Final = _bounded(types.HostAddress())
 _PORTS: Final = _bounded(types.Port(min=1))
 _PLAIN_LIST: Final = _typed(types.List())
+_DRIVERS: Final = tuple(driver.value for driver in NotificationDriver)
+_OTHER_DRIVERS: Final = ("routing", "test")
 _METHODS: Final = types.List(types.String(quotes=True, choices=[method.value for method in ImportMethod]), bounds=True)
 
 
@@ -120,6 +124,17 @@ def read_methods(text: str) -> Reading:
     offered = ", ".join(OFFERED_METHODS)
     warnings = (f"{', '.join(dropped)}: not offered by this release, left out; offered: {offered}",) if dropped else ()
     return Reading([method.value for method in asked if method in OFFERED_METHODS], warnings)
+
+
+def read_drivers(text: str) -> Reading:
+    """Return the notification drivers that this release has, with a warning that names the others."""
+    asked = [name for name in (each.strip() for each in text.split(",")) if name]
+    unknown = [name for name in asked if name not in (*_DRIVERS, *_OTHER_DRIVERS)]
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: no such driver; there are {', '.join(_DRIVERS)}")
+    dropped = [name for name in asked if name in _OTHER_DRIVERS]
+    warnings = (f"{', '.join(dropped)}: not served, left out; served: {', '.join(_DRIVERS)}",) if dropped else ()
+    return Reading([name for name in asked if name in _DRIVERS], warnings)
 
 
 def read_staging_uri(text: str) -> Reading:
@@ -211,6 +226,7 @@ def _without_ellipsis(items: list[str]) -> tuple[list[str], tuple[str, ...]]:
 # --- tables ------------------------------------------------------------------------------------
 
 _AUTHTOKEN: Final = "keystone_authtoken"
+_FALLBACK_URL: Final = "counts if [oslo_messaging_notifications] transport_url is not set"
 _SHARED_STAGING: Final = "no Glance may run on this directory at the same time; staging.dir names another"
 
 OPTIONS: Final = (
@@ -308,6 +324,20 @@ OPTIONS: Final = (
         "quotes and ... are taken off with a warning",
     ),
     MappedOption("image_conversion", "output_format", "conversion.output_format", _typed(_TEXT)),
+    MappedOption(DEFAULT_SECTION, "default_publisher_id", "notifications.publisher_id", _typed(_TEXT)),
+    MappedOption(DEFAULT_SECTION, "disabled_notifications", "notifications.disabled", _PLAIN_LIST),
+    MappedOption(
+        DEFAULT_SECTION, "transport_url", "notifications.transport_url", _typed(_TEXT), _FALLBACK_URL, secret=True
+    ),
+    MappedOption(
+        NOTIFICATIONS_SECTION,
+        "driver",
+        "notifications.drivers",
+        read_drivers,
+        "may stand several times; routing and test are left out with a warning",
+    ),
+    MappedOption(NOTIFICATIONS_SECTION, "transport_url", "notifications.transport_url", _typed(_TEXT), secret=True),
+    MappedOption(NOTIFICATIONS_SECTION, "topics", "notifications.topics", _PLAIN_LIST),
     MappedOption(
         "os_glance_staging_store",
         "filesystem_store_datadir",
@@ -357,7 +387,6 @@ IGNORED_STORE_OPTIONS: Final[Mapping[str, tuple[IgnoredOption, ...]]] = {
 
 _NO_QUOTA: Final = "quotas of projects are not served by this release"
 _NO_LOCATIONS: Final = "locations are not shown by this release"
-_NO_NOTIFICATIONS: Final = "notifications are not sent by this release"
 _PREFECT: Final = "Prefect runs the imports; see prefect.worker_limit"
 
 IGNORED: Final = (
@@ -377,8 +406,6 @@ IGNORED: Final = (
         "properties are not protected by this release: any caller sets them",
     ),
     IgnoredOption(DEFAULT_SECTION, "property_protection_rule_format", "properties are not protected by this release"),
-    IgnoredOption(DEFAULT_SECTION, "default_publisher_id", _NO_NOTIFICATIONS),
-    IgnoredOption(DEFAULT_SECTION, "disabled_notifications", _NO_NOTIFICATIONS),
     IgnoredOption(DEFAULT_SECTION, "allow_anonymous_access", "callers without a token are refused", ("false",)),
     IgnoredOption(
         _AUTHTOKEN,
@@ -393,7 +420,9 @@ IGNORED: Final = (
     IgnoredOption(_AUTHTOKEN, "*", "tokens are remembered in each process, and only the login to Keystone is used"),
     IgnoredOption("oslo_policy", "*", "policies are not served by this release"),
     IgnoredOption("oslo_limit", "*", _NO_QUOTA),
-    IgnoredOption("oslo_messaging_notifications", "*", _NO_NOTIFICATIONS),
+    IgnoredOption(
+        NOTIFICATIONS_SECTION, "retry", "each notification is tried until the broker has it, and delays nothing"
+    ),
     IgnoredOption("task", "task_executor", _PREFECT, ("taskflow",)),
     IgnoredOption("task", "work_dir", "imports of the old tasks API are not served"),
     IgnoredOption("taskflow_executor", "*", _PREFECT),
@@ -409,6 +438,9 @@ ELSEWHERE: Final[Mapping[tuple[str, str], str]] = {
     ("database", "connection"): "is Glance's database and is never our catalogue; that is database.url",
 }
 """Options that look as if they were for us."""
+
+MULTI_VALUED: Final = frozenset({(NOTIFICATIONS_SECTION, "driver")})
+"""Options whose values add up when they stand several times in a file; their readers get them between commas."""
 
 SECTION_SPELLINGS: Final[Mapping[str, str]] = {
     "defaults": DEFAULT_SECTION,

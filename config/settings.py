@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -391,6 +392,46 @@ class LogSettings(Section):
     backups: int = Field(5, ge=0, description="Rotated files kept of each log.")
 
 
+class NotificationDriver(StrEnum):
+    """How notifications leave, by oslo.messaging's names."""
+
+    MESSAGING = "messaging"
+    MESSAGING_V2 = "messagingv2"
+    LOG = "log"
+    NOOP = "noop"
+
+
+class NotificationSettings(Section):
+    """Notifications about images and tasks, for other services and for Prefect."""
+
+    drivers: tuple[NotificationDriver, ...] = Field(
+        (), description="Ways out: messagingv2, messaging (without envelope), log, noop; several may be named."
+    )
+    transport_url: SecretStr = Field(
+        SecretStr(""),
+        description="Broker, rabbit://user:password@host:port[,...]/vhost; empty: rabbit:// on this machine.",
+    )
+    topics: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        ("notifications",), min_length=1, description="Topics; queues are <topic>.info and <topic>.error."
+    )
+    publisher_id: str = Field("image.localhost", description="Sender that notifications name.")
+    disabled: tuple[str, ...] = Field(
+        (), description="Types that messaging and log leave out, e.g. image.update; image or task: the whole group."
+    )
+    prefect_events: bool = Field(True, description="Show the same facts as events of Prefect.")
+    backlog_limit: int = Field(
+        100_000, ge=100, description="Most notifications that wait for one way out; beyond it the oldest are given up."
+    )
+
+    @field_validator("transport_url")
+    @classmethod
+    def _is_of_rabbitmq(cls, url: SecretStr) -> SecretStr:
+        text = url.get_secret_value()
+        if text and text.partition("://")[0] not in ("rabbit", "kombu"):
+            raise ValueError("transport_url must begin with rabbit://; no other broker is served")
+        return url
+
+
 class SupervisorSettings(Section):
     """How `transship up` starts and stops its processes."""
 
@@ -437,6 +478,7 @@ class Settings(Section):
     conversion: ConversionSettings = ConversionSettings()
     inject: InjectSettings = InjectSettings()
     quota: QuotaSettings = QuotaSettings()
+    notifications: NotificationSettings = NotificationSettings()
     log: LogSettings = LogSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
     host_name: str = Field(default_factory=lambda: os.uname().nodename, description="Name of this host in leases.")

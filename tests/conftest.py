@@ -16,6 +16,7 @@ from tests.fakes.databases import DATABASES, POSTGRESQL, SQLITE
 from tests.fakes.images import settings_in
 from tests.fakes.postgres import postgres_binaries
 from tests.fakes.prefect_server import PrefectServer
+from tests.fakes.rabbitmq import RabbitServer, rabbitmq_is_installed
 from transship.catalog.engine import Catalog
 
 
@@ -76,6 +77,15 @@ def databases_of_test(database_server: None) -> Iterator[None]:
 def prefect_server() -> Iterator[PrefectServer]:
     """A real Prefect server of this test session; tests tell their objects apart by name."""
     with PrefectServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitServer]:
+    """A real RabbitMQ of this test session; whoever stops it starts it again."""
+    if not rabbitmq_is_installed():
+        pytest.skip("RabbitMQ is not installed (apt-get install rabbitmq-server)")
+    with RabbitServer() as server:
         yield server
 
 

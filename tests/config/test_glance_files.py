@@ -12,7 +12,7 @@ from config.glance_options import OPTIONS, STORE_OPTIONS
 from config.glance_page import GLANCE_FILE, glance_page
 from config.loading import LoadedSettings, field_at, load_settings
 from config.notes import NoteKind
-from config.settings import Settings
+from config.settings import NotificationDriver, Settings
 from deployments.definition import definition_file, read_definitions
 from transship.domain.errors import ConfigurationRefused, SeveralRefused
 from transship.domain.import_request import OFFERED_METHODS, ImportMethod
@@ -188,6 +188,7 @@ def test_a_real_file_gives_the_settings_that_it_has_here(tmp_path: Path) -> None
             },
             "conversion": {"output_format": "qcow2"},
             "quota": {"image_property_quota": 20, "image_tag_quota": 30},
+            "notifications": {"drivers": ["messagingv2"]},
             "default_store": "fast",
             "stores": {
                 "cheap": {"dir": "/srv/glance/fast/../cheap", "weight": 50, "file_mode": "0640"},
@@ -231,7 +232,6 @@ def test_what_is_left_out_of_a_real_file_is_said(tmp_path: Path) -> None:
         "fast.filesystem_store_chunk_size",
         "keystone_authtoken",
         "os_glance_tasks_store",
-        "oslo_messaging_notifications",
         "oslo_policy",
         "task.work_dir",
         "taskflow_executor",
@@ -285,6 +285,47 @@ def test_an_empty_variable_names_no_files(tmp_path: Path) -> None:
 
 def test_the_right_section_wins_over_a_misspelt_one_wherever_it_stands(tmp_path: Path) -> None:
     assert of(tmp_path, "[DEFAULT]\nbind_port = 1\n[DEFAULTS]\nbind_port = 2\n").settings.api.port == 1
+
+
+def test_notifications_go_where_glances_went(tmp_path: Path) -> None:
+    text = """
+[DEFAULT]
+transport_url = rabbit://all:hush@127.0.0.1:5672/
+default_publisher_id = image.here
+disabled_notifications = task, image.send
+[oslo_messaging_notifications]
+driver = messagingv2
+driver = log
+transport_url = rabbit://us:hush$$hush@10.0.0.1:5672,us:hush@10.0.0.2:5672/vhost
+topics = notifications, audit
+retry = -1
+"""
+    loaded = of(tmp_path, text)
+    found = loaded.settings.notifications
+    assert found.drivers == (NotificationDriver.MESSAGING_V2, NotificationDriver.LOG)
+    assert found.transport_url.get_secret_value().startswith("rabbit://us:hush$hush@10.0.0.1:5672,us:")
+    assert (found.publisher_id, found.disabled) == ("image.here", ("task", "image.send"))
+    assert found.topics == ("notifications", "audit")
+    assert ["tried until the broker has it" in note for note in notes(loaded, NoteKind.IGNORED)] == [True]
+
+
+def test_the_transport_url_of_all_counts_where_notifications_have_none(tmp_path: Path) -> None:
+    url = of(tmp_path, "[DEFAULT]\ntransport_url = rabbit://host/\n").settings.notifications.transport_url
+    assert url.get_secret_value() == "rabbit://host/"
+
+
+def test_a_driver_that_is_not_served_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    loaded = of(tmp_path, "[oslo_messaging_notifications]\ndriver = routing\ndriver = noop\n")
+    assert loaded.settings.notifications.drivers == (NotificationDriver.NOOP,)
+    assert ["routing: not served" in note for note in notes(loaded, NoteKind.WARNING)] == [True]
+
+
+@pytest.mark.parametrize(
+    "line", ["driver = rabbit", "transport_url = kafka://us:hush@host/", "transport_url = rabbit://us:$hush@host/"]
+)
+def test_notifications_that_could_not_be_sent_stop_the_start_and_show_no_password(line: str, tmp_path: Path) -> None:
+    refused = refusal(tmp_path, f"[oslo_messaging_notifications]\n{line}\n")
+    assert "us:" not in str(refused)
 
 
 @pytest.mark.parametrize("section", ["DEFAULTS", "default", "Default"])

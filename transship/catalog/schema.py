@@ -224,6 +224,35 @@ OUTBOX: Final = Table(
     Index("ix_outbox_due_at", "due_at"),
 )
 
+NOTIFICATIONS: Final = Table(
+    "notifications",
+    METADATA,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("message_id", String(UUID_LENGTH), nullable=False),
+    Column("event_type", String(64), nullable=False),
+    Column("priority", String(10), nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("image_id", String(UUID_LENGTH), nullable=False),
+    Column("task_id", String(UUID_LENGTH)),
+    Column("store", String(NAME_LENGTH)),
+    Column("occurred_at", UtcTime, nullable=False),
+    Column("sent_to_bus", Boolean, nullable=False),
+    Column("sent_to_log", Boolean, nullable=False),
+    Column("sent_to_prefect", Boolean, nullable=False),
+    Index("ix_notifications_sent_to_bus_id", "sent_to_bus", "id"),
+    Index("ix_notifications_sent_to_log_id", "sent_to_log", "id"),
+    Index("ix_notifications_sent_to_prefect_id", "sent_to_prefect", "id"),
+)
+
+SINKS: Final = Table(
+    "notification_sinks",
+    METADATA,
+    Column("name", String(20), primary_key=True),
+    Column("reason", PlainText, nullable=False, comment="why nothing can be sent to it now; empty when it can"),
+    Column("since", UtcTime, nullable=False, comment="when this was noted"),
+    Column("dropped", BigInteger, nullable=False, comment="notifications given up because too many waited"),
+)
+
 STORES: Final = Table(
     "stores",
     METADATA,

@@ -1044,6 +1044,21 @@ class ServiceUnreachable(TransshipError):
         return f"{self.service} at {self.url} does not answer: {self.reason}; 'transship status' shows what runs"
 
 
+class NotificationUndelivered(TransshipError):
+    """A notification could not be handed over; it waits, and is tried again by itself.
+
+    Args:
+        sink: where it was to go.
+    """
+
+    def __init__(self, sink: str, reason: str) -> None:
+        super().__init__(sink, reason)
+        self.sink, self.reason = sink, reason
+
+    def __str__(self) -> str:
+        return f"notifications to {self.sink} cannot be sent now: {self.reason}"
+
+
 class ServiceRefused(TransshipError):
     """A service of this product answered a request with an error.
 

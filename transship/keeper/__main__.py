@@ -21,6 +21,7 @@ from config.settings import Settings
 from transship.catalog.engine import Catalog
 from transship.domain.errors import CatalogUnavailable, TransshipError
 from transship.doorbell import DOORBELL_SOCKET, Doorbell
+from transship.keeper.courier import Couriers, open_sinks
 from transship.keeper.prefect_api import PrefectApi, PrefectAway, PrefectRefused
 from transship.keeper.service import TOLD_AT_ONCE, Keeper
 from transship.logs import configure_logs
@@ -53,7 +54,7 @@ class Duty:
             log.exception("duty failed", duty=self.name, reason=str(fault))
 
 
-def run(keeper: Keeper, stopped: threading.Event, wait: Callable[[float], bool]) -> None:
+def run(keeper: Keeper, couriers: Couriers, stopped: threading.Event, wait: Callable[[float], bool]) -> None:
     """Keep going until ``stopped``; only the keeper that holds the lease acts.
 
     Args:
@@ -69,8 +70,10 @@ def run(keeper: Keeper, stopped: threading.Event, wait: Callable[[float], bool])
         # The first time as soon as this keeper is active: a start sweeps what the last end left.
         Duty("sweep", 600.0, keeper.ask_for_sweep),
         Duty("purge", 600.0, keeper.purge),
+        Duty("tidy notifications", 5.0, couriers.tidy),
     ]
     active, renew_at = False, 0.0
+    couriers.start()
     while not stopped.is_set():
         if wait(TICK_S if tell.next_at else 0.0):
             tell.next_at = 0.0
@@ -78,9 +81,11 @@ def run(keeper: Keeper, stopped: threading.Event, wait: Callable[[float], bool])
         if now >= renew_at:
             renew_at = now + LEASE_TTL_S / 3
             active = _stay_active(keeper, active)
+            (couriers.active.set if active else couriers.active.clear)()
         if active:
             for duty in duties:
                 duty.run_if_due(now)
+    couriers.stop()
     if active:
         keeper.step_down()
 
@@ -124,6 +129,7 @@ def main() -> int:
         configure_logs(settings.log.level, "keeper")
         catalog = Catalog.open(settings)
         prefect = PrefectApi(settings.prefect_api_url, prefect_auth_string(settings))
+        couriers = Couriers(catalog, open_sinks(settings), settings.notifications.backlog_limit)
     except TransshipError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -135,7 +141,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     owner = f"{settings.host_name} pid {os.getpid()} {uuid4().hex[:8]}"
-    run(Keeper(settings, catalog, prefect, owner), stopped, _waiter(settings, stopped))
+    run(Keeper(settings, catalog, prefect, owner), couriers, stopped, _waiter(settings, stopped))
     catalog.close()
     return 0
 

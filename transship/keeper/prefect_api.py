@@ -226,6 +226,14 @@ class PrefectApi:
         documents: list[Mapping[str, Any]] = self._call("POST", "/block_documents/filter", body)
         return documents
 
+    def send_events(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Hand events over; one whose id Prefect has already is not shown twice.
+
+        Raises:
+            PrefectAway, PrefectRefused: none was taken, as far as one can know.
+        """
+        self._call("POST", "/events", list(events))
+
     def _deployment(self, name: str, longest_s: float = float("inf")) -> _Deployment:
         known = self._deployments.get(name)
         if known is None or time.monotonic() - known.read_at > longest_s:
@@ -238,7 +246,7 @@ class PrefectApi:
         """Look deployments up again: they may have been made anew."""
         self._deployments.clear()
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | list[Mapping[str, Any]] | None) -> Any:
         try:
             answer = self._session.request(method, self._url + path, json=body, timeout=(2, 15))
         except requests.RequestException as error:

@@ -1,0 +1,236 @@
+"""Notifications that wait to be sent, written in the transaction that makes their fact true.
+
+Each row is sent to every sink that the keeper has; a column a sink says whether it was. Writers of one
+image follow each other, so the numbers of its rows are the order of its facts; rows of different images
+have no order among each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+from uuid import uuid4
+
+from sqlalchemy import Column, Connection, and_, delete, func, insert, select, true, update
+
+from transship.catalog.locks import add_or_replace
+from transship.catalog.schema import NOTIFICATIONS, SINKS, TASKS
+from transship.catalog.types import in_seconds, seconds_since
+from transship.domain.image import Image
+from transship.domain.notification import (
+    EventType,
+    Notification,
+    Priority,
+    SinkName,
+    deleted_image_payload,
+    image_payload,
+    internal_upload_failure,
+    store_payload,
+    task_payload,
+)
+from transship.domain.task import ImportTask
+
+_SENT: Final[Mapping[SinkName, Column[bool]]] = {
+    SinkName.BUS: NOTIFICATIONS.c.sent_to_bus,
+    SinkName.LOG: NOTIFICATIONS.c.sent_to_log,
+    SinkName.PREFECT: NOTIFICATIONS.c.sent_to_prefect,
+}
+
+
+# --- writers -----------------------------------------------------------------------------------
+
+
+def announce_image(connection: Connection, event_type: EventType, image: Image) -> None:
+    """Tell others of an image, in the transaction that wrote it.
+
+    Args:
+        image: as this transaction leaves it.
+    """
+    _add(connection, event_type, image_payload(image), image.id, task_id=image.import_task)
+
+
+def announce_deleted(connection: Connection, image: Image, now: datetime) -> None:
+    """Tell others that an image was deleted.
+
+    Args:
+        image: as it was before.
+    """
+    _add(connection, EventType.IMAGE_DELETE, deleted_image_payload(image, now), image.id)
+
+
+def announce_store(connection: Connection, event_type: EventType, image: Image, store: str) -> None:
+    """Tell others that an image's data are about to go to a store, or are there.
+
+    Args:
+        image: as this transaction leaves it.
+    """
+    _add(connection, event_type, store_payload(image, store), image.id, task_id=image.import_task, store=store)
+
+
+def announce_failed_store(
+    connection: Connection, image_id: str, task_id: str | None, store: str, reason: str, notice: str = ""
+) -> None:
+    """Tell others that a store did not take an image's data.
+
+    Args:
+        notice: the whole text, if better words than the common ones are known.
+    """
+    text = notice or internal_upload_failure(image_id, reason)
+    _add(connection, EventType.IMAGE_UPLOAD, text, image_id, task_id=task_id, store=store, priority=Priority.ERROR)
+
+
+def announce_task(connection: Connection, event_type: EventType, task: ImportTask) -> None:
+    """Tell others of a task.
+
+    Args:
+        task: as this transaction leaves it.
+    """
+    _add(connection, event_type, task_payload(task, datetime.now(UTC)), task.image_id, task_id=task.id)
+
+
+def _add(
+    connection: Connection,
+    event_type: EventType,
+    payload: Mapping[str, object] | str,
+    image_id: str,
+    *,
+    task_id: str | None = None,
+    store: str | None = None,
+    priority: Priority = Priority.INFO,
+) -> None:
+    connection.execute(
+        insert(NOTIFICATIONS).values(
+            message_id=str(uuid4()),
+            event_type=event_type,
+            priority=priority,
+            payload=payload,
+            image_id=image_id,
+            task_id=task_id,
+            store=store,
+            occurred_at=in_seconds(0),
+            **{column.name: False for column in _SENT.values()},
+        )
+    )
+
+
+# --- the keeper --------------------------------------------------------------------------------
+
+
+def waiting(connection: Connection, sink: SinkName, limit: int) -> list[Notification]:
+    """Return what is to be sent to a sink next, in order."""
+    rows = connection.execute(
+        select(NOTIFICATIONS, TASKS.c.flow_run_id)
+        .outerjoin(TASKS, TASKS.c.id == NOTIFICATIONS.c.task_id)
+        .where(_SENT[sink].is_(False))
+        .order_by(NOTIFICATIONS.c.id)
+        .limit(limit)
+    )
+    return [
+        Notification(
+            number=row.id,
+            message_id=row.message_id,
+            event_type=row.event_type,
+            priority=Priority(row.priority),
+            payload=row.payload,
+            image_id=row.image_id,
+            occurred_at=row.occurred_at,
+            task_id=row.task_id,
+            flow_run_id=row.flow_run_id,
+            store=row.store,
+        )
+        for row in rows
+    ]
+
+
+def mark_sent(connection: Connection, sink: SinkName, numbers: Sequence[int]) -> None:
+    """Note that notifications were sent to a sink."""
+    # Always in one order: couriers of several sinks mark the same rows at the same time.
+    connection.execute(
+        select(NOTIFICATIONS.c.id).where(NOTIFICATIONS.c.id.in_(numbers)).order_by(NOTIFICATIONS.c.id).with_for_update()
+    )
+    connection.execute(update(NOTIFICATIONS).where(NOTIFICATIONS.c.id.in_(numbers)).values({_SENT[sink].name: True}))
+
+
+def forget_sent(connection: Connection, sinks: Sequence[SinkName]) -> int:
+    """Remove what every one of these sinks has, and return how many that were; without any sink that is all."""
+    everywhere = and_(true(), *(_SENT[sink].is_(True) for sink in sinks))
+    locked = select(NOTIFICATIONS.c.id).where(everywhere).order_by(NOTIFICATIONS.c.id).with_for_update()
+    numbers = list(connection.execute(locked.limit(1000)).scalars())
+    return connection.execute(delete(NOTIFICATIONS).where(NOTIFICATIONS.c.id.in_(numbers))).rowcount
+
+
+def drop_beyond(connection: Connection, sink: SinkName, limit: int) -> int:
+    """Give up the oldest of what waits for a sink, where more than ``limit`` do; return how many were given up."""
+    excess = _waiting_count(connection, sink) - limit
+    if excess <= 0:
+        return 0
+    oldest = select(NOTIFICATIONS.c.id).where(_SENT[sink].is_(False)).order_by(NOTIFICATIONS.c.id).limit(excess)
+    numbers = list(connection.execute(oldest.with_for_update()).scalars())
+    connection.execute(update(NOTIFICATIONS).where(NOTIFICATIONS.c.id.in_(numbers)).values({_SENT[sink].name: True}))
+    _note(connection, sink, dropped=len(numbers))
+    return len(numbers)
+
+
+def note_fault(connection: Connection, sink: SinkName, reason: str) -> None:
+    """Note why nothing can be sent to a sink now; an empty reason notes that it works again."""
+    _note(connection, sink, reason=reason)
+
+
+def _note(connection: Connection, sink: SinkName, *, reason: str | None = None, dropped: int = 0) -> None:
+    found = connection.execute(select(SINKS).where(SINKS.c.name == sink).with_for_update()).first()
+    values = {
+        "name": sink,
+        "reason": reason if reason is not None else "" if found is None else found.reason,
+        "since": in_seconds(0),
+        "dropped": dropped + (0 if found is None else found.dropped),
+    }
+    add_or_replace(connection, SINKS, "name", values)
+
+
+# --- people ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits for one sink.
+
+    Attributes:
+        waiting: notifications.
+        oldest_s: age of the oldest, in seconds; 0 without any.
+        reason: why nothing can be sent now; empty when it can.
+        dropped: notifications given up in all, because too many waited.
+    """
+
+    sink: SinkName
+    waiting: int
+    oldest_s: float
+    reason: str
+    dropped: int
+
+
+def backlog(connection: Connection, sinks: Sequence[SinkName]) -> list[Backlog]:
+    """Return what waits for each of these sinks."""
+    noted = {row.name: row for row in connection.execute(select(SINKS))}
+    return [
+        Backlog(
+            sink,
+            _waiting_count(connection, sink),
+            _oldest_s(connection, sink),
+            noted[sink].reason if sink in noted else "",
+            noted[sink].dropped if sink in noted else 0,
+        )
+        for sink in sinks
+    ]
+
+
+def _waiting_count(connection: Connection, sink: SinkName) -> int:
+    counted = select(func.count()).select_from(NOTIFICATIONS).where(_SENT[sink].is_(False))
+    return int(connection.execute(counted).scalar_one())
+
+
+def _oldest_s(connection: Connection, sink: SinkName) -> float:
+    age = seconds_since(NOTIFICATIONS.c.occurred_at)
+    oldest = select(age).where(_SENT[sink].is_(False)).order_by(NOTIFICATIONS.c.id).limit(1)
+    return max(0.0, float(connection.execute(oldest).scalar_one_or_none() or 0.0))

@@ -1,0 +1,204 @@
+"""Notifications: which there are, and what they say of an image or a task. Names and payloads are Glance's.
+
+A payload never holds locations, digests by ``os_hash_algo``, or the input, result and message of a task:
+those may be secret.
+
+Source: Glance, "Notifications" in its administrator's guide, and the payloads of its notifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from transship.domain.errors import AlreadyStored, ImageNotFound, StoreDenied, StoreFull
+from transship.domain.image import Image, Visibility
+from transship.domain.task import ImportTask
+
+TASK_TYPE: Final = "api_image_import"
+"""Glance's name for tasks of interoperable image import."""
+
+
+class Priority(StrEnum):
+    """How grave it is; the lower-case name ends the topic's."""
+
+    INFO = "INFO"
+    ERROR = "ERROR"
+
+
+class EventType(StrEnum):
+    """What happened."""
+
+    IMAGE_CREATE = "image.create"
+    IMAGE_UPDATE = "image.update"
+    IMAGE_PREPARE = "image.prepare"
+    """Bytes are about to go to one store."""
+    IMAGE_UPLOAD = "image.upload"
+    """One store has the bytes; with priority ERROR: it has not, and the payload is a text."""
+    IMAGE_ACTIVATE = "image.activate"
+    IMAGE_DELETE = "image.delete"
+    TASK_CREATE = "task.create"
+    TASK_PROCESSING = "task.processing"
+    TASK_SUCCESS = "task.success"
+    TASK_FAILURE = "task.failure"
+    TASK_RUN = "task.run"
+    """A task ran to its good end."""
+
+
+class SinkName(StrEnum):
+    """Where notifications go."""
+
+    BUS = "bus"
+    """A message bus, through oslo.messaging."""
+    LOG = "log"
+    """The keeper's log."""
+    PREFECT = "prefect"
+    """Prefect's events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One fact, as it is told to others.
+
+    Attributes:
+        number: grows from each fact of one image to the next.
+        message_id: UUID; the same however often it is sent.
+        payload: of an image or a task; a text in case of an error.
+        task_id: the task that it belongs to, if any.
+        flow_run_id: Prefect's run of that task, if it has one yet.
+        store: the store that it is about, if any.
+        occurred_at: UTC.
+    """
+
+    number: int
+    message_id: str
+    event_type: str
+    priority: Priority
+    payload: Mapping[str, object] | str
+    image_id: str
+    occurred_at: datetime
+    task_id: str | None = None
+    flow_run_id: str | None = None
+    store: str | None = None
+
+
+def image_payload(image: Image) -> dict[str, object]:
+    """Return what a notification says of an image."""
+    return {
+        "id": image.id,
+        "name": image.name,
+        "status": str(image.status),
+        "created_at": _second(image.created_at),
+        "updated_at": _second(image.updated_at),
+        "min_disk": image.min_disk,
+        "min_ram": image.min_ram,
+        "protected": image.protected,
+        "checksum": image.checksum,
+        "owner": image.owner or None,
+        "disk_format": image.disk_format,
+        "container_format": image.container_format,
+        "size": image.size,
+        "virtual_size": image.virtual_size,
+        "is_public": image.visibility is Visibility.PUBLIC,
+        "visibility": str(image.visibility),
+        "properties": {**image.properties, **_properties_of_imports(image)},
+        "tags": sorted(image.tags),
+        "deleted": False,
+        "deleted_at": None,
+    }
+
+
+def deleted_image_payload(image: Image, now: datetime) -> dict[str, object]:
+    """Return what a notification says of an image that was just deleted.
+
+    Args:
+        image: as it was before.
+    """
+    return {**image_payload(image), "status": "deleted", "deleted": True, "deleted_at": _second(now)}
+
+
+def store_payload(image: Image, store: str) -> dict[str, object]:
+    """Return what a notification says of an image whose data go to a store, or have come there."""
+    return {
+        **image_payload(image),
+        "backend": store,
+        "os_glance_importing_to_stores": list(image.importing_to or ()),
+        "os_glance_failed_import": list(image.failed_import or ()),
+    }
+
+
+def task_payload(task: ImportTask, now: datetime) -> dict[str, object]:
+    """Return what a notification says of a task.
+
+    Args:
+        now: stands for the time at which a task expires that has not ended, as in Glance.
+    """
+    return {
+        "id": task.id,
+        "type": TASK_TYPE,
+        "status": str(task.status),
+        "result": None,
+        "owner": task.owner,
+        "message": None,
+        "expires_at": _second(task.expires_at or now),
+        "created_at": _second(task.created_at),
+        "updated_at": _second(task.updated_at),
+        "deleted": False,
+        "deleted_at": None,
+    }
+
+
+def upload_failure(image_id: str, fault: Exception) -> str:
+    """Return the text that an ``image.upload`` of priority ERROR has for a payload."""
+    match fault:
+        case StoreFull():
+            return f"Image storage media is full: {fault}"
+        case StoreDenied():
+            return f"Insufficient permissions on image storage media: {fault}"
+        case AlreadyStored():
+            return f"Unable to upload duplicate image data for image {image_id}: {fault}"
+        case ImageNotFound():
+            return f"Image {image_id} could not be found after upload: {fault}"
+    return internal_upload_failure(image_id, str(fault))
+
+
+def internal_upload_failure(image_id: str, reason: str) -> str:
+    """Return the text of a failed upload for which no better words are known."""
+    return f"Failed to upload image data for image {image_id} due to internal error: {reason}"
+
+
+def is_disabled(event_type: str, disabled: Collection[str]) -> bool:
+    """Return whether a type, or the group that its name begins with, is among those disabled."""
+    return event_type in disabled or event_type.partition(".")[0] in disabled
+
+
+def message_of(notification: Notification, publisher_id: str) -> dict[str, object]:
+    """Return the message as oslo.messaging's notifier makes it."""
+    return {
+        "message_id": notification.message_id,
+        "publisher_id": publisher_id,
+        "event_type": notification.event_type,
+        "priority": str(notification.priority),
+        "payload": notification.payload,
+        "timestamp": notification.occurred_at.strftime("%Y-%m-%d %H:%M:%S.%f"),
+    }
+
+
+def _properties_of_imports(image: Image) -> dict[str, str]:
+    lists = {
+        "os_glance_importing_to_stores": _joined(image.importing_to),
+        "os_glance_failed_import": _joined(image.failed_import),
+        "os_glance_import_task": image.import_task,
+    }
+    return {name: text for name, text in lists.items() if text is not None}
+
+
+def _joined(stores: Sequence[str] | None) -> str | None:
+    return None if stores is None else ",".join(stores)
+
+
+def _second(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,92 @@
+"""The message bus: oslo.messaging, with the exchange, topics and envelopes that consumers of a Glance know.
+
+Importing this costs seconds and 50 MB, so only a keeper with a messaging driver does.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from oslo_config import cfg
+
+from config.glance_files import files_named
+from config.settings import NotificationDriver, Settings
+from transship.domain.errors import ConfigurationRefused, NotificationUndelivered
+from transship.domain.notification import Notification, SinkName, is_disabled, message_of
+
+with warnings.catch_warnings():
+    # oslo.messaging loads eventlet and modules of its own that announce their end, and uses none of them here.
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
+    import oslo_messaging
+
+CONTROL_EXCHANGE: Final = "glance"
+DEFAULT_PORT: Final = 5672
+_VERSIONS: Final = {NotificationDriver.MESSAGING: 1.0, NotificationDriver.MESSAGING_V2: 2.0}
+
+
+class MessageBus:
+    """One connection to a broker; each notification goes to ``<topic>.<priority>`` and is confirmed by the broker.
+
+    Options of ``[oslo_messaging_rabbit]`` in the files of a Glance hold here too.
+
+    Raises:
+        ConfigurationRefused: the transport URL cannot be used.
+    """
+
+    name = SinkName.BUS
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings.notifications
+        # It would tell of a broken broker twice with each try; the courier does once.
+        logging.getLogger("oslo_messaging").setLevel(logging.CRITICAL)
+        self._versions = [version for driver, version in _VERSIONS.items() if driver in self._settings.drivers]
+        oslo_messaging.set_transport_defaults(CONTROL_EXCHANGE)
+        files = [str(path) for path in files_named(settings.glance_config, "settings")]
+        options = cfg.ConfigOpts()
+        options([], project=CONTROL_EXCHANGE, default_config_files=files, default_config_dirs=[])
+        url = self._settings.transport_url.get_secret_value() or "rabbit://"
+        try:
+            self._transport: Any = oslo_messaging.get_notification_transport(options, url)
+            self._hosts = oslo_messaging.TransportURL.parse(options, url).hosts
+        except (oslo_messaging.MessagingException, ValueError):
+            reason = "is not a transport URL of oslo.messaging, e.g. rabbit://user:password@host:5672/vhost"
+            # From none: the library's own error repeats the URL, which holds a password.
+            raise ConfigurationRefused("settings", "notifications.transport_url", reason) from None
+
+    def deliver(self, notifications: Sequence[Notification]) -> Iterator[Notification]:
+        """Send in order, and yield what the broker has confirmed or what is not to be sent at all.
+
+        Raises:
+            NotificationUndelivered: the broker does not answer or refuses.
+        """
+        for notification in notifications:
+            if not is_disabled(notification.event_type, self._settings.disabled):
+                self._send(notification)
+            yield notification
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._transport.cleanup()
+
+    def _send(self, notification: Notification) -> None:
+        for topic in self._settings.topics:
+            target = oslo_messaging.Target(topic=f"{topic}.{notification.priority.lower()}")
+            for version in self._versions:
+                message = message_of(notification, self._settings.publisher_id)
+                try:
+                    # The public Notifier logs what it could not deliver and says nothing to its caller.
+                    self._transport._send_notification(target, {}, message, version, retry=0)  # noqa: SLF001
+                except Exception as error:
+                    # Whatever a driver raises: the notification waits, and the next one waits behind it.
+                    raise NotificationUndelivered(SinkName.BUS, self._reason(error)) from error
+
+    def _reason(self, error: Exception) -> str:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        for host in self._hosts:
+            text = text.replace(host.password, "***") if host.password else text
+        brokers = ", ".join(f"{host.hostname or 'localhost'}:{host.port or DEFAULT_PORT}" for host in self._hosts)
+        return f"broker {brokers or 'localhost'}: {text}"
