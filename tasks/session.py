@@ -25,7 +25,7 @@ from tasks.fence import Fence
 from tasks.progress import ProgressBoard
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun
-from transship.catalog.leases import Lease, renew_lease
+from transship.catalog.leases import Lease, process_name, renew_lease
 from transship.domain.errors import CatalogUnavailable, ImportInterrupted, LockLost
 from transship.domain.image import Image
 from transship.domain.stop import StopToken
@@ -123,7 +123,7 @@ def utc_now() -> datetime:
 
 def process_owner(settings: Settings) -> str:
     """Return who we are in leases: host, process id, nonce."""
-    return f"{settings.host_name} pid {os.getpid()} {uuid4().hex[:8]}"
+    return f"{process_name(settings.host_name, os.getpid())} {uuid4().hex[:8]}"
 
 
 @contextmanager

@@ -88,6 +88,22 @@ def down(
 
 
 @app.command()
+def worker(context: typer.Context, config: ConfigOption = None, glance_config: GlanceOption = None) -> None:
+    """Run imports on this host for services that run on another one."""
+    from transship.commands import worker as command
+
+    command.worker(_invocation(context, config, glance_config))
+
+
+@app.command()
+def reload(context: typer.Context) -> None:
+    """Give new imports the code and settings of now; running ones go on."""
+    from transship.commands import worker as command
+
+    raise typer.Exit(command.reload(_invocation(context)))
+
+
+@app.command()
 def status(context: typer.Context) -> None:
     """Show what runs, how it is, and how many images and tasks there are."""
     from transship.commands import status as command

@@ -17,10 +17,11 @@ from uuid import uuid4
 
 from config.loading import load_settings
 from config.settings import Settings
+from deployments.pool import base_job_template
 from tests.fakes.databases import DATABASES
 from tests.fakes.prefect_server import PrefectServer
 from transship.processes import descendants, start_time
-from transship.runner.status import RunnerStatus, read_runner_status, runner_status_path
+from transship.runner_status import RunnerStatus, read_runner_status, runner_status_path
 
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
@@ -74,8 +75,13 @@ class Runner:
         """The settings of the next start."""
         return load_settings(environ=self.environment).settings
 
+    def make_pool(self) -> None:
+        """Make the work pool, as `transship deploy` would."""
+        body = {"name": self.pool, "type": "process", "base_job_template": base_job_template()}
+        self.server.ask("POST", "/work_pools/", body)
+
     def __enter__(self) -> Self:
-        self.server.ask("POST", "/work_pools/", {"name": self.pool, "type": "process", "base_job_template": {}})
+        self.make_pool()
         self.start()
         return self
 
@@ -151,6 +157,16 @@ class Runner:
         parameters = {"directory": str(self.home), "name": name, **more.pop("parameters", {})}
         body = {"parameters": parameters, "work_queue_name": queue, "name": name, **more}
         return str(self.server.ask("POST", f"/deployments/{self._deployment(flow)}/create_flow_run", body)["id"])
+
+    def born_pending(self, flow: str, name: str, queue: str = "default") -> dict[str, Any]:
+        """Make a run as the keeper does that has a slot for it; return what Prefect answered."""
+        body = {
+            "parameters": {"directory": str(self.home), "name": name},
+            "work_queue_name": queue,
+            "state": {"type": "PENDING"},
+        }
+        made: dict[str, Any] = self.server.ask("POST", f"/deployments/{self._deployment(flow)}/create_flow_run", body)
+        return made
 
     def _deployment(self, flow: str) -> str:
         if flow not in self._deployments:

@@ -28,7 +28,7 @@ from tests.fakes.web_server import Behaviour, Talk
 from transship.catalog.allowances import grant_allowance
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import LEASES
-from transship.runner.status import read_runner_status, runner_status_path
+from transship.runner_status import read_runner_status, runner_status_path
 
 FINAL = ("success", "failure")
 START_TIMEOUT_S = 540.0

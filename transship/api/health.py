@@ -8,10 +8,12 @@ from typing import Final
 
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
+from config.settings import Settings
 from transship.api.errors import preferred_type
 from transship.api.site import Call
 from transship.catalog.health import CatalogHealth, look_at
 from transship.domain.errors import StoreDenied, StoreFull, StoreUnavailable
+from transship.runner_status import read_runner_status, runner_status_path
 
 FORMS: Final = ("text/plain", "text/html", "application/json")
 
@@ -41,9 +43,18 @@ def _report(call: Call, found: CatalogHealth, reason: str) -> dict[str, object]:
         "catalog": "ok" if found.readable else found.reason,
         "keeper": "alive" if found.keeper_alive else "no keeper holds its lease; imports wait until one does",
     }
+    if detailed:
+        report["runner"] = _runner_state(call.site.settings)
     if detailed and found.readable:
         report["stores"] = {store.id: _store_state(call, store.id) for store in call.site.stores.facts()}
     return report
+
+
+def _runner_state(settings: Settings) -> str:
+    runner = read_runner_status(runner_status_path(settings))
+    if runner is None:
+        return "none on this machine"
+    return f"{runner.phase}, {runner.engine} engine, {runner.carried} of {runner.limit} runs"
 
 
 def _store_state(call: Call, store_id: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select, update
 
 from transship.catalog.engine import Catalog
-from transship.catalog.schema import LEASES
+from transship.catalog.schema import LEASES, TASKS
 from transship.catalog.types import in_seconds, seconds_since
 from transship.domain.errors import LockLost
 
@@ -144,6 +144,35 @@ def expire_lease(catalog: Catalog, lease: Lease) -> None:
         connection.execute(
             update(LEASES).where(LEASES.c.image_id == lease.image_id).values(expires_at=in_seconds(-1.0))
         )
+
+
+def process_name(host_name: str, pid: int) -> str:
+    """Return how the name of a process in leases begins; a nonce follows, because process ids are used again."""
+    return f"{host_name} pid {pid}"
+
+
+def expire_lease_of_dead(catalog: Catalog, flow_run_id: str, owner: str) -> bool:
+    """Let the lease of a process that is known to be dead expire, so that the keeper resumes its import at once.
+
+    Args:
+        flow_run_id: the run that the process carried.
+        owner: its `process_name`.
+
+    Returns:
+        Whether it held one.
+    """
+    carried = select(TASKS.c.id).where(TASKS.c.flow_run_id == flow_run_id)
+    with catalog.write() as connection:
+        expired = connection.execute(
+            update(LEASES)
+            .where(
+                LEASES.c.state == "held",
+                LEASES.c.task_id.in_(carried),
+                LEASES.c.owner.startswith(f"{owner} ", autoescape=True),
+            )
+            .values(expires_at=in_seconds(-1.0))
+        )
+    return bool(expired.rowcount)
 
 
 def prove_lease(connection: Connection, lease: Lease) -> None:

@@ -23,6 +23,7 @@ from transship.commands.images_api import ImagesApi
 from transship.commands.prefect_http import PrefectHttp
 from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable, human_size
 from transship.runner.prefect_server import NOTE_FILE, read_note
+from transship.runner_status import read_runner_status, runner_status_path
 from transship.supervisor.home import is_locked, require_free_port
 
 OLDEST_PYTHON: Final = (3, 11)
@@ -246,6 +247,18 @@ def _prefect_contents(settings: Settings, prefect: PrefectHttp) -> Iterator[Find
         yield Finding(Level.OK, "store blocks", ", ".join(documents))
 
 
+def check_runner(settings: Settings) -> Iterator[Finding]:
+    """Look which engine carries runs on this machine, if any."""
+    found = read_runner_status(runner_status_path(settings))
+    if found is None:
+        yield Finding(Level.WARN, "runner", "none on this machine; 'transship up' or 'transship worker' starts one")
+    elif found.engine == settings.runner.engine:
+        yield Finding(Level.OK, "runner", f"{found.engine} engine, {found.limit} runs at a time")
+    else:
+        text = f"{found.engine} engine in force, imports begin seconds later: {found.reason}; see the worker's log"
+        yield Finding(Level.WARN, "runner", text)
+
+
 def check_api(settings: Settings) -> Iterator[Finding]:
     """Ask the Images API how it is."""
     if not is_locked(settings):
@@ -270,6 +283,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_home,
     check_catalog,
     check_prefect,
+    check_runner,
     check_api,
 )
 

@@ -11,7 +11,8 @@ from transship.commands.images_api import ImagesApi, ImageView
 from transship.commands.keystone_login import images_api
 from transship.commands.prefect_http import PrefectHttp
 from transship.commands.run import address_rows
-from transship.domain.errors import CommandRefused, ServiceRefused, ServiceUnreachable, TransshipError
+from transship.domain.errors import CommandRefused, ServiceRefused, ServiceUnreachable, TransshipError, human_size
+from transship.runner_status import ExecutorStatus, read_runner_status, runner_status_path
 from transship.supervisor.component import Condition
 from transship.supervisor.home import is_locked, status_path
 from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus, read_status
@@ -29,7 +30,9 @@ def status(invocation: Invocation) -> int:
     for label, value in address_rows(settings):
         print(f"{label:<15} {value}")
     print()
-    return 0 if all((healthy, _print_api(settings), _print_worker(settings))) else 1
+    good = all((healthy, _print_api(settings), _print_worker(settings)))
+    _print_runner(settings)
+    return 0 if good else 1
 
 
 def component_row(component: ComponentStatus, now: datetime) -> tuple[str, ...]:
@@ -104,6 +107,32 @@ def _print_worker(settings: Settings) -> bool:
     text = ", ".join(online) or coloured("none is online, so imports wait", RED)
     print(f"{'workers':<15} {text}")
     return bool(online)
+
+
+def _print_runner(settings: Settings) -> None:
+    """Print what this machine's runner says of itself; another host's is asked there."""
+    found = read_runner_status(runner_status_path(settings))
+    if found is None:
+        print(f"{'runner':<15} none on this machine")
+        return
+    engine = found.engine if not found.reason else coloured(f"{found.engine}: {found.reason}", YELLOW)
+    print(f"{'runner':<15} {found.phase}, {found.carried} of {found.limit} runs, queues {', '.join(found.queues)}")
+    print(f"{'engine':<15} {engine}\n")
+    if found.executors:
+        rows = [executor_row(executor) for executor in found.executors]
+        print_table(("EXECUTOR", "CONDITION", "SINCE", "RUNS", "MEMORY", "FLOW RUN"), rows)
+
+
+def executor_row(executor: ExecutorStatus) -> tuple[str, ...]:
+    """Return the cells of one executor."""
+    return (
+        str(executor.pid or "-"),
+        executor.condition,
+        duration(int(executor.for_s)),
+        str(executor.runs),
+        human_size(executor.rss_bytes),
+        executor.flow_run_id or "-",
+    )
 
 
 def _task_statuses(api: ImagesApi, images: list[ImageView]) -> Counter[str]:

@@ -7,7 +7,9 @@ import logging
 import os
 import sys
 
+import httpx
 import structlog
+from prefect.exceptions import PrefectException
 
 from config.loading import load_settings
 from deployments.definition import definition_file, read_definitions
@@ -16,7 +18,7 @@ from transship.domain.errors import TransshipError
 from transship.logs import configure_logs
 from transship.processes import become_subreaper
 from transship.runner.dispatcher import PROBE, Dispatcher
-from transship.runner.status import RUNNER_READY
+from transship.runner_status import RUNNER_READY
 
 
 def main() -> int:
@@ -38,7 +40,11 @@ def main() -> int:
     async def serve() -> None:
         await Dispatcher(settings, queues, (*flows, PROBE), _say_ready).run()
 
-    asyncio.run(serve())
+    try:
+        asyncio.run(serve())
+    except (httpx.HTTPError, PrefectException) as fault:
+        print(f"error: Prefect at {settings.prefect_api_url}: {str(fault) or type(fault).__name__}", file=sys.stderr)
+        return 1
     structlog.get_logger("transship.runner").info("stopped", pid=os.getpid())
     return 0
 

@@ -6,32 +6,46 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import closing, suppress
 from enum import StrEnum
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import structlog
 from prefect.client.schemas.objects import FlowRun
-from prefect.exceptions import PrefectException
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Pending
+from sqlalchemy.exc import SQLAlchemyError
 from websockets.exceptions import WebSocketException
 
 from config.loading import load_settings
 from config.settings import Settings
 from deployments.pool import apply_queues
-from transship.domain.errors import ConfigurationRefused, WarmEngineUnavailable
+from transship.catalog.engine import Catalog
+from transship.catalog.leases import expire_lease_of_dead, process_name
+from transship.domain.errors import ConfigurationRefused, TransshipError, WarmEngineUnavailable
+from transship.domain.push import RUNNER_SOCKET
 from transship.processes import end_strangers, resident_bytes, running_children, signal_process, start_time
 from transship.runner import events, pins
 from transship.runner.messages import Job, Outcome
+from transship.runner.orphans import give_back_orphans
 from transship.runner.pool import Pool
+from transship.runner.push import push_server
 from transship.runner.recycling import WearLimits
-from transship.runner.status import ExecutorStatus, RunnerStatus, runner_status_path, write_runner_status
+from transship.runner.reservations import Reservations
 from transship.runner.worker import WarmWorker
+from transship.runner_status import (
+    ExecutorStatus,
+    RunnerStatus,
+    last_runner_status,
+    runner_status_path,
+    write_runner_status,
+)
 
 PROBE: Final = "transship.runner.probe.probe"
 BEAT_EVERY_S: Final = 30.0
+ORPHANS_EVERY_S: Final = 30.0
 LIMITS_EVERY_S: Final = 10.0
 STATUS_EVERY_S: Final = 5.0
 STATUS_SETTLE_S: Final = 0.2
@@ -86,6 +100,7 @@ class Dispatcher:
         )
         self.pool.on_template_lost = self._mend.set
         self.pool.on_executor_lost = self._kill_orphans
+        self._former = last_runner_status(runner_status_path(settings))
         self.worker = WarmWorker(
             pool=None,
             cancel_grace_s=settings.runner.cancel_grace_s,
@@ -95,12 +110,13 @@ class Dispatcher:
             limit=settings.prefect.worker_limit,
             create_pool_if_not_found=False,
         )
+        self.worker.on_death = self._on_death
 
     async def run(self) -> None:
         """Serve until told to stop; no process of ours is left afterwards.
 
         Raises:
-            httpx.HTTPError: Prefect refuses us.
+            httpx.HTTPError, PrefectException: Prefect is away, or refuses us.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -108,20 +124,26 @@ class Dispatcher:
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         await self._warm_up()
         try:
-            async with self.worker, asyncio.TaskGroup() as group:
+            async with self.worker:
                 await apply_queues(self.worker.client, self.settings)
-                duties = [group.create_task(duty) for duty in self._duties()]
-                self._enter(Phase.SERVING)
-                self.on_ready()
-                await self._stop.wait()
-                self._enter(Phase.DRAINING)
-                await self._drain()
-                for duty in duties:
-                    duty.cancel()
+                await self._end_runs_of_former()
+                async with asyncio.TaskGroup() as group:
+                    duties = [group.create_task(duty) for duty in self._duties()]
+                    await self._serve()
+                    for duty in duties:
+                        duty.cancel()
         finally:
             self.pool.kill_all()
             with suppress(FileNotFoundError):
                 runner_status_path(self.settings).unlink()
+
+    async def _serve(self) -> None:
+        async with push_server(self.settings.run_dir / RUNNER_SOCKET, Reservations(self.worker)):
+            self._enter(Phase.SERVING)
+            self.on_ready()
+            await self._stop.wait()
+        self._enter(Phase.DRAINING)
+        await self._drain()
 
     def _duties(self) -> list[Coroutine[Any, Any, None]]:
         return [
@@ -131,6 +153,7 @@ class Dispatcher:
             self._every(self.worker.heartbeat_interval_seconds, self.worker._sync_and_initialize),  # noqa: SLF001 - pinned
             self._every(LIMITS_EVERY_S, self.worker.refresh_limits),
             self._every(BEAT_EVERY_S, self._beat),
+            self._every(ORPHANS_EVERY_S, self._give_back_orphans),
             self._keep_engine(),
             self._on_reload(),
             self._tell_status(),
@@ -166,6 +189,35 @@ class Dispatcher:
                 log.warning("no events from Prefect; looking for runs on time instead", reason=_reason(fault))
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    async def _give_back_orphans(self) -> None:
+        client, pool, name = self.worker.client, self.settings.prefect.work_pool, self.worker.name
+        await give_back_orphans(client, pool, self.queues, self.worker.known_ids, name)
+
+    async def _end_runs_of_former(self) -> None:
+        """Say of the runs that a former dispatcher of ours carried, and that died with it, how they ended."""
+        for lost in self._former.executors if self._former is not None else ():
+            if not lost.flow_run_id or start_time(lost.pid) is not None:
+                continue
+            try:
+                run = await self.worker.client.read_flow_run(UUID(lost.flow_run_id))
+            except ObjectNotFound:
+                continue
+            await self._on_death(run.id, lost.pid)
+            if run.state is not None and run.state.is_running():
+                await self.worker._propose_crashed_state(run, "its process ended with its worker")  # noqa: SLF001 - pinned
+
+    async def _on_death(self, flow_run_id: UUID, pid: int) -> None:
+        """Let the import of a dead process be resumed at once, instead of when its lease has run out."""
+        try:
+            await asyncio.to_thread(self._expire_lease, flow_run_id, pid)
+        except (TransshipError, SQLAlchemyError) as fault:
+            log.warning("lease of a dead process not given up; it expires", reason=_reason(fault))
+
+    def _expire_lease(self, flow_run_id: UUID, pid: int) -> None:
+        with closing(Catalog.open(self.settings)) as catalog:
+            if expire_lease_of_dead(catalog, str(flow_run_id), process_name(self.settings.host_name, pid)):
+                log.info("lease of a dead process given up", flow_run_id=str(flow_run_id), pid=pid)
 
     async def _beat(self) -> None:
         self.worker.beat()

@@ -112,11 +112,13 @@ class RunEnd:
         outcome: how its executor ended it; None when the executor died.
         state_type: the run's last state as far as the executor knew.
         message: what went wrong, for people; empty if nothing did.
+        pid: the executor.
     """
 
     outcome: Outcome | None
     state_type: str
     message: str
+    pid: int
 
 
 class Pool:
@@ -290,7 +292,7 @@ class Pool:
         done = await self._ask(executor, job)
         if done is None:
             await executor.ended.wait()
-            return RunEnd(None, "", _how_it_ended(executor.status or 0))
+            return RunEnd(None, "", _how_it_ended(executor.status or 0), executor.pid)
         executor.runs += 1
         executor.run_id = ""
         outcome = Outcome(done.outcome)
@@ -301,7 +303,7 @@ class Pool:
             self._leave(executor)
         else:
             self._is_free(executor)
-        return RunEnd(outcome, done.state_type, done.message)
+        return RunEnd(outcome, done.state_type, done.message, executor.pid)
 
     def cancel(self, run_id: str) -> bool:
         """Tell the executor of a run to stop it; False if none carries it."""

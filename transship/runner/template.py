@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Final
 
 from transship.processes import end_with_parent, signal_group
+from transship.runner import pins
 from transship.runner.messages import MESSAGE_BYTES, Ended, Fork, Forked, Ready, tell_dispatcher
 
 LAST_CHANCE_S: Final = 15.0
@@ -58,6 +59,7 @@ def _load(entrypoints: Sequence[str]) -> list[str]:
             importlib.import_module(name)
         except ImportError as error:
             problems.append(f"{name} cannot be imported: {error}")
+    problems += pins.problems(pins.EXECUTOR_PINS)
     if threading.active_count() != 1:
         names = ", ".join(thread.name for thread in threading.enumerate())
         problems.append(f"threads run after the imports, so that forking is not safe: {names}")

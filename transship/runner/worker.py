@@ -7,7 +7,7 @@ and are claimed by proposing Pending, as in the worker that this one extends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -25,7 +25,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse, WorkerFlowRunResponse
 from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Scheduled
 from prefect.workers.process import ProcessWorker
 
 from transship.domain.errors import WarmEngineUnavailable
@@ -51,6 +51,22 @@ class Held:
 
     flow_run: FlowRun
     stopping: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the server has set for our pool and queues; some seconds old.
+
+    Attributes:
+        pool_paused, pool_limited: of the work pool.
+        any_limited: pool or one of our queues has a concurrency limit.
+        open_queues: our queues that are neither paused nor limited.
+    """
+
+    pool_paused: bool
+    pool_limited: bool
+    any_limited: bool
+    open_queues: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +97,9 @@ class WarmWorker(ProcessWorker):
         self.draining = False
         self._polling = asyncio.Lock()
         self._starved = False
+        self.limits: Limits | None = None
         self._deployments: dict[UUID, _Known] = {}
+        self.on_death: Callable[[UUID, int], Awaitable[None]] = _ignore
 
     @property
     def carried(self) -> int:
@@ -92,6 +110,12 @@ class WarmWorker(ProcessWorker):
     def free_slots(self) -> int:
         """How many runs could begin now."""
         return int(self.limiter.available_tokens)
+
+    @property
+    def known_ids(self) -> set[UUID]:
+        """Runs that have a slot here, or are about to."""
+        borrowers = self.limiter.statistics().borrowers
+        return {*self.held, *self._submitting_flow_run_ids, *(one for one in borrowers if isinstance(one, UUID))}
 
     @property
     def starved(self) -> bool:
@@ -138,22 +162,34 @@ class WarmWorker(ProcessWorker):
         finally:
             self._let_go(flow_run.id)
 
-    def begin_reserved(self, executor: Executor, flow_run: FlowRun, reservation: UUID, entrypoint: str) -> None:
-        """Carry a run that was born Pending for an executor of ours; returns at once."""
-        pool, group = self.pool, self._runs_task_group
-        if pool is None or group is None:
-            raise WarmEngineUnavailable("the worker is stopping")
+    def begin_reserved(self, pool: Pool, executor: Executor, reservation: UUID, flow_run: FlowRun) -> None:
+        """Carry a run that was born Pending for a taken executor and a held slot; returns at once."""
+        group = self._runs_task_group
+        if group is None:
+            # The worker is stopping; the run is found Pending and nobody's when one starts again.
+            pool.give_back(executor)
+            return
         self.held[flow_run.id] = Held(flow_run)
+        group.start_soon(self._carry_reserved, pool, executor, reservation, flow_run)
 
-        async def carry() -> None:
-            try:
+    async def _carry_reserved(self, pool: Pool, executor: Executor, reservation: UUID, flow_run: FlowRun) -> None:
+        try:
+            entrypoint = await self._warm_entrypoint(flow_run)
+            if entrypoint is None:
+                pool.give_back(executor)
+                await self._give_back(flow_run)
+            else:
                 await self._carry(pool, executor, flow_run, entrypoint)
-            finally:
-                self.held.pop(flow_run.id, None)
-                self._release_limit_slot(reservation)
-                self._slot_is_free()
+        finally:
+            self.held.pop(flow_run.id, None)
+            self.free_slot(reservation)
 
-        group.start_soon(carry)
+    async def _give_back(self, flow_run: FlowRun) -> None:
+        try:
+            await self.client.set_flow_run_state(flow_run.id, Scheduled(), force=True)
+        except (httpx.HTTPError, PrefectException) as error:
+            # It is found Pending and nobody's in a while.
+            log.warning("run not given back to its queue", flow_run_id=str(flow_run.id), reason=str(error))
 
     def hold_slot(self) -> UUID | None:
         """Take a slot for a run that is not known yet; None when all are taken."""
@@ -177,12 +213,9 @@ class WarmWorker(ProcessWorker):
 
     def _slot_is_free(self) -> None:
         """Look again at once if runs wait: for a slot of ours, or for one of a pool or queue with a limit."""
-        pool = self._work_pool
-        if self._starved or (pool is not None and pool.concurrency_limit is not None) or self.queues_limited:
+        limits = self.limits
+        if self._starved or limits is None or limits.any_limited:
             self.wake.set()
-
-    queues_limited = False
-    """Whether one of our queues has a limit; kept current by `refresh_limits`."""
 
     async def entrypoint_of(self, flow_run: FlowRun) -> str | None:
         """Return the entrypoint with which a warm executor can carry a run; None when it cannot.
@@ -223,6 +256,8 @@ class WarmWorker(ProcessWorker):
 
     async def _finish(self, flow_run: FlowRun, end: RunEnd, stopping: str) -> None:
         """Give a run the final state that its executor could not give."""
+        if end.outcome is None:
+            await self.on_death(flow_run.id, end.pid)
         state = await self._state_of(flow_run)
         if state is not None and (state.is_final() or state.is_paused() or state.is_scheduled()):
             return
@@ -313,12 +348,21 @@ class WarmWorker(ProcessWorker):
         Raises:
             httpx.HTTPError, PrefectException: Prefect does not answer.
         """
-        self._work_pool = await self.client.read_work_pool(self._work_pool_name)
+        pool = await self.client.read_work_pool(self._work_pool_name)
         queues = await self.client.read_work_queues(work_pool_name=self._work_pool_name)
-        self.queues = {queue.name: queue for queue in queues if queue.name in self._work_queues}
-        self.queues_limited = any(queue.concurrency_limit is not None for queue in self.queues.values())
+        ours = [queue for queue in queues if queue.name in self._work_queues]
+        limited = {queue.name for queue in ours if queue.concurrency_limit is not None}
+        paused = {queue.name for queue in ours if queue.is_paused}
+        self.limits = Limits(
+            pool_paused=pool.is_paused,
+            pool_limited=pool.concurrency_limit is not None,
+            any_limited=pool.concurrency_limit is not None or bool(limited),
+            open_queues=frozenset(queue.name for queue in ours) - limited - paused,
+        )
 
-    queues: dict[str, Any] = {}  # noqa: RUF012 - replaced as a whole, never changed
+
+async def _ignore(_flow_run_id: UUID, _pid: int) -> None:
+    """Do nothing about the death of an executor."""
 
 
 def _why(state_type: StateType | None) -> str:

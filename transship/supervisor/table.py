@@ -9,7 +9,7 @@ from typing import Final
 
 from config.settings import Settings
 from transship.runner.prefect_server import NOTE_FILE
-from transship.runner.status import RUNNER_READY
+from transship.runner_status import RUNNER_READY
 from transship.supervisor.component import Component
 from transship.supervisor.environment import base_environment, client_environment, server_environment
 from transship.supervisor.probe import http_origin

@@ -1,0 +1,45 @@
+"""The runner's account of itself: written whole, believed only while its process lives."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from transship.processes import start_time
+from transship.runner_status import (
+    ExecutorStatus,
+    RunnerStatus,
+    last_runner_status,
+    read_runner_status,
+    write_runner_status,
+)
+
+
+def status_of(pid: int, started: int) -> RunnerStatus:
+    executor = ExecutorStatus(pid, "busy", 3, 1 << 20, "a run", 1.5)
+    return RunnerStatus(pid, started, "serving", "warm", "", 4, 1, pid, ("host-here", "default"), (executor,))
+
+
+def test_what_a_living_runner_wrote_is_read(tmp_path: Path) -> None:
+    mine = status_of(os.getpid(), start_time(os.getpid()) or 0)
+    write_runner_status(tmp_path / "runner.json", mine)
+    assert read_runner_status(tmp_path / "runner.json") == mine
+
+
+def test_what_a_dead_runner_wrote_is_only_its_last_word(tmp_path: Path) -> None:
+    another = status_of(os.getpid(), (start_time(os.getpid()) or 0) - 1)
+    write_runner_status(tmp_path / "runner.json", another)
+    assert read_runner_status(tmp_path / "runner.json") is None
+    assert last_runner_status(tmp_path / "runner.json") == another
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"pid": 1, "executors": []}'])
+def test_what_is_no_account_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "runner.json").write_text(text)
+    assert last_runner_status(tmp_path / "runner.json") is None
+
+
+def test_no_file_is_no_account(tmp_path: Path) -> None:
+    assert last_runner_status(tmp_path / "runner.json") is None

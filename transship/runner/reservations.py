@@ -1,0 +1,70 @@
+"""Slots for runs that the keeper of this machine pushes (`push`): only where nobody else would wait for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from prefect.client.schemas.objects import FlowRun
+
+from transship.domain.push import Refused
+from transship.runner.pool import Executor, Pool
+from transship.runner.worker import WarmWorker
+
+
+@dataclass(frozen=True, slots=True)
+class WarmSlot:
+    """An idle executor that is kept for one run."""
+
+    worker: WarmWorker
+    pool: Pool
+    executor: Executor
+    reservation: UUID
+
+    def run(self, flow_run: Mapping[str, Any]) -> None:
+        """Carry a run that was born Pending for this slot; returns at once."""
+        self.worker.begin_reserved(self.pool, self.executor, self.reservation, FlowRun.model_validate(flow_run))
+
+    def free(self) -> None:
+        """Give the slot back."""
+        self.pool.give_back(self.executor)
+        self.worker.free_slot(self.reservation)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservations:
+    """Gives out the slots of a worker."""
+
+    worker: WarmWorker
+
+    async def try_reserve(self, queue: str) -> WarmSlot | Refused:
+        """Keep an executor for a run of a work queue, or say why not.
+
+        What the server alone can judge (limits, pauses, whose turn it is) is not judged here: the run is
+        scheduled then, and the server gives it out.
+        """
+        pool = self.worker.pool
+        if pool is None or self.worker.draining:
+            return Refused("no warm executors are in force")
+        if reason := self._why_not(queue):
+            return Refused(reason)
+        executor = pool.take_idle()
+        if executor is None:
+            return Refused("no executor is idle")
+        reservation = self.worker.hold_slot()
+        if reservation is None:
+            pool.give_back(executor)
+            return Refused("no slot is free")
+        return WarmSlot(self.worker, pool, executor, reservation)
+
+    def _why_not(self, queue: str) -> str:
+        limits = self.worker.limits
+        if limits is None:
+            return "the limits of the work pool are not known yet"
+        if limits.pool_paused or limits.pool_limited:
+            return "the work pool is paused or has a limit"
+        if queue not in limits.open_queues:
+            return f"the work queue {queue} is not ours, is paused, or has a limit"
+        return "scheduled runs wait" if self.worker.starved else ""
