@@ -110,7 +110,7 @@ def test_a_reload_gives_new_runs_new_processes_and_lets_old_ones_end(runner: Run
     assert runner.status is not None
     template = runner.status.template_pid
     os.kill(runner.pid, signal.SIGHUP)
-    until(lambda: runner.status and runner.status.template_pid not in (0, template), runner.said, 120.0)
+    until(lambda: runner.status and runner.status.template_pid not in (0, template), runner.said, 180.0)
     assert runner.ended(runner.ask("quick", "meanwhile"))["type"] == "COMPLETED"
     runner.let_go("before")
     assert runner.ended(run_id)["type"] == "COMPLETED"

@@ -246,6 +246,13 @@ class Dispatcher:
             return
         try:
             ready = await self.pool.start()
+        except WarmEngineUnavailable as fault:
+            if self.pool.template_pid:
+                log.warning("the new template cannot be used; the former one goes on", reason=fault.reason)
+            else:
+                self._put_cold_in_force(fault.reason)
+            return
+        try:
             await self._dry_run()
         except WarmEngineUnavailable as fault:
             self._put_cold_in_force(fault.reason)

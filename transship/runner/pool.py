@@ -178,7 +178,7 @@ class Pool:
 
     @property
     def _current(self) -> Generation | None:
-        alive = [one for one in self._generations if not one.retired and not one.gone]
+        alive = [one for one in self._generations if not one.retired and not one.gone and one.ready.done()]
         return alive[-1] if alive else None
 
     # --- life ---
