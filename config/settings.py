@@ -210,46 +210,16 @@ class ImportSettings(Section):
     )
     md5_checksum: bool = Field(True, description="Compute the md5 checksum that older clients verify.")
     max_parallel_stores: int = Field(4, ge=1, description="Stores written at the same time; 1: in the order asked for.")
+    store_slots: Mapping[str, Annotated[int, Field(ge=1)]] = Field(
+        {},
+        description="Copies that all hosts together write to a store at the same time, by store id; others: no limit.",
+    )
+    store_slot_timeout_s: Seconds = Field(
+        1800.0, description="Longest wait for one of store_slots; then the copy is written without."
+    )
     store_retries: int = Field(3, ge=0, description="Attempts after the first for a store that is unavailable.")
     verify_stores: bool = Field(True, description="Compare size of each stored object before the image becomes active.")
     task_time_to_live_h: int = Field(48, ge=1, description="Hours that a finished task stays listed.")
-
-
-class GlanceDownloadSettings(Section):
-    """The import method glance-download."""
-
-    extra_properties: tuple[str, ...] = Field(
-        ("hw_", "trait:", "os_distro", "os_secure_boot", "os_type"),
-        description="Beginnings of the names of properties that are taken over from the remote image.",
-    )
-
-
-class RemoteSettings(KeystoneLogin):
-    """A region whose Glance is reached at a URL, whatever service catalogues say."""
-
-    url: str = Field(description="Its Images API, e.g. https://images.region-two.example.org.")
-    send_caller_token: bool = Field(
-        False, description="Call it with the token of whoever asks for the import: its Keystone is the caller's."
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _can_be_asked(cls, url: str) -> str:
-        if not url:
-            raise ValueError("url must be the address of the region's Images API")
-        return _web_url("url", url)
-
-    @model_validator(mode="after")
-    def _login_is_whole(self) -> Self:
-        named = bool(self.auth_url or self.username or self.application_credential_id)
-        if named and not self.complete:
-            raise ValueError(
-                "auth_url, username, password and project_name belong together,"
-                " or auth_url and an application credential"
-            )
-        if named and self.send_caller_token:
-            raise ValueError("send_caller_token and a login exclude each other")
-        return self
 
 
 class UriSettings(Section):
@@ -489,6 +459,11 @@ class FileStoreSettings(Section):
     file_mode: str = Field("0640", pattern=r"^0?[0-7]{3}$", description="Octal mode of stored files.")
 
 
+def store_limit_name(store: str) -> str:
+    """Return the name of Prefect's global concurrency limit of a store."""
+    return f"store-{store}"
+
+
 class Settings(Section):
     """All settings. Build one with `config.loading.load_settings`."""
 
@@ -504,7 +479,6 @@ class Settings(Section):
     runner: RunnerSettings = RunnerSettings()
     database: DatabaseSettings = DatabaseSettings()
     imports: ImportSettings = ImportSettings()
-    glance_download: GlanceDownloadSettings = GlanceDownloadSettings()
     uri: UriSettings = UriSettings()
     download: DownloadSettings = DownloadSettings()
     upload: UploadSettings = UploadSettings()
@@ -523,10 +497,6 @@ class Settings(Section):
     default_store: str = Field("local", description="Store of imports that name none.")
     stores: Mapping[str, FileStoreSettings] = Field({}, description="Stores by id; none: one file store named local.")
 
-    remotes: Mapping[str, RemoteSettings] = Field(
-        {}, description="Regions whose Glance glance-download reaches at a URL; others are found in service catalogues."
-    )
-
     @field_validator("stores")
     @classmethod
     def _ids_not_reserved(cls, stores: Mapping[str, FileStoreSettings]) -> Mapping[str, FileStoreSettings]:
@@ -534,6 +504,14 @@ class Settings(Section):
             if store_id.startswith(RESERVED_STORE_PREFIX):
                 raise ValueError(f"store id {store_id} begins with {RESERVED_STORE_PREFIX}, which is reserved")
         return stores
+
+    @model_validator(mode="after")
+    def _limited_stores_exist(self) -> Self:
+        unknown = sorted(set(self.imports.store_slots) - set(self.all_stores))
+        if unknown:
+            known = ", ".join(self.all_stores)
+            raise ValueError(f"imports.store_slots names {', '.join(unknown)}, not among the stores: {known}")
+        return self
 
     @model_validator(mode="after")
     def _default_store_exists(self) -> Self:
@@ -565,10 +543,6 @@ class Settings(Section):
             StoreFacts(store_id, store.type, store.description, store.weight, False, store_id == self.default_store)
             for store_id, store in self.all_stores.items()
         )
-
-    def remote(self, region: str) -> RemoteSettings | None:
-        """Return how the Glance of a region is reached, None if that is not configured; case does not matter."""
-        return next((each for name, each in self.remotes.items() if name.casefold() == region.casefold()), None)
 
     @property
     def staging_dir(self) -> Path:

@@ -14,6 +14,7 @@ from config.settings import Settings
 from deployments.change import Change
 from deployments.definition import Definition, definition_file, read_definitions
 from deployments.flow_deployments import apply_deployment
+from deployments.limits import apply_store_limits
 from deployments.pool import apply_pool, apply_queues
 from deployments.store_blocks import apply_block_types, apply_store_blocks
 from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable
@@ -28,7 +29,7 @@ def apply(settings: Settings, *, overwrite: bool = False, definitions: Path | No
 
     Args:
         settings: all settings.
-        overwrite: also overwrite store blocks that were edited in the Prefect UI.
+        overwrite: also overwrite store blocks and limits that were changed in the Prefect UI.
         definitions: path of the ``prefect.yaml``; None: the one of this product.
 
     Returns:
@@ -61,6 +62,7 @@ async def _apply(settings: Settings, definitions: tuple[Definition, ...], *, ove
             *await apply_queues(client, settings),
             *await apply_block_types(client),
             *await apply_store_blocks(client, settings, overwrite=overwrite),
+            *await apply_store_limits(client, settings, overwrite=overwrite),
             *[await apply_deployment(client, one, settings.prefect.work_pool) for one in definitions],
         )
 

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.retrying import may_pass_next_time
 from tasks.session import ImportSession, current, utc_now
 from tasks.staged_files import Staged
+from tasks.store_slots import store_slot
 from tasks.stores import store_driver
 from transship.catalog.copies import set_target
 from transship.catalog.journal import (
@@ -55,12 +56,13 @@ def place(store: str, staged: Staged) -> str:
         open_location(session.catalog, session.lease, store, url, utc_now())
         set_target(session.catalog, session.lease, store, "uploading")
         driver.discard_temporaries(session.lease.image_id, session.lease.epoch)
-        stored = driver.put(
-            session.lease.image_id,
-            StagedFile(session.staging.sealed(staged.name), staged.size, session.lease.epoch),
-            lambda done_bytes: session.board.store(store, "uploading", done_bytes, staged.size),
-            session.stop,
-        )
+        with store_slot(session, store):
+            stored = driver.put(
+                session.lease.image_id,
+                StagedFile(session.staging.sealed(staged.name), staged.size, session.lease.epoch),
+                lambda done_bytes: session.board.store(store, "uploading", done_bytes, staged.size),
+                session.stop,
+            )
         if session.settings.imports.verify_stores:
             _verify(driver, store, stored.url, staged.size)
         close_location(session.catalog, session.lease, store, stored.size, stored.proof, utc_now())

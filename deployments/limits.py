@@ -1,0 +1,34 @@
+"""Global concurrency limits: how many copies are written to a store at the same time, on all hosts together."""
+
+from __future__ import annotations
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate
+from prefect.exceptions import ObjectNotFound
+
+from config.settings import Settings, store_limit_name
+from deployments.change import Action, Change
+
+
+async def apply_store_limits(client: PrefectClient, settings: Settings, *, overwrite: bool) -> tuple[Change, ...]:
+    """Make the limit of each store that the settings limit; one that is there keeps its value unless told otherwise."""
+    return tuple(
+        [
+            await _apply_limit(client, store_limit_name(store), slots, overwrite=overwrite)
+            for store, slots in settings.imports.store_slots.items()
+        ]
+    )
+
+
+async def _apply_limit(client: PrefectClient, name: str, slots: int, *, overwrite: bool) -> Change:
+    try:
+        found = await client.read_global_concurrency_limit_by_name(name)
+    except ObjectNotFound:
+        await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=slots))
+        return Change("limit", name, Action.CREATED, f"{slots} at the same time")
+    if found.limit == slots:
+        return Change("limit", name, Action.UNCHANGED)
+    if not overwrite:
+        return Change("limit", name, Action.KEPT, f"{found.limit} at the same time")
+    await client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(limit=slots))
+    return Change("limit", name, Action.UPDATED, f"{slots} at the same time")
