@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Self
 from uuid import uuid4
@@ -240,12 +241,10 @@ def migrate(engine: Engine, url: URL) -> None:
 
     All or nothing: a migration that fails leaves the schema as it was, and others who wait go on.
     """
-    scripts = Config()
-    scripts.set_main_option("script_location", str(MIGRATIONS))
-    newest = ScriptDirectory.from_config(scripts).get_current_head()
     with engine.connect() as connection:
-        if MigrationContext.configure(connection).get_current_revision() == newest:
+        if MigrationContext.configure(connection).get_current_revision() == _newest_revision():
             return
+    scripts = _migration_scripts()
     with (
         _migration_file_lock(url),
         engine.connect().execution_options(transship_write=True) as connection,
@@ -258,6 +257,18 @@ def migrate(engine: Engine, url: URL) -> None:
         scripts.attributes["connection"] = connection
         command.upgrade(scripts, "head")
         add_unless_there(connection, META, "name", {"name": "catalog_id", "value": str(uuid4())})
+
+
+def _migration_scripts() -> Config:
+    scripts = Config()
+    scripts.set_main_option("script_location", str(MIGRATIONS))
+    return scripts
+
+
+@cache
+def _newest_revision() -> str | None:
+    """Return this release's revision; reading all migrations for it takes some milliseconds each."""
+    return ScriptDirectory.from_config(_migration_scripts()).get_current_head()
 
 
 @contextmanager
