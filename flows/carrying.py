@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from httpx import HTTPError
@@ -40,6 +40,9 @@ from transship.domain.errors import (
 )
 from transship.logs import configure_flow_logs
 
+FIRST_LINE: Final = "flow begun"
+"""Logged before anything else is done: what lies before it is not the import's own time."""
+
 log = structlog.get_logger("transship.flow")
 
 Steps = Callable[[ImportSession, ExitStack], str]
@@ -58,8 +61,9 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
         BaseException: a signal that ended the process; the import is then resumed by itself, or
             ended as cancelled if that was why.
     """
-    configure_flow_logs()
     settings = load_settings().settings
+    configure_flow_logs(settings.log.level)
+    log.info(FIRST_LINE)
     try:
         catalog = Catalog.open(settings)
     except ConfigurationRefused as refused:

@@ -25,9 +25,10 @@ log = structlog.get_logger("transship.housekeeping")
 @flow(name="housekeeping", flow_run_name="housekeeping", retries=0, persist_result=False)
 def housekeeping() -> State[Any]:
     """Sweep this host's staging, and the stores' copies that are to go; list what no journal row names."""
-    configure_flow_logs()
+    settings = load_settings().settings
+    configure_flow_logs(settings.log.level)
     # Staging first: there it shows whether the catalogue was restored.
-    staging = sweep_staging(load_settings().settings.host_name)
+    staging = sweep_staging(settings.host_name)
     stores = sweep_stores()
     removed, kept = staging.removed + stores.removed, staging.kept + stores.kept
     unknown = staging.unknown + stores.unknown

@@ -13,6 +13,9 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 FIRST_KEYS: Final = ("time", "level", "component", "event")
 """Keys that begin every line, in this order."""
 
+FLOW_ROOMS: Final = ("transship", "tasks", "flows", "blocks")
+"""Loggers whose events belong to a flow run; Prefect's PREFECT_LOGGING_EXTRA_LOGGERS names them too."""
+
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 """Characters by which what a client sent could draw a second line; the renderer itself escapes newlines."""
 
@@ -62,12 +65,18 @@ def configure_logs(level: str, component: str) -> None:
     logging.getLogger("alembic").setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
-def configure_flow_logs() -> None:
+def configure_flow_logs(level: str) -> None:
     """Hand the events of this process to the standard library's loggers, whose handlers Prefect has set up.
 
     So an import's events stand among its run's logs in the Prefect UI. Prefect shows run and task
     itself, so the line holds the event and its own fields alone.
+
+    Args:
+        level: least level logged. Prefect sets handlers for our loggers and leaves their level to the
+            root logger, which lets warnings pass and nothing below.
     """
+    for room in FLOW_ROOMS:
+        logging.getLogger(room).setLevel(level)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from tests.fakes.images import settings_in
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.web_server import WebServer
 from transship.catalog.engine import Catalog
+from transship.logs import FLOW_ROOMS
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def site(migrated_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, value)
     log_settings = structlog.get_config()
     yield made
+    for room in FLOW_ROOMS:
+        logging.getLogger(room).setLevel(logging.NOTSET)
     structlog.configure(**log_settings)
     opened.close()
 

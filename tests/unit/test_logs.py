@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from transship.logs import configure_logs
+from transship.logs import FLOW_ROOMS, configure_flow_logs, configure_logs
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +16,8 @@ def _as_before() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
+    for room in FLOW_ROOMS:
+        logging.getLogger(room).setLevel(logging.NOTSET)
     structlog.reset_defaults()
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -30,6 +32,17 @@ def test_an_event_is_one_line_of_fields_in_a_fixed_order(capsys: pytest.CaptureF
     assert time.startswith("time=20")
     assert time.endswith("Z")
     assert rest == 'level=info component=api event="image created" image_id=i-1 protected=true size= request_id=req-1\n'
+
+
+def test_what_a_flow_tells_reaches_the_handlers_of_prefect_from_the_chosen_level_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    logging.getLogger().setLevel(logging.WARNING)
+    configure_flow_logs("INFO")
+    log = structlog.get_logger("transship.flow")
+    log.debug("too little")
+    log.info("copy removed", store="a")
+    assert [record.getMessage() for record in caplog.records] == ["copy removed store=a"]
 
 
 def test_the_standard_librarys_events_look_the_same(capsys: pytest.CaptureFixture[str]) -> None:

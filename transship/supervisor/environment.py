@@ -8,6 +8,7 @@ from typing import Final
 
 from config.secrets import prefect_auth_string, prefect_encryption_key
 from config.settings import Settings
+from transship.logs import FLOW_ROOMS
 from transship.supervisor.home import prefect_dir
 
 FOREIGN: Final = ("PREFECT_API_KEY", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_PROFILE", "PREFECT_HOME")
@@ -44,7 +45,9 @@ def client_environment(settings: Settings, base: Mapping[str, str]) -> dict[str,
         "PREFECT_WORKER_ENABLE_CANCELLATION": "false",
         # The least that Prefect accepts: a lost run is noticed after a few missed beats.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "transship,tasks,flows,blocks",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(FLOW_ROOMS),
+        # What an executor logs between two runs belongs to none.
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_LOGGING_LEVEL": settings.log.level,
         "PREFECT_LOGGING_COLORS": "false",
         "PREFECT_CLI_COLORS": "false",
