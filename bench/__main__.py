@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench import latency
 from bench.cases import CASES, Case
 
 
@@ -32,7 +34,9 @@ def measure(case: Case, rounds: int) -> tuple[list[float], list[float]]:
 
 def main() -> int:
     """Run the named benchmarks, or all."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    if sys.argv[1:2] == ["latency"]:
+        return latency.main(sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__, epilog="latency: see python -m bench latency --help")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}")
     parser.add_argument("--mib", type=int, default=256, help="size of the test image")
     parser.add_argument("--rounds", type=int, default=5)

@@ -135,8 +135,7 @@ class RangeJournal:
 
 
 def _named(version: Validators) -> dict[str, object]:
-    pinned = {"pinned": version.pinned} if version.pinned else {}
-    return {"etag": version.etag, "last_modified": version.last_modified, "total_bytes": version.total_bytes, **pinned}
+    return {"etag": version.etag, "last_modified": version.last_modified, "total_bytes": version.total_bytes}
 
 
 def _plan_of(head: bytes, known: Validators) -> RangePlan | None:
