@@ -87,8 +87,9 @@ def test_a_retry_in_prefect_carries_a_killed_import_of_a_gigabyte_on(source: Web
         file.go_on.set()
         ended = system.ended(image_id)
         assert (ended["status"], system.image(image_id)["status"]) == ("failure", "queued")
+        until(lambda: system.flow_run(image_id)["state"]["type"] in ("CRASHED", "FAILED"), 180.0, "the run's own end")
         system.set_state(ended["flow_run_id"], "SCHEDULED", "AwaitingRetry")
-        until(lambda: system.task(image_id)["id"] != ended["id"], 90.0, "the task of the Retry")
+        until(lambda: system.task(image_id)["id"] != ended["id"], 180.0, "the task of the Retry")
         assert system.ended(image_id, 180.0)["status"] == "success"
         assert system.image(image_id)["os_hash_value"] == hashlib.sha512(body).hexdigest()
         assert file.sent_bytes - len(body) <= CONNECTIONS * RANGE
