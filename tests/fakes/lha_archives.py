@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 END = b"\0"
 _COPY_LENGTH = 256
-_OFFSET_BITS = {b"-lh4-": 4, b"-lh5-": 4, b"-lh6-": 5, b"-lh7-": 5}
+_OFFSET_BITS = {b"-lh4-": 4, b"-lh5-": 4, b"-lh6-": 5, b"-lh7-": 5, b"-lhx-": 5}
 
 
 def _crc16_table() -> tuple[int, ...]:
@@ -122,6 +122,20 @@ def packed_literals(content: bytes, method: bytes = b"-lh5-") -> bytes:
         bits.add(0, _OFFSET_BITS[method])
         bits.add(0, _OFFSET_BITS[method])
         bits.add(int.from_bytes(block, "big"), 8 * len(block))
+    return bits.packed()
+
+
+def packed_in_flagged_groups(content: bytes) -> bytes:
+    """Pack for -lz5-: before each eight bytes a byte of flags, every one of which says that a literal follows."""
+    groups = range(0, len(content), 8)
+    return b"".join(b"\xff" + content[start : start + 8] for start in groups)
+
+
+def packed_in_flagged_bytes(content: bytes) -> bytes:
+    """Pack for -lzs-: before each byte the bit that says literal."""
+    bits = _Bits()
+    for byte in content:
+        bits.add(0x100 | byte, 9)
     return bits.packed()
 
 

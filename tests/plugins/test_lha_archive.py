@@ -13,7 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.lha_archives import END, Member, level_0, level_1, level_2, level_3, packed_literals, packed_zeros
+from tests.fakes.lha_archives import (
+    END,
+    Member,
+    level_0,
+    level_1,
+    level_2,
+    level_3,
+    packed_in_flagged_bytes,
+    packed_in_flagged_groups,
+    packed_literals,
+    packed_zeros,
+)
 from tests.fakes.plugin_workspace import settings_with, work_on
 from tests.fakes.unpacking import assert_nothing_left, refusal, staged, unpack, unpacked
 from transship.domain.errors import ImageTooLarge, ImportCancelled
@@ -38,7 +49,7 @@ def zeros(copies: int, method: bytes = b"-lh5-", size: int | None = None, crc: i
 
 
 @needs_lhasa
-@pytest.mark.parametrize("method", [b"-lh0-", b"-lh4-", b"-lh5-", b"-lh6-", b"-lh7-"])
+@pytest.mark.parametrize("method", [b"-lh0-", b"-lh4-", b"-lh5-", b"-lh6-", b"-lh7-", b"-lhx-"])
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_member_is_unpacked_to_the_same_bytes(
     level: Callable[[Member], bytes], method: bytes, tmp_path: Path
@@ -61,6 +72,8 @@ def test_the_member_is_unpacked_to_the_same_bytes(
         pytest.param(level_3(PACKED, (PATH_HEADER,)) + END, id="level 3 with a path that climbs"),
         pytest.param(level_2(replace(STORED, method=b"-pm0-")) + END, id="pm0"),
         pytest.param(level_2(replace(STORED, method=b"-lz4-")) + END, id="lz4"),
+        pytest.param(level_2(Member(packed_in_flagged_groups(DATA), DATA, b"-lz5-")) + END, id="lz5"),
+        pytest.param(level_2(Member(packed_in_flagged_bytes(DATA), DATA, b"-lzs-")) + END, id="lzs"),
     ],
 )
 def test_only_the_content_matters(archive: bytes, tmp_path: Path) -> None:
@@ -95,8 +108,11 @@ def test_what_does_not_unpack_well_is_refused_with_the_reason(archive: bytes, re
         pytest.param(level_1(STORED) + END + b"garbage", "other data follow", id="garbage after the end mark"),
         pytest.param(level_0(Member(b"", b"", b"-lhd-", b"images/")) + END, "a directory or a link", id="directory"),
         pytest.param(level_2(Member(b"", b"", b"-lhd-", b"x|/etc/passwd")) + END, "directory or a link", id="link"),
+        pytest.param(level_2(replace(STORED, method=b"-lh1-")) + END, "method -lh1- is not supported", id="lh1"),
         pytest.param(level_2(replace(STORED, method=b"-lh2-")) + END, "method -lh2- is not supported", id="lh2"),
         pytest.param(level_2(replace(STORED, method=b"-lh3-")) + END, "method -lh3- is not supported", id="lh3"),
+        pytest.param(level_2(replace(STORED, method=b"-pm1-")) + END, "method -pm1- is not supported", id="pm1"),
+        pytest.param(level_2(replace(STORED, method=b"-pm2-")) + END, "method -pm2- is not supported", id="pm2"),
         pytest.param(level_2(replace(STORED, method=b"-pms-")) + END, "method -pms- is not supported", id="pms"),
         pytest.param(level_2(STORED, (LONG_SIZE_HEADER,)) + END, "4 GiB and more", id="64-bit sizes"),
         pytest.param(level_2(STORED)[:-1], "truncated", id="last byte missing"),

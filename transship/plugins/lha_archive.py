@@ -19,11 +19,11 @@ from transship.plugins.unpacking import Unpacking
 
 METHODS: Final = frozenset(
     {
-        *(b"-lh0-", b"-lh1-", b"-lh4-", b"-lh5-", b"-lh6-", b"-lh7-", b"-lhx-"),
-        *(b"-lz4-", b"-lz5-", b"-lzs-", b"-pm0-", b"-pm1-", b"-pm2-"),
+        *(b"-lh0-", b"-lh4-", b"-lh5-", b"-lh6-", b"-lh7-", b"-lhx-"),
+        *(b"-lz4-", b"-lz5-", b"-lzs-", b"-pm0-"),
     }
 )
-"""What lhasa 0.3 decodes."""
+"""What lhasa 0.3 decodes, without its adaptive ancients (-lh1-, -pm1-, -pm2-): no disk image was packed so."""
 
 MEMORY_BYTES: Final = 256 * 1024 * 1024
 """Address space of lhasa, nearly all of it the C library's; its windows are 512 KiB at most."""
