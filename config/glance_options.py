@@ -303,6 +303,7 @@ OPTIONS: Final = (
         "an unknown name, or conversion before decompression, stops the start",
     ),
     MappedOption("image_import_opts", "max_parallel_stores", "imports.max_parallel_stores", _typed(types.Integer())),
+    MappedOption("glance_download_properties", "extra_properties", "glance_download.extra_properties", _WORDS),
     MappedOption("import_filtering_opts", "allowed_schemes", "uri.allowed_schemes", _WORDS),
     MappedOption("import_filtering_opts", "disallowed_schemes", "uri.disallowed_schemes", _WORDS),
     MappedOption("import_filtering_opts", "allowed_hosts", "uri.allowed_hosts", _HOSTS),
@@ -428,7 +429,6 @@ IGNORED: Final = (
     IgnoredOption("taskflow_executor", "*", _PREFECT),
     IgnoredOption("wsgi", "task_pool_threads", _PREFECT),
     IgnoredOption("wsgi", "python_interpreter", "qemu-img is limited without a Python of its own"),
-    IgnoredOption("glance_download_properties", "extra_properties", "glance-download is not offered by this release"),
     IgnoredOption("os_glance_staging_store", "*", "only filesystem_store_datadir is used"),
     IgnoredOption("os_glance_tasks_store", "*", "imports of the old tasks API are not served"),
 )

@@ -123,6 +123,9 @@ def _paths_of(model: BaseModel, above: OptionPath) -> Iterator[OptionPath]:
         if isinstance(model, Settings) and name == "stores":
             for store_id, store in model.all_stores.items():
                 yield from _paths_of(store, (*above, name, store_id))
+        elif isinstance(model, Settings) and name == "remotes":
+            for region, remote in model.remotes.items():
+                yield from _paths_of(remote, (*above, name, region))
         elif isinstance(value, BaseModel):
             yield from _paths_of(value, (*above, name))
         else:

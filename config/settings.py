@@ -222,6 +222,43 @@ class ImportSettings(Section):
     task_time_to_live_h: int = Field(48, ge=1, description="Hours that a finished task stays listed.")
 
 
+class GlanceDownloadSettings(Section):
+    """The import method glance-download."""
+
+    extra_properties: tuple[str, ...] = Field(
+        ("hw_", "trait:", "os_distro", "os_secure_boot", "os_type"),
+        description="Beginnings of the names of properties that are taken over from the remote image.",
+    )
+
+
+class RemoteSettings(KeystoneLogin):
+    """A region whose Glance is reached at a URL, whatever service catalogues say."""
+
+    url: str = Field(description="Its Images API, e.g. https://images.region-two.example.org.")
+    send_caller_token: bool = Field(
+        False, description="Call it with the token of whoever asks for the import: its Keystone is the caller's."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _can_be_asked(cls, url: str) -> str:
+        if not url:
+            raise ValueError("url must be the address of the region's Images API")
+        return _web_url("url", url)
+
+    @model_validator(mode="after")
+    def _login_is_whole(self) -> Self:
+        named = bool(self.auth_url or self.username or self.application_credential_id)
+        if named and not self.complete:
+            raise ValueError(
+                "auth_url, username, password and project_name belong together,"
+                " or auth_url and an application credential"
+            )
+        if named and self.send_caller_token:
+            raise ValueError("send_caller_token and a login exclude each other")
+        return self
+
+
 class UriSettings(Section):
     """Which addresses may be imported from. An allow list that is set decides alone at its level."""
 
@@ -479,6 +516,7 @@ class Settings(Section):
     runner: RunnerSettings = RunnerSettings()
     database: DatabaseSettings = DatabaseSettings()
     imports: ImportSettings = ImportSettings()
+    glance_download: GlanceDownloadSettings = GlanceDownloadSettings()
     uri: UriSettings = UriSettings()
     download: DownloadSettings = DownloadSettings()
     upload: UploadSettings = UploadSettings()
@@ -496,6 +534,10 @@ class Settings(Section):
     host_name: str = Field(default_factory=lambda: os.uname().nodename, description="Name of this host in leases.")
     default_store: str = Field("local", description="Store of imports that name none.")
     stores: Mapping[str, FileStoreSettings] = Field({}, description="Stores by id; none: one file store named local.")
+
+    remotes: Mapping[str, RemoteSettings] = Field(
+        {}, description="Regions whose Glance glance-download reaches at a URL; others are found in service catalogues."
+    )
 
     @field_validator("stores")
     @classmethod
@@ -543,6 +585,10 @@ class Settings(Section):
             StoreFacts(store_id, store.type, store.description, store.weight, False, store_id == self.default_store)
             for store_id, store in self.all_stores.items()
         )
+
+    def remote(self, region: str) -> RemoteSettings | None:
+        """Return how the Glance of a region is reached, None if that is not configured; case does not matter."""
+        return next((each for name, each in self.remotes.items() if name.casefold() == region.casefold()), None)
 
     @property
     def staging_dir(self) -> Path:

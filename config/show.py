@@ -17,7 +17,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from config.loading import LoadedSettings, OptionPath, field_at, option_paths, variable_of
-from config.settings import FileStoreSettings, Settings
+from config.settings import FileStoreSettings, RemoteSettings, Settings
 
 MASK: Final = "********"
 SAMPLE_FILE: Final = Path("config/samples/transship.toml")
@@ -129,6 +129,8 @@ _EXAMPLES: Final[Mapping[OptionPath, str]] = {
     ("download", "ca_file"): "/etc/transship/authorities.pem",
     ("download", "proxy_ca_file"): "/etc/transship/proxy-authority.pem",
     ("host_name",): "node-1",
+    ("remotes", "<id>", "ca_file"): "/etc/transship/keystone-authority.pem",
+    ("remotes", "<id>", "url"): "https://images.region-two.example.org",
     ("staging", "dir"): "/srv/transship/staging",
     ("stores", "<id>", "dir"): "/srv/transship/images",
 }
@@ -141,6 +143,8 @@ _EXAMPLES: Final[Mapping[OptionPath, str]] = {
 def _value_at(settings: Settings, path: OptionPath) -> object:
     if path[0] == "stores":
         return getattr(settings.all_stores[path[1]], path[2])
+    if path[0] == "remotes":
+        return getattr(settings.remotes[path[1]], path[2])
     value: object = settings
     for name in path:
         value = getattr(value, name)
@@ -183,7 +187,11 @@ class _Section:
 
 
 def _sections() -> Iterator[_Section]:
-    plain = {name: each for name, each in Settings.model_fields.items() if name != "stores" and not _is_section(each)}
+    plain = {
+        name: each
+        for name, each in Settings.model_fields.items()
+        if name not in ("stores", "remotes") and not _is_section(each)
+    }
     yield _Section(
         "Top level",
         "",
@@ -203,6 +211,14 @@ def _sections() -> Iterator[_Section]:
             (*_doc(model), stores, "One section a store; the id is its name."),
             options,
         )
+    options = tuple(_option(each, ("remotes", "<id>", key)) for key, each in RemoteSettings.model_fields.items())
+    remotes = Settings.model_fields["remotes"].description or ""
+    yield _Section(
+        "remotes.&lt;region&gt;",
+        "# [remotes.RegionTwo]",
+        (*_doc(RemoteSettings), remotes, "One section a region; the region is its name."),
+        options,
+    )
 
 
 def _is_section(field: FieldInfo) -> bool:
@@ -216,7 +232,7 @@ def _doc(model: type[BaseModel]) -> tuple[str, ...]:
 def _option(field: FieldInfo, path: OptionPath) -> _Option:
     default = _default_text(field, path)
     literal = json.dumps(_EXAMPLES.get(path, "")) if default.startswith("(") else default
-    variable = "TRANSSHIP_STORES__<ID>__" + path[-1].upper() if path[0] == "stores" else variable_of(path)
+    variable = variable_of((path[0], "<id>", path[-1])) if len(path) == 3 else variable_of(path)
     return _Option(path[-1], field.description or "", _type_text(field), default, literal, variable)
 
 

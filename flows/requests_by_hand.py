@@ -12,8 +12,9 @@ from pydantic import AfterValidator, Field
 
 from transship.catalog.imports import Order
 from transship.domain.image import Image, ImageStatus
-from transship.domain.import_request import ImportMethod, ImportRequest, refuse_other_methods
+from transship.domain.import_request import ImportMethod, ImportRequest, described, refuse_other_methods
 from transship.domain.placement import StoreFacts, choose_targets
+from transship.domain.remote import RemoteAccess, RemoteImage
 
 
 def _public(uri: str) -> str:
@@ -42,16 +43,22 @@ PublicUri = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class HandRequest:
-    """What the form of a hand-started run holds."""
+    """What the form of a hand-started run holds.
+
+    Attributes:
+        uri: source of a web-download.
+        remote: source of a glance-download, whose own formats replace those given here.
+    """
 
     method: ImportMethod
-    uri: str
     stores: tuple[str, ...] | None
-    disk_format: str
-    container_format: str
     name: str
     project_id: str
     all_stores_must_succeed: bool
+    uri: str = ""
+    remote: RemoteImage | None = None
+    disk_format: str = "raw"
+    container_format: str = "bare"
 
 
 def new_image(image_id: str, request: HandRequest, now: datetime) -> Image:
@@ -84,9 +91,16 @@ def hand_order(request: HandRequest, stores: Sequence[StoreFacts], enabled: Coll
     asked = ImportRequest(
         method=request.method,
         uri=request.uri,
+        remote=request.remote,
         stores=request.stores or None,
         all_stores_must_succeed=request.all_stores_must_succeed,
     )
     targets = choose_targets(asked, None, stores)
-    import_req = {"method": {"name": str(request.method), "uri": request.uri}, "stores": list(targets)}
-    return Order(asked, targets, {"import_req": import_req, "backend": list(targets)})
+    import_req = {"method": described(asked), "stores": list(targets)}
+    task_input = {"import_req": import_req, "backend": list(targets)}
+    return Order(asked, targets, task_input, None if request.remote is None else _access(request.remote))
+
+
+def _access(remote: RemoteImage) -> RemoteAccess:
+    reason = f"runs by hand bring no service catalogue; set remotes.{remote.region}.url"
+    return RemoteAccess(remote, refusal=reason)

@@ -13,8 +13,9 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.session import current
+from tasks.session import ExpectedData, current
 from tasks.staged_files import Staged
+from transship.domain.errors import SourceDiffers
 from transship.domain.stop import StopToken
 from transship.staging_faults import staging_error
 
@@ -43,14 +44,30 @@ def digest(staged: Staged) -> Digests:
     """Compute the image's digests.
 
     Raises:
+        SourceDiffers: they are not those that the source told.
         StagingBroken: the file cannot be read.
         LockLost, ImportStopped: the import must end.
     """
     session = current()
     imports = session.settings.imports
     algorithms = [*(["md5"] if imports.md5_checksum else []), imports.hashing_algorithm]
+    expected = session.expected
+    if expected and expected.algorithm and expected.algorithm not in algorithms:
+        algorithms.append(expected.algorithm)
     found = file_digests(session.staging.sealed(staged.name), algorithms, session.stop)
+    if expected and expected.algorithm:
+        compare(expected, found[expected.algorithm])
     return Digests(found.get("md5"), imports.hashing_algorithm, found[imports.hashing_algorithm])
+
+
+def compare(expected: ExpectedData, found: str) -> None:
+    """Compare a digest with the one that the source told.
+
+    Raises:
+        SourceDiffers: they differ.
+    """
+    if found != expected.value:
+        raise SourceDiffers(expected.source, expected.algorithm, expected.value, found)
 
 
 def file_digests(path: Path, algorithms: list[str], stop: StopToken) -> dict[str, str]:

@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.digest import Digests
 from tasks.session import current, utc_now
 from tasks.staged_files import Staged
-from transship.catalog.endings import DataFacts, finish_import
+from transship.catalog.endings import Arriving, DataFacts, finish_import
 
 
 @task(name="finish", task_run_name="finish", cache_policy=NO_CACHE, retries=0)
@@ -47,5 +47,6 @@ def finish(staged: Staged, digests: Digests, failed: Mapping[str, str]) -> str:
         message=message,
         now=utc_now(),
         time_to_live_h=session.settings.imports.task_time_to_live_h,
+        arriving=Arriving(session.arriving, session.begun.image.properties),
     )
     return message

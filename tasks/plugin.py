@@ -54,6 +54,8 @@ def _apply(session: ImportSession, outcome: PluginOutcome, staged: Staged) -> St
     ours = {name: value for name, value in outcome.properties.items() if not name.startswith(RESERVED_PREFIX)}
     if ours:
         inject_properties(session.catalog, session.lease, ours)
+        # What the operator injects wins over what comes with the data.
+        session.arriving = {name: value for name, value in session.arriving.items() if name not in ours}
         session.change_image(properties={**session.image.properties, **ours})
     if outcome.path is None:
         return staged

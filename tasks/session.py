@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -29,9 +29,43 @@ from transship.catalog.leases import Lease, process_name, renew_lease
 from transship.domain.errors import CatalogUnavailable, ImportInterrupted, LockLost
 from transship.domain.image import Image
 from transship.domain.stop import StopToken
+from transship.domain.uri_filter import Allowance
 from transship.staging.area import StagingArea
 
 log = structlog.get_logger("transship.session")
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """Where an import's data come from.
+
+    Attributes:
+        uri: http or https; may hold secrets.
+        allowance: a host and port that may be reached besides the settings' own rules.
+        private: headers for the origin of ``uri`` alone.
+        pinned: what tells this version of the data from any other; empty: the server has to.
+    """
+
+    uri: str = field(repr=False)
+    allowance: Allowance | None = None
+    private: Mapping[str, str] = field(default_factory=dict, repr=False)
+    pinned: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedData:
+    """What a source says of its data.
+
+    Attributes:
+        source: for display.
+        size: bytes.
+        algorithm, value: a digest in lower-case hex; both empty when the source tells none.
+    """
+
+    source: str
+    size: int
+    algorithm: str = ""
+    value: str = ""
 
 
 @dataclass(slots=True)
@@ -42,6 +76,9 @@ class ImportSession:
         fence: asked before what cannot be taken back; `stop` asks it with each check.
         image: the record as the steps so far have changed it; written to the catalogue by `finish` alone.
         remarks: what people should know of an import that succeeds; part of its final message.
+        source: where the data come from, None until it is known.
+        expected: what the source says of its data, None when it says nothing, or when that was compared.
+        arriving: extra properties that become the image's together with its data.
     """
 
     settings: Settings
@@ -53,6 +90,9 @@ class ImportSession:
     board: ProgressBoard
     image: Image
     remarks: list[str] = field(default_factory=list)
+    source: DataSource | None = None
+    expected: ExpectedData | None = None
+    arriving: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def lease(self) -> Lease:

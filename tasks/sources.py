@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.session import ImportSession
+from tasks.session import DataSource, ImportSession
+from transship.domain.errors import RemoteRefused, SourceRefused, TransferFailed
 from transship.domain.uri_filter import Allowance
 from transship.sources.gate import UriGate, gate_from
 from transship.sources.web import WebSource
@@ -17,6 +18,19 @@ def allowance(session: ImportSession) -> Allowance | None:
     """Return the address that this one import may reach besides."""
     granted = session.begun.allowance
     return None if granted is None else Allowance(granted.host, granted.port)
+
+
+def data_source(session: ImportSession) -> DataSource:
+    """Return where the data come from: what a step before found out, else the URI that was asked for."""
+    return session.source or DataSource(session.begun.uri, allowance(session))
+
+
+def told_of_remote(session: ImportSession, refused: SourceRefused) -> TransferFailed:
+    """Return a refusal in the words of the import method: a Glance's says what the token's owner may do."""
+    access = session.begun.access
+    if access is None or refused.status < 400:
+        return refused
+    return RemoteRefused(access.image.region, access.image.image_id, refused.status)
 
 
 def web_source(session: ImportSession) -> WebSource:

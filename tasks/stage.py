@@ -13,10 +13,10 @@ from prefect.states import Completed
 
 from tasks.retrying import may_pass_next_time
 from tasks.session import ImportSession, current
-from tasks.sources import allowance, web_source
+from tasks.sources import data_source, told_of_remote, web_source
 from tasks.staged_files import Staged, new_name, open_file, reserve, seal, unstage
 from transship.catalog.journal import StagedRow, adopt_staged, remember_validators, staged_of_image
-from transship.domain.errors import SourceBusy
+from transship.domain.errors import SourceBusy, SourceRefused
 from transship.domain.staged import SOURCE_ROLE
 from transship.sources.web import Validators
 
@@ -48,7 +48,8 @@ def stage(source: str) -> Staged:
     """
     session = current()
     session.board.enter("stage")
-    source_key = hashlib.sha256(session.begun.uri.encode()).hexdigest()
+    origin = data_source(session)
+    source_key = hashlib.sha256(origin.uri.encode()).hexdigest()
     earlier = _earlier(session, source_key)
     if earlier is not None and not adopt_staged(session.catalog, session.lease, earlier.name, session.staging.host):
         earlier = None
@@ -66,19 +67,23 @@ def stage(source: str) -> Staged:
     with session.staging.writing(name) as path:
         try:
             done = web_source(session).fetch(
-                session.begun.uri,
+                origin.uri,
                 path,
-                allowance=allowance(session),
+                allowance=origin.allowance,
                 resume=None if earlier is None else _validators(earlier),
                 remember=lambda validators: _remember(session, name, validators),
                 reserve=lambda size_bytes: reserve(session, name, size_bytes),
                 progress=session.board.advance,
                 stop=session.stop,
+                private=origin.private,
+                pinned=origin.pinned,
             )
         except SourceBusy as busy:
             if busy.retry_after_s is not None and _another_attempt_follows(session):
                 session.stop.wait(min(busy.retry_after_s, session.settings.download.retry_after_cap_s))
             raise
+        except SourceRefused as refused:
+            raise told_of_remote(session, refused) from refused
     if not done.end_proven:
         # Kept with the file: an attempt that finds it sealed has to say it too.
         remember_validators(session.catalog, session.lease, name, session.staging.host, {END_UNPROVEN: True})

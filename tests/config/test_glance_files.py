@@ -164,7 +164,7 @@ def test_a_real_file_gives_the_settings_that_it_has_here(tmp_path: Path) -> None
                 "project_domain_name": "Default",
             },
             "imports": {
-                "enabled_methods": ["web-download"],
+                "enabled_methods": ["web-download", "glance-download"],
                 "plugins": ["image_decompression", "image_conversion"],
                 "image_size_cap_bytes": 2199023255552,
                 "hashing_algorithm": "sha256",
@@ -239,7 +239,7 @@ def test_what_is_left_out_of_a_real_file_is_said(tmp_path: Path) -> None:
         "wsgi.task_pool_threads",
     ]
     assert "hush" not in str(loaded.notes)
-    assert "glance-direct, copy-image, glance-download: not offered" in str(loaded.notes)
+    assert "glance-direct, copy-image: not offered" in str(loaded.notes)
 
 
 def test_glances_files_rank_below_ours_the_environment_and_the_command_line(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_a_misspelt_default_section_is_read_with_one_warning(section: str, tmp_p
 def test_the_section_of_glance_download_is_understood_as_the_documentation_spells_it(tmp_path: Path) -> None:
     loaded = of(tmp_path, "[glance_download_opts]\nextra_properties = [hw_]\n")
     assert ["[glance_download_properties]" in note for note in notes(loaded, NoteKind.WARNING)] == [True]
-    assert ["glance-download is not offered" in note for note in notes(loaded, NoteKind.IGNORED)] == [True]
+    assert loaded.settings.glance_download.extra_properties == ("hw_",)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from transship.domain.errors import ConfigurationRefused, ServiceRefused, Servic
 pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).parents[2]
-DEPLOYMENTS = ("web-download/transship", "housekeeping/transship")
+DEPLOYMENTS = ("web-download/transship", "glance-download/transship", "housekeeping/transship")
 OF_THE_MOMENT = {"id", "created", "updated", "flow_id", "work_queue_id", "last_polled", "status", "version_id"}
 
 
@@ -104,6 +104,7 @@ def test_the_first_apply_creates_and_the_second_changes_nothing(server: PrefectS
         ("block type", "image-store-file"),
         ("store block", f"image-store-file/{store}"),
         ("deployment", "web-download/transship"),
+        ("deployment", "glance-download/transship"),
         ("deployment", "housekeeping/transship"),
     ]
     for kind in ("work pool", "store block", "deployment"):

@@ -25,7 +25,11 @@ deployments:
 def test_the_products_own_file_is_understood() -> None:
     definitions = {one.entrypoint: one for one in read_definitions(definition_file())}
 
-    assert set(definitions) == {"flows.web_download.web_download", "flows.housekeeping.housekeeping"}
+    assert set(definitions) == {
+        "flows.web_download.web_download",
+        "flows.glance_download.glance_download",
+        "flows.housekeeping.housekeeping",
+    }
     assert [one.cron for one in definitions["flows.housekeeping.housekeeping"].schedules] == ["*/10 * * * *"]
 
 

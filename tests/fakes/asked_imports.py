@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
 from prefect.client.schemas.objects import State
 
 from config.settings import Settings
+from flows.glance_download import glance_download
 from flows.web_download import web_download
 from tests.fakes.images import read_image
 from tests.fakes.images_api import ApiServer
@@ -20,14 +22,20 @@ from transship.domain.image import Image
 from transship.domain.task import ImportTask
 from transship.keeper.service import run_parameters
 
+FLOWS: Mapping[str, Callable[..., Any]] = {"web-download": web_download, "glance-download": glance_download}
 FORMATS = {"disk_format": "raw", "container_format": "bare"}
 
 
 class AskedImports:
-    """The Images API of a `Site`, and what the keeper and a worker would do with the requests it accepts."""
+    """The Images API of a `Site`, and what the keeper and a worker would do with the requests it accepts.
+
+    Attributes:
+        token: what requests bring from here on; empty: none.
+    """
 
     def __init__(self, site: Site, server: ApiServer) -> None:
         self.site = site
+        self.token = ""
         self._server = server
         self._served: Settings | None = None
 
@@ -36,6 +44,8 @@ class AskedImports:
         if self._served != (settings := self.site.settings):
             self._server.serve(build_app(settings, self.site.catalog))
             self._served = settings
+        if self.token:
+            arguments["headers"] = {"X-Auth-Token": self.token, **arguments.get("headers", {})}
         return self._server.client.request(method, path, **arguments)
 
     def create(self, **attributes: object) -> str:
@@ -51,8 +61,9 @@ class AskedImports:
 
     def carry(self, image_id: str) -> State[Any]:
         """Run the flow of an image's newest task with the parameters that the keeper gives it."""
-        parameters = run_parameters(self.task(image_id), self.image(image_id))
-        state: State[Any] = web_download(**parameters, return_state=True)
+        task = self.task(image_id)
+        parameters = run_parameters(task, self.image(image_id))
+        state: State[Any] = FLOWS[task.method](**parameters, return_state=True)
         return state
 
     def bring(self, uri: str, **attributes: object) -> tuple[State[Any], str]:

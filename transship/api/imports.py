@@ -19,9 +19,11 @@ from transship.catalog.images import get_image
 from transship.catalog.imports import Order, ask_import
 from transship.catalog.tasks import tasks_of_image
 from transship.domain.admission import admit
-from transship.domain.import_request import ImportMethod, ImportRequest, parse_import_request
+from transship.domain.errors import EndpointUnknown
+from transship.domain.import_request import ImportMethod, ImportRequest, described, parse_import_request
 from transship.domain.placement import choose_targets
-from transship.domain.uri_filter import Allowance, display_uri
+from transship.domain.remote import RemoteAccess, RemoteImage
+from transship.domain.uri_filter import Allowance
 from transship.domain.visibility import refuse_unless_changed_by, refuse_unless_seen
 
 log = structlog.get_logger(__name__)
@@ -51,11 +53,29 @@ def start_import(call: Call) -> Response:
     if request.method is ImportMethod.GLANCE_DIRECT:
         with call.site.catalog.read() as connection:
             refuse_unless_served(connection, image_id)
-    order = Order(request, targets, task_input(image_id, body, request, targets))
+    order = Order(request, targets, task_input(image_id, body, request, targets), _access(call, request.remote))
     task = ask_import(call.site.catalog, image_id, order, call.caller, datetime.now(UTC))
     call.site.call_keeper()
     _log_accepted(task.id, image_id, request, targets)
     return Response(status_code=202)
+
+
+def _access(call: Call, remote: RemoteImage | None) -> RemoteAccess | None:
+    """Return how the caller reaches the source of a glance-download, whether it is there or not.
+
+    A region that is not known fails the task and not the request, as with Glance. The token is kept
+    only where it will be needed.
+    """
+    if remote is None:
+        return None
+    configured = call.site.settings.remote(remote.region)
+    if configured is not None:
+        return RemoteAccess(remote, token=call.identity.token if configured.send_caller_token else "")
+    try:
+        endpoint = call.identity.catalogue.find("image", remote.region, remote.interface)
+    except EndpointUnknown as unknown:
+        return RemoteAccess(remote, refusal=str(unknown))
+    return RemoteAccess(remote, endpoint, token=call.identity.token)
 
 
 def task_input(image_id: str, body: object, request: ImportRequest, targets: tuple[str, ...]) -> Mapping[str, object]:
@@ -64,11 +84,8 @@ def task_input(image_id: str, body: object, request: ImportRequest, targets: tup
     Args:
         body: the decoded JSON; keys that this release does not know are left out, for they may hold anything.
     """
-    method: dict[str, object] = {"name": str(request.method)}
-    if request.uri:
-        method["uri"] = display_uri(request.uri)
     sent = body if isinstance(body, Mapping) else {}
-    import_req = {"method": method, **{key: sent[key] for key in _SHOWN_KEYS if key in sent}}
+    import_req = {"method": described(request), **{key: sent[key] for key in _SHOWN_KEYS if key in sent}}
     return {"image_id": image_id, "import_req": import_req, "backend": list(targets)}
 
 
@@ -78,7 +95,7 @@ def _log_accepted(task_id: str, image_id: str, request: ImportRequest, targets: 
         image_id=image_id,
         task_id=task_id,
         method=str(request.method),
-        uri=display_uri(request.uri),
+        source=" ".join(list(described(request).values())[1:]),
         stores=",".join(targets),
     )
     if request.unknown_keys:

@@ -133,6 +133,12 @@ class Call:
     body: bytes
 
     @property
+    def identity(self) -> Identity:
+        """The caller with token and service catalogue."""
+        found: Identity = self.request.scope["state"]["identity"]
+        return found
+
+    @property
     def viewer(self) -> Viewer:
         """The caller as the rules of visibility see them."""
         return Viewer(self.caller.project_id, self.caller.roles)

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from transship.catalog.copies import end_targets
 from transship.catalog.engine import Catalog
+from transship.catalog.images import get_image, set_properties
 from transship.catalog.leases import Lease, free_lease, lock_lease, prove_lease, queue_lease
 from transship.catalog.outbox import OutboxKind, post
 from transship.catalog.schema import ALLOWANCES, IMAGES, LOCATIONS, STAGED, TARGETS, TASKS
@@ -43,6 +44,19 @@ class DataFacts:
     container_format: str
 
 
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """Extra properties that come with an image's data.
+
+    Attributes:
+        properties: names and values.
+        before: the image's properties when the import began; what a client changed since stays as the client set it.
+    """
+
+    properties: Mapping[str, str]
+    before: Mapping[str, str]
+
+
 def finish_import(
     catalog: Catalog,
     lease: Lease,
@@ -52,17 +66,21 @@ def finish_import(
     message: str,
     now: datetime,
     time_to_live_h: int,
+    arriving: Arriving | None = None,
 ) -> None:
     """Make the image active, with every location that its stores hold, and end the task well.
 
     Args:
         failed: reason by store id, for targets that were allowed to fail.
+        arriving: properties that become the image's together with its data.
 
     Raises:
         LockLost: another worker took over; nothing was written.
     """
     with catalog.write() as connection:
         prove_lease(connection, lease)
+        if arriving is not None:
+            _take_over(connection, lease.image_id, arriving)
         connection.execute(
             update(LOCATIONS)
             .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.state == "stored")
@@ -92,6 +110,13 @@ def finish_import(
         connection.execute(delete(ALLOWANCES).where(ALLOWANCES.c.image_id == lease.image_id))
         _scrap_staged(connection, lease.image_id)
         free_lease(connection, lease.image_id)
+
+
+def _take_over(connection: Connection, image_id: str, arriving: Arriving) -> None:
+    now, before = get_image(connection, image_id).properties, arriving.before
+    untouched = {name: value for name, value in arriving.properties.items() if now.get(name) == before.get(name)}
+    if untouched:
+        set_properties(connection, image_id, untouched)
 
 
 def fail_import(

@@ -30,10 +30,10 @@ from transship.catalog.locks import lock_name
 from transship.catalog.outbox import OutboxKind, post
 from transship.catalog.schema import IMAGES, TARGETS, TASKS
 from transship.catalog.tasks import (
-    drop_secrets,
     get_task,
     keep_secret,
     latest_task_of_run,
+    move_secrets,
     read_secret,
     set_flow_run,
 )
@@ -41,6 +41,7 @@ from transship.domain.admission import STARTS_FROM, admit
 from transship.domain.errors import ImageNotFound, Superseded, TaskNotFound
 from transship.domain.image import Image, ImageStatus
 from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.remote import RemoteAccess
 from transship.domain.task import ImportTask, TaskStatus
 
 
@@ -68,11 +69,13 @@ class Order:
         request: what was asked for.
         targets: store ids to write, in order.
         task_input: the request as the user may read it later, without secrets.
+        access: how the caller reaches the source of a glance-download.
     """
 
     request: ImportRequest
     targets: tuple[str, ...]
     task_input: Mapping[str, object]
+    access: RemoteAccess | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Begun:
         uri: the full source URI, with whatever secrets it holds.
         allowance: an address that it may reach besides the settings' own rules.
         strict: the image becomes active only when every target was written.
+        access: how the source of a glance-download is reached; None for the other methods.
     """
 
     image: Image
@@ -93,6 +97,7 @@ class Begun:
     roles: tuple[str, ...]
     uri: str
     allowance: AllowedAddress | None
+    access: RemoteAccess | None = None
 
 
 def ask_import(catalog: Catalog, image_id: str, order: Order, caller: Caller, now: datetime) -> ImportTask:
@@ -134,7 +139,7 @@ def begin_import(catalog: Catalog, task_id: str, flow_run_id: str, owner: str, *
         if task.flow_run_id not in (None, flow_run_id):
             raise Superseded(f"the import is carried by flow run {task.flow_run_id}")
         if task.status.final:
-            task = _reopen(connection, catalog, task, image, lease, now)
+            task = _reopen(connection, task, image, lease, now)
         elif lease.task_id != task.id:
             raise Superseded("another import of this image was begun since")
         elif lease.live:
@@ -215,6 +220,8 @@ def _ask(connection: Connection, catalog: Catalog, image_id: str, order: Order, 
     )
     if order.request.uri:
         keep_secret(connection, catalog, task_id, "uri", order.request.uri)
+    if order.access:
+        keep_secret(connection, catalog, task_id, "remote", order.access.to_text())
     open_targets(connection, image_id, task_id, order.targets)
     _mark_importing(connection, image, order.request.method, now)
     return task_id
@@ -229,9 +236,7 @@ def _mark_importing(connection: Connection, image: Image, method: ImportMethod, 
     )
 
 
-def _reopen(
-    connection: Connection, catalog: Catalog, ended: ImportTask, image: Image, lease: LeaseState, now: datetime
-) -> ImportTask:
+def _reopen(connection: Connection, ended: ImportTask, image: Image, lease: LeaseState, now: datetime) -> ImportTask:
     """Open the next attempt's task of a flow run whose task has failed."""
     row = connection.execute(select(TASKS).where(TASKS.c.id == ended.id)).one()
     newest = connection.execute(
@@ -243,7 +248,6 @@ def _reopen(
         raise Superseded("the image was imported again since")
     if not row.rerunnable:
         raise Superseded(f"what failed will not pass by itself ({ended.message}); start a new import")
-    uri = read_secret(connection, catalog, ended.id, "uri")
     task_id = str(uuid4())
     copied = {
         column: getattr(row, column)
@@ -264,9 +268,7 @@ def _reopen(
             updated_at=now,
         )
     )
-    if uri:
-        keep_secret(connection, catalog, task_id, "uri", uri)
-        drop_secrets(connection, ended.id)
+    move_secrets(connection, ended.id, task_id)
     targets = connection.execute(
         select(TARGETS.c.store).where(TARGETS.c.image_id == image.id).order_by(TARGETS.c.position)
     )
@@ -293,6 +295,7 @@ def _take(
     targets = connection.execute(
         select(TARGETS.c.store).where(TARGETS.c.image_id == task.image_id).order_by(TARGETS.c.position)
     )
+    remote = read_secret(connection, catalog, task.id, "remote")
     return Begun(
         image=get_image(connection, task.image_id),
         task=get_task(connection, task.id),
@@ -302,4 +305,5 @@ def _take(
         roles=tuple(row.roles),
         uri=read_secret(connection, catalog, task.id, "uri"),
         allowance=allowance_of(connection, task.image_id),
+        access=RemoteAccess.from_text(remote) if remote else None,
     )

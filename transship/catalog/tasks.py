@@ -175,6 +175,11 @@ def read_secret(connection: Connection, catalog: Catalog, task_id: str, name: st
     return "" if found is None else catalog.decrypt(found)
 
 
+def move_secrets(connection: Connection, from_task_id: str, to_task_id: str) -> None:
+    """Hand all secrets of a task to the one that goes on with it."""
+    connection.execute(update(SECRETS).where(SECRETS.c.task_id == from_task_id).values(task_id=to_task_id))
+
+
 def drop_secrets(connection: Connection, task_id: str) -> None:
     """Remove all secrets of a task."""
     connection.execute(delete(SECRETS).where(SECRETS.c.task_id == task_id))

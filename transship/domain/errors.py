@@ -922,6 +922,73 @@ class StoresUnavailable(StoresFailed):
     retryable = True
 
 
+class RemoteUnknown(TransferFailed):
+    """There is no way to the Glance of a region."""
+
+    def __init__(self, region: str, reason: str) -> None:
+        super().__init__(region, reason)
+        self.region, self.reason = region, reason
+
+    def __str__(self) -> str:
+        return f"the Glance of region {self.region} is not known: {self.reason}"
+
+
+class RemoteRefused(TransferFailed):
+    """The Glance of a region does not give an image out.
+
+    Args:
+        region, image_id: what was asked for.
+        status: HTTP status of its answer.
+    """
+
+    def __init__(self, region: str, image_id: str, status: int) -> None:
+        super().__init__(region, image_id, status)
+        self.region, self.image_id, self.status = region, image_id, status
+
+    def __str__(self) -> str:
+        match self.status:
+            case 401:
+                reason = "it does not accept the token, which has expired or is not valid there; use a new one"
+            case 403:
+                reason = "the token's owner may not read it"
+            case 404:
+                reason = "it has no such image, or the token's owner may not see it"
+            case _:
+                reason = "check the endpoint of its region"
+        return f"image {self.image_id} in region {self.region}: its Glance answered HTTP {self.status}: {reason}"
+
+
+class RemoteUnusable(TransferFailed):
+    """An image of another Glance cannot be imported as it is."""
+
+    def __init__(self, region: str, image_id: str, reason: str) -> None:
+        super().__init__(region, image_id, reason)
+        self.region, self.image_id, self.reason = region, image_id, reason
+
+    def __str__(self) -> str:
+        return f"image {self.image_id} in region {self.region} cannot be imported: {self.reason}"
+
+
+class SourceDiffers(TransferFailed):
+    """What was downloaded is not what its source says it is.
+
+    Args:
+        source: for display.
+        what: ``size``, or the name of a digest's algorithm.
+        expected, found: as text.
+    """
+
+    def __init__(self, source: str, what: str, expected: str, found: str) -> None:
+        super().__init__(source, what, expected, found)
+        self.source, self.what, self.expected, self.found = source, what, expected, found
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source}: the {self.what} of the downloaded data is {self.found}, its record says {self.expected};"
+            " the data were changed on the way or at the source"
+        )
+
+
 class IdentityUnavailable(TransferFailed):
     """A Keystone does not answer, or not with what was asked for."""
 

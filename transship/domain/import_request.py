@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Final
 
 from transship.domain.errors import BadRequest
+from transship.domain.remote import RemoteImage, parse_remote
+from transship.domain.uri_filter import display_uri
 
 
 class ImportMethod(StrEnum):
@@ -19,7 +21,7 @@ class ImportMethod(StrEnum):
     COPY_IMAGE = "copy-image"
 
 
-OFFERED_METHODS: Final = (ImportMethod.WEB_DOWNLOAD,)
+OFFERED_METHODS: Final = (ImportMethod.WEB_DOWNLOAD, ImportMethod.GLANCE_DOWNLOAD)
 """The methods that this release has a flow for."""
 
 
@@ -30,6 +32,7 @@ class ImportRequest:
     Attributes:
         method: how the data come in.
         uri: source of a web-download; empty for the other methods. May hold secrets.
+        remote: source of a glance-download; None for the other methods.
         stores: target store ids as asked for, in order; None when the caller named none.
         all_stores: every writable store is a target.
         all_stores_must_succeed: the image becomes active only when every target was written.
@@ -38,6 +41,7 @@ class ImportRequest:
 
     method: ImportMethod
     uri: str = ""
+    remote: RemoteImage | None = None
     stores: tuple[str, ...] | None = None
     all_stores: bool = False
     all_stores_must_succeed: bool = True
@@ -76,11 +80,24 @@ def parse_import_request(body: object, enabled: Collection[ImportMethod]) -> Imp
     return ImportRequest(
         method=method,
         uri=uri,
+        remote=parse_remote(method_part) if method is ImportMethod.GLANCE_DOWNLOAD else None,
         stores=_stores(body),
         all_stores=_flag(body, "all_stores", default=False),
         all_stores_must_succeed=_flag(body, "all_stores_must_succeed", default=True),
         unknown_keys=tuple(unknown),
     )
+
+
+def described(request: ImportRequest) -> dict[str, str]:
+    """Return the ``method`` of a request as people may read it later: without anything secret."""
+    shown = {"name": str(request.method)}
+    if request.uri:
+        shown["uri"] = display_uri(request.uri)
+    if request.remote is not None:
+        shown["glance_image_id"] = request.remote.image_id
+        shown["glance_region"] = request.remote.region
+        shown["glance_service_interface"] = request.remote.interface
+    return shown
 
 
 _TOP_KEYS = frozenset({"method", "stores", "all_stores", "all_stores_must_succeed"})

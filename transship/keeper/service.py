@@ -34,6 +34,7 @@ from transship.catalog.types import in_seconds
 from transship.catalog.uploads import end_lost_uploads, give_up_uploads
 from transship.domain.errors import DispatchFailed, ImageNotFound, LockLost, TaskNotFound
 from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image
+from transship.domain.import_request import ImportMethod
 from transship.domain.push import RUNNER_SOCKET
 from transship.domain.task import ImportTask, TaskStatus
 from transship.keeper.prefect_api import (
@@ -374,15 +375,19 @@ def settings_of_block(document: Mapping[str, Any]) -> str | None:
 def run_parameters(task: ImportTask, image: Image) -> dict[str, Any]:
     """Return the parameters of a task's flow run: ids and what a person wants to see, no secret."""
     request = task.input.get("import_req")
-    method = request.get("method") if isinstance(request, Mapping) else None
+    asked = request.get("method") if isinstance(request, Mapping) else None
+    method: Mapping[str, object] = asked if isinstance(asked, Mapping) else {}
     parameters: dict[str, Any] = {
         "image_id": image.id,
         "task_id": task.id,
-        "uri": method.get("uri", "") if isinstance(method, Mapping) else "",
         "stores": task.input.get("backend"),
         "name": image.name,
         "project_id": image.owner,
     }
+    if task.method == ImportMethod.GLANCE_DOWNLOAD:
+        names = ("glance_region", "glance_image_id", "glance_service_interface")
+        return {**parameters, **{name: method[name] for name in names if name in method}}
+    parameters["uri"] = method.get("uri", "")
     if image.disk_format in DISK_FORMATS:
         parameters["disk_format"] = image.disk_format
     if image.container_format in CONTAINER_FORMATS:

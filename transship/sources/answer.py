@@ -41,16 +41,27 @@ class Validators:
         etag: as sent, with quotes; empty when there is none.
         last_modified: as sent; empty when there is none, or when it is too young to tell two versions apart.
         total_bytes: size of the whole source, None when it was not announced.
+        pinned: what tells it from elsewhere, e.g. the digest of an image that cannot change; then the server need
+            say nothing. Empty when nothing does.
     """
 
     etag: str = ""
     last_modified: str = ""
     total_bytes: int | None = None
+    pinned: str = ""
 
     @property
     def strong(self) -> bool:
         """Whether a broken download may be resumed with these."""
-        return bool(self.if_range)
+        return bool(self.pinned or self.if_range)
+
+    def headers(self, ranges: str) -> dict[str, str]:
+        """Return the headers that ask for bytes of this version.
+
+        Args:
+            ranges: value of the ``Range`` header.
+        """
+        return {"Range": ranges, **({} if self.pinned else {"If-Range": self.if_range})}
 
     @property
     def if_range(self) -> str:

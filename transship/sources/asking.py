@@ -34,8 +34,25 @@ class Asker:
     """Asks for one source, any number of times, from any thread."""
 
     def __init__(
-        self, gate: UriGate, line: Line, slots: ConnectionSlots | None, uri: str, allowance: Allowance | None
+        self,
+        gate: UriGate,
+        line: Line,
+        slots: ConnectionSlots | None,
+        uri: str,
+        allowance: Allowance | None,
+        private: Mapping[str, str] | None = None,
     ) -> None:
+        """Prepare; nothing is asked yet.
+
+        Args:
+            gate: judges the URI and each redirect.
+            line: how sources are reached.
+            slots: limit of connections to one host.
+            uri: what to ask for.
+            allowance: one more host and port that may be reached.
+            private: headers for the origin of ``uri`` alone, e.g. a token; no redirect takes them elsewhere.
+        """
+        self._private = private or {}
         self._gate = gate
         self._line = line
         self._slots = slots
@@ -57,9 +74,10 @@ class Asker:
             TransferFailed, LockLost: a limit of the watch.
         """
         data = _WITH_RANGE if "Range" in wanted else _PLAIN
-        source = self._admitted(watch)
+        source = first = self._admitted(watch)
         for _ in range(self._gate.rules.max_redirects + 1):
-            answer = self._ask(source, wanted, watch, patient)
+            private = self._private if _origin(source) == _origin(first) else {}
+            answer = self._ask(source, {**wanted, **private}, watch, patient)
             if answer.status in data:
                 return answer
             answer.close()
@@ -108,6 +126,11 @@ class Asker:
             return run_aside(judge, self._line.limits.connect_timeout_s, watch)
         except TookTooLong as error:
             raise SourceUnreachable(display, "its name could not be resolved in time") from error
+
+
+def _origin(source: Admitted) -> tuple[str, str, int]:
+    """Return what must be the same for credentials to be sent along (RFC 6454)."""
+    return source.uri.scheme, source.uri.host, source.uri.effective_port
 
 
 def _refusal(refused: UriRefused, final: TransferFailed) -> TransferFailed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -110,7 +110,18 @@ class Landing:
         teller: Teller,
         asker: Asker,
         watch: Watch,
+        pinned: str = "",
     ) -> None:
+        """Prepare; the file is not touched yet.
+
+        Args:
+            part, room, limits: the file, and how large it may become.
+            remember: called with the validators of a fresh start, when the file is empty.
+            teller: learns of the progress.
+            asker, watch: for further connections, and to end the wait for them.
+            pinned: what tells the version of the source from elsewhere, in the place of the server's validators.
+        """
+        self._pinned = pinned
         self._part = part
         self._journal = RangeJournal(part.path)
         self._room = room
@@ -151,6 +162,8 @@ class Landing:
             raise SourceEmpty(answer.display)
         self._make_room(0 if total is None else total, total)
         version = validators_of(answer.headers, total, datetime.now(UTC))
+        if self._pinned:
+            version = Validators(total_bytes=total, pinned=self._pinned)
         # In this order: no moment at which what is remembered is not what the file holds.
         if self._journal.exists:
             self._journal.void()
@@ -181,7 +194,7 @@ class Landing:
             known: validators of what the file holds.
         """
         self._make_room(total, total)
-        version = Validators(known.etag, known.last_modified, total)
+        version = replace(known, total_bytes=total)
         log.info("download resumed", uri=answer.display, size=total, done=offset)
         if self._limits.connections > 1 and known.total_bytes and total - offset > self._limits.range_bytes:
             plan = RangePlan(total, self._limits.range_bytes)
@@ -209,7 +222,7 @@ class Landing:
     def already_whole(self, answer: Exchange, size: int, known: Validators) -> Downloaded:
         """Take nothing: the file holds the whole source."""
         self._teller.tell_end(size)
-        version = Validators(known.etag, known.last_modified, size)
+        version = replace(known, total_bytes=size)
         return Downloaded(size, version, content_type_of(answer.headers), size)
 
     def _plan(self, answer: Exchange, version: Validators) -> RangePlan | None:
@@ -217,7 +230,7 @@ class Landing:
         total, limits = version.total_bytes, self._limits
         if total is None or total <= limits.range_bytes or limits.connections == 1 or not version.strong:
             return None
-        if not takes_ranges(answer.headers) or is_page_type(content_type_of(answer.headers)):
+        if not (version.pinned or takes_ranges(answer.headers)) or is_page_type(content_type_of(answer.headers)):
             return None
         return RangePlan(total, limits.range_bytes)
 

@@ -109,7 +109,7 @@ class Ways:
 
 def range_headers(wanted: Span, known: Validators) -> dict[str, str]:
     """Return the headers that ask for one range of a known version."""
-    return {"Range": f"bytes={wanted.first}-{wanted.last}", "If-Range": known.if_range}
+    return known.headers(f"bytes={wanted.first}-{wanted.last}")
 
 
 def bring_ranges(ways: Ways, version: Validators, finished: Finished, opening: Exchange, position: int) -> None:

@@ -135,7 +135,8 @@ class RangeJournal:
 
 
 def _named(version: Validators) -> dict[str, object]:
-    return {"etag": version.etag, "last_modified": version.last_modified, "total_bytes": version.total_bytes}
+    pinned = {"pinned": version.pinned} if version.pinned else {}
+    return {"etag": version.etag, "last_modified": version.last_modified, "total_bytes": version.total_bytes, **pinned}
 
 
 def _plan_of(head: bytes, known: Validators) -> RangePlan | None:

@@ -7,14 +7,14 @@ announcement that the bytes do not bear out; and ends by itself whatever the ser
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from config.settings import DownloadSettings
-from transship.domain.errors import ConfigurationRefused, SourceChanged
+from transship.domain.errors import ConfigurationRefused, SourceChanged, SourceRefused, SourceTruncated
 from transship.domain.stop import StopToken
 from transship.domain.uri_filter import Allowance, display_uri
 from transship.sources.answer import Fit, Span, Validators, continued_total, range_fit, whole_size_of
@@ -29,7 +29,7 @@ from transship.sources.proxy import Proxy
 from transship.sources.ranges import Finished
 from transship.sources.slots import ConnectionSlots
 from transship.sources.watch import Watch
-from transship.sources.wire import client_tls
+from transship.sources.wire import WireBroken, client_tls
 
 __all__ = ["Downloaded", "Progress", "Reserve", "Validators", "WebSource"]
 
@@ -86,6 +86,8 @@ class WebSource:
         reserve: Reserve,
         progress: Progress,
         stop: StopToken,
+        private: Mapping[str, str] | None = None,
+        pinned: str = "",
     ) -> Downloaded:
         """Bring the source into the file at ``path``; makes one attempt.
 
@@ -104,6 +106,9 @@ class WebSource:
             reserve: called with the file's size before it grows so far.
             progress: called at most four times a second, and once at the end.
             stop: checked per chunk and ten times a second while waiting.
+            private: headers for the origin of ``uri`` alone, e.g. a token; no redirect takes them elsewhere.
+            pinned: what else is known to tell this version of the source from any other, e.g. a digest that the
+                caller compares in the end; then no validators of the server are needed to resume or to use ranges.
 
         Raises:
             SourceNotAccepted, RedirectRefused: the gate refused the URI or a redirect.
@@ -117,11 +122,49 @@ class WebSource:
             What arrived stays in the file; a later attempt can resume it with the remembered validators.
         """
         watch = Watch(display_uri(uri), self._limits, stop)
-        asker = Asker(self._gate, self._line, self._slots, uri, allowance)
+        asker = Asker(self._gate, self._line, self._slots, uri, allowance, private)
         room = Room(self._cap_bytes, self._step_bytes, reserve)
         with PartFile(path) as part:
-            landing = Landing(part, room, self._limits, remember, Teller(progress), asker, watch)
-            return _Attempt(asker, landing, watch).run(resume)
+            landing = Landing(part, room, self._limits, remember, Teller(progress), asker, watch, pinned)
+            return _Attempt(asker, landing, watch).run(resume if resume is None or resume.pinned == pinned else None)
+
+    def read_document(
+        self,
+        uri: str,
+        *,
+        allowance: Allowance | None,
+        private: Mapping[str, str],
+        limit_bytes: int,
+        stop: StopToken,
+    ) -> bytes:
+        """Return the whole of a small source, which stands under the same rules as an image.
+
+        Args:
+            uri: what to read.
+            allowance: one more host and port that may be reached.
+            private: headers for the origin of ``uri`` alone; no redirect takes them elsewhere.
+            limit_bytes: longest document accepted.
+            stop: checked ten times a second.
+
+        Raises:
+            SourceRefused: it is longer, or no usable answer.
+            SourceTruncated: it ended before its end.
+            TransferFailed, LockLost: as `fetch`.
+        """
+        watch = Watch(display_uri(uri), self._limits, stop)
+        asker = Asker(self._gate, self._line, self._slots, uri, allowance, private)
+        buffer = memoryview(bytearray(64 * 1024))
+        document = bytearray()
+        with asker.answer({"Accept": "application/json"}, watch) as answer:
+            announced = answer.framing().length or 0
+            try:
+                while read := answer.read_into(buffer):
+                    document += buffer[:read]
+                    if len(document) > limit_bytes:
+                        raise SourceRefused(answer.display, answer.status, f"it is longer than {limit_bytes} bytes")
+            except WireBroken as broken:
+                raise SourceTruncated(answer.display, announced, len(document)) from broken
+        return bytes(document)
 
 
 class _Attempt:
@@ -166,7 +209,7 @@ class _Attempt:
         if beginning.finished is not None:
             return self._go_on_in_ranges(beginning.finished, known)
         offset = beginning.size_bytes
-        with self._asker.answer({"Range": f"bytes={offset}-", "If-Range": known.if_range}, self._watch) as answer:
+        with self._asker.answer(known.headers(f"bytes={offset}-"), self._watch) as answer:
             if answer.status == 206:
                 total = continued_total(answer.headers, answer.framing(), offset, known)
                 if total is not None:

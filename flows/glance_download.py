@@ -1,0 +1,100 @@
+"""glance-download: fetch the data of an image of another Glance into staging, then deliver them."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import exponential_backoff
+
+from config.settings import Settings
+from flows.carrying import carry
+from flows.pipeline import deliver
+from flows.requests_by_hand import HandRequest, hand_order, new_image
+from tasks.read_remote import read_remote
+from tasks.session import ImportSession, process_owner, utc_now
+from tasks.stage import stage
+from tasks.verify_source import verify_source
+from transship.catalog.engine import Catalog
+from transship.catalog.imports import Begun, Caller, begin_by_hand, begin_import
+from transship.domain.import_request import ImportMethod
+from transship.domain.remote import RemoteImage
+
+Interface = Literal["public", "internal", "admin"]
+
+
+def run_name() -> str:
+    """Return the run's name for lists: method, image name, beginning of the image id."""
+    given = flow_run.parameters
+    label = given.get("name") or f"from {given.get('glance_region', '')}"
+    image_id = str(given.get("image_id") or flow_run.id or "")
+    return f"glance-download {label} {image_id[:8]}"
+
+
+@flow(
+    name="glance-download",
+    flow_run_name=run_name,
+    retries=0,
+    persist_result=False,
+    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]  # declared for async runners too
+)
+def glance_download(
+    glance_region: str,
+    glance_image_id: UUID,
+    glance_service_interface: Interface = "public",
+    stores: list[str] | None = None,
+    name: str | None = None,
+    project_id: str = "",
+    all_stores_must_succeed: bool = True,
+    image_id: UUID | None = None,
+    task_id: UUID | None = None,
+) -> State[Any]:
+    """Import an image of another Glance, with its formats and the properties that the site takes over.
+
+    Args:
+        glance_region: Region of that Glance. For runs by hand one that the settings name under remotes.
+        glance_image_id: Id of the image there.
+        glance_service_interface: Which of the region's endpoints to use. Regions of the settings have one URL alone.
+        stores: Ids of the stores to write. None: the default store.
+        name: Name of the new image. None: its id in the other Glance.
+        project_id: Project that will own the image.
+        all_stores_must_succeed: The image becomes active only when every store was written.
+        image_id: Leave empty: set by the service for imports that were asked for through the Images API.
+        task_id: Leave empty: set by the service for imports that were asked for through the Images API.
+    """
+    run_id = str(flow_run.id)
+    remote = RemoteImage(str(glance_image_id), glance_region, glance_service_interface)
+    request = HandRequest(
+        method=ImportMethod.GLANCE_DOWNLOAD,
+        remote=remote,
+        stores=None if stores is None else tuple(stores),
+        name=name or remote.image_id,
+        project_id=project_id,
+        all_stores_must_succeed=all_stores_must_succeed,
+    )
+
+    def begin(settings: Settings, catalog: Catalog) -> Begun:
+        owner, ttl_s = process_owner(settings), settings.lease.ttl_s
+        if task_id is not None:
+            return begin_import(catalog, str(task_id), run_id, owner, ttl_s=ttl_s, now=utc_now())
+        image = new_image(str(image_id or uuid4()), request, utc_now())
+        order = hand_order(request, settings.store_facts, settings.imports.enabled_methods)
+        caller = Caller(project_id=project_id, roles=("admin",))
+        return begin_by_hand(catalog, image, order, caller, run_id, owner, ttl_s=ttl_s, now=utc_now())
+
+    return carry(run_id, begin, _steps)
+
+
+def _steps(session: ImportSession, undo: ExitStack) -> str:
+    download = session.settings.download
+    delays = exponential_backoff(download.backoff_s)
+    reading = read_remote.with_options(retries=download.retries, retry_delay_seconds=delays, retry_jitter_factor=1.0)
+    staging = stage.with_options(retries=download.retries, retry_delay_seconds=delays, retry_jitter_factor=1.0)
+    staged = staging(reading())
+    verify_source(staged)
+    return deliver(session, staged, undo)

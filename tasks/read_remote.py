@@ -1,0 +1,116 @@
+"""Read the record of a remote image, and note what the data should be and what is taken over."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Final
+from urllib.parse import urlsplit
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.retrying import may_pass_next_time
+from tasks.session import DataSource, ExpectedData, ImportSession, current
+from tasks.sources import allowance, told_of_remote, web_source
+from transship.domain.errors import RemoteUnknown, RemoteUnusable, SourceRefused
+from transship.domain.remote import RemoteAccess, RemoteFacts, RemoteImage, image_url, judge_remote
+from transship.domain.uri_filter import DEFAULT_PORTS, Allowance
+from transship.identity.login import Login
+
+RECORD_LIMIT_BYTES: Final = 4 * 1024 * 1024
+"""Longest record that is read; Glance's own limits of properties allow a fraction of it."""
+
+_DIGESTS: Final = frozenset(name for name in hashlib.algorithms_guaranteed if not name.startswith("shake"))
+
+
+@task(
+    name="read-remote",
+    task_run_name="read remote image",
+    cache_policy=NO_CACHE,
+    retry_condition_fn=may_pass_next_time,
+)
+def read_remote() -> str:
+    """Find the remote image, and return it for display.
+
+    Its formats count from here on; its properties become the image's together with the data, so that
+    an import that fails has changed none.
+
+    Raises:
+        RemoteUnknown: there is no way to the region's Glance.
+        RemoteRefused, RemoteUnusable: it does not give the image out, or the image has no data to import.
+        TransferFailed: it cannot be asked, or the URI gate refuses its address.
+        LockLost, ImportStopped: the import must end.
+    """
+    session = current()
+    session.board.enter("read-remote")
+    access = session.begun.access
+    if access is None:
+        raise RemoteUnknown("?", "how to reach it was not kept; import again")
+    image = access.image
+    record = _record_of(session, access)
+    facts = _facts(session, image, record)
+    session.change_image(
+        disk_format=facts.disk_format,
+        container_format=facts.container_format,
+        properties={**session.image.properties, **facts.properties},
+    )
+    session.arriving = facts.properties
+    algorithm, value = facts.digest or ("", "")
+    source = f"image {image.image_id} in region {image.region}"
+    session.expected = ExpectedData(source, facts.size, algorithm, value)
+    pinned = f"{image.image_id} {algorithm}:{value}" if value else ""
+    session.source = DataSource(f"{record.uri}/file", record.allowance, record.private, pinned)
+    if not value:
+        session.remarks.append("the remote Glance tells no digest, so that the size alone was compared")
+    return source
+
+
+def _record_of(session: ImportSession, access: RemoteAccess) -> DataSource:
+    """Return where the image's record is: at the configured URL of its region, else where the caller's catalogue says.
+
+    A region that the operator configured needs no further permission of the URI gate.
+    """
+    image = access.image
+    remote = session.settings.remote(image.region)
+    if remote is None:
+        if not access.endpoint:
+            raise RemoteUnknown(image.region, access.refusal)
+        return DataSource(image_url(access.endpoint, image.image_id), allowance(session), _token(access.token))
+    parts = urlsplit(remote.url)
+    allowed = Allowance(parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme])
+    token = Login(remote).token() if remote.complete else access.token if remote.send_caller_token else ""
+    return DataSource(image_url(remote.url, image.image_id), allowed, _token(token))
+
+
+def _token(token: str) -> dict[str, str]:
+    return {"X-Auth-Token": token} if token else {}
+
+
+def _facts(session: ImportSession, image: RemoteImage, record: DataSource) -> RemoteFacts:
+    settings = session.settings
+    try:
+        text = web_source(session).read_document(
+            record.uri,
+            allowance=record.allowance,
+            private=record.private,
+            limit_bytes=RECORD_LIMIT_BYTES,
+            stop=session.stop,
+        )
+    except SourceRefused as refused:
+        raise told_of_remote(session, refused) from refused
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        body = None
+    facts = judge_remote(image, body, settings.glance_download.extra_properties, _DIGESTS)
+    formats = settings.formats
+    if facts.disk_format not in formats.disk_formats or facts.container_format not in formats.container_formats:
+        reason = f"this site does not accept its formats, {facts.disk_format[:20]} in {facts.container_format[:20]}"
+        raise RemoteUnusable(image.region, image.image_id, reason)
+    together = {**session.image.properties, **facts.properties}
+    quota = settings.quota.image_property_quota
+    if 0 <= quota < len(together):
+        reason = f"with its properties the image would have {len(together)}, {quota} are allowed"
+        raise RemoteUnusable(image.region, image.image_id, reason)
+    return facts

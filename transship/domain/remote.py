@@ -1,0 +1,168 @@
+"""An image of another Glance: how it is named, reached, and judged before its data are fetched."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Final, Self
+from uuid import UUID
+
+from transship.domain.errors import BadRequest, RemoteUnusable
+from transship.domain.image import RESERVED_PREFIX
+
+INTERFACES: Final = ("public", "internal", "admin")
+"""What endpoints of a service catalogue are for."""
+
+BASE_ATTRIBUTES: Final = frozenset(
+    {
+        *("id", "name", "status", "visibility", "protected", "os_hidden", "owner", "tags", "created_at", "updated_at"),
+        *("disk_format", "container_format", "size", "virtual_size", "checksum", "os_hash_algo", "os_hash_value"),
+        *("min_disk", "min_ram", "self", "file", "schema", "stores", "locations", "direct_url"),
+    }
+)
+"""What every image has: never taken over, whatever the prefixes are."""
+
+_LONGEST_NAME: Final = 255
+_VERSION: Final = re.compile(r"/v2(\.\d+)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteImage:
+    """An image as a glance-download names it.
+
+    Attributes:
+        image_id: canonical UUID.
+        region: as the caller wrote it; matched in any case.
+        interface: one of `INTERFACES`.
+    """
+
+    image_id: str
+    region: str
+    interface: str = "public"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteAccess:
+    """How the caller reaches a remote image. Kept encrypted.
+
+    Attributes:
+        image: which one.
+        endpoint: of the region, from the caller's service catalogue; empty when it has none.
+        refusal: why it has none.
+        token: the caller's; empty when it is not needed.
+    """
+
+    image: RemoteImage
+    endpoint: str = ""
+    refusal: str = ""
+    token: str = field(default="", repr=False)
+
+    def to_text(self) -> str:
+        """Return the text that `from_text` reads; it holds the token."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Return what `to_text` wrote."""
+        stored = json.loads(text)
+        return cls(RemoteImage(**stored.pop("image")), **stored)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFacts:
+    """What is taken from a remote image's record.
+
+    Attributes:
+        size: bytes.
+        digest: name of an algorithm and the digest in lower-case hex; None: the remote tells none that is known here.
+        properties: extra properties that are taken over.
+    """
+
+    size: int
+    disk_format: str
+    container_format: str
+    digest: tuple[str, str] | None
+    properties: Mapping[str, str]
+
+
+def parse_remote(method: Mapping[object, object]) -> RemoteImage:
+    """Return the remote image that the ``method`` of an import request names.
+
+    Raises:
+        BadRequest: region or image id are missing, or are none.
+
+    Source: Images API v2, "Interoperable image import", glance-download.
+    """
+    region, image_id = method.get("glance_region"), method.get("glance_image_id")
+    interface = method.get("glance_service_interface", INTERFACES[0])
+    if not isinstance(region, str) or not region.strip():
+        raise BadRequest("'glance_region' is required for the glance-download import method.")
+    if not isinstance(image_id, str) or not image_id:
+        raise BadRequest("'glance_image_id' is required for the glance-download import method.")
+    if interface not in INTERFACES:
+        raise BadRequest(f"'glance_service_interface' must be one of: {', '.join(INTERFACES)}.")
+    try:
+        return RemoteImage(str(UUID(image_id)), region.strip(), str(interface))
+    except ValueError as error:
+        raise BadRequest(f"Remote image id does not look like a UUID: {image_id[:80]}") from error
+
+
+def image_url(endpoint: str, image_id: str) -> str:
+    """Return the URL of a remote image's record; that of its data has ``/file`` behind it.
+
+    Args:
+        endpoint: with or without the version of the API at its end.
+        image_id: canonical UUID.
+    """
+    return f"{_VERSION.sub('', endpoint.rstrip('/'))}/v2/images/{image_id}"
+
+
+def judge_remote(
+    image: RemoteImage, body: object, prefixes: Collection[str], algorithms: Collection[str]
+) -> RemoteFacts:
+    """Return what is taken from a remote image's record.
+
+    Args:
+        image: which one it should be.
+        body: the decoded JSON.
+        prefixes: beginnings of the names of extra properties that are taken over.
+        algorithms: digests that can be computed here.
+
+    Raises:
+        RemoteUnusable: it is no record of an active image of known size and formats.
+    """
+    if not isinstance(body, Mapping) or body.get("id") != image.image_id:
+        raise RemoteUnusable(image.region, image.image_id, "the answer is not its record; check the region's endpoint")
+    status, size = body.get("status"), body.get("size")
+    if status != "active":
+        raise RemoteUnusable(image.region, image.image_id, f"it is {str(status)[:20]}, not active; it has no data")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise RemoteUnusable(image.region, image.image_id, "its record names no size")
+    formats = (body.get("disk_format"), body.get("container_format"))
+    if not all(isinstance(each, str) and each for each in formats):
+        raise RemoteUnusable(image.region, image.image_id, "its record names no formats")
+    return RemoteFacts(
+        size, str(formats[0]), str(formats[1]), _digest(body, algorithms), _taken_over(body, tuple(prefixes))
+    )
+
+
+def _digest(body: Mapping[object, object], algorithms: Collection[str]) -> tuple[str, str] | None:
+    for algorithm, value in ((body.get("os_hash_algo"), body.get("os_hash_value")), ("md5", body.get("checksum"))):
+        if isinstance(algorithm, str) and algorithm in algorithms and isinstance(value, str) and value:
+            return algorithm, value.lower()
+    return None
+
+
+def _taken_over(body: Mapping[object, object], prefixes: tuple[str, ...]) -> Mapping[str, str]:
+    return {
+        name: value
+        for name, value in body.items()
+        if isinstance(name, str)
+        and isinstance(value, str)
+        and name.startswith(prefixes)
+        and not name.startswith(RESERVED_PREFIX)
+        and name not in BASE_ATTRIBUTES
+        and len(name) <= _LONGEST_NAME
+    }
