@@ -18,8 +18,9 @@ from transship.catalog.journal import (
     mark_deleting,
     open_location,
 )
-from transship.catalog.uploads import Upload, finish_upload
+from transship.catalog.uploads import Upload, finish_upload, prepare_upload, refuse_upload
 from transship.domain.errors import AlreadyStored, LockLost, ObjectMissing, StoredDiffers, TransferFailed
+from transship.domain.notification import upload_failure
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
 from transship.plugins.format_gate import Inspected, inspect_file
@@ -58,19 +59,27 @@ def store_upload(work: StoredUpload, driver: StoreDriver) -> None:
         LockLost: the image was deleted or taken over; what is in the store is the journal's to remove.
     """
     inspected = _inspect(work)
+    prepare_upload(work.catalog, work.upload.lease, work.store)
     try:
         url = _clear_way(work, driver)
         open_location(work.catalog, work.upload.lease, work.store, url, _now())
         _put(work, driver, url)
         work.stop.check()
-        finish_upload(work.catalog, work.upload.lease, _facts(work, inspected), _now())
-    except AlreadyStored:
+        finish_upload(work.catalog, work.upload.lease, work.store, _facts(work, inspected), _now())
+    except AlreadyStored as foreign:
         # Somebody else's object is in its place: the row must never lead a sweep to it.
         forget_location(work.catalog, work.upload.lease, work.store)
+        _tell_refusal(work, foreign)
         raise
-    except TransferFailed:
+    except TransferFailed as failed:
         _take_back(work, driver)
+        _tell_refusal(work, failed)
         raise
+
+
+def _tell_refusal(work: StoredUpload, fault: TransferFailed) -> None:
+    lease = work.upload.lease
+    refuse_upload(work.catalog, lease, work.store, upload_failure(lease.image_id, fault))
 
 
 def _inspect(work: StoredUpload) -> Inspected:

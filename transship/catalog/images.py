@@ -10,10 +10,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from transship.catalog.notifications import announce_deleted, announce_image
 from transship.catalog.schema import ALLOWANCES, IMAGES, LEASES, LOCATIONS, PROPERTIES, TAGS, TARGETS
 from transship.catalog.types import in_seconds
 from transship.domain.errors import ImageChanged, ImageExists, ImageNotFound
 from transship.domain.image import Image, ImageStatus, Location, Visibility
+from transship.domain.notification import EventType
 
 FIELDS = (
     "name", "visibility", "protected", "os_hidden", "disk_format", "container_format", "min_disk", "min_ram", "owner"
@@ -46,6 +48,7 @@ def insert_image(connection: Connection, image: Image) -> None:
     )
     _add_properties(connection, image.id, image.properties)
     _add_tags(connection, image.id, image.tags)
+    announce_image(connection, EventType.IMAGE_CREATE, get_image(connection, image.id))
 
 
 def get_image(connection: Connection, image_id: str) -> Image:
@@ -171,6 +174,7 @@ def update_image(connection: Connection, before: Image, after: Image, now: datet
     _add_properties(connection, before.id, new)
     connection.execute(delete(TAGS).where(TAGS.c.image_id == before.id, TAGS.c.tag.in_(before.tags - after.tags)))
     _add_tags(connection, before.id, after.tags - before.tags)
+    announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, before.id))
 
 
 def set_properties(connection: Connection, image_id: str, properties: Mapping[str, str]) -> None:
@@ -190,14 +194,12 @@ def mark_deleted(connection: Connection, image_id: str, now: datetime) -> None:
     Raises:
         ImageNotFound: there is none of that id, or it was deleted before.
     """
-    _lock(connection, image_id)
-    written = connection.execute(
+    announce_deleted(connection, lock_image(connection, image_id), now)
+    connection.execute(
         update(IMAGES)
-        .where(IMAGES.c.id == image_id, IMAGES.c.deleted_at.is_(None))
+        .where(IMAGES.c.id == image_id)
         .values(status=ImageStatus.DELETED, deleted_at=now, updated_at=now)
     )
-    if written.rowcount == 0:
-        raise ImageNotFound(image_id)
     connection.execute(
         update(LEASES)
         .where(LEASES.c.image_id == image_id)

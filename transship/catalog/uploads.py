@@ -14,13 +14,15 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from transship.catalog.endings import DataFacts
 from transship.catalog.engine import Catalog
-from transship.catalog.images import lock_image
+from transship.catalog.images import get_image, lock_image
 from transship.catalog.leases import Lease, LeaseState, free_lease, lease_of, lock_lease, prove_lease, take_lease
+from transship.catalog.notifications import announce_failed_store, announce_image, announce_store
 from transship.catalog.outbox import OutboxKind, post
 from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, STAGED, TASKS
 from transship.catalog.types import in_seconds
 from transship.domain.errors import ImportRunning, StagedAlready, UploadRunning, WrongStatus
 from transship.domain.image import Image, ImageStatus
+from transship.domain.notification import EventType
 from transship.domain.staged import SOURCE_ROLE
 
 SWEEP_KEY = "sweep"
@@ -87,6 +89,7 @@ def begin_upload(
             )
         )
         connection.execute(update(IMAGES).where(IMAGES.c.id == image_id).values(status=status, updated_at=now))
+        announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, image_id))
         return Upload(image, taken, name)
 
 
@@ -124,10 +127,33 @@ def finish_stage(catalog: Catalog, upload: Upload, size: int, digests: Mapping[s
         )
         connection.execute(update(IMAGES).where(IMAGES.c.id == lease.image_id).values(size=size, updated_at=now))
         free_lease(connection, lease.image_id)
+        announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, lease.image_id))
 
 
-def finish_upload(catalog: Catalog, lease: Lease, facts: DataFacts, now: datetime) -> None:
-    """Make the image active with the copies that stores hold.
+def prepare_upload(catalog: Catalog, lease: Lease, store: str) -> None:
+    """Tell others that an upload's data are about to go to a store.
+
+    Raises:
+        LockLost: the image was deleted or taken over.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        announce_store(connection, EventType.IMAGE_PREPARE, get_image(connection, lease.image_id), store)
+
+
+def refuse_upload(catalog: Catalog, lease: Lease, store: str, notice: str) -> None:
+    """Tell others that a store did not take an upload's data.
+
+    Raises:
+        LockLost: the image was deleted or taken over.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        announce_failed_store(connection, lease.image_id, None, store, notice, notice)
+
+
+def finish_upload(catalog: Catalog, lease: Lease, store: str, facts: DataFacts, now: datetime) -> None:
+    """Make the image active with the copy that its store holds.
 
     Raises:
         LockLost: the image was deleted or taken over; nothing was written.
@@ -148,6 +174,10 @@ def finish_upload(catalog: Catalog, lease: Lease, facts: DataFacts, now: datetim
             update(STAGED).where(STAGED.c.image_id == lease.image_id).values(state="scrap", reserved_bytes=0)
         )
         free_lease(connection, lease.image_id)
+        image = get_image(connection, lease.image_id)
+        announce_store(connection, EventType.IMAGE_UPLOAD, image, store)
+        announce_image(connection, EventType.IMAGE_ACTIVATE, image)
+        announce_image(connection, EventType.IMAGE_UPDATE, image)
 
 
 def abandon_upload(catalog: Catalog, lease: Lease, now: datetime) -> None:
@@ -219,6 +249,7 @@ def _abandon(connection: Connection, image_id: str, now: datetime) -> None:
         .values(status=ImageStatus.QUEUED, size=None, virtual_size=None, updated_at=now)
     )
     free_lease(connection, image_id)
+    announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, image_id))
 
 
 def _clear(connection: Connection, image_id: str, now: datetime) -> None:
