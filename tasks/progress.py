@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from transship.catalog.engine import Catalog
 from transship.catalog.tasks import report_progress
 from transship.domain.errors import CatalogUnavailable, human_size
-from transship.domain.task import StoreProgress, TaskProgress
+from transship.domain.task import StoreProgress, TaskProgress, seconds_left
 
 PUBLISH_INTERVAL_S = 1.0
 """Often enough for a person, rare enough for SQLite: one small write a second per import."""
@@ -44,36 +44,34 @@ class ProgressBoard:
         self._publishing = threading.Lock()
         self._phase_began = time.monotonic()
         self._progress = TaskProgress("begin", stores=tuple(StoreProgress(store, "waiting") for store in targets))
+        self._store_began: dict[str, float] = {}
         self._published: TaskProgress | None = None
         self._artifact: UUID | None = None
+        self._share = 0.0
 
     def enter(self, phase: str, total_bytes: int = 0) -> None:
         """Begin a phase."""
         with self._lock:
             self._phase_began = time.monotonic()
-            self._progress = replace(self._progress, phase=phase, done_bytes=0, total_bytes=total_bytes, rate=0)
+            self._progress = replace(
+                self._progress, phase=phase, done_bytes=0, total_bytes=total_bytes, rate=0, left_s=None
+            )
 
     def advance(self, done_bytes: int, total_bytes: int = 0) -> None:
         """Note how far the phase is; it never goes back."""
         with self._lock:
             done = max(done_bytes, self._progress.done_bytes)
-            rate = int(done / max(time.monotonic() - self._phase_began, 0.001))
+            rate = _rate(done, self._phase_began)
             total = total_bytes or self._progress.total_bytes
-            self._progress = replace(self._progress, done_bytes=done, total_bytes=total, rate=rate)
+            left_s = seconds_left(done, total, rate)
+            self._progress = replace(self._progress, done_bytes=done, total_bytes=total, rate=rate, left_s=left_s)
 
     def store(self, store: str, phase: str, done_bytes: int = 0, total_bytes: int = 0, error: str = "") -> None:
-        """Note how far one store is; its bytes never go back within a phase."""
+        """Note how far one store is; its bytes never go back, also not when it is tried again."""
         with self._lock:
+            began = self._store_began.setdefault(store, time.monotonic())
             entries = tuple(
-                StoreProgress(
-                    store,
-                    phase,
-                    max(done_bytes, entry.done_bytes if entry.phase == phase else 0),
-                    total_bytes or entry.total_bytes,
-                    error,
-                )
-                if entry.store == store
-                else entry
+                _moved(entry, phase, done_bytes, total_bytes, error, began) if entry.store == store else entry
                 for entry in self._progress.stores
             )
             self._progress = replace(self._progress, stores=entries)
@@ -100,6 +98,12 @@ class ProgressBoard:
             self._write_row(progress)
             self._write_artifact(progress)
 
+    def share(self, progress: TaskProgress) -> float:
+        """Return what the bar shows, in percent; it never goes back."""
+        # A second source begins with the first phase again: the bar waits for it.
+        self._share = max(self._share, 100.0 * overall(progress))
+        return self._share
+
     def _write_row(self, progress: TaskProgress) -> None:
         try:
             with self._catalog.write() as connection:
@@ -116,7 +120,7 @@ class ProgressBoard:
             self._publish_bar(progress)
 
     def _publish_bar(self, progress: TaskProgress) -> None:
-        share = 100.0 * overall(progress)
+        share = self.share(progress)
         try:
             if self._artifact is None:
                 created = create_progress_artifact(
@@ -138,6 +142,7 @@ class ProgressBoard:
                 "store": store.store,
                 "state": store.phase,
                 "size": human_size(store.total_bytes) if store.total_bytes else "",
+                "rate": f"{human_size(store.rate)}/s" if store.rate else "",
                 "reason": store.error,
             }
             for store in self.now.stores
@@ -154,15 +159,37 @@ def _in_a_flow_run() -> bool:
     return FlowRunContext.get() is not None
 
 
+def _rate(done_bytes: int, began: float) -> int:
+    return int(done_bytes / max(time.monotonic() - began, 0.001))
+
+
+def _moved(
+    entry: StoreProgress, phase: str, done_bytes: int, total_bytes: int, error: str, began: float
+) -> StoreProgress:
+    done, total = max(done_bytes, entry.done_bytes), total_bytes or entry.total_bytes
+    copying = phase == "uploading"
+    rate = _rate(done, began) if copying or not entry.rate else entry.rate
+    left_s = seconds_left(done, total, rate) if copying else None
+    return StoreProgress(entry.store, phase, done, total, error, rate, left_s)
+
+
 def describe(progress: TaskProgress) -> str:
-    """Return one line for people: phase, bytes and rate."""
+    """Return one line for people: phase, bytes, rate and time left; in the last phase those of each store."""
     if progress.phase == "place":
         done = sum(1 for store in progress.stores if store.phase == "done")
-        return f"place: {done} of {len(progress.stores)} stores written"
+        copying = [
+            f"{store.store} {_how_far(store)}" for store in progress.stores if store.phase == "uploading" and store.rate
+        ]
+        return "; ".join((f"place: {done} of {len(progress.stores)} stores written", *copying))
     if not progress.done_bytes:
         return progress.phase
+    return f"{progress.phase}: {_how_far(progress)}"
+
+
+def _how_far(progress: TaskProgress | StoreProgress) -> str:
     total = f" of {human_size(progress.total_bytes)}" if progress.total_bytes else ""
-    return f"{progress.phase}: {human_size(progress.done_bytes)}{total} ({human_size(progress.rate)}/s)"
+    left = f", {progress.left_s} s left" if progress.left_s else ""
+    return f"{human_size(progress.done_bytes)}{total} ({human_size(progress.rate)}/s{left})"
 
 
 PHASE_SHARES = {

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tasks.progress import ProgressBoard, describe, overall
 from transship.catalog.engine import Catalog
-from transship.domain.task import StoreProgress, TaskProgress
+from transship.domain.task import StoreProgress, TaskProgress, seconds_left
 
 NO_CATALOG: Catalog = None  # type: ignore[assignment]  # these tests publish nothing
 SIZES = st.integers(0, 1000)
@@ -84,15 +84,69 @@ def test_one_store_does_not_touch_another() -> None:
     shown = board("a", "b")
     shown.store("a", "failed", error="full")
     shown.store("b", "uploading", 5, 10)
-    assert shown.now.stores == (StoreProgress("a", "failed", error="full"), StoreProgress("b", "uploading", 5, 10))
+    a, b = shown.now.stores
+    assert (a.phase, a.done_bytes, a.error) == ("failed", 0, "full")
+    assert (b.phase, b.done_bytes, b.total_bytes, b.error) == ("uploading", 5, 10, "")
 
 
-def test_a_new_try_of_a_store_forgets_the_error() -> None:
+def test_a_new_try_of_a_store_forgets_the_error_and_takes_no_bytes_back() -> None:
     shown = board("a")
     shown.store("a", "uploading", 9, 10)
     shown.store("a", "failed", error="away")
     shown.store("a", "uploading", 0, 10)
-    assert shown.now.stores == (StoreProgress("a", "uploading", 0, 10),)
+    (a,) = shown.now.stores
+    assert (a.phase, a.done_bytes, a.total_bytes, a.error) == ("uploading", 9, 10, "")
+
+
+PHASES = st.sampled_from(["waiting", "uploading", "done", "failed"])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), PHASES, SIZES)))
+@settings(deadline=None)
+def test_whatever_becomes_of_stores_their_bytes_and_the_bar_never_go_back(steps: list[tuple[str, str, int]]) -> None:
+    shown = board("a", "b")
+    shown.enter("place", 1000)
+    seen = [(0, 0, 0.0)]
+    for store, phase, done in steps:
+        shown.store(store, phase, done, 1000)
+        now = shown.now
+        seen.append((now.stores[0].done_bytes, now.stores[1].done_bytes, overall(now)))
+    for column in zip(*seen, strict=True):
+        assert list(column) == sorted(column)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["stage", "inspect", "place"]), SIZES)))
+@settings(deadline=None)
+def test_the_bar_that_is_published_never_goes_back_also_when_phases_begin_again(steps: list[tuple[str, int]]) -> None:
+    shown = board("a")
+    seen = []
+    for phase, done in steps:
+        shown.enter(phase, 1000)
+        shown.advance(done)
+        seen.append(shown.share(shown.now))
+    assert seen == sorted(seen)
+
+
+@given(st.integers(0, 10**15), st.integers(0, 10**15), st.integers(0, 10**12))
+def test_the_time_left_is_enough_at_this_rate_and_no_second_more(done: int, total: int, rate: int) -> None:
+    left_s = seconds_left(done, total, rate)
+    if rate == 0 or total == 0 or done > total:
+        assert left_s is None
+    else:
+        assert left_s is not None
+        assert (left_s - 1) * rate < total - done <= left_s * rate or (left_s == 0 and total == done)
+
+
+def test_a_store_that_is_being_written_says_its_rate_and_its_end() -> None:
+    shown = board("a")
+    shown.store("a", "uploading", 0, 10**9)
+    shown.store("a", "uploading", 5 * 10**8, 10**9)
+    (a,) = shown.now.stores
+    assert a.rate > 0
+    assert a.left_s is not None
+    shown.store("a", "done", 10**9, 10**9)
+    (a,) = shown.now.stores
+    assert (a.rate > 0, a.left_s) == (True, None)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +159,11 @@ def test_a_new_try_of_a_store_forgets_the_error() -> None:
             TaskProgress("place", stores=(StoreProgress("a", "done"), StoreProgress("b", "uploading"))),
             "place: 1 of 2 stores written",
         ),
+        (
+            TaskProgress("place", stores=(StoreProgress("b", "uploading", 512, 1024, rate=256, left_s=2),)),
+            "place: 0 of 1 stores written; b 512 bytes of 1.0 KiB (256 bytes/s, 2 s left)",
+        ),
+        (TaskProgress("stage", 512, 1024, 256, left_s=2), "stage: 512 bytes of 1.0 KiB (256 bytes/s, 2 s left)"),
     ],
 )
 def test_a_line_for_people(progress: TaskProgress, line: str) -> None:

@@ -63,13 +63,20 @@ class ImageView:
 
 @dataclass(frozen=True, slots=True)
 class StoreView:
-    """How far the copy to one store is; sizes in bytes, total 0 while unknown."""
+    """How far the copy to one store is; sizes in bytes, total 0 while unknown.
+
+    Attributes:
+        rate: bytes a second.
+        left_s: seconds until it ends; None while that cannot be said.
+    """
 
     store: str
     phase: str
     done_bytes: int
     total_bytes: int
     error: str
+    rate: int = 0
+    left_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +122,8 @@ class TaskView:
                     each.get("done_bytes") or 0,
                     each.get("total_bytes") or 0,
                     each.get("error") or "",
+                    each.get("rate") or 0,
+                    each.get("left_s"),
                 )
                 for each in progress.get("stores") or ()
             ),

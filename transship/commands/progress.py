@@ -60,11 +60,11 @@ def phase_line(task: TaskView) -> str:
 
 
 class LineView:
-    """A line when the phase changes, and one for each further tenth of it."""
+    """A line when the phase changes, and one for each further tenth of it; the same for each store."""
 
     def __init__(self) -> None:
         self._shown: tuple[str, str, int] = ("", "", -1)
-        self._stores: dict[str, str] = {}
+        self._stores: dict[str, tuple[str, int]] = {}
 
     def __enter__(self) -> Self:
         """Begin to show."""
@@ -83,9 +83,10 @@ class LineView:
             self._shown = state
             print(phase_line(task), flush=True)
         for store in task.stores:
-            if self._stores.get(store.store) != store.phase and store.phase in ("done", "failed"):
-                print(_store_line(store), flush=True)
-            self._stores[store.store] = store.phase
+            told = (store.phase, 10 * store.done_bytes // store.total_bytes if store.total_bytes else 0)
+            if told != self._stores.get(store.store) and store.phase != "waiting":
+                print(store_line(store), flush=True)
+            self._stores[store.store] = told
 
 
 class LiveView:
@@ -121,7 +122,7 @@ class LiveView:
         self._draw("phase", task.phase or phase_line(task), task.done_bytes, task.total_bytes)
         for store in task.stores:
             if store.phase != "waiting":
-                self._draw(f"store {store.store}", _store_line(store), store.done_bytes, store.total_bytes)
+                self._draw(f"store {store.store}", _store_name(store), store.done_bytes, store.total_bytes)
 
     def _draw(self, key: str, description: str, done_bytes: int, total_bytes: int) -> None:
         bar = self._bars.get(key)
@@ -136,5 +137,15 @@ class LiveView:
         self._progress.update(bar, description=description, completed=done_bytes, total=total_bytes or None)
 
 
-def _store_line(store: StoreView) -> str:
+def store_line(store: StoreView) -> str:
+    """Return one line about a store: what it does, bytes, rate, time left."""
+    words = [_store_name(store)]
+    if store.phase == "uploading" and store.total_bytes:
+        words.append(f"{100 * store.done_bytes // store.total_bytes}% of {human_size(store.total_bytes)}")
+        words += [f"{human_size(store.rate)}/s"] if store.rate else []
+        words += [f"{store.left_s} s left"] if store.left_s else []
+    return ", ".join(words)
+
+
+def _store_name(store: StoreView) -> str:
     return f"store {store.store}: {store.error or store.phase}"

@@ -71,8 +71,10 @@ class StoreProgress:
     Attributes:
         store: store id.
         phase: ``waiting``, ``uploading``, ``done`` or ``failed``.
-        done_bytes, total_bytes: bytes; total 0 while unknown.
+        done_bytes, total_bytes: bytes; total 0 while unknown. A new try does not take them back.
         error: reason of a failure, else empty.
+        rate: bytes a second since the store's first byte.
+        left_s: seconds until it ends at this rate; None while that cannot be said.
     """
 
     store: str
@@ -80,6 +82,8 @@ class StoreProgress:
     done_bytes: int = 0
     total_bytes: int = 0
     error: str = ""
+    rate: int = 0
+    left_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ class TaskProgress:
         done_bytes, total_bytes: bytes of this phase; total 0 while unknown.
         rate: bytes a second over the phase.
         stores: one entry per target store.
+        left_s: seconds until the phase ends at this rate; None while that cannot be said.
     """
 
     phase: str
@@ -98,6 +103,15 @@ class TaskProgress:
     total_bytes: int = 0
     rate: int = 0
     stores: tuple[StoreProgress, ...] = ()
+    left_s: int | None = None
+
+
+def seconds_left(done_bytes: int, total_bytes: int, rate: int) -> int | None:
+    """Return how long the rest takes at a rate in bytes a second, rounded up; None where nobody can say."""
+    left_bytes = total_bytes - done_bytes
+    if rate <= 0 or total_bytes <= 0 or left_bytes < 0:
+        return None
+    return -(-left_bytes // rate)
 
 
 @dataclass(frozen=True, slots=True)
