@@ -8,6 +8,7 @@ from tests.fakes.images import asked, queued_image
 from tests.fakes.notifications import told
 from transship.catalog.engine import Catalog
 from transship.catalog.notifications import (
+    Backlog,
     announce_failed_store,
     announce_image,
     announce_store,
@@ -106,6 +107,18 @@ def test_the_oldest_are_given_up_for_one_way_out_where_too_many_wait(catalog: Ca
     assert [each.number for each in told(catalog)] == numbers[2:]
     assert [each.number for each in told(catalog, SinkName.LOG)] == numbers
     assert (found.waiting, found.dropped) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (Backlog(SinkName.BUS, 0, 0.0, "", 0), "0 waiting"),
+        (Backlog(SinkName.BUS, 2, 61.4, "nobody is there", 0), "2 waiting, the oldest for 61 s, nobody is there"),
+        (Backlog(SinkName.LOG, 0, 0.0, "", 7), "0 waiting, 7 given up in all, because too many waited"),
+    ],
+)
+def test_a_backlog_is_a_line_for_people(found: Backlog, text: str) -> None:
+    assert found.text == text
 
 
 def test_the_backlog_says_how_much_waits_for_how_long_and_why(catalog: Catalog, image: Image) -> None:

@@ -22,9 +22,10 @@ from transship.catalog.images import get_image
 from transship.catalog.notifications import Backlog, announce_image, backlog
 from transship.domain.errors import NotificationUndelivered
 from transship.domain.notification import EventType, Notification, Priority, SinkName
-from transship.keeper.courier import BATCH, LONGEST_PAUSE_S, Courier, Couriers, PrefectEvents, open_sinks, wanted_sinks
+from transship.keeper.courier import BATCH, LONGEST_PAUSE_S, Courier, Couriers, PrefectEvents, open_sinks
 from transship.keeper.prefect_api import PrefectApi
 from transship.notify.bus import MessageBus
+from transship.notify.sink import wanted_sinks
 
 
 @dataclass

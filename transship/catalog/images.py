@@ -196,9 +196,7 @@ def mark_deleted(connection: Connection, image_id: str, now: datetime) -> None:
     """
     announce_deleted(connection, lock_image(connection, image_id), now)
     connection.execute(
-        update(IMAGES)
-        .where(IMAGES.c.id == image_id)
-        .values(status=ImageStatus.DELETED, deleted_at=now, updated_at=now)
+        update(IMAGES).where(IMAGES.c.id == image_id).values(status=ImageStatus.DELETED, deleted_at=now, updated_at=now)
     )
     connection.execute(
         update(LEASES)

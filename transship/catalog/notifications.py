@@ -209,6 +209,18 @@ class Backlog:
     reason: str
     dropped: int
 
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        words = [f"{self.waiting} waiting"]
+        if self.waiting:
+            words.append(f"the oldest for {self.oldest_s:.0f} s")
+        if self.reason:
+            words.append(self.reason)
+        if self.dropped:
+            words.append(f"{self.dropped} given up in all, because too many waited")
+        return ", ".join(words)
+
 
 def backlog(connection: Connection, sinks: Sequence[SinkName]) -> list[Backlog]:
     """Return what waits for each of these sinks."""

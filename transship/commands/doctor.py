@@ -18,10 +18,12 @@ from config.settings import Settings
 from deployments.definition import definition_file, read_definitions
 from transship.catalog.engine import Catalog, database_url
 from transship.catalog.inventories import inventories
+from transship.catalog.notifications import Backlog, backlog
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured
 from transship.commands.images_api import ImagesApi
 from transship.commands.prefect_http import PrefectHttp
 from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable, human_size
+from transship.notify.sink import wanted_sinks
 from transship.runner.prefect_server import NOTE_FILE, read_note
 from transship.runner_status import read_runner_status, runner_status_path
 from transship.supervisor.home import is_locked, require_free_port
@@ -174,6 +176,8 @@ def check_catalog(settings: Settings) -> Iterator[Finding]:
         return
     try:
         yield Finding(Level.OK, "catalogue", f"{url.render_as_string()}, id {catalog.id()}")
+        with catalog.read() as connection:
+            yield from map(notification_finding, backlog(connection, wanted_sinks(settings.notifications)))
         yield from _strays(catalog)
     finally:
         catalog.close()
@@ -187,6 +191,14 @@ def _strays(catalog: Catalog) -> Iterator[Finding]:
     for inventory in found:
         text = f"{inventory.strays} in {inventory.place}, never touched; first: {', '.join(inventory.names[:3])}"
         yield Finding(Level.WARN, "not ours", text)
+
+
+def notification_finding(found: Backlog) -> Finding:
+    """Say whether notifications leave by one way out."""
+    if found.reason:
+        text = f"{found.text}; they are sent when that is mended"
+        return Finding(Level.WARN, f"notify {found.sink}", text)
+    return Finding(Level.WARN if found.dropped else Level.OK, f"notify {found.sink}", found.text)
 
 
 def check_prefect(settings: Settings) -> Iterator[Finding]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 from config.settings import Settings
+from transship.catalog.engine import Catalog, database_url
+from transship.catalog.notifications import Backlog, backlog
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured, print_table
 from transship.commands.images_api import ImagesApi, ImageView
 from transship.commands.keystone_login import images_api
 from transship.commands.prefect_http import PrefectHttp
 from transship.commands.run import address_rows
 from transship.domain.errors import CommandRefused, ServiceRefused, ServiceUnreachable, TransshipError, human_size
+from transship.notify.sink import wanted_sinks
 from transship.runner_status import ExecutorStatus, read_runner_status, runner_status_path
 from transship.supervisor.component import Condition
 from transship.supervisor.home import is_locked, status_path
@@ -30,7 +35,7 @@ def status(invocation: Invocation) -> int:
     for label, value in address_rows(settings):
         print(f"{label:<15} {value}")
     print()
-    good = all((healthy, _print_api(settings), _print_worker(settings)))
+    good = all((healthy, _print_api(settings), _print_worker(settings), _print_notifications(settings)))
     _print_runner(settings)
     return 0 if good else 1
 
@@ -133,6 +138,31 @@ def executor_row(executor: ExecutorStatus) -> tuple[str, ...]:
         human_size(executor.rss_bytes),
         executor.flow_run_id or "-",
     )
+
+
+def _print_notifications(settings: Settings) -> bool:
+    try:
+        found = notification_backlog(settings)
+    except TransshipError as error:
+        print(coloured(str(error), RED))
+        return False
+    for each in found:
+        print(f"{'notifications':<15} {coloured(f'{each.sink}: {each.text}', YELLOW if each.reason else GREEN)}")
+    return True
+
+
+def notification_backlog(settings: Settings) -> list[Backlog]:
+    """Return what waits for each way out of notifications, as the catalogue has it; nothing before the first start.
+
+    Raises:
+        ConfigurationRefused: the catalogue cannot be opened.
+        CatalogUnavailable: it does not answer now.
+    """
+    url = database_url(settings)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return []
+    with closing(Catalog.open(settings)) as catalog, catalog.read() as connection:
+        return backlog(connection, wanted_sinks(settings.notifications))
 
 
 def _task_statuses(api: ImagesApi, images: list[ImageView]) -> Counter[str]:

@@ -15,14 +15,14 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.secrets import prefect_auth_string
-from config.settings import NotificationDriver, NotificationSettings, Settings
+from config.settings import Settings
 from transship.catalog.engine import Catalog
 from transship.catalog.notifications import drop_beyond, forget_sent, mark_sent, note_fault, waiting
 from transship.domain.errors import CatalogUnavailable, NotificationUndelivered
 from transship.domain.notification import Notification, SinkName
 from transship.keeper.prefect_api import PrefectApi, PrefectAway, PrefectRefused
 from transship.notify.prefect_events import event_of
-from transship.notify.sink import Sink
+from transship.notify.sink import Sink, wanted_sinks
 
 BATCH: Final = 50
 """At most so many notifications are sent twice when a keeper is killed between sending and noting."""
@@ -33,17 +33,6 @@ _MENDABLE: Final = frozenset({401, 403, 404})
 """Refusals of Prefect that an operator mends: nothing is wrong with the event itself."""
 
 log = structlog.get_logger("transship.keeper")
-
-
-def wanted_sinks(settings: NotificationSettings) -> tuple[SinkName, ...]:
-    """Return the ways out that the settings ask for."""
-    drivers = set(settings.drivers)
-    wanted = {
-        SinkName.BUS: bool(drivers & {NotificationDriver.MESSAGING, NotificationDriver.MESSAGING_V2}),
-        SinkName.LOG: NotificationDriver.LOG in drivers,
-        SinkName.PREFECT: settings.prefect_events,
-    }
-    return tuple(sink for sink, is_wanted in wanted.items() if is_wanted)
 
 
 def open_sinks(settings: Settings) -> tuple[Sink, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from config.settings import NotificationDriver, NotificationSettings
 from transship.domain.notification import Notification, SinkName
 
 
@@ -21,3 +22,14 @@ class Sink(Protocol):
         Raises:
             NotificationUndelivered: what was not yielded is to be sent later; it may have arrived all the same.
         """
+
+
+def wanted_sinks(settings: NotificationSettings) -> tuple[SinkName, ...]:
+    """Return the ways out that the settings ask for."""
+    drivers = set(settings.drivers)
+    wanted = {
+        SinkName.BUS: bool(drivers & {NotificationDriver.MESSAGING, NotificationDriver.MESSAGING_V2}),
+        SinkName.LOG: NotificationDriver.LOG in drivers,
+        SinkName.PREFECT: settings.prefect_events,
+    }
+    return tuple(sink for sink, is_wanted in wanted.items() if is_wanted)

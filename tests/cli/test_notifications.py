@@ -1,0 +1,42 @@
+"""What the command says of notifications that wait."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.fakes.images import queued_image, settings_in
+from transship.catalog.engine import Catalog
+from transship.catalog.notifications import drop_beyond, note_fault
+from transship.commands.doctor import Level, check_catalog
+from transship.commands.status import notification_backlog
+from transship.domain.notification import SinkName
+
+SETTINGS = {"notifications": {"drivers": ["messagingv2"]}}
+
+
+def test_status_and_doctor_say_how_many_wait_and_why(catalog: Catalog, tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, **SETTINGS)
+    queued_image(catalog)
+    with catalog.write() as connection:
+        note_fault(connection, SinkName.BUS, "nobody is there")
+    bus, prefect = notification_backlog(settings)
+    assert (bus.sink, bus.waiting, bus.reason) == (SinkName.BUS, 1, "nobody is there")
+    assert (prefect.sink, prefect.waiting, prefect.reason) == (SinkName.PREFECT, 1, "")
+    found = {finding.subject: finding for finding in check_catalog(settings)}
+    assert found["notify bus"].level is Level.WARN
+    assert "nobody is there; they are sent when that is mended" in found["notify bus"].text
+    assert found["notify prefect"].level is Level.OK
+
+
+def test_doctor_warns_of_notifications_that_were_given_up(catalog: Catalog, tmp_path: Path) -> None:
+    queued_image(catalog)
+    with catalog.write() as connection:
+        drop_beyond(connection, SinkName.PREFECT, 0)
+    found = {finding.subject: finding for finding in check_catalog(settings_in(tmp_path))}
+    assert found["notify prefect"].level is Level.WARN
+    assert "1 given up" in found["notify prefect"].text
+
+
+def test_before_the_first_start_nothing_waits_and_no_catalogue_is_made(tmp_path: Path) -> None:
+    assert notification_backlog(settings_in(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
