@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 import requests
@@ -280,6 +282,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", choices=(OURS, STOCK), help="measure one worker alone")
     parser.add_argument("--json", type=Path, help="also write every figure there")
     options = parser.parse_args(arguments)
+    # What was started is in sessions of its own and would outlive us.
+    signal.signal(signal.SIGTERM, _leave)
     counts = options.burst or [24, 64]
     names = (options.only,) if options.only else (OURS, STOCK)
     measured = [measure(name, options.database, options.rounds, counts) for name in names]
@@ -289,6 +293,10 @@ def main(arguments: Sequence[str]) -> int:
     if options.json is not None:
         options.json.write_text(json.dumps([_plain(one) for one in measured], indent=1))
     return 0
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(1)
 
 
 def _plain(figures: Figures) -> dict[str, Any]:
