@@ -11,9 +11,10 @@ from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 
 from config.settings import Settings
+from deployments.automations import apply_automation
 from deployments.change import Change
 from deployments.definition import Definition, definition_file, read_definitions
-from deployments.flow_deployments import apply_deployment
+from deployments.flow_deployments import apply_deployment, deployment_id
 from deployments.limits import apply_store_limits
 from deployments.pool import apply_pool, apply_queues
 from deployments.store_blocks import apply_block_types, apply_store_blocks
@@ -21,7 +22,7 @@ from transship.domain.errors import ConfigurationRefused, ServiceRefused, Servic
 
 
 def apply(settings: Settings, *, overwrite: bool = False, definitions: Path | None = None) -> tuple[Change, ...]:
-    """Create or update work pool, queues, block types, store blocks and deployments.
+    """Create or update work pool, queues, block types, store blocks, deployments and the automation for lost runs.
 
     The server is the one of ``PREFECT_API_URL`` and ``PREFECT_API_AUTH_STRING``, which have to be
     set before Prefect is first imported. After an error, what was applied so far stays; applying
@@ -64,6 +65,7 @@ async def _apply(settings: Settings, definitions: tuple[Definition, ...], *, ove
             *await apply_store_blocks(client, settings, overwrite=overwrite),
             *await apply_store_limits(client, settings, overwrite=overwrite),
             *[await apply_deployment(client, one, settings.prefect.work_pool) for one in definitions],
+            await apply_automation(client, [await deployment_id(client, one) for one in definitions]),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient
@@ -49,6 +50,12 @@ async def apply_deployment(client: PrefectClient, definition: Definition, work_p
         ]
     await client.update_deployment(found.id, DeploymentUpdate.model_validate(update))
     return Change("deployment", name, Action.UPDATED, ", ".join([*different, *(["schedules"] if reschedule else [])]))
+
+
+async def deployment_id(client: PrefectClient, definition: Definition) -> UUID:
+    """Return the id of a deployment that was applied."""
+    name = f"{_flow(definition.entrypoint).name}/{definition.name}"
+    return (await client.read_deployment_by_name(name)).id
 
 
 def _flow(entrypoint: str) -> Flow[..., Any]:

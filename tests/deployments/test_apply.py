@@ -14,11 +14,13 @@ from uuid import uuid4
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
+from prefect.events.schemas.automations import Automation, EventTrigger
 from prefect.exceptions import ObjectNotFound
 
 from blocks import FileStoreBlock
 from config.settings import FileStoreSettings, Settings
 from deployments.apply import apply
+from deployments.automations import NAME
 from deployments.change import Action, Change
 from tests.fakes.prefect_server import PrefectServer
 from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable
@@ -106,10 +108,56 @@ def test_the_first_apply_creates_and_the_second_changes_nothing(server: PrefectS
         ("deployment", "web-download/transship"),
         ("deployment", "glance-download/transship"),
         ("deployment", "housekeeping/transship"),
+        ("automation", NAME),
     ]
     for kind in ("work pool", "store block", "deployment"):
         assert set(actions(first, kind)) == {Action.CREATED}
     assert {change.action for change in second} == {Action.UNCHANGED}
+
+
+def automations() -> list[Automation]:
+    with get_client(sync_client=True) as client:
+        found = client.request("POST", "/automations/filter", json={"automations": {"name": {"any_": [NAME]}}})
+    return Automation.model_validate_list(found.json())
+
+
+def test_lost_runs_have_one_automation_however_often_one_applies(server: PrefectServer, settings: Settings) -> None:
+    apply(settings)
+    apply(settings)
+
+    (automation,) = automations()
+    trigger = automation.trigger
+    assert isinstance(trigger, EventTrigger)
+    with get_client(sync_client=True) as client:
+        ids = {f"prefect.deployment.{client.read_deployment_by_name(name).id}" for name in DEPLOYMENTS}
+    assert set(trigger.match_related.root["prefect.resource.id"]) == ids
+    assert [action.type for action in automation.actions] == ["change-flow-run-state"]
+
+
+def test_an_automation_that_was_switched_off_stays_off_and_is_mended_otherwise(
+    server: PrefectServer, settings: Settings
+) -> None:
+    apply(settings)
+    (before,) = automations()
+    edited = before.model_dump(mode="json", exclude={"id"}) | {"enabled": False, "description": "mine"}
+    server.ask("PUT", f"/automations/{before.id}", edited)
+
+    (change,) = [change for change in apply(settings) if change.kind == "automation"]
+
+    assert (change.action, change.detail) == (Action.UPDATED, "description")
+    (after,) = automations()
+    assert (after.id, after.enabled, after.description) == (before.id, False, before.description)
+    server.ask("PATCH", f"/automations/{before.id}", {"enabled": True})
+
+
+def test_automations_that_two_made_at_once_become_one(server: PrefectServer, settings: Settings) -> None:
+    apply(settings)
+    (one,) = automations()
+    server.ask("POST", "/automations/", one.model_dump(mode="json", exclude={"id"}))
+
+    apply(settings)
+
+    assert len(automations()) == 1
 
 
 def test_prefect_deploy_makes_the_same_deployments(server: PrefectServer, settings: Settings) -> None:

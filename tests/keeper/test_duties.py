@@ -95,7 +95,7 @@ def test_secrets_of_running_tasks_are_not_purged(catalog: Catalog) -> None:
 def test_a_keeper_that_becomes_active_has_everything_swept(catalog: Catalog, tmp_path: Path) -> None:
     stopped = threading.Event()
     keeper = keeper_of(catalog, tmp_path, f"http://127.0.0.1:{free_port()}/api")
-    running = threading.Thread(target=run, args=(keeper, stopped))
+    running = threading.Thread(target=run, args=(keeper, stopped, lambda wait_s: stopped.wait(wait_s) and False))
     running.start()
     try:
         until(lambda: [row.kind for row in all_rows(catalog)] == [OutboxKind.SWEEP], 30.0, "the sweep")
