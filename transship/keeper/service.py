@@ -31,12 +31,14 @@ from transship.catalog.tasks import (
     unsettled_tasks,
 )
 from transship.catalog.types import in_seconds
+from transship.catalog.underway import projects_of, say_why_waiting, underway
 from transship.catalog.uploads import end_lost_uploads, give_up_uploads
 from transship.domain.errors import DispatchFailed, ImageNotFound, LockLost, TaskNotFound
 from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image
 from transship.domain.import_request import ImportMethod
 from transship.domain.push import RUNNER_SOCKET
 from transship.domain.task import ImportTask, TaskStatus
+from transship.domain.turns import Waiting, next_turns
 from transship.keeper.prefect_api import (
     CreatedRun,
     FlowRunState,
@@ -57,6 +59,10 @@ STUCK_S: Final = 90.0
 """Longer than any start of a flow process that was seen on a loaded machine (20 s), with room."""
 SETTLE_AFTER_S: Final = 60.0
 """A flow process tells Prefect its last state after the catalogue; this is its time to do so."""
+LOOKED_AT_ONCE: Final = 1000
+"""Outbox rows among which turns are given."""
+UNBEGUN_FORGOTTEN_S: Final = 60.0
+"""After so long a handed-over import that nobody began counts no longer as one that a worker is about to begin."""
 REFUSAL_PATIENCE_S: Final = 120.0
 """How long refusals that an operator can mend (no deployment yet, wrong password) are tried again."""
 MENDABLE: Final = frozenset({401, 403, 404})
@@ -112,7 +118,8 @@ class Keeper:
     def tell(self) -> int:
         """Tell Prefect what the outbox holds; return how many rows were told."""
         with self.catalog.read() as connection:
-            rows = due(connection, TOLD_AT_ONCE)
+            looked_at = due(connection, LOOKED_AT_ONCE)
+        rows = self._in_turn(looked_at)[:TOLD_AT_ONCE]
         told = 0
         for row in rows:
             try:
@@ -126,6 +133,32 @@ class Keeper:
             else:
                 told += 1
         return told
+
+    def _in_turn(self, rows: list[OutboxRow]) -> list[OutboxRow]:
+        """Return those rows that may be told now: of imports those whose turn it is, and all else."""
+        imports = {row.id: row for row in rows if row.kind is OutboxKind.DISPATCH}
+        if not imports:
+            return rows
+        limits = self.settings.imports
+        with self.catalog.read() as connection:
+            carried = underway(connection, UNBEGUN_FORGOTTEN_S)
+            projects = projects_of(connection, [str(row.task_id) for row in imports.values()])
+        waiting = [Waiting(row.id, projects.get(str(row.task_id), "")) for row in imports.values()]
+        turns = next_turns(
+            waiting,
+            carried.by_project,
+            room=max(0, limits.dispatch_ahead - carried.unbegun),
+            limit_per_project=limits.max_per_project,
+        )
+        self._say_why([str(row.task_id) for row in imports.values() if row.id not in turns])
+        return [*(row for row in rows if row.id not in imports), *(imports[key] for key in turns)]
+
+    def _say_why(self, waiting: list[str]) -> None:
+        if not waiting:
+            return
+        limit = self.settings.imports.max_per_project
+        others = f" or until its project has less than {limit} imports under way" if limit else ""
+        say_why_waiting(self.catalog, waiting, f"waits for its turn: until a worker is free{others}", utc_now())
 
     def _tell_one(self, row: OutboxRow) -> None:
         duty: Mapping[OutboxKind, Callable[[OutboxRow], None]] = {
