@@ -219,6 +219,14 @@ class ImportSettings(Section):
     )
     store_retries: int = Field(3, ge=0, description="Attempts after the first for a store that is unavailable.")
     verify_stores: bool = Field(True, description="Compare size of each stored object before the image becomes active.")
+    max_per_project: int = Field(
+        0, ge=0, description="Imports of one project under way at the same time, the others wait; 0: no limit."
+    )
+    dispatch_ahead: int = Field(
+        16,
+        ge=1,
+        description="Imports handed to Prefect before a worker begins them; of the others projects take turns.",
+    )
     task_time_to_live_h: int = Field(48, ge=1, description="Hours that a finished task stays listed.")
 
 
@@ -338,6 +346,9 @@ class StagingSettings(Section):
     dir: AbsolutePath | None = Field(None, description="Staging directory; unset: <home>/staging.")
     free_floor_bytes: Bytes = Field(
         256 * MIB, description="Room that imports leave free, so that databases can always write."
+    )
+    wait_s: Annotated[float, Field(ge=0)] = Field(
+        900.0, description="Longest wait for room that other imports take; then the import fails. 0: it fails at once."
     )
     unknown_size_reserve_bytes: Bytes = Field(
         1 * GIB, description="Room reserved at a time while a download's size is unknown."

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+import structlog
 
 from tasks.session import ImportSession, utc_now
 from transship.catalog.journal import StagedRow, drop_staged, open_staged, reserve_staged, seal_staged, staged_of_image
+from transship.catalog.tasks import say
+from transship.domain.errors import CatalogUnavailable, StagingBusy
 from transship.domain.staged import SOURCE_ROLE
+
+WAIT_STEP_S: Final = 1.0
+"""Seconds between two looks for room; each is one short write."""
+
+log = structlog.get_logger("transship.staging")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +75,37 @@ def open_file(session: ImportSession, name: str, role: str, source_key: str = ""
 
 
 def reserve(session: ImportSession, name: str, size_bytes: int) -> None:
-    """Reserve room for a file, beside the reservations of other imports.
+    """Reserve room for a file, beside the reservations of other imports; wait while these take it.
 
     Raises:
-        StagingFull: there is no room.
-        LockLost: another worker took over.
+        StagingFull: there is no room, and there was none for ``staging.wait_s``.
+        LockLost, ImportStopped: the import must end.
     """
+    waits_until = time.monotonic() + session.settings.staging.wait_s
+    said = ""
+    while True:
+        try:
+            _reserve_now(session, name, size_bytes)
+            return
+        except StagingBusy as busy:
+            if time.monotonic() >= waits_until:
+                raise
+            if said != str(busy):
+                said = str(busy)
+                _say(session, f"waits for room: {said}")
+        session.stop.wait(WAIT_STEP_S)
+
+
+def _say(session: ImportSession, message: str) -> None:
+    log.info("import waits", reason=message)
+    try:
+        with session.catalog.write() as connection:
+            say(connection, session.lease.task_id, session.begun.task.attempt, message, utc_now())
+    except CatalogUnavailable as away:
+        log.warning("reason of the wait not written", reason=str(away))
+
+
+def _reserve_now(session: ImportSession, name: str, size_bytes: int) -> None:
     staging = session.staging
     reserve_staged(
         session.catalog,

@@ -226,7 +226,9 @@ def test_room_that_other_imports_reserved_is_not_given_twice(
         reserve(other, name, room - (64 << 20))
         huge = {"Content-Length": str(room // 2 + (65 << 20))}
         uri = server.on("/a.img", lambda talk: talk.head(200, huge))
-        with importing(settings, catalog, uri), pytest.raises(StagingFull):
+        staging = settings.staging.model_copy(update={"wait_s": 0.0})
+        impatient = settings.model_copy(update={"staging": staging})
+        with importing(impatient, catalog, uri), pytest.raises(StagingFull):
             stage.fn("a.img")
 
 

@@ -19,7 +19,7 @@ from transship.catalog.leases import Lease, prove_lease
 from transship.catalog.locks import lock_name
 from transship.catalog.schema import IMAGES, LOCATIONS, STAGED
 from transship.catalog.types import in_seconds
-from transship.domain.errors import CopyBeingRemoved, StagingFull, UploadIncomplete
+from transship.domain.errors import CopyBeingRemoved, StagingBusy, StagingFull, UploadIncomplete
 from transship.domain.image import ImageStatus
 from transship.domain.staged import SOURCE_ROLE
 
@@ -251,7 +251,8 @@ def reserve_staged(
         available_bytes: free bytes of the file system above the floor.
 
     Raises:
-        StagingFull: there is no room; the reservation is as it was.
+        StagingFull: there is no room, and would be none if the other imports ended; the reservation is as it was.
+        StagingBusy: there is no room as long as other imports take theirs; the reservation is as it was.
         LockLost: another worker took over; nothing was written.
     """
     with catalog.write() as connection:
@@ -259,14 +260,19 @@ def reserve_staged(
         # Reservations of several images add up, so their leases do not keep them apart.
         lock_name(connection, f"staging of {host}")
         others = connection.execute(
-            select(STAGED.c.name, STAGED.c.reserved_bytes).where(
-                STAGED.c.host == host, STAGED.c.state == "part", STAGED.c.name != name
+            select(STAGED.c.name, STAGED.c.image_id, STAGED.c.state, STAGED.c.reserved_bytes).where(
+                STAGED.c.host == host, STAGED.c.name != name
             )
-        )
-        promised = sum(max(0, other.reserved_bytes - occupied(other.name)) for other in others)
+        ).all()
+        taken = {other.name: occupied(other.name) for other in others}
+        promised = sum(max(0, other.reserved_bytes - taken[other.name]) for other in others if other.state == "part")
         needed = max(0, size_bytes - occupied(name))
-        if needed > available_bytes - promised:
-            raise StagingFull(needed, available_bytes - promised)
+        available = available_bytes - promised
+        if needed > available:
+            foreign = sum(taken[other.name] for other in others if other.image_id != lease.image_id) + promised
+            if needed > available + foreign:
+                raise StagingFull(needed, available)
+            raise StagingBusy(needed, available, foreign)
         connection.execute(
             update(STAGED).where(STAGED.c.name == name, STAGED.c.host == host).values(reserved_bytes=size_bytes)
         )

@@ -720,6 +720,22 @@ class StagingFull(TransferFailed):
         )
 
 
+class StagingBusy(StagingFull):
+    """Staging has no room now, but would have if other imports ended; waiting may help."""
+
+    def __init__(self, needed_bytes: int, available_bytes: int, others_bytes: int) -> None:
+        TransferFailed.__init__(self, needed_bytes, available_bytes, others_bytes)
+        self.needed_bytes, self.available_bytes = needed_bytes, available_bytes
+        self.others_bytes = others_bytes
+
+    def __str__(self) -> str:
+        return (
+            f"staging is full: {human_size(self.needed_bytes)} needed,"
+            f" {human_size(max(0, self.available_bytes))} available,"
+            f" {human_size(self.others_bytes)} taken by other imports; try again later"
+        )
+
+
 class StagingBroken(TransferFailed):
     """Staging could not be read or written."""
 
