@@ -26,7 +26,7 @@ from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
 from transship.stores.base import Content
 from transship.stores.copying import PIECE_BYTES
-from transship.stores.file import FileStore
+from transship.stores.file import CHECK_NAMES, FileStore
 
 MIB = 1024 * 1024
 IMAGE = "3f2a1c9e-0000-4000-8000-000000000001"
@@ -339,7 +339,15 @@ def test_a_relative_directory_is_refused() -> None:
 def test_its_contents_are_all_names_but_those_of_a_running_check(store: FileStore, images: Path) -> None:
     images.mkdir()
     names = {"notes.txt", IMAGE, f"{IMAGE}.raw", f"{IMAGE}.7.part", f"{IMAGE.upper()}.7.part", "a.part"}
-    for name in {*names, ".check-1", ".check-1.link"}:
+    for name in {*names, ".check", ".check.link"}:
         (images / name).touch()
     urls = {name: f"file://{images}/{name}" for name in names} | {f"{IMAGE}.7.part": f"file://{images}/{IMAGE}"}
     assert set(store.contents()) == {Content(name, url) for name, url in urls.items()}
+
+
+def test_what_a_killed_check_left_the_next_one_removes(store: FileStore, images: Path) -> None:
+    images.mkdir()
+    for name in CHECK_NAMES:
+        (images / name).write_bytes(b"")
+    store.check()
+    assert os.listdir(images) == []

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,7 +20,6 @@ from transship.catalog.tasks import get_task, keep_secret, purge_secrets, read_s
 from transship.catalog.types import in_seconds
 from transship.domain.image import ImageStatus
 from transship.domain.task import TaskStatus
-from transship.keeper.__main__ import run
 from transship.keeper.prefect_api import PrefectApi
 from transship.keeper.service import REFUSAL_PATIENCE_S, Keeper, settings_of_block
 
@@ -92,16 +90,11 @@ def test_secrets_of_running_tasks_are_not_purged(catalog: Catalog) -> None:
         assert read_secret(connection, catalog, task.id, "uri") == "http://h/x"
 
 
-def test_a_keeper_that_becomes_active_has_everything_swept(catalog: Catalog, tmp_path: Path) -> None:
-    stopped = threading.Event()
+def test_a_sweep_that_is_asked_for_often_is_told_once(catalog: Catalog, tmp_path: Path) -> None:
     keeper = keeper_of(catalog, tmp_path, f"http://127.0.0.1:{free_port()}/api")
-    running = threading.Thread(target=run, args=(keeper, stopped, lambda wait_s: stopped.wait(wait_s) and False))
-    running.start()
-    try:
-        until(lambda: [row.kind for row in all_rows(catalog)] == [OutboxKind.SWEEP], 30.0, "the sweep")
-    finally:
-        stopped.set()
-        running.join()
+    for _ in range(2):
+        keeper.ask_for_sweep()
+    assert [row.kind for row in all_rows(catalog)] == [OutboxKind.SWEEP]
 
 
 def all_rows(catalog: Catalog) -> list[Any]:

@@ -11,7 +11,6 @@ import errno
 import os
 import re
 import stat
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -49,7 +48,7 @@ _NO_LINK: Final = frozenset(
 
 _PART_SUFFIX: Final = ".part"
 _PART: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[0-9]+\.part")
-_CHECK_PREFIX: Final = ".check-"
+CHECK_NAMES: Final = (".check", ".check.link")
 
 _LINKING: Final = threading.Lock()
 """Held while a staged inode is linked and gets its mode, so that two stores never disagree about one inode."""
@@ -162,7 +161,7 @@ class FileStore(StoreDriver):
             except FileNotFoundError:
                 return  # it is made on first use
         for name in names:
-            if not name.startswith(_CHECK_PREFIX):
+            if name not in CHECK_NAMES:
                 temporary = _PART.fullmatch(name)
                 yield Content(name, self._url_prefix + (temporary[1] if temporary else name))
 
@@ -173,14 +172,23 @@ class FileStore(StoreDriver):
             room = os.statvfs(self._directory)
             if room.f_blocks and not room.f_bavail:
                 raise StoreFull(self._store_id, 1)
-            descriptor, name = tempfile.mkstemp(prefix=_CHECK_PREFIX, dir=self._directory)
             try:
-                os.write(descriptor, b"\0")
-                os.link(name, f"{name}.link")
+                self._try_names()
             finally:
-                os.close(descriptor)
-                Path(name).unlink(missing_ok=True)
-                Path(f"{name}.link").unlink(missing_ok=True)
+                for name in CHECK_NAMES:
+                    (self._directory / name).unlink(missing_ok=True)
+
+    def _try_names(self) -> None:
+        """Make a file and link it. The names are always the same: what a killed check left, the next one removes."""
+        first, second = (self._directory / name for name in CHECK_NAMES)
+        descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, b"\0")
+            # Another check may be at it too, and has then shown the same.
+            with suppress(FileExistsError, FileNotFoundError):
+                os.link(first, second, follow_symlinks=False)
+        finally:
+            os.close(descriptor)
 
     def _fill(self, part: Path, source: int, staged: StagedFile, progress: PacedProgress, stop: StopToken) -> str:
         """Make the temporary hold all bytes, durably, with the store's mode; return how."""
