@@ -21,7 +21,8 @@ class Change:
     """One line of what `apply` reports.
 
     Attributes:
-        kind: ``work pool``, ``work queue``, ``block type``, ``store block``, ``limit``, ``deployment`` or ``automation``.
+        kind: ``work pool``, ``work queue``, ``block type``, ``store block``, ``limit``, ``deployment`` or
+            ``automation``.
         name: as the Prefect UI shows it.
         action: what was done.
         detail: what differed, empty when nothing did; never a secret.
