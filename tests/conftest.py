@@ -53,25 +53,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several workers share the tests, keep files whole, and run the systems one after the other, from the start.
-
-    A whole system takes a core and a half of its own, so a second one beside it would only make both wait; the
-    longest work begins first.
-    """
-    if not hasattr(config, "workerinput"):
-        return
-    items.sort(key=lambda item: not _runs_a_system(item))
-    for item in items:
-        group = "system" if _runs_a_system(item) else f"{item.path.parent.name}/{item.path.stem}"
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
-def _runs_a_system(item: pytest.Item) -> bool:
-    return item.path.parent.name == "system"
-
-
 @pytest.fixture(scope="session", autouse=True)
 def database_server(request: pytest.FixtureRequest) -> Iterator[None]:
     """The PostgreSQL server of this test session, if it is to use one."""
