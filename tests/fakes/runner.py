@@ -82,7 +82,11 @@ class Runner:
 
     def __enter__(self) -> Self:
         self.make_pool()
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(
@@ -102,7 +106,7 @@ class Runner:
                 stderr=log,
                 start_new_session=True,
             )
-        until(lambda: self.serves or self.process_ended, self.said, 120.0)
+        until(lambda: self.serves or self.process_ended, self.said, 300.0)
         assert self.serves, self.said()
 
     def stop(self) -> list[int]:
@@ -168,15 +172,20 @@ class Runner:
         made: dict[str, Any] = self.server.ask("POST", f"/deployments/{self._deployment(flow)}/create_flow_run", body)
         return made
 
-    def import_by_hand(self, uri: str, disk_format: str) -> str:
-        """Ask for a run of the product's web-download, as an operator does in the UI; return its id."""
-        deployment = self._deployment("web_download", "flows.web_download.web_download")
-        body = {"parameters": {"uri": uri, "disk_format": disk_format, "stores": [self.settings.default_store]}}
+    def import_by_hand(self, uri: str, disk_format: str, flow: str = "", **more: object) -> str:
+        """Ask for a run of the product's web-download, as an operator does in the UI; return its id.
+
+        Args:
+            flow: one of `tests.fakes.trial_flows` that imports in an odd way; empty: the product's.
+        """
+        deployment = self._deployment(flow) if flow else self._deployment("", "flows.web_download.web_download")
+        stores = [self.settings.default_store]
+        body = {"parameters": {"uri": uri, "disk_format": disk_format, "stores": stores, **more}}
         return str(self.server.ask("POST", f"/deployments/{deployment}/create_flow_run", body)["id"])
 
     def _deployment(self, flow: str, entrypoint: str = "") -> str:
         if flow not in self._deployments:
-            flow_id = self.server.ask("POST", "/flows/", {"name": f"trial-{flow}"})["id"]
+            flow_id = self.server.ask("POST", "/flows/", {"name": f"trial-{flow or 'import'}"})["id"]
             body = {
                 "name": self.pool,
                 "flow_id": flow_id,

@@ -7,12 +7,16 @@ import os
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
+
+from flows.web_download import web_download
+from transship.stores import file as file_store
 
 
 @task
@@ -62,6 +66,25 @@ def deaf(directory: str, name: str) -> State[Any]:
             threading.Event().wait(3600)
         except BaseException:  # noqa: BLE001 - what is tried is a flow that does just that
             continue
+
+
+@flow(name="trial-slow-store")
+def slow_store(uri: str, disk_format: str, stores: list[str], directory: str) -> State[Any]:
+    """Import as web-download does, into a file store that takes a second for each of many small pieces."""
+
+    def slowly(source: int, target: int, size: int, step: Callable[[int], None]) -> None:
+        os.ftruncate(target, size)
+        for offset in range(0, size, 4096):
+            (Path(directory) / "copying").touch()
+            step(offset)
+            os.copy_file_range(source, target, 4096, offset_src=offset, offset_dst=offset)
+            time.sleep(1)
+
+    file_store.copy_extents = slowly
+    file_store.reflink = lambda *_: False
+    file_store.FileStore._link = lambda *_: False  # type: ignore[method-assign]  # this process ends with the run
+    state: State[Any] = web_download.fn(uri=uri, disk_format=disk_format, stores=stores)  # type: ignore[arg-type]
+    return state
 
 
 @flow(name="trial-segfault")

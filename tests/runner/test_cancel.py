@@ -96,3 +96,13 @@ def test_a_cancel_in_a_conversion(importer: Runner, source: WebServer, tmp_path:
     run_id = importer.import_by_hand(source.serve("/disk.qcow2", qcow2.read_bytes()), "qcow2")
     until((tmp_path / "converting").exists, importer.said)
     assert cancel_in_the_middle(importer, run_id)["type"] == "CANCELLED", importer.said()
+
+
+def test_a_cancel_in_a_copy_to_a_store(importer: Runner, source: WebServer) -> None:
+    uri = source.serve("/disk.img", BODY)
+    run_id = importer.import_by_hand(uri, "raw", "slow_store", directory=str(importer.home))
+    until((importer.home / "copying").exists, importer.said)
+    state = cancel_in_the_middle(importer, run_id)
+    assert state["type"] == "CANCELLED", importer.said()
+    store = importer.settings.all_stores["local"].dir
+    assert not list(store.iterdir()), importer.said()
