@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +64,8 @@ class Download:
         resume: Validators | None = None,
         reserve: Reserve | None = None,
         slots_file: Path | None = None,
+        private: Mapping[str, str] | None = None,
+        pinned: str = "",
     ) -> Downloaded:
         gate = UriGate(rules, resolver, proxied=bool(limits.proxy_url.get_secret_value()))
         source = WebSource(gate, limits, cap_bytes, reserve_step_bytes=step_bytes, tls=tls, slots_file=slots_file)
@@ -76,6 +78,8 @@ class Download:
             reserve=reserve or self.reserved.append,
             progress=lambda done, total: self.told.append((done, total)),
             stop=self.stop,
+            private=private,
+            pinned=pinned,
         )
 
     @property
