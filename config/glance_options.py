@@ -391,7 +391,11 @@ _NO_LOCATIONS: Final = "locations are not shown by this release"
 _PREFECT: Final = "Prefect runs the imports; see prefect.worker_limit"
 
 IGNORED: Final = (
-    IgnoredOption(DEFAULT_SECTION, "worker_self_reference_url", "staging is not shared between hosts by this release"),
+    IgnoredOption(
+        DEFAULT_SECTION,
+        "worker_self_reference_url",
+        "any API process takes any request; hosts that share staging share one host_name",
+    ),
     IgnoredOption(DEFAULT_SECTION, "user_storage_quota", _NO_QUOTA, ("0",)),
     IgnoredOption(DEFAULT_SECTION, "use_keystone_limits", _NO_QUOTA, ("false",)),
     IgnoredOption(DEFAULT_SECTION, "image_member_quota", "members of images are not served by this release"),

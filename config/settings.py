@@ -199,7 +199,7 @@ class ImportSettings(Section):
     """What imports may do."""
 
     enabled_methods: tuple[ImportMethod, ...] = Field(
-        (ImportMethod.WEB_DOWNLOAD,), description="Import methods that users may use."
+        (ImportMethod.GLANCE_DIRECT, ImportMethod.WEB_DOWNLOAD), description="Import methods that users may use."
     )
     plugins: tuple[str, ...] = Field(
         (), description="Import plugins, in the order in which they run: their names in transship.import_plugins."

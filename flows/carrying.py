@@ -38,6 +38,7 @@ from transship.domain.errors import (
     TransferFailed,
     TransshipError,
 )
+from transship.domain.import_request import ImportMethod
 from transship.logs import configure_flow_logs
 
 FIRST_LINE: Final = "flow begun"
@@ -136,7 +137,7 @@ class InternalFault(TransferFailed):
 def _fail(session: ImportSession, undo: ExitStack, failed: TransferFailed) -> State[Any]:
     """Undo, free the image with the reason, and return the state to show."""
     session.stop.stop(ImportCancelled(str(failed)))
-    rerunnable = failed.retryable or isinstance(failed, ImportStopped)
+    rerunnable = _may_run_again(session, failed)
     try:
         clean_up(undo.close)
         clean_up(lambda: discard_staged(session, keep_source=rerunnable))
@@ -158,6 +159,16 @@ def _fail(session: ImportSession, undo: ExitStack, failed: TransferFailed) -> St
     session.board.write_end()
     log.warning("import failed", reason=str(failed))
     return Failed(message=str(failed))
+
+
+def _may_run_again(session: ImportSession, failed: TransferFailed) -> bool:
+    """Return whether a further attempt may go on with what is on staging.
+
+    Uploaded data are nowhere else: they are kept unless they themselves are at fault.
+    """
+    if session.begun.task.method == ImportMethod.GLANCE_DIRECT:
+        return not failed.blames_data
+    return failed.retryable or isinstance(failed, ImportStopped)
 
 
 def clean_up(effect: Callable[[], None]) -> None:

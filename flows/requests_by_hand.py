@@ -41,6 +41,32 @@ PublicUri = Annotated[
 ]
 
 
+def upload_order(
+    image_id: str, stores: Sequence[str] | None, known: Sequence[StoreFacts], *, all_must_succeed: bool
+) -> Order:
+    """Return the import of uploaded data that a form asks for.
+
+    Args:
+        stores: ids of the targets; None or none: the default store.
+        known: all stores of the site.
+
+    Raises:
+        StoreUnknown, StoreReadOnly: a store cannot be a target.
+    """
+    asked = ImportRequest(
+        method=ImportMethod.GLANCE_DIRECT,
+        stores=tuple(stores) if stores else None,
+        all_stores_must_succeed=all_must_succeed,
+    )
+    targets = choose_targets(asked, None, known)
+    import_req = {
+        "method": {"name": str(asked.method)},
+        "stores": list(targets),
+        "all_stores_must_succeed": all_must_succeed,
+    }
+    return Order(asked, targets, {"image_id": image_id, "import_req": import_req, "backend": list(targets)})
+
+
 @dataclass(frozen=True, slots=True)
 class HandRequest:
     """What the form of a hand-started run holds.

@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
 
-from tasks.session import ExpectedData, current
+from tasks.session import ExpectedData, ImportSession, current
 from tasks.staged_files import Staged
+from transship.catalog.journal import staged_of_image
 from transship.domain.errors import SourceDiffers
 from transship.domain.stop import StopToken
 from transship.staging_faults import staging_error
@@ -41,7 +43,7 @@ class Digests:
 
 @task(name="digest", task_run_name="digest", cache_policy=NO_CACHE, retries=0)
 def digest(staged: Staged) -> Digests:
-    """Compute the image's digests.
+    """Compute the image's digests, unless they were computed when the data came in.
 
     Raises:
         SourceDiffers: they are not those that the source told.
@@ -54,6 +56,11 @@ def digest(staged: Staged) -> Digests:
     expected = session.expected
     if expected and expected.algorithm and expected.algorithm not in algorithms:
         algorithms.append(expected.algorithm)
+    known = _known(session, staged)
+    if expected is None and known.keys() >= set(algorithms):
+        digests = Digests(known.get("md5"), imports.hashing_algorithm, known[imports.hashing_algorithm])
+        # Prefect unwraps a returned state; its name tells people that nothing was read.
+        return Completed(name="Skipped", message="computed when the data came in", data=digests)  # type: ignore[return-value]  # see above
     found = file_digests(session.staging.sealed(staged.name), algorithms, session.stop)
     if expected and expected.algorithm:
         compare(expected, found[expected.algorithm])
@@ -68,6 +75,12 @@ def compare(expected: ExpectedData, found: str) -> None:
     """
     if found != expected.value:
         raise SourceDiffers(expected.source, expected.algorithm, expected.value, found)
+
+
+def _known(session: ImportSession, staged: Staged) -> Mapping[str, str]:
+    with session.catalog.read() as connection:
+        rows = staged_of_image(connection, session.lease.image_id, session.staging.host)
+    return next((row.digests for row in rows if row.name == staged.name and row.digests), {})
 
 
 def file_digests(path: Path, algorithms: list[str], stop: StopToken) -> dict[str, str]:

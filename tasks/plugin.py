@@ -6,7 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.session import ImportSession, current
-from tasks.staged_files import PluginWorkspace, Staged, seal, unstage
+from tasks.staged_files import PluginWorkspace, Staged, holds_upload, seal, unstage
 from transship.catalog.imports import inject_properties
 from transship.domain.image import RESERVED_PREFIX
 from transship.plugins.base import ImportPlugin, PluginOutcome, PluginWork
@@ -20,7 +20,7 @@ def run_plugin(name: str, label: str, staged: Staged) -> Staged:
     Args:
         name: the plugin's name in ``imports.plugins``.
         label: its verb, for people.
-        staged: file to work on; removed when the plugin made another one.
+        staged: file to work on; removed when the plugin made another one, unless a client uploaded it.
 
     Raises:
         TransferFailed: the plugin refused or failed; the flow removes what it wrote.
@@ -60,5 +60,6 @@ def _apply(session: ImportSession, outcome: PluginOutcome, staged: Staged) -> St
     if outcome.path is None:
         return staged
     made = seal(session, outcome.path.name.removesuffix(".part"))
-    unstage(session, staged.name)
+    if not holds_upload(session, staged):
+        unstage(session, staged.name)
     return made

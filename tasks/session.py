@@ -21,12 +21,12 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import Settings
-from tasks.fence import Fence
 from tasks.progress import ProgressBoard
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun
 from transship.catalog.leases import Lease, process_name, renew_lease
 from transship.domain.errors import CatalogUnavailable, ImportInterrupted, LockLost
+from transship.domain.fence import Fence
 from transship.domain.image import Image
 from transship.domain.stop import StopToken
 from transship.domain.uri_filter import Allowance

@@ -13,6 +13,7 @@ from tasks.session import ImportSession, utc_now
 from transship.catalog.journal import StagedRow, drop_staged, open_staged, reserve_staged, seal_staged, staged_of_image
 from transship.catalog.tasks import say
 from transship.domain.errors import CatalogUnavailable, StagingBusy
+from transship.domain.import_request import ImportMethod
 from transship.domain.staged import SOURCE_ROLE
 
 WAIT_STEP_S: Final = 1.0
@@ -58,6 +59,12 @@ class PluginWorkspace:
             StagingFull: there is no room.
         """
         reserve(self.session, path.name.removesuffix(".part"), size_bytes)
+
+
+def holds_upload(session: ImportSession, staged: Staged) -> bool:
+    """Return whether a file is what a client uploaded: it is nowhere else, and kept until the import has succeeded."""
+    uploaded = session.begun.task.method == ImportMethod.GLANCE_DIRECT
+    return uploaded and staged.name.endswith(f".{SOURCE_ROLE}")
 
 
 def new_name(session: ImportSession, role: str) -> str:

@@ -60,7 +60,8 @@ def test_the_accept_header_can_name_the_version(api: ImagesApi, version: str, st
         ("HEAD", "/v2/images", 405, "GET, POST"),
         ("POST", "/v2/images/1", 405, "GET, PATCH, DELETE"),
         ("GET", "/v2/images/1/import", 405, "POST"),
-        ("PUT", "/v2/images/1/file", 405, "GET"),
+        ("POST", "/v2/images/1/file", 405, "GET, PUT"),
+        ("GET", "/v2/images/1/stage", 405, "PUT"),
         ("DELETE", "/v2/info/import", 405, "GET"),
         ("PROPFIND", "/v2/nothing", 501, None),
     ],
@@ -75,7 +76,11 @@ def test_what_is_not_offered_is_refused_properly(
 
 def test_import_methods_are_those_enabled(api: ImagesApi) -> None:
     assert api.client.get("/v2/info/import").json() == {
-        "import-methods": {"description": "Import methods available.", "type": "array", "value": ["web-download"]}
+        "import-methods": {
+            "description": "Import methods available.",
+            "type": "array",
+            "value": ["glance-direct", "web-download"],
+        }
     }
 
 

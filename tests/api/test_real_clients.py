@@ -166,6 +166,70 @@ def test_the_glance_command_creates_and_imports_in_one_step(running: RunningApi)
     assert "importing" in made.stdout
 
 
+def staged(running: RunningApi, image_id: str) -> bytes:
+    """Return what waits on staging for an image's import."""
+    staging = settings_in(running.home).staging_dir
+    [path] = [path for path in staging.iterdir() if path.name.startswith(image_id)]
+    return path.read_bytes()
+
+
+@pytest.fixture
+def data_file(tmp_path: Path) -> str:
+    path = tmp_path / "disk.img"
+    path.write_bytes(DATA)
+    return str(path)
+
+
+def test_the_glance_command_uploads_and_imports_in_one_step(running: RunningApi, data_file: str) -> None:
+    formats = ("--disk-format", "raw", "--container-format", "bare")
+    words = ("image-create-via-import", "--name", "up", "--import-method", "glance-direct", "--file", data_file)
+    made = running.glance(*words, *formats)
+    assert made.returncode == 0, made.stderr
+    image_id = next(line.split("|")[2].strip() for line in made.stdout.splitlines() if line.startswith("| id "))
+    image = running.sdk().get_image(image_id)
+    assert (image.status, staged(running, image_id)) == ("importing", DATA)
+    running.carry_out(image_id, image.properties["os_glance_import_task"])
+    assert running.sdk().get_image(image_id).status == "active"
+
+
+def test_the_glance_command_stages_and_uploads(running: RunningApi, data_file: str) -> None:
+    formats = ("--disk-format", "raw", "--container-format", "bare")
+    sdk = running.sdk()
+    for command, status in (("image-stage", "uploading"), ("image-upload", "active")):
+        made = running.glance("image-create", "--name", command, *formats)
+        image_id = next(line.split("|")[2].strip() for line in made.stdout.splitlines() if line.startswith("| id "))
+        done = running.glance(command, "--file", data_file, image_id)
+        assert done.returncode == 0, done.stderr
+        image = sdk.get_image(image_id)
+        assert (image.status, image.size) == (status, len(DATA))
+
+
+def test_the_openstack_command_uploads_with_and_without_import(running: RunningApi, data_file: str) -> None:
+    words = ("image", "create", "--disk-format", "raw", "--container-format", "bare", "--file", data_file)
+    sdk = running.sdk()
+    plain = running.openstack(*words, "plain", "-f", "json")
+    assert plain.returncode == 0, plain.stderr
+    image = sdk.get_image(json.loads(plain.stdout)["id"])
+    assert (image.status, image.hash_value) == ("active", sha512(DATA).hexdigest())
+    imported = running.openstack(*words, "--import", "imported", "-f", "json")
+    assert imported.returncode == 0, imported.stderr
+    image = sdk.find_image("imported")
+    assert (image.status, staged(running, image.id)) == ("importing", DATA)
+
+
+def test_openstacksdk_uploads_with_and_without_import(running: RunningApi, data_file: str) -> None:
+    sdk = running.sdk()
+    formats = {"disk_format": "raw", "container_format": "bare", "allow_duplicates": True}
+    plain = sdk.create_image("sdk-plain", filename=data_file, **formats)
+    assert sdk.get_image(plain.id).status == "active"
+    imported = sdk.create_image("sdk-imported", filename=data_file, use_import=True, **formats)
+    image = sdk.get_image(imported.id)
+    assert (image.status, staged(running, imported.id)) == ("importing", DATA)
+    for made in (plain, imported):
+        sdk.delete_image(made)
+    assert not [path for path in settings_in(running.home).staging_dir.iterdir() if imported.id in path.name]
+
+
 def test_openstacksdk_imports_pages_and_cleans_up(running: RunningApi) -> None:
     sdk = running.sdk()
     images = [
@@ -179,7 +243,7 @@ def test_openstacksdk_imports_pages_and_cleans_up(running: RunningApi) -> None:
     found = {image.name for image in sdk.images(limit=1, status="importing")}
     assert {"sdk-0", "sdk-1", "sdk-2"} <= found
     assert [store.id for store in sdk.stores()] == ["local"]
-    assert sdk.get_import_info().import_methods["value"] == ["web-download"]
+    assert sdk.get_import_info().import_methods["value"] == ["glance-direct", "web-download"]
     for image in images:
         sdk.delete_image(image)
     assert sdk.find_image("sdk-0") is None

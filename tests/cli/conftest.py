@@ -17,7 +17,7 @@ from tests.fakes.images_api import ApiServer, ImagesApi
 from transship.api.app import build_app
 from transship.catalog.endings import DataFacts, fail_import, finish_import
 from transship.catalog.imports import begin_import
-from transship.catalog.journal import close_location, open_location
+from transship.catalog.journal import close_location, open_location, staged_upload
 from transship.catalog.tasks import read_secret, tasks_of_image
 from transship.commands.context import Invocation
 
@@ -68,7 +68,7 @@ class Worker:
                 rerun_ttl_s=60,
             )
             return
-        data = self._fetch(uri) if self.changed is None else self.changed
+        data = self._brought(image_id, uri) if self.changed is None else self.changed
         path = self.api.stores["fast"] / image_id
         path.parent.mkdir(exist_ok=True)
         open_location(catalog, lease, "fast", f"file://{path}", now)
@@ -84,6 +84,12 @@ class Worker:
             container_format="bare",
         )
         finish_import(catalog, lease, facts, {}, message="done", now=now, time_to_live_h=48)
+
+    def _brought(self, image_id: str, uri: str) -> bytes:
+        if uri:
+            return self._fetch(uri)
+        with self.api.catalog.read() as connection:
+            return (self.api.settings.staging_dir / staged_upload(connection, image_id).name).read_bytes()
 
     def _fetch(self, uri: str) -> bytes:
         self.fetched.append(uri)

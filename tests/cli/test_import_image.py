@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from config.settings import StagingSettings
 from tests.cli.conftest import Site
 from tests.fakes.images_api import SOURCE
+from transship.api.app import build_app
 from transship.commands.images import list_images
 from transship.commands.import_image import ImportOptions, import_image, parse_properties, record_of, request_of
 from transship.domain.errors import CommandRefused, ServiceRefused, ServiceUnreachable
@@ -21,7 +23,7 @@ def disk(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_local_file_is_served_for_its_import_and_compared(
+def test_a_local_file_is_uploaded_for_its_import_and_compared(
     site: Site, disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert import_image(site.invocation, ImportOptions(source=str(disk))) == 0
@@ -32,6 +34,17 @@ def test_a_local_file_is_served_for_its_import_and_compared(
     assert sha512(DATA).hexdigest() in shown
     assert "sha512 equals the source's" in shown
     assert f"fast: file://{site.api.stores['fast']}/{image['id']}" in shown
+    assert f"uploading {disk}" in shown
+    assert "upload, 100% of 1.2 MiB" in shown
+    assert site.worker.fetched == []
+
+
+def test_an_upload_that_is_refused_leaves_no_record(site: Site, disk: Path) -> None:
+    api = site.api.settings.model_copy(update={"staging": StagingSettings(free_floor_bytes=1 << 60)})
+    site.worker.app = build_app(api, site.api.catalog)
+    with pytest.raises(ServiceRefused, match="staging is full"):
+        import_image(site.invocation, ImportOptions(source=str(disk)))
+    assert site.api.client.get("/v2/images").json()["images"] == []
 
 
 def test_the_file_is_served_no_longer_when_the_command_has_ended(site: Site, disk: Path) -> None:
@@ -122,6 +135,10 @@ def test_all_options_reach_the_requests() -> None:
         "all_stores_must_succeed": False,
         "stores": ["s1", "s2"],
     }
+
+
+def test_uploaded_data_are_asked_for_without_a_uri() -> None:
+    assert request_of(ImportOptions(source="disk.raw"), "")["method"] == {"name": "glance-direct"}
 
 
 def test_without_a_choice_of_stores_the_service_chooses() -> None:

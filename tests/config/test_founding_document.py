@@ -39,7 +39,7 @@ EXPECTED: tuple[tuple[str, Mapping[str, object], tuple[str, ...]], ...] = (
         {},
         (
             "the section is called [DEFAULT]; Glance ignores [DEFAULTS] silently",
-            "staging is not shared between hosts by this release",
+            "any API process takes any request; hosts that share staging share one host_name",
         ),
     ),
     (

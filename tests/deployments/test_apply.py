@@ -28,7 +28,12 @@ from transship.domain.errors import ConfigurationRefused, ServiceRefused, Servic
 pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).parents[2]
-DEPLOYMENTS = ("web-download/transship", "glance-download/transship", "housekeeping/transship")
+DEPLOYMENTS = (
+    "glance-direct/transship",
+    "web-download/transship",
+    "glance-download/transship",
+    "housekeeping/transship",
+)
 OF_THE_MOMENT = {"id", "created", "updated", "flow_id", "work_queue_id", "last_polled", "status", "version_id"}
 
 
@@ -105,6 +110,7 @@ def test_the_first_apply_creates_and_the_second_changes_nothing(server: PrefectS
         ("work queue", f"{pool}/host-here"),
         ("block type", "image-store-file"),
         ("store block", f"image-store-file/{store}"),
+        ("deployment", "glance-direct/transship"),
         ("deployment", "web-download/transship"),
         ("deployment", "glance-download/transship"),
         ("deployment", "housekeeping/transship"),

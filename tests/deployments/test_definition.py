@@ -26,6 +26,7 @@ def test_the_products_own_file_is_understood() -> None:
     definitions = {one.entrypoint: one for one in read_definitions(definition_file())}
 
     assert set(definitions) == {
+        "flows.glance_direct.glance_direct",
         "flows.web_download.web_download",
         "flows.glance_download.glance_download",
         "flows.housekeeping.housekeeping",

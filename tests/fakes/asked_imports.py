@@ -9,6 +9,7 @@ import httpx
 from prefect.client.schemas.objects import State
 
 from config.settings import Settings
+from flows.glance_direct import glance_direct
 from flows.glance_download import glance_download
 from flows.web_download import web_download
 from tests.fakes.images import read_image
@@ -22,7 +23,12 @@ from transship.domain.image import Image
 from transship.domain.task import ImportTask
 from transship.keeper.service import run_parameters
 
-FLOWS: Mapping[str, Callable[..., Any]] = {"web-download": web_download, "glance-download": glance_download}
+FLOWS: Mapping[str, Callable[..., Any]] = {
+    "glance-direct": glance_direct,
+    "web-download": web_download,
+    "glance-download": glance_download,
+}
+OCTETS = {"Content-Type": "application/octet-stream", "Accept": "application/json"}
 FORMATS = {"disk_format": "raw", "container_format": "bare"}
 
 
@@ -57,6 +63,15 @@ class AskedImports:
     def ask(self, image_id: str, uri: str, **body: object) -> httpx.Response:
         """Ask for a web-download."""
         asked = {"method": {"name": "web-download", "uri": uri}, **body}
+        return self.api("POST", f"/v2/images/{image_id}/import", json=asked)
+
+    def stage(self, image_id: str, data: bytes, **headers: str) -> httpx.Response:
+        """Upload data for a glance-direct import."""
+        return self.api("PUT", f"/v2/images/{image_id}/stage", content=data, headers={**OCTETS, **headers})
+
+    def ask_direct(self, image_id: str, **body: object) -> httpx.Response:
+        """Ask for a glance-direct import of what was staged."""
+        asked = {"method": {"name": "glance-direct"}, **body}
         return self.api("POST", f"/v2/images/{image_id}/import", json=asked)
 
     def carry(self, image_id: str) -> State[Any]:

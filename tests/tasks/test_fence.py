@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.fence import Fence
 from tasks.place import place, unplace
 from tasks.session import ImportSession
 from tests.fakes.running_import import location, staged_file, steal
 from transship.domain.errors import CatalogUnavailable, ImportInterrupted, LockLost
+from transship.domain.fence import Fence
 from transship.domain.staged import StagedFile
 from transship.stores.file import FileStore
 

@@ -41,6 +41,8 @@ from transship.domain.errors import (
 )
 from transship.domain.image import Image, ImageStatus, Location
 from transship.domain.visibility import refuse_create, refuse_unless_changed_by, refuse_unless_seen
+from transship.staging.area import StagingArea
+from transship.staging.scrap import remove_scrap
 
 log = structlog.get_logger(__name__)
 
@@ -203,6 +205,9 @@ def delete_image(call: Call) -> Response:
         end_deleted(connection, image, now=now, time_to_live_h=call.site.settings.imports.task_time_to_live_h)
     call.site.call_keeper()
     log.info("image deleted", image_id=image.id)
+    settings = call.site.settings
+    area = StagingArea(settings.staging_dir, settings.host_name, settings.staging.free_floor_bytes)
+    remove_scrap(call.site.catalog, area, image.id)
     for location in image.locations:
         _remove_data(call, image.id, location)
     return Response(status_code=204)

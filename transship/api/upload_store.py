@@ -20,6 +20,7 @@ from transship.catalog.journal import (
 )
 from transship.catalog.uploads import Upload, finish_upload, prepare_upload, refuse_upload
 from transship.domain.errors import AlreadyStored, LockLost, ObjectMissing, StoredDiffers, TransferFailed
+from transship.domain.fence import Fence
 from transship.domain.notification import upload_failure
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
@@ -38,6 +39,7 @@ class StoredUpload:
     Attributes:
         received: the sealed file of the upload, with its digests.
         store: id of the store.
+        fence: asked before what cannot be taken back.
         stop: says that the image was deleted or taken over.
     """
 
@@ -47,6 +49,7 @@ class StoredUpload:
     upload: Upload
     received: Received
     store: str
+    fence: Fence
     stop: StopToken
 
 
@@ -157,6 +160,8 @@ def _remove(work: StoredUpload, driver: StoreDriver, url: str) -> None:
     lease = work.upload.lease
     mark_deleting(work.catalog, lease, work.store, _now())
     driver.discard_temporaries(lease.image_id, lease.epoch + 1)
+    # Another process may have written its own copy there while this one slept.
+    work.fence.check()
     driver.delete(url)
     with work.catalog.write() as connection:
         drop_location(connection, lease.image_id, work.store)

@@ -43,6 +43,7 @@ from transship.domain.errors import (
     UploadTakenOver,
     UploadTooSlow,
 )
+from transship.domain.fence import Fence
 from transship.domain.image import Image, ImageStatus
 from transship.domain.import_request import ImportMethod
 from transship.domain.placement import choose_upload_target
@@ -91,7 +92,9 @@ async def upload_image(call: Call) -> Response:
 
     def end(carried: Carried, received: Received) -> None:
         store_upload(
-            StoredUpload(settings, call.site.catalog, carried.area, carried.upload, received, store, carried.stop),
+            StoredUpload(
+                settings, call.site.catalog, carried.area, carried.upload, received, store, carried.fence, carried.stop
+            ),
             call.site.stores.driver(store),
         )
         _tidy(carried)
@@ -139,6 +142,7 @@ class Carried:
     """An upload in this process.
 
     Attributes:
+        fence: asked before what cannot be taken back; `stop` asks it with each check.
         stop: says that its image was deleted or taken over.
         complete: all data came; what follows proves the lease itself, and frees it in the end.
     """
@@ -146,6 +150,7 @@ class Carried:
     upload: Upload
     area: StagingArea
     reception: Reception
+    fence: Fence
     stop: StopToken
     complete: bool = False
 
@@ -205,7 +210,8 @@ def _begin(
         now=_now(),
     )
     reception = Reception(catalog, area, upload, bounds, lambda head: digests(head, upload.image))
-    return Carried(upload, area, reception, StopToken())
+    fence = Fence(lambda: renew_lease(catalog, upload.lease, settings.lease.ttl_s), settings.lease.ttl_s)
+    return Carried(upload, area, reception, fence, StopToken(fence.check))
 
 
 def _prepare(area: StagingArea, catalog_id: str) -> None:
@@ -247,7 +253,7 @@ async def _renew(carried: Carried, call: Call) -> None:
     while True:
         await asyncio.sleep(settings.renew_s)
         try:
-            await run_in_threadpool(renew_lease, call.site.catalog, carried.upload.lease, settings.ttl_s)
+            await run_in_threadpool(carried.fence.renew)
             failing_since = 0.0
         except (SQLAlchemyError, CatalogUnavailable) as error:
             failing_since = failing_since or time.monotonic()

@@ -15,11 +15,13 @@ from sqlalchemy import Connection, delete, select, update
 from transship.catalog.copies import end_targets
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image, set_properties
+from transship.catalog.journal import staged_upload
 from transship.catalog.leases import Lease, free_lease, lock_lease, prove_lease, queue_lease
 from transship.catalog.outbox import OutboxKind, post
 from transship.catalog.schema import ALLOWANCES, IMAGES, LOCATIONS, STAGED, TARGETS, TASKS
 from transship.catalog.tasks import drop_secrets, end_task, get_task
 from transship.domain.admission import STARTS_FROM
+from transship.domain.errors import UploadIncomplete
 from transship.domain.image import Image, ImageStatus
 from transship.domain.import_request import ImportMethod
 from transship.domain.task import TaskStatus
@@ -243,16 +245,13 @@ def _fail(
     rerunnable: bool,
 ) -> None:
     method = ImportMethod(connection.execute(select(TASKS.c.method).where(TASKS.c.id == task_id)).scalar_one())
-    cleared: dict[str, Any] = {"size": None, "virtual_size": None, "checksum": None}
-    cleared |= {"os_hash_algo": None, "os_hash_value": None}
     connection.execute(
         update(IMAGES)
         .where(IMAGES.c.id == image_id)
         .values(
-            status=STARTS_FROM[method],
             import_message=message,
             updated_at=now,
-            **({} if method is ImportMethod.COPY_IMAGE else cleared),
+            **_landing(connection, image_id, method, rerunnable=rerunnable),
         )
     )
     connection.execute(
@@ -307,6 +306,26 @@ def _keep_sources(connection: Connection, image_id: str, until: datetime) -> Non
         if row.state == "sealed" or row.validators is not None:
             kept = (STAGED.c.name == row.name) & (STAGED.c.host == row.host)
             connection.execute(update(STAGED).where(kept).values(keep_until=until))
+
+
+def _landing(connection: Connection, image_id: str, method: ImportMethod, *, rerunnable: bool) -> dict[str, Any]:
+    """Return the values of an image whose import failed: it can be imported again at once.
+
+    Uploaded data are kept unless they are at fault, and the image waits with them as before the import.
+    """
+    if method is ImportMethod.COPY_IMAGE:
+        return {"status": STARTS_FROM[method]}
+    cleared: dict[str, Any] = {"size": None, "virtual_size": None, "checksum": None}
+    cleared |= {"os_hash_algo": None, "os_hash_value": None}
+    if method is not ImportMethod.GLANCE_DIRECT:
+        return {"status": STARTS_FROM[method], **cleared}
+    try:
+        kept = staged_upload(connection, image_id) if rerunnable else None
+    except UploadIncomplete:
+        kept = None
+    if kept is None:
+        return {"status": ImageStatus.QUEUED, **cleared}
+    return {"status": ImageStatus.UPLOADING, **cleared, "size": kept.size}
 
 
 def _scrap_staged(connection: Connection, image_id: str, *, keep: bool = True) -> None:

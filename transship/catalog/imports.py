@@ -180,6 +180,44 @@ def begin_by_hand(
     return begin_import(catalog, known.id, flow_run_id, owner, ttl_s=ttl_s, now=now)
 
 
+def begin_upload_by_hand(
+    catalog: Catalog,
+    image_id: str,
+    order: Order,
+    caller: Caller,
+    flow_run_id: str,
+    owner: str,
+    *,
+    host: str,
+    ttl_s: float,
+    now: datetime,
+) -> Begun:
+    """Become the process that imports uploaded data, though nobody asked for it through the API.
+
+    When another host's staging holds them, the import is asked for there.
+
+    Args:
+        host: name of this host.
+
+    Raises:
+        Superseded: as `begin_import`, or the import goes on at another host.
+        RequestRefused: the image cannot be imported so; nothing was changed.
+    """
+    with catalog.write() as connection:
+        lock_name(connection, f"flow run {flow_run_id}")
+        known = latest_task_of_run(connection, flow_run_id)
+        if known is None:
+            task_id = _ask(connection, catalog, image_id, order, caller, now)
+            holder = staged_upload(connection, image_id).host
+            if holder == host:
+                return _take(connection, catalog, get_task(connection, task_id), flow_run_id, owner, ttl_s, now)
+            queue_lease(connection, image_id, task_id)
+            post(connection, OutboxKind.DISPATCH, f"{task_id}/1", task_id, {"attempt": 1})
+    if known is None:
+        raise Superseded(f"the data lie on host {holder}, and the import goes on there, as task {task_id}")
+    return begin_import(catalog, known.id, flow_run_id, owner, ttl_s=ttl_s, now=now)
+
+
 def inject_properties(catalog: Catalog, lease: Lease, properties: Mapping[str, str]) -> None:
     """Set extra properties as the system, whatever the caller may do.
 
@@ -244,10 +282,10 @@ def _reopen(connection: Connection, ended: ImportTask, image: Image, lease: Leas
     ).scalar_one()
     if ended.status is TaskStatus.SUCCESS:
         raise Superseded("the import has succeeded already")
+    if newest == ended.id and not row.rerunnable:
+        raise Superseded(f"what failed will not pass by itself ({ended.message}); start a new import")
     if newest != ended.id or lease.state != "free" or image.status is not STARTS_FROM[ImportMethod(ended.method)]:
         raise Superseded("the image was imported again since")
-    if not row.rerunnable:
-        raise Superseded(f"what failed will not pass by itself ({ended.message}); start a new import")
     task_id = str(uuid4())
     copied = {
         column: getattr(row, column)

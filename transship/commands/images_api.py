@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -14,6 +14,9 @@ from transship.domain.errors import ServiceRefused, ServiceUnreachable
 SERVICE: Final = "Images API"
 TIMEOUT_S: Final = (5, 60)
 """Limits for connecting and for an answer: creating waits for the catalogue's write lock."""
+
+UPLOAD_TIMEOUT_S: Final = (5, 600)
+"""The same for an upload: at its end the data are written out to the disk."""
 
 TAG: Final = re.compile(r"<[^>]*>")
 
@@ -158,6 +161,16 @@ class ImagesApi:
         """Delete an image record and its data."""
         self._call("DELETE", f"/v2/images/{image_id}")
 
+    def stage(self, image_id: str, pieces: Iterable[bytes], size: int) -> None:
+        """Upload data for a glance-direct import.
+
+        Args:
+            pieces: the data, in order.
+            size: bytes in all.
+        """
+        headers = {"Content-Type": "application/octet-stream", "X-OpenStack-Image-Size": str(size)}
+        _refuse_error(self._sent("PUT", f"/v2/images/{image_id}/stage", headers, UPLOAD_TIMEOUT_S, data=pieces))
+
     def start_import(self, image_id: str, request: Mapping[str, object]) -> None:
         """Ask for an import; it goes on after this has returned."""
         self._call("POST", f"/v2/images/{image_id}/import", request)
@@ -193,8 +206,7 @@ class ImagesApi:
 
     def _call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
         answer = self._answer(method, path, body)
-        if not answer.ok:
-            raise ServiceRefused(SERVICE, answer.status_code, _explanation(answer))
+        _refuse_error(answer)
         if not answer.content:
             return None
         try:
@@ -205,14 +217,37 @@ class ImagesApi:
             ) from error
 
     def _answer(self, method: str, path: str, body: Mapping[str, object] | None) -> requests.Response:
+        return self._sent(method, path, {}, TIMEOUT_S, json=body)
+
+    def _sent(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        timeout_s: tuple[float, float],
+        *,
+        json: Mapping[str, object] | None = None,
+        data: Iterable[bytes] | None = None,
+    ) -> requests.Response:
         try:
             return self._session.request(
-                method, self.url + path, json=body, headers=self._identity(), timeout=TIMEOUT_S, allow_redirects=False
+                method,
+                self.url + path,
+                json=json,
+                data=data,
+                headers={**self._identity(), **headers},
+                timeout=timeout_s,
+                allow_redirects=False,
             )
         except requests.ConnectionError as error:
             raise ServiceUnreachable(SERVICE, self.url, "nothing listens there") from error
         except requests.RequestException as error:
             raise ServiceUnreachable(SERVICE, self.url, type(error).__name__) from error
+
+
+def _refuse_error(answer: requests.Response) -> None:
+    if not answer.ok:
+        raise ServiceRefused(SERVICE, answer.status_code, _explanation(answer))
 
 
 def _explanation(answer: requests.Response) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from transship.commands.formats import guess_disk_format
 from transship.commands.images_api import ImagesApi, ImageView, TaskView
 from transship.commands.keystone_login import images_api
 from transship.commands.progress import progress_view
-from transship.commands.served_file import LOOPBACK, LocalFile, served
+from transship.commands.served_file import CHUNK_BYTES, LOOPBACK, LocalFile, served
 from transship.domain.errors import CommandRefused, ServiceUnreachable, TransshipError, human_size
 
 POLL_S: Final = 0.25
@@ -32,8 +32,8 @@ class ImportOptions:
     """What ``transship import`` was asked to do.
 
     Attributes:
-        source: URL, or path of a local file.
-        serve: local file to serve; alternative to ``source``.
+        source: URL, or path of a local file, which is uploaded.
+        serve: local file to serve instead of uploading it; alternative to ``source``.
         name: of the image; empty: the file's name.
         disk_format: empty: guessed from the file's name.
         stores: target store ids; empty with ``all_stores`` unset: the default store.
@@ -55,7 +55,7 @@ class ImportOptions:
 
     @property
     def local_path(self) -> Path | None:
-        """Path of the file to serve; None when the source is a URL."""
+        """Path of the file to bring; None when the source is a URL."""
         if self.serve is not None:
             return self.serve
         return None if "://" in self.source else Path(self.source)
@@ -92,20 +92,24 @@ def import_image(invocation: Invocation, options: ImportOptions) -> int:
     path = options.local_path
     file = LocalFile.at(path) if path else None
     with ExitStack() as until_done:
-        uri, port = until_done.enter_context(served(file)) if file else (options.source, 0)
-        image = api.create(record_of(options, uri))
+        served_file = file if options.serve is not None else None
+        uri, port = until_done.enter_context(served(served_file)) if served_file else (options.source, 0)
+        image = api.create(record_of(options, file.path.as_uri() if file and not served_file else uri))
         try:
-            if file:
+            if served_file:
                 grant_allowance(settings, image.id, LOOPBACK, port)
-            api.start_import(image.id, request_of(options, uri))
-        except TransshipError:
+            elif file:
+                print(f"image {image.id}: uploading {file.path}", flush=True)
+                _upload(api, image.id, file)
+            api.start_import(image.id, request_of(options, "" if file and not served_file else uri))
+        except (TransshipError, KeyboardInterrupt):
             api.delete(image.id)
             raise
         print(f"image {image.id}: importing {file.path if file else _display(uri)}", flush=True)
         try:
             task = _watch(api, image.id)
         except KeyboardInterrupt:
-            _tell_it_goes_on(image.id, file)
+            _tell_it_goes_on(image.id, served_file)
             return 130
     return _report(settings, api.image(image.id), task, file, options)
 
@@ -126,9 +130,13 @@ def record_of(options: ImportOptions, uri: str) -> dict[str, object]:
 
 
 def request_of(options: ImportOptions, uri: str) -> dict[str, object]:
-    """Return the body of the import request."""
+    """Return the body of the import request.
+
+    Args:
+        uri: where the data come from; empty when they were uploaded.
+    """
     request: dict[str, object] = {
-        "method": {"name": "web-download", "uri": uri},
+        "method": {"name": "web-download", "uri": uri} if uri else {"name": "glance-direct"},
         "all_stores_must_succeed": not options.allow_failure,
     }
     if options.all_stores:
@@ -136,6 +144,30 @@ def request_of(options: ImportOptions, uri: str) -> dict[str, object]:
     elif options.stores:
         request["stores"] = list(options.stores)
     return request
+
+
+def _upload(api: ImagesApi, image_id: str, file: LocalFile) -> None:
+    """Send a file, and show how far it is.
+
+    Raises:
+        CommandRefused: it cannot be read any more.
+    """
+    began = time.monotonic()
+
+    def pieces() -> Iterator[bytes]:
+        sent_bytes = 0
+        with file.path.open("rb") as stream:
+            while piece := stream.read(CHUNK_BYTES):
+                yield piece
+                sent_bytes += len(piece)
+                rate = int(sent_bytes / max(time.monotonic() - began, 0.001))
+                view.show(TaskView("", "processing", "", "upload", sent_bytes, file.size, rate))
+
+    with progress_view() as view:
+        try:
+            api.stage(image_id, pieces(), file.size)
+        except OSError as error:
+            raise CommandRefused(f"{file.path} cannot be read: {error.strerror}") from error
 
 
 def _watch(api: ImagesApi, image_id: str) -> TaskView:

@@ -490,9 +490,11 @@ class TransferFailed(TransshipError):
 
     Attributes:
         retryable: True when the same attempt may succeed some seconds later.
+        blames_data: True when the data themselves are at fault, or gone: keeping them helps nobody.
     """
 
     retryable: ClassVar[bool] = False
+    blames_data: ClassVar[bool] = False
 
 
 class ImportStopped(TransferFailed):
@@ -695,6 +697,8 @@ class ImageTooLarge(TransferFailed):
         option: setting that holds the limit.
     """
 
+    blames_data = True
+
     def __init__(self, what: str, size_bytes: int, limit_bytes: int, option: str) -> None:
         super().__init__(what, size_bytes, limit_bytes, option)
         self.what, self.size_bytes, self.limit_bytes, self.option = what, size_bytes, limit_bytes, option
@@ -747,6 +751,33 @@ class StagingBroken(TransferFailed):
         return f"staging cannot be used: {self.reason}"
 
 
+class UploadLost(TransferFailed):
+    """Uploaded data are not on staging any more, or are not what was uploaded."""
+
+    blames_data = True
+
+    def __init__(self, image_id: str, host: str) -> None:
+        super().__init__(image_id, host)
+        self.image_id, self.host = image_id, host
+
+    def __str__(self) -> str:
+        return f"the uploaded data of image {self.image_id} are gone from the staging of {self.host}; upload them again"
+
+
+class UploadElsewhere(TransferFailed):
+    """Uploaded data lie on another host than the one that was to import them."""
+
+    def __init__(self, image_id: str, host: str, here: str) -> None:
+        super().__init__(image_id, host, here)
+        self.image_id, self.host, self.here = image_id, host, here
+
+    def __str__(self) -> str:
+        return (
+            f"the uploaded data of image {self.image_id} lie on host {self.host}, and this is {self.here};"
+            f" import the image again, and leave the run in the work queue host-{self.host}"
+        )
+
+
 class ArchiveRefused(TransferFailed):
     """The staged file is a compressed file that cannot be unpacked.
 
@@ -754,6 +785,8 @@ class ArchiveRefused(TransferFailed):
         kind: ``gzip``, ``zip`` or ``lha``.
         reason: what is wrong with it.
     """
+
+    blames_data = True
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(kind, reason)
@@ -765,6 +798,8 @@ class ArchiveRefused(TransferFailed):
 
 class FormatMismatch(TransferFailed):
     """The data are in another format than the image declares."""
+
+    blames_data = True
 
     def __init__(self, declared: str, detected: str) -> None:
         super().__init__(declared, detected)
@@ -780,6 +815,8 @@ class FormatMismatch(TransferFailed):
 class FormatUnsafe(TransferFailed):
     """The data fail a safety check of their format."""
 
+    blames_data = True
+
     def __init__(self, detected: str, reason: str) -> None:
         super().__init__(detected, reason)
         self.detected, self.reason = detected, reason
@@ -790,6 +827,8 @@ class FormatUnsafe(TransferFailed):
 
 class ConversionFailed(TransferFailed):
     """qemu-img could not convert the image."""
+
+    blames_data = True
 
     def __init__(self, source_format: str, target_format: str, reason: str) -> None:
         super().__init__(source_format, target_format, reason)

@@ -21,7 +21,7 @@ class ImportMethod(StrEnum):
     COPY_IMAGE = "copy-image"
 
 
-OFFERED_METHODS: Final = (ImportMethod.WEB_DOWNLOAD, ImportMethod.GLANCE_DOWNLOAD)
+OFFERED_METHODS: Final = (ImportMethod.GLANCE_DIRECT, ImportMethod.WEB_DOWNLOAD, ImportMethod.GLANCE_DOWNLOAD)
 """The methods that this release has a flow for."""
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -15,7 +16,9 @@ from sqlalchemy.exc import IntegrityError
 from config.settings import FileStoreSettings, Settings
 from transship.catalog.endings import end_unheld, resume_or_end
 from transship.catalog.engine import Catalog
+from transship.catalog.hosts import hosts_with_data, note_host
 from transship.catalog.images import get_image
+from transship.catalog.journal import staged_upload
 from transship.catalog.leases import lease_of
 from transship.catalog.outbox import OutboxKind, OutboxRow, done, due, post, postpone
 from transship.catalog.removal import hosts_with_scrap
@@ -33,7 +36,7 @@ from transship.catalog.tasks import (
 from transship.catalog.types import in_seconds
 from transship.catalog.underway import projects_of, say_why_waiting, underway
 from transship.catalog.uploads import end_lost_uploads, give_up_uploads
-from transship.domain.errors import DispatchFailed, ImageNotFound, LockLost, TaskNotFound
+from transship.domain.errors import DispatchFailed, ImageNotFound, LockLost, TaskNotFound, UploadIncomplete
 from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image
 from transship.domain.import_request import ImportMethod
 from transship.domain.push import RUNNER_SOCKET
@@ -65,9 +68,18 @@ UNBEGUN_FORGOTTEN_S: Final = 60.0
 """After so long a handed-over import that nobody began counts no longer as one that a worker is about to begin."""
 REFUSAL_PATIENCE_S: Final = 120.0
 """How long refusals that an operator can mend (no deployment yet, wrong password) are tried again."""
+WORKER_SILENCE_S: Final = 90.0
+"""A worker tells Prefect that it lives each 30 s; after three of these in vain Prefect calls it offline."""
+STARTING_S: Final = 60.0
+"""Longer than the start of everything on a loaded machine (30 s), with room."""
 MENDABLE: Final = frozenset({401, 403, 404})
 
 log = structlog.get_logger("transship.keeper")
+
+
+def host_queue(host: str) -> str:
+    """Return the name of the work queue whose runs one host alone takes."""
+    return f"host-{host}"
 
 
 def utc_now() -> datetime:
@@ -81,12 +93,14 @@ class Keeper:
 
     Attributes:
         owner: this process, in the keepers' lease.
+        started_at: seconds of the monotonic clock.
     """
 
     settings: Settings
     catalog: Catalog
     prefect: PrefectApi
     owner: str
+    started_at: float = field(default_factory=time.monotonic)
 
     @property
     def runner(self) -> LocalRunner:
@@ -202,10 +216,21 @@ class Keeper:
             f"{task.method} {image.name or ''} {image.id[:8]}".replace("  ", " "),
             run_parameters(task, image),
             key,
-            DEFAULT_QUEUE,
+            self.queue_of(task),
             (f"image:{image.id}",),
         )
         return self._start(wanted).id
+
+    def queue_of(self, task: ImportTask) -> str:
+        """Return the work queue of a task's run: where uploaded data lie, they are imported."""
+        if task.method != ImportMethod.GLANCE_DIRECT:
+            return DEFAULT_QUEUE
+        try:
+            with self.catalog.read() as connection:
+                return host_queue(staged_upload(connection, task.image_id).host)
+        except UploadIncomplete:
+            # Any worker can say so on the task.
+            return DEFAULT_QUEUE
 
     def _start(self, wanted: WantedRun) -> CreatedRun:
         """Make a run: pushed to this machine's runner if that has a slot for it, else scheduled for any worker."""
@@ -367,6 +392,22 @@ class Keeper:
             changed += 1
         return changed
 
+    def watch_hosts(self) -> int:
+        """Note which hosts have a worker that answers; return how many are known to have none."""
+        heard = self.prefect.heard_workers(self.settings.prefect.work_pool)
+        # After a start of everything the workers come later than this keeper.
+        patient = time.monotonic() - self.started_at < STARTING_S
+        gone = 0
+        with self.catalog.write() as connection:
+            for host in sorted(hosts_with_data(connection) | heard.keys()):
+                age_s = heard.get(host)
+                alive = age_s is not None and age_s < WORKER_SILENCE_S
+                if alive or not patient:
+                    gone += not alive
+                    heard_at = None if age_s is None else utc_now() - timedelta(seconds=age_s)
+                    note_host(connection, host, heard_at, alive=alive)
+        return gone
+
     def end_lost_uploads(self) -> int:
         """Free images whose upload lost its process; return how many."""
         ended = end_lost_uploads(self.catalog, utc_now())
@@ -408,6 +449,10 @@ def settings_of_block(document: Mapping[str, Any]) -> str | None:
 def run_parameters(task: ImportTask, image: Image) -> dict[str, Any]:
     """Return the parameters of a task's flow run: ids and what a person wants to see, no secret."""
     request = task.input.get("import_req")
+    if task.method == ImportMethod.GLANCE_DIRECT:
+        strict = request.get("all_stores_must_succeed", True) if isinstance(request, Mapping) else True
+        shown = {"stores": task.input.get("backend"), "all_stores_must_succeed": strict}
+        return {"image_id": image.id, "task_id": task.id, **shown}
     asked = request.get("method") if isinstance(request, Mapping) else None
     method: Mapping[str, object] = asked if isinstance(asked, Mapping) else {}
     parameters: dict[str, Any] = {

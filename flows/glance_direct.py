@@ -1,0 +1,75 @@
+"""glance-direct: deliver what a client has uploaded to staging."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+from uuid import UUID
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from config.settings import Settings
+from flows.carrying import carry
+from flows.pipeline import deliver
+from flows.requests_by_hand import upload_order
+from tasks.session import ImportSession, process_owner, utc_now
+from tasks.take_upload import take_upload
+from transship.catalog.engine import Catalog
+from transship.catalog.imports import Begun, Caller, begin_import, begin_upload_by_hand
+
+
+def run_name() -> str:
+    """Return the run's name for lists: method and beginning of the image id."""
+    return f"glance-direct {str(flow_run.parameters.get('image_id') or '')[:8]}".rstrip()
+
+
+@flow(
+    name="glance-direct",
+    flow_run_name=run_name,
+    retries=0,
+    persist_result=False,
+    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]  # declared for async runners too
+)
+def glance_direct(
+    image_id: UUID,
+    stores: list[str] | None = None,
+    all_stores_must_succeed: bool = True,
+    task_id: UUID | None = None,
+) -> State[Any]:
+    """Import the data that were uploaded for an image.
+
+    The run has to be carried by the host whose staging holds the data; started by hand it finds its way there.
+
+    Args:
+        image_id: Id of an image whose data are staged: its status is uploading.
+        stores: Ids of the stores to write. None: the default store.
+        all_stores_must_succeed: The image becomes active only when every store was written.
+        task_id: Leave empty: set by the service for imports that were asked for through the Images API.
+    """
+    run_id = str(flow_run.id)
+
+    def begin(settings: Settings, catalog: Catalog) -> Begun:
+        owner, ttl_s = process_owner(settings), settings.lease.ttl_s
+        if task_id is not None:
+            return begin_import(catalog, str(task_id), run_id, owner, ttl_s=ttl_s, now=utc_now())
+        order = upload_order(str(image_id), stores, settings.store_facts, all_must_succeed=all_stores_must_succeed)
+        return begin_upload_by_hand(
+            catalog,
+            str(image_id),
+            order,
+            Caller(roles=("admin",)),
+            run_id,
+            owner,
+            host=settings.host_name,
+            ttl_s=ttl_s,
+            now=utc_now(),
+        )
+
+    return carry(run_id, begin, _steps)
+
+
+def _steps(session: ImportSession, undo: ExitStack) -> str:
+    return deliver(session, take_upload(), undo)
