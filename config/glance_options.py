@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from oslo_config import types
 
 from config.settings import NotificationDriver
-from transship.domain.import_request import OFFERED_METHODS, ImportMethod
+from transship.domain.import_request import ImportMethod
 
 DEFAULT_SECTION: Final = "DEFAULT"
 NOTIFICATIONS_SECTION: Final = "oslo_messaging_notifications"
@@ -114,16 +114,12 @@ _METHODS: Final = types.List(types.String(quotes=True, choices=[method.value for
 
 
 def read_methods(text: str) -> Reading:
-    """Return the methods that this release offers, with a warning that names the others."""
+    """Return the import methods that a list names."""
     try:
-        asked = [ImportMethod(name) for name in _METHODS(text)]
+        return Reading([ImportMethod(name).value for name in _METHODS(text)])
     except ValueError as error:
         known = ", ".join(ImportMethod)
         raise ValueError(f"{error}; it is a list in brackets of these methods: {known}") from error
-    dropped = [method for method in asked if method not in OFFERED_METHODS]
-    offered = ", ".join(OFFERED_METHODS)
-    warnings = (f"{', '.join(dropped)}: not offered by this release, left out; offered: {offered}",) if dropped else ()
-    return Reading([method.value for method in asked if method in OFFERED_METHODS], warnings)
 
 
 def read_drivers(text: str) -> Reading:
@@ -423,7 +419,7 @@ IGNORED: Final = (
     ),
     IgnoredOption(_AUTHTOKEN, "service_token_roles_required", "they are always required", ("true", "1")),
     IgnoredOption(_AUTHTOKEN, "*", "tokens are remembered in each process, and only the login to Keystone is used"),
-    IgnoredOption("oslo_policy", "*", "policies are not served by this release"),
+    IgnoredOption("oslo_policy", "*", "policy files are read as api.policy_file; only rules of copies are served"),
     IgnoredOption("oslo_limit", "*", _NO_QUOTA),
     IgnoredOption(
         NOTIFICATIONS_SECTION, "retry", "each notification is tried until the broker has it, and delays nothing"

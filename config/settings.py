@@ -85,6 +85,10 @@ class ApiSettings(Section):
     accept_anyone: bool = Field(
         False, description="Allow auth none on an address that is not loopback: whoever reaches it is admin."
     )
+    policy_file: AbsolutePath | None = Field(
+        None,
+        description="Policy file (YAML) that changes who may copy and deactivate images, and remove copies.",
+    )
     limit_param_default: int = Field(25, ge=1, description="Images in one page when the client names no limit.")
     api_limit_max: int = Field(1000, ge=1, description="Most images in one page.")
     max_request_id_length: int = Field(64, ge=1, description="Longest X-OpenStack-Request-ID accepted, in characters.")
@@ -199,7 +203,8 @@ class ImportSettings(Section):
     """What imports may do."""
 
     enabled_methods: tuple[ImportMethod, ...] = Field(
-        (ImportMethod.GLANCE_DIRECT, ImportMethod.WEB_DOWNLOAD), description="Import methods that users may use."
+        (ImportMethod.GLANCE_DIRECT, ImportMethod.WEB_DOWNLOAD, ImportMethod.COPY_IMAGE),
+        description="Import methods that users may use.",
     )
     plugins: tuple[str, ...] = Field(
         (), description="Import plugins, in the order in which they run: their names in transship.import_plugins."

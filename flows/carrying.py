@@ -19,6 +19,8 @@ from prefect.states import Completed, Crashed, Failed
 
 from config.loading import load_settings
 from config.settings import Settings
+from flows.copying import copy_from_best
+from flows.undoing import clean_up
 from tasks.session import ImportSession, open_session, utc_now
 from tasks.staged_files import discard_scrap, discard_staged
 from transship.catalog.endings import fail_import
@@ -34,6 +36,7 @@ from transship.domain.errors import (
     LockLost,
     SiteMisconfigured,
     StagingBroken,
+    StoresFailed,
     Superseded,
     TransferFailed,
     TransshipError,
@@ -87,7 +90,7 @@ def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:
     undo = ExitStack()
     try:
         _prepare_staging(session)
-        message = steps(session, undo)
+        message = copy_from_best(session, undo) if session.begun.has_data else steps(session, undo)
     except LockLost as lost:
         log.warning("import given up", reason=str(lost))
         clean_up(lambda: discard_scrap(session))
@@ -164,25 +167,12 @@ def _fail(session: ImportSession, undo: ExitStack, failed: TransferFailed) -> St
 def _may_run_again(session: ImportSession, failed: TransferFailed) -> bool:
     """Return whether a further attempt may go on with what is on staging.
 
-    Uploaded data are nowhere else: they are kept unless they themselves are at fault.
+    Uploaded data are nowhere else: they are kept unless they themselves are at fault. What is wrong with stores
+    an operator can mend; the data were found good.
     """
     if session.begun.task.method == ImportMethod.GLANCE_DIRECT:
         return not failed.blames_data
-    return failed.retryable or isinstance(failed, ImportStopped)
-
-
-def clean_up(effect: Callable[[], None]) -> None:
-    """Remove what can be removed now; what cannot never holds the import up.
-
-    The journal rows of what is left stay, and housekeeping removes what they name.
-
-    Raises:
-        LockLost: another worker took over.
-    """
-    try:
-        effect()
-    except TransferFailed as failed:
-        log.warning("not everything could be removed now", reason=str(failed))
+    return failed.retryable or isinstance(failed, ImportStopped | StoresFailed)
 
 
 def _end_on_signal(flow_run_id: str, session: ImportSession, undo: ExitStack) -> None:

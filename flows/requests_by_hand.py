@@ -67,6 +67,16 @@ def upload_order(
     return Order(asked, targets, {"image_id": image_id, "import_req": import_req, "backend": list(targets)})
 
 
+def copy_request(stores: Sequence[str] | None, *, all_stores: bool, all_must_succeed: bool) -> ImportRequest:
+    """Return the copy-image request that a form states."""
+    return ImportRequest(
+        method=ImportMethod.COPY_IMAGE,
+        stores=tuple(stores) if stores else None,
+        all_stores=all_stores,
+        all_stores_must_succeed=all_must_succeed,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class HandRequest:
     """What the form of a hand-started run holds.

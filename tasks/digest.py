@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from tasks.session import ExpectedData, ImportSession, current
-from tasks.staged_files import Staged
+from tasks.staged_files import Staged, path_of
 from transship.catalog.journal import staged_of_image
 from transship.domain.errors import SourceDiffers
 from transship.domain.stop import StopToken
@@ -52,19 +52,21 @@ def digest(staged: Staged) -> Digests:
     """
     session = current()
     imports = session.settings.imports
-    algorithms = [*(["md5"] if imports.md5_checksum else []), imports.hashing_algorithm]
+    # An image that has data keeps the algorithm by which they are known.
+    algorithm = session.image.os_hash_algo or imports.hashing_algorithm
+    algorithms = dict.fromkeys([*(["md5"] if imports.md5_checksum or session.image.checksum else []), algorithm])
     expected = session.expected
-    if expected and expected.algorithm and expected.algorithm not in algorithms:
-        algorithms.append(expected.algorithm)
+    if expected and expected.algorithm:
+        algorithms[expected.algorithm] = None
     known = _known(session, staged)
-    if expected is None and known.keys() >= set(algorithms):
-        digests = Digests(known.get("md5"), imports.hashing_algorithm, known[imports.hashing_algorithm])
+    if expected is None and known.keys() >= algorithms.keys():
+        digests = Digests(known.get("md5"), algorithm, known[algorithm])
         # Prefect unwraps a returned state; its name tells people that nothing was read.
         return Completed(name="Skipped", message="computed when the data came in", data=digests)  # type: ignore[return-value]  # see above
-    found = file_digests(session.staging.sealed(staged.name), algorithms, session.stop)
+    found = file_digests(path_of(session, staged), list(algorithms), session.stop)
     if expected and expected.algorithm:
         compare(expected, found[expected.algorithm])
-    return Digests(found.get("md5"), imports.hashing_algorithm, found[imports.hashing_algorithm])
+    return Digests(found.get("md5"), algorithm, found[algorithm])
 
 
 def compare(expected: ExpectedData, found: str) -> None:

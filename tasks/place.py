@@ -7,22 +7,30 @@ from typing import Final
 import structlog
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
 
 from tasks.retrying import may_pass_next_time
 from tasks.session import ImportSession, current, utc_now
-from tasks.staged_files import Staged
+from tasks.staged_files import Staged, path_of
 from tasks.store_slots import store_slot
 from tasks.stores import store_driver
-from transship.catalog.copies import set_target
+from transship.catalog.copies import copy_written
 from transship.catalog.journal import (
-    close_location,
+    LocationRow,
     drop_location,
     find_location,
     forget_location,
     mark_deleting,
     open_location,
 )
-from transship.domain.errors import AlreadyStored, CopyBeingRemoved, ObjectMissing, StoredDiffers, TransferFailed
+from transship.domain.errors import (
+    AlreadyStored,
+    CopyBeingRemoved,
+    ImportStopped,
+    ObjectMissing,
+    StoredDiffers,
+    TransferFailed,
+)
 from transship.domain.staged import StagedFile
 from transship.stores.base import StoreDriver
 
@@ -36,8 +44,9 @@ log = structlog.get_logger("transship.place")
 def place(store: str, staged: Staged) -> str:
     """Write the image's data to one store and return the location URL.
 
-    The journal names the copy before the store sees a byte. A copy that an earlier attempt left
-    unfinished, or finished for other bytes, is replaced; an object that is not ours is left alone.
+    The journal names the copy before the store sees a byte. A copy that an earlier attempt finished
+    from the same file is taken as it is; one that it left unfinished, or made from another file, is
+    replaced; an object that is not ours is left alone.
 
     Args:
         store: store id.
@@ -51,31 +60,56 @@ def place(store: str, staged: Staged) -> str:
     session.board.store(store, "uploading", 0, staged.size)
     try:
         driver = store_driver(store, session.settings)
-        driver.check()
-        url = _clear_way(session, driver, store)
-        open_location(session.catalog, session.lease, store, url, utc_now())
-        set_target(session.catalog, session.lease, store, "uploading")
-        driver.discard_temporaries(session.lease.image_id, session.lease.epoch)
-        with store_slot(session, store):
-            stored = driver.put(
-                session.lease.image_id,
-                StagedFile(session.staging.sealed(staged.name), staged.size, session.lease.epoch),
-                lambda done_bytes: session.board.store(store, "uploading", done_bytes, staged.size),
-                session.stop,
-            )
-        if session.settings.imports.verify_stores:
-            _verify(driver, store, stored.url, staged.size)
-        close_location(session.catalog, session.lease, store, stored.size, stored.proof, utc_now())
-        set_target(session.catalog, session.lease, store, "done")
+        url = _finished_before(session, driver, store, staged)
+        skipped = url is not None
+        if url is None:
+            url = _write(session, driver, store, staged)
     except AlreadyStored as foreign:
         session.board.store(store, "failed", error=str(foreign))
         # Somebody else's object is in its place: the row must never lead a sweep to it.
         forget_location(session.catalog, session.lease, store)
         raise
+    except ImportStopped:
+        raise
     except TransferFailed as failed:
         session.board.store(store, "failed", error=str(failed))
         raise
     session.board.store(store, "done", staged.size, staged.size)
+    if skipped:
+        # Prefect unwraps a returned state; its name tells people that nothing was written.
+        return Completed(name="Skipped", message="written by an earlier attempt", data=url)  # type: ignore[return-value]  # see above
+    return url
+
+
+def _finished_before(session: ImportSession, driver: StoreDriver, store: str, staged: Staged) -> str | None:
+    """Return the URL of a copy that an earlier attempt finished from this very file and that is still there."""
+    row = _row(session, store)
+    if row is None or row.state != "stored" or row.copied_from != staged.name or row.size != staged.size:
+        return None
+    try:
+        if driver.size(row.url) != staged.size:
+            return None
+    except ObjectMissing:
+        return None
+    copy_written(session.catalog, session.lease, store, staged.size, row.proof, utc_now())
+    return row.url
+
+
+def _write(session: ImportSession, driver: StoreDriver, store: str, staged: Staged) -> str:
+    driver.check()
+    url = _clear_way(session, driver, store)
+    open_location(session.catalog, session.lease, store, url, utc_now(), copied_from=staged.name)
+    driver.discard_temporaries(session.lease.image_id, session.lease.epoch)
+    with store_slot(session, store):
+        stored = driver.put(
+            session.lease.image_id,
+            StagedFile(path_of(session, staged), staged.size, session.lease.epoch, stored=bool(staged.path)),
+            lambda done_bytes: session.board.store(store, "uploading", done_bytes, staged.size),
+            session.stop,
+        )
+    if session.settings.imports.verify_stores:
+        _verify(driver, store, stored.url, staged.size)
+    copy_written(session.catalog, session.lease, store, stored.size, stored.proof, utc_now())
     return stored.url
 
 
@@ -86,9 +120,7 @@ def _clear_way(session: ImportSession, driver: StoreDriver, store: str) -> str:
         AlreadyStored: the store holds an object of that name that no journal row names.
     """
     image_id = session.lease.image_id
-    with session.catalog.read() as connection:
-        earlier = find_location(connection, image_id, store)
-    if earlier is not None:
+    if _row(session, store) is not None:
         _unplace_in_turn(session, store)
     url = driver.url_of(image_id)
     try:
@@ -122,7 +154,7 @@ def _verify(driver: StoreDriver, store: str, url: str, size: int) -> None:
 
 
 def unplace(session: ImportSession, store: str) -> None:
-    """Remove a store's copy of the image, if the journal names one.
+    """Remove a store's copy of the image, if the journal names one that clients do not see.
 
     Raises:
         TransferFailed: the store does not allow it now; the row stays ``deleting`` for housekeeping.
@@ -130,9 +162,8 @@ def unplace(session: ImportSession, store: str) -> None:
         ImportInterrupted: the catalogue does not say whether; the row stays ``deleting`` for housekeeping.
     """
     image_id = session.lease.image_id
-    with session.catalog.read() as connection:
-        row = find_location(connection, image_id, store)
-    if row is None:
+    row = _row(session, store)
+    if row is None or row.state == "active":
         return
     mark_deleting(session.catalog, session.lease, store, utc_now())
     driver = store_driver(store, session.settings)
@@ -143,3 +174,8 @@ def unplace(session: ImportSession, store: str) -> None:
     with session.catalog.write() as connection:
         drop_location(connection, image_id, store)
     log.info("copy removed", store=store)
+
+
+def _row(session: ImportSession, store: str) -> LocationRow | None:
+    with session.catalog.read() as connection:
+        return find_location(connection, session.lease.image_id, store)

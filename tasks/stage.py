@@ -57,7 +57,7 @@ def stage(source: str) -> Staged:
         if (earlier.validators or {}).get(END_UNPROVEN):
             session.remarks.append(NO_PROVEN_END)
         kept = Staged(earlier.name, earlier.size)
-        # Prefect unwraps a returned state; its name tells people that nothing was fetched.
+        # The flow unwraps it; the name of the state tells people that nothing was fetched.
         return Completed(name="Skipped", message="staged by an earlier attempt", data=kept)  # type: ignore[return-value]  # see above
     if earlier is not None:
         name = earlier.name

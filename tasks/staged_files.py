@@ -24,15 +24,24 @@ log = structlog.get_logger("transship.staging")
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Receipt of a sealed staged file.
+    """Receipt of a sealed file.
 
     Attributes:
-        name: its name in the staging directory of this host.
+        name: its name in the staging directory of this host; of a store's own file ``<store>/<image id>``.
         size: bytes.
+        store: the store that it was read from; empty when it came from elsewhere.
+        path: where it lies when it is the store's own; empty in staging.
     """
 
     name: str
     size: int
+    store: str = ""
+    path: str = ""
+
+
+def path_of(session: ImportSession, staged: Staged) -> Path:
+    """Return where a sealed file lies."""
+    return Path(staged.path) if staged.path else session.staging.sealed(staged.name)
 
 
 @dataclass(frozen=True, slots=True)

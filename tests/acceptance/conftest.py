@@ -6,6 +6,8 @@ import pytest
 
 from tests.fakes.asked_imports import AskedImports
 from tests.fakes.images_api import ApiServer
+from tests.fakes.web_server import WebServer
+from tests.fakes.yard import Yard
 from tests.flows.conftest import Site, prefect_client, server, site
 
 __all__ = ["prefect_client", "server", "site"]
@@ -20,3 +22,11 @@ def api_server() -> Iterator[ApiServer]:
 @pytest.fixture
 def imports(site: Site, api_server: ApiServer, prefect_client: None) -> AskedImports:
     return AskedImports(site, api_server)
+
+
+@pytest.fixture
+def yard(
+    site: Site, api_server: ApiServer, server: WebServer, prefect_client: None, monkeypatch: pytest.MonkeyPatch
+) -> Yard:
+    """A site with several stores that count and fail as told."""
+    return Yard(site, api_server, server, monkeypatch)

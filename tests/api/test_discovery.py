@@ -79,7 +79,7 @@ def test_import_methods_are_those_enabled(api: ImagesApi) -> None:
         "import-methods": {
             "description": "Import methods available.",
             "type": "array",
-            "value": ["glance-direct", "web-download"],
+            "value": ["glance-direct", "web-download", "copy-image"],
         }
     }
 

@@ -26,7 +26,7 @@ def test_create_answers_with_the_image_and_what_the_site_offers(api: ImagesApi) 
     assert answer.status_code == 201
     image = answer.json()
     assert answer.headers["location"] == f"/v2/images/{image['id']}"
-    assert answer.headers["openstack-image-import-methods"] == "glance-direct,web-download"
+    assert answer.headers["openstack-image-import-methods"] == "glance-direct,web-download,copy-image"
     assert answer.headers["openstack-image-store-ids"] == "fast,archive"
     times = [image.pop(name) for name in ("created_at", "updated_at")]
     assert all(SECOND.fullmatch(time) for time in times)

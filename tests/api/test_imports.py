@@ -128,7 +128,7 @@ def test_secrets_of_a_request_are_in_no_task_and_no_log(api: ImagesApi) -> None:
         ({"method": {"name": "glance-direct"}}, 409, "is queued; it needs to be uploading"),
         ({"method": {"name": "glance-direct", "uri": SOURCE}}, 400, "'uri' belongs to the web-download method"),
         ({"method": {"name": "glance-download"}}, 400, "Unknown import method"),
-        ({"method": {"name": "copy-image"}}, 400, "Unknown import method"),
+        ({"method": {"name": "copy-image"}}, 409, "needs to be active to use 'copy-image'"),
         ({**WEB, "all_stores": "yes"}, 400, "'all_stores' must be boolean value only"),
         ({**WEB, "all_stores_must_succeed": 1}, 400, "'all_stores_must_succeed' must be boolean value only"),
         ({"method": {"name": "web-download"}}, 400, "'uri'"),

@@ -21,10 +21,11 @@ import pytest
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import settings_in
 from tests.fakes.terminal import run_at_terminal
-from transship.catalog.endings import DataFacts, finish_import
+from transship.catalog.copies import DataFacts, copy_written
+from transship.catalog.endings import finish_import
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import begin_import
-from transship.catalog.journal import close_location, open_location
+from transship.catalog.journal import open_location
 
 pytestmark = [
     pytest.mark.real,
@@ -97,7 +98,7 @@ class RunningApi:
         stored.parent.mkdir(exist_ok=True)
         open_location(catalog, lease, "local", f"file://{stored}", now)
         stored.write_bytes(DATA)
-        close_location(catalog, lease, "local", len(DATA), "test", now)
+        copy_written(catalog, lease, "local", len(DATA), "test", now)
         facts = DataFacts(len(DATA), None, None, "sha512", sha512(DATA).hexdigest(), "qcow2", "bare")
         finish_import(catalog, lease, facts, {}, message="done", now=now, time_to_live_h=48)
         catalog.close()
@@ -243,7 +244,7 @@ def test_openstacksdk_imports_pages_and_cleans_up(running: RunningApi) -> None:
     found = {image.name for image in sdk.images(limit=1, status="importing")}
     assert {"sdk-0", "sdk-1", "sdk-2"} <= found
     assert [store.id for store in sdk.stores()] == ["local"]
-    assert sdk.get_import_info().import_methods["value"] == ["glance-direct", "web-download"]
+    assert sdk.get_import_info().import_methods["value"] == ["glance-direct", "web-download", "copy-image"]
     for image in images:
         sdk.delete_image(image)
     assert sdk.find_image("sdk-0") is None

@@ -9,13 +9,12 @@ import pytest
 from sqlalchemy import select
 
 from tests.fakes.images import NOW, asked, begun, new_image, queued_image, read_image, web_order
-from transship.catalog.copies import set_target
-from transship.catalog.endings import DataFacts, end_deleted, end_unheld, fail_import, finish_import, resume_or_end
+from transship.catalog.copies import DataFacts, activate_copies, copy_failed, copy_written, prepare_copies
+from transship.catalog.endings import end_deleted, end_unheld, fail_import, finish_import, resume_or_end
 from transship.catalog.engine import Catalog
 from transship.catalog.images import mark_deleted, update_image
 from transship.catalog.imports import Caller, ask_import, begin_by_hand, begin_import
 from transship.catalog.journal import (
-    close_location,
     open_location,
     open_staged,
     remember_validators,
@@ -162,7 +161,7 @@ def test_finish_makes_the_image_active_with_what_the_stores_hold(catalog: Catalo
     started = begun(catalog, image, "fast", "slow")
     for store in ("fast", "slow"):
         open_location(catalog, started.lease, store, f"file:///{store}/x", NOW)
-        close_location(catalog, started.lease, store, 10, "link", NOW)
+        copy_written(catalog, started.lease, store, 10, "link", NOW)
     finish(catalog, started.lease)
     after = read_image(catalog, image.id)
     assert (after.status, after.size, after.virtual_size, after.os_hash_value) == (
@@ -200,7 +199,9 @@ def test_a_failed_import_leaves_the_image_free_with_the_reason(catalog: Catalog)
     assert begun(catalog, image).lease.epoch > started.lease.epoch
 
 
-@pytest.mark.parametrize("step", ["finish", "fail", "target", "location", "staged", "renew", "expire"])
+@pytest.mark.parametrize(
+    "step", ["finish", "fail", "prepare", "written", "store failed", "show", "location", "staged", "renew", "expire"]
+)
 def test_a_stale_worker_changes_nothing(catalog: Catalog, step: str) -> None:
     image = queued_image(catalog)
     stale = begun(catalog, image).lease
@@ -210,7 +211,10 @@ def test_a_stale_worker_changes_nothing(catalog: Catalog, step: str) -> None:
     steps = {
         "finish": lambda: finish(catalog, stale),
         "fail": lambda: fail(catalog, stale),
-        "target": lambda: set_target(catalog, stale, "local", "done"),
+        "prepare": lambda: prepare_copies(catalog, stale, ["local"], NOW),
+        "written": lambda: copy_written(catalog, stale, "local", 1, "link", NOW),
+        "store failed": lambda: copy_failed(catalog, stale, "local", "full", NOW),
+        "show": lambda: activate_copies(catalog, stale, ["local"], FACTS, NOW),
         "location": lambda: open_location(catalog, stale, "local", "file:///x", NOW),
         "staged": lambda: open_staged(catalog, stale, "x", "here", "source", "", NOW),
         "renew": lambda: renew_lease(catalog, stale, 60.0),

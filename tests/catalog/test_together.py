@@ -17,11 +17,12 @@ from sqlalchemy import func, select
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import NOW, asked, begun, new_image, queued_image, read_image, web_order
 from tests.fakes.together import at_once
-from transship.catalog.endings import DataFacts, end_deleted, end_unheld, finish_import, resume_or_end
+from transship.catalog.copies import DataFacts, copy_written
+from transship.catalog.endings import end_deleted, end_unheld, finish_import, resume_or_end
 from transship.catalog.engine import Catalog
 from transship.catalog.images import lock_image, mark_deleted, update_image
 from transship.catalog.imports import Begun, Caller, begin_by_hand, begin_import, inject_properties
-from transship.catalog.journal import close_location, open_location, open_staged, reserve_staged
+from transship.catalog.journal import open_location, open_staged, reserve_staged
 from transship.catalog.leases import Lease, expire_lease, lease_of, renew_lease
 from transship.catalog.outbox import OutboxKind, due, post
 from transship.catalog.removal import removable_locations
@@ -81,7 +82,7 @@ def stored(catalog: Catalog) -> Begun:
     """Begin an import and carry it until its store is written."""
     started = begun(catalog, queued_image(catalog))
     open_location(catalog, started.lease, "local", "file:///x", NOW)
-    close_location(catalog, started.lease, "local", 10, "link", NOW)
+    copy_written(catalog, started.lease, "local", 10, "link", NOW)
     return started
 
 

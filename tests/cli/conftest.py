@@ -15,9 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tests.fakes.databases import DATABASES
 from tests.fakes.images_api import ApiServer, ImagesApi
 from transship.api.app import build_app
-from transship.catalog.endings import DataFacts, fail_import, finish_import
+from transship.catalog.copies import DataFacts, copy_written
+from transship.catalog.endings import fail_import, finish_import
 from transship.catalog.imports import begin_import
-from transship.catalog.journal import close_location, open_location, staged_upload
+from transship.catalog.journal import open_location, staged_upload
 from transship.catalog.tasks import read_secret, tasks_of_image
 from transship.commands.context import Invocation
 
@@ -73,7 +74,7 @@ class Worker:
         path.parent.mkdir(exist_ok=True)
         open_location(catalog, lease, "fast", f"file://{path}", now)
         path.write_bytes(data)
-        close_location(catalog, lease, "fast", len(data), "test", now)
+        copy_written(catalog, lease, "fast", len(data), "test", now)
         facts = DataFacts(
             size=len(data),
             virtual_size=len(data),

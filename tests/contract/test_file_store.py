@@ -137,6 +137,19 @@ def test_a_store_of_another_mode_gets_a_file_of_its_own(store: FileStore, images
     ]
 
 
+def test_the_object_of_another_store_is_shared_but_keeps_its_mode(
+    store: FileStore, images: Path, tmp_path: Path
+) -> None:
+    put(store, stage(tmp_path, b"image"))
+    (tmp_path / IMAGE).unlink(missing_ok=True)
+    theirs = StagedFile(images / IMAGE, 5, 2, stored=True)
+    same, other = FileStore("same", tmp_path / "same", 0o640), FileStore("other", tmp_path / "other", 0o644)
+
+    assert put(same, theirs) == "link"
+    assert put(other, theirs) in ("copy", "reflink")
+    assert stat.S_IMODE((images / IMAGE).stat().st_mode) == 0o640
+
+
 def test_copies_keep_holes_within_a_filesystem(store: FileStore, images: Path, tmp_path: Path) -> None:
     staged = shared_elsewhere(sparse(tmp_path))
 

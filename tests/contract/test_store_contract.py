@@ -457,6 +457,15 @@ def test_a_store_that_was_never_written_has_no_contents(case: StoreCase) -> None
     assert case.names() == set()
 
 
+@pytest.mark.spec("ST-020")
+def test_the_file_of_an_object_is_the_object(case: StoreCase, stage: Stage) -> None:
+    put(case, stage(b"image"))
+    path = case.store.local_file(case.store.url_of(IMAGE))
+    assert path is None or path.read_bytes() == b"image"
+    with pytest.raises(ObjectMissing):
+        case.store.local_file(case.store.url_of(OTHER_IMAGE))
+
+
 def test_every_rule_of_the_document_has_a_test() -> None:
     suite = "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_*store*.py")))
     tested = set(re.findall(r'@pytest\.mark\.spec\("(ST-\d{3})"\)', suite))

@@ -32,6 +32,7 @@ DEPLOYMENTS = (
     "glance-direct/transship",
     "web-download/transship",
     "glance-download/transship",
+    "copy-image/transship",
     "housekeeping/transship",
 )
 OF_THE_MOMENT = {"id", "created", "updated", "flow_id", "work_queue_id", "last_polled", "status", "version_id"}
@@ -110,10 +111,7 @@ def test_the_first_apply_creates_and_the_second_changes_nothing(server: PrefectS
         ("work queue", f"{pool}/host-here"),
         ("block type", "image-store-file"),
         ("store block", f"image-store-file/{store}"),
-        ("deployment", "glance-direct/transship"),
-        ("deployment", "web-download/transship"),
-        ("deployment", "glance-download/transship"),
-        ("deployment", "housekeeping/transship"),
+        *(("deployment", name) for name in DEPLOYMENTS),
         ("automation", NAME),
     ]
     for kind in ("work pool", "store block", "deployment"):

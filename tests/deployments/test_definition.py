@@ -29,6 +29,7 @@ def test_the_products_own_file_is_understood() -> None:
         "flows.glance_direct.glance_direct",
         "flows.web_download.web_download",
         "flows.glance_download.glance_download",
+        "flows.copy_image.copy_image",
         "flows.housekeeping.housekeeping",
     }
     assert [one.cron for one in definitions["flows.housekeeping.housekeeping"].schedules] == ["*/10 * * * *"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import UUID
 
 from transship.domain.errors import AlreadyStored, ObjectMissing, StagingBroken, StoreDenied, StoreUnavailable
@@ -22,6 +22,8 @@ class FlakyStore(StoreDriver):
         objects: bytes by image id.
         temporaries: unpublished bytes by (image id, epoch).
         calls: names of the methods called, in order, also of those that failed.
+        truncate: how many bytes it loses of each object while it says that it kept them all.
+        before_publishing: called by each `put` when all bytes are written and nobody can see them yet.
     """
 
     def __init__(self, store_id: str = "flaky") -> None:
@@ -29,6 +31,8 @@ class FlakyStore(StoreDriver):
         self.objects: dict[str, bytes] = {}
         self.temporaries: dict[tuple[str, int], bytes] = {}
         self.calls: list[str] = []
+        self.truncate = 0
+        self.before_publishing: Callable[[], object] = lambda: None
         self._failures: dict[str, list[Exception]] = {}
         self._lock = threading.Lock()
 
@@ -38,6 +42,20 @@ class FlakyStore(StoreDriver):
         A `put` fails when all bytes are written and nothing is published, and removes its temporary.
         """
         self._failures.setdefault(on, []).extend([error] * times)
+
+    def break_down(self, error: Exception, on: str = "put") -> None:
+        """Make the method ``on`` raise ``error`` until `repair`."""
+        self.fail(error, 1000, on)
+
+    def repair(self) -> None:
+        """Raise no errors any more."""
+        with self._lock:
+            self._failures.clear()
+
+    @property
+    def writes(self) -> int:
+        """How often it was written to, successfully or not."""
+        return self.calls.count("put")
 
     def put(self, image_id: str, staged: StagedFile, progress: Progress, stop: StopToken) -> StoredObject:
         if str(UUID(image_id)) != image_id:
@@ -51,6 +69,7 @@ class FlakyStore(StoreDriver):
         try:
             self.temporaries[temporary] = _content(staged, paced, stop)
             self._fail_if_told("put")
+            self.before_publishing()
             stop.check()
             self._publish(temporary)
         finally:
@@ -111,7 +130,8 @@ class FlakyStore(StoreDriver):
                 raise StoreUnavailable(self.store_id, "the temporary is gone")
             if temporary[0] in self.objects:
                 raise AlreadyStored(self.store_id, temporary[0])
-            self.objects[temporary[0]] = self.temporaries[temporary]
+            whole = self.temporaries[temporary]
+            self.objects[temporary[0]] = whole[: len(whole) - self.truncate]
 
     def _begin(self, method: str) -> None:
         self.calls.append(method)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import md5, sha512
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self
 
 import httpx
@@ -19,10 +19,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from config.settings import DatabaseSettings, FileStoreSettings, Settings
 from tests.fakes.databases import DATABASES
 from transship.api.app import build_app
-from transship.catalog.endings import DataFacts, finish_import
+from transship.catalog.copies import DataFacts, copy_written
+from transship.catalog.endings import finish_import
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, Caller, Order, ask_import, begin_import
-from transship.catalog.journal import close_location, open_location
+from transship.catalog.journal import open_location
 from transship.domain.import_request import ImportMethod, ImportRequest
 
 SOURCE = "http://93.184.215.14/disk.qcow2"
@@ -107,16 +108,22 @@ class ImagesApi:
         task = ask_import(self.catalog, image_id, Order(request, stores, {}), Caller(), now)
         return begin_import(self.catalog, task.id, "run-of-" + task.id[:8], "test", ttl_s=60, now=now)
 
-    def activate(self, image_id: str, data: bytes, stores: tuple[str, ...] = ("fast",)) -> None:
-        """Carry an import through, as a worker does."""
-        begun = self.begin(image_id, stores)
+    def activate(
+        self,
+        image_id: str,
+        data: bytes,
+        stores: tuple[str, ...] = ("fast",),
+        failed: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Carry an import through, as a worker does; some stores may fail."""
+        begun = self.begin(image_id, (*stores, *failed))
         now = datetime.now(UTC)
         for store in stores:
             self.stores[store].mkdir(exist_ok=True)
             path = self.stores[store] / image_id
             open_location(self.catalog, begun.lease, store, f"file://{path}", now)
             path.write_bytes(data)
-            close_location(self.catalog, begun.lease, store, len(data), "test", now)
+            copy_written(self.catalog, begun.lease, store, len(data), "test", now)
         facts = DataFacts(
             size=len(data),
             virtual_size=None,
@@ -126,7 +133,7 @@ class ImagesApi:
             disk_format="qcow2",
             container_format="bare",
         )
-        finish_import(self.catalog, begun.lease, facts, {}, message="done", now=now, time_to_live_h=48)
+        finish_import(self.catalog, begun.lease, facts, failed, message="done", now=now, time_to_live_h=48)
 
     def active(self, data: bytes, stores: tuple[str, ...] = ("fast",), **attributes: object) -> str:
         image_id = self.create(**{**FORMATS, **attributes})

@@ -14,7 +14,8 @@ from deployments.apply import apply
 from tests.fakes.images import NOW, asked, queued_image, read_image, settings_in
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.system import until
-from transship.catalog.endings import DataFacts, finish_import
+from transship.catalog.copies import DataFacts
+from transship.catalog.endings import finish_import
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import begin_import
 from transship.catalog.leases import expire_lease

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from config.settings import Settings
 from transship.api.authentication import Authentication, reader_of
+from transship.api.copies import deactivate_image, delete_from_store, reactivate_image
 from transship.api.discovery import show_import_methods, show_schema, show_store_details, show_stores, show_usage
 from transship.api.health import check_health
 from transship.api.image_file import download_image
@@ -23,6 +24,7 @@ from transship.api.images import (
     show_image,
 )
 from transship.api.imports import list_image_tasks, start_import
+from transship.api.policy import Policy
 from transship.api.request_id import RequestIds
 from transship.api.resource import NothingHere, Operation, Resource, Streamed
 from transship.api.schemas import Schemas
@@ -43,6 +45,9 @@ _PATHS: Mapping[str, Mapping[str, Operation | Streamed]] = {
     "/v2/images/{image_id}/file": {"GET": download_image, "PUT": Streamed(upload_image)},
     "/v2/images/{image_id}/stage": {"PUT": Streamed(stage_image)},
     "/v2/images/{image_id}/import": {"POST": start_import},
+    "/v2/images/{image_id}/actions/deactivate": {"POST": deactivate_image},
+    "/v2/images/{image_id}/actions/reactivate": {"POST": reactivate_image},
+    "/v2/stores/{store}/{image_id}": {"DELETE": delete_from_store},
     "/v2/images/{image_id}/tasks": {"GET": list_image_tasks},
     "/v2/images/{image_id}/tags/{tag}": {"PUT": add_tag, "DELETE": remove_tag},
 }
@@ -55,13 +60,14 @@ def build_app(settings: Settings, catalog: Catalog) -> Starlette:
         catalog: open; whoever opened it closes it when the application has ended.
 
     Raises:
-        ConfigurationRefused: a host in the settings' URI lists is none.
+        ConfigurationRefused: a host in the settings' URI lists is none, or the policy file cannot be used.
     """
     site = Site(
         settings=settings,
         catalog=catalog,
         stores=StoreShelf(settings, catalog),
         gate=gate_from(settings),
+        policy=Policy(settings.api.policy_file),
         schemas=Schemas(settings.formats),
     )
     schemas = {f"/v2/schemas/{name}": {"GET": show_schema(name)} for name in site.schemas.by_name}

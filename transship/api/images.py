@@ -40,7 +40,7 @@ from transship.domain.errors import (
     TagNotFound,
 )
 from transship.domain.image import Image, ImageStatus, Location
-from transship.domain.visibility import refuse_create, refuse_unless_changed_by, refuse_unless_seen
+from transship.domain.visibility import refuse_create, refuse_unless_changed_by, refuse_unless_seen, shown_to
 from transship.staging.area import StagingArea
 from transship.staging.scrap import remove_scrap
 
@@ -102,7 +102,7 @@ def list_images(call: Call) -> Response:
     stores = call.site.stores.facts()
     without_marker = [(name, value) for name, value in pairs if name != "marker"]
     page: dict[str, object] = {
-        "images": [image_view(image, stores) for image in images],
+        "images": [image_view(shown_to(call.viewer, image), stores) for image in images],
         "first": _page_url(without_marker),
         "schema": "/v2/schemas/images",
     }
@@ -209,11 +209,12 @@ def delete_image(call: Call) -> Response:
     area = StagingArea(settings.staging_dir, settings.host_name, settings.staging.free_floor_bytes)
     remove_scrap(call.site.catalog, area, image.id)
     for location in image.locations:
-        _remove_data(call, image.id, location)
+        remove_data(call, image.id, location)
     return Response(status_code=204)
 
 
-def _remove_data(call: Call, image_id: str, location: Location) -> None:
+def remove_data(call: Call, image_id: str, location: Location) -> None:
+    """Remove a copy that the journal says is to go; what its store does not allow now stays for housekeeping."""
     try:
         call.site.stores.driver(location.store).delete(location.url)
     except (StoreUnavailable, StoreDenied, StoreUnknown) as error:
@@ -224,4 +225,5 @@ def _remove_data(call: Call, image_id: str, location: Location) -> None:
 
 
 def _image_response(call: Call, image: Image, status: int, headers: dict[str, str]) -> Response:
-    return JSONResponse(image_view(image, call.site.stores.facts()), status, headers, media_type=MEDIA_TYPE)
+    shown = shown_to(call.viewer, image)
+    return JSONResponse(image_view(shown, call.site.stores.facts()), status, headers, media_type=MEDIA_TYPE)

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from transship.api.bodies import parse_json
 from transship.api.images import MEDIA_TYPE
+from transship.api.policy import COPY_IMAGE
 from transship.api.site import Call
 from transship.api.views import task_view
 from transship.catalog.allowances import allowance_of
@@ -19,9 +20,10 @@ from transship.catalog.images import get_image
 from transship.catalog.imports import Order, ask_import
 from transship.catalog.tasks import tasks_of_image
 from transship.domain.admission import admit
-from transship.domain.errors import EndpointUnknown
+from transship.domain.errors import AlreadyBeingCopied, EndpointUnknown
+from transship.domain.image import Image
 from transship.domain.import_request import ImportMethod, ImportRequest, described, parse_import_request
-from transship.domain.placement import choose_targets
+from transship.domain.placement import choose_copy_targets, choose_targets
 from transship.domain.remote import RemoteAccess, RemoteImage
 from transship.domain.uri_filter import Allowance
 from transship.domain.visibility import refuse_unless_changed_by, refuse_unless_seen
@@ -43,10 +45,19 @@ def start_import(call: Call) -> Response:
         image = get_image(connection, image_id)
         granted = allowance_of(connection, image_id)
     refuse_unless_seen(call.viewer, image)
+    copying = request.method is ImportMethod.COPY_IMAGE
+    if copying and image.import_task is not None:
+        _refuse_being_copied(request, image, image.import_task)
     admit(image, request.method)
-    refuse_unless_changed_by(call.viewer, image)
+    if copying:
+        call.site.policy.refuse_unless(COPY_IMAGE, call.viewer, image)
+    else:
+        refuse_unless_changed_by(call.viewer, image)
     header = call.request.headers.get(STORE_HEADER) or None
-    targets = choose_targets(request, header, call.site.stores.facts())
+    targets = _targets(call, request, header, image)
+    if not targets:
+        log.info("every store holds the image", image_id=image_id)
+        return Response(status_code=202)
     if request.method is ImportMethod.WEB_DOWNLOAD:
         allowance = None if granted is None else Allowance(granted.host, granted.port)
         call.site.gate.admit(request.uri, allowance=allowance)
@@ -76,6 +87,25 @@ def _access(call: Call, remote: RemoteImage | None) -> RemoteAccess | None:
     except EndpointUnknown as unknown:
         return RemoteAccess(remote, refusal=str(unknown))
     return RemoteAccess(remote, endpoint, token=call.identity.token)
+
+
+def _targets(call: Call, request: ImportRequest, header: str | None, image: Image) -> tuple[str, ...]:
+    """Return the stores to write; none when a copy was asked for to all stores and each holds the image."""
+    stores = call.site.stores.facts()
+    if request.method is not ImportMethod.COPY_IMAGE:
+        return choose_targets(request, header, stores)
+    return choose_copy_targets(request, header, stores, [location.store for location in image.locations])
+
+
+def _refuse_being_copied(request: ImportRequest, image: Image, task_id: str) -> None:
+    """Tell a request for a copy that is being made already from one that only comes too early.
+
+    Raises:
+        AlreadyBeingCopied: the running import writes a store that is named.
+    """
+    for store in request.stores or ():
+        if store in (image.importing_to or ()):
+            raise AlreadyBeingCopied(store, task_id)
 
 
 def task_input(image_id: str, body: object, request: ImportRequest, targets: tuple[str, ...]) -> Mapping[str, object]:

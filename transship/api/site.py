@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 
 from config.settings import Settings
+from transship.api.policy import Policy
 from transship.api.schemas import Schemas
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Caller
@@ -109,6 +110,7 @@ class Site:
 
     Attributes:
         gate: says which URIs may be imported from.
+        policy: the rules that a policy file may change.
         schemas: what images and their kin look like here.
     """
 
@@ -116,6 +118,7 @@ class Site:
     catalog: Catalog
     stores: StoreShelf
     gate: UriGate
+    policy: Policy
     schemas: Schemas
 
     def call_keeper(self) -> None:

@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 import structlog
 
 from config.settings import Settings
-from transship.catalog.endings import DataFacts
+from transship.catalog.copies import DataFacts, copy_written
 from transship.catalog.engine import Catalog
 from transship.catalog.journal import (
-    close_location,
     drop_location,
     find_location,
     forget_location,
@@ -127,7 +126,7 @@ def _put(work: StoredUpload, driver: StoreDriver, url: str) -> None:
         found = driver.size(url)
         if found != size:
             raise StoredDiffers(work.store, f"{size} bytes", f"{found} bytes")
-    close_location(work.catalog, lease, work.store, stored.size, stored.proof, _now())
+    copy_written(work.catalog, lease, work.store, stored.size, stored.proof, _now())
 
 
 def _facts(work: StoredUpload, inspected: Inspected) -> DataFacts:

@@ -1,19 +1,75 @@
-"""The copies of one import: which stores it is to write, and how far each of them is."""
+"""The copies of one import: which stores it writes, and how far each of them is, one transaction a step.
+
+A target is *waiting*, *uploading* (prepared), *written* (its store holds the whole object), *done*, or
+*failed*. Clients see the stores that are none of the last two in ``os_glance_importing_to_stores``, the
+failed ones in ``os_glance_failed_import``. A copy that may be there without the others is done when it
+is visible; where all stores must succeed, nothing is visible before the end, and a copy is done when it
+is written. The list is empty at the end alone: the last copy stays *written* until then.
+
+Each step returns or changes something once, however often it is repeated after a crash, so that
+whoever tells others of it tells them once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import Connection, Select, delete, insert, select, update
 
 from transship.catalog.engine import Catalog
+from transship.catalog.images import get_image, set_properties
 from transship.catalog.leases import Lease, prove_lease
-from transship.catalog.schema import TARGETS
+from transship.catalog.schema import IMAGES, LOCATIONS, TARGETS, TASKS
+from transship.domain.image import ImageStatus
 
 
-def open_targets(connection: Connection, image_id: str, task_id: str, targets: Sequence[str]) -> None:
-    """Note the stores that a new import is to write, in order; what an earlier one noted goes."""
-    connection.execute(delete(TARGETS).where(TARGETS.c.image_id == image_id))
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What is known of an image's final bytes.
+
+    Attributes:
+        size: bytes; virtual_size: bytes that a guest sees, None where the format has no such thing.
+        checksum: md5 as lower-case hex, None when switched off.
+        os_hash_algo, os_hash_value: name and lower-case hex.
+    """
+
+    size: int
+    virtual_size: int | None
+    checksum: str | None
+    os_hash_algo: str
+    os_hash_value: str
+    disk_format: str
+    container_format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """Extra properties that come with an image's data.
+
+    Attributes:
+        properties: names and values.
+        before: the image's properties when the import began; what a client changed since stays as the client set it.
+    """
+
+    properties: Mapping[str, str]
+    before: Mapping[str, str]
+
+
+def open_targets(
+    connection: Connection, image_id: str, task_id: str, targets: Sequence[str], *, keep_failed: bool = False
+) -> None:
+    """Note the stores that a new import is to write, in order; what an earlier one noted goes.
+
+    Args:
+        keep_failed: stores that failed before, and that are no targets now, stay listed as failed: for copies of
+            an image that goes on lacking them.
+    """
+    gone = TARGETS.c.image_id == image_id
+    if keep_failed:
+        gone &= TARGETS.c.store.in_(targets) | (TARGETS.c.state != "failed")
+    connection.execute(delete(TARGETS).where(gone))
     rows = [
         {"image_id": image_id, "store": store, "position": n, "task_id": task_id, "state": "waiting", "error": ""}
         for n, store in enumerate(targets)
@@ -21,11 +77,40 @@ def open_targets(connection: Connection, image_id: str, task_id: str, targets: S
     connection.execute(insert(TARGETS), rows)
 
 
-def set_target(catalog: Catalog, lease: Lease, store: str, state: str, error: str = "") -> None:
-    """Write how far the copy to one store is.
+def targets_of(connection: Connection, task_id: str) -> tuple[str, ...]:
+    """Return the stores that a task is to write, in the order asked for."""
+    rows = connection.execute(select(TARGETS.c.store).where(TARGETS.c.task_id == task_id).order_by(TARGETS.c.position))
+    return tuple(row.store for row in rows)
+
+
+def failed_targets(connection: Connection, task_id: str) -> tuple[str, ...]:
+    """Return the stores that a task could not write, in the order asked for."""
+    rows = connection.execute(
+        select(TARGETS.c.store)
+        .where(TARGETS.c.task_id == task_id, TARGETS.c.state == "failed")
+        .order_by(TARGETS.c.position)
+    )
+    return tuple(row.store for row in rows)
+
+
+def prepare_copies(catalog: Catalog, lease: Lease, stores: Sequence[str], now: datetime) -> None:
+    """Note, store by store, that they are about to be written.
+
+    Raises:
+        LockLost: another worker took over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        for store in stores:
+            _change(connection, lease, store, ("waiting", "failed"), "uploading")
+
+
+def copy_written(catalog: Catalog, lease: Lease, store: str, size: int, proof: str, now: datetime) -> None:
+    """Note that a store holds the whole object; nobody sees it yet.
 
     Args:
-        state: ``waiting``, ``uploading``, ``done`` or ``failed``.
+        size: bytes stored.
+        proof: what the store says of them.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -33,17 +118,159 @@ def set_target(catalog: Catalog, lease: Lease, store: str, state: str, error: st
     with catalog.write() as connection:
         prove_lease(connection, lease)
         connection.execute(
-            update(TARGETS)
-            .where(TARGETS.c.image_id == lease.image_id, TARGETS.c.store == store)
-            .values(state=state, error=error)
+            update(LOCATIONS)
+            .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store == store, LOCATIONS.c.state != "active")
+            .values(state="stored", size=size, proof=proof, updated_at=now)
         )
+        leaves_now = _is_strict(connection, lease.task_id) and _others_to_write(connection, lease, store)
+        _change(connection, lease, store, ("waiting", "uploading", "failed"), "done" if leaves_now else "written")
 
 
-def end_targets(connection: Connection, image_id: str, failed: Mapping[str, str]) -> None:
-    """Note which stores failed, and why."""
+def copy_failed(catalog: Catalog, lease: Lease, store: str, reason: str, now: datetime) -> None:
+    """Note that a store could not be written; its journal row, if any, is the sweep's.
+
+    Args:
+        reason: for the user.
+
+    Raises:
+        LockLost: another worker took over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        _change(connection, lease, store, ("waiting", "uploading", "written"), "failed", reason)
+        _hand_over(connection, lease, store, now)
+
+
+def withdraw_copies(catalog: Catalog, lease: Lease) -> None:
+    """Begin anew with every target that does not show the image: what was copied was not the image.
+
+    Raises:
+        LockLost: another worker took over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        lacking = (TARGETS.c.task_id == lease.task_id) & TARGETS.c.store.not_in(_visible(lease.image_id))
+        connection.execute(update(TARGETS).where(lacking).values(state="waiting", error=""))
+
+
+def activate_copies(
+    catalog: Catalog, lease: Lease, stores: Sequence[str], facts: DataFacts, arriving: Arriving | None, now: datetime
+) -> None:
+    """Show copies whose bytes were proven, and make the image active with the first of them.
+
+    Args:
+        stores: stores that were written.
+        facts: of the data; written when the image becomes active, and only then.
+        arriving: properties that become the image's together with its data.
+
+    Raises:
+        LockLost: another worker took over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        show_copies(connection, lease, stores, facts, arriving, now)
+
+
+def show_copies(
+    connection: Connection,
+    lease: Lease,
+    stores: Sequence[str],
+    facts: DataFacts,
+    arriving: Arriving | None,
+    now: datetime,
+) -> None:
+    """Make written copies visible, and an image that is being imported active, in the caller's transaction."""
+    connection.execute(
+        update(LOCATIONS)
+        .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store.in_(stores), LOCATIONS.c.state == "stored")
+        .values(state="active", updated_at=now)
+    )
+    for store in stores:
+        _change(connection, lease, store, ("waiting", "uploading", "written"), "done")
+    # An image that has data already keeps its facts, and one that was deactivated meanwhile stays so.
+    became_active = connection.execute(
+        update(IMAGES)
+        .where(IMAGES.c.id == lease.image_id, IMAGES.c.status == ImageStatus.IMPORTING)
+        .values(status=ImageStatus.ACTIVE, **asdict(facts))
+    ).rowcount
+    if became_active and arriving is not None:
+        _take_over(connection, lease.image_id, arriving)
+    connection.execute(update(IMAGES).where(IMAGES.c.id == lease.image_id).values(updated_at=now))
+
+
+def _take_over(connection: Connection, image_id: str, arriving: Arriving) -> None:
+    now, before = get_image(connection, image_id).properties, arriving.before
+    untouched = {name: value for name, value in arriving.properties.items() if now.get(name) == before.get(name)}
+    if untouched:
+        set_properties(connection, image_id, untouched)
+
+
+def end_targets(connection: Connection, lease: Lease, failed: Mapping[str, str]) -> None:
+    """Note, in the transaction that ends an import well, which stores were allowed to fail, and why."""
     for store, reason in failed.items():
-        connection.execute(
-            update(TARGETS)
-            .where(TARGETS.c.image_id == image_id, TARGETS.c.store == store)
-            .values(state="failed", error=reason)
+        _change(connection, lease, store, ("waiting", "uploading", "written", "failed"), "failed", reason)
+
+
+def fail_targets(connection: Connection, image_id: str, task_id: str, message: str, failed: Mapping[str, str]) -> None:
+    """Note, in the transaction that fails an import, that what nobody can see was not written.
+
+    Args:
+        message: reason of the stores that did not fail by themselves.
+        failed: reason by store id, of those that did.
+    """
+    lacking = (TARGETS.c.task_id == task_id) & TARGETS.c.store.not_in(_visible(image_id))
+    connection.execute(
+        update(TARGETS).where(lacking, TARGETS.c.state != "failed").values(state="failed", error=message)
+    )
+    for store, reason in failed.items():
+        connection.execute(update(TARGETS).where(lacking, TARGETS.c.store == store).values(error=reason))
+
+
+def _visible(image_id: str) -> Select[tuple[str]]:
+    return select(LOCATIONS.c.store).where(LOCATIONS.c.image_id == image_id, LOCATIONS.c.state == "active")
+
+
+def _change(
+    connection: Connection, lease: Lease, store: str, before: Sequence[str], after: str, error: str = ""
+) -> bool:
+    """Move a target on, if it stands where it may stand before; return whether it did."""
+    moved = connection.execute(
+        update(TARGETS)
+        .where(
+            TARGETS.c.image_id == lease.image_id,
+            TARGETS.c.task_id == lease.task_id,
+            TARGETS.c.store == store,
+            TARGETS.c.state.in_(before),
         )
+        .values(state=after, error=error)
+    )
+    return bool(moved.rowcount)
+
+
+def _is_strict(connection: Connection, task_id: str | None) -> bool:
+    # An upload serves no task and has one store.
+    return bool(connection.execute(select(TASKS.c.strict).where(TASKS.c.id == task_id)).scalar_one_or_none())
+
+
+def _others_to_write(connection: Connection, lease: Lease, store: str) -> bool:
+    other = connection.execute(
+        select(TARGETS.c.store).where(
+            TARGETS.c.task_id == lease.task_id,
+            TARGETS.c.store != store,
+            TARGETS.c.state.in_(["waiting", "uploading", "written"]),
+        )
+    ).first()
+    return other is not None
+
+
+def _hand_over(connection: Connection, lease: Lease, store: str, now: datetime) -> None:
+    """Hand whatever a store may hold of a failed copy to removal."""
+    connection.execute(
+        update(LOCATIONS)
+        .where(
+            LOCATIONS.c.image_id == lease.image_id,
+            LOCATIONS.c.store == store,
+            LOCATIONS.c.state.in_(["uploading", "stored"]),
+        )
+        .values(state="deleting", updated_at=now)
+    )

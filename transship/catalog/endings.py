@@ -6,57 +6,23 @@ Each function changes task, lease, image and targets together or not at all.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
-from transship.catalog.copies import end_targets
+from transship.catalog.copies import Arriving, DataFacts, end_targets, fail_targets, show_copies, targets_of
 from transship.catalog.engine import Catalog
-from transship.catalog.images import get_image, set_properties
 from transship.catalog.journal import staged_upload
 from transship.catalog.leases import Lease, free_lease, lock_lease, prove_lease, queue_lease
 from transship.catalog.outbox import OutboxKind, post
-from transship.catalog.schema import ALLOWANCES, IMAGES, LOCATIONS, STAGED, TARGETS, TASKS
+from transship.catalog.schema import ALLOWANCES, IMAGES, LOCATIONS, STAGED, TASKS
 from transship.catalog.tasks import drop_secrets, end_task, get_task
 from transship.domain.admission import STARTS_FROM
 from transship.domain.errors import UploadIncomplete
 from transship.domain.image import Image, ImageStatus
 from transship.domain.import_request import ImportMethod
 from transship.domain.task import TaskStatus
-
-
-@dataclass(frozen=True, slots=True)
-class DataFacts:
-    """What is known of an image's final bytes.
-
-    Attributes:
-        size: bytes; virtual_size: bytes that a guest sees, None where the format has no such thing.
-        checksum: md5 as lower-case hex, None when switched off.
-        os_hash_algo, os_hash_value: name and lower-case hex.
-    """
-
-    size: int
-    virtual_size: int | None
-    checksum: str | None
-    os_hash_algo: str
-    os_hash_value: str
-    disk_format: str
-    container_format: str
-
-
-@dataclass(frozen=True, slots=True)
-class Arriving:
-    """Extra properties that come with an image's data.
-
-    Attributes:
-        properties: names and values.
-        before: the image's properties when the import began; what a client changed since stays as the client set it.
-    """
-
-    properties: Mapping[str, str]
-    before: Mapping[str, str]
 
 
 def finish_import(
@@ -70,9 +36,10 @@ def finish_import(
     time_to_live_h: int,
     arriving: Arriving | None = None,
 ) -> None:
-    """Make the image active, with every location that its stores hold, and end the task well.
+    """Show every copy that was not shown yet, make the image active unless it is, and end the task well.
 
     Args:
+        facts: of the data; without effect on an image that has data already.
         failed: reason by store id, for targets that were allowed to fail.
         arriving: properties that become the image's together with its data.
 
@@ -81,24 +48,10 @@ def finish_import(
     """
     with catalog.write() as connection:
         prove_lease(connection, lease)
-        if arriving is not None:
-            _take_over(connection, lease.image_id, arriving)
-        connection.execute(
-            update(LOCATIONS)
-            .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.state == "stored")
-            .values(state="active", updated_at=now)
-        )
-        connection.execute(
-            update(IMAGES)
-            .where(IMAGES.c.id == lease.image_id)
-            .values(status=ImageStatus.ACTIVE, import_message=None, updated_at=now, **asdict(facts))
-        )
-        end_targets(connection, lease.image_id, failed)
-        connection.execute(
-            update(TARGETS)
-            .where(TARGETS.c.image_id == lease.image_id, TARGETS.c.state != "failed")
-            .values(state="done")
-        )
+        written = [store for store in targets_of(connection, lease.task_id) if store not in failed]
+        show_copies(connection, lease, written, facts, arriving, now)
+        connection.execute(update(IMAGES).where(IMAGES.c.id == lease.image_id).values(import_message=None))
+        end_targets(connection, lease, failed)
         end_task(
             connection,
             lease.task_id,
@@ -112,13 +65,6 @@ def finish_import(
         connection.execute(delete(ALLOWANCES).where(ALLOWANCES.c.image_id == lease.image_id))
         _scrap_staged(connection, lease.image_id)
         free_lease(connection, lease.image_id)
-
-
-def _take_over(connection: Connection, image_id: str, arriving: Arriving) -> None:
-    now, before = get_image(connection, image_id).properties, arriving.before
-    untouched = {name: value for name, value in arriving.properties.items() if now.get(name) == before.get(name)}
-    if untouched:
-        set_properties(connection, image_id, untouched)
 
 
 def fail_import(
@@ -245,26 +191,19 @@ def _fail(
     rerunnable: bool,
 ) -> None:
     method = ImportMethod(connection.execute(select(TASKS.c.method).where(TASKS.c.id == task_id)).scalar_one())
+    # An image that has data keeps them, and its status: a copy of it failed, or the stores after the first.
     connection.execute(
         update(IMAGES)
-        .where(IMAGES.c.id == image_id)
-        .values(
-            import_message=message,
-            updated_at=now,
-            **_landing(connection, image_id, method, rerunnable=rerunnable),
-        )
+        .where(IMAGES.c.id == image_id, IMAGES.c.status == ImageStatus.IMPORTING)
+        .values(**_landing(connection, image_id, method, rerunnable=rerunnable))
     )
+    connection.execute(update(IMAGES).where(IMAGES.c.id == image_id).values(import_message=message, updated_at=now))
     connection.execute(
         update(LOCATIONS)
         .where(LOCATIONS.c.image_id == image_id, LOCATIONS.c.state.in_(["uploading", "stored"]))
         .values(state="deleting", updated_at=now)
     )
-    connection.execute(
-        update(TARGETS)
-        .where(TARGETS.c.image_id == image_id, TARGETS.c.state.in_(["waiting", "uploading", "done"]))
-        .values(state="failed", error=message)
-    )
-    end_targets(connection, image_id, failed)
+    fail_targets(connection, image_id, task_id, message, failed)
     end_task(
         connection,
         task_id,
@@ -313,8 +252,6 @@ def _landing(connection: Connection, image_id: str, method: ImportMethod, *, rer
 
     Uploaded data are kept unless they are at fault, and the image waits with them as before the import.
     """
-    if method is ImportMethod.COPY_IMAGE:
-        return {"status": STARTS_FROM[method]}
     cleared: dict[str, Any] = {"size": None, "virtual_size": None, "checksum": None}
     cleared |= {"os_hash_algo": None, "os_hash_value": None}
     if method is not ImportMethod.GLANCE_DIRECT:

@@ -185,6 +185,11 @@ def set_properties(connection: Connection, image_id: str, properties: Mapping[st
     _add_properties(connection, image_id, properties)
 
 
+def set_status(connection: Connection, image_id: str, status: ImageStatus, now: datetime) -> None:
+    """Give an image another status; the caller has locked it and decided that it may."""
+    connection.execute(update(IMAGES).where(IMAGES.c.id == image_id).values(status=status, updated_at=now))
+
+
 def mark_deleted(connection: Connection, image_id: str, now: datetime) -> None:
     """Delete an image's record and hand its locations to removal, in one step.
 

@@ -6,15 +6,16 @@ own columns only, so a client's PATCH made meanwhile stays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from transship.catalog.allowances import AllowedAddress, allowance_of
-from transship.catalog.copies import open_targets
+from transship.catalog.copies import failed_targets, open_targets, targets_of
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image, insert_image, lock_image, set_properties
 from transship.catalog.journal import staged_upload
@@ -28,7 +29,7 @@ from transship.catalog.leases import (
 )
 from transship.catalog.locks import lock_name
 from transship.catalog.outbox import OutboxKind, post
-from transship.catalog.schema import IMAGES, TARGETS, TASKS
+from transship.catalog.schema import IMAGES, TASKS
 from transship.catalog.tasks import (
     get_task,
     keep_secret,
@@ -42,6 +43,9 @@ from transship.domain.errors import ImageNotFound, Superseded, TaskNotFound
 from transship.domain.image import Image, ImageStatus
 from transship.domain.import_request import ImportMethod, ImportRequest
 from transship.domain.remote import RemoteAccess
+
+
+from transship.domain.placement import StoreFacts, choose_copy_targets
 from transship.domain.task import ImportTask, TaskStatus
 
 
@@ -98,6 +102,17 @@ class Begun:
     uri: str
     allowance: AllowedAddress | None
     access: RemoteAccess | None = None
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the image had its data when this attempt began: then it lacks copies, and is not imported again."""
+        return self.image.status in (ImageStatus.ACTIVE, ImageStatus.DEACTIVATED)
+
+    @property
+    def to_write(self) -> tuple[str, ...]:
+        """The targets that do not show the image yet, in order."""
+        held = {location.store for location in self.image.locations}
+        return tuple(store for store in self.targets if store not in held)
 
 
 def ask_import(catalog: Catalog, image_id: str, order: Order, caller: Caller, now: datetime) -> ImportTask:
@@ -229,6 +244,52 @@ def inject_properties(catalog: Catalog, lease: Lease, properties: Mapping[str, s
         set_properties(connection, lease.image_id, properties)
 
 
+def begin_copy_by_hand(
+    catalog: Catalog,
+    image_id: str,
+    request: ImportRequest,
+    stores: Sequence[StoreFacts],
+    caller: Caller,
+    flow_run_id: str,
+    owner: str,
+    *,
+    ttl_s: float,
+    now: datetime,
+) -> Begun:
+    """Become the process that copies an image, though nobody asked for it through the API.
+
+    Args:
+        stores: all stores of the site.
+
+    Raises:
+        Superseded: as `begin_import`, or every store holds the image.
+        RequestRefused: the image cannot be copied so; nothing was changed.
+    """
+    with catalog.write() as connection:
+        lock_name(connection, f"flow run {flow_run_id}")
+        known = latest_task_of_run(connection, flow_run_id)
+        if known is None:
+            image = lock_image(connection, image_id)
+            admit(image, request.method)
+            held = [location.store for location in image.locations]
+            targets = choose_copy_targets(request, None, stores, held)
+            if not targets:
+                raise Superseded("every store holds the image")
+            task_id = _ask(connection, catalog, image_id, copy_order(image_id, request, targets), caller, now)
+            return _take(connection, catalog, get_task(connection, task_id), flow_run_id, owner, ttl_s, now)
+    return begin_import(catalog, known.id, flow_run_id, owner, ttl_s=ttl_s, now=now)
+
+
+def copy_order(image_id: str, request: ImportRequest, targets: Sequence[str]) -> Order:
+    """Return the order of a copy to these stores, as its task shows it."""
+    import_req = {
+        "method": {"name": str(ImportMethod.COPY_IMAGE)},
+        "stores": list(targets),
+        "all_stores_must_succeed": request.all_stores_must_succeed,
+    }
+    return Order(request, tuple(targets), {"image_id": image_id, "import_req": import_req, "backend": list(targets)})
+
+
 def _ask(connection: Connection, catalog: Catalog, image_id: str, order: Order, caller: Caller, now: datetime) -> str:
     image = lock_image(connection, image_id)
     admit(image, order.request.method)
@@ -260,7 +321,8 @@ def _ask(connection: Connection, catalog: Catalog, image_id: str, order: Order, 
         keep_secret(connection, catalog, task_id, "uri", order.request.uri)
     if order.access:
         keep_secret(connection, catalog, task_id, "remote", order.access.to_text())
-    open_targets(connection, image_id, task_id, order.targets)
+    copying = order.request.method is ImportMethod.COPY_IMAGE
+    open_targets(connection, image_id, task_id, order.targets, keep_failed=copying)
     _mark_importing(connection, image, order.request.method, now)
     return task_id
 
@@ -275,27 +337,42 @@ def _mark_importing(connection: Connection, image: Image, method: ImportMethod, 
 
 
 def _reopen(connection: Connection, ended: ImportTask, image: Image, lease: LeaseState, now: datetime) -> ImportTask:
-    """Open the next attempt's task of a flow run whose task has failed."""
+    """Open the next attempt's task of a flow run whose task has ended.
+
+    Of an image that has its data, the stores that failed are written from those that did not.
+    """
     row = connection.execute(select(TASKS).where(TASKS.c.id == ended.id)).one()
     newest = connection.execute(
         select(TASKS.c.id).where(TASKS.c.image_id == image.id).order_by(TASKS.c.created_at.desc()).limit(1)
     ).scalar_one()
+    lacking = failed_targets(connection, ended.id)
+    ours = newest == ended.id and lease.state == "free"
+    if ours and lacking and image.status is STARTS_FROM[ImportMethod.COPY_IMAGE]:
+        request = ImportRequest(ImportMethod.COPY_IMAGE, all_stores_must_succeed=row.strict)
+        shown = copy_order(image.id, request, lacking).task_input
+        changes = {"method": ImportMethod.COPY_IMAGE, "input": shown}
+        return _next_attempt(connection, row, changes, lacking, now)
     if ended.status is TaskStatus.SUCCESS:
         raise Superseded("the import has succeeded already")
     if newest == ended.id and not row.rerunnable:
         raise Superseded(f"what failed will not pass by itself ({ended.message}); start a new import")
-    if newest != ended.id or lease.state != "free" or image.status is not STARTS_FROM[ImportMethod(ended.method)]:
+    if not ours or image.status is not STARTS_FROM[ImportMethod(ended.method)]:
         raise Superseded("the image was imported again since")
+    return _next_attempt(connection, row, {}, targets_of(connection, ended.id), now)
+
+
+_KEPT_BY_ATTEMPTS = ("image_id", "flow_run_id", "method", "owner", "user_id", "request_id", "roles", "input", "strict")
+
+
+def _next_attempt(
+    connection: Connection, row: Row[Any], changes: Mapping[str, object], targets: Sequence[str], now: datetime
+) -> ImportTask:
     task_id = str(uuid4())
-    copied = {
-        column: getattr(row, column)
-        for column in ("image_id", "method", "owner", "user_id", "request_id", "roles", "input", "strict")
-    }
+    values = {**{column: getattr(row, column) for column in _KEPT_BY_ATTEMPTS}, **changes}
     connection.execute(
         insert(TASKS).values(
-            **copied,
+            **values,
             id=task_id,
-            flow_run_id=row.flow_run_id,
             status=TaskStatus.PENDING,
             message="",
             attempt=row.attempt + 1,
@@ -306,12 +383,10 @@ def _reopen(connection: Connection, ended: ImportTask, image: Image, lease: Leas
             updated_at=now,
         )
     )
-    move_secrets(connection, ended.id, task_id)
-    targets = connection.execute(
-        select(TARGETS.c.store).where(TARGETS.c.image_id == image.id).order_by(TARGETS.c.position)
-    )
-    open_targets(connection, image.id, task_id, [target.store for target in targets])
-    _mark_importing(connection, image, ImportMethod(ended.method), now)
+    move_secrets(connection, row.id, task_id)
+    method = ImportMethod(str(values["method"]))
+    open_targets(connection, row.image_id, task_id, targets, keep_failed=method is ImportMethod.COPY_IMAGE)
+    _mark_importing(connection, get_image(connection, row.image_id), method, now)
     return get_task(connection, task_id)
 
 
@@ -330,15 +405,12 @@ def _take(
         update(TASKS).where(TASKS.c.id == task.id).values(status=TaskStatus.PROCESSING, message="", updated_at=now)
     )
     row = connection.execute(select(TASKS.c.strict, TASKS.c.roles).where(TASKS.c.id == task.id)).one()
-    targets = connection.execute(
-        select(TARGETS.c.store).where(TARGETS.c.image_id == task.image_id).order_by(TARGETS.c.position)
-    )
     remote = read_secret(connection, catalog, task.id, "remote")
     return Begun(
         image=get_image(connection, task.image_id),
         task=get_task(connection, task.id),
         lease=lease,
-        targets=tuple(target.store for target in targets),
+        targets=targets_of(connection, task.id),
         strict=row.strict,
         roles=tuple(row.roles),
         uri=read_secret(connection, catalog, task.id, "uri"),

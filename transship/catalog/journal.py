@@ -26,7 +26,12 @@ from transship.domain.staged import SOURCE_ROLE
 
 @dataclass(frozen=True, slots=True)
 class LocationRow:
-    """What the journal says of one store's copy of one image."""
+    """What the journal says of one store's copy of one image.
+
+    Attributes:
+        state: ``uploading``, ``stored``, ``active`` or ``deleting``.
+        copied_from: name of the file that was copied.
+    """
 
     id: int
     image_id: str
@@ -35,6 +40,8 @@ class LocationRow:
     state: str
     epoch: int
     size: int | None
+    copied_from: str
+    proof: str
 
 
 def find_location(connection: Connection, image_id: str, store: str) -> LocationRow | None:
@@ -47,7 +54,7 @@ def find_location(connection: Connection, image_id: str, store: str) -> Location
 
 def location_of(row: Row[Any]) -> LocationRow:
     """Return the copy that a row of the table states."""
-    return LocationRow(row.id, row.image_id, row.store, row.url, row.state, row.epoch, row.size)
+    return LocationRow(*(getattr(row, field) for field in LocationRow.__slots__))
 
 
 def known_urls(connection: Connection, store: str) -> frozenset[str]:
@@ -55,15 +62,20 @@ def known_urls(connection: Connection, store: str) -> frozenset[str]:
     return frozenset(connection.execute(select(LOCATIONS.c.url).where(LOCATIONS.c.store == store)).scalars())
 
 
-def open_location(catalog: Catalog, lease: Lease, store: str, url: str, now: datetime) -> None:
-    """Note that a store is about to be written.
+def open_location(
+    catalog: Catalog, lease: Lease, store: str, url: str, now: datetime, *, copied_from: str = ""
+) -> None:
+    """Note that a store is about to be written. A copy that clients see is never given up for it.
+
+    Args:
+        copied_from: name of the file that is copied; a sealed file never changes, so it tells the bytes.
 
     Raises:
         LockLost: another worker took over; nothing was written.
     """
     with catalog.write() as connection:
         prove_lease(connection, lease)
-        connection.execute(delete(LOCATIONS).where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store == store))
+        connection.execute(delete(LOCATIONS).where(_hidden(lease.image_id, store)))
         connection.execute(
             insert(LOCATIONS).values(
                 image_id=lease.image_id,
@@ -72,29 +84,15 @@ def open_location(catalog: Catalog, lease: Lease, store: str, url: str, now: dat
                 state="uploading",
                 epoch=lease.epoch,
                 proof="",
+                copied_from=copied_from,
                 created_at=now,
                 updated_at=now,
             )
         )
 
 
-def close_location(catalog: Catalog, lease: Lease, store: str, size: int, proof: str, now: datetime) -> None:
-    """Note that a store holds the whole object.
-
-    Raises:
-        LockLost: another worker took over; nothing was written.
-    """
-    with catalog.write() as connection:
-        prove_lease(connection, lease)
-        connection.execute(
-            update(LOCATIONS)
-            .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store == store)
-            .values(state="stored", size=size, proof=proof, updated_at=now)
-        )
-
-
 def mark_deleting(catalog: Catalog, lease: Lease, store: str, now: datetime) -> None:
-    """Note that a store's copy is about to be removed by the lease's holder.
+    """Note that a store's copy is about to be removed by the lease's holder; one that clients see stays.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -107,19 +105,30 @@ def mark_deleting(catalog: Catalog, lease: Lease, store: str, now: datetime) -> 
         if connection.execute(select(LOCATIONS.c.id).where(claimed)).first() is not None:
             raise CopyBeingRemoved(store)
         connection.execute(
-            update(LOCATIONS).where(copy).values(state="deleting", updated_at=now, claim=None, claim_until=None)
+            update(LOCATIONS)
+            .where(copy & (LOCATIONS.c.state != "active"))
+            .values(state="deleting", updated_at=now, claim=None, claim_until=None)
         )
 
 
 def forget_location(catalog: Catalog, lease: Lease, store: str) -> None:
-    """Forget a copy that was never made, in one step, whatever state its row is in.
+    """Forget a copy that was never made, in one step; one that clients see stays.
 
     Raises:
         LockLost: another worker took over; nothing was written.
     """
     with catalog.write() as connection:
         prove_lease(connection, lease)
-        connection.execute(delete(LOCATIONS).where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store == store))
+        connection.execute(delete(LOCATIONS).where(_hidden(lease.image_id, store)))
+
+
+def give_up_copy(connection: Connection, image_id: str, store: str, now: datetime) -> None:
+    """Note that a copy which clients see is about to be removed; the caller has locked the image."""
+    connection.execute(
+        update(LOCATIONS)
+        .where(LOCATIONS.c.image_id == image_id, LOCATIONS.c.store == store)
+        .values(state="deleting", updated_at=now)
+    )
 
 
 def drop_location(connection: Connection, image_id: str, store: str) -> None:
@@ -129,6 +138,11 @@ def drop_location(connection: Connection, image_id: str, store: str) -> None:
             LOCATIONS.c.image_id == image_id, LOCATIONS.c.store == store, LOCATIONS.c.state == "deleting"
         )
     )
+
+
+def _hidden(image_id: str, store: str) -> ColumnElement[bool]:
+    copy = (LOCATIONS.c.image_id == image_id) & (LOCATIONS.c.store == store)
+    return copy & (LOCATIONS.c.state != "active")
 
 
 @dataclass(frozen=True, slots=True)

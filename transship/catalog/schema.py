@@ -147,7 +147,7 @@ TARGETS: Final = Table(
     Column("store", String(NAME_LENGTH), primary_key=True),
     Column("position", Integer, nullable=False),
     Column("task_id", String(UUID_LENGTH), nullable=False),
-    Column("state", String(12), nullable=False, comment="waiting, uploading, done or failed"),
+    Column("state", String(12), nullable=False, comment="waiting, uploading, written, done or failed"),
     Column("error", PlainText, nullable=False),
 )
 
@@ -162,6 +162,7 @@ LOCATIONS: Final = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("size", BigInteger),
     Column("proof", Text, nullable=False),
+    Column("copied_from", Text, nullable=False, server_default="", comment="the file that was copied"),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
     Column("claim", String(NAME_LENGTH), comment="who removes it now besides a holder of the lease"),

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from transship.catalog.endings import DataFacts
+from transship.catalog.copies import DataFacts
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image, lock_image
 from transship.catalog.leases import Lease, LeaseState, free_lease, lease_of, lock_lease, prove_lease, take_lease

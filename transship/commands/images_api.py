@@ -90,6 +90,7 @@ class TaskView:
         phase: what the import is doing; empty while it has not begun.
         done_bytes, total_bytes: bytes of this phase; total 0 while unknown.
         rate: bytes a second.
+        flow_run_id: Prefect's id of its run; empty until it was dispatched.
     """
 
     id: str
@@ -100,6 +101,7 @@ class TaskView:
     total_bytes: int = 0
     rate: int = 0
     stores: tuple[StoreView, ...] = ()
+    flow_run_id: str = ""
 
     @property
     def final(self) -> bool:
@@ -130,6 +132,7 @@ class TaskView:
                 )
                 for each in progress.get("stores") or ()
             ),
+            flow_run_id=body.get("flow_run_id") or "",
         )
 
 

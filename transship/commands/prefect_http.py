@@ -72,6 +72,11 @@ class PrefectHttp:
         asked = {"block_schemas": {"block_capabilities": {"all_": [STORE_CAPABILITY]}}}
         return sorted(str(document["name"]) for document in self._call("POST", "/block_documents/filter", asked))
 
+    def retry(self, run_id: str) -> None:
+        """Schedule a flow run again, as the Retry of Prefect's UI does."""
+        state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "transship rerun"}
+        self._call("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
+
     def _call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
         try:
             answer = self._session.request(method, self.url + path, json=body, timeout=(2, 15))

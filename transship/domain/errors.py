@@ -169,6 +169,28 @@ class UriRefused(RequestRefused):
         return f"URI for web-download does not pass filtering: {self.uri}: {self.reason} ({self.rule})"
 
 
+class AlreadyInStore(RequestRefused):
+    """A copy is asked for in a store that holds the image."""
+
+    def __init__(self, store: str) -> None:
+        super().__init__(store)
+        self.store = store
+
+    def __str__(self) -> str:
+        return f"Image is already present at store '{self.store}'"
+
+
+class AlreadyBeingCopied(RequestRefused):
+    """A copy is asked for in a store to which the image is being copied now."""
+
+    def __init__(self, store: str, task_id: str) -> None:
+        super().__init__(store, task_id)
+        self.store, self.task_id = store, task_id
+
+    def __str__(self) -> str:
+        return f"Image is already being copied to store '{self.store}' (task {self.task_id})"
+
+
 class ImageNotFound(RequestRefused):
     """No such image, or none that the caller may see."""
 
@@ -273,6 +295,17 @@ class StoreReadOnly(Conflict):
 
     def __str__(self) -> str:
         return f"Store '{self.store}' is read-only and cannot be imported to"
+
+
+class NotInStore(RequestRefused):
+    """The store does not hold the image."""
+
+    def __init__(self, image_id: str, store: str) -> None:
+        super().__init__(image_id, store)
+        self.image_id, self.store = image_id, store
+
+    def __str__(self) -> str:
+        return f"Image {self.image_id} is not stored in store '{self.store}'"
 
 
 class PropertyConflict(Conflict):
@@ -954,6 +987,39 @@ class StoredDiffers(TransferFailed):
 
     def __str__(self) -> str:
         return f"store {self.store} holds other data than were written: expected {self.expected}, found {self.found}"
+
+
+class CopyDiffers(TransferFailed):
+    """Data that were taken for the image's are others; nobody saw a copy of them."""
+
+    def __init__(self, origin: str, what: str, expected: str, found: str) -> None:
+        super().__init__(origin, what, expected, found)
+        self.origin, self.what, self.expected, self.found = origin, what, expected, found
+
+    def __str__(self) -> str:
+        return (
+            f"the data in {self.origin} are not the image's: {self.what} is {self.found}"
+            f" where the image has {self.expected}"
+        )
+
+
+class NoReadableCopy(TransferFailed):
+    """None of the stores that hold an image could be read; nothing was written.
+
+    Args:
+        image_id: the image.
+        reasons: one for each store.
+    """
+
+    retryable = True
+
+    def __init__(self, image_id: str, reasons: Sequence[str]) -> None:
+        super().__init__(image_id, reasons)
+        self.image_id, self.reasons = image_id, reasons
+
+    def __str__(self) -> str:
+        why = "; ".join(self.reasons) or "no store holds it"
+        return f"image {self.image_id} cannot be read from any store: {why}"
 
 
 class StoresFailed(TransferFailed):

@@ -21,10 +21,6 @@ class ImportMethod(StrEnum):
     COPY_IMAGE = "copy-image"
 
 
-OFFERED_METHODS: Final = (ImportMethod.GLANCE_DIRECT, ImportMethod.WEB_DOWNLOAD, ImportMethod.GLANCE_DOWNLOAD)
-"""The methods that this release has a flow for."""
-
-
 @dataclass(frozen=True, slots=True)
 class ImportRequest:
     """A well-formed import request.

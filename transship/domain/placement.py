@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from transship.domain.errors import BadRequest, StoreReadOnly, StoreUnknown
+from transship.domain.errors import AlreadyInStore, BadRequest, StoreReadOnly, StoreUnknown
 from transship.domain.image import Location
 from transship.domain.import_request import ImportRequest
 
@@ -80,6 +80,31 @@ def choose_upload_target(header: str | None, stores: Sequence[StoreFacts]) -> st
         return _writable(default if header is None else header, stores)
     except (StoreUnknown, StoreReadOnly) as refused:
         raise BadRequest(str(refused)) from refused
+
+
+def choose_copy_targets(
+    request: ImportRequest, header: str | None, stores: Sequence[StoreFacts], held: Collection[str]
+) -> tuple[str, ...]:
+    """Return the ids of the stores to which an image that has its data is copied, in the order asked for.
+
+    Args:
+        request, header, stores: as in `choose_targets`.
+        held: ids of the stores that hold the image.
+
+    Returns:
+        Store ids; none when every store was asked for and each holds the image.
+
+    Raises:
+        AlreadyInStore: a store that was named, or meant by default, holds the image.
+        BadRequest, StoreUnknown, StoreReadOnly: as in `choose_targets`.
+    """
+    targets = choose_targets(request, header, stores)
+    if request.all_stores:
+        return tuple(store for store in targets if store not in held)
+    for store in targets:
+        if store in held:
+            raise AlreadyInStore(store)
+    return targets
 
 
 def _writable(store_id: str, stores: Sequence[StoreFacts]) -> str:

@@ -22,8 +22,10 @@ class StagedFile:
         path: absolute path in this host's staging directory.
         size: bytes.
         epoch: lease epoch of the import that made it; names the temporaries of stores.
+        stored: it is the object of another store: it may be shared, but nothing about it may be changed.
     """
 
     path: Path
     size: int
     epoch: int
+    stored: bool = False

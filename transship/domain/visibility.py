@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from transship.domain.errors import Forbidden, ImageNotFound
@@ -64,6 +64,13 @@ def may_download(viewer: Viewer, image: Image, *, accepted_member: bool = False)
     if image.status is ImageStatus.DEACTIVATED or MEMBER_ROLE not in viewer.roles:
         return False
     return may_see(viewer, image, accepted_member=accepted_member)
+
+
+def shown_to(viewer: Viewer, image: Image) -> Image:
+    """Return an image as the caller may see it: where a deactivated one lies is for admins."""
+    if image.status is ImageStatus.DEACTIVATED and not viewer.is_admin:
+        return replace(image, locations=())
+    return image
 
 
 def may_see_store_details(viewer: Viewer) -> bool:

@@ -449,7 +449,7 @@ def settings_of_block(document: Mapping[str, Any]) -> str | None:
 def run_parameters(task: ImportTask, image: Image) -> dict[str, Any]:
     """Return the parameters of a task's flow run: ids and what a person wants to see, no secret."""
     request = task.input.get("import_req")
-    if task.method == ImportMethod.GLANCE_DIRECT:
+    if task.method in (ImportMethod.GLANCE_DIRECT, ImportMethod.COPY_IMAGE):
         strict = request.get("all_stores_must_succeed", True) if isinstance(request, Mapping) else True
         shown = {"stores": task.input.get("backend"), "all_stores_must_succeed": strict}
         return {"image_id": image.id, "task_id": task.id, **shown}

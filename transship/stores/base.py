@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
@@ -69,6 +70,15 @@ class StoreDriver(ABC):
             ObjectMissing: the store does not hold it, or the URL is not one of this store.
             StoreDenied, StoreUnavailable: as in `put`.
         """
+
+    def local_file(self, url: str) -> Path | None:
+        """Return the file of this host that is the object and is never written again; None where there is none.
+
+        Raises:
+            ObjectMissing, StoreDenied, StoreUnavailable: as in `size`.
+        """
+        self.size(url)
+        return None
 
     @abstractmethod
     def read(self, url: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:

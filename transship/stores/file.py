@@ -113,6 +113,11 @@ class FileStore(StoreDriver):
             raise ObjectMissing(self._store_id, url)
         return status.st_size
 
+    def local_file(self, url: str) -> Path | None:
+        """Return the stored file itself; see `StoreDriver.local_file`."""
+        self.size(url)
+        return self._path_of(url)
+
     def read(self, url: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Yield a stored file's bytes in pieces of at most 1 MiB; see `StoreDriver.read`."""
         pieces = self._pieces(url, offset, length)
@@ -192,7 +197,7 @@ class FileStore(StoreDriver):
 
     def _fill(self, part: Path, source: int, staged: StagedFile, progress: PacedProgress, stop: StopToken) -> str:
         """Make the temporary hold all bytes, durably, with the store's mode; return how."""
-        if self._link(staged.path, source, part):
+        if self._link(staged, source, part):
             os.fsync(source)
             return "link"
 
@@ -213,15 +218,17 @@ class FileStore(StoreDriver):
             os.close(target)
         return "reflink" if shared else "copy"
 
-    def _link(self, path: Path, source: int, part: Path) -> bool:
+    def _link(self, staged: StagedFile, source: int, part: Path) -> bool:
         """Give the staged inode the temporary name and the store's mode; return False where that cannot be."""
         with _LINKING:
             status = os.fstat(source)
-            if status.st_nlink > 1 and stat.S_IMODE(status.st_mode) != self._file_mode:
+            theirs = staged.stored or status.st_nlink > 1
+            if theirs and stat.S_IMODE(status.st_mode) != self._file_mode:
                 return False  # another store's object already, and its mode is not ours to change
             try:
-                os.link(path, part, follow_symlinks=False)
-                os.fchmod(source, self._file_mode)
+                os.link(staged.path, part, follow_symlinks=False)
+                if not theirs:
+                    os.fchmod(source, self._file_mode)
             except OSError as error:
                 part.unlink(missing_ok=True)
                 if error.errno in _NO_LINK:

@@ -1,0 +1,76 @@
+"""copy-image: write an image that has its data to more stores."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+from uuid import UUID
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from config.settings import Settings
+from flows.carrying import carry
+from flows.copying import copy_from_best
+from flows.requests_by_hand import copy_request
+from tasks.session import ImportSession, process_owner, utc_now
+from transship.catalog.engine import Catalog
+from transship.catalog.imports import Begun, Caller, begin_copy_by_hand, begin_import
+
+
+def run_name() -> str:
+    """Return the run's name for lists: method and beginning of the image id."""
+    return f"copy-image {str(flow_run.parameters.get('image_id') or '')[:8]}".rstrip()
+
+
+@flow(
+    name="copy-image",
+    flow_run_name=run_name,
+    retries=0,
+    persist_result=False,
+    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]  # declared for async runners too
+)
+def copy_image(
+    image_id: UUID,
+    stores: list[str] | None = None,
+    all_stores: bool = False,
+    all_stores_must_succeed: bool = True,
+    task_id: UUID | None = None,
+) -> State[Any]:
+    """Copy an active image to more stores.
+
+    The image stays active and its owner stays the same; plugins do not run. The data come from the store that is
+    best to read, and their digests are compared with the image's before anybody sees a copy.
+
+    Args:
+        image_id: Id of the image.
+        stores: Ids of the stores to write; none of them may hold the image yet. None: the default store.
+        all_stores: Write every store that does not hold the image yet, instead.
+        all_stores_must_succeed: When a store fails, take the new copies in the others back.
+        task_id: Leave empty: set by the service for copies that were asked for through the Images API.
+    """
+    run_id = str(flow_run.id)
+
+    def begin(settings: Settings, catalog: Catalog) -> Begun:
+        owner, ttl_s = process_owner(settings), settings.lease.ttl_s
+        if task_id is not None:
+            return begin_import(catalog, str(task_id), run_id, owner, ttl_s=ttl_s, now=utc_now())
+        return begin_copy_by_hand(
+            catalog,
+            str(image_id),
+            copy_request(stores, all_stores=all_stores, all_must_succeed=all_stores_must_succeed),
+            settings.store_facts,
+            Caller(roles=("admin",)),
+            run_id,
+            owner,
+            ttl_s=ttl_s,
+            now=utc_now(),
+        )
+
+    return carry(run_id, begin, _steps)
+
+
+def _steps(session: ImportSession, undo: ExitStack) -> str:
+    return copy_from_best(session, undo)

@@ -1,0 +1,223 @@
+"""Copies of one file to all its stores: begun in order, some at a time, shown when they are proven.
+
+Where all stores must succeed, nothing is shown before all are written; else each copy is shown as
+soon as it is written and the digests are known, the first of them making the image active.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from prefect.futures import PrefectFuture, as_completed, wait
+
+from flows.undoing import clean_up
+from tasks.digest import Digests, digest
+from tasks.fetch import drop, fetch
+from tasks.finish import finish, prove, show
+from tasks.place import place, unplace
+from tasks.session import ImportSession, utc_now
+from tasks.staged_files import Staged, discard_staged
+from transship.catalog.copies import copy_failed, prepare_copies, withdraw_copies
+from transship.domain.errors import (
+    CopyDiffers,
+    ImportCancelled,
+    ImportStopped,
+    StagingBroken,
+    StoresFailed,
+    StoresUnavailable,
+    TransferFailed,
+)
+
+STOP_PATIENCE_S = 20.0
+"""How long copies that were told to stop are waited for; they look at each 16 MiB."""
+
+log = structlog.get_logger("transship.flow")
+
+
+def copy_from_best(session: ImportSession, undo: ExitStack) -> str:
+    """Write the targets that lack an image which has its data already; return one line for people.
+
+    A source whose bytes turn out to be others is given up for the next one.
+
+    Raises:
+        TransferFailed: what could not be done; the caller undoes what was pushed on ``undo``.
+        LockLost, ImportStopped: the import must end.
+    """
+    refused: dict[str, str] = {}
+    while True:
+        staged = fetch(refused)
+        try:
+            return copy_to_stores(session, staged, undo)
+        except (CopyDiffers, StagingBroken) as useless:
+            refused[staged.store or staged.name] = str(useless)
+            log.warning("source given up", origin=staged.store or staged.name, reason=str(useless))
+            undo.close()
+            withdraw_copies(session.catalog, session.lease)
+            drop(session, staged)
+
+
+def copy_to_stores(session: ImportSession, staged: Staged, undo: ExitStack) -> str:
+    """Write a sealed file to every target, end the import, and return one line for people.
+
+    Raises:
+        StoresFailed: a store that had to succeed did not, or none did that could make the image active.
+        CopyDiffers, StagingBroken: the file is not the image that the catalogue knows, or cannot be read.
+        LockLost, ImportStopped: the import must end.
+    """
+    delivery = _Delivery(session, staged, undo)
+    digests = delivery.run()
+    failed = delivery.failed
+    if failed and not delivery.written and not session.begun.has_data:
+        raise stores_failed(failed)
+    message = finish(staged, digests, {store: str(error) for store, error in failed.items()})
+    undo.pop_all()
+    clean_up(lambda: discard_staged(session, keep_source=False))
+    return message
+
+
+@dataclass(slots=True)
+class _Delivery:
+    """The copies of one file while they are under way.
+
+    Attributes:
+        written: stores that hold the file; failed: why others do not.
+        hidden: written ones that may be shown as soon as the digests are known.
+    """
+
+    session: ImportSession
+    staged: Staged
+    undo: ExitStack
+    written: list[str] = field(default_factory=list)
+    failed: dict[str, TransferFailed] = field(default_factory=dict)
+    hidden: list[str] = field(default_factory=list)
+    running: dict[PrefectFuture[str], str] = field(default_factory=dict)
+
+    def run(self) -> Digests:
+        """Copy to all targets; return the file's digests, proven."""
+        session = self.session
+        session.board.enter("place", self.staged.size)
+        hashing: PrefectFuture[Digests] = digest.submit(self.staged)
+        try:
+            self._copy(hashing)
+            return self._proven(hashing)
+        except StoresFailed:
+            self._stop_the_others(hashing)
+            raise
+        except (CopyDiffers, StagingBroken):
+            # Another file may do, so the token must not be spent; what these copies write is undone.
+            self._wait_for_all(hashing, None)
+            raise
+        except BaseException:
+            # A signal reaches this thread alone; the token brings it to those that copy.
+            session.stop.stop(ImportCancelled("the process was told to end"))
+            self._wait_for_all(hashing)
+            raise
+
+    def _copy(self, hashing: PrefectFuture[Digests]) -> None:
+        session = self.session
+        at_once = session.settings.imports.max_parallel_stores
+        waiting = deque(session.begun.to_write)
+        if at_once > 1:
+            self._prepare(list(waiting))
+        watched = True
+        while waiting or self.running:
+            while waiting and len(self.running) < at_once:
+                self._begin(waiting.popleft(), prepared=at_once > 1)
+            pending: list[PrefectFuture[Any]] = [*self.running, *([hashing] if watched else [])]
+            ended = next(iter(as_completed(pending)))
+            if ended is hashing:
+                watched = False
+                self._proven(hashing)
+            else:
+                self._note(ended)
+            if self.failed and session.begun.strict:
+                raise stores_failed(self.failed)
+            # One at a time, each copy is shown before the next begins.
+            if self.hidden and (not watched or at_once == 1):
+                self._show(self._proven(hashing))
+
+    def _prepare(self, stores: Sequence[str]) -> None:
+        prepare_copies(self.session.catalog, self.session.lease, stores, utc_now())
+
+    def _begin(self, store: str, *, prepared: bool) -> None:
+        session, imports = self.session, self.session.settings.imports
+        if not prepared:
+            self._prepare([store])
+        # A copy that clients see by then is left alone.
+        self.undo.callback(unplace, session, store)
+        placing = place.with_options(
+            retries=imports.store_retries, retry_delay_seconds=[1, 2, 4], retry_jitter_factor=0.5
+        )
+        self.running[placing.submit(store, self.staged)] = store
+
+    def _note(self, ended: PrefectFuture[str]) -> None:
+        """Take the end of one copy down.
+
+        Raises:
+            BaseException: what ends the whole import.
+        """
+        store = self.running.pop(ended)
+        failure = failure_of(ended)
+        if failure is None:
+            self.written.append(store)
+            if not self.session.begun.strict:
+                self.hidden.append(store)
+            return
+        if isinstance(failure, StagingBroken):
+            raise failure  # no store's fault, and every other one would meet it too
+        log.warning("store not written", store=store, reason=str(failure))
+        self.failed[store] = failure
+        clean_up(lambda: unplace(self.session, store))
+        copy_failed(self.session.catalog, self.session.lease, store, str(failure), utc_now())
+
+    def _show(self, digests: Digests) -> None:
+        stores, self.hidden = self.hidden, []
+        show(self.session, self.staged, digests, stores)
+
+    def _proven(self, hashing: PrefectFuture[Digests]) -> Digests:
+        digests = hashing.result()
+        prove(self.session, self.staged, digests)
+        return digests
+
+    def _stop_the_others(self, hashing: PrefectFuture[Digests]) -> None:
+        """End copies that are in vain now.
+
+        Raises:
+            BaseException: one of them met what ends the whole import.
+        """
+        failed = ", ".join(self.failed)
+        self.session.stop.stop(ImportCancelled(f"store {failed} failed, and all had to succeed"))
+        ended = self._wait_for_all(hashing)
+        for copy in [copy for copy in self.running if copy in ended]:
+            log.info("copy given up", store=self.running[copy])
+            with suppress(ImportStopped):
+                failure_of(copy)
+
+    def _wait_for_all(
+        self, hashing: PrefectFuture[Digests], timeout_s: float | None = STOP_PATIENCE_S
+    ) -> set[PrefectFuture[Any]]:
+        """Wait for what runs, and return what ended in time."""
+        running: list[PrefectFuture[Any]] = [*self.running, hashing]
+        return wait(running, timeout=timeout_s).done
+
+
+def stores_failed(failed: Mapping[str, TransferFailed]) -> StoresFailed:
+    """Return the error that tells why stores were not written."""
+    may_pass = all(error.retryable for error in failed.values())
+    return (StoresUnavailable if may_pass else StoresFailed)([str(error) for error in failed.values()])
+
+
+def failure_of(copy: PrefectFuture[str]) -> TransferFailed | None:
+    """Return why a copy that has ended failed, None when it did not; what ends the whole import is raised."""
+    copy.wait()  # it has ended, but only who waits for it learns its state
+    outcome = copy.state.result(raise_on_failure=False)
+    if isinstance(outcome, TransferFailed) and not isinstance(outcome, ImportStopped):
+        return outcome
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return None

@@ -1,0 +1,140 @@
+"""Get the data of an image that has them: from a file that was kept, or from the store that is best to read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import structlog
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.session import ImportSession, current
+from tasks.staged_files import Staged, new_name, open_file, path_of, reserve, seal, unstage
+from tasks.stores import store_driver
+from transship.catalog.journal import StagedRow, adopt_staged, staged_of_image
+from transship.catalog.stores import mirrored_stores
+from transship.domain.errors import (
+    NoReadableCopy,
+    ObjectMissing,
+    StoredDiffers,
+    StoreDenied,
+    StoreMisconfigured,
+    StoreUnavailable,
+)
+from transship.domain.image import Location
+from transship.domain.placement import StoreFacts, best_first
+from transship.domain.staged import SOURCE_ROLE
+from transship.staging_faults import staging_error
+from transship.stores.base import StoreDriver
+
+log = structlog.get_logger("transship.fetch")
+
+
+@task(name="fetch", task_run_name="fetch the image's data", cache_policy=NO_CACHE, retries=0)
+def fetch(refused: Mapping[str, str]) -> Staged:
+    """Return the image's data as a sealed file.
+
+    A file that an earlier attempt kept comes first; then the stores that hold the image, best first,
+    each read only when the ones before it could not be. Data that lie in a file of this host are
+    used where they lie; others are read into staging.
+
+    Args:
+        refused: reason by store, of those whose data were found to be others; of a kept file by its name.
+
+    Raises:
+        NoReadableCopy: no store can be read.
+        StagingFull, StagingBroken: staging does not take the data.
+        LockLost, ImportStopped: the import must end.
+    """
+    session = current()
+    session.board.enter("stage", session.image.size or 0)
+    kept = _kept(session, refused)
+    if kept is not None:
+        return kept
+    reasons = dict(refused)
+    for location in best_first(session.begun.image.locations, _store_facts(session)):
+        if location.store in refused:
+            continue
+        try:
+            return _from_store(session, location)
+        except (ObjectMissing, StoredDiffers, StoreDenied, StoreMisconfigured, StoreUnavailable) as error:
+            log.warning("store cannot be read", store=location.store, reason=str(error))
+            reasons[location.store] = str(error)
+    raise NoReadableCopy(session.lease.image_id, list(reasons.values()))
+
+
+def _kept(session: ImportSession, refused: Mapping[str, str]) -> Staged | None:
+    """Return a sealed file of an earlier attempt that may hold the data; files that cannot are removed."""
+    with session.catalog.read() as connection:
+        rows = staged_of_image(connection, session.lease.image_id, session.staging.host)
+    found = None
+    for row in rows:
+        if row.name not in refused and _has_the_size(session, row):
+            found = Staged(row.name, session.image.size or 0)
+        elif not session.staging.being_written(row.name):
+            unstage(session, row.name)
+    if found is not None:
+        adopt_staged(session.catalog, session.lease, found.name, session.staging.host)
+    return found
+
+
+def _has_the_size(session: ImportSession, row: StagedRow) -> bool:
+    path = session.staging.sealed(row.name)
+    return (
+        row.state == "sealed" and row.size == session.image.size and path.exists() and path.stat().st_size == row.size
+    )
+
+
+def _store_facts(session: ImportSession) -> list[StoreFacts]:
+    """Return the stores with the weights in force: those that were edited in the Prefect UI go first."""
+    with session.catalog.read() as connection:
+        edited = mirrored_stores(connection, session.catalog)
+    weights = {store: json.loads(text).get("weight") for store, text in edited.items()}
+    return [
+        replace(fact, weight=fact.weight if weights.get(fact.id) is None else int(weights[fact.id]))
+        for fact in session.settings.store_facts
+    ]
+
+
+def _from_store(session: ImportSession, location: Location) -> Staged:
+    driver = store_driver(location.store, session.settings)
+    size = driver.size(location.url)
+    if session.image.size not in (None, size):
+        raise StoredDiffers(location.store, f"{session.image.size} bytes", f"{size} bytes")
+    local = driver.local_file(location.url)
+    if local is not None:
+        return Staged(f"{location.store}/{session.lease.image_id}", size, location.store, str(local))
+    return _read_into_staging(session, driver, location, size)
+
+
+def _read_into_staging(session: ImportSession, driver: StoreDriver, location: Location, size: int) -> Staged:
+    name = new_name(session, SOURCE_ROLE)
+    open_file(session, name, SOURCE_ROLE)
+    reserve(session, name, size)
+    with session.staging.writing(name) as path:
+        try:
+            with path.open("wb") as part:
+                for done, piece in _counted(driver.read(location.url)):
+                    session.stop.check()
+                    part.write(piece)
+                    session.board.advance(done)
+        except OSError as error:
+            raise staging_error(error, size) from error
+    if path.stat().st_size != size:
+        raise StoredDiffers(location.store, f"{size} bytes", f"{path.stat().st_size} bytes")
+    return replace(seal(session, name), store=location.store)
+
+
+def _counted(pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
+    done = 0
+    for piece in pieces:
+        done += len(piece)
+        yield done, piece
+
+
+def drop(session: ImportSession, staged: Staged) -> None:
+    """Give a file up that turned out to hold other bytes; a store's own stays where it is."""
+    if not staged.path and path_of(session, staged).exists():
+        unstage(session, staged.name)

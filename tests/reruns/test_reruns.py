@@ -1,0 +1,163 @@
+"""What a further attempt does again: only what failed, however the one before it ended."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.images import NOW
+from tests.fakes.web_server import whole
+from tests.fakes.yard import BODY, Yard
+from transship.catalog.endings import resume_or_end
+from transship.catalog.tasks import read_secret
+from transship.domain.errors import ImportCancelled, ImportInterrupted, StoreFull, StoreUnavailable
+from transship.domain.image import ImageStatus
+from transship.domain.task import TaskStatus
+
+pytestmark = pytest.mark.real
+
+
+def assert_active(yard: Yard, image_id: str, stores: str, failed: str = "") -> None:
+    assert yard.lists(image_id) == ("active", stores, "", failed)
+    held = [store for store in stores.split(",") if store]
+    assert sorted(yard.holders(image_id)) == sorted(held)
+    assert yard.rows(image_id) == dict.fromkeys(sorted(held), "active")
+    assert all(yard.stores[store].objects[image_id] == BODY for store in held)
+    assert yard.lease(image_id) == "free"
+
+
+def test_a_retry_writes_the_store_that_failed_and_no_other(yard: Yard) -> None:
+    yard.stores["s2"].break_down(StoreFull("s2", 5))
+    image_id, run_id = yard.brought("s1", "s2", strict=False)
+    yard.stores["s2"].repair()
+    yard.forget_writes()
+    assert yard.retry(run_id).message == "copied to s2"
+    assert_active(yard, image_id, "s2,s1")
+    assert yard.writes() == {"s2": 1}
+    newest, oldest = yard.tasks(image_id)
+    assert (newest.method, newest.status, newest.flow_run_id) == ("copy-image", TaskStatus.SUCCESS, str(run_id))
+    assert (oldest.status, oldest.request_id) == (TaskStatus.SUCCESS, newest.request_id)
+    assert len(yard.server.requests(yard.path)) == 1
+    # Once more there is nothing to do.
+    assert yard.retry(run_id).name == "Superseded"
+    assert yard.writes() == {"s2": 1}
+
+
+def test_a_retry_whose_store_fails_again_changes_nothing_else(yard: Yard) -> None:
+    yard.stores["s2"].break_down(StoreFull("s2", 5))
+    image_id, run_id = yard.brought("s1", "s2", strict=False)
+    yard.forget_writes()
+    assert yard.retry(run_id).message == f"copied to no store; failed: {StoreFull('s2', 5)}"
+    assert_active(yard, image_id, "s1", failed="s2")
+    assert yard.writes() == {"s2": 1}
+
+
+def test_a_retry_after_staging_was_lost_downloads_again(yard: Yard) -> None:
+    yard.stores["s2"].break_down(StoreUnavailable("s2", "no answer"))
+    image_id, run_id = yard.brought("s1", "s2")
+    yard.wipe_staging()
+    yard.stores["s2"].repair()
+    yard.server.on(yard.path, whole(BODY))
+    assert yard.retry(run_id).name == "Imported"
+    assert_active(yard, image_id, "s2,s1")
+
+
+def test_an_image_that_no_store_lacks_any_more_forgets_its_source(yard: Yard) -> None:
+    yard.stores["s2"].break_down(StoreFull("s2", 5))
+    image_id, run_id = yard.brought("s1", "s2", strict=False)
+    yard.stores["s2"].repair()
+    yard.retry(run_id)
+    assert yard.image(image_id).status is ImageStatus.ACTIVE
+    with yard.site.catalog.read() as connection:
+        assert [read_secret(connection, yard.site.catalog, task.id, "uri") for task in yard.tasks(image_id)] == ["", ""]
+
+
+def test_data_that_changed_in_a_store_are_copied_to_no_other(yard: Yard) -> None:
+    image_id, _ = yard.brought("s1", "s2")
+    yard.stores["s2"].objects[image_id] = bytes(len(BODY))
+    yard.copied(image_id, "s3", strict=False)
+    assert yard.stores["s3"].objects[image_id] == BODY
+    assert yard.task(image_id).status is TaskStatus.SUCCESS
+    yard.call("DELETE", f"/v2/stores/s3/{image_id}")
+    yard.stores["s1"].objects[image_id] = bytes(len(BODY))
+    yard.copied(image_id, "s3")
+    assert yard.lists(image_id) == ("active", "s2,s1", "", "s3")
+    assert "are not the image's" in yard.task(image_id).message
+    assert (image_id in yard.stores["s3"].objects, yard.staged) == (False, set())
+
+
+def test_a_copy_that_is_being_made_is_a_400_and_another_one_a_409(yard: Yard) -> None:
+    image_id, _ = yard.brought("s1")
+    assert yard.ask(image_id, "copy-image", stores=["s2"]).status_code == 202
+    assert yard.ask(image_id, "copy-image", stores=["s2"]).status_code == 400
+    assert yard.ask(image_id, "copy-image", stores=["s3"]).status_code == 409
+    assert yard.ask(image_id, "copy-image", all_stores=True).status_code == 409
+    assert yard.ask(image_id).status_code == 409
+
+
+def test_stores_that_are_not_asked_for_stay_listed_as_failed(yard: Yard) -> None:
+    for name in ("s2", "s3"):
+        yard.stores[name].break_down(StoreFull(name, 5))
+    image_id, _ = yard.brought("s1", "s2", "s3", strict=False)
+    yard.stores["s2"].repair()
+    yard.copied(image_id, "s2")
+    assert_active(yard, image_id, "s2,s1", failed="s3")
+
+
+def test_a_copy_whose_worker_was_killed_goes_on_with_what_is_lacking(yard: Yard) -> None:
+    yard.site.set(imports__max_parallel_stores="1")
+    image_id, _ = yard.brought("s1")
+    assert yard.ask(image_id, "copy-image", stores=["s2", "s3"], all_stores_must_succeed=False).status_code == 202
+    yard.stores["s3"].fail(ImportInterrupted("the worker was killed"))
+    run_id = yard.carry(image_id)
+    assert yard.lists(image_id) == ("active", "s2,s1", "s3", "")
+    assert resume_or_end(yard.site.catalog, image_id, "lost", crash_retries=3, now=NOW, time_to_live_h=1)
+    yard.wipe_staging()
+    yard.forget_writes()
+    assert yard.retry(run_id).name == "Imported"
+    assert_active(yard, image_id, "s2,s3,s1")
+    assert yard.writes() == {"s3": 1}
+    assert len(yard.tasks(image_id)) == 2
+
+
+def test_an_import_whose_worker_was_killed_after_the_first_store_keeps_it(yard: Yard) -> None:
+    yard.site.set(imports__max_parallel_stores="1")
+    image_id = yard.create()
+    assert yard.ask(image_id, stores=["s1", "s2"], all_stores_must_succeed=False).status_code == 202
+    yard.stores["s2"].fail(ImportInterrupted("the worker was killed"))
+    run_id = yard.carry(image_id)
+    assert resume_or_end(yard.site.catalog, image_id, "lost", crash_retries=3, now=NOW, time_to_live_h=1)
+    yard.forget_writes()
+    assert yard.retry(run_id).name == "Imported"
+    assert_active(yard, image_id, "s2,s1")
+    assert yard.writes() == {"s2": 1}
+    assert len(yard.tasks(image_id)) == 1
+
+
+def test_a_strict_import_whose_worker_was_killed_does_not_write_again_what_was_written(yard: Yard) -> None:
+    yard.site.set(imports__max_parallel_stores="1")
+    image_id = yard.create()
+    assert yard.ask(image_id, stores=["s1", "s2"]).status_code == 202
+    yard.stores["s2"].fail(ImportInterrupted("the worker was killed"))
+    run_id = yard.carry(image_id)
+    assert yard.lists(image_id) == ("importing", "", "s2", "")
+    assert resume_or_end(yard.site.catalog, image_id, "lost", crash_retries=3, now=NOW, time_to_live_h=1)
+    yard.forget_writes()
+    assert yard.retry(run_id).name == "Imported"
+    assert_active(yard, image_id, "s2,s1")
+    assert yard.writes() == {"s2": 1}
+
+
+def test_a_copy_that_was_cancelled_is_made_by_a_retry(yard: Yard) -> None:
+    yard.site.set(imports__max_parallel_stores="1")
+    image_id = yard.create()
+    assert yard.ask(image_id, stores=["s1", "s2"], all_stores_must_succeed=False).status_code == 202
+    yard.stores["s2"].fail(ImportCancelled("by hand"))
+    run_id = yard.carry(image_id)
+    # The first store had made the image active, and clients may use it already.
+    assert_active(yard, image_id, "s1", failed="s2")
+    task = yard.task(image_id)
+    assert (task.status, task.message) == (TaskStatus.FAILURE, "the import was cancelled: by hand")
+    yard.forget_writes()
+    assert yard.retry(run_id).message == "copied to s2"
+    assert_active(yard, image_id, "s2,s1")
+    assert yard.writes() == {"s2": 1}

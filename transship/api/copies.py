@@ -1,0 +1,82 @@
+"""What is done with the data of an active image: take one store's copy away, close the data to others, open them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import structlog
+from starlette.responses import Response
+
+from transship.api.images import remove_data
+from transship.api.policy import DEACTIVATE, DELETE_LOCATION, REACTIVATE, READ_LOCATIONS
+from transship.api.site import Call
+from transship.catalog.images import lock_image, set_status
+from transship.catalog.journal import give_up_copy
+from transship.domain.errors import Forbidden, ImportRunning, NotInStore, StoreUnknown, WrongStatus
+from transship.domain.image import Image, ImageStatus, Location
+
+log = structlog.get_logger(__name__)
+
+
+def delete_from_store(call: Call) -> Response:
+    """``DELETE /v2/stores/{store}/{image_id}``: remove one store's copy, never the last one.
+
+    The record forgets the copy at once, then its data go; a store that does not answer keeps them
+    for now, and housekeeping removes them later.
+    """
+    store = str(call.request.path_params["store"])
+    known = [fact.id for fact in call.site.stores.facts()]
+    if store not in known:
+        raise StoreUnknown(store, known)
+    with call.site.catalog.write() as connection:
+        image = lock_image(connection, call.image_id)
+        for rule in (READ_LOCATIONS, DELETE_LOCATION):
+            call.site.policy.refuse_unless(rule, call.viewer, image)
+        location = _removable(image, store)
+        give_up_copy(connection, image.id, store, datetime.now(UTC))
+    log.info("copy given up", image_id=image.id, store=store)
+    remove_data(call, image.id, location)
+    return Response(status_code=204)
+
+
+def _removable(image: Image, store: str) -> Location:
+    """Return the image's location in a store.
+
+    Raises:
+        WrongStatus, ImportRunning: the image's copies may not be changed now.
+        NotInStore: there is none.
+        Forbidden: it is the only one.
+    """
+    if image.status is not ImageStatus.ACTIVE:
+        raise WrongStatus(image.id, image.status, ImageStatus.ACTIVE, "delete from store")
+    if image.import_task is not None:
+        raise ImportRunning(image.id, image.import_task)
+    found = next((location for location in image.locations if location.store == store), None)
+    if found is None:
+        raise NotInStore(image.id, store)
+    if len(image.locations) == 1:
+        raise Forbidden(f"Store '{store}' is the only one that holds image {image.id}; delete the image instead.")
+    return found
+
+
+def deactivate_image(call: Call) -> Response:
+    """``POST /v2/images/{image_id}/actions/deactivate``: nobody but an admin reads the data any more."""
+    return _switch(call, DEACTIVATE, ImageStatus.ACTIVE, ImageStatus.DEACTIVATED)
+
+
+def reactivate_image(call: Call) -> Response:
+    """``POST /v2/images/{image_id}/actions/reactivate``: the data may be read again."""
+    return _switch(call, REACTIVATE, ImageStatus.DEACTIVATED, ImageStatus.ACTIVE)
+
+
+def _switch(call: Call, rule: str, before: ImageStatus, after: ImageStatus) -> Response:
+    """Change one status into the other; an image that has the other already stays as it is."""
+    with call.site.catalog.write() as connection:
+        image = lock_image(connection, call.image_id)
+        call.site.policy.refuse_unless(rule, call.viewer, image)
+        if image.status not in (before, after):
+            raise Forbidden(f"Image {image.id} is {image.status}; only an image that is {before} can become {after}.")
+        if image.status is before:
+            set_status(connection, image.id, after, datetime.now(UTC))
+            log.info("image switched", image_id=image.id, status=str(after))
+    return Response(status_code=204)

@@ -1,0 +1,115 @@
+"""Rules of who may do what with an image's copies, as operators write them for OpenStack's services.
+
+The rules of this module can be changed by a policy file; all others are those of `domain.visibility`.
+
+Source: Glance's policies in code, whose names and defaults these are; oslo.policy reads the file.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import structlog
+import yaml
+from oslo_config import cfg
+from oslo_policy import policy
+
+from transship.domain.errors import ConfigurationRefused, Forbidden
+from transship.domain.image import Image
+from transship.domain.visibility import Viewer, refuse_unless_seen
+
+log = structlog.get_logger(__name__)
+
+COPY_IMAGE: Final = "copy_image"
+READ_LOCATIONS: Final = "get_image_location"
+DELETE_LOCATION: Final = "delete_image_location"
+DEACTIVATE: Final = "deactivate"
+REACTIVATE: Final = "reactivate"
+
+_ADMIN: Final = "rule:context_is_admin"
+_OWN: Final = "project_id:%(project_id)s"
+
+DEFAULTS: Final[Mapping[str, str]] = {
+    "context_is_admin": "role:admin",
+    COPY_IMAGE: _ADMIN,
+    READ_LOCATIONS: f"{_ADMIN} or ((role:reader or role:member) and {_OWN})",
+    DELETE_LOCATION: _ADMIN,
+    DEACTIVATE: f"{_ADMIN} or (role:member and {_OWN})",
+    REACTIVATE: f"{_ADMIN} or (role:member and {_OWN})",
+}
+"""The rules that a policy file may change, and what holds without one."""
+
+
+class Policy:
+    """The rules in force; a changed file holds from the next request on.
+
+    Args:
+        file: the policy file; None: the defaults hold.
+
+    Raises:
+        ConfigurationRefused: the file cannot be read, or is no mapping of rules.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        conf = cfg.ConfigOpts()
+        conf([], project="transship", default_config_files=[], default_config_dirs=[])
+        self._enforcer = policy.Enforcer(
+            conf, policy_file=None if file is None else str(file), use_conf=file is not None
+        )
+        self._enforcer.register_defaults([policy.RuleDefault(name, rule) for name, rule in DEFAULTS.items()])
+        self._lock = threading.Lock()
+        if file is not None:
+            _warn_of_others(file)
+        self._enforcer.load_rules(force_reload=True)
+
+    def allows(self, rule: str, viewer: Viewer, image: Image) -> bool:
+        """Whether the caller may do with the image what the rule guards."""
+        credentials: dict[str, object] = {"roles": list(viewer.roles)}
+        if viewer.project_id:
+            # A caller without a project owns nothing, also no image without an owner.
+            credentials["project_id"] = viewer.project_id
+        with self._lock:
+            return bool(self._enforcer.enforce(rule, _target(image), credentials))
+
+    def refuse_unless(self, rule: str, viewer: Viewer, image: Image) -> None:
+        """Refuse a caller whom a rule does not allow it.
+
+        Raises:
+            ImageNotFound: the caller may not see the image either.
+            Forbidden: the caller sees it, but the rule does not hold.
+        """
+        if self.allows(rule, viewer, image):
+            return
+        refuse_unless_seen(viewer, image)
+        raise Forbidden(f"You are not permitted to complete {rule} on image {image.id}")
+
+
+def _target(image: Image) -> dict[str, object]:
+    return {
+        **image.properties,
+        "id": image.id,
+        "name": image.name,
+        "status": str(image.status),
+        "visibility": str(image.visibility),
+        "protected": image.protected,
+        "os_hidden": image.os_hidden,
+        "disk_format": image.disk_format,
+        "container_format": image.container_format,
+        "owner": image.owner,
+        "project_id": image.owner,
+    }
+
+
+def _warn_of_others(file: Path) -> None:
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationRefused(str(file), "api.policy_file", f"it cannot be read: {error}") from error
+    if found is not None and not isinstance(found, dict):
+        raise ConfigurationRefused(str(file), "api.policy_file", "it must map names of rules to rules")
+    others = sorted(str(name) for name in found or () if name not in DEFAULTS)
+    if others:
+        log.warning("rules of the policy file have no effect here", file=str(file), rules=",".join(others))

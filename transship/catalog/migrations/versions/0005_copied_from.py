@@ -1,0 +1,19 @@
+"""Note which file each copy was made from, so that a resumed import knows its finished copies."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply."""
+    with op.batch_alter_table("locations") as table:
+        table.add_column(
+            sa.Column("copied_from", sa.Text(), server_default="", nullable=False, comment="the file that was copied")
+        )
