@@ -171,6 +171,18 @@ def import_(
 
 
 @app.command()
+def rerun(
+    context: typer.Context,
+    image_id: Annotated[str, typer.Argument(metavar="IMAGE", help="Id of the image.")],
+    store: Annotated[str, typer.Option("--store", help="Write this store only, of those that failed.")] = "",
+) -> None:
+    """Do again what failed of an image's last import."""
+    from transship.commands.rerun import rerun as command
+
+    raise typer.Exit(command(_invocation(context), image_id, store))
+
+
+@app.command()
 def images(context: typer.Context) -> None:
     """List the images."""
     from transship.commands.images import list_images

@@ -42,10 +42,8 @@ from transship.domain.admission import STARTS_FROM, admit
 from transship.domain.errors import ImageNotFound, Superseded, TaskNotFound
 from transship.domain.image import Image, ImageStatus
 from transship.domain.import_request import ImportMethod, ImportRequest
-from transship.domain.remote import RemoteAccess
-
-
 from transship.domain.placement import StoreFacts, choose_copy_targets
+from transship.domain.remote import RemoteAccess
 from transship.domain.task import ImportTask, TaskStatus
 
 
