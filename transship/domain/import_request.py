@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
 
 from transship.domain.errors import BadRequest
 from transship.domain.remote import RemoteImage, parse_remote
