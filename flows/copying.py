@@ -32,6 +32,7 @@ from transship.domain.errors import (
     StoresUnavailable,
     TransferFailed,
 )
+from transship.domain.notification import upload_failure
 
 STOP_PATIENCE_S = 20.0
 """How long copies that were told to stop are waited for; they look at each 16 MiB."""
@@ -173,7 +174,9 @@ class _Delivery:
         log.warning("store not written", store=store, reason=str(failure))
         self.failed[store] = failure
         clean_up(lambda: unplace(self.session, store))
-        copy_failed(self.session.catalog, self.session.lease, store, str(failure), utc_now())
+        lease = self.session.lease
+        notice = upload_failure(lease.image_id, failure)
+        copy_failed(self.session.catalog, lease, store, str(failure), utc_now(), notice=notice)
 
     def _show(self, digests: Digests) -> None:
         stores, self.hidden = self.hidden, []

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Final
 
 from transship.domain.image import Image
+from transship.domain.notification import TASK_TYPE
 from transship.domain.placement import StoreFacts, best_first
 from transship.domain.task import ImportTask
 from transship.stores.copying import PIECE_BYTES
 from transship.stores.table import StoreSettings
-
-TASK_TYPE: Final = "api_image_import"
-"""Glance's name for tasks of interoperable image import."""
 
 
 def image_view(image: Image, stores: Sequence[StoreFacts]) -> dict[str, object]:

@@ -21,8 +21,10 @@ from sqlalchemy import Connection, Select, delete, insert, select, update
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image, set_properties
 from transship.catalog.leases import Lease, prove_lease
+from transship.catalog.notifications import announce_failed_store, announce_image, announce_store
 from transship.catalog.schema import IMAGES, LOCATIONS, TARGETS, TASKS
 from transship.domain.image import ImageStatus
+from transship.domain.notification import EventType
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,10 @@ def prepare_copies(catalog: Catalog, lease: Lease, stores: Sequence[str], now: d
     """
     with catalog.write() as connection:
         prove_lease(connection, lease)
-        for store in stores:
-            _change(connection, lease, store, ("waiting", "failed"), "uploading")
+        begun = [store for store in stores if _change(connection, lease, store, ("waiting", "failed"), "uploading")]
+        image = get_image(connection, lease.image_id)
+        for store in begun:
+            announce_store(connection, EventType.IMAGE_PREPARE, image, store)
 
 
 def copy_written(catalog: Catalog, lease: Lease, store: str, size: int, proof: str, now: datetime) -> None:
@@ -123,21 +127,28 @@ def copy_written(catalog: Catalog, lease: Lease, store: str, size: int, proof: s
             .values(state="stored", size=size, proof=proof, updated_at=now)
         )
         leaves_now = _is_strict(connection, lease.task_id) and _others_to_write(connection, lease, store)
-        _change(connection, lease, store, ("waiting", "uploading", "failed"), "done" if leaves_now else "written")
+        after = "done" if leaves_now else "written"
+        if _change(connection, lease, store, ("waiting", "uploading", "failed"), after) and leaves_now:
+            image = get_image(connection, lease.image_id)
+            announce_store(connection, EventType.IMAGE_UPLOAD, image, store)
+            announce_image(connection, EventType.IMAGE_UPDATE, image)
 
 
-def copy_failed(catalog: Catalog, lease: Lease, store: str, reason: str, now: datetime) -> None:
+def copy_failed(catalog: Catalog, lease: Lease, store: str, reason: str, now: datetime, *, notice: str = "") -> None:
     """Note that a store could not be written; its journal row, if any, is the sweep's.
 
     Args:
         reason: for the user.
+        notice: the text of the notification, if there are better words than the common ones.
 
     Raises:
         LockLost: another worker took over; nothing was written.
     """
     with catalog.write() as connection:
         prove_lease(connection, lease)
-        _change(connection, lease, store, ("waiting", "uploading", "written"), "failed", reason)
+        if _change(connection, lease, store, ("waiting", "uploading", "written"), "failed", reason):
+            announce_failed_store(connection, lease.image_id, lease.task_id, store, reason, notice)
+            announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, lease.image_id))
         _hand_over(connection, lease, store, now)
 
 
@@ -169,6 +180,7 @@ def activate_copies(
     with catalog.write() as connection:
         prove_lease(connection, lease)
         show_copies(connection, lease, stores, facts, arriving, now)
+        announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, lease.image_id))
 
 
 def show_copies(
@@ -185,8 +197,9 @@ def show_copies(
         .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store.in_(stores), LOCATIONS.c.state == "stored")
         .values(state="active", updated_at=now)
     )
-    for store in stores:
-        _change(connection, lease, store, ("waiting", "uploading", "written"), "done")
+    shown = [
+        store for store in stores if _change(connection, lease, store, ("waiting", "uploading", "written"), "done")
+    ]
     # An image that has data already keeps its facts, and one that was deactivated meanwhile stays so.
     became_active = connection.execute(
         update(IMAGES)
@@ -196,6 +209,11 @@ def show_copies(
     if became_active and arriving is not None:
         _take_over(connection, lease.image_id, arriving)
     connection.execute(update(IMAGES).where(IMAGES.c.id == lease.image_id).values(updated_at=now))
+    image = get_image(connection, lease.image_id)
+    for store in shown:
+        announce_store(connection, EventType.IMAGE_UPLOAD, image, store)
+    if became_active:
+        announce_image(connection, EventType.IMAGE_ACTIVATE, image)
 
 
 def _take_over(connection: Connection, image_id: str, arriving: Arriving) -> None:

@@ -13,8 +13,10 @@ from sqlalchemy import Connection, delete, select, update
 
 from transship.catalog.copies import Arriving, DataFacts, end_targets, fail_targets, show_copies, targets_of
 from transship.catalog.engine import Catalog
+from transship.catalog.images import get_image
 from transship.catalog.journal import staged_upload
 from transship.catalog.leases import Lease, free_lease, lock_lease, prove_lease, queue_lease
+from transship.catalog.notifications import announce_image, announce_task
 from transship.catalog.outbox import OutboxKind, post
 from transship.catalog.schema import ALLOWANCES, IMAGES, LOCATIONS, STAGED, TASKS
 from transship.catalog.tasks import drop_secrets, end_task, get_task
@@ -22,6 +24,7 @@ from transship.domain.admission import STARTS_FROM
 from transship.domain.errors import UploadIncomplete
 from transship.domain.image import Image, ImageStatus
 from transship.domain.import_request import ImportMethod
+from transship.domain.notification import EventType
 from transship.domain.task import TaskStatus
 
 
@@ -65,6 +68,10 @@ def finish_import(
         connection.execute(delete(ALLOWANCES).where(ALLOWANCES.c.image_id == lease.image_id))
         _scrap_staged(connection, lease.image_id)
         free_lease(connection, lease.image_id)
+        announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, lease.image_id))
+        ended = get_task(connection, lease.task_id)
+        announce_task(connection, EventType.TASK_SUCCESS, ended)
+        announce_task(connection, EventType.TASK_RUN, ended)
 
 
 def fail_import(
@@ -94,6 +101,7 @@ def fail_import(
             _keep_sources(connection, lease.image_id, now + timedelta(seconds=rerun_ttl_s))
         _scrap_staged(connection, lease.image_id)
         free_lease(connection, lease.image_id)
+        _announce_failure(connection, lease.image_id, lease.task_id)
 
 
 def resume_or_end(
@@ -173,10 +181,16 @@ def end_deleted(connection: Connection, image: Image, *, now: datetime, time_to_
         return
     task = get_task(connection, image.import_task)
     end_task(connection, task.id, TaskStatus.FAILURE, "the image was deleted", now=now, time_to_live_h=time_to_live_h)
+    announce_task(connection, EventType.TASK_FAILURE, get_task(connection, task.id))
     drop_secrets(connection, task.id)
     if task.flow_run_id is not None:
         post(connection, OutboxKind.CANCEL, f"cancel/{task.id}", task.id, {"flow_run_id": task.flow_run_id})
     post(connection, OutboxKind.SWEEP, "sweep", None)
+
+
+def _announce_failure(connection: Connection, image_id: str, task_id: str | None) -> None:
+    announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, image_id))
+    announce_task(connection, EventType.TASK_FAILURE, get_task(connection, str(task_id)))
 
 
 def _fail(
@@ -231,6 +245,7 @@ def _end_from_outside(
     _keep_sources(connection, image_id, now + timedelta(seconds=rerun_ttl_s))
     _scrap_staged(connection, image_id)
     free_lease(connection, image_id)
+    _announce_failure(connection, image_id, task_id)
     post(connection, OutboxKind.SWEEP, "sweep", None)
 
 

@@ -28,6 +28,7 @@ from transship.catalog.leases import (
     take_lease,
 )
 from transship.catalog.locks import lock_name
+from transship.catalog.notifications import announce_image, announce_task
 from transship.catalog.outbox import OutboxKind, post
 from transship.catalog.schema import IMAGES, TASKS
 from transship.catalog.tasks import (
@@ -42,6 +43,7 @@ from transship.domain.admission import STARTS_FROM, admit
 from transship.domain.errors import ImageNotFound, Superseded, TaskNotFound
 from transship.domain.image import Image, ImageStatus
 from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.notification import EventType
 from transship.domain.placement import StoreFacts, choose_copy_targets
 from transship.domain.remote import RemoteAccess
 from transship.domain.task import ImportTask, TaskStatus
@@ -240,6 +242,7 @@ def inject_properties(catalog: Catalog, lease: Lease, properties: Mapping[str, s
     with catalog.write() as connection:
         prove_lease(connection, lease)
         set_properties(connection, lease.image_id, properties)
+        announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, lease.image_id))
 
 
 def begin_copy_by_hand(
@@ -322,6 +325,7 @@ def _ask(connection: Connection, catalog: Catalog, image_id: str, order: Order, 
     copying = order.request.method is ImportMethod.COPY_IMAGE
     open_targets(connection, image_id, task_id, order.targets, keep_failed=copying)
     _mark_importing(connection, image, order.request.method, now)
+    announce_task(connection, EventType.TASK_CREATE, get_task(connection, task_id))
     return task_id
 
 
@@ -385,7 +389,9 @@ def _next_attempt(
     method = ImportMethod(str(values["method"]))
     open_targets(connection, row.image_id, task_id, targets, keep_failed=method is ImportMethod.COPY_IMAGE)
     _mark_importing(connection, get_image(connection, row.image_id), method, now)
-    return get_task(connection, task_id)
+    opened = get_task(connection, task_id)
+    announce_task(connection, EventType.TASK_CREATE, opened)
+    return opened
 
 
 def _take(
@@ -404,9 +410,12 @@ def _take(
     )
     row = connection.execute(select(TASKS.c.strict, TASKS.c.roles).where(TASKS.c.id == task.id)).one()
     remote = read_secret(connection, catalog, task.id, "remote")
+    image, begun = get_image(connection, task.image_id), get_task(connection, task.id)
+    announce_task(connection, EventType.TASK_PROCESSING, begun)
+    announce_image(connection, EventType.IMAGE_UPDATE, image)
     return Begun(
-        image=get_image(connection, task.image_id),
-        task=get_task(connection, task.id),
+        image=image,
+        task=begun,
         lease=lease,
         targets=targets_of(connection, task.id),
         strict=row.strict,
