@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -44,21 +44,31 @@ BODY: Final = bytes(range(256)) * 4096
 class Yard:
     """A site with the stores ``s1`` (the default), ``s2`` (preferred for reads) and ``s3``.
 
+    Args:
+        names: other names for these stores; fewer are enough.
+
     Attributes:
         stores: each store by id.
         caller: who asks the API.
         path: of the source on its web server.
     """
 
-    def __init__(self, site: Site, api: ApiServer, server: WebServer, patch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self,
+        site: Site,
+        api: ApiServer,
+        server: WebServer,
+        patch: pytest.MonkeyPatch,
+        names: Sequence[str] = ("s1", "s2", "s3"),
+    ) -> None:
         self.site, self.server, self._api, self._patch = site, server, api, patch
-        self.stores = {name: FlakyStore(name) for name in ("s1", "s2", "s3")}
+        self.stores = {name: FlakyStore(name) for name in names}
         self.caller = Caller(project_id="p1", roles=("admin",))
         self.path = "/disk.raw"
         self.uri = server.serve(self.path, BODY)
-        weights = {"s1": 0, "s2": 10, "s3": 5}
+        weights = dict(zip(names, (0, 10, 5), strict=False))
         sections = {name: {"dir": str(site.home / name), "weight": weight} for name, weight in weights.items()}
-        site.set(stores=json.dumps(sections), default_store="s1")
+        site.set(stores=json.dumps(sections), default_store=names[0])
         for module in ("tasks.place", "tasks.fetch"):
             patch.setattr(f"{module}.store_driver", lambda store, _settings: self.stores[store])
         patch.setattr(StoreShelf, "driver", lambda _shelf, store: self.stores[store])
