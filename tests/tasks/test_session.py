@@ -18,9 +18,10 @@ from tasks.progress import ProgressBoard
 from tasks.session import ImportSession, _keep_lease, current, process_owner
 from tests.fakes.running_import import Ticks, begin, easy_settings, session_of, steal
 from transship.catalog.engine import Catalog
-from transship.catalog.leases import expire_lease, lease_of
+from transship.catalog.leases import expire_lease, lease_of, renew_lease
 from transship.catalog.tasks import get_task
 from transship.domain.errors import ImportInterrupted, LockLost
+from transship.domain.fence import Fence
 from transship.domain.task import TaskProgress
 
 
@@ -71,9 +72,9 @@ def test_a_catalogue_that_is_away_for_too_long_interrupts_the_import(tmp_path: P
     impatient = easy_settings(tmp_path, lease={"ttl_s": 0.003, "renew_s": 0.001})
     away = Catalog(create_engine(f"sqlite:///{tmp_path}/none/catalog.db"), catalog.fernet)
     with session_of(easy_settings(tmp_path), catalog, begin(catalog)) as session:
-        session.settings, session.catalog = impatient, away
+        session.settings = impatient
+        session.fence = Fence(lambda: renew_lease(away, session.lease, 1), ttl_s=1)
         _keep_lease(session, Ticks(1_000_000))
-        session.catalog = catalog
     assert isinstance(session.stop.reason, ImportInterrupted)
     away.close()
 
