@@ -51,8 +51,8 @@ async def apply_automation(client: PrefectClient, deployment_ids: Sequence[UUID]
 
 
 def _of(automation: AutomationCore, field: str) -> object:
-    # Prefect gives each trigger an id of its own.
-    found = automation.model_dump(mode="json")[field]
+    # Prefect gives each trigger an id of its own. Sets are compared as sets: as lists they have any order.
+    found = automation.model_dump()[field]
     return {name: value for name, value in found.items() if name != "id"} if isinstance(found, dict) else found
 
 

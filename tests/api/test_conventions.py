@@ -138,7 +138,7 @@ def test_an_unforeseen_fault_is_a_500_that_says_nothing_of_the_inside(api: Image
         (StoreUnknown("s", ()), 409),
         (QuotaExceeded("tags", 1, 2), 413),
         (StoreUnavailable("s", "r"), 503),
-        (StoreDenied("s", "r"), 500),
+        (StoreDenied("s", "r"), 503),
         (TransshipError(), 500),
     ],
 )

@@ -214,7 +214,7 @@ def test_a_stale_worker_changes_nothing(catalog: Catalog, step: str) -> None:
         "prepare": lambda: prepare_copies(catalog, stale, ["local"], NOW),
         "written": lambda: copy_written(catalog, stale, "local", 1, "link", NOW),
         "store failed": lambda: copy_failed(catalog, stale, "local", "full", NOW),
-        "show": lambda: activate_copies(catalog, stale, ["local"], FACTS, NOW),
+        "show": lambda: activate_copies(catalog, stale, ["local"], FACTS, None, NOW),
         "location": lambda: open_location(catalog, stale, "local", "file:///x", NOW),
         "staged": lambda: open_staged(catalog, stale, "x", "here", "source", "", NOW),
         "renew": lambda: renew_lease(catalog, stale, 60.0),

@@ -35,7 +35,7 @@ from transship.domain.errors import (
     ImageNotFound,
     ImportRunning,
     LockLost,
-    StagingFull,
+    StagingBusy,
     Superseded,
     TransshipError,
     WrongStatus,
@@ -316,7 +316,7 @@ def test_reservations_made_at_once_never_promise_more_than_there_is(catalog: Cat
             reserve_staged(catalog, lease, lease.image_id, host, 40, occupied=lambda _: 0, available_bytes=100)
 
         results = at_once(*[lambda lease=lease: reserve(lease) for lease in leases])
-        assert [type(result) for result in results].count(StagingFull) == 4
+        assert [type(result) for result in results].count(StagingBusy) == 4
 
 
 def test_one_row_stands_in_the_outbox_however_many_post_it_at_once(catalog: Catalog) -> None:

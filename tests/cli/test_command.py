@@ -12,7 +12,10 @@ import pytest
 
 from transship.cli import app, main
 
-COMMANDS = {"up", "down", "status", "deploy", "doctor", "import", "images", "check-uri", "config"}
+COMMANDS = {
+    *("up", "down", "status", "deploy", "doctor", "reload", "worker"),
+    *("import", "rerun", "images", "check-uri", "config"),
+}
 
 
 def run(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -222,7 +222,6 @@ def test_each_value_says_file_section_and_option(tmp_path: Path) -> None:
 def test_what_is_left_out_of_a_real_file_is_said(tmp_path: Path) -> None:
     loaded = of(tmp_path, REAL)
     assert sorted(note.partition(":")[0] for note in notes(loaded, NoteKind.WARNING)) == [
-        "DEFAULT.enabled_import_methods",
         "database.connection",
         "os_glance_staging_store.filesystem_store_datadir",
     ]
