@@ -50,6 +50,10 @@ WITHOUT_CATALOGUE := architecture blocks config contract deployments identity pl
 test-postgresql: bootstrap ## Run the tests that open a catalogue, on PostgreSQL instead of SQLite
 	@.venv/bin/pytest --database postgresql $(WITHOUT_CATALOGUE:%=--ignore=tests/%) $(ARGS)
 
+.PHONY: test-peers
+test-peers: bootstrap ## Run the tests that import from a real Glance with tokens of a real Keystone
+	@.venv/bin/pytest --peers tests/peers $(ARGS)
+
 .PHONY: check
 check: bootstrap ## Lint, check formats, types and the direction of imports
 	.venv/bin/ruff check

@@ -52,6 +52,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where catalogues live: in SQLite files, or in a PostgreSQL server that the tests start",
     )
 
+    parser.addoption(
+        "--peers", action="store_true", help="also run what needs a real Keystone and a real Glance: they are installed"
+    )
+
 
 @pytest.fixture(scope="session", autouse=True)
 def database_server(request: pytest.FixtureRequest) -> Iterator[None]:

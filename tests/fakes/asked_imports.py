@@ -45,6 +45,11 @@ class AskedImports:
         self._server = server
         self._served: Settings | None = None
 
+    @property
+    def url(self) -> str:
+        """Where clients find the API, without a trailing slash."""
+        return str(self._server.client.base_url).rstrip("/")
+
     def api(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """Send a request to the API with the site's settings of now."""
         if self._served != (settings := self.site.settings):

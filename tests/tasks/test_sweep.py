@@ -8,13 +8,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy import update
 
 from config.settings import Settings
 from tasks.place import place, unplace
 from tasks.session import ImportSession, utc_now
 from tasks.staged_files import new_name, open_file
 from tasks.sweep import Swept, _remove, sweep_staging, sweep_stores
+from tests.fakes.backups import contents_of, restore
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import NOW, asked, read_image
 from tests.fakes.running_import import begin, easy_settings, location, session_of, staged_file, staging_names
@@ -26,7 +27,7 @@ from transship.catalog.inventories import inventories
 from transship.catalog.journal import LocationRow, StagedRow, adopt_staged, mark_deleting, staged_names
 from transship.catalog.leases import expire_lease, free_lease
 from transship.catalog.removal import Claim, claim_location, release_location, scrap_of_host, scrap_staged
-from transship.catalog.schema import IMAGES, INVENTORIES, LOCATIONS, METADATA, STAGED
+from transship.catalog.schema import IMAGES, INVENTORIES, LOCATIONS, STAGED
 from transship.domain.errors import ConfigurationRefused, CopyBeingRemoved
 from transship.domain.image import ImageStatus
 from transship.staging.area import MARKER
@@ -365,19 +366,20 @@ FOREIGN = ("3f2a1c9e-0000-4000-8000-000000000001", "3f2a1c9e-0000-4000-8000-0000
 def test_the_files_of_a_glance_are_listed_and_never_touched(session: ImportSession) -> None:
     row = given_up(session)
     pool, staging = session.settings.all_stores["local"].dir, session.staging.directory
-    glances = {pool / FOREIGN[0], pool / f"{FOREIGN[1]}.7.part", pool / "notes.txt"}
-    glances |= {staging / FOREIGN[0], staging / f"{FOREIGN[1]}.qcow2", staging / f"{FOREIGN[1]}.3.source.part"}
-    for path in glances:
+    in_pool = {FOREIGN[0], f"{FOREIGN[1]}.7.part", "notes.txt"}
+    # What its plugins leave beside a staged image, and what another Transship writes.
+    in_staging = {FOREIGN[0], f"{FOREIGN[0]}.converted", f"{FOREIGN[1]}.uncompressed", f"{FOREIGN[1]}.3.source"}
+    glances = {pool / name for name in in_pool} | {staging / name for name in in_staging}
+    half = staging / f"{FOREIGN[1]}.3.convert.part"
+    for path in glances | {half}:
         path.write_bytes(b"not ours")
     swept = (sweep_staging.fn("here"), sweep_stores.fn())
     assert row.url in swept[1].removed
-    listed = {stray for one in swept for stray in one.unknown}
-    assert listed == {f"{'store:local' if path.parent == pool else 'staging:here'} {path.name}" for path in glances} - {
-        f"staging:here {FOREIGN[1]}.3.source.part"
-    } | {f"staging:here {FOREIGN[1]}.3.source"}
-    assert all(path.read_bytes() == b"not ours" for path in glances)
+    assert set(swept[0].unknown) == {f"staging:here {name}" for name in in_staging | {half.stem}}
+    assert set(swept[1].unknown) == {f"store:local {name}" for name in in_pool}
+    assert all(path.read_bytes() == b"not ours" for path in glances | {half})
     with session.catalog.read() as connection:
-        assert {one.place: one.strays for one in inventories(connection)} == {"staging:here": 3, "store:local": 3}
+        assert {one.place: one.strays for one in inventories(connection)} == {"staging:here": 5, "store:local": 3}
 
 
 def test_a_store_is_looked_through_only_when_it_is_time_to(session: ImportSession) -> None:
@@ -429,20 +431,3 @@ def test_a_catalogue_rolled_back_by_a_day_removes_nothing_that_was_made_since(
     assert (staging.removed, stores.removed) == ((), ())
     assert set(stores.unknown) == {f"store:local {path.name}" for path in names}
     assert len(staging.unknown) == 2
-
-
-def contents_of(catalog: Catalog) -> dict[Table, list[dict[str, object]]]:
-    with catalog.read() as connection:
-        return {table: [dict(row) for row in connection.execute(select(table)).mappings()] for table in TABLES}
-
-
-def restore(catalog: Catalog, contents: dict[Table, list[dict[str, object]]]) -> None:
-    with catalog.write() as connection:
-        for table in reversed(TABLES):
-            connection.execute(delete(table))
-        for table in TABLES:
-            if contents[table]:
-                connection.execute(insert(table), contents[table])
-
-
-TABLES = METADATA.sorted_tables
