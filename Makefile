@@ -39,16 +39,20 @@ status: bootstrap ## Show what runs and what it holds
 import: bootstrap ## Import an image: URL=https://… [ARGS='--disk-format qcow2']
 	@$(TRANSSHIP) import '$(URL)' $(ARGS)
 
+# WORKERS: how many processes share the tests; 0: none beside pytest itself.
+WORKERS ?= 2
+PYTEST := .venv/bin/pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+
 .PHONY: test
 test: bootstrap ## Run the tests
-	@.venv/bin/pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 # Rooms whose tests open no catalogue: the database changes nothing there.
 WITHOUT_CATALOGUE := architecture blocks config contract deployments identity plugins sources staging supervisor unit
 
 .PHONY: test-postgresql
 test-postgresql: bootstrap ## Run the tests that open a catalogue, on PostgreSQL instead of SQLite
-	@.venv/bin/pytest --database postgresql $(WITHOUT_CATALOGUE:%=--ignore=tests/%) $(ARGS)
+	@$(PYTEST) --database postgresql $(WITHOUT_CATALOGUE:%=--ignore=tests/%) $(ARGS)
 
 .PHONY: test-peers
 test-peers: bootstrap ## Run the tests that import from a real Glance with tokens of a real Keystone

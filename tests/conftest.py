@@ -11,6 +11,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.fakes.databases import DATABASES, POSTGRESQL, SQLITE
 from tests.fakes.images import settings_in
@@ -18,6 +20,9 @@ from tests.fakes.postgres import postgres_binaries
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.rabbitmq import RabbitServer, rabbitmq_is_installed
 from transship.catalog.engine import Catalog
+
+SYSTEMS = ("tests/system/", "tests/runner/", "tests/faults/")
+"""Where tests start a whole system, which takes a core and a half of its own: one after the other."""
 
 
 def _isolate_prefect() -> None:
@@ -55,6 +60,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--peers", action="store_true", help="also run what needs a real Keystone and a real Glance: they are installed"
     )
+
+
+class OneSystemAtATime(LoadScopeScheduling):
+    """Share the tests between workers file by file; all that start whole systems go to one of them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "systems" if nodeid.startswith(SYSTEMS) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneSystemAtATime:
+    return OneSystemAtATime(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the longest work where it is shared."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith(SYSTEMS))
 
 
 @pytest.fixture(scope="session", autouse=True)
