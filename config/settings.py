@@ -222,6 +222,10 @@ class ImportSettings(Section):
     store_slot_timeout_s: Seconds = Field(
         1800.0, description="Longest wait for one of store_slots; then the copy is written without."
     )
+    store_mib_per_s: Mapping[str, Annotated[float, Field(gt=0)]] = Field(
+        {},
+        description="MiB a second that one host's imports together write to a store, by store id; others: no limit.",
+    )
     store_retries: int = Field(3, ge=0, description="Attempts after the first for a store that is unavailable.")
     verify_stores: bool = Field(True, description="Compare size of each stored object before the image becomes active.")
     max_per_project: int = Field(
@@ -565,10 +569,11 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _limited_stores_exist(self) -> Self:
-        unknown = sorted(set(self.imports.store_slots) - set(self.all_stores))
-        if unknown:
-            known = ", ".join(self.all_stores)
-            raise ValueError(f"imports.store_slots names {', '.join(unknown)}, not among the stores: {known}")
+        for option in ("store_slots", "store_mib_per_s"):
+            unknown = sorted(set(getattr(self.imports, option)) - set(self.all_stores))
+            if unknown:
+                known = ", ".join(self.all_stores)
+                raise ValueError(f"imports.{option} names {', '.join(unknown)}, not among the stores: {known}")
         return self
 
     @model_validator(mode="after")

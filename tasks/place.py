@@ -12,6 +12,7 @@ from prefect.states import Completed
 from tasks.retrying import may_pass_next_time
 from tasks.session import ImportSession, current, utc_now
 from tasks.staged_files import Staged, path_of
+from tasks.store_rates import store_pace
 from tasks.store_slots import store_slot
 from tasks.stores import store_driver
 from transship.catalog.copies import copy_written
@@ -100,10 +101,17 @@ def _write(session: ImportSession, driver: StoreDriver, store: str, staged: Stag
     url = _clear_way(session, driver, store)
     open_location(session.catalog, session.lease, store, url, utc_now(), copied_from=staged.name)
     driver.discard_temporaries(session.lease.image_id, session.lease.epoch)
+    source = StagedFile(
+        path_of(session, staged),
+        staged.size,
+        session.lease.epoch,
+        stored=bool(staged.path),
+        pace=store_pace(session, store),
+    )
     with store_slot(session, store):
         stored = driver.put(
             session.lease.image_id,
-            StagedFile(path_of(session, staged), staged.size, session.lease.epoch, stored=bool(staged.path)),
+            source,
             lambda done_bytes: session.board.store(store, "uploading", done_bytes, staged.size),
             session.stop,
         )

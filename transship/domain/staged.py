@@ -13,6 +13,13 @@ SOURCE_ROLE: Final = "source"
 Progress = Callable[[int], None]
 """Called with the bytes done so far, from any thread; never goes back."""
 
+Pace = Callable[[int], None]
+"""Called with the bytes that are to be moved next, from any thread; returns when it is their turn."""
+
+
+def unpaced(_bytes: int) -> None:
+    """Let bytes go at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
@@ -23,9 +30,11 @@ class StagedFile:
         size: bytes.
         epoch: lease epoch of the import that made it; names the temporaries of stores.
         stored: it is the object of another store: it may be shared, but nothing about it may be changed.
+        pace: asked by the store before it moves bytes of the file; what it raises ends the copy.
     """
 
     path: Path
     size: int
     epoch: int
     stored: bool = False
+    pace: Pace = unpaced

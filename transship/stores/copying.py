@@ -44,7 +44,7 @@ def reflink(source: int, target: int) -> bool:
     return True
 
 
-def copy_extents(source: int, target: int, size: int, step: Callable[[int], None]) -> None:
+def copy_extents(source: int, target: int, size: int, step: Callable[[int], None], pace: Callable[[int], None]) -> None:
     """Copy the data extents of ``source`` into the empty file ``target``; holes stay holes.
 
     Write-back starts with each piece, so that the fsync that follows is short.
@@ -54,6 +54,7 @@ def copy_extents(source: int, target: int, size: int, step: Callable[[int], None
         target: descriptor open for writing, of an empty file.
         size: bytes that the source holds.
         step: called with the bytes done before each piece; what it raises ends the copy.
+        pace: called with the bytes of each piece, after ``step`` and before they are copied; the same.
 
     Raises:
         EOFError: the source ended before ``size``.
@@ -64,6 +65,7 @@ def copy_extents(source: int, target: int, size: int, step: Callable[[int], None
         offset = start
         while offset < end:
             step(offset)
+            pace(min(PIECE_BYTES, end - offset))
             copied = _copy_piece(source, target, offset, min(PIECE_BYTES, end - offset))
             if copied == 0:
                 raise EOFError(f"the file ends at byte {offset} of {size}")

@@ -209,7 +209,7 @@ class FileStore(StoreDriver):
         try:
             shared = reflink(source, target)
             if not shared:
-                copy_extents(source, target, staged.size, step)
+                copy_extents(source, target, staged.size, step, staged.pace)
             os.fchmod(target, self._file_mode)
             os.fsync(target)
         except EOFError as error:
