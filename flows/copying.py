@@ -72,7 +72,8 @@ def copy_to_stores(session: ImportSession, staged: Staged, undo: ExitStack) -> s
     """
     delivery = _Delivery(session, staged, undo)
     digests = delivery.run()
-    failed = delivery.failed
+    # In the order asked for, whichever ended first.
+    failed = {store: delivery.failed[store] for store in session.begun.targets if store in delivery.failed}
     if failed and not delivery.written and not session.begun.has_data:
         raise stores_failed(failed)
     message = finish(staged, digests, {store: str(error) for store, error in failed.items()})

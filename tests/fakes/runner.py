@@ -96,6 +96,8 @@ class Runner:
 
     def start(self) -> None:
         """Start the runner and wait until it serves."""
+        if self.process is not None:
+            self.process.wait()  # it was killed
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-P", "-m", "transship.runner"],

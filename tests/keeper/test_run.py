@@ -8,15 +8,17 @@ from pathlib import Path
 from tests.fakes.images import asked, queued_image, settings_in
 from tests.fakes.system import free_port
 from transship.catalog.engine import Catalog
+from transship.catalog.outbox import OutboxKind
 from transship.catalog.schema import OUTBOX
 from transship.keeper.__main__ import TICK_S, run
+from transship.keeper.courier import Couriers
 from transship.keeper.prefect_api import PrefectApi
 from transship.keeper.service import Keeper
 
 
 def attempts(catalog: Catalog) -> list[int]:
     with catalog.read() as connection:
-        return [row.attempts for row in connection.execute(OUTBOX.select())]
+        return [row.attempts for row in connection.execute(OUTBOX.select()) if row.kind != OutboxKind.SWEEP]
 
 
 def test_the_doorbell_makes_the_keeper_tell_at_once(catalog: Catalog, tmp_path: Path) -> None:
@@ -33,5 +35,5 @@ def test_the_doorbell_makes_the_keeper_tell_at_once(catalog: Catalog, tmp_path: 
             stopped.set()
         return len(seen) == 2
 
-    run(keeper, stopped, wait)
+    run(keeper, Couriers(catalog, [], 1), stopped, wait)
     assert seen == [(0.0, []), (TICK_S, []), (TICK_S, [1])]
