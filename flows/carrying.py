@@ -25,6 +25,7 @@ from tasks.session import ImportSession, open_session, utc_now
 from tasks.staged_files import discard_scrap, discard_staged
 from transship.catalog.endings import fail_import
 from transship.catalog.engine import Catalog
+from transship.catalog.images import load_images
 from transship.catalog.imports import Begun
 from transship.catalog.leases import expire_lease
 from transship.domain.errors import (
@@ -115,8 +116,9 @@ def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:
         _end_on_signal(flow_run_id, session, undo)
         raise
     session.board.enter("done")
-    session.board.write_end()
-    return Completed(name="Imported", message=message)
+    session.board.write_end(message)
+    in_part = any(store.error for store in session.board.now.stores)
+    return Completed(name="Imported in part" if in_part else "Imported", message=message)
 
 
 def _prepare_staging(session: ImportSession) -> None:
@@ -158,10 +160,21 @@ def _fail(session: ImportSession, undo: ExitStack, failed: TransferFailed) -> St
     except LockLost as lost:
         log.warning("import was taken over while it was being undone", reason=str(lost))
         return Completed(name="Superseded", message=f"Nothing more done: {lost}")
-    session.board.fail_rest(str(failed))
-    session.board.write_end()
+    session.board.fail_rest(_holders(session))
+    session.board.write_end(str(failed))
     log.warning("import failed", reason=str(failed))
     return Failed(message=str(failed))
+
+
+def _holders(session: ImportSession) -> frozenset[str]:
+    """Return the stores that clients get the image from; none when the catalogue does not say."""
+    try:
+        with session.catalog.read() as connection:
+            images = load_images(connection, [session.image.id])
+    except CatalogUnavailable as away:
+        log.warning("stores of the image not known", reason=str(away))
+        return frozenset()
+    return frozenset(location.store for image in images for location in image.locations)
 
 
 def _may_run_again(session: ImportSession, failed: TransferFailed) -> bool:

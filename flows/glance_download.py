@@ -29,11 +29,11 @@ Interface = Literal["public", "internal", "admin"]
 
 
 def run_name() -> str:
-    """Return the run's name for lists: method, image name, beginning of the image id."""
+    """Return the run's name for lists: method, image name, beginning of the image id where there is one already."""
     given = flow_run.parameters
     label = given.get("name") or f"from {given.get('glance_region', '')}"
-    image_id = str(given.get("image_id") or flow_run.id or "")
-    return f"glance-download {label} {image_id[:8]}"
+    image_id = str(given.get("image_id") or "")
+    return f"glance-download {label} {image_id[:8]}".rstrip()
 
 
 @flow(

@@ -28,11 +28,11 @@ ContainerFormat = Literal["bare", "compressed", "ovf", "ova", "docker", "ami", "
 
 
 def run_name() -> str:
-    """Return the run's name for lists: method, image name, beginning of the image id."""
+    """Return the run's name for lists: method, image name, beginning of the image id where there is one already."""
     given = flow_run.parameters
     label = given.get("name") or str(given.get("uri", "")).rsplit("/", 1)[-1]
-    image_id = str(given.get("image_id") or flow_run.id or "")
-    return f"web-download {label} {image_id[:8]}".replace("  ", " ")
+    image_id = str(given.get("image_id") or "")
+    return f"web-download {label} {image_id[:8]}".replace("  ", " ").rstrip()
 
 
 @flow(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -20,7 +21,7 @@ from prefect.exceptions import PrefectException
 from sqlalchemy.exc import SQLAlchemyError
 
 from transship.catalog.engine import Catalog
-from transship.catalog.tasks import report_progress
+from transship.catalog.tasks import report_end, report_progress
 from transship.domain.errors import CatalogUnavailable, human_size
 from transship.domain.task import StoreProgress, TaskProgress, seconds_left
 
@@ -35,11 +36,12 @@ class ProgressBoard:
 
     Args:
         task_id: the catalogue's task; attempt: its attempt, so that a stale process writes nothing.
+        image_id: the image, as people who look at a run will want to find it.
         targets: store ids to be written.
     """
 
-    def __init__(self, catalog: Catalog, task_id: str, attempt: int, targets: tuple[str, ...]) -> None:
-        self._catalog, self._task_id, self._attempt = catalog, task_id, attempt
+    def __init__(self, catalog: Catalog, task_id: str, attempt: int, image_id: str, targets: tuple[str, ...]) -> None:
+        self._catalog, self._task_id, self._attempt, self._image_id = catalog, task_id, attempt, image_id
         self._lock = threading.Lock()
         self._publishing = threading.Lock()
         self._phase_began = time.monotonic()
@@ -76,11 +78,15 @@ class ProgressBoard:
             )
             self._progress = replace(self._progress, stores=entries)
 
-    def fail_rest(self, error: str) -> None:
-        """Note that the stores which did not fail by themselves hold nothing either: the whole import failed."""
+    def fail_rest(self, holding: Collection[str]) -> None:
+        """Note that stores which did not fail by themselves hold nothing either: the whole import failed.
+
+        Args:
+            holding: stores that have the image all the same.
+        """
         for entry in self.now.stores:
-            if not entry.error:
-                self.store(entry.store, "failed", error=error)
+            if not entry.error and entry.store not in holding:
+                self.store(entry.store, "taken back" if entry.phase == "done" else "not written")
 
     @property
     def now(self) -> TaskProgress:
@@ -96,7 +102,7 @@ class ProgressBoard:
                 continue
             self._published = progress
             self._write_row(progress)
-            self._write_artifact(progress)
+            self._write_artifact(progress, describe(progress))
 
     def share(self, progress: TaskProgress) -> float:
         """Return what the bar shows, in percent; it never goes back."""
@@ -113,30 +119,41 @@ class ProgressBoard:
         except (SQLAlchemyError, CatalogUnavailable) as error:
             log.warning("progress not written", error=str(error))
 
-    def _write_artifact(self, progress: TaskProgress) -> None:
+    def _write_last_row(self, progress: TaskProgress) -> None:
+        try:
+            with self._catalog.write() as connection:
+                report_end(connection, self._task_id, self._attempt, progress)
+        except (SQLAlchemyError, CatalogUnavailable) as error:
+            log.warning("last progress not written", error=str(error))
+
+    def _write_artifact(self, progress: TaskProgress, text: str) -> None:
         if not _in_a_flow_run():
             return
         with self._publishing:
-            self._publish_bar(progress)
+            self._publish_bar(progress, text)
 
-    def _publish_bar(self, progress: TaskProgress) -> None:
+    def _publish_bar(self, progress: TaskProgress, text: str) -> None:
         share = self.share(progress)
         try:
             if self._artifact is None:
-                created = create_progress_artifact(
-                    progress=share, key=f"import-{self._task_id}", description=describe(progress)
-                )
+                created = create_progress_artifact(progress=share, key=f"import-{self._task_id}", description=text)
                 self._artifact = created if isinstance(created, UUID) else None
             else:
-                update_progress_artifact(artifact_id=self._artifact, progress=share, description=describe(progress))
+                update_progress_artifact(artifact_id=self._artifact, progress=share, description=text)
         except (httpx.HTTPError, PrefectException) as error:
             log.warning("progress artifact not written", error=str(error))
 
-    def write_end(self) -> None:
-        """Publish the bar and the table of stores as they stand at the end; a failure is logged, never raised."""
+    def write_end(self, message: str) -> None:
+        """Publish how all stands at the end; a failure is logged, never raised.
+
+        Args:
+            message: how the import ended, one line for people.
+        """
+        self._write_last_row(self.now)
         if not _in_a_flow_run():
             return
-        self._write_artifact(self.now)
+        text = f"Image {self._image_id}: {message}"
+        self._write_artifact(self.now, text)
         rows = [
             {
                 "store": store.store,
@@ -148,7 +165,7 @@ class ProgressBoard:
             for store in self.now.stores
         ]
         try:
-            create_table_artifact(table=rows, key=f"stores-{self._task_id}", description="Stores of this import")
+            create_table_artifact(table=rows, key=f"stores-{self._task_id}", description=text)
         except (httpx.HTTPError, PrefectException) as error:
             log.warning("store table not written", error=str(error))
 

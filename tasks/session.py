@@ -132,7 +132,7 @@ def open_session(settings: Settings, catalog: Catalog, begun: Begun) -> Iterator
     staging = StagingArea(settings.staging_dir, settings.host_name, settings.staging.free_floor_bytes)
     fence = Fence(lambda: renew_lease(catalog, begun.lease, settings.lease.ttl_s), settings.lease.ttl_s)
     stop = StopToken(fence.check)
-    board = ProgressBoard(catalog, begun.task.id, begun.task.attempt, begun.targets)
+    board = ProgressBoard(catalog, begun.task.id, begun.task.attempt, begun.image.id, begun.targets)
     session = ImportSession(settings, catalog, staging, begun, fence, stop, board, begun.image)
     closed = threading.Event()
     beat = _thread("lease", lambda: _keep_lease(session, closed))

@@ -283,6 +283,13 @@ def test_a_directory_that_cannot_be_made_is_said_so(tmp_path: Path) -> None:
         store.check()
 
 
+@pytest.mark.spec("ST-018")
+def test_a_file_where_the_directory_belongs_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "images").touch()
+    with pytest.raises(StoreUnavailable, match=r"Not a directory .*/images"):
+        FileStore("shelf", tmp_path / "images", 0o640).check()
+
+
 def test_an_absent_directory_says_nothing_about_its_objects(store: FileStore) -> None:
     url = store.url_of(IMAGE)
     for look in (lambda: store.size(url), lambda: store.read(url), lambda: store.delete(url)):

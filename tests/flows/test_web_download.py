@@ -135,11 +135,39 @@ def test_one_store_that_fails_fails_all_when_all_must_succeed(site: Site, server
     asked(site.catalog, image, "good", "bad")
 
 
+@pytest.mark.parametrize(
+    ("strict", "ends"),
+    [(True, [("good", "taken back"), ("bad", "failed")]), (False, [("good", "done"), ("bad", "failed")])],
+    ids=["all must succeed", "some may fail"],
+)
+def test_run_and_task_show_where_each_store_stood_in_the_end(
+    site: Site,
+    server: WebServer,
+    disk: bytes,
+    prefect_server: PrefectServer,
+    strict: bool,
+    ends: list[tuple[str, str]],
+) -> None:
+    two_stores(site)
+    site.set(imports__max_parallel_stores="1")
+    uri = server.serve("/disk.raw", disk)
+    state, image_id = run(uri, stores=["good", "bad"], all_stores_must_succeed=strict)
+    task = newest_task(site.catalog, image_id)
+    assert task.progress is not None
+    assert [(store.store, store.phase) for store in task.progress.stores] == ends
+    keys = {"key": {"any_": [f"stores-{task.id}", f"import-{task.id}"]}}
+    found = prefect_server.ask("POST", "/artifacts/filter", {"artifacts": keys})
+    assert {artifact["description"] for artifact in found} == {f"Image {image_id}: {state.message}"}
+    [table] = [json.loads(artifact["data"]) for artifact in found if artifact["type"] == "table"]
+    assert [(row["store"], row["state"]) for row in table] == ends
+    assert ["store bad is unavailable" in row["reason"] for row in table] == [False, True]
+
+
 def test_one_store_that_fails_is_named_when_it_may(site: Site, server: WebServer, disk: bytes) -> None:
     two_stores(site)
     uri = server.serve("/disk.raw", disk)
     state, image_id = run(uri, stores=["bad", "good"], all_stores_must_succeed=False)
-    assert state.is_completed()
+    assert (state.type, state.name) == ("COMPLETED", "Imported in part")
     assert str(state.message).startswith("imported to good; failed: store bad is unavailable")
     image = read_image(site.catalog, image_id)
     assert (image.status, image.failed_import) == (ImageStatus.ACTIVE, ("bad",))

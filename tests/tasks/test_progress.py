@@ -15,7 +15,7 @@ SIZES = st.integers(0, 1000)
 
 
 def board(*stores: str) -> ProgressBoard:
-    return ProgressBoard(NO_CATALOG, "task", 1, stores)
+    return ProgressBoard(NO_CATALOG, "task", 1, "image", stores)
 
 
 @given(st.lists(SIZES))
@@ -135,6 +135,22 @@ def test_the_time_left_is_enough_at_this_rate_and_no_second_more(done: int, tota
     else:
         assert left_s is not None
         assert (left_s - 1) * rate < total - done <= left_s * rate or (left_s == 0 and total == done)
+
+
+def test_what_a_failed_import_leaves_in_no_store_is_said_of_each() -> None:
+    shown = board("failed", "written", "shown", "waiting", "half")
+    shown.store("failed", "failed", error="store failed is full")
+    shown.store("written", "done", 10, 10)
+    shown.store("shown", "done", 10, 10)
+    shown.store("half", "uploading", 5, 10)
+    shown.fail_rest({"shown"})
+    assert [(store.store, store.phase, store.error) for store in shown.now.stores] == [
+        ("failed", "failed", "store failed is full"),
+        ("written", "taken back", ""),
+        ("shown", "done", ""),
+        ("waiting", "not written", ""),
+        ("half", "not written", ""),
+    ]
 
 
 def test_a_store_that_is_being_written_says_its_rate_and_its_end() -> None:

@@ -86,7 +86,7 @@ def test_progress_is_published_without_prefect(session: ImportSession) -> None:
     found = published(session)
     assert found is not None
     assert (found.phase, found.done_bytes, found.total_bytes) == ("stage", 40, 100)
-    session.board.write_end()
+    session.board.write_end("done")
 
 
 def test_a_prefect_that_does_not_answer_holds_nothing_up(session: ImportSession) -> None:
@@ -96,7 +96,7 @@ def test_a_prefect_that_does_not_answer_holds_nothing_up(session: ImportSession)
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}), run:
         session.board.enter("stage", 100)
         session.board.publish_until(Ticks(1))
-        session.board.write_end()
+        session.board.write_end("done")
     assert published(session) is not None
 
 
@@ -112,7 +112,7 @@ def test_what_did_not_change_is_not_published_again(session: ImportSession) -> N
 
 def test_a_board_of_an_older_attempt_publishes_nothing(session: ImportSession) -> None:
     task = session.begun.task
-    stale = ProgressBoard(session.catalog, task.id, task.attempt - 1, session.begun.targets)
+    stale = ProgressBoard(session.catalog, task.id, task.attempt - 1, session.image.id, session.begun.targets)
     stale.enter("stage", 100)
     stale.publish_until(Ticks(1))
     assert published(session) is None

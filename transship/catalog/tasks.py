@@ -103,6 +103,13 @@ def report_progress(
     )
 
 
+def report_end(connection: Connection, task_id: str, attempt: int, progress: TaskProgress) -> None:
+    """Write where a task stood when it ended; one that another attempt has is left alone."""
+    connection.execute(
+        update(TASKS).where(TASKS.c.id == task_id, TASKS.c.attempt == attempt).values(progress=asdict(progress))
+    )
+
+
 def say(connection: Connection, task_id: str, attempt: int, message: str, now: datetime) -> None:
     """Write what a running task waits for; a task that ended, or another attempt, is left alone."""
     connection.execute(

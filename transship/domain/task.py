@@ -70,7 +70,8 @@ class StoreProgress:
 
     Attributes:
         store: store id.
-        phase: ``waiting``, ``uploading``, ``done`` or ``failed``.
+        phase: ``waiting``, ``uploading``, ``done`` or ``failed``; when the whole import failed also ``taken back``
+            for a copy that was there, and ``not written``.
         done_bytes, total_bytes: bytes; total 0 while unknown. A new try does not take them back.
         error: reason of a failure, else empty.
         rate: bytes a second since the store's first byte.

@@ -289,9 +289,13 @@ class FileStore(StoreDriver):
         return self._translated(error, 0)
 
     def _make_directory(self) -> None:
-        if not self._directory.is_dir():
+        if self._directory.is_dir():
+            return
+        try:
             self._directory.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
-            _sync_directory(self._directory.parent)
+        except FileExistsError as error:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self._directory)) from error
+        _sync_directory(self._directory.parent)
 
     @contextmanager
     def _faults(self, needed_bytes: int = 0) -> Iterator[None]:
