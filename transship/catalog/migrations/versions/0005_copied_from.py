@@ -17,3 +17,13 @@ def upgrade() -> None:
         table.add_column(
             sa.Column("copied_from", sa.Text(), server_default="", nullable=False, comment="the file that was copied")
         )
+    # SQLite keeps no comments.
+    if op.get_bind().dialect.supports_comments:
+        op.alter_column(
+            "import_targets",
+            "state",
+            existing_type=sa.String(length=12),
+            existing_nullable=False,
+            comment="waiting, uploading, written, done or failed",
+            existing_comment="waiting, uploading, done or failed",
+        )
