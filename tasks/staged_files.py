@@ -174,11 +174,18 @@ def discard_scrap(session: ImportSession) -> None:
     """Remove files of this attempt that were scrapped from outside; those that another attempt took stay.
 
     Raises:
-        StagingBroken: a file cannot be removed; its row stays for housekeeping.
+        StagingBroken: a file cannot be removed; its row, if it still has one, stays for housekeeping.
     """
-    for row in _rows(session):
+    rows = _rows(session)
+    for row in rows:
         if row.state == "scrap" and row.epoch == session.lease.epoch:
             unstage(session, row.name)
+    # A worker that slept before it made a file finds that its row was removed meanwhile: nobody else knows of it.
+    mine = f"{session.lease.image_id}.{session.lease.epoch}."
+    named = {row.name for row in rows}
+    for name in session.staging.names():
+        if name.startswith(mine) and name not in named:
+            session.staging.remove(name)
 
 
 def _rows(session: ImportSession) -> list[StagedRow]:

@@ -12,7 +12,7 @@ from tests.fakes.images import NOW, asked, begun, new_image, queued_image, read_
 from transship.catalog.copies import DataFacts, activate_copies, copy_failed, copy_written, prepare_copies
 from transship.catalog.endings import end_deleted, end_unheld, fail_import, finish_import, resume_or_end
 from transship.catalog.engine import Catalog
-from transship.catalog.images import mark_deleted, update_image
+from transship.catalog.images import get_image, mark_deleted, update_image
 from transship.catalog.imports import Caller, ask_import, begin_by_hand, begin_import
 from transship.catalog.journal import (
     open_location,
@@ -356,6 +356,35 @@ def test_deleting_an_image_ends_its_import_and_hands_its_copies_to_removal(catal
         assert [row.name for row in scrap_of_host(connection, "here")] == ["x"]
         kinds = {row.kind for row in due(connection, 10)}
     assert {OutboxKind.CANCEL, OutboxKind.SWEEP} <= kinds
+
+
+def test_deleting_an_image_forgets_the_secrets_of_an_import_that_could_have_been_repeated(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    started = begun(catalog, image)
+    fail_import(
+        catalog,
+        started.lease,
+        "a store is full",
+        {},
+        rerunnable=True,
+        now=NOW,
+        time_to_live_h=48,
+        rerun_ttl_s=60.0,
+    )
+    with catalog.write() as connection:
+        assert read_secret(connection, catalog, started.task.id, "uri")
+        end_deleted(connection, get_image(connection, image.id), now=NOW, time_to_live_h=48)
+        assert not read_secret(connection, catalog, started.task.id, "uri")
+
+
+def test_stores_are_listed_as_being_imported_to_until_the_last_of_them_is_written_and_seen(catalog: Catalog) -> None:
+    image = queued_image(catalog)
+    started = begun(catalog, image, "fast", "slow")
+    for store, listed in (("fast", ("slow",)), ("slow", ("slow",))):
+        copy_written(catalog, started.lease, store, 5, "copy", NOW)
+        assert read_image(catalog, image.id).importing_to == listed
+    finish(catalog, started.lease)
+    assert read_image(catalog, image.id).importing_to == ()
 
 
 def test_reservations_of_several_imports_add_up(catalog: Catalog) -> None:

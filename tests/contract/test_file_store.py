@@ -209,6 +209,25 @@ def test_a_leftover_link_to_the_staged_file_is_replaced_not_written(
 
 
 @pytest.mark.spec("ST-018")
+def test_a_writer_that_slept_while_another_took_over_leaves_the_others_object_alone(
+    store: FileStore, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def link_and_sleep(source: Path, target: Path, **options: bool) -> None:
+        link(source, target, **options)
+        if target == images / IMAGE:
+            # Its lease is over; the next one removes what it left and writes its own copy.
+            monkeypatch.setattr(os, "link", link)
+            store.delete(store.url_of(IMAGE))
+            store.discard_temporaries(IMAGE, 2)
+            put(store, stage(tmp_path, b"the next one's", epoch=2))
+
+    monkeypatch.setattr(os, "link", link_and_sleep)
+    put(store, stage(tmp_path, b"mine"))
+    assert {path.name: path.read_bytes() for path in images.iterdir()} == {IMAGE: b"the next one's"}
+
+
 def test_a_full_filesystem_is_a_full_store(tmp_path: Path) -> None:
     staged = stage(tmp_path, os.urandom(4 * MIB))
     small = tmp_path / "small"

@@ -127,6 +127,13 @@ class System:
         found = {part["name"]: part["pid"] for part in status["components"] if part["pid"]}
         return {"supervisor": status["pid"], **found}
 
+    def ready(self) -> set[str]:
+        """Return the names of the components that are up."""
+        with suppress(OSError, ValueError):
+            status = json.loads((self.home / "run" / "status.json").read_text())
+            return {part["name"] for part in status["components"] if part["condition"] == "up"}
+        return set()
+
     def flow_pids(self) -> list[int]:
         """Return the processes that run flows now: warm executors with a run, and interpreters of the cold engine."""
         status = read_runner_status(runner_status_path(self.settings))

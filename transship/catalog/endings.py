@@ -18,7 +18,7 @@ from transship.catalog.journal import staged_upload
 from transship.catalog.leases import Lease, free_lease, lock_lease, prove_lease, queue_lease
 from transship.catalog.notifications import announce_image, announce_task
 from transship.catalog.outbox import OutboxKind, post
-from transship.catalog.schema import ALLOWANCES, IMAGES, LOCATIONS, STAGED, TASKS
+from transship.catalog.schema import ALLOWANCES, IMAGES, LOCATIONS, SECRETS, STAGED, TASKS
 from transship.catalog.tasks import drop_secrets, end_task, get_task
 from transship.domain.admission import STARTS_FROM
 from transship.domain.errors import UploadIncomplete
@@ -177,12 +177,14 @@ def end_deleted(connection: Connection, image: Image, *, now: datetime, time_to_
         image: as it was when this transaction locked it.
     """
     _scrap_staged(connection, image.id, keep=False)
+    # Also those that an import which failed before keeps for its rerun: there will be none.
+    tasks = select(TASKS.c.id).where(TASKS.c.image_id == image.id)
+    connection.execute(delete(SECRETS).where(SECRETS.c.task_id.in_(tasks)))
     if image.import_task is None:
         return
     task = get_task(connection, image.import_task)
     end_task(connection, task.id, TaskStatus.FAILURE, "the image was deleted", now=now, time_to_live_h=time_to_live_h)
     announce_task(connection, EventType.TASK_FAILURE, get_task(connection, task.id))
-    drop_secrets(connection, task.id)
     if task.flow_run_id is not None:
         post(connection, OutboxKind.CANCEL, f"cancel/{task.id}", task.id, {"flow_run_id": task.flow_run_id})
     post(connection, OutboxKind.SWEEP, "sweep", None)

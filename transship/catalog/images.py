@@ -115,7 +115,7 @@ def _image(
     targets: Mapping[str, str],
     lock: str | None,
 ) -> Image:
-    importing = tuple(store for store, state in targets.items() if state in ("waiting", "uploading"))
+    importing = tuple(store for store, state in targets.items() if state in ("waiting", "uploading", "written"))
     failed = tuple(store for store, state in targets.items() if state == "failed")
     return Image(
         id=row.id,

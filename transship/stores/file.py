@@ -245,6 +245,9 @@ class FileStore(StoreDriver):
         try:
             part.unlink()
             _sync_directory(self._directory)
+        except FileNotFoundError:
+            # Only who took over removes it under us: what has the final name now is theirs.
+            return
         except OSError:
             with suppress(OSError):
                 final.unlink()

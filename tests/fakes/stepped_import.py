@@ -1,0 +1,226 @@
+"""An import in a process of its own that dies, or stands still, at any step one names.
+
+A step is what others can see: each transaction that writes the catalogue and each change of a directory. The process is
+struck just before it, when all that is asked first has been asked; the moment after it is the one before the next. The
+flows are the product's own; only Prefect's engine is left out: its tasks are called where they stand, one
+after the other, so the steps have the same numbers each time. The process is a fork, so one that dies costs no start
+of an interpreter.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from prefect import Flow, Task
+from prefect.client.schemas.objects import State
+
+from flows import copy_image, copying, glance_direct, glance_download, pipeline, web_download
+from tasks import stores
+from transship.catalog.engine import Catalog
+from transship.domain.errors import TransshipError
+from transship.stores.table import driver_of
+
+LIMIT_S: Final = 300
+"""A process that hangs is killed after so many seconds; no test waits for it."""
+
+FLOWS: Final[Mapping[str, Flow[..., Any]]] = {
+    "copy-image": copy_image.copy_image,
+    "glance-direct": glance_direct.glance_direct,
+    "glance-download": glance_download.glance_download,
+    "web-download": web_download.web_download,
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended, or stopped.
+
+    Attributes:
+        step: name of the step at which it died or stands still; empty when it came to its own end.
+        pid: of the process.
+    """
+
+    step: str
+    pid: int
+
+
+class Steps:
+    """Count the steps of this process; do something at one of them."""
+
+    def __init__(self, at: int, act: Callable[[str], None]) -> None:
+        self._at, self._act, self._count = at, act, 0
+
+    def pass_by(self, name: str) -> None:
+        self._count += 1
+        if self._count - 1 == self._at:
+            self._act(name)
+
+    def watch(self) -> None:
+        """Make everything that can be seen from outside a step; for good, so only in a process of one's own."""
+        write, steps = Catalog.write, self
+
+        @contextmanager
+        def stepped_write(catalog: Catalog) -> Iterator[Any]:
+            name = _caller()
+            if name in UNSEEN:
+                with BESIDE, write(catalog) as connection:
+                    yield connection
+                return
+            steps.pass_by(name)
+            with write(catalog) as connection:
+                yield connection
+
+        Catalog.write = stepped_write  # type: ignore[assignment,method-assign]
+        for change in ("link", "rename", "unlink"):
+            setattr(os, change, self._stepped(getattr(os, change), change))
+
+    def _stepped(self, change: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def stepped(*arguments: Any, **options: Any) -> Any:
+            self.pass_by(f"{name} in {_caller()}")
+            return change(*arguments, **options)
+
+        return stepped
+
+
+BESIDE: Final = threading.Lock()
+"""Held while such a thread writes: a process that stood still in the middle would keep the database to itself."""
+
+UNSEEN: Final = ("renew_lease", "_write_row")
+"""Writers of threads that come whenever they come: the count of steps must be the same each time."""
+
+
+def _caller() -> str:
+    """Return the function of ours that wants something of the catalogue or a directory."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_filename.endswith(("contextlib.py", "pathlib.py")):
+        frame = frame.f_back
+    return frame.f_code.co_name
+
+
+class CalledHere:
+    """A Prefect task without Prefect: called, or submitted, it runs at once."""
+
+    def __init__(self, task: Task[..., Any]) -> None:
+        self._task = task
+
+    def with_options(self, **_options: object) -> Self:
+        return self
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        # What a task that did nothing gave is unwrapped for the next one.
+        given = [each.data if isinstance(each, State) else each for each in arguments]
+        return self._task.fn(*given, **options)
+
+    def submit(self, *arguments: Any, **options: Any) -> Outcome:
+        try:
+            return Outcome(self(*arguments, **options))
+        except TransshipError as error:
+            return Outcome(error)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """The future of a task that has ended, and its state as well."""
+
+    value: Any
+
+    @property
+    def state(self) -> Self:
+        return self
+
+    def wait(self) -> None:
+        """Return at once."""
+
+    def result(self, *, raise_on_failure: bool = True) -> Any:
+        if raise_on_failure and isinstance(self.value, BaseException):
+            raise self.value
+        return self.value.data if isinstance(self.value, State) else self.value
+
+
+@dataclass(frozen=True)
+class AllDone:
+    """What `prefect.futures.wait` returns when everything has ended."""
+
+    done: set[Outcome]
+
+
+def _leave_prefect_out() -> None:
+    for room in (copy_image, copying, glance_direct, glance_download, pipeline, web_download):
+        for name, value in list(vars(room).items()):
+            if isinstance(value, Task):
+                setattr(room, name, CalledHere(value))
+    stores.load_store = driver_of  # type: ignore[attr-defined]  # the settings hold, no block
+    copying.as_completed = iter  # type: ignore[assignment]  # they all have
+    copying.wait = _wait  # type: ignore[assignment]  # for nothing
+
+
+def _wait(futures: Iterable[Outcome], **_options: object) -> AllDone:
+    return AllDone(set(futures))
+
+
+def import_in_a_process(
+    method: str, parameters: Mapping[str, Any], flow_run_id: str, *, at: int = -1, stop: bool = False
+) -> Ended:
+    """Carry an import in a process of its own, with the settings of this process's environment.
+
+    Args:
+        parameters: of its flow run.
+        at: number of the step at which it dies; negative: at none.
+        stop: it stands still there instead, until `go_on`.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _be_the_process(method, parameters, flow_run_id, at, writing, stop=stop)
+    os.close(writing)
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    if os.WIFSTOPPED(status):
+        step = os.read(reading, 4096).decode()
+        os.close(reading)
+        return Ended(step, pid)
+    with open(reading) as said:
+        step = said.read()
+    assert os.WIFSIGNALED(status) == bool(step), (status, step)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the process failed; see its trace"
+    return Ended(step, pid)
+
+
+def go_on(stopped: Ended) -> None:
+    """Let a process that stands still come to its end."""
+    os.kill(stopped.pid, signal.SIGCONT)
+    _, status = os.waitpid(stopped.pid, 0)
+    assert os.WIFEXITED(status), status
+    assert os.WEXITSTATUS(status) == 0, f"it failed after {stopped.step}"
+
+
+def _be_the_process(
+    method: str, parameters: Mapping[str, Any], flow_run_id: str, at: int, report: int, *, stop: bool
+) -> None:
+    signal.alarm(LIMIT_S)
+
+    def act(name: str) -> None:
+        os.write(report, name.encode())
+        with BESIDE:
+            os.kill(os.getpid(), signal.SIGSTOP if stop else signal.SIGKILL)
+
+    code = 0
+    try:
+        os.environ["PREFECT__FLOW_RUN_ID"] = flow_run_id
+        _leave_prefect_out()
+        steps = Steps(at, act)
+        steps.watch()
+        FLOWS[method].fn(**parameters)
+        steps.pass_by("end")
+    except BaseException:  # noqa: BLE001 - told by the exit code
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    os._exit(code)
