@@ -152,7 +152,7 @@ class ProgressBoard:
         self._write_last_row(self.now)
         if not _in_a_flow_run():
             return
-        text = f"Image {self._image_id}: {message}"
+        text = f"{message} (image {self._image_id})"
         self._write_artifact(self.now, text)
         rows = [
             {

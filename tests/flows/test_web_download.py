@@ -157,7 +157,7 @@ def test_run_and_task_show_where_each_store_stood_in_the_end(
     assert [(store.store, store.phase) for store in task.progress.stores] == ends
     keys = {"key": {"any_": [f"stores-{task.id}", f"import-{task.id}"]}}
     found = prefect_server.ask("POST", "/artifacts/filter", {"artifacts": keys})
-    assert {artifact["description"] for artifact in found} == {f"Image {image_id}: {state.message}"}
+    assert {artifact["description"] for artifact in found} == {f"{state.message} (image {image_id})"}
     [table] = [json.loads(artifact["data"]) for artifact in found if artifact["type"] == "table"]
     assert [(row["store"], row["state"]) for row in table] == ends
     assert ["store bad is unavailable" in row["reason"] for row in table] == [False, True]
