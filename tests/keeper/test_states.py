@@ -163,6 +163,22 @@ def test_a_crashed_run_whose_worker_is_lost_is_scheduled_again(scene: Scene) -> 
     assert str(scene.task().flow_run_id) == scene.run_id
 
 
+def test_a_crash_counts_once_however_long_prefect_cannot_be_told_to_start_the_run_again(scene: Scene) -> None:
+    begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=60.0, now=NOW)
+    scene.enter("CRASHED", "Crashed")
+    expire_lease(scene.catalog, begun.lease)
+    assert scene.reconciled() is PENDING
+    attempt = scene.task().attempt
+    for _ in range(5):
+        # What Prefect shows is the end of the attempt before.
+        assert scene.reconciled() is PENDING
+    assert scene.task().attempt == attempt
+    until(scene.keeper.tell, 30.0, "second dispatch")
+    scene.enter("CRASHED", "Crashed")
+    assert scene.reconciled() is PENDING
+    assert scene.task().attempt == attempt + 1
+
+
 def test_a_finished_import_is_a_success_and_prefect_is_told_so(scene: Scene) -> None:
     begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=60.0, now=NOW)
     scene.enter("CRASHED", "Crashed")

@@ -73,6 +73,12 @@ def due(connection: Connection, limit: int) -> list[OutboxRow]:
     ]
 
 
+def awaiting_dispatch(connection: Connection) -> frozenset[str]:
+    """Return the tasks of which Prefect was not told yet that they are to be started, or started again."""
+    rows = connection.execute(select(OUTBOX.c.task_id).where(OUTBOX.c.kind == OutboxKind.DISPATCH))
+    return frozenset(row.task_id for row in rows)
+
+
 def done(connection: Connection, row: OutboxRow) -> None:
     """Remove a row that was told."""
     connection.execute(delete(OUTBOX).where(OUTBOX.c.id == row.id))

@@ -19,8 +19,8 @@ from transship.catalog.engine import Catalog
 from transship.catalog.hosts import hosts_with_data, note_host
 from transship.catalog.images import get_image
 from transship.catalog.journal import staged_upload
-from transship.catalog.leases import lease_of
-from transship.catalog.outbox import OutboxKind, OutboxRow, done, due, post, postpone
+from transship.catalog.leases import LeaseState, lease_of
+from transship.catalog.outbox import OutboxKind, OutboxRow, awaiting_dispatch, done, due, post, postpone
 from transship.catalog.removal import hosts_with_scrap
 from transship.catalog.schema import KEEPERS
 from transship.catalog.stores import forget_store, mirror_store, mirrored_stores
@@ -293,6 +293,7 @@ class Keeper:
         """Look at every unfinished import and put right what is wrong; return how many were."""
         with self.catalog.read() as connection:
             tasks = unfinished_tasks(connection)
+            untold = awaiting_dispatch(connection)
         if not tasks:
             return 0
         runs = self.prefect.states(task.flow_run_id for task in tasks if task.flow_run_id)
@@ -309,6 +310,8 @@ class Keeper:
                 continue
             run = runs.get(fresh.flow_run_id or "")
             patience = Patience(self.settings.lease.pending_timeout_s, STUCK_S)
+            if fresh.id in untold and _ended_before(lease, run, patience):
+                continue
             acted += self._act(fresh, judge(fresh, lease, run, patience), run)
         return acted
 
@@ -471,6 +474,12 @@ def run_parameters(task: ImportTask, image: Image) -> dict[str, Any]:
     if image.container_format in CONTAINER_FORMATS:
         parameters["container_format"] = image.container_format
     return parameters
+
+
+def _ended_before(lease: LeaseState, run: FlowRunState | None, patience: Patience) -> bool:
+    """Return whether a run shows the end of an earlier attempt, because Prefect was not told of this one yet."""
+    waits = lease.state == "queued" and lease.age_s <= patience.pending_timeout_s
+    return waits and run is not None and run.type in ("CRASHED", "COMPLETED", "FAILED")
 
 
 def _contradicts(task: ImportTask, run: FlowRunState, ended_for_s: float) -> bool:
