@@ -55,7 +55,7 @@ def test_what_was_booked_before_the_hosts_restart_does_not_count(tmp_path: Path,
     assert bucket(tmp_path, clock, boot=uuid4()).book(MIB) == 0
 
 
-@pytest.mark.parametrize("content", [b"", b"short", os.urandom(100)])
+@pytest.mark.parametrize("content", [b"", b"short", b"x" * 100])
 def test_a_file_that_says_nothing_is_written_anew(tmp_path: Path, clock: Clock, content: bytes) -> None:
     one = bucket(tmp_path, clock)
     (tmp_path / "run").mkdir()
