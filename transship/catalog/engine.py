@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from cryptography.fernet import Fernet, InvalidToken
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -100,7 +101,9 @@ class Catalog:
         self.decrypt(check.encode())
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; one that a thread still uses is closed when it comes back."""
+        # The pool that is left behind would keep it open for whoever collects the garbage.
+        event.listen(self.engine.pool, "checkin", _close_returned)
         self.engine.dispose()
 
     @contextmanager
@@ -318,3 +321,8 @@ def _read_key(path: Path) -> bytes:
             return key
         os.sched_yield()
     raise ConfigurationRefused(str(path), "database.secret_key", "does not hold a Fernet key; restore it from a backup")
+
+
+def _close_returned(connection: DBAPIConnection | None, _record: ConnectionPoolEntry) -> None:
+    if connection is not None:
+        connection.close()
