@@ -12,7 +12,7 @@ TRANSSHIP := .venv/bin/transship
 IMAGE ?=
 # URL: what `make import` imports.
 URL ?=
-# ARGS: further options for import, test, test-postgresql or bench.
+# ARGS: further options for import, test, test-postgresql, chaos or bench.
 ARGS ?=
 
 .PHONY: help
@@ -57,6 +57,10 @@ test-postgresql: bootstrap ## Run the tests that open a catalogue, on PostgreSQL
 .PHONY: test-peers
 test-peers: bootstrap ## Run the tests that import from a real Glance with tokens of a real Keystone
 	@.venv/bin/pytest --peers tests/peers $(ARGS)
+
+.PHONY: chaos
+chaos: bootstrap ## Kill processes of a running system at random and see that nothing is lost: ARGS='--kills 200'
+	@.venv/bin/python -m tests.chaos $(ARGS)
 
 .PHONY: check
 check: bootstrap ## Lint, check formats, types and the direction of imports

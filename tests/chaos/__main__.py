@@ -1,0 +1,116 @@
+"""``python -m tests.chaos [--kills N] [--seed N]``: kill processes of a running system at random; see what is lost.
+
+Imports of all methods are asked for all the time. At random moments a process of a random kind is killed: the one that
+carries an import, the worker, its template, the Images API, the keeper, the Prefect server. In the end every import
+must have ended: active with the right bytes, or failed with a reason; no lock, no file that nobody knows of, no
+copy that is not there. What happened is printed; the exit status is 1 when something is lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.fakes.fleet import KINDS, METHODS, Fleet, slowly
+
+BODY_BYTES = 3 << 20
+LONGEST_PAUSE_S = 2.0
+WEIGHTS = {"flow": 12, "template": 4}
+"""The supervisor waits before it starts a process anew: killed all the time, the others would hardly ever run."""
+
+SUPERVISED = {"worker", "api", "keeper", "prefect-server"}
+
+
+class Asking(threading.Thread):
+    """Ask for imports, one after the other, so that a few are under way all the time."""
+
+    def __init__(self, fleet: Fleet, seed: int, at_once: int) -> None:
+        super().__init__(daemon=True)
+        self.fleet, self.at_once = fleet, at_once
+        self.chance = random.Random(seed)
+        self.ending = threading.Event()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self.ending.is_set():
+                if len(self.fleet.under_way()) >= self.at_once:
+                    self.ending.wait(0.5)
+                    continue
+                method = METHODS[len(self.fleet.voyages) % len(METHODS)]
+                body = os.urandom(BODY_BYTES)
+                if self.fleet.ask(method, body, slowly(body, self.chance.uniform(0.0, 4.0))) is None:
+                    self.ending.wait(0.5)  # the service is away just now
+        except BaseException as error:
+            self.error = error
+            raise
+
+
+def main() -> int:
+    """Do the kills, and tell what came of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--at-once", type=int, default=6, help="imports under way at the same time")
+    options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="transship-chaos-") as home, Fleet(Path(home)) as fleet:
+        killed = _kill_at_random(fleet, options.kills, options.seed, options.at_once)
+        began = time.monotonic()
+        print(
+            f"{killed.total()} kills done, {len(fleet.voyages)} imports asked for; waiting for their ends", flush=True
+        )
+        faults: list[str] = []
+        try:
+            fleet.settle(900.0)
+        except AssertionError as late:
+            faults = [*fleet.faults(), str(late)]
+        print(f"settled after {time.monotonic() - began:.0f} s")
+        for outcome, count in fleet.outcomes().items():
+            print(f"{count:5}  {outcome}")
+        for fault in faults:
+            print(f"FAULT: {fault}")
+        print("nothing is lost" if not faults else f"{len(faults)} faults")
+    return 1 if faults else 0
+
+
+def _kill_at_random(fleet: Fleet, kills: int, seed: int, at_once: int) -> Counter[str]:
+    chance = random.Random(seed)
+    asking = Asking(fleet, seed, at_once)
+    asking.start()
+    killed: Counter[str] = Counter()
+    began = time.monotonic()
+    try:
+        while killed.total() < kills and asking.is_alive():
+            time.sleep(chance.uniform(0.0, LONGEST_PAUSE_S))
+            living = {kind: pids for kind in KINDS if (pids := fleet.living(kind))}
+            if not living.keys() >= SUPERVISED:
+                # One of these is away: what dies meanwhile is what carries imports.
+                living = {kind: pids for kind, pids in living.items() if kind not in SUPERVISED}
+            if not living:
+                continue
+            kind = chance.choices(sorted(living), [WEIGHTS.get(kind, 1) for kind in sorted(living)])[0]
+            killed[kind] += fleet.kill(kind, chance.choice(living[kind]))
+            if killed.total() % 20 == 0:
+                seconds = time.monotonic() - began
+                print(
+                    f"{seconds:5.0f} s  {killed.total()} kills {dict(killed)}, {len(fleet.voyages)} imports", flush=True
+                )
+    finally:
+        asking.ending.set()
+        asking.join()
+    if asking.error is not None:
+        raise asking.error
+    print(f"kills by kind: {dict(sorted(killed.items()))}, within {time.monotonic() - began:.0f} s", flush=True)
+    return killed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
