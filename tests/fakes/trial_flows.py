@@ -7,7 +7,6 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.web_download import web_download
+from transship.domain.staged import Pace
 from transship.stores import file as file_store
 
 
@@ -72,7 +72,7 @@ def deaf(directory: str, name: str) -> State[Any]:
 def slow_store(uri: str, disk_format: str, stores: list[str], directory: str) -> State[Any]:
     """Import as web-download does, into a file store that takes a second for each of many small pieces."""
 
-    def slowly(source: int, target: int, size: int, step: Callable[[int], None]) -> None:
+    def slowly(source: int, target: int, size: int, step: Pace, _pace: Pace) -> None:
         os.ftruncate(target, size)
         for offset in range(0, size, 4096):
             (Path(directory) / "copying").touch()
