@@ -182,6 +182,28 @@ def test_a_pushed_run_is_carried_without_being_scheduled(runner: Runner) -> None
     assert [state["type"] for state in history] == ["PENDING", "RUNNING", "COMPLETED"]
 
 
+def test_a_retry_of_a_running_run_starts_no_second_one(runner: Runner) -> None:
+    assert_goes_on_when_retried(runner, runner.ask("held", "retried meanwhile"), "retried meanwhile")
+
+
+def test_a_retry_of_a_running_run_that_was_pushed_starts_no_second_one(runner: Runner) -> None:
+    local = LocalRunner(runner.home / "run" / RUNNER_SOCKET)
+    with until(lambda: local.reserve("default"), runner.said) as slot:
+        pushed = runner.born_pending("held", "pushed, retried")
+        assert slot.push(pushed)
+    assert_goes_on_when_retried(runner, pushed["id"], "pushed, retried")
+
+
+def assert_goes_on_when_retried(runner: Runner, run_id: str, name: str) -> None:
+    pids = runner.noted(name)
+    (runner.home / name).unlink()
+    runner.set_state(run_id, "SCHEDULED", "AwaitingRetry")
+    until(lambda: f'it goes on as it is" flow_run_id={run_id}' in runner.log.read_text(), runner.said)
+    runner.let_go(name)
+    assert runner.ended(run_id)["type"] == "COMPLETED"
+    assert not (runner.home / name).exists(), f"a second process beside {pids}"
+
+
 def test_a_slot_that_is_given_back_can_be_had_again(runner: Runner) -> None:
     local = LocalRunner(runner.home / "run" / RUNNER_SOCKET)
     for _ in range(4):

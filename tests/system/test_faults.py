@@ -132,7 +132,8 @@ def test_a_retry_of_a_running_run_changes_nothing(system: System, source: WebSer
     run_id = system.flow_run(image_id)["id"]
     system.set_state(run_id, "SCHEDULED", "AwaitingRetry")
     # The worker that has the run is offered it again; it starts no second process beside the first.
-    until(lambda: f"Duplicate submission of flow run '{run_id}'" in system.logs(), 60.0, "the second offer")
+    offered = f'event="run is offered while it is carried; it goes on as it is" flow_run_id={run_id}'
+    until(lambda: offered in system.logs(), 60.0, "the second offer")
     assert system.task(image_id)["status"] == "processing"
     gate.open()
     assert_consistent(system, image_id)

@@ -47,10 +47,12 @@ class Held:
 
     Attributes:
         stopping: why it was told to stop; empty while it may go on.
+        offered_again: whether Prefect offered it while it was carried, as after a Retry of a running run.
     """
 
     flow_run: FlowRun
     stopping: str = ""
+    offered_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +137,20 @@ class WarmWorker(ProcessWorker):
             return await super().get_and_submit_flow_runs()
 
     async def _submit_scheduled_flow_runs(self, flow_run_response: list[WorkerFlowRunResponse]) -> list[FlowRun]:
-        new = [entry for entry in flow_run_response if entry.flow_run.id not in self.held]
+        # Prefect's own guard knows a run by its slot, and a pushed one has the slot of its reservation.
+        new = [entry for entry in flow_run_response if not self._is_carried(entry.flow_run.id)]
         self._starved = len(new) > self.free_slots
-        return await super()._submit_scheduled_flow_runs(flow_run_response)
+        return await super()._submit_scheduled_flow_runs(new)
+
+    def _is_carried(self, flow_run_id: UUID) -> bool:
+        """Return whether a run is held here; says so in the log when it is offered for the first time."""
+        held = self.held.get(flow_run_id)
+        if held is None:
+            return False
+        if not held.offered_again:
+            held.offered_again = True
+            log.warning("run is offered while it is carried; it goes on as it is", flow_run_id=str(flow_run_id))
+        return True
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
         pool = self.pool
