@@ -7,7 +7,9 @@ import signal
 import socket
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from config.secrets import (
     prefect_encryption_key,
 )
 from config.settings import Settings
+from tests.fakes.system import until
 from transship.domain.errors import ConfigurationRefused
 from transship.processes import start_time
 from transship.supervisor.home import (
@@ -136,6 +139,23 @@ def test_a_lock_names_its_holder_and_is_free_after_release(tmp_path: Path) -> No
         HomeLock.take(settings)
     lock.release()
     assert not is_locked(settings)
+
+
+def test_a_start_waits_for_what_a_killed_supervisor_left(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    first_start(settings)
+    # As the guard of a killed one: the lock is held, and names nobody who lives.
+    guard = subprocess.Popen(["flock", lock_path(settings), "sleep", "600"], start_new_session=True)
+    try:
+        until(lambda: is_locked(settings), 30.0)
+        with pytest.raises(ConfigurationRefused, match="in use by what a killed supervisor left"):
+            HomeLock.take(settings, wait_s=0.2)
+        threading.Timer(0.2, os.killpg, (guard.pid, signal.SIGKILL)).start()
+        HomeLock.take(settings).release()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(guard.pid, signal.SIGKILL)
+        guard.wait()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -21,6 +22,9 @@ LOG: Final = "log"
 PREFECT: Final = "prefect"
 LOCK_FILE: Final = "supervisor.lock"
 STATUS_FILE: Final = "status.json"
+
+CLEARED_WITHIN_S: Final = 15.0
+"""A killed supervisor's guard gives what is left some seconds to end, then kills it, and holds the lock meanwhile."""
 
 
 def log_dir(settings: Settings) -> Path:
@@ -82,22 +86,27 @@ class HomeLock:
         self.descriptor = descriptor
 
     @classmethod
-    def take(cls, settings: Settings) -> Self:
+    def take(cls, settings: Settings, wait_s: float = CLEARED_WITHIN_S) -> Self:
         """Lock the home directory.
+
+        Args:
+            wait_s: longest wait for what a killed supervisor left; its guard ends that within seconds.
 
         Raises:
             ConfigurationRefused: a supervisor runs in it; it was not disturbed.
         """
         descriptor = os.open(lock_path(settings), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
+        end = time.monotonic() + wait_s
+        while not _locked(descriptor):
             holder = read_holder(settings)
-            who = f"process {holder.pid}" if holder else "another process"
+            if holder is None and time.monotonic() < end:
+                time.sleep(0.05)
+                continue
+            os.close(descriptor)
+            who = f"process {holder.pid}" if holder else "what a killed supervisor left"
             raise ConfigurationRefused(
                 "start", "home", f"{settings.home} is in use by {who}; stop it with 'transship down'"
-            ) from error
+            )
         return cls(descriptor)
 
     def write_holder(self) -> None:
@@ -110,6 +119,14 @@ class HomeLock:
     def release(self) -> None:
         """Give the lock back in this process."""
         os.close(self.descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def is_locked(settings: Settings) -> bool:
