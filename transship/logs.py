@@ -10,11 +10,16 @@ from typing import Final
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from transship.domain.errors import TransshipError
+
 FIRST_KEYS: Final = ("time", "level", "component", "event")
 """Keys that begin every line, in this order."""
 
 FLOW_ROOMS: Final = ("transship", "tasks", "flows", "blocks")
 """Loggers whose events belong to a flow run; Prefect's PREFECT_LOGGING_EXTRA_LOGGERS names them too."""
+
+TASK_RUNS: Final = "prefect.task_runs"
+"""The logger with which Prefect's engine tells how a task run ended."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 """Characters by which what a client sent could draw a second line; the renderer itself escapes newlines."""
@@ -77,6 +82,7 @@ def configure_flow_logs(level: str) -> None:
     """
     for room in FLOW_ROOMS:
         logging.getLogger(room).setLevel(level)
+    logging.getLogger(TASK_RUNS).addFilter(_tell_reason_alone)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -88,6 +94,26 @@ def configure_flow_logs(level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+class _Said:
+    """Stands for an error in the arguments of a log record; shown as what the error says, not as how it is made."""
+
+    def __init__(self, error: TransshipError) -> None:
+        self._error = error
+
+    def __repr__(self) -> str:
+        return str(self._error)
+
+
+def _tell_reason_alone(record: logging.LogRecord) -> bool:
+    """Show an error of ours by its text: where it was raised helps nobody, and hides the reason in a screenful."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, TransshipError):
+        record.msg, record.args, record.exc_info = f"Task run failed: {error}", None, None
+    elif isinstance(record.args, tuple):
+        record.args = tuple(_Said(each) if isinstance(each, TransshipError) else each for each in record.args)
+    return True
 
 
 def _event_and_fields(logger: WrappedLogger, method: str, event: EventDict) -> str:

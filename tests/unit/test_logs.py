@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from transship.logs import FLOW_ROOMS, configure_flow_logs, configure_logs
+from transship.domain.errors import StoreFull
+from transship.logs import FLOW_ROOMS, TASK_RUNS, configure_flow_logs, configure_logs
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +44,27 @@ def test_what_a_flow_tells_reaches_the_handlers_of_prefect_from_the_chosen_level
     log.debug("too little")
     log.info("copy removed", store="a")
     assert [record.getMessage() for record in caplog.records] == ["copy removed store=a"]
+
+
+def test_an_error_of_ours_stands_in_a_runs_log_by_its_text_and_any_other_with_its_trace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    configure_flow_logs("INFO")
+    configure_flow_logs("INFO")
+    engine = logging.getLogger(TASK_RUNS)
+    full = StoreFull("archive", 5)
+    with caplog.at_level("INFO"):
+        engine.info("Task run failed with %s: %r - Retry %s/%s", "exception", full, 1, 2)
+        for error in (full, ValueError("a defect")):
+            try:
+                raise error
+            except (StoreFull, ValueError):
+                engine.exception("Task run failed with exception: %r - Retries are exhausted", error)
+    retried, failed, defect = caplog.records
+    assert retried.getMessage() == f"Task run failed with exception: {full} - Retry 1/2"
+    assert (failed.getMessage(), failed.exc_info) == (f"Task run failed: {full}", None)
+    assert "ValueError('a defect')" in defect.getMessage()
+    assert defect.exc_info is not None
 
 
 def test_the_standard_librarys_events_look_the_same(capsys: pytest.CaptureFixture[str]) -> None:
