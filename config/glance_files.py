@@ -7,7 +7,6 @@ look mends everything; what was understood but is not right, or has no effect he
 from __future__ import annotations
 
 import difflib
-import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,9 @@ from config.glance_options import (
     WHOLLY_KNOWN,
     IgnoredOption,
     MappedOption,
+    canonical_section,
 )
+from config.glance_substitutes import Key, substituted
 from config.notes import Note, NoteKind
 from transship.domain.errors import ConfigurationRefused
 
@@ -41,8 +42,7 @@ _STAGING_URI = (DEFAULT_SECTION, "node_staging_uri")
 _STAGING_STORE = ("os_glance_staging_store", "filesystem_store_datadir")
 _LONGEST_SHOWN: Final = 80
 
-Key = tuple[str, str]
-"""Section and option, as Glance names them."""
+_NO_VALUE: Final = "cannot be read: it names an option that has no value; write $$ for a $ that stands for itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +146,9 @@ def _entries(files: Sequence[Path]) -> Iterator[_Entry]:
     for file in files:
         sections = _sections(file)
         # A misspelt section must not win over the right one of the same file.
-        for section in sorted(sections, key=lambda name: _canonical(name) == name):
+        for section in sorted(sections, key=lambda name: canonical_section(name) == name):
             for option, texts in sections[section].items():
-                key = (_canonical(section), option)
+                key = (canonical_section(section), option)
                 yield _Entry(file, section, key, ",".join(texts) if key in MULTI_VALUED else texts[-1])
 
 
@@ -167,12 +167,6 @@ def _sections(file: Path) -> Mapping[str, Mapping[str, list[str]]]:
     return sections
 
 
-def _canonical(section: str) -> str:
-    if section == DEFAULT_SECTION:
-        return section
-    return SECTION_SPELLINGS.get(section.lower(), section.lower())
-
-
 # --- options -----------------------------------------------------------------------------------
 
 
@@ -188,6 +182,7 @@ class _Reader:
         for entry in entries:
             self._note_spelling(entry)
             self.entries[entry.key] = entry
+        self._texts = {key: entry.text for key, entry in self.entries.items()}
 
     def read(self) -> None:
         """Turn every entry into a value, a note or a refusal."""
@@ -211,7 +206,7 @@ class _Reader:
             reading = option.read(self._substituted(entry))
         except ValueError as error:
             told = f"{error}, found {entry.text[:_LONGEST_SHOWN]!r}"
-            self.refused.append(entry.refused("cannot be read; write $$ for each $ in it" if option.secret else told))
+            self.refused.append(entry.refused(_NO_VALUE if option.secret else told))
             return
         self.notes += [Note(NoteKind.WARNING, entry.origin, warning) for warning in reading.warnings]
         if reading.value is not None:
@@ -220,12 +215,7 @@ class _Reader:
             self.values.append(GlanceValue(path, reading.value, entry.origin, option.warning))
 
     def _substituted(self, entry: _Entry) -> str:
-        """Put the values of other options in the place of ``$option`` and ``${section.option}``."""
-        names = _Substitutes(self.entries, entry.key[0])
-        try:
-            return _Template(entry.text.replace(r"\$", "$$")).substitute(names)
-        except KeyError as error:
-            raise ValueError(f"it names ${error.args[0]}, which no file sets") from error
+        return substituted(self._texts, entry.key)
 
     # --- stores ---
 
@@ -318,21 +308,6 @@ class _Reader:
 
 
 _SINGLE_STORE: Final = ("default_store", "stores", "filesystem_store_datadir", "filesystem_store_datadirs")
-
-
-class _Template(string.Template):
-    """As oslo.config's: ``$name``, ``${name}``, ``${section.name}``."""
-
-    idpattern = r"[_a-z][\._a-z0-9]*"
-
-
-class _Substitutes(dict[str, str]):
-    """The texts of other options, looked up in the section at hand and then in ``[DEFAULT]``."""
-
-    def __init__(self, entries: Mapping[Key, _Entry], section: str) -> None:
-        super().__init__({option: entry.text for (of, option), entry in entries.items() if of == DEFAULT_SECTION})
-        self.update({option: entry.text for (of, option), entry in entries.items() if of == section})
-        self.update({f"{of}.{option}": entry.text for (of, option), entry in entries.items()})
 
 
 def _ignored(key: Key) -> IgnoredOption | None:

@@ -449,6 +449,62 @@ SECTION_SPELLINGS: Final[Mapping[str, str]] = {
 }
 """Names of sections that people write, lower case, and what Glance calls them; it ignores these silently."""
 
+DEFAULTS: Final[Mapping[tuple[str, str], str]] = {
+    **{
+        (DEFAULT_SECTION, name): text
+        for name, text in {
+            "allow_anonymous_access": "False",
+            "api_limit_max": "1000",
+            "bind_host": "0.0.0.0",  # noqa: S104 - a text that others name, not an address of ours
+            "bind_port": "9292",
+            "default_publisher_id": "image.localhost",
+            "delayed_delete": "False",
+            "digest_algorithm": "sha256",
+            "do_secure_hash": "True",
+            "hashing_algorithm": "sha512",
+            "http_retries": "3",
+            "image_cache_dir": "",
+            "image_location_quota": "10",
+            "image_member_quota": "128",
+            "image_property_quota": "128",
+            "image_size_cap": "1099511627776",
+            "image_tag_quota": "128",
+            "limit_param_default": "25",
+            "max_request_id_length": "64",
+            "metadata_encryption_key": "",
+            "node_staging_uri": "file:///tmp/staging/",
+            "property_protection_file": "",
+            "property_protection_rule_format": "roles",
+            "public_endpoint": "",
+            "show_image_direct_url": "False",
+            "show_multiple_locations": "False",
+            "transport_url": "rabbit://",
+            "use_keystone_limits": "False",
+            "user_storage_quota": "0",
+            "worker_self_reference_url": "",
+        }.items()
+    },
+    ("glance_store", "default_backend"): "",
+    ("glance_store", "default_store"): "file",
+    ("glance_store", "filesystem_store_datadir"): "/var/lib/glance/images",
+    ("image_conversion", "output_format"): "raw",
+    (NOTIFICATIONS_SECTION, "transport_url"): "",
+    ("os_glance_staging_store", "filesystem_store_datadir"): "/var/lib/glance/os_glance_staging_store",
+    ("os_glance_tasks_store", "filesystem_store_datadir"): "/var/lib/glance/os_glance_tasks_store",
+    ("paste_deploy", "config_file"): "",
+    ("paste_deploy", "flavor"): "",
+    ("task", "task_executor"): "taskflow",
+    ("task", "task_time_to_live"): "48",
+    ("task", "work_dir"): "",
+    ("wsgi", "python_interpreter"): "",
+    ("wsgi", "task_pool_threads"): "16",
+}
+"""What ``$option`` stands for where no file sets that option of Glance; nothing where it has no default.
+
+Source: Glance 33. ``bind_host`` and ``bind_port`` are those of the releases that had them: the addresses that they
+listened on.
+"""
+
 WHOLLY_KNOWN: Final = frozenset(
     {
         "image_format",
@@ -460,3 +516,10 @@ WHOLLY_KNOWN: Final = frozenset(
     }
 )
 """Sections of which every option is listed here, so that another name in them is a slip of the pen."""
+
+
+def canonical_section(section: str) -> str:
+    """Return what Glance calls a section, whose case matters for ``[DEFAULT]`` alone."""
+    if section == DEFAULT_SECTION:
+        return section
+    return SECTION_SPELLINGS.get(section.lower(), section.lower())

@@ -564,6 +564,36 @@ def test_a_dollar_in_a_password_is_escaped_as_in_glance_and_never_shown(text: st
         assert of(tmp_path, file).settings.auth.password.get_secret_value() == "pa$word"
 
 
+@pytest.mark.parametrize("password", ["pa$!x", "pa$1x", "pass$", "${", "1$"])
+def test_a_dollar_of_a_password_that_is_followed_by_no_name_needs_no_escape(password: str, tmp_path: Path) -> None:
+    file = f"{KEYSTONE.replace('hush', password)}[paste_deploy]\nflavor = keystone\n"
+    assert of(tmp_path, file).settings.auth.password.get_secret_value() == password
+
+
+def test_names_are_followed_to_their_end_and_defaults_of_glance_are_known(tmp_path: Path) -> None:
+    text = """
+[DEFAULT]
+base = /srv
+state_path = $base/glance
+public_endpoint = http://images:$bind_port
+enabled_backends = $one:file
+one = disk
+[glance_store]
+default_backend = $one
+[disk]
+filesystem_store_datadir = $state_path/images
+"""
+    settings = of(tmp_path, text).settings
+    assert str(settings.stores["disk"].dir) == "/srv/glance/images"
+    assert settings.api.public_endpoint == "http://images:9292"
+    assert settings.default_store == "disk"
+
+
+def test_options_that_name_each_other_stop_the_start_by_name(tmp_path: Path) -> None:
+    refused = refusal(tmp_path, "[DEFAULT]\npublic_endpoint = $other\nother = x$public_endpoint\n")
+    assert "it names itself: [DEFAULT] public_endpoint -> [DEFAULT] other" in refused.reason
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("-1", 0), ("60", 60)])
 def test_a_cache_time_of_the_middleware_is_understood(text: str, seconds: float, tmp_path: Path) -> None:
     assert of(tmp_path, f"{KEYSTONE}token_cache_time = {text}\n").settings.auth.token_cache_s == seconds
