@@ -9,13 +9,14 @@ Source: Glance, options of ``glance-api.conf`` and ``glance-image-import.conf``;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from oslo_config import types
 
+from config.glance_quotes import Word, list_words, mapping_words
 from config.settings import NotificationDriver
 from transship.domain.import_request import ImportMethod
 
@@ -107,7 +108,8 @@ _WORD: Final = types.String(quotes=True)
 _WORDS: Final = _bounded(_WORD)
 _HOSTS: Final = _bounded(types.HostAddress())
 _PORTS: Final = _bounded(types.Port(min=1))
-_PLAIN_LIST: Final = _typed(types.List())
+_ELLIPSIS: Final = "..."
+_SPELLED: Final = "brackets, quotes and ... are taken off with a warning"
 _DRIVERS: Final = tuple(driver.value for driver in NotificationDriver)
 _OTHER_DRIVERS: Final = ("routing", "test")
 _METHODS: Final = types.List(types.String(quotes=True, choices=[method.value for method in ImportMethod]), bounds=True)
@@ -160,63 +162,69 @@ def read_cache_time(text: str) -> Reading:
     return Reading(max(0, int(text)))
 
 
-def read_roles(text: str) -> Reading:
-    """Return role names; brackets, quotes and an ellipsis are taken off, with a warning.
+def read_plain_list(text: str) -> Reading:
+    """Return items between commas; brackets, quotes and an ellipsis are taken off, with a warning.
 
-    Glance would keep them as parts of the names, so that no role ever matched.
+    Glance would keep them as parts of the items, so that nothing ever matched.
     """
-    warnings = []
-    inner = text.strip()
-    if inner.startswith("[") and inner.endswith("]"):
-        inner = inner[1:-1]
-        warnings.append("brackets were taken off: it is a plain list, e.g. admin,service")
-    items, spelling = _unquoted(types.List()(inner))
-    if spelling:
-        warnings.append("quotes were taken off: it is a plain list, e.g. admin,service")
-    roles, dropped = _without_ellipsis(items)
-    return Reading(roles, (*warnings, *dropped))
+    form = "it is a plain list, e.g. a,b"
+    inner, warnings = _unbracketed(text.strip().rstrip(","), (("[", "]"),), form)
+    words = list_words(inner)
+    items = [word.text for word in words if word.text or word.quoted]
+    if any(word.quoted for word in words):
+        warnings.append(f"quotes were taken off: {form}")
+    else:
+        items = types.List()(inner)
+    alone = [item for item in items if item.startswith("[") or item.endswith("]")]
+    if alone:
+        raise ValueError(f"a bracket stands alone in {alone[0]!r}; {form}")
+    kept = [item for item in items if item != _ELLIPSIS]
+    return Reading(kept, (*warnings, *_left_out(items, kept)))
 
 
 def read_inject(text: str) -> Reading:
-    """Return properties and values; quotes around each and an ellipsis are taken off, with a warning.
+    """Return properties and values; brackets, quotes around each and an ellipsis are taken off, with a warning.
 
-    Glance would keep the quotes as parts of names and values, and refuse the ellipsis.
+    Glance would keep brackets and quotes as parts of names and values, and refuse the ellipsis.
     """
-    pieces, dropped = _without_ellipsis([piece.strip() for piece in _requoted(text.strip()).split(",")])
-    quoted = False
-    pairs = []
-    for piece in pieces:
-        (name, *value), spelling = _unquoted([part.strip() for part in piece.split(":", 1)])
-        quoted = quoted or spelling
-        pairs.append(":".join((name, *value)))
+    form = "write it as property1:value1,property2:value2"
+    inner, warnings = _unbracketed(text.strip(), (("[", "]"), ("{", "}")), form)
+    pieces = mapping_words(inner)
+    kept = [piece for piece in pieces if piece[0].text != _ELLIPSIS]
     try:
-        properties = types.Dict()(",".join(pairs)) if pairs != [""] else {}
+        if any(word.quoted for piece in pieces for word in piece):
+            warnings.append(f"quotes were taken off: {form}")
+            properties = _quoted_properties(kept)
+        else:
+            properties = types.Dict()(",".join(":".join(word.text for word in piece) for piece in kept))
     except ValueError as error:
-        raise ValueError(f"{error}; write it as property1:value1,property2:value2") from error
-    spelled = ("quotes were taken off: write it as property1:value1,property2:value2",) if quoted else ()
-    return Reading(properties, (*spelled, *dropped))
+        raise ValueError(f"{error}; {form}") from error
+    return Reading(properties, (*warnings, *_left_out(pieces, kept)))
 
 
-def _requoted(text: str) -> str:
-    """Give back the outer quotes that the reader of the file took for those of the whole value."""
-    first, last = text.split(",", maxsplit=1)[0].partition(":")[0], text.rsplit(",", maxsplit=1)[-1].rpartition(":")[2]
-    for quote in ("'", '"'):
-        took_first = first.endswith(quote) and not first.startswith(quote)
-        took_last = last.startswith(quote) and not last.endswith(quote)
-        if took_first and took_last:
-            return f"{quote}{text}{quote}"
-    return text
+def _quoted_properties(pieces: Sequence[tuple[Word, ...]]) -> dict[str, str]:
+    """Return what a mapping with quotes says; one pair of quotes may stand around name and value together."""
+    properties: dict[str, str] = {}
+    for words in pieces:
+        name, *value = [word.text for word in words] if len(words) > 1 else words[0].text.split(":", 1)
+        if not name or not value:
+            raise ValueError('Value should be NAME:VALUE pairs separated by ","')
+        if name in properties:
+            raise ValueError(f"Duplicate key {name}")
+        properties[name] = value[0]
+    return properties
 
 
-def _unquoted(items: list[str]) -> tuple[list[str], bool]:
-    """Take matching quotes off each item; return whether there were any."""
-    bare = [item[1:-1] if len(item) > 1 and item[0] == item[-1] and item[0] in "'\"" else item for item in items]
-    return bare, bare != items
+def _unbracketed(text: str, brackets: Sequence[tuple[str, str]], form: str) -> tuple[str, list[str]]:
+    """Take off brackets around a whole value; return what is left, and a warning if there were any."""
+    for first, last in brackets:
+        if text.startswith(first) and text.endswith(last):
+            return text[1:-1], [f"brackets were taken off: {form}"]
+    return text, []
 
 
-def _without_ellipsis(items: list[str]) -> tuple[list[str], tuple[str, ...]]:
-    kept = [item for item in items if item != "..."]
-    return kept, () if kept == items else ("'...' was left out: it stands for nothing",)
+def _left_out(found: Sequence[object], kept: Sequence[object]) -> tuple[str, ...]:
+    return () if kept == found else (f"'{_ELLIPSIS}' was left out: it stands for nothing",)
 
 
 # --- tables ------------------------------------------------------------------------------------
@@ -283,14 +291,14 @@ OPTIONS: Final = (
     MappedOption(_AUTHTOKEN, "cafile", "auth.ca_file", _typed(_TEXT)),
     MappedOption(_AUTHTOKEN, "token_cache_time", "auth.token_cache_s", read_cache_time, "-1: no cache"),
     MappedOption(
-        _AUTHTOKEN, "service_token_roles", "auth.service_token_roles", _PLAIN_LIST, "they are always required"
+        _AUTHTOKEN, "service_token_roles", "auth.service_token_roles", read_plain_list, "they are always required"
     ),
     MappedOption("task", "task_time_to_live", "imports.task_time_to_live_h", _typed(types.Integer()), "hours"),
-    MappedOption("image_format", "disk_formats", "formats.disk_formats", _PLAIN_LIST),
-    MappedOption("image_format", "container_formats", "formats.container_formats", _PLAIN_LIST),
-    MappedOption("image_format", "vmdk_allowed_types", "formats.vmdk_allowed_types", _PLAIN_LIST),
+    MappedOption("image_format", "disk_formats", "formats.disk_formats", read_plain_list),
+    MappedOption("image_format", "container_formats", "formats.container_formats", read_plain_list),
+    MappedOption("image_format", "vmdk_allowed_types", "formats.vmdk_allowed_types", read_plain_list),
     MappedOption("image_format", "require_image_format_match", "formats.require_match", _typed(types.Boolean())),
-    MappedOption("image_format", "gpt_safety_checks_nonfatal", "formats.gpt_safety_checks_nonfatal", _PLAIN_LIST),
+    MappedOption("image_format", "gpt_safety_checks_nonfatal", "formats.gpt_safety_checks_nonfatal", read_plain_list),
     MappedOption(
         "image_import_opts",
         "image_import_plugins",
@@ -310,19 +318,19 @@ OPTIONS: Final = (
         "inject_metadata_properties",
         "ignore_user_roles",
         "inject.ignore_user_roles",
-        read_roles,
-        "brackets, quotes and ... are taken off with a warning",
+        read_plain_list,
+        _SPELLED,
     ),
     MappedOption(
         "inject_metadata_properties",
         "inject",
         "inject.properties",
         read_inject,
-        "quotes and ... are taken off with a warning",
+        _SPELLED,
     ),
     MappedOption("image_conversion", "output_format", "conversion.output_format", _typed(_TEXT)),
     MappedOption(DEFAULT_SECTION, "default_publisher_id", "notifications.publisher_id", _typed(_TEXT)),
-    MappedOption(DEFAULT_SECTION, "disabled_notifications", "notifications.disabled", _PLAIN_LIST),
+    MappedOption(DEFAULT_SECTION, "disabled_notifications", "notifications.disabled", read_plain_list),
     MappedOption(
         DEFAULT_SECTION, "transport_url", "notifications.transport_url", _typed(_TEXT), _FALLBACK_URL, secret=True
     ),
@@ -334,7 +342,7 @@ OPTIONS: Final = (
         "may stand several times; routing and test are left out with a warning",
     ),
     MappedOption(NOTIFICATIONS_SECTION, "transport_url", "notifications.transport_url", _typed(_TEXT), secret=True),
-    MappedOption(NOTIFICATIONS_SECTION, "topics", "notifications.topics", _PLAIN_LIST),
+    MappedOption(NOTIFICATIONS_SECTION, "topics", "notifications.topics", read_plain_list),
     MappedOption(
         "os_glance_staging_store",
         "filesystem_store_datadir",

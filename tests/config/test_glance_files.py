@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -355,6 +355,15 @@ def test_the_section_of_glance_download_is_understood_as_the_documentation_spell
         ('"a:1,b:2"', {"a": "1", "b": "2"}, 0),
         ("a:'1',b:2", {"a": "1", "b": "2"}, 1),
         ("a:5\",b:3'", {"a": '5"', "b": "3'"}, 0),
+        ("maker:O'Neill,b:2", {"maker": "O'Neill", "b": "2"}, 0),
+        ('"trait:HW_X":"required"', {"trait:HW_X": "required"}, 1),
+        ('"a":"1,2"', {"a": "1,2"}, 1),
+        ('"a":"1,2", b : 3', {"a": "1,2", "b": "3"}, 1),
+        ('"a:1","b:2"', {"a": "1", "b": "2"}, 1),
+        ("'a' : '1' ,\n   'b' : ''", {"a": "1", "b": ""}, 1),
+        ('"a":"1"\n   ,"b":"2"', {"a": "1", "b": "2"}, 1),
+        ("[a:1,b:2]", {"a": "1", "b": "2"}, 1),
+        ('{"a":"1"}', {"a": "1"}, 2),
     ],
 )
 def test_inject_is_read_in_both_printed_forms(
@@ -372,6 +381,12 @@ def test_inject_is_read_in_both_printed_forms(
         ("admin, service,", ("admin", "service"), 0),
         ("[admin,member]", ("admin", "member"), 1),
         ("['admin','member']", ("admin", "member"), 2),
+        ('"admin","service"', ("admin", "service"), 1),
+        ("'admin', 'service', 'x'", ("admin", "service", "x"), 1),
+        ('admin,"service"', ("admin", "service"), 1),
+        ('"admin",service', ("admin", "service"), 1),
+        ("['admin',\n  'member'],", ("admin", "member"), 2),
+        ("o'neill,admin", ("o'neill", "admin"), 0),
         ("admin,...", ("admin",), 1),
         ("", (), 0),
     ],
@@ -380,6 +395,50 @@ def test_roles_may_stand_in_brackets(text: str, roles: tuple[str, ...], warnings
     loaded = of(tmp_path, f"[inject_metadata_properties]\nignore_user_roles = {text}\n")
     assert loaded.settings.inject.ignore_user_roles == roles
     assert len(notes(loaded, NoteKind.WARNING)) == warnings
+
+
+@pytest.mark.parametrize(
+    ("section", "option", "found"),
+    [
+        ("image_format", "disk_formats", lambda settings: settings.formats.disk_formats),
+        ("image_format", "container_formats", lambda settings: settings.formats.container_formats),
+        ("image_format", "vmdk_allowed_types", lambda settings: settings.formats.vmdk_allowed_types),
+        ("image_format", "gpt_safety_checks_nonfatal", lambda settings: settings.formats.gpt_safety_checks_nonfatal),
+        ("keystone_authtoken", "service_token_roles", lambda settings: settings.auth.service_token_roles),
+        ("DEFAULT", "disabled_notifications", lambda settings: settings.notifications.disabled),
+        ("oslo_messaging_notifications", "topics", lambda settings: settings.notifications.topics),
+    ],
+)
+def test_brackets_and_quotes_of_plain_lists_are_taken_off_with_warnings(
+    section: str, option: str, found: Callable[[Settings], tuple[str, ...]], tmp_path: Path
+) -> None:
+    for text, warnings in {"x,y": 0, "[x,y]": 1, '"x","y"': 1, "['x', 'y']": 2}.items():
+        loaded = of(tmp_path, f"[{section}]\n{option} = {text}\n")
+        assert found(loaded.settings) == ("x", "y")
+        assert len(notes(loaded, NoteKind.WARNING)) == warnings
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "reason"),
+    [
+        ("ignore_user_roles", 'admin,"service', "a quote in '\"service' has no pair"),
+        ("ignore_user_roles", "admin',service", 'a quote in "admin\'" has no pair'),
+        ("ignore_user_roles", '"a"b,c', "has no pair"),
+        ("ignore_user_roles", "[admin,service", "a bracket stands alone in '[admin'"),
+        ("inject", 'a:"1', "a quote in '\"1' has no pair"),
+        ("inject", 'a":1', "a quote in 'a\"' has no pair"),
+        ("inject", '"a":"1"x,"b":2', "has no pair"),
+        ("inject", '"a":"1","b"', "NAME:VALUE"),
+        ("inject", '"a":"1",', "NAME:VALUE"),
+        ("inject", '"a":"1",b:1,"b":"2"', "Duplicate key b"),
+    ],
+)
+def test_quotes_and_brackets_that_cannot_be_understood_stop_the_start_by_name(
+    option: str, text: str, reason: str, tmp_path: Path
+) -> None:
+    refused = refusal(tmp_path, f"[inject_metadata_properties]\n{option} = {text}\n")
+    assert refused.option == f"[inject_metadata_properties] {option}"
+    assert reason in refused.reason
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+"""Lists and mappings of a Glance's files in which people quoted names and values one by one.
+
+Glance keeps such quotes as parts of the names; and the reader of the files takes the first and the last one off, as if
+they stood around the whole value: of ``"a","b"`` it leaves ``a","b``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+_Found = TypeVar("_Found")
+_QUOTES: Final = "\"'"
+_BETWEEN_QUOTED: Final = re.compile(r"([\"'])\s*:\s*\1")
+"""What stands between a quoted name and a quoted value, of which the outer quotes are gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A name or a value.
+
+    Attributes:
+        text: without quotes and the blanks around it.
+        quoted: it stood in quotes.
+        after: separator behind it; empty at the end.
+    """
+
+    text: str
+    quoted: bool
+    after: str
+
+
+def list_words(text: str) -> list[Word]:
+    """Return the items between the commas of a list.
+
+    Raises:
+        ValueError: a quote has no pair.
+    """
+    return _requoted(text, _items)
+
+
+def mapping_words(text: str) -> list[tuple[Word, ...]]:
+    """Return names and values of a mapping: the words between two commas, one where there is no colon.
+
+    A quote at the end of a value that has none at its beginning belongs to it, as an inch does.
+
+    Raises:
+        ValueError: another quote has no pair.
+    """
+    return _requoted(text, _pairs)
+
+
+def _requoted(text: str, read: Callable[[str], list[_Found]]) -> list[_Found]:
+    """Read a text as it stands or, where that fails, with the quotes that the reader of the file took off."""
+    try:
+        return read(text)
+    except ValueError:
+        first, newline, others = text.partition("\n")
+        for quote in _QUOTES:
+            # What has lost its first and its last quote has the others of their pairs still.
+            if first.count(quote) >= 2:
+                with suppress(ValueError):
+                    return read(f"{quote}{first}{quote}{newline}{others}")
+        raise
+
+
+def _items(text: str) -> list[Word]:
+    return [_refuse_open(word) for word in _words(text, {"": ",", ",": ","})]
+
+
+def _pairs(text: str) -> list[tuple[Word, ...]]:
+    pairs: list[tuple[Word, ...]] = []
+    before = ","
+    for word in _words(text, {"": ":,", ",": ":,", ":": ","}):
+        if before == ":":
+            if not word.quoted and _BETWEEN_QUOTED.search(word.text):
+                raise _no_pair(word.text)
+            pairs[-1] = (*pairs[-1], word)
+        else:
+            pairs.append((_refuse_open(word),))
+        before = word.after
+    return pairs
+
+
+def _words(text: str, separators: Mapping[str, str]) -> Iterator[Word]:
+    """Yield words; what ends one depends on the separator before it, empty at the beginning."""
+    rest, before = text, ""
+    while True:
+        word, rest = _next_word(rest.lstrip(), separators[before])
+        yield word
+        before = word.after
+        if not before:
+            return
+
+
+def _next_word(text: str, separators: str) -> tuple[Word, str]:
+    quote = text[:1] if text[:1] in _QUOTES else ""
+    if not quote:
+        end = next((at for at, char in enumerate(text) if char in separators), len(text))
+        return Word(text[:end].strip(), False, text[end : end + 1]), text[end + 1 :]
+    inner, closing, rest = text[1:].partition(quote)
+    rest = rest.lstrip()
+    if not closing or rest[:1] not in ("", *separators):
+        raise _no_pair(text)
+    return Word(inner, True, rest[:1]), rest[1:]
+
+
+def _refuse_open(word: Word) -> Word:
+    if not word.quoted and word.text.endswith(tuple(_QUOTES)):
+        raise _no_pair(word.text)
+    return word
+
+
+def _no_pair(text: str) -> ValueError:
+    return ValueError(f"a quote in {text[:40]!r} has no pair; write names and values without quotes")
