@@ -101,24 +101,38 @@ def files_named(named: Sequence[Path], source: str) -> tuple[Path, ...]:
     """Return the files that paths stand for, as `read_glance_settings` describes.
 
     Raises:
-        ConfigurationRefused: one is missing.
+        ConfigurationRefused: one is missing, or may not be looked at.
     """
     return tuple(file for path in named for file in _files_of(path, source))
 
 
-def _files_of(path: Path, source: str) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-        return
-    if not path.is_dir():
+def _files_of(path: Path, source: str) -> Sequence[Path]:
+    try:
+        if path.is_file():
+            return (path,)
+        found = _files_in(path) if path.is_dir() else None
+    except OSError as error:
+        reason = f"{error.filename} cannot be read: {error.strerror}"
+        raise ConfigurationRefused(source, "glance_config", reason) from error
+    if found is None:
         raise ConfigurationRefused(source, "glance_config", f"{path} is no file or directory; name one that exists")
-    found = [path / name for name in (IMPORT_FILE, API_FILE) if (path / name).is_file()]
-    for name in (IMPORT_FILE, API_FILE):
-        found += sorted((path / f"{name}.d").glob("*.conf"))
     if not found:
         reason = f"{path} has neither {IMPORT_FILE} nor {API_FILE}; name the files themselves"
         raise ConfigurationRefused(source, "glance_config", reason)
-    yield from found
+    return found
+
+
+def _files_in(directory: Path) -> list[Path]:
+    """Return the files of a directory that Glance would read, in its order.
+
+    Raises:
+        OSError: something that is there cannot be looked at.
+    """
+    names = (IMPORT_FILE, API_FILE)
+    found = [path for name in names if (path := directory / name).is_file()]
+    # A glob would pass over a directory that may not be read, as if it were empty.
+    drop_ins = [path for name in names if (path := directory / f"{name}.d").is_dir()]
+    return [*found, *(each for path in drop_ins for each in sorted(path.iterdir()) if each.name.endswith(".conf"))]
 
 
 # --- files -------------------------------------------------------------------------------------

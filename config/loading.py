@@ -234,14 +234,21 @@ def _files(
         home_file = home.expanduser().absolute() / FILE_NAME
     except RuntimeError:
         return ()
-    return tuple(path for path in (system_file, home_file) if path.is_file())
+    return tuple(path for path in (system_file, home_file) if _is_file(path))
 
 
 def _existing(path: Path, source: str) -> Path:
     path = path.absolute()
-    if not path.is_file():
+    if not _is_file(path):
         raise ConfigurationRefused(source, "configuration file", f"{path} is not a file; name one that exists")
     return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise ConfigurationRefused(str(path), "file", f"cannot be read: {error.strerror}") from error
 
 
 def _read_file(path: Path) -> Values:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from config.glance_files import read_glance_settings
 from config.glance_options import OPTIONS, STORE_OPTIONS
 from config.glance_page import GLANCE_FILE, glance_page
 from config.loading import LoadedSettings, field_at, load_settings
 from config.notes import NoteKind
 from config.settings import NotificationDriver, Settings
 from deployments.definition import definition_file, read_definitions
+from tests.fakes.privileges import without_privileges
 from transship.domain.errors import ConfigurationRefused, SeveralRefused
 from transship.domain.import_request import ImportMethod
 
@@ -569,6 +571,27 @@ def test_files_that_are_not_there_stop_the_start(made: bool, tmp_path: Path) -> 
     with pytest.raises(ConfigurationRefused, match="has neither" if made else "is no file or directory") as refused:
         load(folder)
     assert (refused.value.source, refused.value.option) == ("environment TRANSSHIP_GLANCE_CONFIG", "glance_config")
+
+
+@pytest.mark.parametrize(
+    ("closed", "mode"),
+    [("etc", 0o000), ("etc", 0o444), ("etc/glance-api.conf.d", 0o111), ("etc/glance-api.conf", 0o000)],
+)
+def test_what_may_not_be_read_stops_the_start_by_name(
+    closed: str, mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "etc", "[DEFAULT]\nbind_port = 1\n")
+    write(tmp_path / "etc" / "glance-api.conf.d", "[DEFAULT]\nbind_port = 2\n", "site.conf")
+    # The directories above are closed to others; what is relative needs none of them.
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o755)
+    Path(closed).chmod(mode)
+    try:
+        with without_privileges(), pytest.raises(ConfigurationRefused, match="cannot be read: Permission") as refused:
+            read_glance_settings((Path("etc"),), "environment TRANSSHIP_GLANCE_CONFIG")
+    finally:
+        Path(closed).chmod(0o755)
+    assert closed in str(refused.value)
 
 
 def test_an_unknown_option_in_a_section_that_is_wholly_known_is_a_slip(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from config.loading import LoadedSettings, load_settings
+from tests.fakes.privileges import without_privileges
 from transship.domain.errors import ConfigurationRefused, SeveralRefused
 
 NO_SYSTEM_FILE = Path("/nonexistent/transship.toml")
@@ -261,3 +262,16 @@ def test_a_secret_is_never_in_the_text(variable: str, tmp_path: Path) -> None:
     text = str(refusal({variable: "hunter2", "TRANSSHIP_HUNTER": "hunter2"}, file=path))
     assert "hunter2" not in text
     assert "7712345" not in text
+
+
+def test_a_file_in_a_directory_that_is_closed_to_us_stops_the_start_by_name(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    path = toml(closed, "")
+    closed.chmod(0o000)
+    try:
+        with without_privileges(), pytest.raises(ConfigurationRefused, match="cannot be read: Permission") as refused:
+            load(file=path)
+    finally:
+        closed.chmod(0o755)
+    assert refused.value.source == str(path)
