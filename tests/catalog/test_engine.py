@@ -18,7 +18,7 @@ from sqlalchemy import update
 
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import NOW, new_image, queued_image, read_image, settings_in
-from transship.catalog.engine import Catalog, _fernet_key, database_url
+from transship.catalog.engine import Catalog, _fernet_key, database_url, refuse_bad_database
 from transship.catalog.images import get_image, insert_image, lock_image, update_image
 from transship.catalog.schema import IMAGES, METADATA
 from transship.domain.errors import CatalogUnavailable, ConfigurationRefused, ImageExists
@@ -72,6 +72,18 @@ def test_secrets_under_another_key_are_an_error_that_says_so(catalog: Catalog, t
 def test_a_database_that_cannot_be_used_stops_the_start(tmp_path: Path, url: str, reason: str) -> None:
     with pytest.raises(ConfigurationRefused, match=reason):
         Catalog.open(settings_in(tmp_path, database={"url": url}))
+
+
+def test_a_key_file_without_a_key_is_refused_by_its_name_and_nothing_is_made(tmp_path: Path) -> None:
+    key = tmp_path / "catalog.key"
+    settings = settings_in(tmp_path, database={})
+    refuse_bad_database(settings)
+    assert not key.exists()
+    key.write_text("!" * 44)
+    for look in (refuse_bad_database, Catalog.open):
+        with pytest.raises(ConfigurationRefused, match="does not hold a Fernet key") as refused:
+            look(settings)
+        assert refused.value.source == str(key)
 
 
 def test_postgresql_without_a_key_in_the_settings_is_refused(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from config.loading import variable_of
 from transship.cli import app, main
 
 COMMANDS = {
@@ -251,6 +253,73 @@ def test_authorities_that_cannot_be_read_stop_check_and_start_by_name(
     assert in_process(monkeypatch, tmp_path, *arguments) == 1
     error = capsys.readouterr().err
     assert f"download.{option}: it cannot be read, or holds no certificate in PEM form" in error
+
+
+KEY = "4Y1Hh0RZ3o9iBYrnqPeZ0lVbkTQvnAnXrJpXk8Y8dGU="
+UNUSABLE: Mapping[str, tuple[Mapping[str, str], str]] = {
+    "host": ({"uri.allowed_hosts": '["127.1"]'}, "uri.allowed_hosts: '127.1'"),
+    "policy file": ({"api.policy_file": "/nonexistent/policy.yaml"}, "api.policy_file: it cannot be read"),
+    "no key": ({"database.url": "postgresql://us:hush@db/t"}, "database.secret_key: is required with PostgreSQL"),
+    "bad key": ({"database.secret_key": "hush"}, "database.secret_key: is not a Fernet key"),
+    "other database": ({"database.url": "mysql://us:hush@db/t"}, "database.url: mysql is not supported"),
+    "no port": (
+        {"database.url": "postgresql://us:hush@db:port/t", "database.secret_key": KEY},
+        "database.url: is not an SQLAlchemy database URL",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "reason"), UNUSABLE.values(), ids=UNUSABLE)
+@pytest.mark.parametrize("arguments", [("config", "check"), ("up",)], ids=" ".join)
+def test_what_the_services_would_refuse_stops_check_and_start_by_name_and_origin(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    options: Mapping[str, str],
+    reason: str,
+) -> None:
+    for option, text in options.items():
+        monkeypatch.setenv(variable_of(tuple(option.split("."))), text)
+    assert in_process(monkeypatch, tmp_path, *arguments) == 1
+    error = capsys.readouterr().err
+    variable = variable_of(tuple(reason.partition(":")[0].split(".")))
+    origin = f"environment {variable}: " if variable in os.environ else ""
+    assert f"{origin}{reason}" in error
+    assert "hush" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", sorted(set(UNUSABLE) - {"policy file"}))
+def test_what_a_worker_alone_would_refuse_stops_it_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    options, reason = UNUSABLE[name]
+    for option, text in options.items():
+        monkeypatch.setenv(variable_of(tuple(option.split("."))), text)
+    assert in_process(monkeypatch, tmp_path, "worker") == 1
+    assert reason in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_that_glance_takes_and_the_gate_does_not_is_refused_with_its_place_in_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = glance(tmp_path)
+    path.write_text(path.read_text() + "[import_filtering_opts]\nallowed_hosts = [0x7f000001]\n")
+    assert in_process(monkeypatch, tmp_path, "config", "check", str(path)) == 1
+    error = capsys.readouterr().err
+    assert f"{path}:import_filtering_opts.allowed_hosts: uri.allowed_hosts: '0x7f000001'" in error
+
+
+def test_a_policy_file_whose_rules_are_no_text_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policies = tmp_path / "policy.yaml"
+    policies.write_text("copy_image: 5\n")
+    monkeypatch.setenv("TRANSSHIP_API__POLICY_FILE", str(policies))
+    assert in_process(monkeypatch, tmp_path, "config", "check") == 1
+    assert "api.policy_file: the rule of copy_image must be text" in capsys.readouterr().err
 
 
 def test_a_field_of_every_image_cannot_be_injected(

@@ -50,7 +50,7 @@ class Policy:
         file: the policy file; None: the defaults hold.
 
     Raises:
-        ConfigurationRefused: the file cannot be read, or is no mapping of rules.
+        ConfigurationRefused: the file cannot be read, or is no mapping of names to rules.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -110,6 +110,16 @@ def _warn_of_others(file: Path) -> None:
         raise ConfigurationRefused(str(file), "api.policy_file", f"it cannot be read: {error}") from error
     if found is not None and not isinstance(found, dict):
         raise ConfigurationRefused(str(file), "api.policy_file", "it must map names of rules to rules")
+    for name, rule in (found or {}).items():
+        if not _is_rule(rule):
+            raise ConfigurationRefused(str(file), "api.policy_file", f"the rule of {name} must be text")
     others = sorted(str(name) for name in found or () if name not in DEFAULTS)
     if others:
         log.warning("rules of the policy file have no effect here", file=str(file), rules=",".join(others))
+
+
+def _is_rule(rule: object) -> bool:
+    """Whether oslo.policy can parse it: text, nothing, or a list of texts or of lists of texts in its old language."""
+    if isinstance(rule, list):
+        return all(isinstance(each, str | list) and all(isinstance(part, str) for part in each) for each in rule)
+    return rule is None or isinstance(rule, str)

@@ -164,6 +164,17 @@ class Catalog:
             ) from error
 
 
+def refuse_bad_database(settings: Settings) -> None:
+    """Look at the database's URL and key as `Catalog.open` would; nothing is made, and no database is asked.
+
+    Raises:
+        ConfigurationRefused: it could not be opened so.
+    """
+    url = database_url(settings)
+    if _configured_key(settings, url) is None and (path := _key_file(settings, url)).exists():
+        _read_key(path)
+
+
 def database_url(settings: Settings) -> URL:
     """Return the URL of the catalogue's database in force.
 
@@ -173,8 +184,9 @@ def database_url(settings: Settings) -> URL:
     configured = settings.database.url.get_secret_value()
     try:
         url = make_url(configured) if configured else URL.create("sqlite", database=str(settings.home / "catalog.db"))
-    except ArgumentError as error:
-        raise ConfigurationRefused("settings", "database.url", "is not an SQLAlchemy database URL") from error
+    except (ArgumentError, ValueError):
+        # From none: what is left over of a URL may be part of its password.
+        raise ConfigurationRefused("settings", "database.url", "is not an SQLAlchemy database URL") from None
     if url.drivername in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")
     if url.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
@@ -285,23 +297,11 @@ def _migration_file_lock(url: URL) -> Iterator[None]:
 
 
 def _fernet_key(settings: Settings, url: URL) -> bytes:
-    configured = settings.database.secret_key.get_secret_value().encode()
-    if configured:
-        try:
-            Fernet(configured)
-        except ValueError as error:
-            raise ConfigurationRefused(
-                "settings", "database.secret_key", "is not a Fernet key; make one with 'transship config new-key'"
-            ) from error
+    """Return the key in force; without a configured one, that of the file beside the database, which is made."""
+    configured = _configured_key(settings, url)
+    if configured is not None:
         return configured
-    if url.get_backend_name() != "sqlite":
-        raise ConfigurationRefused(
-            "settings",
-            "database.secret_key",
-            "is required with PostgreSQL, so that every host reads the same secrets;"
-            " make one with 'transship config new-key'",
-        )
-    path = Path(url.database or settings.home / "catalog.db").with_suffix(".key")
+    path = _key_file(settings, url)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -313,14 +313,52 @@ def _fernet_key(settings: Settings, url: URL) -> bytes:
     return _read_key(path)
 
 
+def _configured_key(settings: Settings, url: URL) -> bytes | None:
+    configured = settings.database.secret_key.get_secret_value().encode()
+    if configured:
+        if not _is_fernet_key(configured):
+            raise ConfigurationRefused(
+                "settings", "database.secret_key", "is not a Fernet key; make one with 'transship config new-key'"
+            )
+        return configured
+    if url.get_backend_name() != "sqlite":
+        raise ConfigurationRefused(
+            "settings",
+            "database.secret_key",
+            "is required with PostgreSQL, so that every host reads the same secrets;"
+            " make one with 'transship config new-key'",
+        )
+    return None
+
+
+def _key_file(settings: Settings, url: URL) -> Path:
+    return Path(url.database or settings.home / "catalog.db").with_suffix(".key")
+
+
 def _read_key(path: Path) -> bytes:
     # Another process may have created the file and not written it yet: its lock-free window is one write.
     for _ in range(100):
-        key = path.read_bytes()
+        try:
+            key = path.read_bytes()
+        except OSError as error:
+            raise ConfigurationRefused(
+                str(path), "database.secret_key", f"the key cannot be read: {error.strerror}"
+            ) from error
         if len(key) == 44:
-            return key
+            break
         os.sched_yield()
-    raise ConfigurationRefused(str(path), "database.secret_key", "does not hold a Fernet key; restore it from a backup")
+    if not _is_fernet_key(key):
+        reason = "does not hold a Fernet key; restore it from a backup"
+        raise ConfigurationRefused(str(path), "database.secret_key", reason)
+    return key
+
+
+def _is_fernet_key(key: bytes) -> bool:
+    try:
+        Fernet(key)
+    except ValueError:
+        return False
+    return True
 
 
 def _close_returned(connection: DBAPIConnection | None, _record: ConnectionPoolEntry) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from config.secrets import prefect_auth_file
 from config.settings import Settings
-from transship.commands.configuration import print_warnings, refuse_what_fails_imports
+from transship.commands.configuration import print_warnings, refuse_what_cannot_start
 from transship.commands.context import RED, Invocation, coloured
 from transship.supervisor.home import log_dir, prepare
 from transship.supervisor.launch import Launch, run_in_background, run_in_foreground, stop_running
@@ -23,7 +23,7 @@ def up(invocation: Invocation, *, detach: bool) -> int:
         ConfigurationRefused: a setting, a port or the home directory cannot be used; nothing was started.
     """
     loaded = invocation.load()
-    refuse_what_fails_imports(loaded)
+    refuse_what_cannot_start(loaded)
     print_warnings(loaded)
     settings = loaded.settings
     lock = prepare(settings)
