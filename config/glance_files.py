@@ -15,10 +15,12 @@ from typing import Final
 from oslo_config import cfg, iniparser, types
 
 from config.glance_options import (
+    AUTH_SECTION,
     DEFAULT_SECTION,
     ELSEWHERE,
     IGNORED,
     IGNORED_STORE_OPTIONS,
+    LOGIN_OPTIONS,
     MULTI_VALUED,
     OPTIONS,
     SECTION_SPELLINGS,
@@ -200,6 +202,7 @@ class _Reader:
 
     def read(self) -> None:
         """Turn every entry into a value, a note or a refusal."""
+        self._follow_auth_section()
         multi_store = _BACKENDS in self.entries and self.entries[_BACKENDS].text.strip() != ""
         self._read_stores(multi_store)
         unused = _STAGING_URI if multi_store else _STAGING_STORE
@@ -214,6 +217,28 @@ class _Reader:
             else:
                 self._map(option, entry, ())
         self._note_the_rest()
+
+    def _follow_auth_section(self) -> None:
+        """Let the login's options be those of the section that ``auth_section`` names, as keystoneauth1 does."""
+        named = self.entries.pop(AUTH_SECTION, None)
+        if named is None:
+            return
+        try:
+            section = canonical_section(self._substituted(named).strip())
+        except ValueError as error:
+            self.refused.append(named.refused(str(error)))
+            return
+        if section in ("", AUTH_SECTION[0]):
+            return
+        if not any(of == section for of, _ in self.entries):
+            self.refused.append(named.refused(f"no file has a section [{section}] with the login to Keystone"))
+        for name in sorted(LOGIN_OPTIONS):
+            passed_over = self.entries.pop((AUTH_SECTION[0], name), None)
+            if passed_over is not None:
+                self._ignore(passed_over, f"auth_section is set: the login stands in [{section}]")
+            entry = self.entries.pop((section, name), None)
+            if entry is not None:
+                self.entries[AUTH_SECTION[0], name] = entry
 
     def _map(self, option: MappedOption, entry: _Entry, store: tuple[str, ...]) -> None:
         try:

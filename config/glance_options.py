@@ -274,10 +274,12 @@ OPTIONS: Final = (
     MappedOption(_AUTHTOKEN, "www_authenticate_uri", "auth.www_authenticate_uri", _typed(_TEXT)),
     MappedOption(_AUTHTOKEN, "auth_url", "auth.auth_url", _typed(_TEXT)),
     MappedOption(_AUTHTOKEN, "username", "auth.username", _typed(_TEXT)),
+    MappedOption(_AUTHTOKEN, "user_id", "auth.user_id", _typed(_TEXT)),
     MappedOption(_AUTHTOKEN, "password", "auth.password", _typed(_TEXT), secret=True),
     MappedOption(_AUTHTOKEN, "user_domain_id", "auth.user_domain_id", _typed(_TEXT)),
     MappedOption(_AUTHTOKEN, "user_domain_name", "auth.user_domain_name", _typed(_TEXT)),
     MappedOption(_AUTHTOKEN, "project_name", "auth.project_name", _typed(_TEXT)),
+    MappedOption(_AUTHTOKEN, "project_id", "auth.project_id", _typed(_TEXT)),
     MappedOption(_AUTHTOKEN, "project_domain_id", "auth.project_domain_id", _typed(_TEXT)),
     MappedOption(_AUTHTOKEN, "project_domain_name", "auth.project_domain_name", _typed(_TEXT)),
     MappedOption(_AUTHTOKEN, "application_credential_id", "auth.application_credential_id", _typed(_TEXT)),
@@ -446,6 +448,18 @@ ELSEWHERE: Final[Mapping[tuple[str, str], str]] = {
     ("database", "connection"): "is Glance's database and is never our catalogue; that is database.url",
 }
 """Options that look as if they were for us."""
+
+AUTH_SECTION: Final = (_AUTHTOKEN, "auth_section")
+"""Names another section in which the login stands."""
+
+LOGIN_OPTIONS: Final = frozenset(
+    {
+        *("auth_type", "auth_url", "username", "user_id", "password", "user_domain_id", "user_domain_name"),
+        *("project_name", "project_id", "project_domain_id", "project_domain_name"),
+        *("application_credential_id", "application_credential_secret"),
+    }
+)
+"""Options of ``[keystone_authtoken]`` that Glance reads in that other section, if there is one, and nowhere else."""
 
 MULTI_VALUED: Final = frozenset({(NOTIFICATIONS_SECTION, "driver")})
 """Options whose values add up when they stand several times in a file; their readers get them between commas."""

@@ -31,6 +31,7 @@ def _tables() -> Iterable[str]:
     yield from ("## What becomes a setting", "", "| Glance | setting | |", "| --- | --- | --- |")
     yield f"| `[{DEFAULT_SECTION}] enabled_backends` | `stores.<store>.type` | id:type, … |"
     yield from (_mapped(option) for option in OPTIONS)
+    yield "| `[keystone_authtoken] auth_section` | - | the login is read in the section that it names |"
     yield "| `[glance_store] default_store` | `default_store` | type and id of the one store without enabled_backends |"
     for kind, options in STORE_OPTIONS.items():
         yield from ("", f"## Stores of type {kind}", "")

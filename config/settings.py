@@ -109,10 +109,14 @@ class KeystoneLogin(Section):
 
     auth_url: str = Field("", description="Keystone to log in to, e.g. https://keystone.example.org/v3.")
     username: str = Field("", description="User to log in as.")
-    password: SecretStr = Field(SecretStr(""), description="Password of username.")
+    user_id: str = Field(
+        "", description="User to log in as by its id, which no domain is needed with; wins over username."
+    )
+    password: SecretStr = Field(SecretStr(""), description="Password of that user.")
     user_domain_id: str = Field("", description="Domain of username; neither id nor name: default.")
     user_domain_name: str = Field("", description="Domain of username by its name.")
     project_name: str = Field("", description="Project to log in to.")
+    project_id: str = Field("", description="Its id, with which no domain is needed; wins over project_name.")
     project_domain_id: str = Field("", description="Domain of project_name; neither id nor name: default.")
     project_domain_name: str = Field("", description="Domain of project_name by its name.")
     application_credential_id: str = Field("", description="Application credential to log in with, instead of a user.")
@@ -126,7 +130,8 @@ class KeystoneLogin(Section):
     def complete(self) -> bool:
         """Whether everything that a login needs is set."""
         secret = self.application_credential_secret.get_secret_value()
-        by_password = bool(self.username and self.password.get_secret_value() and self.project_name)
+        account = (self.username or self.user_id) and (self.project_name or self.project_id)
+        by_password = bool(account and self.password.get_secret_value())
         return bool(self.auth_url) and (by_password or bool(self.application_credential_id and secret))
 
     @field_validator("auth_url")
@@ -265,10 +270,10 @@ class RemoteSettings(KeystoneLogin):
 
     @model_validator(mode="after")
     def _login_is_whole(self) -> Self:
-        named = bool(self.auth_url or self.username or self.application_credential_id)
+        named = bool(self.auth_url or self.username or self.user_id or self.application_credential_id)
         if named and not self.complete:
             raise ValueError(
-                "auth_url, username, password and project_name belong together,"
+                "auth_url, username, password and project_name (or user_id and project_id) belong together,"
                 " or auth_url and an application credential"
             )
         if named and self.send_caller_token:
@@ -588,7 +593,8 @@ class Settings(Section):
         if self.api.auth == "keystone" and not self.auth.complete:
             raise ValueError(
                 "auth.auth_url and what the service logs in to Keystone with are needed by api.auth keystone: set"
-                " auth.username, auth.password and auth.project_name, or an application credential"
+                " auth.username (or auth.user_id), auth.password and auth.project_name (or auth.project_id),"
+                " or an application credential"
             )
         return self
 

@@ -31,6 +31,12 @@ def test_an_openrc_file_gives_a_token_that_is_fetched_once(keystone: Keystone) -
     assert keystone.logins == 1
 
 
+def test_an_openrc_file_may_name_user_and_project_by_their_ids(keystone: Keystone) -> None:
+    ids = {"OS_USER_ID": SERVICE_USER, "OS_PASSWORD": SERVICE_PASSWORD, "OS_PROJECT_ID": "p-1"}
+    assert token_source({"OS_AUTH_URL": keystone.url, **ids})()
+    assert keystone.last_login["scope"] == {"project": {"id": "p-1"}}
+
+
 def test_a_token_of_the_environment_is_taken_as_it_is() -> None:
     assert token_source({"OS_TOKEN": "given"})() == "given"
 

@@ -633,6 +633,8 @@ def test_an_identity_that_a_proxy_states_is_not_believed(tmp_path: Path) -> None
 def test_keystone_without_credentials_stops_the_start(tmp_path: Path) -> None:
     refused = refusal(tmp_path, "[paste_deploy]\nflavor = keystone\n[keystone_authtoken]\nauth_url = http://k\n")
     assert "auth.username" in str(refused)
+    assert "auth.user_id" in str(refused)
+    assert "auth.project_id" in str(refused)
 
 
 @pytest.mark.parametrize(("text", "found"), [("pa$word", "cannot be read"), ("pa$$word", "")])
@@ -644,6 +646,32 @@ def test_a_dollar_in_a_password_is_escaped_as_in_glance_and_never_shown(text: st
         assert "word" not in refused.reason
     else:
         assert of(tmp_path, file).settings.auth.password.get_secret_value() == "pa$word"
+
+
+def test_a_login_by_ids_is_read(tmp_path: Path) -> None:
+    text = KEYSTONE.replace("username = glance", "user_id = u-1").replace("project_name = service", "project_id = p-1")
+    settings = of(tmp_path, f"{text}[paste_deploy]\nflavor = keystone\n").settings
+    assert (settings.auth.user_id, settings.auth.project_id) == ("u-1", "p-1")
+    assert (settings.auth.username, settings.auth.project_name) == ("", "")
+
+
+def test_the_login_may_stand_in_a_section_of_its_own(tmp_path: Path) -> None:
+    login = KEYSTONE.replace("keystone_authtoken", "Service_User").replace("= glance", "= $who") + "who = images\n"
+    text = "[keystone_authtoken]\nauth_section = service_user\nusername = passed_over\ntoken_cache_time = 60\n"
+    loaded = of(tmp_path, f"{login}{text}[paste_deploy]\nflavor = keystone\n")
+    assert loaded.settings.auth.username == "images"
+    assert loaded.settings.auth.auth_url == "https://keystone"
+    assert loaded.settings.auth.token_cache_s == 60
+    assert loaded.origins["auth.username"] == f"{tmp_path / 'glance-api.conf'}:Service_User.username"
+    assert notes(loaded, NoteKind.IGNORED) == [
+        "keystone_authtoken.username: auth_section is set: the login stands in [service_user]"
+    ]
+
+
+def test_a_section_of_the_login_that_no_file_has_stops_the_start_by_name(tmp_path: Path) -> None:
+    refused = refusal(tmp_path, f"{KEYSTONE}auth_section = elsewhere\n[paste_deploy]\nflavor = keystone\n")
+    assert refused.option == "[keystone_authtoken] auth_section"
+    assert "no file has a section [elsewhere]" in refused.reason
 
 
 @pytest.mark.parametrize("password", ["pa$!x", "pa$1x", "pass$", "${", "1$"])

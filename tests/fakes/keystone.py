@@ -42,6 +42,8 @@ class Keystone:
         self.asked: list[str] = []
         """Tokens that somebody asked about, in order."""
         self.logins = 0
+        self.last_login: Mapping[str, Any] = {}
+        """What the last login sent, under ``auth``."""
         self.broken = 0
         """Status to answer everything with; 0: none."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -119,10 +121,11 @@ class Keystone:
 
     def log_in(self, body: Mapping[str, Any]) -> tuple[int, dict[str, str], object]:
         self.logins += 1
+        self.last_login = body["auth"]
         identity = body["auth"]["identity"]
         if "password" in identity["methods"]:
             user = identity["password"]["user"]
-            known = user["name"] == SERVICE_USER and user["password"] == SERVICE_PASSWORD
+            known = user.get("id", user.get("name")) == SERVICE_USER and user["password"] == SERVICE_PASSWORD
         else:
             credential = identity["application_credential"]
             known = credential["id"] == SERVICE_USER and credential["secret"] == SERVICE_PASSWORD

@@ -167,3 +167,11 @@ def test_wrong_credentials_of_ours_are_no_fault_of_the_caller(keystone: Keystone
 @pytest.mark.parametrize("url", ["http://k.test:5000", "http://k.test:5000/", "http://k.test:5000/v3/"])
 def test_an_address_of_keystone_may_leave_the_version_out(url: str) -> None:
     assert v3_url(url) == "http://k.test:5000/v3"
+
+
+def test_a_user_and_a_project_may_be_named_by_their_ids_which_need_no_domains(keystone: Keystone) -> None:
+    by_id = {"auth_url": keystone.url, "user_id": SERVICE_USER, "password": SERVICE_PASSWORD, "project_id": "p-1"}
+    Login(AuthSettings.model_validate(by_id)).token()
+    user = keystone.last_login["identity"]["password"]["user"]
+    assert user == {"id": SERVICE_USER, "password": SERVICE_PASSWORD}
+    assert keystone.last_login["scope"] == {"project": {"id": "p-1"}}

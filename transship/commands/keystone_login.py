@@ -16,9 +16,11 @@ from transship.domain.errors import CommandRefused
 _VARIABLES: Final[Mapping[str, str]] = {
     "auth_url": "OS_AUTH_URL",
     "username": "OS_USERNAME",
+    "user_id": "OS_USER_ID",
     "user_domain_id": "OS_USER_DOMAIN_ID",
     "user_domain_name": "OS_USER_DOMAIN_NAME",
     "project_name": "OS_PROJECT_NAME",
+    "project_id": "OS_PROJECT_ID",
     "project_domain_id": "OS_PROJECT_DOMAIN_ID",
     "project_domain_name": "OS_PROJECT_DOMAIN_NAME",
     "application_credential_id": "OS_APPLICATION_CREDENTIAL_ID",
@@ -60,7 +62,7 @@ def token_source(environ: Mapping[str, str]) -> Callable[[], str]:
     if not login.complete:
         raise CommandRefused(
             "the Images API asks for a Keystone token: source an openrc file, or set OS_TOKEN (needed are OS_AUTH_URL,"
-            " OS_USERNAME, OS_PASSWORD and OS_PROJECT_NAME, or an application credential)"
+            " OS_USERNAME or OS_USER_ID, OS_PASSWORD, OS_PROJECT_NAME or OS_PROJECT_ID, or an application credential)"
         )
     # keystoneauth1 costs a quarter of a second, which commands without Keystone need not pay.
     from transship.identity.login import Login  # noqa: PLC0415

@@ -102,11 +102,13 @@ def _plugin(login: KeystoneLogin) -> v3.Auth:
     project_in_default = None if login.project_domain_id or login.project_domain_name else "default"
     return v3.Password(
         auth_url=v3_url(login.auth_url),
-        username=login.username,
+        user_id=login.user_id or None,
+        username=login.username or None,
         password=login.password.get_secret_value(),
         user_domain_id=login.user_domain_id or in_default,
         user_domain_name=login.user_domain_name or None,
-        project_name=login.project_name,
+        project_id=login.project_id or None,
+        project_name=login.project_name or None,
         project_domain_id=login.project_domain_id or project_in_default,
         project_domain_name=login.project_domain_name or None,
     )
