@@ -399,35 +399,37 @@ _PREFECT: Final = "Prefect runs the imports; see prefect.worker_limit"
 IGNORED: Final = (
     IgnoredOption(
         DEFAULT_SECTION,
+_OFF: Final = ("false", "0", "off", "no")
+_ON: Final = ("true", "1", "on", "yes")
+"""The spellings of oslo.config's booleans."""
+
         "worker_self_reference_url",
         "any API process takes any request; hosts that share staging share one host_name",
     ),
     IgnoredOption(DEFAULT_SECTION, "user_storage_quota", _NO_QUOTA, ("0",)),
-    IgnoredOption(DEFAULT_SECTION, "use_keystone_limits", _NO_QUOTA, ("false",)),
+    IgnoredOption(DEFAULT_SECTION, "use_keystone_limits", _NO_QUOTA, _OFF),
     IgnoredOption(DEFAULT_SECTION, "image_member_quota", "members of images are not served by this release"),
     IgnoredOption(DEFAULT_SECTION, "image_location_quota", _NO_LOCATIONS),
-    IgnoredOption(DEFAULT_SECTION, "show_multiple_locations", _NO_LOCATIONS, ("false",)),
-    IgnoredOption(DEFAULT_SECTION, "show_image_direct_url", _NO_LOCATIONS, ("false",)),
+    IgnoredOption(DEFAULT_SECTION, "show_multiple_locations", _NO_LOCATIONS, _OFF),
+    IgnoredOption(DEFAULT_SECTION, "show_image_direct_url", _NO_LOCATIONS, _OFF),
     IgnoredOption(DEFAULT_SECTION, "do_secure_hash", "locations cannot be added in this release"),
     IgnoredOption(DEFAULT_SECTION, "http_retries", "locations cannot be added in this release"),
-    IgnoredOption(DEFAULT_SECTION, "delayed_delete", "data of deleted images are removed at once", ("false",)),
+    IgnoredOption(DEFAULT_SECTION, "delayed_delete", "data of deleted images are removed at once", _OFF),
     IgnoredOption(
         DEFAULT_SECTION,
         "property_protection_file",
         "properties are not protected by this release: any caller sets them",
     ),
     IgnoredOption(DEFAULT_SECTION, "property_protection_rule_format", "properties are not protected by this release"),
-    IgnoredOption(DEFAULT_SECTION, "allow_anonymous_access", "callers without a token are refused", ("false",)),
+    IgnoredOption(DEFAULT_SECTION, "allow_anonymous_access", "callers without a token are refused", _OFF),
     IgnoredOption(
         _AUTHTOKEN,
         "auth_type",
         "the login is by password or by application credential",
         ("password", "v3password", "v3applicationcredential"),
     ),
-    IgnoredOption(
-        _AUTHTOKEN, "insecure", "certificates are always checked; name the authority in auth.ca_file", ("false", "0")
-    ),
-    IgnoredOption(_AUTHTOKEN, "service_token_roles_required", "they are always required", ("true", "1")),
+    IgnoredOption(_AUTHTOKEN, "insecure", "certificates are always checked; name the authority in auth.ca_file", _OFF),
+    IgnoredOption(_AUTHTOKEN, "service_token_roles_required", "they are always required", _ON),
     IgnoredOption(_AUTHTOKEN, "*", "tokens are remembered in each process, and only the login to Keystone is used"),
     IgnoredOption("oslo_policy", "*", "policy files are read as api.policy_file; only rules of copies are served"),
     IgnoredOption("oslo_limit", "*", _NO_QUOTA),

@@ -763,6 +763,26 @@ def test_a_file_for_a_single_store_gives_one_store(tmp_path: Path) -> None:
 
 def test_no_option_is_mapped_to_a_setting_that_does_not_exist() -> None:
     stores = [option.setting for options in STORE_OPTIONS.values() for option in options]
+SWITCHES: Mapping[str, tuple[str, ...]] = {
+    "[DEFAULT]\nuse_keystone_limits": ("false", "0", "off", "no", "No"),
+    "[DEFAULT]\nshow_multiple_locations": ("false", "0", "off", "no", "OFF"),
+    "[DEFAULT]\nshow_image_direct_url": ("false", "0", "off", "no"),
+    "[DEFAULT]\ndelayed_delete": ("false", "0", "off", "no"),
+    "[DEFAULT]\nallow_anonymous_access": ("false", "0", "off", "no"),
+    "[keystone_authtoken]\ninsecure": ("false", "0", "off", "no"),
+    "[keystone_authtoken]\nservice_token_roles_required": ("true", "1", "on", "yes", "Yes"),
+}
+
+
+@pytest.mark.parametrize(("option", "texts"), SWITCHES.items())
+def test_a_switch_in_the_position_that_holds_here_is_passed_over_however_it_is_spelled(
+    option: str, texts: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert [notes(of(tmp_path, f"{option} = {text}\n"), NoteKind.IGNORED) for text in texts] == [[]] * len(texts)
+    other = "no" if "yes" in texts else "yes"
+    assert len(notes(of(tmp_path, f"{option} = {other}\n"), NoteKind.IGNORED)) == 1
+
+
     for setting in [option.setting for option in OPTIONS] + stores:
         assert field_at(tuple(setting.split("."))) is not None, setting
 
