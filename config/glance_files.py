@@ -24,11 +24,13 @@ from config.glance_options import (
     MULTI_VALUED,
     OPTIONS,
     SECTION_SPELLINGS,
+    SINGLE_STORE_TYPES,
     STORE_OPTIONS,
     WHOLLY_KNOWN,
     IgnoredOption,
     MappedOption,
     canonical_section,
+    read_plain_list,
 )
 from config.glance_substitutes import Key, substituted
 from config.notes import Note, NoteKind
@@ -261,6 +263,7 @@ class _Reader:
     def _read_stores(self, multi_store: bool) -> None:
         if multi_store:
             self._read_backends(self.entries[_BACKENDS])
+            self._note_unused_single_store()
         elif any((_STORES, name) in self.entries for name in _SINGLE_STORE):
             self._read_single_store()
 
@@ -281,18 +284,46 @@ class _Reader:
 
     def _read_single_store(self) -> None:
         named = self.entries.get((_STORES, "default_store"))
-        kind = named.text.strip() if named else "file"
         source = named or next(self.entries[_STORES, name] for name in _SINGLE_STORE if (_STORES, name) in self.entries)
+        try:
+            kind = _type_of(self._substituted(named).strip()) if named else "file"
+            listed = self._listed_stores()
+        except ValueError as error:
+            self.refused.append(source.refused(str(error)))
+            return
         if kind not in STORE_OPTIONS:
             self.refused.append(source.refused(f"the store is of {_unserved(kind)}"))
             return
+        if listed is not None and kind not in listed:
+            told = f"default_store is {kind}, which [{_STORES}] stores does not name: {', '.join(listed)}"
+            self.refused.append(source.refused(told))
+            return
         self.values.append(GlanceValue(("default_store",), kind, source.origin))
         self._warn(source, f"enabled_backends is not set: the one store is served under the id {kind}")
-        listed = self.entries.get((_STORES, "stores"))
-        others = [each for each in types.List()(listed.text) if each not in STORE_OPTIONS] if listed else []
-        if listed and others:
-            self._warn(listed, f"{', '.join(others)}: not served by this release")
         self._read_store(kind, kind, source, (_STORES,))
+
+    def _listed_stores(self) -> list[str] | None:
+        """Return the types that ``stores`` names, None without it; those that are not served are warned of.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        entry = self.entries.get((_STORES, "stores"))
+        if entry is None:
+            return None
+        reading = read_plain_list(self._substituted(entry))
+        listed = [_type_of(name) for name in reading.value] if isinstance(reading.value, list) else []
+        others = [each for each in listed if each not in STORE_OPTIONS]
+        unserved = (f"{', '.join(others)}: not served by this release",) if others else ()
+        for text in (*reading.warnings, *unserved):
+            self._warn(entry, text)
+        return listed
+
+    def _note_unused_single_store(self) -> None:
+        for (section, name), entry in self.entries.items():
+            if section == _STORES and name != "default_backend":
+                told = "has no effect, as in Glance, because enabled_backends is set"
+                self._warn(entry, f"{told}: {_INSTEAD.get(name, 'a store has its options in a section of its own')}")
 
     def _read_store(self, store_id: str, kind: str, source: _Entry, sections: tuple[str, ...]) -> None:
         self.values.append(GlanceValue(("stores", store_id, "type"), kind, source.origin))
@@ -347,6 +378,16 @@ class _Reader:
 
 
 _SINGLE_STORE: Final = ("default_store", "stores", "filesystem_store_datadir", "filesystem_store_datadirs")
+
+
+_INSTEAD: Final[Mapping[str, str]] = {
+    "default_store": "default_backend names the default store",
+    "stores": "it names the stores",
+}
+
+
+def _type_of(name: str) -> str:
+    return SINGLE_STORE_TYPES.get(name, name)
 
 
 def _ignored(key: Key) -> IgnoredOption | None:

@@ -379,6 +379,9 @@ STORE_OPTIONS: Final[Mapping[str, tuple[MappedOption, ...]]] = {
 }
 """By type of store as ``enabled_backends`` names it; a type that is not here stops the start."""
 
+SINGLE_STORE_TYPES: Final[Mapping[str, str]] = {"filesystem": "file"}
+"""What ``[glance_store] default_store`` calls types that ``enabled_backends`` has another name for."""
+
 IGNORED_STORE_OPTIONS: Final[Mapping[str, tuple[IgnoredOption, ...]]] = {
     "file": (
         IgnoredOption(STORE_SECTION, "filesystem_store_chunk_size", "files are copied as fast as the system can"),
@@ -396,13 +399,13 @@ _NO_QUOTA: Final = "quotas of projects are not served by this release"
 _NO_LOCATIONS: Final = "locations are not shown by this release"
 _PREFECT: Final = "Prefect runs the imports; see prefect.worker_limit"
 
-IGNORED: Final = (
-    IgnoredOption(
-        DEFAULT_SECTION,
 _OFF: Final = ("false", "0", "off", "no")
 _ON: Final = ("true", "1", "on", "yes")
 """The spellings of oslo.config's booleans."""
 
+IGNORED: Final = (
+    IgnoredOption(
+        DEFAULT_SECTION,
         "worker_self_reference_url",
         "any API process takes any request; hosts that share staging share one host_name",
     ),

@@ -479,6 +479,8 @@ def test_bounded_lists_mean_what_they_mean_in_glance(text: str, plugins: tuple[s
         ("[DEFAULT]\nenabled_backends = a:file\n[a]\nfilesystem_store_datadir=/a", "default_backend", "one of a"),
         ("[DEFAULT]\nenabled_backends = a:file\n[glance_store]\ndefault_backend=a", "store_datadir", "store a"),
         ("[glance_store]\ndefault_store = rbd", "default_store", "the store is of type rbd"),
+        ("[glance_store]\nstores = http,rbd", "stores", "default_store is file, which [glance_store] stores does not"),
+        ("[glance_store]\ndefault_store = $nowhere", "default_store", "it names $nowhere"),
         ("[glance_store]\ndefault_store = file", "filesystem_store_datadir", "needed by store file"),
     ],
 )  # fmt: skip
@@ -761,8 +763,31 @@ def test_a_file_for_a_single_store_gives_one_store(tmp_path: Path) -> None:
     assert len(notes(loaded, NoteKind.WARNING)) == 2
 
 
-def test_no_option_is_mapped_to_a_setting_that_does_not_exist() -> None:
-    stores = [option.setting for options in STORE_OPTIONS.values() for option in options]
+@pytest.mark.parametrize("stores", ["", "stores = file, http\n", "stores = [filesystem, http]\n"])
+@pytest.mark.parametrize("kind", ["", "default_store = file\n", "default_store = filesystem\n"])
+def test_a_single_store_has_the_same_id_however_it_is_named(kind: str, stores: str, tmp_path: Path) -> None:
+    loaded = of(tmp_path, f"[glance_store]\n{kind}{stores}filesystem_store_datadir = /srv/glance\n")
+    assert [(name, str(store.dir)) for name, store in loaded.settings.all_stores.items()] == [("file", "/srv/glance")]
+    told = " ".join(notes(loaded, NoteKind.WARNING))
+    assert "the one store is served under the id file" in told
+    assert ("http: not served by this release" in told) == bool(stores)
+
+
+def test_options_of_a_single_store_beside_backends_are_warned_of(tmp_path: Path) -> None:
+    text = "[DEFAULT]\nenabled_backends = a:file\n[a]\nfilesystem_store_datadir = /srv/a\n[glance_store]\n"
+    loaded = of(
+        tmp_path,
+        text + "default_backend = a\ndefault_store = file\nstores = file,http\nfilesystem_store_datadir = /srv/b\n",
+    )
+    assert [(name, str(store.dir)) for name, store in loaded.settings.all_stores.items()] == [("a", "/srv/a")]
+    why = "has no effect, as in Glance, because enabled_backends is set"
+    assert notes(loaded, NoteKind.WARNING) == [
+        f"glance_store.default_store: {why}: default_backend names the default store",
+        f"glance_store.stores: {why}: it names the stores",
+        f"glance_store.filesystem_store_datadir: {why}: a store has its options in a section of its own",
+    ]
+
+
 SWITCHES: Mapping[str, tuple[str, ...]] = {
     "[DEFAULT]\nuse_keystone_limits": ("false", "0", "off", "no", "No"),
     "[DEFAULT]\nshow_multiple_locations": ("false", "0", "off", "no", "OFF"),
@@ -783,6 +808,8 @@ def test_a_switch_in_the_position_that_holds_here_is_passed_over_however_it_is_s
     assert len(notes(of(tmp_path, f"{option} = {other}\n"), NoteKind.IGNORED)) == 1
 
 
+def test_no_option_is_mapped_to_a_setting_that_does_not_exist() -> None:
+    stores = [option.setting for options in STORE_OPTIONS.values() for option in options]
     for setting in [option.setting for option in OPTIONS] + stores:
         assert field_at(tuple(setting.split("."))) is not None, setting
 
