@@ -103,6 +103,7 @@ class OpenStack:
         glance_url, glance_port: where the Glance listens.
         pool: directory of its file store.
         staging: directory in which it stages what is to be imported.
+        configuration: the file that it runs with.
     """
 
     def __init__(self, home: Path) -> None:
@@ -113,6 +114,7 @@ class OpenStack:
         self.glance_url = f"http://127.0.0.1:{self._glance_port}"
         self.glance_port = self._glance_port
         self.pool, self.staging = home / "images", home / "staging"
+        self.configuration = home / "glance-api.conf"
 
     @property
     def service_login(self) -> dict[str, str]:
@@ -204,7 +206,7 @@ class OpenStack:
     def _start_glance(self) -> None:
         home = self._home
         values = {"keystone": self.auth_url, "password": SERVICE_PASSWORD, "environment": ENVIRONMENT, "home": home}
-        (home / "glance-api.conf").write_text(GLANCE_CONF.format(**values))
+        self.configuration.write_text(GLANCE_CONF.format(**values))
         self._manage("glance", "db_sync")
         self._serve("glance.wsgi.api", self._glance_port, {"OS_GLANCE_CONFIG_DIR": str(home)})
         until(lambda: self._answers(f"{self.glance_url}/healthcheck"), PATIENCE_S, "Glance answers")
