@@ -103,17 +103,27 @@ def _target(image: Image) -> dict[str, object]:
     }
 
 
-def _warn_of_others(file: Path) -> None:
+def read_policy_file(file: Path) -> Mapping[str, object]:
+    """Return the rules of a policy file by their names, those that have no effect here among them.
+
+    Raises:
+        ConfigurationRefused: the file cannot be read, or is no mapping of names to rules.
+    """
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationRefused(str(file), "api.policy_file", f"it cannot be read: {error}") from error
     if found is not None and not isinstance(found, dict):
         raise ConfigurationRefused(str(file), "api.policy_file", "it must map names of rules to rules")
-    for name, rule in (found or {}).items():
+    rules = {str(name): rule for name, rule in (found or {}).items()}
+    for name, rule in rules.items():
         if not _is_rule(rule):
             raise ConfigurationRefused(str(file), "api.policy_file", f"the rule of {name} must be text")
-    others = sorted(str(name) for name in found or () if name not in DEFAULTS)
+    return rules
+
+
+def _warn_of_others(file: Path) -> None:
+    others = sorted(name for name in read_policy_file(file) if name not in DEFAULTS)
     if others:
         log.warning("rules of the policy file have no effect here", file=str(file), rules=",".join(others))
 

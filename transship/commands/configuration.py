@@ -77,9 +77,9 @@ def refuse_what_cannot_start(loaded: LoadedSettings) -> None:
         policy_file = loaded.settings.api.policy_file
         if policy_file is not None:
             # oslo.policy costs a third of a second, which those without such a file need not pay.
-            from transship.api.policy import Policy  # noqa: PLC0415
+            from transship.api.policy import read_policy_file  # noqa: PLC0415
 
-            Policy(policy_file)
+            read_policy_file(policy_file)
 
 
 def refuse_what_fails_imports(loaded: LoadedSettings) -> None:
