@@ -169,6 +169,19 @@ def test_up_is_refused_before_anything_starts_when_a_port_is_taken(tmp_path: Pat
     assert list((tmp_path / "log").iterdir()) == []
 
 
+def test_a_worker_alone_is_refused_until_it_is_told_what_all_hosts_share(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.execve", lambda *_: pytest.fail("the worker was started"))
+    told = {"PREFECT__API_URL": "http://127.0.0.1:9/api", "DATABASE__URL": "postgresql://u:hush@127.0.0.1:9/c"}
+    for lacking in ("prefect.api_url", "database.url", "stores"):
+        assert in_process(monkeypatch, tmp_path, "worker") == 1
+        assert f"start: {lacking}: is not set" in capsys.readouterr().err
+        for name in list(told)[:1]:
+            monkeypatch.setenv(f"TRANSSHIP_{name}", told.pop(name))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_down_without_a_supervisor_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,3 +59,6 @@ def _require_services(settings: Settings) -> None:
         raise ConfigurationRefused("start", "prefect.api_url", f"is not set; {ELSEWHERE}")
     if not settings.database.url.get_secret_value():
         raise ConfigurationRefused("start", "database.url", f"is not set; {ELSEWHERE}")
+    if not settings.stores:
+        reason = "is not set, and the store under the home directory is this host's alone; name the stores of all hosts"
+        raise ConfigurationRefused("start", "stores", reason)
