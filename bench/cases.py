@@ -54,7 +54,7 @@ class Directory:
         """Accept."""
 
 
-def _random_file(path: Path, size: int) -> Path:
+def random_file(path: Path, size: int) -> Path:
     with path.open("wb") as stream:
         for _ in range(size // (1024 * 1024)):
             stream.write(os.urandom(1024 * 1024))
@@ -78,7 +78,7 @@ def _shell(command: str) -> None:
 
 def digest(directory: Path, size: int) -> Case:
     """Md5 and sha512 of one file."""
-    image = _random_file(directory / "image", size)
+    image = random_file(directory / "image", size)
     return Case(
         "md5sum & sha512sum at the same time",
         lambda: _drop(file_digests(image, ["md5", "sha512"], StopToken())),
@@ -88,7 +88,7 @@ def digest(directory: Path, size: int) -> Case:
 
 def download(directory: Path, size: int) -> Case:
     """One file over HTTP from loopback."""
-    image = _random_file(directory / "image", size)
+    image = random_file(directory / "image", size)
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
@@ -181,7 +181,7 @@ def convert(directory: Path, size: int) -> Case:
 
 def store(directory: Path, size: int) -> Case:
     """A staged file into a store on the same file system, durable."""
-    staged = _random_file(directory / "staged", size)
+    staged = random_file(directory / "staged", size)
     target = directory / "store"
     target.mkdir()
     driver = FileStore("bench", target, 0o640)

@@ -27,13 +27,13 @@ import requests
 from cryptography.fernet import Fernet
 from sqlalchemy import func, select
 
+from bench.memory import idle_memory
 from bench.timeline import Asked, Timeline, timelines
 from tests.fakes.postgres import PostgresServer
 from tests.fakes.system import System, until
 from tests.fakes.web_server import WebServer
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import TASKS
-from transship.processes import descendants
 
 MIB: Final = 1024 * 1024
 BODY: Final = os.urandom(MIB)
@@ -170,22 +170,6 @@ def server_refusals(system: System) -> int:
     """Return how often Prefect's server answered 503 so far: its log names every answer here."""
     logs = (system.home / "log").glob("prefect-server.log*")
     return sum(path.read_text(errors="replace").count('HTTP/1.1" 503') for path in logs)
-
-
-def idle_memory(system: System) -> dict[str, float]:
-    """Return the MiB that each component holds with all below it, shared pages shared out (PSS)."""
-    pids = system.pids()
-    below = {name: [pid, *descendants(pid)] for name, pid in pids.items() if name != "supervisor"}
-    held = {name: sum(_pss_mib(pid) for pid in each) for name, each in below.items()}
-    return {"supervisor": _pss_mib(pids["supervisor"]), **held}
-
-
-def _pss_mib(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
 
 
 @contextmanager
