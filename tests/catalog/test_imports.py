@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -356,6 +357,20 @@ def test_deleting_an_image_ends_its_import_and_hands_its_copies_to_removal(catal
         assert [row.name for row in scrap_of_host(connection, "here")] == ["x"]
         kinds = {row.kind for row in due(connection, 10)}
     assert {OutboxKind.CANCEL, OutboxKind.SWEEP} <= kinds
+
+
+@pytest.mark.parametrize(("host", "swept"), [("here", False), ("elsewhere", True)])
+@pytest.mark.parametrize("end", [finish, fail])
+def test_an_import_has_other_hosts_remove_what_its_earlier_attempts_left_there(
+    catalog: Catalog, end: Callable[[Catalog, object], None], host: str, swept: bool
+) -> None:
+    task = asked(catalog, queued_image(catalog))
+    started = begin_import(catalog, task.id, str(uuid4()), "here pid 7 a1b2c3d4", ttl_s=60.0, now=NOW)
+    open_staged(catalog, started.lease, "x", host, "source", "", NOW)
+    end(catalog, started.lease)
+    with catalog.read() as connection:
+        assert [row.name for row in scrap_of_host(connection, host)] == ["x"]
+        assert (OutboxKind.SWEEP in {row.kind for row in due(connection, 10)}) is swept
 
 
 def test_deleting_an_image_forgets_the_secrets_of_an_import_that_could_have_been_repeated(catalog: Catalog) -> None:

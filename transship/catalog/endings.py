@@ -15,7 +15,7 @@ from transship.catalog.copies import Arriving, DataFacts, end_targets, fail_targ
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image
 from transship.catalog.journal import staged_upload
-from transship.catalog.leases import Lease, free_lease, lock_lease, prove_lease, queue_lease
+from transship.catalog.leases import Lease, free_lease, is_of_host, lock_lease, prove_lease, queue_lease
 from transship.catalog.notifications import announce_image, announce_task
 from transship.catalog.outbox import OutboxKind, post
 from transship.catalog.schema import ALLOWANCES, IMAGES, LOCATIONS, SECRETS, STAGED, TASKS
@@ -67,6 +67,7 @@ def finish_import(
         drop_secrets(connection, lease.task_id)
         connection.execute(delete(ALLOWANCES).where(ALLOWANCES.c.image_id == lease.image_id))
         _scrap_staged(connection, lease.image_id)
+        _sweep_elsewhere(connection, lease)
         free_lease(connection, lease.image_id)
         announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, lease.image_id))
         ended = get_task(connection, lease.task_id)
@@ -100,6 +101,7 @@ def fail_import(
         if rerunnable:
             _keep_sources(connection, lease.image_id, now + timedelta(seconds=rerun_ttl_s))
         _scrap_staged(connection, lease.image_id)
+        _sweep_elsewhere(connection, lease)
         free_lease(connection, lease.image_id)
         _announce_failure(connection, lease.image_id, lease.task_id)
 
@@ -249,6 +251,13 @@ def _end_from_outside(
     free_lease(connection, image_id)
     _announce_failure(connection, image_id, task_id)
     post(connection, OutboxKind.SWEEP, "sweep", None)
+
+
+def _sweep_elsewhere(connection: Connection, lease: Lease) -> None:
+    """Have other hosts remove what earlier attempts left in their staging: this process reaches its own alone."""
+    staging = connection.execute(select(STAGED.c.host).where(STAGED.c.image_id == lease.image_id).distinct()).scalars()
+    if not all(is_of_host(lease.owner, host) for host in staging):
+        post(connection, OutboxKind.SWEEP, "sweep", None)
 
 
 def _keep_sources(connection: Connection, image_id: str, until: datetime) -> None:

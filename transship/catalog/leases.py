@@ -151,6 +151,11 @@ def process_name(host_name: str, pid: int) -> str:
     return f"{host_name} pid {pid}"
 
 
+def is_of_host(owner: str, host_name: str) -> bool:
+    """Return whether the owner of a lease is a process of a host."""
+    return owner.startswith(f"{host_name} pid ")
+
+
 def expire_lease_of_dead(catalog: Catalog, flow_run_id: str, owner: str) -> bool:
     """Let the lease of a process that is known to be dead expire, so that the keeper resumes its import at once.
 
