@@ -13,6 +13,8 @@ import pytest
 
 from config.loading import variable_of
 from transship.cli import app, main
+from transship.processes import start_time
+from transship.runner_status import RunnerStatus, write_runner_status
 
 COMMANDS = {
     *("up", "down", "status", "deploy", "doctor", "reload", "worker"),
@@ -180,6 +182,18 @@ def test_a_worker_alone_is_refused_until_it_is_told_what_all_hosts_share(
         for name in list(told)[:1]:
             monkeypatch.setenv(f"TRANSSHIP_{name}", told.pop(name))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_status_knows_a_worker_that_runs_without_a_supervisor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = start_time(os.getpid()) or 0
+    (tmp_path / "run").mkdir()
+    found = RunnerStatus(os.getpid(), ours, "serving", "warm", "", 4, 0, 0, ("host-here", "default"), ())
+    write_runner_status(tmp_path / "run" / "runner.json", found)
+    monkeypatch.setenv("TRANSSHIP_PREFECT__API_URL", "http://127.0.0.1:9/api")
+    in_process(monkeypatch, tmp_path, "status")
+    assert f"worker {os.getpid()}: serving" in capsys.readouterr().out.splitlines()[0]
 
 
 def test_down_without_a_supervisor_says_so(

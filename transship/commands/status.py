@@ -69,6 +69,10 @@ def is_healthy(found: SupervisorStatus) -> bool:
 def _print_processes(settings: Settings) -> bool:
     found = read_status(status_path(settings)) if is_locked(settings) else None
     if found is None:
+        alone = read_runner_status(runner_status_path(settings)) if settings.prefect.api_url else None
+        if alone is not None:
+            print(f"worker {alone.pid}: {coloured(alone.phase, GREEN)}, for services that run elsewhere")
+            return True
         print(coloured(f"nothing runs in {settings.home}; 'transship up' starts it", RED))
         return False
     healthy = is_healthy(found)
