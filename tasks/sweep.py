@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
@@ -26,7 +25,7 @@ from transship.catalog.removal import (
     scrap_staged,
 )
 from transship.catalog.restores import next_sweep
-from transship.domain.errors import ObjectMissing, StoreUnavailable, TransferFailed
+from transship.domain.errors import ObjectMissing, TransferFailed
 from transship.staging.area import StagingArea
 from transship.stores.base import StoreDriver
 
@@ -140,28 +139,25 @@ def _remove(settings: Settings, catalog: Catalog, row: LocationRow) -> bool:
         TransferFailed: the store does not allow it now; the row waits.
     """
     ttl_s = settings.lease.ttl_s
-    claimed_at = time.monotonic()
     claim = claim_location(catalog, row, uuid4().hex, older_than_s=ttl_s, ttl_s=ttl_s)
     if claim is None:
         return False
     found = True
     try:
-        found = _remove_claimed(store_driver(row.store, settings), claim, claimed_at + ttl_s / 2)
+        found = _remove_claimed(store_driver(row.store, settings), claim)
     finally:
         release_location(catalog, claim, gone=not found)
     return found
 
 
-def _remove_claimed(driver: StoreDriver, claim: Claim, until: float) -> bool:
+def _remove_claimed(driver: StoreDriver, claim: Claim) -> bool:
     row = claim.row
     found = driver.discard_temporaries(row.image_id, row.epoch + 1) > 0
     try:
         driver.size(row.url)
     except ObjectMissing:
         return found
-    if time.monotonic() > until:
-        # An import may own the place by the time the store gets to it.
-        raise StoreUnavailable(row.store, "it took too long to answer")
+    claim.check()
     driver.delete(row.url)
     return True
 

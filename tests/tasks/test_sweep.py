@@ -28,7 +28,7 @@ from transship.catalog.journal import LocationRow, StagedRow, adopt_staged, mark
 from transship.catalog.leases import expire_lease, free_lease
 from transship.catalog.removal import Claim, claim_location, release_location, scrap_of_host, scrap_staged
 from transship.catalog.schema import IMAGES, INVENTORIES, LOCATIONS, STAGED
-from transship.domain.errors import ConfigurationRefused, CopyBeingRemoved
+from transship.domain.errors import ConfigurationRefused, CopyBeingRemoved, StoreUnavailable
 from transship.domain.image import ImageStatus
 from transship.staging.area import MARKER
 
@@ -273,6 +273,13 @@ def test_a_housekeeper_that_died_is_followed_by_another_one(session: ImportSessi
     row = given_up(session)
     assert claim(session.catalog, row, "one that died", ttl_s=-1.0) is not None
     assert sweep_stores.fn().removed == (row.url,)
+
+
+def test_a_claim_whose_time_is_over_removes_nothing(session: ImportSession) -> None:
+    late = claim(session.catalog, given_up(session), "slow", ttl_s=-1.0)
+    assert late is not None
+    with pytest.raises(StoreUnavailable, match="took too long"):
+        late.check()
 
 
 def test_the_late_end_of_a_claim_leaves_a_row_to_who_has_it_now(session: ImportSession) -> None:

@@ -7,13 +7,20 @@ from datetime import UTC, datetime
 import structlog
 from starlette.responses import Response
 
-from transship.api.images import remove_data
 from transship.api.policy import DEACTIVATE, DELETE_LOCATION, REACTIVATE, READ_LOCATIONS
 from transship.api.site import Call
 from transship.catalog.images import lock_image, set_status
-from transship.catalog.journal import give_up_copy
-from transship.domain.errors import Forbidden, ImportRunning, NotInStore, StoreUnknown, WrongStatus
-from transship.domain.image import Image, ImageStatus, Location
+from transship.catalog.removal import Claim, give_up_copy, release_location
+from transship.domain.errors import (
+    Forbidden,
+    ImportRunning,
+    NotInStore,
+    StoreDenied,
+    StoreUnavailable,
+    StoreUnknown,
+    WrongStatus,
+)
+from transship.domain.image import Image, ImageStatus
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +29,7 @@ def delete_from_store(call: Call) -> Response:
     """``DELETE /v2/stores/{store}/{image_id}``: remove one store's copy, never the last one.
 
     The record forgets the copy at once, then its data go; a store that does not answer keeps them
-    for now, and housekeeping removes them later.
+    for now, and housekeeping removes them later. An import that wants the copy's place waits meanwhile.
     """
     store = str(call.request.path_params["store"])
     known = [fact.id for fact in call.site.stores.facts()]
@@ -32,15 +39,29 @@ def delete_from_store(call: Call) -> Response:
         image = lock_image(connection, call.image_id)
         for rule in (READ_LOCATIONS, DELETE_LOCATION):
             call.site.policy.refuse_unless(rule, call.viewer, image)
-        location = _removable(image, store)
-        give_up_copy(connection, image.id, store, datetime.now(UTC))
+        _refuse_unless_removable(image, store)
+        claim = give_up_copy(connection, image.id, store, ttl_s=call.site.settings.lease.ttl_s)
     log.info("copy given up", image_id=image.id, store=store)
-    remove_data(call, image.id, location)
+    _remove(call, claim)
     return Response(status_code=204)
 
 
-def _removable(image: Image, store: str) -> Location:
-    """Return the image's location in a store.
+def _remove(call: Call, claim: Claim) -> None:
+    """Remove a claimed copy; what its store does not allow now stays for housekeeping."""
+    removed = False
+    try:
+        driver = call.site.stores.driver(claim.row.store)
+        claim.check()
+        driver.delete(claim.row.url)
+        removed = True
+    except (StoreUnavailable, StoreDenied, StoreUnknown) as error:
+        log.warning("data not removed yet", image_id=claim.row.image_id, store=claim.row.store, reason=str(error))
+    finally:
+        release_location(call.site.catalog, claim, gone=removed)
+
+
+def _refuse_unless_removable(image: Image, store: str) -> None:
+    """Refuse to remove an image's copy in a store where that must not be.
 
     Raises:
         WrongStatus, ImportRunning: the image's copies may not be changed now.
@@ -51,12 +72,10 @@ def _removable(image: Image, store: str) -> Location:
         raise WrongStatus(image.id, image.status, ImageStatus.ACTIVE, "delete from store")
     if image.import_task is not None:
         raise ImportRunning(image.id, image.import_task)
-    found = next((location for location in image.locations if location.store == store), None)
-    if found is None:
+    if store not in [location.store for location in image.locations]:
         raise NotInStore(image.id, store)
     if len(image.locations) == 1:
         raise Forbidden(f"Store '{store}' is the only one that holds image {image.id}; delete the image instead.")
-    return found
 
 
 def deactivate_image(call: Call) -> Response:

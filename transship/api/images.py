@@ -209,12 +209,15 @@ def delete_image(call: Call) -> Response:
     area = StagingArea(settings.staging_dir, settings.host_name, settings.staging.free_floor_bytes)
     remove_scrap(call.site.catalog, area, image.id)
     for location in image.locations:
-        remove_data(call, image.id, location)
+        _remove_data(call, image.id, location)
     return Response(status_code=204)
 
 
-def remove_data(call: Call, image_id: str, location: Location) -> None:
-    """Remove a copy that the journal says is to go; what its store does not allow now stays for housekeeping."""
+def _remove_data(call: Call, image_id: str, location: Location) -> None:
+    """Remove a copy of a deleted image; what its store does not allow now stays for housekeeping.
+
+    However late this is, it meets no newer copy: nothing is written of a deleted image, and its id is never used again.
+    """
     try:
         call.site.stores.driver(location.store).delete(location.url)
     except (StoreUnavailable, StoreDenied, StoreUnknown) as error:

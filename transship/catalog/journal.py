@@ -96,7 +96,7 @@ def mark_deleting(catalog: Catalog, lease: Lease, store: str, now: datetime) -> 
 
     Raises:
         LockLost: another worker took over; nothing was written.
-        CopyBeingRemoved: housekeeping is at it; nothing was written.
+        CopyBeingRemoved: housekeeping or a client is at it; nothing was written.
     """
     copy = (LOCATIONS.c.image_id == lease.image_id) & (LOCATIONS.c.store == store)
     with catalog.write() as connection:
@@ -120,15 +120,6 @@ def forget_location(catalog: Catalog, lease: Lease, store: str) -> None:
     with catalog.write() as connection:
         prove_lease(connection, lease)
         connection.execute(delete(LOCATIONS).where(_hidden(lease.image_id, store)))
-
-
-def give_up_copy(connection: Connection, image_id: str, store: str, now: datetime) -> None:
-    """Note that a copy which clients see is about to be removed; the caller has locked the image."""
-    connection.execute(
-        update(LOCATIONS)
-        .where(LOCATIONS.c.image_id == image_id, LOCATIONS.c.store == store)
-        .values(state="deleting", updated_at=now)
-    )
 
 
 def drop_location(connection: Connection, image_id: str, store: str) -> None:

@@ -1,13 +1,15 @@
 """Who may remove a copy or a staged file that nobody needs: the one whose write to its row came first.
 
-Housekeeping works beside imports, deletes and other housekeepers. It claims a copy, for a while, before it touches
-the store: as long as the claim lasts no import writes that copy's place. A staged file it turns into scrap, which
-no import takes up again.
+Housekeeping works beside imports, deletes and other housekeepers. Whoever removes a copy without the image's lease
+claims it, for a while, before the store is touched: as long as the claim lasts no import writes that copy's place. A
+staged file becomes scrap, which no import takes up again.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, delete, select, update
 
@@ -16,7 +18,7 @@ from transship.catalog.journal import LocationRow, StagedRow, location_of, stage
 from transship.catalog.leases import lock_lease
 from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, STAGED
 from transship.catalog.types import in_seconds
-from transship.domain.errors import LockLost
+from transship.domain.errors import LockLost, StoreUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +28,21 @@ class Claim:
     Attributes:
         row: the copy as it was claimed.
         owner: who claimed it; nobody else has this name.
+        until: seconds of the monotonic clock; what was not begun by then is not begun any more.
     """
 
     row: LocationRow
     owner: str
+    until: float
+
+    def check(self) -> None:
+        """Make sure, right before the store is told to remove the copy, that there is time left to do so.
+
+        Raises:
+            StoreUnavailable: an import may own the place by the time the store gets to it.
+        """
+        if time.monotonic() > self.until:
+            raise StoreUnavailable(self.row.store, "it took too long to answer")
 
 
 def unclaimed() -> ColumnElement[bool]:
@@ -60,6 +73,7 @@ def claim_location(
         older_than_s: how long it must have been waiting for its removal.
         ttl_s: seconds after which another one may remove it.
     """
+    until = _latest_begin(ttl_s)
     with catalog.write() as connection:
         try:
             lease = lock_lease(connection, row.image_id)
@@ -80,7 +94,30 @@ def claim_location(
             )
             .values(claim=owner, claim_until=in_seconds(ttl_s))
         )
-    return Claim(row, owner) if claimed.rowcount else None
+    return Claim(row, owner, until) if claimed.rowcount else None
+
+
+def give_up_copy(connection: Connection, image_id: str, store: str, *, ttl_s: float) -> Claim:
+    """Take a copy away from clients, together with the right to remove it; the caller has locked the image.
+
+    Args:
+        ttl_s: seconds after which another one may remove it.
+    """
+    row = connection.execute(
+        select(LOCATIONS).where(LOCATIONS.c.image_id == image_id, LOCATIONS.c.store == store)
+    ).one()
+    claim = Claim(location_of(row), uuid4().hex, _latest_begin(ttl_s))
+    connection.execute(
+        update(LOCATIONS)
+        .where(LOCATIONS.c.id == claim.row.id)
+        .values(state="deleting", updated_at=in_seconds(0), claim=claim.owner, claim_until=in_seconds(ttl_s))
+    )
+    return claim
+
+
+def _latest_begin(ttl_s: float) -> float:
+    # Half of the time is left for the store to remove the copy.
+    return time.monotonic() + ttl_s / 2
 
 
 def release_location(catalog: Catalog, claim: Claim, *, gone: bool) -> None:

@@ -1,0 +1,75 @@
+"""A store's copy is taken away beside imports that want its place."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.fakes.images_api import ImagesApi
+from transship.api.site import StoreShelf
+from transship.catalog.imports import Begun, Caller, Order, ask_import, begin_import
+from transship.catalog.journal import find_location, mark_deleting
+from transship.domain.errors import CopyBeingRemoved
+from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.stores.file import FileStore
+
+
+class SlowStore(FileStore):
+    """A store that hangs when it is to remove something."""
+
+    reached = threading.Event()
+    go_on = threading.Event()
+
+    def delete(self, url: str) -> None:
+        self.reached.set()
+        assert self.go_on.wait(30)
+        super().delete(url)
+
+
+def begin_copy(api: ImagesApi, image_id: str) -> Begun:
+    """Ask for a copy as the API does, and begin it as a worker does."""
+    now = datetime.now(UTC)
+    request = ImportRequest(ImportMethod.COPY_IMAGE, stores=("archive",))
+    task = ask_import(api.catalog, image_id, Order(request, ("archive",), {}), Caller(), now)
+    return begin_import(api.catalog, task.id, f"run-of-{task.id[:8]}", "test", ttl_s=60, now=now)
+
+
+def row_state(api: ImagesApi, image_id: str) -> str | None:
+    with api.catalog.read() as connection:
+        row = find_location(connection, image_id, "archive")
+    return None if row is None else row.state
+
+
+def test_no_import_takes_the_place_of_a_copy_while_a_client_removes_it(
+    api: ImagesApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A removal that hangs in the store would else remove what the import wrote there meanwhile."""
+    image_id = api.active(b"data", ("fast", "archive"))
+    store = SlowStore("archive", api.stores["archive"], 0o640)
+    monkeypatch.setattr(StoreShelf, "driver", lambda _shelf, _store: store)
+    with ThreadPoolExecutor(1) as threads:
+        removal = threads.submit(api.client.delete, f"/v2/stores/archive/{image_id}")
+        try:
+            assert store.reached.wait(30)
+            begun = begin_copy(api, image_id)
+            with pytest.raises(CopyBeingRemoved):
+                mark_deleting(api.catalog, begun.lease, "archive", datetime.now(UTC))
+        finally:
+            store.go_on.set()
+        assert removal.result().status_code == 204
+    assert row_state(api, image_id) is None
+    assert not (api.stores["archive"] / image_id).exists()
+    mark_deleting(api.catalog, begun.lease, "archive", datetime.now(UTC))
+
+
+def test_the_place_of_a_copy_that_its_store_keeps_for_now_may_be_taken_at_once(api: ImagesApi) -> None:
+    image_id = api.active(b"data", ("fast", "archive"))
+    stored = api.stores["archive"] / image_id
+    stored.unlink()
+    stored.mkdir()
+    assert api.client.delete(f"/v2/stores/archive/{image_id}").status_code == 204
+    assert row_state(api, image_id) == "deleting"
+    mark_deleting(api.catalog, begin_copy(api, image_id).lease, "archive", datetime.now(UTC))
