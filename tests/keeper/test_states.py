@@ -19,6 +19,7 @@ from transship.catalog.endings import finish_import
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import begin_import
 from transship.catalog.leases import expire_lease
+from transship.catalog.outbox import OutboxKind, due, post
 from transship.catalog.tasks import get_task
 from transship.domain.image import ImageStatus
 from transship.domain.task import ImportTask, TaskStatus
@@ -195,6 +196,20 @@ def test_a_run_that_prefect_forgot_is_made_anew(scene: Scene) -> None:
     assert scene.reconciled() is PENDING
     until(scene.keeper.tell, 30.0, "second dispatch")
     assert scene.task().flow_run_id not in (None, scene.run_id)
+
+
+def test_a_run_that_was_begun_goes_on_when_the_keeper_was_killed_before_it_noted_that_it_told(scene: Scene) -> None:
+    begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=60.0, now=NOW)
+    scene.enter("RUNNING", "Running")
+    for lost in (False, True):
+        with scene.catalog.write() as connection:
+            post(connection, OutboxKind.DISPATCH, f"{scene.task_id}/1", scene.task_id, {"attempt": 1})
+        until(scene.keeper.tell, 30.0, "second dispatch")
+        with scene.catalog.read() as connection:
+            assert due(connection, 10) == []
+        assert scene.state()["name"] == "Running"
+        if not lost:
+            expire_lease(scene.catalog, begun.lease)
 
 
 def test_telling_twice_makes_one_run(scene: Scene) -> None:

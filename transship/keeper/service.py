@@ -187,9 +187,13 @@ class Keeper:
             try:
                 task = get_task(connection, str(row.task_id))
                 image = get_image(connection, task.image_id)
+                lease = lease_of(connection, image.id)
             except (TaskNotFound, ImageNotFound):
-                task, image = None, None
-        if task is None or image is None or task.status.final or task.attempt != row.payload["attempt"]:
+                self._done(row)
+                return
+        # A worker begins what Prefect was told of: only this row's end was missed, by a keeper that was killed.
+        begun = lease.task_id == task.id and lease.state == "held"
+        if begun or task.status.final or task.attempt != row.payload["attempt"]:
             self._done(row)
             return
         run_id = self._start_again(task) or self._create_run(task, image, row.key)
