@@ -6,12 +6,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import insert, select
 
 from tests.fakes.images import NOW, queued_image, settings_in, web_order
 from transship.catalog.endings import end_unheld
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Caller, ask_import, begin_import
-from transship.catalog.outbox import OutboxKind, OutboxRow, done, due, post
+from transship.catalog.outbox import OutboxKind, done, post
+from transship.catalog.schema import OUTBOX, TASKS
 from transship.catalog.tasks import get_task
 from transship.keeper.prefect_api import PrefectApi
 from transship.keeper.service import Keeper
@@ -25,18 +27,13 @@ def ask(catalog: Catalog, project: str) -> str:
     return ask_import(catalog, queued_image(catalog).id, web_order(), Caller(project_id=project), NOW).id
 
 
-def rows_of(catalog: Catalog) -> list[OutboxRow]:
-    with catalog.read() as connection:
-        return due(connection, 1000)
-
-
 def turns(keeper: Keeper) -> list[str]:
-    return [str(row.task_id) for row in keeper._in_turn(rows_of(keeper.catalog))]
+    return [str(row.task_id) for row in keeper._rows_in_turn()]
 
 
 def hand_over(keeper: Keeper) -> list[str]:
     """Give the turns, as if Prefect had taken them."""
-    given = keeper._in_turn(rows_of(keeper.catalog))
+    given = keeper._rows_in_turn()
     with keeper.catalog.write() as connection:
         for row in given:
             done(connection, row)
@@ -97,10 +94,27 @@ def test_imports_that_nobody_begins_keep_the_others_waiting_for_a_while_only(
     assert hand_over(keeper) == [later]
 
 
+def test_a_project_that_asked_for_more_than_a_thousand_hides_nobody(catalog: Catalog, tmp_path: Path) -> None:
+    keeper = keeper_of(catalog, tmp_path, dispatch_ahead=2)
+    first = ask(catalog, "many")
+    copies = [f"{first[:-4]}{number:04d}" for number in range(1100)]
+    with catalog.write() as connection:
+        (task,) = connection.execute(select(TASKS).where(TASKS.c.id == first)).mappings()
+        connection.execute(insert(TASKS), [{**task, "id": copy} for copy in copies])
+        (row,) = connection.execute(select(OUTBOX)).mappings()
+        rest = {name: value for name, value in row.items() if name != "id"}
+        connection.execute(insert(OUTBOX), [{**rest, "key": f"{copy}/1", "task_id": copy} for copy in copies])
+        post(connection, OutboxKind.SWEEP, "sweep", None)
+    single = ask(catalog, "single")
+    assert turns(keeper) == ["None", first, single]
+    assert "waits for its turn" in message(catalog, copies[-1])
+    assert message(catalog, single) == ""
+
+
 def test_what_is_no_import_waits_for_no_turn(catalog: Catalog, tmp_path: Path) -> None:
     keeper = keeper_of(catalog, tmp_path, dispatch_ahead=1)
     for _ in range(3):
         ask(catalog, "p")
     with catalog.write() as connection:
         post(connection, OutboxKind.SWEEP, "sweep", None)
-    assert [row.kind for row in keeper._in_turn(rows_of(catalog))] == [OutboxKind.SWEEP, OutboxKind.DISPATCH]
+    assert [row.kind for row in keeper._rows_in_turn()] == [OutboxKind.SWEEP, OutboxKind.DISPATCH]

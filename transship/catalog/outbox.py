@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, select, update
 
 from transship.catalog.locks import add_unless_there
 from transship.catalog.schema import OUTBOX
@@ -23,6 +23,9 @@ class OutboxKind(StrEnum):
     """Cancel a flow run whose import is over."""
     SWEEP = "sweep"
     """Run housekeeping soon."""
+
+
+_ROWS: Final = select(OUTBOX, seconds_since(OUTBOX.c.created_at).label("age_s"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +64,26 @@ def post(
     add_unless_there(connection, OUTBOX, "key", values)
 
 
-def due(connection: Connection, limit: int) -> list[OutboxRow]:
-    """Return rows whose time has come, oldest first."""
-    age = seconds_since(OUTBOX.c.created_at).label("age_s")
-    rows = connection.execute(
-        select(OUTBOX, age).where(OUTBOX.c.due_at <= in_seconds(0)).order_by(OUTBOX.c.id).limit(limit)
-    )
+def is_due() -> ColumnElement[bool]:
+    """Return the condition that a row's time has come."""
+    return OUTBOX.c.due_at <= in_seconds(0)
+
+
+def due(connection: Connection, limit: int, kinds: Collection[OutboxKind] = tuple(OutboxKind)) -> list[OutboxRow]:
+    """Return rows of some kinds whose time has come, oldest first."""
+    return _rows(connection, _ROWS.where(is_due(), OUTBOX.c.kind.in_(kinds)).order_by(OUTBOX.c.id).limit(limit))
+
+
+def rows_with(connection: Connection, ids: Sequence[int]) -> list[OutboxRow]:
+    """Return the rows of those ids that there are, in the order of the ids."""
+    found = {row.id: row for row in _rows(connection, _ROWS.where(OUTBOX.c.id.in_(ids)))}
+    return [found[id_] for id_ in ids if id_ in found]
+
+
+def _rows(connection: Connection, wanted: Select[Any]) -> list[OutboxRow]:
     return [
         OutboxRow(row.id, OutboxKind(row.kind), row.key, row.task_id, row.payload, row.attempts, float(row.age_s))
-        for row in rows
+        for row in connection.execute(wanted)
     ]
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import insert, update
+from sqlalchemy import Connection, insert, update
 from sqlalchemy.exc import IntegrityError
 
 from config.settings import FileStoreSettings, Settings
@@ -20,7 +20,7 @@ from transship.catalog.hosts import hosts_with_data, note_host
 from transship.catalog.images import get_image
 from transship.catalog.journal import staged_upload
 from transship.catalog.leases import LeaseState, lease_of
-from transship.catalog.outbox import OutboxKind, OutboxRow, awaiting_dispatch, done, due, post, postpone
+from transship.catalog.outbox import OutboxKind, OutboxRow, awaiting_dispatch, done, due, post, postpone, rows_with
 from transship.catalog.removal import hosts_with_scrap
 from transship.catalog.schema import KEEPERS
 from transship.catalog.stores import forget_store, mirror_store, mirrored_stores
@@ -34,14 +34,14 @@ from transship.catalog.tasks import (
     unsettled_tasks,
 )
 from transship.catalog.types import in_seconds
-from transship.catalog.underway import projects_of, say_why_waiting, underway
+from transship.catalog.underway import first_in_line, imports_wait, say_why_waiting, underway
 from transship.catalog.uploads import end_lost_uploads, give_up_uploads
 from transship.domain.errors import DispatchFailed, ImageNotFound, LockLost, TaskNotFound, UploadIncomplete
 from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image
 from transship.domain.import_request import ImportMethod
 from transship.domain.push import RUNNER_SOCKET
 from transship.domain.task import ImportTask, TaskStatus
-from transship.domain.turns import Waiting, next_turns
+from transship.domain.turns import next_turns
 from transship.keeper.prefect_api import (
     CreatedRun,
     FlowRunState,
@@ -62,8 +62,8 @@ STUCK_S: Final = 90.0
 """Longer than any start of a flow process that was seen on a loaded machine (20 s), with room."""
 SETTLE_AFTER_S: Final = 60.0
 """A flow process tells Prefect its last state after the catalogue; this is its time to do so."""
-LOOKED_AT_ONCE: Final = 1000
-"""Outbox rows among which turns are given."""
+NO_IMPORTS: Final = frozenset(OutboxKind) - {OutboxKind.DISPATCH}
+"""What waits for no turn."""
 UNBEGUN_FORGOTTEN_S: Final = 60.0
 """After so long a handed-over import that nobody began counts no longer as one that a worker is about to begin."""
 REFUSAL_PATIENCE_S: Final = 120.0
@@ -131,9 +131,7 @@ class Keeper:
 
     def tell(self) -> int:
         """Tell Prefect what the outbox holds; return how many rows were told."""
-        with self.catalog.read() as connection:
-            looked_at = due(connection, LOOKED_AT_ONCE)
-        rows = self._in_turn(looked_at)[:TOLD_AT_ONCE]
+        rows = self._rows_in_turn()[:TOLD_AT_ONCE]
         told = 0
         for row in rows:
             try:
@@ -148,31 +146,29 @@ class Keeper:
                 told += 1
         return told
 
-    def _in_turn(self, rows: list[OutboxRow]) -> list[OutboxRow]:
-        """Return those rows that may be told now: of imports those whose turn it is, and all else."""
-        imports = {row.id: row for row in rows if row.kind is OutboxKind.DISPATCH}
-        if not imports:
-            return rows
-        limits = self.settings.imports
+    def _rows_in_turn(self) -> list[OutboxRow]:
+        """Return those rows that may be told now: what is no import, then the imports whose turn it is."""
         with self.catalog.read() as connection:
-            carried = underway(connection, UNBEGUN_FORGOTTEN_S)
-            projects = projects_of(connection, [str(row.task_id) for row in imports.values()])
-        waiting = [Waiting(row.id, projects.get(str(row.task_id), "")) for row in imports.values()]
-        turns = next_turns(
-            waiting,
-            carried.by_project,
-            room=max(0, limits.dispatch_ahead - carried.unbegun),
-            limit_per_project=limits.max_per_project,
-        )
-        self._say_why([str(row.task_id) for row in imports.values() if row.id not in turns])
-        return [*(row for row in rows if row.id not in imports), *(imports[key] for key in turns)]
+            rows = due(connection, TOLD_AT_ONCE, NO_IMPORTS)
+            turns = self._turns(connection) if imports_wait(connection) else None
+            if turns:
+                rows += rows_with(connection, turns)
+        if turns is not None:
+            self._say_why(turns)
+        return rows
 
-    def _say_why(self, waiting: list[str]) -> None:
-        if not waiting:
-            return
+    def _turns(self, connection: Connection) -> tuple[int, ...]:
+        """Return the outbox rows of the imports whose turn it is, in order."""
+        limits = self.settings.imports
+        carried = underway(connection, UNBEGUN_FORGOTTEN_S)
+        room = max(0, limits.dispatch_ahead - carried.unbegun)
+        waiting = first_in_line(connection, room) if room else []
+        return next_turns(waiting, carried.by_project, room=room, limit_per_project=limits.max_per_project)
+
+    def _say_why(self, turns: tuple[int, ...]) -> None:
         limit = self.settings.imports.max_per_project
         others = f" or until its project has less than {limit} imports under way" if limit else ""
-        say_why_waiting(self.catalog, waiting, f"waits for its turn: until a worker is free{others}", utc_now())
+        say_why_waiting(self.catalog, turns, f"waits for its turn: until a worker is free{others}", utc_now())
 
     def _tell_one(self, row: OutboxRow) -> None:
         duty: Mapping[OutboxKind, Callable[[OutboxRow], None]] = {
