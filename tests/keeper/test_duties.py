@@ -12,6 +12,7 @@ from tests.fakes.images import NOW, asked, begun, queued_image, read_image, sett
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.system import free_port, until
 from transship.catalog.engine import Catalog
+from transship.catalog.hosts import note_host
 from transship.catalog.journal import open_staged
 from transship.catalog.leases import free_lease
 from transship.catalog.outbox import OutboxKind, due
@@ -103,21 +104,23 @@ def all_rows(catalog: Catalog) -> list[Any]:
 
 
 @pytest.mark.real
-def test_each_host_with_scrap_gets_one_run_in_its_own_queue(
-    catalog: Catalog, tmp_path: Path, prefect_server: PrefectServer
+def test_each_host_that_is_live_or_has_scrap_gets_one_run_in_its_own_queue(
+    catalog: Catalog, tmp_path: Path, prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = settings_in(tmp_path, host_name="here", **prefect_server.apart(tmp_path))
+    unique = uuid4().hex[:8]
+    mine, scrap, live, gone = (f"{name}-{unique}" for name in ("mine", "scrap", "live", "gone"))
+    settings = settings_in(tmp_path, host_name=mine, **prefect_server.apart(tmp_path))
     with prefect_server.as_client():
         apply(settings)
-    there, mine = f"there-{uuid4().hex[:8]}", "here"
-    for host in (there, mine):
-        begun_here = begun(catalog, queued_image(catalog))
-        open_staged(catalog, begun_here.lease, f"{begun_here.image.id}.1.source", host, "source", "", NOW)
-        with catalog.write() as connection:
-            free_lease(connection, begun_here.image.id)
+    begun_there = begun(catalog, queued_image(catalog))
+    open_staged(catalog, begun_there.lease, f"{begun_there.image.id}.1.source", scrap, "source", "", NOW)
+    with catalog.write() as connection:
+        free_lease(connection, begun_there.image.id)
+        note_host(connection, live, NOW, alive=True)
+        note_host(connection, gone, NOW, alive=False)
     keeper = Keeper(settings, catalog, PrefectApi(prefect_server.url, prefect_server.auth_string), "one")
 
-    def sweep_runs() -> list[Any]:
+    def queues_of_runs() -> list[str]:
         keeper.ask_for_sweep()
 
         def all_told() -> bool:
@@ -125,9 +128,12 @@ def test_each_host_with_scrap_gets_one_run_in_its_own_queue(
             return not all_rows(catalog)
 
         until(all_told, 30.0, "the sweep to be told")
-        body = {"flow_runs": {"tags": {"any_": [f"sweep:{there}"]}}}
-        return list(prefect_server.ask("POST", "/flow_runs/filter", body))
+        tags = [f"sweep:{host}" for host in (mine, scrap, live, gone)]
+        runs = prefect_server.ask("POST", "/flow_runs/filter", {"flow_runs": {"tags": {"any_": tags}}})
+        return sorted(run["work_queue_name"] for run in runs)
 
-    assert [run["work_queue_name"] for run in sweep_runs()] == [f"host-{there}"]
-    # That host's worker is gone: its run waits, and no second one is added.
-    assert len(sweep_runs()) == 1
+    queues = [f"host-{host}" for host in (live, mine, scrap)]
+    assert queues_of_runs() == queues
+    # What no worker has taken yet waits, and no second one is added, however much later.
+    monkeypatch.setattr("transship.keeper.service.utc_now", lambda: NOW)
+    assert queues_of_runs() == queues

@@ -19,6 +19,11 @@ def hosts_with_data(connection: Connection) -> frozenset[str]:
     return frozenset([*known, *staging])
 
 
+def live_hosts(connection: Connection) -> frozenset[str]:
+    """Return the names of the hosts whose worker answers."""
+    return frozenset(connection.execute(select(HOSTS.c.name).where(HOSTS.c.alive.is_(True))).scalars())
+
+
 def note_host(connection: Connection, name: str, heard_at: datetime | None, *, alive: bool) -> None:
     """Write whether a host's worker answers.
 

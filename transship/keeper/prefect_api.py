@@ -276,7 +276,7 @@ class PrefectApi:
 
 def _waiting(tag: str) -> dict[str, Any]:
     return {
-        "flow_runs": {"tags": {"all_": [tag]}, "state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}},
+        "flow_runs": {"tags": {"all_": [tag]}, "state": {"type": {"any_": ["SCHEDULED"]}}},
         "limit": 1,
     }
 

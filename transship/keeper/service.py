@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from config.settings import FileStoreSettings, Settings
 from transship.catalog.endings import end_unheld, resume_or_end
 from transship.catalog.engine import Catalog
-from transship.catalog.hosts import hosts_with_data, note_host
+from transship.catalog.hosts import hosts_with_data, live_hosts, note_host
 from transship.catalog.images import get_image
 from transship.catalog.journal import staged_upload
 from transship.catalog.leases import LeaseState, lease_of
@@ -254,20 +254,21 @@ class Keeper:
         self._done(row)
 
     def ask_for_sweep(self) -> None:
-        """Have housekeeping run soon, on every host that has something to remove."""
+        """Have housekeeping run soon, on every host."""
         with self.catalog.write() as connection:
             post(connection, OutboxKind.SWEEP, "sweep", None)
 
     def _sweep(self, row: OutboxRow) -> None:
         with self.catalog.read() as connection:
-            others = [host for host in hosts_with_scrap(connection) if host != self.settings.host_name]
+            # When everything starts, no worker was heard of yet: this host has one, or soon will.
+            hosts = {self.settings.host_name, *live_hosts(connection), *hosts_with_scrap(connection)}
         minute = utc_now().strftime("%Y%m%d%H%M")
         # Only a worker of its own host reaches a staging directory; one that is gone has one run waiting, not many.
-        waiting = self.prefect.waiting_tags([_sweep_tag(host) for host in others])
-        for host in [self.settings.host_name, *(host for host in others if _sweep_tag(host) not in waiting)]:
-            queue = DEFAULT_QUEUE if host == self.settings.host_name else f"host-{host}"
+        waiting = self.prefect.waiting_tags(_sweep_tag(host) for host in hosts)
+        for host in sorted(host for host in hosts if _sweep_tag(host) not in waiting):
             key, tags = f"sweep/{host}/{minute}", (_sweep_tag(host),)
-            self.prefect.schedule(WantedRun(f"housekeeping/{DEPLOYMENT}", "housekeeping", {}, key, queue, tags))
+            wanted = WantedRun(f"housekeeping/{DEPLOYMENT}", "housekeeping", {}, key, host_queue(host), tags)
+            self.prefect.schedule(wanted)
         self._done(row)
 
     def _refused(self, row: OutboxRow, refused: PrefectRefused) -> None:
