@@ -44,6 +44,7 @@ from transship.domain.errors import (
 )
 from transship.domain.import_request import ImportMethod
 from transship.logs import configure_flow_logs
+from transship.staging.opening import open_staging
 
 FIRST_LINE: Final = "flow begun"
 """Logged before anything else is done: what lies before it is not the import's own time."""
@@ -123,7 +124,7 @@ def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:
 
 def _prepare_staging(session: ImportSession) -> None:
     try:
-        session.staging.prepare(session.catalog.id())
+        open_staging(session.catalog, session.staging, session.lease)
     except ConfigurationRefused as refused:
         raise StagingBroken(str(refused)) from refused
 

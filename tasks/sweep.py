@@ -24,9 +24,9 @@ from transship.catalog.removal import (
     scrap_of_host,
     scrap_staged,
 )
-from transship.catalog.restores import next_sweep
 from transship.domain.errors import ObjectMissing, TransferFailed
 from transship.staging.area import StagingArea
+from transship.staging.opening import open_staging
 from transship.stores.base import StoreDriver
 
 LISTED_IN_LOG: Final = 20
@@ -60,26 +60,8 @@ def sweep_staging(host: str) -> Swept:
     settings, catalog = opened()
     area = StagingArea(settings.staging_dir, host, settings.staging.free_floor_bytes)
     with closing(catalog):
-        area.prepare(catalog.id())
-        _notice_restore(catalog, area)
+        open_staging(catalog, area)
         return _sweep_staging(catalog, area)
-
-
-def _notice_restore(catalog: Catalog, area: StagingArea) -> None:
-    """Count this sweep in the catalogue and beside it, and see whether the catalogue forgot earlier ones.
-
-    Of a catalogue that was restored from a backup nobody knows which removals came true since.
-    """
-    sweep = next_sweep(catalog, area.last_sweep())
-    if sweep.forgotten:
-        urls = list(sweep.forgotten[:LISTED_IN_LOG])
-        log.error(
-            "the catalogue is older than this staging directory: was it restored?"
-            " Copies that it wants to remove are left alone",
-            count=len(sweep.forgotten),
-            urls=urls,
-        )
-    area.write_sweep(sweep.number)
 
 
 def _sweep_staging(catalog: Catalog, area: StagingArea) -> Swept:

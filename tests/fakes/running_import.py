@@ -18,6 +18,7 @@ from transship.catalog.imports import Begun, Caller, ask_import, begin_import
 from transship.catalog.journal import LocationRow, StagedRow, find_location, staged_of_image
 from transship.catalog.leases import expire_lease, take_lease
 from transship.domain.staged import SOURCE_ROLE
+from transship.staging.opening import open_staging
 
 SOURCE = "http://source.example/debian.img"
 
@@ -70,7 +71,7 @@ def steal(catalog: Catalog, begun: Begun) -> None:
 def session_of(settings: Settings, catalog: Catalog, begun: Begun) -> Iterator[ImportSession]:
     """Open the session of an import, its staging directory made."""
     with open_session(settings, catalog, begun) as session:
-        session.staging.prepare(catalog.id())
+        open_staging(catalog, session.staging, session.lease)
         yield session
 
 

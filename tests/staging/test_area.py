@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from transship.catalog.restores import Count
 from transship.domain.errors import ConfigurationRefused, StagingBroken, StagingFull
-from transship.staging.area import MARKER, StagingArea
+from transship.staging.area import COUNT, MARKER, StagingArea
 from transship.staging_faults import staging_error
 
 NAME = "3f2a1c9e-0000-4000-8000-000000000001.1.source"
@@ -52,6 +54,25 @@ def test_a_marker_that_a_crash_left_empty_is_filled(area: StagingArea) -> None:
     (area.directory / MARKER).write_text("")
     area.prepare("catalogue-b")
     assert (area.directory / MARKER).read_text() == "catalogue-b"
+
+
+def test_the_count_of_a_directory_goes_on_under_the_id_of_its_first(area: StagingArea) -> None:
+    first = replace(area.count(), number=1)
+    area.write_count(first)
+    assert area.count() == first
+    for late in (replace(area.count(), number=0), Count("another", 7)):
+        area.write_count(late)
+    assert area.count() == first
+    area.write_count(replace(first, number=12))
+    assert (area.count(), area.names()) == (replace(first, number=12), [])
+
+
+def test_a_count_that_a_crash_left_empty_begins_anew_and_a_broken_one_is_refused(area: StagingArea) -> None:
+    (area.directory / COUNT).touch()
+    assert area.count().number == 0
+    (area.directory / COUNT).write_text("what is this")
+    with pytest.raises(StagingBroken, match="cannot be read"):
+        area.count()
 
 
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,15 @@ from tasks.sweep import Swept, _remove, sweep_staging, sweep_stores
 from tests.fakes.backups import contents_of, restore
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import NOW, asked, read_image
-from tests.fakes.running_import import begin, easy_settings, location, session_of, staged_file, staging_names
+from tests.fakes.running_import import (
+    begin,
+    begin_again,
+    easy_settings,
+    location,
+    session_of,
+    staged_file,
+    staging_names,
+)
 from tests.fakes.together import at_once
 from transship.catalog.endings import end_unheld, fail_import
 from transship.catalog.engine import Catalog
@@ -26,9 +34,16 @@ from transship.catalog.imports import begin_import
 from transship.catalog.inventories import inventories
 from transship.catalog.journal import LocationRow, StagedRow, adopt_staged, mark_deleting, staged_names
 from transship.catalog.leases import expire_lease, free_lease
-from transship.catalog.removal import Claim, claim_location, release_location, scrap_of_host, scrap_staged
+from transship.catalog.removal import (
+    Claim,
+    claim_location,
+    forget_hidden,
+    release_location,
+    scrap_of_host,
+    scrap_staged,
+)
 from transship.catalog.schema import IMAGES, INVENTORIES, LOCATIONS, STAGED
-from transship.domain.errors import ConfigurationRefused, CopyBeingRemoved, StoreUnavailable
+from transship.domain.errors import AlreadyStored, ConfigurationRefused, CopyBeingRemoved, LockLost, StoreUnavailable
 from transship.domain.image import ImageStatus
 from transship.staging.area import MARKER
 
@@ -438,3 +453,65 @@ def test_a_catalogue_rolled_back_by_a_day_removes_nothing_that_was_made_since(
     assert (staging.removed, stores.removed) == ((), ())
     assert set(stores.unknown) == {f"store:local {path.name}" for path in names}
     assert len(staging.unknown) == 2
+
+
+@pytest.mark.parametrize("state", ["stored", "uploading"])
+def test_an_import_that_a_restored_catalogue_resumes_leaves_alone_what_was_made_since(
+    settings: Settings, catalog: Catalog, state: str
+) -> None:
+    before = begin(catalog)
+    with session_of(settings, catalog, before) as session:
+        url = place.fn("local", staged_file(session, b"of yesterday"))
+        with catalog.write() as connection:
+            connection.execute(update(LOCATIONS).values(state=state))
+        yesterday = contents_of(catalog)
+        # The day that the backup misses: the import fails, its copy goes, the image is imported again.
+        unplace(session, "local")
+        fail(session)
+        again = asked(catalog, read_image(catalog, session.image.id))
+        begun = begin_import(catalog, again.id, str(uuid4()), "next", ttl_s=60.0, now=NOW)
+        with session_of(settings, catalog, begun) as later:
+            place.fn("local", staged_file(later, b"of today"))
+    restore(catalog, yesterday)
+    with session_of(settings, catalog, begin_again(catalog, before)) as resumed:
+        with pytest.raises(AlreadyStored):
+            place.fn("local", staged_file(resumed, b"of the resumed import"))
+        unplace(resumed, "local")
+        fail(resumed)
+    age(catalog)
+    sweep_staging.fn("here")
+    swept = sweep_stores.fn()
+    assert (swept.removed, swept.unknown) == ((), (f"store:local {before.image.id}",))
+    assert Path(url.removeprefix("file://")).read_bytes() == b"of today"
+
+
+def test_a_restore_is_noticed_however_often_another_host_swept_since(
+    settings: Settings, session: ImportSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given_up(session)
+    yesterday = contents_of(session.catalog)
+    sweep_staging.fn("here")
+    restore(session.catalog, yesterday)
+    with monkeypatch.context() as there:
+        there.setenv("TRANSSHIP_STAGING__DIR", str(tmp_path / "staging of another host"))
+        for _ in range(5):
+            sweep_staging.fn("there")
+    assert location(session.catalog, session.image.id) is not None
+    sweep_staging.fn("here")
+    assert location(session.catalog, session.image.id) is None
+
+
+def test_an_import_that_runs_when_a_restore_is_noticed_keeps_what_it_made_itself(session: ImportSession) -> None:
+    place.fn("local", staged_file(session, b"data"))
+    assert forget_hidden(session.catalog, None) == []
+    mark_deleting(session.catalog, session.lease, "local", utc_now())
+
+
+def test_an_import_that_took_up_a_forgotten_copy_loses_its_lease(
+    settings: Settings, catalog: Catalog, session: ImportSession
+) -> None:
+    url = place.fn("local", staged_file(session, b"data"))
+    with session_of(settings, catalog, begin_again(catalog, session.begun)) as resumed:
+        assert forget_hidden(catalog, None) == [url]
+        with pytest.raises(LockLost):
+            mark_deleting(catalog, resumed.lease, "local", utc_now())

@@ -24,6 +24,7 @@ from starlette.responses import Response
 from config.settings import Settings, UploadSettings
 from transship.api.site import Call
 from transship.api.upload_store import StoredUpload, store_upload
+from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image
 from transship.catalog.leases import renew_lease
 from transship.catalog.uploads import Upload, abandon_upload, begin_upload, finish_stage
@@ -51,6 +52,7 @@ from transship.domain.stop import StopToken
 from transship.domain.visibility import refuse_unless_changed_by, refuse_unless_seen
 from transship.plugins.foresight import may_change_data
 from transship.staging.area import StagingArea
+from transship.staging.opening import open_staging
 from transship.staging.receiving import PIECE_BYTES, Bounds, Received, Reception
 
 DATA_TYPE: Final = "application/octet-stream"
@@ -197,7 +199,7 @@ def _begin(
         judge(image)
 
     area = StagingArea(settings.staging_dir, settings.host_name, settings.staging.free_floor_bytes)
-    _prepare(area, catalog.id())
+    _open(catalog, area)
     owner = f"{settings.host_name} pid {os.getpid()} upload {uuid4().hex[:8]}"
     upload = begin_upload(
         catalog,
@@ -214,9 +216,9 @@ def _begin(
     return Carried(upload, area, reception, fence, StopToken(fence.check))
 
 
-def _prepare(area: StagingArea, catalog_id: str) -> None:
+def _open(catalog: Catalog, area: StagingArea) -> None:
     try:
-        area.prepare(catalog_id)
+        open_staging(catalog, area)
     except ConfigurationRefused as refused:
         raise StagingBroken(str(refused)) from refused
 

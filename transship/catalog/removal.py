@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from transship.catalog.engine import Catalog
 from transship.catalog.journal import LocationRow, StagedRow, location_of, staged_of, uploaded
-from transship.catalog.leases import lock_lease
+from transship.catalog.leases import Lease, lock_lease
 from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, STAGED
 from transship.catalog.types import in_seconds
 from transship.domain.errors import LockLost, StoreUnavailable
@@ -188,9 +188,32 @@ def _useless() -> ColumnElement[bool]:
     return (STAGED.c.state == "scrap") | ((LEASES.c.state == "free") & unneeded & ~uploaded())
 
 
-def forget_removals(connection: Connection) -> list[str]:
-    """Forget all copies that were to be removed; return their URLs."""
-    doomed = LOCATIONS.c.state == "deleting"
-    urls = list(connection.execute(select(LOCATIONS.c.url).where(doomed).order_by(LOCATIONS.c.url)).scalars())
-    connection.execute(delete(LOCATIONS).where(doomed))
+def forget_hidden(catalog: Catalog, lease: Lease | None) -> list[str]:
+    """Forget all copies that clients do not see, but for those that a live worker began under its present lease.
+
+    A worker that took up a copy of an earlier attempt loses its lease with it, and its import goes on anew.
+
+    Args:
+        lease: of an import that has not taken up anything yet, and keeps its lease.
+
+    Returns:
+        Their URLs.
+    """
+    with catalog.read() as connection:
+        images = connection.execute(select(LOCATIONS.c.image_id).distinct().where(LOCATIONS.c.state != "active"))
+        image_ids = sorted(images.scalars())
+    fresh = None if lease is None else lease.image_id
+    return [url for image_id in image_ids for url in _forget_hidden_of(catalog, image_id, keep_lease=image_id == fresh)]
+
+
+def _forget_hidden_of(catalog: Catalog, image_id: str, *, keep_lease: bool) -> list[str]:
+    hidden = (LOCATIONS.c.image_id == image_id) & (LOCATIONS.c.state != "active")
+    with catalog.write() as connection:
+        held = lock_lease(connection, image_id)
+        if held.live:
+            hidden &= LOCATIONS.c.epoch != held.epoch
+        urls = list(connection.execute(select(LOCATIONS.c.url).where(hidden).order_by(LOCATIONS.c.url)).scalars())
+        connection.execute(delete(LOCATIONS).where(hidden))
+        if urls and held.state == "held" and not keep_lease:
+            connection.execute(update(LEASES).where(LEASES.c.image_id == image_id).values(epoch=LEASES.c.epoch + 1))
     return urls

@@ -1,48 +1,71 @@
-"""Notice that the catalogue was restored from a backup: it then wants to remove what may have come back since.
+"""Notice that the catalogue was restored from a backup: what it says of copies that nobody sees may not hold any more.
 
-Each sweep has a number, which the catalogue and the staging directory keep. A catalogue that knows of fewer sweeps
-than the directory is an older state of itself.
+Each time that a staging directory is opened, for an import, an upload or a sweep, is counted in the catalogue and in
+the directory. A catalogue that counted less than the directory is an older state of itself. Each directory has a count
+of its own, so what other hosts do after the restore hides nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from transship.catalog.engine import Catalog
+from transship.catalog.leases import Lease
 from transship.catalog.locks import add_or_replace, lock_name
-from transship.catalog.removal import forget_removals
+from transship.catalog.removal import forget_hidden
 from transship.catalog.schema import META
-
-COUNTER: Final = "sweeps"
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
-    """One run of housekeeping.
+class Count:
+    """How often a staging directory was opened.
 
     Attributes:
-        number: greater than that of any sweep before.
-        forgotten: URLs of the copies that a restored catalogue wanted to remove, and that are now left alone.
+        directory: UUID that the directory has from the first time on.
+        number: grows with each time.
     """
 
+    directory: str
     number: int
+
+    @property
+    def name(self) -> str:
+        """How the catalogue calls it."""
+        return f"opened {self.directory}"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """One time that a staging directory was opened.
+
+    Attributes:
+        count: with this time.
+        forgotten: URLs of the copies that a restored catalogue called its own, and that are now left alone.
+    """
+
+    count: Count
     forgotten: tuple[str, ...]
 
 
-def next_sweep(catalog: Catalog, last_known: int) -> Sweep:
-    """Begin a sweep. A catalogue that was restored since forgets what it wanted to remove.
+def count_opening(catalog: Catalog, known: Count, lease: Lease | None) -> Opening:
+    """Count one more time. A catalogue that was restored since the last one forgets the copies that nobody sees.
 
     Args:
-        last_known: number of the last sweep as the staging directory has it, 0 when it knows none.
+        known: the last count, as the directory has it.
+        lease: of the import that opens the directory, if one does.
     """
+    with catalog.read() as connection:
+        restored = _counted(connection, known) < known.number
+    forgotten = forget_hidden(catalog, lease) if restored else []
     with catalog.write() as connection:
-        lock_name(connection, COUNTER)
-        kept = connection.execute(select(META.c.value).where(META.c.name == COUNTER)).scalar_one_or_none()
-        counted = int(kept or 0)
-        forgotten = forget_removals(connection) if counted < last_known else []
-        number = max(counted, last_known) + 1
-        add_or_replace(connection, META, "name", {"name": COUNTER, "value": str(number)})
-    return Sweep(number, tuple(forgotten))
+        lock_name(connection, known.name)
+        count = replace(known, number=max(_counted(connection, known), known.number) + 1)
+        add_or_replace(connection, META, "name", {"name": count.name, "value": str(count.number)})
+    return Opening(count, tuple(forgotten))
+
+
+def _counted(connection: Connection, count: Count) -> int:
+    kept = connection.execute(select(META.c.value).where(META.c.name == count.name)).scalar_one_or_none()
+    return int(kept or 0)

@@ -13,14 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
+from uuid import uuid4
 
+from transship.catalog.restores import Count
 from transship.domain.errors import ConfigurationRefused, StagingBroken
 from transship.sources.ranges import SUFFIX as RANGES
 from transship.staging_faults import staging_error
 
 MARKER = ".transship-catalogue"
 CONNECTIONS = ".transship-connections"
-SWEEPS = ".transship-sweeps"
+COUNT = ".transship-count"
 PART = ".part"
 
 
@@ -74,35 +77,44 @@ class StagingArea:
         """The file by which the imports of this host keep to their limit of connections."""
         return self.directory / CONNECTIONS
 
-    def last_sweep(self) -> int:
-        """Return the number of the last sweep of this directory, 0 when there was none.
+    def count(self) -> Count:
+        """Return how often this directory was opened: never, under an id of its own, when that is not known.
 
         Raises:
             StagingBroken: it cannot be read.
         """
         try:
-            return int((self.directory / SWEEPS).read_text())
-        except FileNotFoundError:
-            return 0
+            with self._count_file() as file:
+                return _parsed_count(file.read()) or Count(str(uuid4()), 0)
         except (OSError, ValueError) as error:
-            raise StagingBroken(f"{self.directory / SWEEPS} cannot be read ({error}); remove it") from error
+            raise StagingBroken(f"{self.directory / COUNT} cannot be read ({error}); remove it") from error
 
-    def write_sweep(self, number: int) -> None:
-        """Note the number of the sweep that is beginning.
+    def write_count(self, count: Count) -> None:
+        """Note how often this directory was opened; a count that another process has brought further stays.
 
         Raises:
-            StagingFull, StagingBroken: the number is as it was.
+            StagingFull, StagingBroken: the count is as it was.
         """
-        written = self.directory / f"{SWEEPS}.new"
         try:
-            written.write_text(str(number))
-            written.rename(self.directory / SWEEPS)
+            with self._count_file() as file:
+                earlier = _parsed_count(file.read())
+                if earlier is None or (earlier.directory == count.directory and earlier.number < count.number):
+                    # Always as many bytes over those before: a crash leaves either.
+                    os.pwrite(file.fileno(), f"{count.directory} {count.number:020d}\n".encode(), 0)
         except OSError as error:
             raise staging_error(error, 0) from error
 
+    @contextmanager
+    def _count_file(self) -> Iterator[IO[str]]:
+        """Open the file of the count at its beginning, for this process alone."""
+        descriptor = os.open(self.directory / COUNT, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+
     def names(self) -> list[str]:
         """Return the names of all files here, in whichever form, but for this area's own."""
-        own = (MARKER, CONNECTIONS, SWEEPS, f"{SWEEPS}.new")
+        own = (MARKER, CONNECTIONS, COUNT)
         found = (path.name for path in self.directory.iterdir() if path.name not in own)
         return sorted({name.removesuffix(RANGES).removesuffix(PART) for name in found})
 
@@ -207,3 +219,11 @@ class StagingArea:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise staging_error(error, 0, self.directory) from error
+
+
+def _parsed_count(text: str) -> Count | None:
+    """Return the count of a file; None of one that is new, or was left empty by a crash."""
+    if not text:
+        return None
+    directory, number = text.split()
+    return Count(directory, int(number))
