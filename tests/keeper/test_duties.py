@@ -13,10 +13,10 @@ from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.system import free_port, until
 from transship.catalog.engine import Catalog
 from transship.catalog.hosts import note_host
-from transship.catalog.journal import open_staged
+from transship.catalog.journal import mark_deleting, open_location, open_staged
 from transship.catalog.leases import free_lease
 from transship.catalog.outbox import OutboxKind, due
-from transship.catalog.schema import OUTBOX
+from transship.catalog.schema import LEASES, LOCATIONS, OUTBOX
 from transship.catalog.tasks import get_task, keep_secret, purge_secrets, read_secret
 from transship.catalog.types import in_seconds
 from transship.domain.image import ImageStatus
@@ -96,6 +96,25 @@ def test_a_sweep_that_is_asked_for_often_is_told_once(catalog: Catalog, tmp_path
     for _ in range(2):
         keeper.ask_for_sweep()
     assert [row.kind for row in all_rows(catalog)] == [OutboxKind.SWEEP]
+
+
+def test_a_copy_is_swept_as_soon_as_it_may_be(catalog: Catalog, tmp_path: Path) -> None:
+    keeper = keeper_of(catalog, tmp_path, f"http://127.0.0.1:{free_port()}/api")
+    going = begun(catalog, queued_image(catalog))
+    open_location(catalog, going.lease, "local", "file:///x", NOW)
+    mark_deleting(catalog, going.lease, "local", NOW)
+
+    def look(waited_s: float, lease: str) -> bool:
+        with catalog.write() as connection:
+            connection.execute(update(LOCATIONS).values(updated_at=in_seconds(-waited_s)))
+            connection.execute(update(LEASES).values(state=lease))
+        return keeper.sweep_what_is_due()
+
+    ttl_s = keeper.settings.lease.ttl_s
+    assert [look(2 * ttl_s, "held"), look(ttl_s / 2, "free")] == [False, False]
+    assert OutboxKind.SWEEP not in {row.kind for row in all_rows(catalog)}
+    assert look(2 * ttl_s, "free")
+    assert OutboxKind.SWEEP in {row.kind for row in all_rows(catalog)}
 
 
 def all_rows(catalog: Catalog) -> list[Any]:

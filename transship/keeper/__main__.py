@@ -28,6 +28,8 @@ from transship.logs import configure_logs
 
 TICK_S = 0.1
 LEASE_TTL_S = 15.0
+SWEEP_S = 600.0
+SWEEP_DUE_S = 15.0
 
 log = structlog.get_logger("transship.keeper")
 
@@ -61,6 +63,7 @@ def run(keeper: Keeper, couriers: Couriers, stopped: threading.Event, wait: Call
         wait: waits so many seconds, or less; returns whether there is something to tell.
     """
     tell = Duty("tell", 0.2, lambda: _tell(keeper, tell))
+    sweep = Duty("sweep what is due", SWEEP_DUE_S, lambda: sweep_due(keeper, sweep))
     duties = [
         tell,
         Duty("reconcile", 2.0, keeper.reconcile),
@@ -69,7 +72,8 @@ def run(keeper: Keeper, couriers: Couriers, stopped: threading.Event, wait: Call
         Duty("settle", 10.0, keeper.settle),
         Duty("mirror stores", 10.0, keeper.mirror_stores),
         # The first time as soon as this keeper is active: a start sweeps what the last end left.
-        Duty("sweep", 600.0, keeper.ask_for_sweep),
+        Duty("sweep", SWEEP_S, keeper.ask_for_sweep),
+        sweep,
         Duty("purge", 600.0, keeper.purge),
         Duty("tidy notifications", 5.0, couriers.tidy),
     ]
@@ -95,6 +99,12 @@ def _tell(keeper: Keeper, duty: Duty) -> None:
     if keeper.tell() == TOLD_AT_ONCE:
         # There may be more.
         duty.next_at = 0.0
+
+
+def sweep_due(keeper: Keeper, duty: Duty) -> None:
+    """Have swept what may be removed now; look the less often the longer it stays."""
+    # What cannot be removed, of a store or host that is away, is not worth a run every few seconds.
+    duty.every_s = min(2 * duty.every_s, SWEEP_S) if keeper.sweep_what_is_due() else SWEEP_DUE_S
 
 
 def _stay_active(keeper: Keeper, was_active: bool) -> bool:

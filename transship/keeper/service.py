@@ -21,7 +21,7 @@ from transship.catalog.images import get_image
 from transship.catalog.journal import staged_upload
 from transship.catalog.leases import LeaseState, lease_of
 from transship.catalog.outbox import OutboxKind, OutboxRow, awaiting_dispatch, done, due, post, postpone, rows_with
-from transship.catalog.removal import hosts_with_scrap
+from transship.catalog.removal import hosts_with_scrap, removable_locations
 from transship.catalog.schema import KEEPERS
 from transship.catalog.stores import forget_store, mirror_store, mirrored_stores
 from transship.catalog.tasks import (
@@ -72,6 +72,8 @@ WORKER_SILENCE_S: Final = 90.0
 """A worker tells Prefect that it lives each 30 s; after three of these in vain Prefect calls it offline."""
 STARTING_S: Final = 60.0
 """Longer than the start of everything on a loaded machine (30 s), with room."""
+SWEEPS_APART_S: Final = 10.0
+"""Sweeps that are asked for closer together are one; what comes too late for it is found by the next look."""
 MENDABLE: Final = frozenset({401, 403, 404})
 
 log = structlog.get_logger("transship.keeper")
@@ -258,15 +260,27 @@ class Keeper:
         with self.catalog.write() as connection:
             post(connection, OutboxKind.SWEEP, "sweep", None)
 
+    def sweep_what_is_due(self) -> bool:
+        """Ask for a sweep if there is something to remove now; return whether there is.
+
+        A copy may be removed only when its writer's lease has ended: after the sweep that its import's end asked for.
+        """
+        with self.catalog.read() as connection:
+            due_now = removable_locations(connection, older_than_s=self.settings.lease.ttl_s)
+            found = bool(due_now or hosts_with_scrap(connection))
+        if found:
+            self.ask_for_sweep()
+        return found
+
     def _sweep(self, row: OutboxRow) -> None:
         with self.catalog.read() as connection:
             # When everything starts, no worker was heard of yet: this host has one, or soon will.
             hosts = {self.settings.host_name, *live_hosts(connection), *hosts_with_scrap(connection)}
-        minute = utc_now().strftime("%Y%m%d%H%M")
+        moment = int(utc_now().timestamp() // SWEEPS_APART_S)
         # Only a worker of its own host reaches a staging directory; one that is gone has one run waiting, not many.
         waiting = self.prefect.waiting_tags(_sweep_tag(host) for host in hosts)
         for host in sorted(host for host in hosts if _sweep_tag(host) not in waiting):
-            key, tags = f"sweep/{host}/{minute}", (_sweep_tag(host),)
+            key, tags = f"sweep/{host}/{moment}", (_sweep_tag(host),)
             wanted = WantedRun(f"housekeeping/{DEPLOYMENT}", "housekeeping", {}, key, host_queue(host), tags)
             self.prefect.schedule(wanted)
         self._done(row)
