@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,7 +15,8 @@ from config.settings import UriSettings
 from tests.fakes.images_api import FORMATS, SOURCE, ApiMaker, ImagesApi
 from transship.catalog.allowances import grant_allowance
 from transship.catalog.schema import OUTBOX, TASKS
-from transship.catalog.tasks import read_secret
+from transship.catalog.tasks import read_secret, report_progress
+from transship.domain.task import StoreProgress, TaskProgress
 from transship.doorbell import DOORBELL_SOCKET, Doorbell
 
 WEB: dict[str, Any] = {"method": {"name": "web-download", "uri": SOURCE}}
@@ -81,6 +84,21 @@ def test_a_task_shows_what_was_asked_for(api: ImagesApi) -> None:
         "progress": None,
         "flow_run_id": None,
     }
+
+
+def test_a_task_shows_the_whole_progress_that_its_worker_reports(api: ImagesApi) -> None:
+    image_id = api.create(**FORMATS)
+    task = api.begin(image_id).task
+    store = StoreProgress("fast", "uploading", 5, 10, "away", 2, 3)
+    progress = TaskProgress("stage", 20, 50, 4, (store,), 8)
+    for part in (store, progress):
+        unsaid = [field.name for field in fields(part) if getattr(part, field.name) == field.default]
+        assert unsaid == [], "each field has to be seen"
+    with api.catalog.write() as connection:
+        report_progress(connection, task.id, task.attempt, "staging", progress, datetime.now(UTC))
+    shown = _tasks(api, image_id)[0]["progress"]
+    assert shown == {**asdict(progress), "stores": [asdict(store)]}
+    assert (shown["left_s"], shown["stores"][0]["left_s"]) == (8, 3)
 
 
 def test_a_finished_task_tells_its_result_and_when_it_leaves(api: ImagesApi) -> None:

@@ -84,8 +84,9 @@ def test_progress_is_published_without_prefect(session: ImportSession) -> None:
     session.board.advance(40)
     session.board.publish_until(Ticks(1))
     found = published(session)
-    assert found is not None
+    assert found == session.board.now
     assert (found.phase, found.done_bytes, found.total_bytes) == ("stage", 40, 100)
+    assert found.left_s is not None
     session.board.write_end("done")
 
 

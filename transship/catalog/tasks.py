@@ -171,8 +171,8 @@ def task_of(row: Row[Any]) -> ImportTask:
 def _progress(stored: Mapping[str, Any] | None) -> TaskProgress | None:
     if stored is None:
         return None
-    stores = tuple(StoreProgress(**store) for store in stored["stores"])
-    return TaskProgress(stored["phase"], stored["done_bytes"], stored["total_bytes"], stored["rate"], stores)
+    # By name: a field that is added later, and one that an older row lacks, need nothing here.
+    return TaskProgress(**{**stored, "stores": tuple(StoreProgress(**store) for store in stored["stores"])})
 
 
 def keep_secret(connection: Connection, catalog: Catalog, task_id: str, name: str, value: str) -> None:
