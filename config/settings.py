@@ -209,7 +209,7 @@ class ImportSettings(Section):
 
     enabled_methods: tuple[ImportMethod, ...] = Field(
         (ImportMethod.GLANCE_DIRECT, ImportMethod.WEB_DOWNLOAD, ImportMethod.COPY_IMAGE),
-        description="Import methods that users may use.",
+        description="Import methods that may be used; runs started by hand obey it too.",
     )
     plugins: tuple[str, ...] = Field(
         (), description="Import plugins, in the order in which they run: their names in transship.import_plugins."

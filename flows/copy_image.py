@@ -14,10 +14,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from config.settings import Settings
 from flows.carrying import carry
 from flows.copying import copy_from_best
-from flows.requests_by_hand import copy_request
+from flows.requests_by_hand import form_request
 from tasks.session import ImportSession, process_owner, utc_now
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, Caller, begin_copy_by_hand, begin_import
+from transship.domain.import_request import ImportMethod
 
 
 def run_name() -> str:
@@ -57,10 +58,17 @@ def copy_image(
         owner, ttl_s = process_owner(settings), settings.lease.ttl_s
         if task_id is not None:
             return begin_import(catalog, str(task_id), run_id, owner, ttl_s=ttl_s, now=utc_now())
+        request = form_request(
+            ImportMethod.COPY_IMAGE,
+            stores,
+            settings.imports.enabled_methods,
+            all_stores=all_stores,
+            all_must_succeed=all_stores_must_succeed,
+        )
         return begin_copy_by_hand(
             catalog,
             str(image_id),
-            copy_request(stores, all_stores=all_stores, all_must_succeed=all_stores_must_succeed),
+            request,
             settings.store_facts,
             Caller(roles=("admin",)),
             run_id,

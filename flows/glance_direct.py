@@ -14,11 +14,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from config.settings import Settings
 from flows.carrying import carry
 from flows.pipeline import deliver
-from flows.requests_by_hand import upload_order
+from flows.requests_by_hand import form_request, upload_order
 from tasks.session import ImportSession, process_owner, utc_now
 from tasks.take_upload import take_upload
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, Caller, begin_import, begin_upload_by_hand
+from transship.domain.import_request import ImportMethod
 
 
 def run_name() -> str:
@@ -55,7 +56,14 @@ def glance_direct(
         owner, ttl_s = process_owner(settings), settings.lease.ttl_s
         if task_id is not None:
             return begin_import(catalog, str(task_id), run_id, owner, ttl_s=ttl_s, now=utc_now())
-        order = upload_order(str(image_id), stores, settings.store_facts, all_must_succeed=all_stores_must_succeed)
+        request = form_request(
+            ImportMethod.GLANCE_DIRECT,
+            stores,
+            settings.imports.enabled_methods,
+            all_stores=False,
+            all_must_succeed=all_stores_must_succeed,
+        )
+        order = upload_order(str(image_id), request, settings.store_facts)
         return begin_upload_by_hand(
             catalog,
             str(image_id),

@@ -41,40 +41,49 @@ PublicUri = Annotated[
 ]
 
 
-def upload_order(
-    image_id: str, stores: Sequence[str] | None, known: Sequence[StoreFacts], *, all_must_succeed: bool
-) -> Order:
-    """Return the import of uploaded data that a form asks for.
+def form_request(
+    method: ImportMethod,
+    stores: Sequence[str] | None,
+    enabled: Collection[ImportMethod],
+    *,
+    all_stores: bool,
+    all_must_succeed: bool,
+) -> ImportRequest:
+    """Return the request that the form of a method for images which exist states.
 
     Args:
         stores: ids of the targets; None or none: the default store.
-        known: all stores of the site.
+        enabled: methods that the site offers.
 
     Raises:
-        StoreUnknown, StoreReadOnly: a store cannot be a target.
+        BadRequest: the method is not offered.
     """
-    asked = ImportRequest(
-        method=ImportMethod.GLANCE_DIRECT,
-        stores=tuple(stores) if stores else None,
-        all_stores_must_succeed=all_must_succeed,
-    )
-    targets = choose_targets(asked, None, known)
-    import_req = {
-        "method": {"name": str(asked.method)},
-        "stores": list(targets),
-        "all_stores_must_succeed": all_must_succeed,
-    }
-    return Order(asked, targets, {"image_id": image_id, "import_req": import_req, "backend": list(targets)})
-
-
-def copy_request(stores: Sequence[str] | None, *, all_stores: bool, all_must_succeed: bool) -> ImportRequest:
-    """Return the copy-image request that a form states."""
+    refuse_other_methods(method, enabled)
     return ImportRequest(
-        method=ImportMethod.COPY_IMAGE,
+        method=method,
         stores=tuple(stores) if stores else None,
         all_stores=all_stores,
         all_stores_must_succeed=all_must_succeed,
     )
+
+
+def upload_order(image_id: str, request: ImportRequest, stores: Sequence[StoreFacts]) -> Order:
+    """Return the import of uploaded data that a form asks for.
+
+    Args:
+        stores: the site's stores.
+
+    Raises:
+        BadRequest: the stores cannot be chosen so.
+        StoreUnknown, StoreReadOnly: a store cannot be a target.
+    """
+    targets = choose_targets(request, None, stores)
+    import_req = {
+        "method": described(request),
+        "stores": list(targets),
+        "all_stores_must_succeed": request.all_stores_must_succeed,
+    }
+    return Order(request, targets, {"image_id": image_id, "import_req": import_req, "backend": list(targets)})
 
 
 @dataclass(frozen=True, slots=True)
