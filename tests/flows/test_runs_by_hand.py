@@ -121,6 +121,10 @@ def test_a_method_that_the_site_does_not_offer_is_not_run_by_hand_either(form: F
     form.assert_refused(state, f"name '{form.method}'. This site offers: {', '.join(offered)}.")
 
 
+def test_a_store_that_is_named_twice_is_refused_with_its_name(form: Form) -> None:
+    form.assert_refused(form.send(stores=["one", "two", "one"]), "'stores' names one more than once.")
+
+
 def test_the_stores_that_a_form_names_are_written(form: Form) -> None:
     state = form.send(stores=["two", "one"])
     assert state.is_completed(), state.message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -118,6 +118,17 @@ def refuse_other_methods(name: object, enabled: Collection[ImportMethod]) -> Non
         raise BadRequest(f"Unknown import method name '{name}'. This site offers: {offered}.")
 
 
+def refuse_named_twice(stores: Sequence[str]) -> None:
+    """Refuse a list of stores that names one of them more than once.
+
+    Raises:
+        BadRequest: it names those.
+    """
+    twice = sorted({store for store in stores if stores.count(store) > 1})
+    if twice:
+        raise BadRequest(f"'stores' names {', '.join(twice)} more than once.")
+
+
 def _flag(body: Mapping[object, object], name: str, *, default: bool) -> bool:
     value = body.get(name, default)
     if not isinstance(value, bool):
@@ -133,7 +144,5 @@ def _stores(body: Mapping[object, object]) -> tuple[str, ...] | None:
         raise BadRequest("'stores' must be a list of store ids.")
     if not stores:
         raise BadRequest("'stores' is empty; leave it out to use the default store.")
-    twice = sorted({store for store in stores if stores.count(store) > 1})
-    if twice:
-        raise BadRequest(f"'stores' names {', '.join(twice)} more than once.")
+    refuse_named_twice(stores)
     return tuple(stores)

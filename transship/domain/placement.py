@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from transship.domain.errors import AlreadyInStore, BadRequest, StoreReadOnly, StoreUnknown
 from transship.domain.image import Location
-from transship.domain.import_request import ImportRequest
+from transship.domain.import_request import ImportRequest, refuse_named_twice
 
 RESERVED_STORE_PREFIX = "os_glance_"
 """Store ids beginning so are the service's own (staging, task work) and never targets."""
@@ -43,7 +43,7 @@ def choose_targets(request: ImportRequest, header: str | None, stores: Sequence[
         stores: all stores of the site, in configured order.
 
     Raises:
-        BadRequest: two selectors at once, or nothing can be written at all.
+        BadRequest: two selectors at once, a store named twice, or nothing can be written at all.
         StoreUnknown: no such store, or a reserved one.
         StoreReadOnly: a named store cannot be written.
     """
@@ -59,6 +59,7 @@ def choose_targets(request: ImportRequest, header: str | None, stores: Sequence[
     if request.stores is not None:
         if header is not None:
             raise BadRequest("'stores' and the X-Image-Meta-Store header exclude each other; send one of them.")
+        refuse_named_twice(request.stores)
         return tuple(_writable(store, stores) for store in request.stores)
     if header is not None:
         return (_writable(header, stores),)

@@ -37,6 +37,7 @@ def test_targets(asked: dict[str, object], header: str | None, targets: tuple[st
         pytest.param({"stores": ("fast",), "all_stores": True}, None, BadRequest, id="stores and all_stores"),
         pytest.param({"stores": ("fast",)}, "cheap", BadRequest, id="stores and header"),
         pytest.param({"all_stores": True}, "cheap", BadRequest, id="all_stores and header"),
+        pytest.param({"stores": ("fast", "cheap", "fast")}, None, BadRequest, id="named twice"),
         pytest.param({"stores": ("nowhere",)}, None, StoreUnknown, id="unknown"),
         pytest.param({"stores": ("os_glance_tasks_store",)}, None, StoreUnknown, id="reserved"),
         pytest.param({"stores": ("mirror",)}, None, StoreReadOnly, id="read-only"),
