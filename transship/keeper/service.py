@@ -466,20 +466,19 @@ def settings_of_block(document: Mapping[str, Any]) -> str | None:
 
 def run_parameters(task: ImportTask, image: Image) -> dict[str, Any]:
     """Return the parameters of a task's flow run: ids and what a person wants to see, no secret."""
-    request = task.input.get("import_req")
-    if task.method in (ImportMethod.GLANCE_DIRECT, ImportMethod.COPY_IMAGE):
-        strict = request.get("all_stores_must_succeed", True) if isinstance(request, Mapping) else True
-        shown = {"stores": task.input.get("backend"), "all_stores_must_succeed": strict}
-        return {"image_id": image.id, "task_id": task.id, **shown}
-    asked = request.get("method") if isinstance(request, Mapping) else None
-    method: Mapping[str, object] = asked if isinstance(asked, Mapping) else {}
+    asked = task.input.get("import_req")
+    request: Mapping[str, object] = asked if isinstance(asked, Mapping) else {}
     parameters: dict[str, Any] = {
         "image_id": image.id,
         "task_id": task.id,
         "stores": task.input.get("backend"),
-        "name": image.name,
-        "project_id": image.owner,
+        "all_stores_must_succeed": request.get("all_stores_must_succeed", True),
     }
+    if task.method in (ImportMethod.GLANCE_DIRECT, ImportMethod.COPY_IMAGE):
+        return parameters
+    said = request.get("method")
+    method: Mapping[str, object] = said if isinstance(said, Mapping) else {}
+    parameters |= {"name": image.name, "project_id": image.owner}
     if task.method == ImportMethod.GLANCE_DOWNLOAD:
         names = ("glance_region", "glance_image_id", "glance_service_interface")
         return {**parameters, **{name: method[name] for name in names if name in method}}
