@@ -84,6 +84,11 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
             return Completed(name="Superseded", message=f"Nothing done: {nothing_to_do}")
         except TransshipError as refused:
             return Failed(message=str(refused))
+        except Exception as unexpected:
+            # Its one transaction changed nothing. Prefect would show the exception itself, and the keeper would
+            # end a waiting import with that text, whatever it holds.
+            log.exception("import not begun because of an error of our own")
+            return Failed(message=str(InternalFault(type(unexpected).__name__, str(unexpected))))
         with open_session(settings, catalog, begun) as session:
             return _run(flow_run_id, session, steps)
 

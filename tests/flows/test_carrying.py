@@ -264,6 +264,15 @@ def test_a_run_that_gets_no_lease_does_nothing(
     assert (state.type, state.message) == (state_type, message)
 
 
+def test_a_defect_before_the_lease_is_told_without_what_it_says(site: Site) -> None:
+    def begin(settings: Settings, catalog: Catalog) -> Begun:
+        raise RuntimeError("https://user:secret@source.example")
+
+    state = carry(str(uuid4()), begin, lambda _session, _undo: pytest.fail("a step ran"))
+    reason = "internal error (RuntimeError); the operator finds the trace in the log of the flow run"
+    assert (state.type, state.message) == ("FAILED", reason)
+
+
 def test_a_run_that_was_begun_twice_does_it_once(carried: Carried) -> None:
     carried.ends_with(StoreFull("local", 5))
     state = carried.by(lambda _session, _undo: pytest.fail("a step ran"))
