@@ -37,6 +37,7 @@ def run_name() -> str:
 def glance_direct(
     image_id: UUID,
     stores: list[str] | None = None,
+    all_stores: bool = False,
     all_stores_must_succeed: bool = True,
     task_id: UUID | None = None,
 ) -> State[Any]:
@@ -47,6 +48,7 @@ def glance_direct(
     Args:
         image_id: Id of an image whose data are staged: its status is uploading.
         stores: Ids of the stores to write. None: the default store.
+        all_stores: Write every store that can be written, instead.
         all_stores_must_succeed: The image becomes active only when every store was written.
         task_id: Leave empty: set by the service for imports that were asked for through the Images API.
     """
@@ -60,7 +62,7 @@ def glance_direct(
             ImportMethod.GLANCE_DIRECT,
             stores,
             settings.imports.enabled_methods,
-            all_stores=False,
+            all_stores=all_stores,
             all_must_succeed=all_stores_must_succeed,
         )
         order = upload_order(str(image_id), request, settings.store_facts)

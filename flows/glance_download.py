@@ -48,6 +48,7 @@ def glance_download(
     glance_image_id: UUID,
     glance_service_interface: Interface = "public",
     stores: list[str] | None = None,
+    all_stores: bool = False,
     name: str | None = None,
     project_id: str = "",
     all_stores_must_succeed: bool = True,
@@ -61,6 +62,7 @@ def glance_download(
         glance_image_id: Id of the image there.
         glance_service_interface: Which of the region's endpoints to use. Regions of the settings have one URL alone.
         stores: Ids of the stores to write. None: the default store.
+        all_stores: Write every store that can be written, instead.
         name: Name of the new image. None: its id in the other Glance.
         project_id: Project that will own the image.
         all_stores_must_succeed: The image becomes active only when every store was written.
@@ -73,6 +75,7 @@ def glance_download(
         method=ImportMethod.GLANCE_DOWNLOAD,
         remote=remote,
         stores=None if stores is None else tuple(stores),
+        all_stores=all_stores,
         name=name or remote.image_id,
         project_id=project_id,
         all_stores_must_succeed=all_stores_must_succeed,

@@ -78,12 +78,8 @@ def upload_order(image_id: str, request: ImportRequest, stores: Sequence[StoreFa
         StoreUnknown, StoreReadOnly: a store cannot be a target.
     """
     targets = choose_targets(request, None, stores)
-    import_req = {
-        "method": described(request),
-        "stores": list(targets),
-        "all_stores_must_succeed": request.all_stores_must_succeed,
-    }
-    return Order(request, targets, {"image_id": image_id, "import_req": import_req, "backend": list(targets)})
+    task_input = {"image_id": image_id, "import_req": _shown(request, targets), "backend": list(targets)}
+    return Order(request, targets, task_input)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +89,7 @@ class HandRequest:
     Attributes:
         uri: source of a web-download.
         remote: source of a glance-download, whose own formats replace those given here.
+        all_stores: every store that can be written is a target; excludes ``stores``.
     """
 
     method: ImportMethod
@@ -102,6 +99,7 @@ class HandRequest:
     all_stores_must_succeed: bool
     uri: str = ""
     remote: RemoteImage | None = None
+    all_stores: bool = False
     disk_format: str = "raw"
     container_format: str = "bare"
 
@@ -129,7 +127,7 @@ def hand_order(request: HandRequest, stores: Sequence[StoreFacts], enabled: Coll
         enabled: methods that the site offers.
 
     Raises:
-        BadRequest: the method is not offered.
+        BadRequest: the method is not offered, or the stores cannot be chosen so.
         StoreUnknown, StoreReadOnly: a store cannot be a target.
     """
     refuse_other_methods(request.method, enabled)
@@ -138,12 +136,20 @@ def hand_order(request: HandRequest, stores: Sequence[StoreFacts], enabled: Coll
         uri=request.uri,
         remote=request.remote,
         stores=request.stores or None,
+        all_stores=request.all_stores,
         all_stores_must_succeed=request.all_stores_must_succeed,
     )
     targets = choose_targets(asked, None, stores)
-    import_req = {"method": described(asked), "stores": list(targets)}
-    task_input = {"import_req": import_req, "backend": list(targets)}
+    task_input = {"import_req": _shown(asked, targets), "backend": list(targets)}
     return Order(asked, targets, task_input, None if request.remote is None else _access(request.remote))
+
+
+def _shown(request: ImportRequest, targets: Sequence[str]) -> dict[str, object]:
+    return {
+        "method": described(request),
+        "stores": list(targets),
+        "all_stores_must_succeed": request.all_stores_must_succeed,
+    }
 
 
 def _access(remote: RemoteImage) -> RemoteAccess:

@@ -45,6 +45,7 @@ def run_name() -> str:
 def web_download(
     uri: PublicUri,
     stores: list[str] | None = None,
+    all_stores: bool = False,
     disk_format: DiskFormat = "raw",
     container_format: ContainerFormat = "bare",
     name: str | None = None,
@@ -58,6 +59,7 @@ def web_download(
     Args:
         uri: Where the image lies, http or https. No user name, password or query: parameters are visible to everybody.
         stores: Ids of the stores to write. None: the default store.
+        all_stores: Write every store that can be written, instead.
         disk_format: Format of the image inside; of the inner image when it is compressed.
         container_format: Format of the container, bare for plain disks.
         name: Name of the new image. None: the last part of the URL.
@@ -71,6 +73,7 @@ def web_download(
         method=ImportMethod.WEB_DOWNLOAD,
         uri=uri,
         stores=None if stores is None else tuple(stores),
+        all_stores=all_stores,
         disk_format=disk_format,
         container_format=container_format,
         name=name or uri.rsplit("/", 1)[-1],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -77,11 +78,17 @@ def test_the_image_is_as_the_form_says() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "targets"),
-    [(None, ("local",)), ((), ("local",)), (("spare", "local"), ("spare", "local"))],
-    ids=["none", "empty list", "two"],
+    [
+        ({"stores": None}, ("local",)),
+        ({"stores": ()}, ("local",)),
+        ({"stores": ("spare", "local")}, ("spare", "local")),
+        ({"all_stores": True}, ("local", "spare")),
+        ({"stores": (), "all_stores": True}, ("local", "spare")),
+    ],
+    ids=["none", "empty list", "two", "all that can be written", "empty list and all"],
 )
-def test_the_stores_of_the_form_are_the_targets(asked: tuple[str, ...] | None, targets: tuple[str, ...]) -> None:
-    order = hand_order(replace(FORM, stores=asked), STORES, METHODS)
+def test_the_stores_of_the_form_are_the_targets(asked: dict[str, Any], targets: tuple[str, ...]) -> None:
+    order = hand_order(replace(FORM, **asked), STORES, METHODS)
     assert order.targets == targets
     assert order.task_input["backend"] == list(targets)
 
