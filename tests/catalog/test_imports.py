@@ -10,11 +10,13 @@ import pytest
 from sqlalchemy import select
 
 from tests.fakes.images import NOW, asked, begun, new_image, queued_image, read_image, web_order
+from tests.fakes.notifications import types_told
+from tests.fakes.running_import import begin_again
 from transship.catalog.copies import DataFacts, activate_copies, copy_failed, copy_written, prepare_copies
 from transship.catalog.endings import end_deleted, end_unheld, fail_import, finish_import, resume_or_end
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image, mark_deleted, update_image
-from transship.catalog.imports import Caller, ask_import, begin_by_hand, begin_import
+from transship.catalog.imports import Begun, Caller, ask_import, begin_by_hand, begin_import
 from transship.catalog.journal import (
     open_location,
     open_staged,
@@ -25,7 +27,7 @@ from transship.catalog.journal import (
 from transship.catalog.leases import expire_lease, expired_leases, lease_of, renew_lease
 from transship.catalog.outbox import OutboxKind, due
 from transship.catalog.removal import removable_locations, scrap_of_host
-from transship.catalog.schema import STAGED
+from transship.catalog.schema import NOTIFICATIONS, STAGED
 from transship.catalog.tasks import get_task, read_secret, tasks_of_image
 from transship.domain.errors import (
     FormatMissing,
@@ -400,6 +402,65 @@ def test_stores_are_listed_as_being_imported_to_until_the_last_of_them_is_writte
         assert read_image(catalog, image.id).importing_to == listed
     finish(catalog, started.lease)
     assert read_image(catalog, image.id).importing_to == ()
+
+
+def with_a_copy_done(catalog: Catalog) -> Begun:
+    """An import that all stores must succeed in, begun again after the first of them was written."""
+    started = begun(catalog, queued_image(catalog), "fast", "slow")
+    prepare_copies(catalog, started.lease, ["fast", "slow"], NOW)
+    open_location(catalog, started.lease, "fast", "file:///fast/x", NOW)
+    copy_written(catalog, started.lease, "fast", 10, "link", NOW)
+    again = begin_again(catalog, started)
+    prepare_copies(catalog, again.lease, ["fast", "slow"], NOW)
+    assert read_image(catalog, again.image.id).importing_to == ("slow",)
+    with catalog.write() as connection:
+        connection.execute(NOTIFICATIONS.delete())
+    return again
+
+
+def test_a_store_that_has_to_be_written_again_is_listed_and_told_of_again(catalog: Catalog) -> None:
+    started = with_a_copy_done(catalog)
+    open_location(catalog, started.lease, "fast", "file:///fast/x", NOW)
+    assert read_image(catalog, started.image.id).importing_to == ("fast", "slow")
+    copy_written(catalog, started.lease, "fast", 10, "link", NOW)
+    assert read_image(catalog, started.image.id).importing_to == ("slow",)
+    assert types_told(catalog) == ["image.prepare", "image.upload", "image.update"]
+
+
+def test_the_last_copy_that_has_to_be_written_again_is_told_of_once(catalog: Catalog) -> None:
+    started = with_a_copy_done(catalog)
+    for _ in range(2):
+        open_location(catalog, started.lease, "slow", "file:///slow/x", NOW)
+        copy_written(catalog, started.lease, "slow", 10, "link", NOW)
+        assert read_image(catalog, started.image.id).importing_to == ("slow",)
+    assert types_told(catalog) == []
+    finish(catalog, started.lease)
+    assert types_told(catalog).count("image.upload") == 1
+
+
+@pytest.mark.parametrize("rewritten", [True, False])
+def test_a_store_that_fails_after_an_earlier_attempt_wrote_it_is_listed_and_told_of_once(
+    catalog: Catalog, rewritten: bool
+) -> None:
+    started = with_a_copy_done(catalog)
+    if rewritten:
+        open_location(catalog, started.lease, "fast", "file:///fast/x", NOW)
+    for _ in range(2):
+        copy_failed(catalog, started.lease, "fast", "full", NOW)
+    image = read_image(catalog, started.image.id)
+    assert (image.importing_to, image.failed_import) == (("slow",), ("fast",))
+    assert types_told(catalog) == [*(["image.prepare"] if rewritten else []), "image.upload ERROR", "image.update"]
+
+
+def test_a_copy_that_clients_see_does_not_fail_any_more(catalog: Catalog) -> None:
+    started = begun(catalog, queued_image(catalog), "fast", "slow")
+    open_location(catalog, started.lease, "fast", "file:///fast/x", NOW)
+    copy_written(catalog, started.lease, "fast", 10, "link", NOW)
+    activate_copies(catalog, started.lease, ["fast"], FACTS, None, NOW)
+    copy_failed(catalog, started.lease, "fast", "full", NOW)
+    image = read_image(catalog, started.image.id)
+    assert (image.importing_to, image.failed_import) == (("slow",), ())
+    assert [location.store for location in image.locations] == ["fast"]
 
 
 def test_reservations_of_several_imports_add_up(catalog: Catalog) -> None:

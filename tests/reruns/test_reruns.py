@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+from uuid import UUID
+
 import pytest
 
 from tests.fakes.images import NOW
+from tests.fakes.notifications import told
 from tests.fakes.web_server import whole
 from tests.fakes.yard import BODY, Yard
 from transship.catalog.endings import resume_or_end
 from transship.catalog.tasks import read_secret
-from transship.domain.errors import ImportCancelled, ImportInterrupted, StoreFull, StoreUnavailable
+from transship.domain.errors import ImportCancelled, ImportInterrupted, StoreDenied, StoreFull, StoreUnavailable
 from transship.domain.image import ImageStatus
 from transship.domain.task import TaskStatus
 
@@ -145,6 +149,59 @@ def test_a_strict_import_whose_worker_was_killed_does_not_write_again_what_was_w
     assert yard.retry(run_id).name == "Imported"
     assert_active(yard, image_id, "s2,s1")
     assert yard.writes() == {"s2": 1}
+
+
+def killed_after_the_first_store(yard: Yard, *, packed: bool) -> tuple[str, UUID]:
+    """Let the worker of an import to s1 and s2, of which both must succeed, die when s1 is written."""
+    yard.site.set(imports__max_parallel_stores="1")
+    if packed:
+        # What a plugin makes is made anew, under a new name: what the stores hold may be other bytes.
+        yard.site.set(imports__plugins="image_decompression")
+        yard.server.serve(yard.path, gzip.compress(BODY))
+    image_id = yard.create()
+    assert yard.ask(image_id, stores=["s1", "s2"]).status_code == 202
+    yard.stores["s2"].fail(ImportInterrupted("the worker was killed"))
+    run_id = yard.carry(image_id)
+    assert yard.lists(image_id) == ("importing", "", "s2", "")
+    assert resume_or_end(yard.site.catalog, image_id, "lost", crash_retries=3, now=NOW, time_to_live_h=1)
+    if not packed:
+        yard.wipe_staging()
+    yard.forget_writes()
+    return image_id, run_id
+
+
+def of_stores(yard: Yard, after: int) -> list[tuple[str, str | None]]:
+    """Return type and store of what is told of single stores."""
+    found = [each for each in told(yard.site.catalog)[after:] if each.store]
+    return [(each.event_type + (" ERROR" if each.priority == "ERROR" else ""), each.store) for each in found]
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["changed by a plugin", "staging lost"])
+def test_a_store_that_a_resumed_import_writes_again_is_listed_meanwhile(yard: Yard, packed: bool) -> None:
+    image_id, run_id = killed_after_the_first_store(yard, packed=packed)
+    already, seen = len(told(yard.site.catalog)), []
+    yard.stores["s1"].before_publishing = lambda: seen.append(yard.lists(image_id))
+    assert yard.retry(run_id).name == "Imported"
+    assert seen == [("importing", "", "s1,s2", "")]
+    assert_active(yard, image_id, "s2,s1")
+    assert yard.writes() == {"s1": 1, "s2": 1}
+    assert of_stores(yard, already) == [("image.prepare", "s1"), ("image.upload", "s1"), ("image.upload", "s2")]
+
+
+@pytest.mark.parametrize("method", ["put", "size"])
+def test_a_store_that_fails_a_resumed_import_is_told_of_though_it_was_written_before(yard: Yard, method: str) -> None:
+    image_id, run_id = killed_after_the_first_store(yard, packed=method == "put")
+    already = len(told(yard.site.catalog))
+    yard.stores["s1"].break_down(StoreDenied("s1", "not ours"), on=method)
+    assert yard.retry(run_id).is_failed()
+    assert of_stores(yard, already).count(("image.upload ERROR", "s1")) == 1
+    lists = [
+        each.payload["properties"]["os_glance_failed_import"]
+        for each in told(yard.site.catalog)[already:]
+        if each.event_type == "image.update" and isinstance(each.payload, dict)
+    ]
+    assert lists[-2:] == ["s1", "s1,s2"]
+    assert yard.lists(image_id) == ("queued", "", "", "s1,s2")
 
 
 def test_a_copy_that_was_cancelled_is_made_by_a_retry(yard: Yard) -> None:

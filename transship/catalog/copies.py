@@ -4,7 +4,8 @@ A target is *waiting*, *uploading* (prepared), *written* (its store holds the wh
 *failed*. Clients see the stores that are none of the last two in ``os_glance_importing_to_stores``, the
 failed ones in ``os_glance_failed_import``. A copy that may be there without the others is done when it
 is visible; where all stores must succeed, nothing is visible before the end, and a copy is done when it
-is written. The list is empty at the end alone: the last copy stays *written* until then.
+is written. The list is empty at the end alone: the last copy stays *written* until then. A hidden copy
+that a further attempt cannot use is *uploading* again as soon as it is given up.
 
 Each step returns or changes something once, however often it is repeated after a crash, so that
 whoever tells others of it tells them once.
@@ -134,6 +135,16 @@ def copy_written(catalog: Catalog, lease: Lease, store: str, size: int, proof: s
             announce_image(connection, EventType.IMAGE_UPDATE, image)
 
 
+def write_again(connection: Connection, lease: Lease, store: str) -> None:
+    """Note, in the transaction that gives a hidden copy up, that its store lacks the image again until it is rewritten.
+
+    A copy that had left the list of stores to write comes back to it, and is told of anew.
+    """
+    _change(connection, lease, store, ("written",), "uploading")
+    if _change(connection, lease, store, ("done",), "uploading"):
+        announce_store(connection, EventType.IMAGE_PREPARE, get_image(connection, lease.image_id), store)
+
+
 def copy_failed(catalog: Catalog, lease: Lease, store: str, reason: str, now: datetime, *, notice: str = "") -> None:
     """Note that a store could not be written; its journal row, if any, is the sweep's.
 
@@ -146,7 +157,10 @@ def copy_failed(catalog: Catalog, lease: Lease, store: str, reason: str, now: da
     """
     with catalog.write() as connection:
         prove_lease(connection, lease)
-        if _change(connection, lease, store, ("waiting", "uploading", "written"), "failed", reason):
+        # An earlier attempt's copy may be done and hidden: where all stores must succeed, before the last of them.
+        shown = connection.execute(_visible(lease.image_id).where(LOCATIONS.c.store == store)).first() is not None
+        before = ("waiting", "uploading", "written", *(() if shown else ("done",)))
+        if _change(connection, lease, store, before, "failed", reason):
             announce_failed_store(connection, lease.image_id, lease.task_id, store, reason, notice)
             announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, lease.image_id))
         _hand_over(connection, lease, store, now)

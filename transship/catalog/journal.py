@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 
+from transship.catalog.copies import write_again
 from transship.catalog.engine import Catalog
 from transship.catalog.leases import Lease, prove_lease
 from transship.catalog.locks import lock_name
@@ -67,6 +68,8 @@ def open_location(
 ) -> None:
     """Note that a store is about to be written. A copy that clients see is never given up for it.
 
+    A target whose hidden copy an earlier attempt had finished is to be written again.
+
     Args:
         copied_from: name of the file that is copied; a sealed file never changes, so it tells the bytes.
 
@@ -89,6 +92,7 @@ def open_location(
                 updated_at=now,
             )
         )
+        write_again(connection, lease, store)
 
 
 def mark_deleting(catalog: Catalog, lease: Lease, store: str, now: datetime) -> None:
