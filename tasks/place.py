@@ -58,7 +58,6 @@ def place(store: str, staged: Staged) -> str:
         LockLost, ImportStopped: the import must end.
     """
     session = current()
-    session.board.store(store, "uploading", 0, staged.size)
     try:
         driver = store_driver(store, session.settings)
         url = _finished_before(session, driver, store, staged)
@@ -97,6 +96,7 @@ def _finished_before(session: ImportSession, driver: StoreDriver, store: str, st
 
 
 def _write(session: ImportSession, driver: StoreDriver, store: str, staged: Staged) -> str:
+    session.board.store(store, "uploading", 0, staged.size)
     driver.check()
     url = _clear_way(session, driver, store)
     open_location(session.catalog, session.lease, store, url, utc_now(), copied_from=staged.name)

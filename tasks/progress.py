@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -34,29 +34,46 @@ log = structlog.get_logger("transship.progress")
 class ProgressBoard:
     """Progress of one attempt of one import.
 
+    What the task shows never goes back. An attempt that does again what an earlier one did shows how far that
+    one came until it is as far itself; its line for people says what it does meanwhile.
+
     Args:
         task_id: the catalogue's task; attempt: its attempt, so that a stale process writes nothing.
         image_id: the image, as people who look at a run will want to find it.
         targets: store ids to be written.
+        earlier: what an earlier attempt of this task showed last, if there was one.
     """
 
-    def __init__(self, catalog: Catalog, task_id: str, attempt: int, image_id: str, targets: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        task_id: str,
+        attempt: int,
+        image_id: str,
+        targets: tuple[str, ...],
+        earlier: TaskProgress | None = None,
+    ) -> None:
         self._catalog, self._task_id, self._attempt, self._image_id = catalog, task_id, attempt, image_id
         self._lock = threading.Lock()
         self._publishing = threading.Lock()
+        self._earlier = earlier
         self._phase_began = time.monotonic()
-        self._progress = TaskProgress("begin", stores=tuple(StoreProgress(store, "waiting") for store in targets))
-        self._store_began: dict[str, float] = {}
-        self._published: TaskProgress | None = None
+        known = {} if earlier is None else {entry.store: _waiting_again(entry) for entry in earlier.stores}
+        stores = tuple(known.get(store, StoreProgress(store, "waiting")) for store in targets)
+        self._progress = TaskProgress("begin", stores=stores, percent=0.0 if earlier is None else earlier.percent)
+        self._store_began: dict[str, _Start] = {}
+        self._published: tuple[TaskProgress, str] | None = None
         self._artifact: UUID | None = None
-        self._share = 0.0
 
     def enter(self, phase: str, total_bytes: int = 0) -> None:
-        """Begin a phase."""
+        """Begin a phase; one that is tried again goes on where it was."""
         with self._lock:
+            if phase == self._progress.phase:
+                self._change(replace(self._progress, total_bytes=total_bytes or self._progress.total_bytes))
+                return
             self._phase_began = time.monotonic()
-            self._progress = replace(
-                self._progress, phase=phase, done_bytes=0, total_bytes=total_bytes, rate=0, left_s=None
+            self._change(
+                replace(self._progress, phase=phase, done_bytes=0, total_bytes=total_bytes, rate=0, left_s=None)
             )
 
     def advance(self, done_bytes: int, total_bytes: int = 0) -> None:
@@ -66,17 +83,28 @@ class ProgressBoard:
             rate = _rate(done, self._phase_began)
             total = total_bytes or self._progress.total_bytes
             left_s = seconds_left(done, total, rate)
-            self._progress = replace(self._progress, done_bytes=done, total_bytes=total, rate=rate, left_s=left_s)
+            self._change(replace(self._progress, done_bytes=done, total_bytes=total, rate=rate, left_s=left_s))
 
     def store(self, store: str, phase: str, done_bytes: int = 0, total_bytes: int = 0, error: str = "") -> None:
         """Note how far one store is; its bytes never go back, also not when it is tried again."""
         with self._lock:
-            began = self._store_began.setdefault(store, time.monotonic())
             entries = tuple(
-                _moved(entry, phase, done_bytes, total_bytes, error, began) if entry.store == store else entry
+                _moved(entry, phase, done_bytes, total_bytes, error, self._start_of(entry))
+                if entry.store == store
+                else entry
                 for entry in self._progress.stores
             )
-            self._progress = replace(self._progress, stores=entries)
+            self._change(replace(self._progress, stores=entries))
+
+    def _start_of(self, entry: StoreProgress) -> _Start:
+        return self._store_began.setdefault(entry.store, _Start(time.monotonic(), entry.done_bytes))
+
+    def _change(self, progress: TaskProgress) -> None:
+        """Go on to another state; the caller holds the lock."""
+        percent = max(progress.percent, round(100.0 * overall(progress), 1))
+        self._progress = replace(progress, percent=percent)
+        if self._earlier is not None and _how_much(self._progress) >= _how_much(self._earlier):
+            self._earlier = None
 
     def fail_rest(self, holding: Collection[str]) -> None:
         """Note that stores which did not fail by themselves hold nothing either: the whole import failed.
@@ -90,32 +118,36 @@ class ProgressBoard:
 
     @property
     def now(self) -> TaskProgress:
-        """The state of things."""
+        """The state of things, as the task shows it."""
+        return self._shown()[0]
+
+    @property
+    def line(self) -> str:
+        """What is being done, one line for people."""
+        return self._shown()[1]
+
+    def _shown(self) -> tuple[TaskProgress, str]:
         with self._lock:
-            return self._progress
+            now, earlier = self._progress, self._earlier
+        if earlier is None:
+            return now, describe(now)
+        furthest = replace(earlier, rate=0, left_s=None, stores=now.stores, percent=now.percent)
+        return furthest, f"resumed; {describe(now)}"
 
     def publish_until(self, closed: threading.Event) -> None:
         """Publish changes once a second until told to end; runs in a thread of its own."""
         while not closed.wait(PUBLISH_INTERVAL_S):
-            progress = self.now
-            if progress == self._published:
+            shown = self._shown()
+            if shown == self._published:
                 continue
-            self._published = progress
-            self._write_row(progress)
-            self._write_artifact(progress, describe(progress))
+            self._published = shown
+            self._write_row(*shown)
+            self._write_artifact(*shown)
 
-    def share(self, progress: TaskProgress) -> float:
-        """Return what the bar shows, in percent; it never goes back."""
-        # A second source begins with the first phase again: the bar waits for it.
-        self._share = max(self._share, 100.0 * overall(progress))
-        return self._share
-
-    def _write_row(self, progress: TaskProgress) -> None:
+    def _write_row(self, progress: TaskProgress, text: str) -> None:
         try:
             with self._catalog.write() as connection:
-                report_progress(
-                    connection, self._task_id, self._attempt, describe(progress), progress, datetime.now(UTC)
-                )
+                report_progress(connection, self._task_id, self._attempt, text, progress, datetime.now(UTC))
         except (SQLAlchemyError, CatalogUnavailable) as error:
             log.warning("progress not written", error=str(error))
 
@@ -133,13 +165,14 @@ class ProgressBoard:
             self._publish_bar(progress, text)
 
     def _publish_bar(self, progress: TaskProgress, text: str) -> None:
-        share = self.share(progress)
         try:
             if self._artifact is None:
-                created = create_progress_artifact(progress=share, key=f"import-{self._task_id}", description=text)
+                created = create_progress_artifact(
+                    progress=progress.percent, key=f"import-{self._task_id}", description=text
+                )
                 self._artifact = created if isinstance(created, UUID) else None
             else:
-                update_progress_artifact(artifact_id=self._artifact, progress=share, description=text)
+                update_progress_artifact(artifact_id=self._artifact, progress=progress.percent, description=text)
         except (httpx.HTTPError, PrefectException) as error:
             log.warning("progress artifact not written", error=str(error))
 
@@ -180,12 +213,31 @@ def _rate(done_bytes: int, began: float) -> int:
     return int(done_bytes / max(time.monotonic() - began, 0.001))
 
 
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """When this attempt began to write a store, in seconds of the monotonic clock, and what was there already."""
+
+    began: float
+    done_bytes: int
+
+
+def _waiting_again(entry: StoreProgress) -> StoreProgress:
+    """Return where a store stands when an import is resumed: no bytes are taken back, a finished copy stays so."""
+    phase = entry.phase if entry.phase == "done" else "waiting"
+    return replace(entry, phase=phase, error="", rate=0, left_s=None)
+
+
+def _how_much(progress: TaskProgress) -> tuple[float, int]:
+    # The share alone stands still while a total is not known.
+    return overall(progress), progress.done_bytes
+
+
 def _moved(
-    entry: StoreProgress, phase: str, done_bytes: int, total_bytes: int, error: str, began: float
+    entry: StoreProgress, phase: str, done_bytes: int, total_bytes: int, error: str, start: _Start
 ) -> StoreProgress:
     done, total = max(done_bytes, entry.done_bytes), total_bytes or entry.total_bytes
     copying = phase == "uploading"
-    rate = _rate(done, began) if copying or not entry.rate else entry.rate
+    rate = _rate(done - start.done_bytes, start.began) if copying or not entry.rate else entry.rate
     left_s = seconds_left(done, total, rate) if copying else None
     return StoreProgress(entry.store, phase, done, total, error, rate, left_s)
 

@@ -132,7 +132,7 @@ def open_session(settings: Settings, catalog: Catalog, begun: Begun) -> Iterator
     staging = StagingArea(settings.staging_dir, settings.host_name, settings.staging.free_floor_bytes)
     fence = Fence(lambda: renew_lease(catalog, begun.lease, settings.lease.ttl_s), settings.lease.ttl_s)
     stop = StopToken(fence.check)
-    board = ProgressBoard(catalog, begun.task.id, begun.task.attempt, begun.image.id, begun.targets)
+    board = _board(catalog, begun)
     session = ImportSession(settings, catalog, staging, begun, fence, stop, board, begun.image)
     closed = threading.Event()
     beat = _thread("lease", lambda: _keep_lease(session, closed))
@@ -148,6 +148,15 @@ def open_session(settings: Settings, catalog: Catalog, begun: Begun) -> Iterator
         beat.join()
         structlog.contextvars.unbind_contextvars("image_id", "task_id")
         _CURRENT.reset(token)
+
+
+def _board(catalog: Catalog, begun: Begun) -> ProgressBoard:
+    # A task has progress already when it is resumed; one that a rerun opens has none.
+    task = begun.task
+    board = ProgressBoard(catalog, task.id, task.attempt, begun.image.id, begun.targets, task.progress)
+    for location in begun.image.locations:
+        board.store(location.store, "done", location.size, location.size)
+    return board
 
 
 def _thread(name: str, target: Callable[[], None]) -> threading.Thread:

@@ -90,7 +90,7 @@ def test_a_task_shows_the_whole_progress_that_its_worker_reports(api: ImagesApi)
     image_id = api.create(**FORMATS)
     task = api.begin(image_id).task
     store = StoreProgress("fast", "uploading", 5, 10, "away", 2, 3)
-    progress = TaskProgress("stage", 20, 50, 4, (store,), 8)
+    progress = TaskProgress("stage", 20, 50, 4, (store,), 8, 24.0)
     for part in (store, progress):
         unsaid = [field.name for field in fields(part) if getattr(part, field.name) == field.default]
         assert unsaid == [], "each field has to be seen"

@@ -134,7 +134,10 @@ def test_an_import_whose_worker_was_killed_after_the_first_store_keeps_it(yard: 
     assert yard.retry(run_id).name == "Imported"
     assert_active(yard, image_id, "s2,s1")
     assert yard.writes() == {"s2": 1}
-    assert len(yard.tasks(image_id)) == 1
+    (task,) = yard.tasks(image_id)
+    assert task.progress is not None
+    assert [(store.store, store.phase) for store in task.progress.stores] == [("s1", "done"), ("s2", "done")]
+    assert task.progress.percent == 100.0
 
 
 def test_a_strict_import_whose_worker_was_killed_does_not_write_again_what_was_written(yard: Yard) -> None:

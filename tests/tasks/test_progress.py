@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,6 +73,90 @@ def test_entering_a_phase_begins_it_anew() -> None:
     assert shown.now.stores == (StoreProgress("a", "waiting"),)
 
 
+def test_a_phase_that_is_tried_again_takes_no_bytes_back() -> None:
+    shown = board("a")
+    shown.enter("stage")
+    shown.advance(70, 100)
+    shown.enter("stage")
+    assert (shown.now.done_bytes, shown.now.total_bytes) == (70, 100)
+    shown.advance(10)
+    shown.enter("stage", 200)
+    assert (shown.now.done_bytes, shown.now.total_bytes) == (70, 200)
+
+
+def resumed(before: ProgressBoard) -> ProgressBoard:
+    """Return the board of the next attempt of a task whose worker died."""
+    stores = tuple(store.store for store in before.now.stores)
+    return ProgressBoard(NO_CATALOG, "task", 2, "image", stores, before.now)
+
+
+def test_a_resumed_import_shows_how_far_it_was_until_it_is_as_far_again() -> None:
+    first = board("a")
+    first.enter("stage", 1000)
+    first.advance(700)
+    second = resumed(first)
+    lines = []
+    for step in (
+        lambda: None,
+        lambda: second.enter("validate-uri"),
+        lambda: second.enter("stage", 1000),
+        lambda: second.advance(100),
+    ):
+        step()
+        now = second.now
+        assert (now.phase, now.done_bytes, now.total_bytes, now.percent) == ("stage", 700, 1000, 42.0)
+        assert (now.rate, now.left_s) == (0, None)
+        lines.append(second.line)
+    assert lines[:3] == ["resumed; begin", "resumed; validate-uri", "resumed; stage"]
+    assert lines[3].startswith("resumed; stage: 100 bytes of 1000 bytes (")
+    second.advance(800)
+    assert (second.now.done_bytes, second.now.percent) == (800, 48.0)
+    assert second.line.startswith("stage: 800 bytes of 1000 bytes (")
+
+
+def test_stores_of_a_resumed_import_keep_their_bytes_and_what_is_done() -> None:
+    first = board("done", "half", "failed")
+    first.enter("place", 10)
+    first.store("done", "done", 10, 10)
+    first.store("half", "uploading", 5, 10)
+    first.store("failed", "failed", error="away")
+    second = resumed(first)
+    states = [(store.phase, store.done_bytes, store.error) for store in second.now.stores]
+    assert states == [("done", 10, ""), ("waiting", 5, ""), ("waiting", 0, "")]
+    second.store("half", "uploading", 0, 10)
+    # What an earlier attempt wrote says nothing of this one's speed.
+    assert (second.now.stores[1].done_bytes, second.now.stores[1].rate) == (5, 0)
+
+
+IN_ORDER = ("validate-uri", "stage", "inspect", "decompress", "convert", "place")
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from(IN_ORDER), SIZES), max_size=8), min_size=1, max_size=5))
+@settings(deadline=None)
+def test_what_a_task_shows_never_goes_back_however_often_its_worker_dies(attempts: list[list[tuple[str, int]]]) -> None:
+    shown, seen = board("a", "b"), []
+    for attempt in attempts:
+        shown = resumed(shown) if seen else shown
+        seen.append(shown.now)
+        for phase, done in sorted(attempt, key=lambda step: IN_ORDER.index(step[0])):
+            shown.enter(phase, 1000)
+            seen.append(shown.now)
+            if phase == "place":
+                shown.store("ab"[done % 2], "uploading", done, 1000)
+            else:
+                shown.advance(done)
+            seen.append(shown.now)
+    percents = [now.percent for now in seen]
+    assert percents == sorted(percents)
+    for one, after in pairwise(seen):
+        assert all(a.done_bytes <= b.done_bytes for a, b in zip(one.stores, after.stores, strict=True))
+        if one.phase == after.phase:
+            assert one.done_bytes <= after.done_bytes
+        # Plugins share one piece of the bar, so there alone a later phase begins it anew.
+        if overall(after) < overall(one):
+            assert (one.phase, after.phase) == ("decompress", "convert")
+
+
 def test_a_total_that_is_learned_later_is_kept() -> None:
     shown = board()
     shown.enter("stage")
@@ -123,7 +209,7 @@ def test_the_bar_that_is_published_never_goes_back_also_when_phases_begin_again(
     for phase, done in steps:
         shown.enter(phase, 1000)
         shown.advance(done)
-        seen.append(shown.share(shown.now))
+        seen.append(shown.now.percent)
     assert seen == sorted(seen)
 
 

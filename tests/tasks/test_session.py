@@ -16,7 +16,7 @@ from sqlalchemy import create_engine
 from config.settings import Settings
 from tasks.progress import ProgressBoard
 from tasks.session import ImportSession, _keep_lease, current, process_owner
-from tests.fakes.running_import import Ticks, begin, easy_settings, session_of, steal
+from tests.fakes.running_import import Ticks, begin, begin_again, easy_settings, session_of, steal
 from transship.catalog.engine import Catalog
 from transship.catalog.leases import expire_lease, lease_of, renew_lease
 from transship.catalog.tasks import get_task
@@ -88,6 +88,28 @@ def test_progress_is_published_without_prefect(session: ImportSession) -> None:
     assert (found.phase, found.done_bytes, found.total_bytes) == ("stage", 40, 100)
     assert found.left_s is not None
     session.board.write_end("done")
+
+
+def test_a_resumed_import_publishes_nothing_less_than_before(settings: Settings, catalog: Catalog) -> None:
+    begun = begin(catalog)
+    with session_of(settings, catalog, begun) as session:
+        session.board.enter("stage", 100)
+        session.board.advance(40)
+        session.board.publish_until(Ticks(1))
+    with session_of(settings, catalog, begin_again(catalog, begun)) as session:
+        session.board.enter("validate-uri")
+        session.board.publish_until(Ticks(1))
+        found = published(session)
+        assert found is not None
+        assert (found.phase, found.done_bytes, found.total_bytes, found.percent) == ("stage", 40, 100, 24.0)
+        with catalog.read() as connection:
+            assert get_task(connection, begun.task.id).message == "resumed; validate-uri"
+        session.board.enter("stage", 100)
+        session.board.advance(60)
+        session.board.publish_until(Ticks(1))
+        found = published(session)
+        assert found is not None
+        assert (found.done_bytes, found.percent) == (60, 36.0)
 
 
 def test_a_prefect_that_does_not_answer_holds_nothing_up(session: ImportSession) -> None:

@@ -92,11 +92,12 @@ class TaskProgress:
     """What an import is doing now.
 
     Attributes:
-        phase: name of the step, e.g. ``stage``.
+        phase: name of the step, e.g. ``stage``; of a resumed import the furthest that it ever came to.
         done_bytes, total_bytes: bytes of this phase; total 0 while unknown.
         rate: bytes a second over the phase.
         stores: one entry per target store.
         left_s: seconds until the phase ends at this rate; None while that cannot be said.
+        percent: how much of the whole import is done, an estimate; never goes back, also not when it is resumed.
     """
 
     phase: str
@@ -105,6 +106,7 @@ class TaskProgress:
     rate: int = 0
     stores: tuple[StoreProgress, ...] = ()
     left_s: int | None = None
+    percent: float = 0.0
 
 
 def seconds_left(done_bytes: int, total_bytes: int, rate: int) -> int | None:
