@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.fakes.images import NOW, asked, begun, new_image, queued_image, read_image, web_order
-from tests.fakes.notifications import types_told
+from tests.fakes.notifications import told, types_told
 from tests.fakes.running_import import begin_again
 from transship.catalog.copies import DataFacts, activate_copies, copy_failed, copy_written, prepare_copies
 from transship.catalog.endings import end_deleted, end_unheld, fail_import, finish_import, resume_or_end
@@ -402,6 +402,19 @@ def test_stores_are_listed_as_being_imported_to_until_the_last_of_them_is_writte
         assert read_image(catalog, image.id).importing_to == listed
     finish(catalog, started.lease)
     assert read_image(catalog, image.id).importing_to == ()
+
+
+def test_stores_are_listed_by_name_and_written_in_the_order_asked_for(catalog: Catalog) -> None:
+    order = ("slow", "b_2", "b-1", "a", "Z")
+    started = begun(catalog, queued_image(catalog), *order)
+    assert started.targets == order
+    assert read_image(catalog, started.image.id).importing_to == ("Z", "a", "b-1", "b_2", "slow")
+    prepare_copies(catalog, started.lease, order, NOW)
+    (first, *_) = [each for each in told(catalog) if each.event_type == "image.prepare"]
+    assert isinstance(first.payload, dict)
+    assert (first.store, first.payload["os_glance_importing_to_stores"]) == ("slow", ["Z", "a", "b-1", "b_2", "slow"])
+    fail(catalog, started.lease)
+    assert read_image(catalog, started.image.id).failed_import == ("Z", "a", "b-1", "b_2", "slow")
 
 
 def with_a_copy_done(catalog: Catalog) -> Begun:

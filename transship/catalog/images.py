@@ -96,7 +96,7 @@ def load_images(connection: Connection, image_ids: Sequence[str]) -> list[Image]
     for row in connection.execute(active.order_by(LOCATIONS.c.id)):
         locations[row.image_id].append(Location(row.store, row.url, row.size))
     targets: dict[str, dict[str, str]] = defaultdict(dict)
-    for row in connection.execute(select(TARGETS).where(TARGETS.c.image_id.in_(rows)).order_by(TARGETS.c.store)):
+    for row in connection.execute(select(TARGETS).where(TARGETS.c.image_id.in_(rows))):
         targets[row.image_id][row.store] = row.state
     held = select(LEASES.c.image_id, LEASES.c.task_id).where(LEASES.c.image_id.in_(rows))
     locks = {row.image_id: row.task_id for row in connection.execute(held)}
@@ -115,8 +115,10 @@ def _image(
     targets: Mapping[str, str],
     lock: str | None,
 ) -> Image:
-    importing = tuple(store for store, state in targets.items() if state in ("waiting", "uploading", "written"))
-    failed = tuple(store for store, state in targets.items() if state == "failed")
+    # By name, as Glance lists them. Not by the database, which has an order of its own for names.
+    stores = sorted(targets)
+    importing = tuple(store for store in stores if targets[store] in ("waiting", "uploading", "written"))
+    failed = tuple(store for store in stores if targets[store] == "failed")
     return Image(
         id=row.id,
         status=ImageStatus(row.status),
