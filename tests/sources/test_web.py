@@ -454,13 +454,18 @@ def test_h18_an_empty_source_is_taken_where_that_is_allowed(server: WebServer, d
     assert download.data == b""
 
 
-def test_u30_a_closed_a_silent_and_a_foreign_port_give_one_reason(server: WebServer, download: Download) -> None:
+@pytest.mark.parametrize("slowness", [{}, {"min_speed_bytes_per_s": 1000, "min_speed_window_s": 0.2}])
+def test_u30_a_closed_a_silent_and_a_foreign_port_give_one_reason(
+    server: WebServer, download: Download, slowness: dict[str, float]
+) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         closed = f"http://127.0.0.1:{unused.getsockname()[1]}/"
         texts = set()
-        limits = PLAIN.model_copy(update={"connect_timeout_s": 0.3})
-        for url in (closed, server.on("/x", raw(b"220 ready\r\n")), server.url("/x").replace("http:", "https:")):
+        limits = PLAIN.model_copy(update={"connect_timeout_s": 0.3, "idle_timeout_s": 0.3, **slowness})
+        foreign = server.on("/x", raw(b"220 ready\r\n"))
+        mute, slow = server.on("/mute", silent()), server.on("/slow", silent(b"HTTP/1."))
+        for url in (closed, foreign, mute, slow, server.url("/x").replace("http:", "https:")):
             with pytest.raises(SourceUnreachable) as failed:
                 download.fetch(url, limits=limits)
             texts.add(failed.value.reason)
@@ -509,7 +514,6 @@ def test_h21_without_room_nothing_is_written(server: WebServer, download: Downlo
 
 
 SILENT = {
-    "H10 before the answer": silent(),
     "H9 in the headers": silent(HEAD + b"Content-"),
     "in the body": silent(HEAD + LENGTH + b"\r\n" + DATA[:70_000]),
     "in the chunks": silent(CHUNKED + b"5\r\n123"),

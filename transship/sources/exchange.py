@@ -22,7 +22,13 @@ from typing import Self, cast
 import structlog
 
 from config.settings import DownloadSettings
-from transship.domain.errors import SourceRefused, SourceUnreachable, SourceUntrusted, TransferFailed
+from transship.domain.errors import (
+    SourceRefused,
+    SourceTooSlow,
+    SourceUnreachable,
+    SourceUntrusted,
+    TransferFailed,
+)
 from transship.sources.answer import Framing, framing_of
 from transship.sources.gate import Admitted
 from transship.sources.proxy import Proxy, open_tunnel
@@ -171,7 +177,7 @@ def ask(source: Admitted, wanted: Mapping[str, str], line: Line, watch: Waiting)
         SourceUnreachable: no connection, no TLS, or no HTTP answer.
         SourceUntrusted: the certificate does not prove the name.
         SourceRefused: headers without measure.
-        TransferFailed, LockLost: a limit of the watch.
+        TransferFailed, LockLost: a limit of the watch; silence before the status line is no answer.
     """
     uri = source.uri
     watch.uri = uri.display
@@ -191,6 +197,10 @@ def ask(source: Admitted, wanted: Mapping[str, str], line: Line, watch: Waiting)
             wire.sendall(_request(source, wanted, line.proxy))
             response.begin()
             wire.refuse_cut_line()
+        except SourceTooSlow as error:
+            if _spoke_http(response):
+                raise
+            raise _no_answer(source, response, error) from error
         except (WireBroken, http.client.HTTPException) as error:
             raise _no_answer(source, response, error) from error
         undo.pop_all()
@@ -237,9 +247,13 @@ def _request(source: Admitted, wanted: Mapping[str, str], proxy: Proxy | None) -
 def _no_answer(source: Admitted, response: http.client.HTTPResponse, error: Exception) -> TransferFailed:
     display = source.uri.display
     log.info("source without a usable answer", uri=display, addresses=source.addresses, reason=repr(error))
-    # Until http.client has read a status it holds a placeholder there.
-    status: object = response.status
-    spoke_http = isinstance(error, (FramingFlood, http.client.HTTPException))
-    if isinstance(status, int) and spoke_http and not isinstance(error, http.client.UnknownProtocol):
-        return SourceRefused(display, status, "its headers are longer or more than HTTP clients accept")
+    too_much = isinstance(error, (FramingFlood, http.client.HTTPException))
+    if _spoke_http(response) and too_much and not isinstance(error, http.client.UnknownProtocol):
+        return SourceRefused(display, response.status, "its headers are longer or more than HTTP clients accept")
     return SourceUnreachable(display, NO_ANSWER)
+
+
+def _spoke_http(response: http.client.HTTPResponse) -> bool:
+    """Whether a status line came; until then http.client holds a placeholder in the place of the status."""
+    status: object = response.status
+    return isinstance(status, int)
