@@ -551,6 +551,12 @@ SERVERS: tuple[Row, ...] = (
     served("H6", "`Content-Length` negative", raw(HEAD + b"Content-Length: -1\r\n\r\n12345678")),
     served("H6", "two `Content-Length`", raw(HEAD + b"Content-Length: 7\r\nContent-Length: 8\r\n\r\n12345678")),
     served(
+        "H6", "`Content-Length : 9`, with a space before the colon", raw(HEAD + b"Content-Length : 9\r\n\r\n" + DATA)
+    ),
+    served(
+        "H6", "a header line without a colon, which changes nothing", raw(HEAD + b"stray\r\n" + LENGTH + b"\r\n" + DATA)
+    ),
+    served(
         "H6",
         "`Content-Length` and chunks",
         raw(HEAD + LENGTH + b"Transfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n"),
@@ -573,6 +579,12 @@ SERVERS: tuple[Row, ...] = (
     served("H10", "connection taken, then silence", silent()),
     served("H10", "silence in the body", silent(HEAD + LENGTH + b"\r\n" + DATA[:70_000])),
     served("H11", "`Content-Encoding: gzip`, although `identity` was asked for", GZIP),
+    served("H11", "`Content-Encoding: x-gzip`", answer(200, {"Content-Encoding": "x-gzip"}, DATA)),
+    served(
+        "H11",
+        "`Content-Encoding: aws-chunked`, which S3 keeps of an upload",
+        whole(DATA, headers={"Content-Encoding": "aws-chunked"}),
+    ),
     served("H12", "200 with a login page", answer(200, {"Content-Type": "text/html"}, PAGE_TEXT)),
     _wait_granted("H13", "503, `Retry-After: 5`", lambda: "5", 5, 5),
     _wait_granted("H13", "503, `Retry-After: 86400`", lambda: "86400", 120, 120),

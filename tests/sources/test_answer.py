@@ -39,6 +39,9 @@ def head(*lines: tuple[str, str]) -> Message:
         (head(("Content-Length", "5, 5")), Framing(5, False)),
         (head(("Transfer-Encoding", "Chunked")), Framing(None, True)),
         (head(("Content-Encoding", "identity")), Framing(None, False)),
+        (head(("Content-Encoding", "none"), ("Content-Length", "5")), Framing(5, False)),
+        (head(("Content-Encoding", "aws-chunked"), ("Content-Length", "5")), Framing(5, False)),
+        (head(("Content-Encoding", "AWS-Chunked, identity, ")), Framing(None, False)),
         (head(), Framing(None, False)),
     ],
 )
@@ -58,6 +61,8 @@ H6 = {
     "gzip transfer": head(("Transfer-Encoding", "gzip, chunked")),
     "twice chunked": head(("Transfer-Encoding", "chunked"), ("Transfer-Encoding", "chunked")),
     "H11 gzip": head(("Content-Encoding", "gzip")),
+    "H11 x-gzip": head(("Content-Encoding", "x-gzip")),
+    "H11 within aws-chunked": head(("Content-Encoding", "aws-chunked,gzip")),
     "H11 twice": head(("Content-Encoding", "identity"), ("Content-Encoding", "br")),
 }
 

@@ -405,7 +405,22 @@ USELESS: dict[str, tuple[Behaviour, type[TransferFailed]]] = {
     "H9 many headers": (raw(HEAD + b"X-Y: z\r\n" * 10_000 + b"\r\n"), SourceRefused),
     "H9 headers endless": (endless(HEAD, b"X-Y: z\r\n" * 10), SourceRefused),
     "interim answers endless": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100), SourceUnreachable),
-    "headers malformed": (raw(HEAD + b"no colon here\r\n" + LENGTH + b"\r\n" + DATA), SourceRefused),
+    "a line that may have been the length": (
+        raw(HEAD + b"Content-Length 5\r\n" + LENGTH + b"\r\n" + DATA),
+        SourceRefused,
+    ),
+    "a length with a space before its colon": (raw(HEAD + b"Content-Length : 9\r\n\r\n" + DATA), SourceRefused),
+    "a coding with a space before its colon": (
+        raw(HEAD + b"Transfer-Encoding : chunked\r\n" + LENGTH + b"\r\n" + DATA),
+        SourceRefused,
+    ),
+    "a length that goes on in the next line": (
+        raw(HEAD + b"Content-Length: 5\r\nstray\r\n 6\r\n\r\n" + DATA),
+        SourceRefused,
+    ),
+    "a continuation of nothing": (raw(HEAD + b" x: y\r\n" + LENGTH + b"\r\n" + DATA), SourceRefused),
+    "a stray line before the status": (raw(b"stray\r\n" + HEAD + LENGTH + b"\r\n" + DATA), SourceUnreachable),
+    "headers of stray lines without end": (endless(HEAD, b"stray\r\n" * 100), SourceRefused),
     "H11 encoded": (answer(200, {"Content-Encoding": "gzip"}, DATA), SourceRefused),
     "H12 page": (answer(200, {"Content-Type": "text/html; charset=utf-8"}, PAGE), SourceRefused),
     "H13 busy": (answer(503), SourceBusy),
@@ -435,6 +450,33 @@ def test_a_useless_answer_ends_the_attempt(
         download.fetch(url + "?secret")
     assert url in str(failed.value)
     assert "secret" not in str(failed.value)
+
+
+ODD: dict[str, bytes] = {
+    "no colon": b"no colon here\r\n",
+    "several": b"one\r\ntwo words\r\n: no name\r\nFrom me\r\n",
+    "a name with a space": b"X Powered By: us\r\n",
+    "multipart": b"Content-Type: multipart/x-image\r\n",
+    "multipart with a boundary": b"Content-Type: multipart/mixed; boundary=x\r\n",
+    "none": b"Content-Encoding: none\r\n",
+    "aws-chunked": b"Content-Encoding: aws-chunked\r\n",
+}
+
+
+@pytest.mark.parametrize("line", ODD.values(), ids=ODD.keys())
+def test_a_head_may_be_odd_where_it_does_not_matter(server: WebServer, download: Download, line: bytes) -> None:
+    chunks = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(DATA), DATA)
+    url = server.on("/x", raw(HEAD + line + LENGTH + b"\r\n" + DATA + b"x"), raw(HEAD + line + chunks))
+    with pytest.raises(SourceTooLong):  # the length behind the odd line was read
+        download.fetch(url)
+    assert download.fetch(url).end_proven
+    assert download.data == DATA
+
+
+def test_a_malformed_header_that_may_matter_is_named(server: WebServer, download: Download) -> None:
+    url = server.on("/x", raw(HEAD + b"Content-Length 5\r\n" + LENGTH + b"\r\n" + DATA))
+    with pytest.raises(SourceRefused, match="its headers are malformed: 'Content-Length 5' is no header"):
+        download.fetch(url)
 
 
 def test_h12_a_page_is_not_left_in_the_file(server: WebServer, download: Download) -> None:

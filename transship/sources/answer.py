@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email import errors as email_errors
 from email.message import Message
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -29,6 +30,21 @@ _LENGTH: Final = re.compile(r"[0-9]{1,19}")
 _PAGE_START: Final = re.compile(
     rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|script|title|meta)\b", re.IGNORECASE | re.DOTALL
 )
+_HEADER: Final = re.compile(rb"[!-9;-~]+:")
+_FRAMES: Final = (b"content", b"length", b"encoding", b"transfer", b"range", b"etag", b"modified", b"location")
+_PLAIN: Final = frozenset({"", "identity", "none", "aws-chunked"})
+"""Content codings that change nothing: "none" is no registered one but means it, and aws-chunked is how the data
+came to an S3 store, which keeps the word with the object and gives the plain data out."""
+
+_OF_PARTS: Final = (
+    email_errors.NoBoundaryInMultipartDefect,
+    email_errors.StartBoundaryNotFoundDefect,
+    email_errors.CloseBoundaryNotFoundDefect,
+    email_errors.MultipartInvariantViolationDefect,
+    email_errors.InvalidMultipartContentTransferEncodingDefect,
+)
+"""What Python's mail parser misses in a head that names a multipart type: the body, which it was not given."""
+
 _SETTLED_S: Final = 60
 """Age from which a Last-Modified tells two versions apart (RFC 9110, section 8.8.2.2)."""
 
@@ -94,16 +110,29 @@ class Span:
     total: int
 
 
+def is_stray_line(line: bytes) -> bool:
+    """Whether a line of a head is no header and cannot have been meant as one that matters here.
+
+    Such a line says nothing and may be left out. One that could be a spoilt header of the body's end, coding,
+    range or version is not stray: what it was meant to say would be lost.
+    """
+    text = line.strip(b"\r\n")
+    if not text or text.startswith((b"HTTP/", b" ", b"\t")) or _HEADER.match(text):
+        return False
+    return not any(word in text.lower() for word in _FRAMES)
+
+
 def framing_of(uri: str, status: int, headers: Message) -> Framing:
     """Return how the body ends.
 
     Raises:
-        SourceRefused: the head contradicts itself, or the body is encoded.
+        SourceRefused: the head is malformed or contradicts itself, or the body is encoded.
     """
-    if headers.defects:
-        raise SourceRefused(uri, status, "its headers are malformed")
-    encoding = ", ".join(_all(headers, "Content-Encoding")).strip().lower()
-    if encoding not in ("", "identity"):
+    if not all(isinstance(defect, _OF_PARTS) for defect in headers.defects):
+        raise SourceRefused(uri, status, f"its headers are malformed{_malformed_line(headers)}")
+    codings = [word.strip().lower() for value in _all(headers, "Content-Encoding") for word in value.split(",")]
+    encoding = ", ".join(coding for coding in codings if coding not in _PLAIN)
+    if encoding:
         reason = f"it sends the data encoded ({_shown(encoding)}), although the plain data were asked for"
         raise SourceRefused(uri, status, reason)
     lengths = {part.strip() for value in _all(headers, "Content-Length") for part in value.split(",")}
@@ -264,6 +293,13 @@ def is_page_type(content_type: str) -> bool:
 def begins_like_page(start: bytes) -> bool:
     """Whether the first bytes of a body are those of a web page."""
     return _PAGE_START.match(start.removeprefix(b"\xef\xbb\xbf")) is not None
+
+
+def _malformed_line(headers: Message) -> str:
+    """Return the line at which the parser gave up, in words; it and all behind it are the message's body then."""
+    rest = headers.get_payload()
+    line = rest.partition("\n")[0].strip() if isinstance(rest, str) else ""
+    return f": {_shown(line)!r} is no header" if line else ""
 
 
 def _all(headers: Message, name: str) -> list[str]:

@@ -29,7 +29,7 @@ from transship.domain.errors import (
     SourceUntrusted,
     TransferFailed,
 )
-from transship.sources.answer import Framing, framing_of
+from transship.sources.answer import Framing, framing_of, is_stray_line
 from transship.sources.gate import Admitted
 from transship.sources.proxy import Proxy, open_tunnel
 from transship.sources.watch import Waiting
@@ -195,7 +195,8 @@ def ask(source: Admitted, wanted: Mapping[str, str], line: Line, watch: Waiting)
         undo.callback(exchange.close)
         try:
             wire.sendall(_request(source, wanted, line.proxy))
-            response.begin()
+            with wire.reader.leaving_out(_StrayLines(uri.display)):
+                response.begin()
             wire.refuse_cut_line()
         except SourceTooSlow as error:
             if _spoke_http(response):
@@ -205,6 +206,26 @@ def ask(source: Admitted, wanted: Mapping[str, str], line: Line, watch: Waiting)
             raise _no_answer(source, response, error) from error
         undo.pop_all()
     return exchange
+
+
+class _StrayLines:
+    """Knows the lines of a head that are no headers and change nothing; the parser would give up at the first."""
+
+    def __init__(self, display: str) -> None:
+        self._display = display
+        self._in_head = self._told = False
+
+    def __call__(self, line: bytes) -> bool:
+        """Whether to leave out a line; never one before a status line, where it means that this is no HTTP."""
+        if line.startswith(b"HTTP/"):
+            self._in_head = True
+        elif not line.strip(b"\r\n"):
+            self._in_head = False
+        stray = self._in_head and is_stray_line(line)
+        if stray and not self._told:
+            self._told = True
+            log.warning("header line left out, it is no header", uri=self._display, line=line[:60])
+        return stray
 
 
 def _connected(source: Admitted, line: Line, watch: Waiting) -> Wire:

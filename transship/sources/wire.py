@@ -15,7 +15,8 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -349,18 +350,30 @@ class Wire:
 
 
 class LineReader(io.BufferedReader):
-    """A buffered reader that remembers the last line.
+    """A buffered reader that remembers the last line, and can leave lines out.
 
     Attributes:
         last_line: the line read last, with its end of line if it had one.
     """
 
     last_line: bytes = b""
+    _left_out: Callable[[bytes], bool] | None = None
+
+    @contextmanager
+    def leaving_out(self, left_out: Callable[[bytes], bool]) -> Iterator[None]:
+        """Within the block, read as if the lines of which ``left_out`` is true had not come."""
+        self._left_out = left_out
+        try:
+            yield
+        finally:
+            self._left_out = None
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        """Return the next line, up to ``size`` bytes of it."""
-        self.last_line = super().readline(size)
-        return self.last_line
+        """Return the next line that is not left out, up to ``size`` bytes of it."""
+        while True:
+            self.last_line = line = super().readline(size)
+            if self._left_out is None or not line.endswith(b"\n") or not self._left_out(line):
+                return line
 
 
 class _Receiver(io.RawIOBase):
