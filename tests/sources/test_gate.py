@@ -162,6 +162,25 @@ NETWORKS: dict[str, tuple[UriSettings, str, str]] = {
     "reserved, named": (UriSettings(allowed_networks=("0.0.0.0/0",)), "240.0.0.1", "reserved_address"),
     "denied network": (UriSettings(disallowed_networks=("93.184.0.0/16",)), PUBLIC, "disallowed_networks"),
     "denied, mapped": (UriSettings(disallowed_networks=("93.184.0.0/16",)), f"::ffff:{PUBLIC}", "disallowed_networks"),
+    "denied in mapped form": (
+        UriSettings(disallowed_networks=("::ffff:93.184.0.0/112",)),
+        PUBLIC,
+        "disallowed_networks",
+    ),
+    "denied in mapped form, mapped": (
+        UriSettings(disallowed_networks=("::ffff:93.184.0.0/112",)),
+        f"::ffff:{PUBLIC}",
+        "disallowed_networks",
+    ),
+    "beside one denied in mapped form": (UriSettings(disallowed_networks=("::ffff:93.185.0.0/112",)), PUBLIC, ""),
+    "named in mapped form": (UriSettings(allowed_networks=("::ffff:10.0.0.0/104",)), "10.0.0.5", ""),
+    "named in mapped form, mapped": (UriSettings(allowed_networks=("::ffff:10.0.0.0/104",)), "::ffff:10.0.0.5", ""),
+    "the mapped form denied": (
+        UriSettings(disallowed_networks=("::ffff:0:0/96",)),
+        f"::ffff:{PUBLIC}",
+        "disallowed_networks",
+    ),
+    "the mapped form denied, written plainly": (UriSettings(disallowed_networks=("::ffff:0:0/96",)), PUBLIC, ""),
     "denied way": (UriSettings(disallowed_networks=("64:ff9b::/96",)), f"64:ff9b::{PUBLIC}", "disallowed_networks"),
     "beside a denied network": (UriSettings(disallowed_networks=("10.0.0.0/8",)), "10.0.0.5", "disallowed_networks"),
     "denied network does not allow others": (

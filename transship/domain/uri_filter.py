@@ -94,6 +94,7 @@ _NAMED_NETWORKS: Final = tuple(
 )
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 _COMPATIBLE: Final = IPv6Network("::/96")
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _6TO4: Final = IPv6Network("2002::/16")
 
@@ -506,6 +507,18 @@ def _judge_networks(ends: Sequence[Address], ways: Sequence[Address], uri: Sourc
         if _lies_in(one, rules.disallowed_networks):
             reason = f"{_where(one, uri)} an address in a network that this site does not accept"
             raise UriRefused(uri.display, "disallowed_networks", reason)
+
+
+def both_forms(network: Network) -> tuple[Network, ...]:
+    """Return a network of a list, and the IPv4 network that it names where it is one of mapped addresses.
+
+    ``::ffff:10.0.0.0/104`` so means ``10.0.0.0/8`` too, which is what is dialled. All of ``::ffff:0:0/96`` names the
+    way of writing and no network: it holds for addresses that are written so.
+    """
+    if not isinstance(network, IPv6Network) or network == _MAPPED or not network.subnet_of(_MAPPED):
+        return (network,)
+    first = int(network.network_address) & 0xFFFFFFFF
+    return network, IPv4Network((first, network.prefixlen - _MAPPED.prefixlen))
 
 
 def _lies_in(address: Address, networks: Sequence[Network]) -> bool:

@@ -20,8 +20,10 @@ from transship.domain.errors import ConfigurationRefused, UriRefused
 from transship.domain.uri_filter import (
     Allowance,
     HostUnusable,
+    Network,
     SourceUri,
     UriRules,
+    both_forms,
     canonical_host,
     display_uri,
     join_location,
@@ -124,8 +126,8 @@ def rules_from(settings: UriSettings) -> UriRules:
         disallowed_schemes=tuple(scheme.strip().lower() for scheme in settings.disallowed_schemes),
         allowed_hosts=_hosts("uri.allowed_hosts", settings.allowed_hosts),
         disallowed_hosts=_hosts("uri.disallowed_hosts", settings.disallowed_hosts),
-        allowed_networks=tuple(ip_network(network) for network in settings.allowed_networks),
-        disallowed_networks=tuple(ip_network(network) for network in settings.disallowed_networks),
+        allowed_networks=_networks(settings.allowed_networks),
+        disallowed_networks=_networks(settings.disallowed_networks),
         allowed_ports=settings.allowed_ports,
         disallowed_ports=settings.disallowed_ports,
         allow_https_to_http=settings.allow_https_to_http,
@@ -141,6 +143,10 @@ def gate_from(settings: Settings) -> UriGate:
         ConfigurationRefused: a host of the lists is none.
     """
     return UriGate(rules_from(settings.uri), proxied=bool(settings.download.proxy_url.get_secret_value()))
+
+
+def _networks(networks: Sequence[str]) -> tuple[Network, ...]:
+    return tuple(form for network in networks for form in both_forms(ip_network(network)))
 
 
 def _hosts(option: str, hosts: Sequence[str]) -> tuple[str, ...]:
