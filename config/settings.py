@@ -421,7 +421,10 @@ class FormatSettings(Section):
 class DecompressionSettings(Section):
     """Bounds of the image_decompression plugin."""
 
-    max_ratio: float = Field(1200.0, gt=1, description="Most output bytes per input byte; gzip can reach 1032.")
+    max_ratio: float = Field(
+        500.0, gt=1, description="Most output bytes per input byte; zeros alone reach 1030 with gzip and zip."
+    )
+    ratio_floor_bytes: Bytes = Field(1 * GIB, description="Output that is accepted whatever its ratio is.")
     chunk_bytes: int = Field(1 * MIB, ge=64 * 1024, description="Bytes decompressed at a time.")
     lha_command: str = Field("lhasa", description="Command that unpacks LHA files, looked up in PATH; may be missing.")
     lha_timeout_s: Seconds = Field(1800.0, description="Limit for unpacking one LHA file, and for its CPU time.")

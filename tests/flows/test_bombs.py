@@ -53,10 +53,16 @@ def watched(directory: Path) -> Iterator[list[int]]:
     [
         pytest.param(lambda: gzip_of_zeros(10 * GIB), CAP, TOO_LARGE.format("1.0 GiB"), id="gzip, cap"),
         pytest.param(
-            lambda: gzip_of_zeros(10 * GIB),
-            {"decompression__max_ratio": "50"},
-            "that decompression.max_ratio allows",
-            id="gzip, ratio",
+            lambda: gzip_of_zeros(10 * GIB), {}, "GiB that decompression.max_ratio allows", id="gzip, default settings"
+        ),
+        pytest.param(
+            lambda: zip_of_zeros(10 * GIB), {}, "GiB that decompression.max_ratio allows", id="zip, default settings"
+        ),
+        pytest.param(
+            lha_of_zeros,
+            {},
+            "image of 4.0 GiB is larger than the 1.0 GiB that decompression",
+            id="LHA, default settings",
         ),
         pytest.param(lambda: zip_of_zeros(10 * GIB), CAP, TOO_LARGE.format("10.0 GiB"), id="zip"),
         pytest.param(
@@ -65,7 +71,6 @@ def watched(directory: Path) -> Iterator[list[int]]:
             "more comes out of it than it states",
             id="zip that states a twentieth",
         ),
-        pytest.param(lha_of_zeros, {}, "image of 4.0 GiB is larger than the 2.0 MiB that decompression", id="LHA"),
         pytest.param(
             lambda: lha_of_zeros(stated_bytes=MIB), CAP, "its checksum is wrong", id="LHA that lies", marks=needs_lhasa
         ),

@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import random
+import struct
 import tarfile
 import tracemalloc
 import zipfile
@@ -18,7 +19,7 @@ from tests.fakes.plugin_workspace import settings_with, work_on
 from tests.fakes.unpacking import assert_nothing_left, staged, unpack, unpacked
 from transship.domain.errors import ArchiveRefused, ImageTooLarge, ImportCancelled, StagingFull
 from transship.domain.stop import StopToken
-from transship.plugins.decompression import PLUGIN
+from transship.plugins.decompression import PLUGIN, output_bound
 
 MIB = 1024 * 1024
 DATA = random.Random(7).randbytes(300_000) + b"the end"
@@ -150,8 +151,53 @@ def test_a_bomb_stops_at_the_size_cap(tmp_path: Path) -> None:
 
 def test_a_bomb_stops_at_the_ratio(tmp_path: Path) -> None:
     with pytest.raises(ImageTooLarge) as refused:
-        unpack(bomb(tmp_path, members=2), decompression={"max_ratio": 100})
+        unpack(bomb(tmp_path, members=2), decompression={"max_ratio": 100, "ratio_floor_bytes": 0})
     assert refused.value.option == "decompression.max_ratio"
+
+
+@pytest.mark.parametrize(
+    ("packed_mib", "image_mib", "passes"),
+    [
+        pytest.param(1, 1024, True, id="a blank disk of 1 GiB"),
+        pytest.param(0.01, 1024, True, id="zeros of 1 GiB, better packed"),
+        pytest.param(10, 10 * 1024, False, id="10 GiB of zeros"),
+        pytest.param(2, 2 * 1024, False, id="2 GiB of zeros"),
+        pytest.param(357, 10 * 1024, True, id="1 GiB of programs in an ext4 of 10 GiB"),
+        pytest.param(387, 40 * 1024, True, id="1 GiB of programs in an ext4 of 40 GiB"),
+        pytest.param(26, 10 * 1024, True, id="a system of 16 MiB in 10 GiB"),
+    ],
+)
+def test_by_default_mostly_empty_disks_pass_and_zeros_alone_do_not(
+    packed_mib: float, image_mib: int, passes: bool, tmp_path: Path
+) -> None:
+    bound = output_bound(int(packed_mib * MIB), settings_with(tmp_path))
+    assert (bound.limit_bytes >= image_mib * MIB, bound.option) == (passes, "decompression.max_ratio")
+
+
+@pytest.fixture(scope="module")
+def beyond_32_bits() -> bytes:
+    """One member of a little more than 4 GiB, so that the length in its trailer has wrapped."""
+    size, step = 65, bytes(64 * MIB)
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    # A full flush forgets what was before, so the same bytes may follow again and again.
+    packed = packer.compress(step) + packer.flush(zlib.Z_FULL_FLUSH)
+    checksum = 0
+    for _ in range(size):
+        checksum = zlib.crc32(step, checksum)
+    end = zlib.compressobj(9, wbits=-zlib.MAX_WBITS).flush()
+    trailer = struct.pack("<2I", checksum, size * len(step) % 2**32)
+    return b"\x1f\x8b\x08" + bytes(6) + b"\xff" + packed * size + end + trailer
+
+
+def test_b3_a_member_above_4_gib_is_unpacked(beyond_32_bits: bytes, tmp_path: Path) -> None:
+    outcome = unpack(staged(tmp_path, beyond_32_bits), decompression={"max_ratio": 1e9})
+    assert outcome.path is not None
+    assert (outcome.path.stat().st_size, outcome.path.stat().st_blocks) == (65 * 64 * MIB, 0)
+
+
+def test_b3_the_wrapped_length_of_a_member_above_4_gib_is_checked(beyond_32_bits: bytes, tmp_path: Path) -> None:
+    with pytest.raises(ArchiveRefused, match="damaged"):
+        unpack(staged(tmp_path, _length_wrong(beyond_32_bits)), decompression={"max_ratio": 1e9})
 
 
 def test_memory_stays_bounded_whatever_the_ratio(tmp_path: Path) -> None:

@@ -71,11 +71,7 @@ def _unpack(work: PluginWork, kind: str, target: Path) -> tuple[int, int]:
     settings = work.settings
     with staging_faults(target), work.path.open("rb", buffering=0) as source, target.open("xb", buffering=0) as sink:
         packed_bytes = os.fstat(source.fileno()).st_size
-        bound = min(
-            Bound(settings.imports.image_size_cap_bytes, "imports.image_size_cap_bytes"),
-            Bound(int(packed_bytes * settings.decompression.max_ratio), "decompression.max_ratio"),
-            key=lambda each: each.limit_bytes,
-        )
+        bound = output_bound(packed_bytes, settings)
         writer = SparseWriter(sink.fileno(), target, work.workspace, bound)
         report = Paced(work.progress)
         UNPACKERS[kind](
@@ -86,6 +82,17 @@ def _unpack(work: PluginWork, kind: str, target: Path) -> tuple[int, int]:
         writer.finish()
         report(packed_bytes, packed_bytes)
     return packed_bytes, writer.size_bytes
+
+
+def output_bound(packed_bytes: int, settings: Settings) -> Bound:
+    """Return the nearest bound of what may come out of an archive of ``packed_bytes``."""
+    unpacking = settings.decompression
+    by_ratio = max(unpacking.ratio_floor_bytes, int(packed_bytes * unpacking.max_ratio))
+    return min(
+        Bound(settings.imports.image_size_cap_bytes, "imports.image_size_cap_bytes"),
+        Bound(by_ratio, "decompression.max_ratio"),
+        key=lambda each: each.limit_bytes,
+    )
 
 
 def _refuse_second_layer(kind: str, path: Path) -> None:
