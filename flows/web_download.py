@@ -94,11 +94,10 @@ def web_download(
 
 
 def _steps(session: ImportSession, undo: ExitStack) -> str:
-    source = validate_uri()
     download = session.settings.download
-    staging = stage.with_options(
-        retries=download.retries,
-        retry_delay_seconds=exponential_backoff(download.backoff_s),
-        retry_jitter_factor=1.0,
+    delays = exponential_backoff(download.backoff_s)
+    validating = validate_uri.with_options(
+        retries=download.retries, retry_delay_seconds=delays, retry_jitter_factor=1.0
     )
-    return deliver(session, staging(source), undo)
+    staging = stage.with_options(retries=download.retries, retry_delay_seconds=delays, retry_jitter_factor=1.0)
+    return deliver(session, staging(validating()), undo)

@@ -8,14 +8,16 @@ from prefect.cache_policies import NO_CACHE
 from tasks.retrying import may_pass_next_time
 from tasks.session import current
 from tasks.sources import allowance, uri_gate
-from transship.domain.errors import SourceNotAccepted, UriRefused
+from transship.domain.errors import SourceNotAccepted
+from transship.domain.uri_filter import display_uri
+from transship.sources.judging import judged
+from transship.sources.watch import Watch
 
 
 @task(
     name="validate-uri",
     task_run_name="validate uri",
     cache_policy=NO_CACHE,
-    retries=0,
     retry_condition_fn=may_pass_next_time,
 )
 def validate_uri() -> str:
@@ -25,10 +27,13 @@ def validate_uri() -> str:
 
     Raises:
         SourceNotAccepted: it may not.
+        SourceUnreachable: its name cannot be resolved now.
+        LockLost, ImportStopped: the import must end.
     """
     session = current()
     session.board.enter("validate-uri")
-    try:
-        return uri_gate(session).admit(session.begun.uri, allowance(session)).uri.display
-    except UriRefused as refused:
-        raise SourceNotAccepted(refused.uri, refused.rule, refused.reason) from refused
+    gate, uri, granted = uri_gate(session), session.begun.uri, allowance(session)
+    display, limits = display_uri(uri), session.settings.download
+    watch = Watch(display, limits, session.stop)
+    timeout_s = limits.connect_timeout_s
+    return judged(lambda: gate.admit(uri, granted), display, timeout_s, watch, SourceNotAccepted).uri.display

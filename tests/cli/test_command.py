@@ -132,6 +132,21 @@ def test_check_uri_names_the_rule_that_decides(
     assert rule in capsys.readouterr().out
 
 
+def test_check_uri_tells_name_servers_that_do_not_answer_from_a_refusal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def away(*_arguments: object, **_options: object) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "as the test wants")
+
+    monkeypatch.setattr("transship.sources.gate.socket.getaddrinfo", away)
+    assert in_process(monkeypatch, tmp_path, "check-uri", "http://mirror.example/x") == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "undecided http://mirror.example/x",
+        "rule       names_unanswered",
+        "reason     the name servers do not answer for host mirror.example now; try again later",
+    ]
+
+
 def test_doctor_passes_before_the_first_start(tmp_path: Path, taken_port: int) -> None:
     home = tmp_path / "home"
     ports = {"TRANSSHIP_API__PORT": str(taken_port), "TRANSSHIP_PREFECT__API_URL": "http://127.0.0.1:9/api"}

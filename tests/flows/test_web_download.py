@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import socket
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -213,6 +214,63 @@ def test_a_run_that_is_retried_goes_on_with_its_one_image(site: Site, server: We
     assert server.requests("/disk.raw")[1].headers["range"] == f"bytes={MIB}-"
     assert list(site.stored().values()) == [disk]
     assert staging_names(site.settings) == set()
+
+
+class Away:
+    """Stands before this machine's resolver: mirror.example is this machine, but of the first questions nobody knows.
+
+    Attributes:
+        left: further questions that get no answer.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._system = socket.getaddrinfo
+        self.left = 0
+        monkeypatch.setattr("transship.sources.gate.socket.getaddrinfo", self._find)
+
+    def _find(self, host: Any, *arguments: Any, **options: Any) -> Any:
+        if host != "mirror.example":
+            return self._system(host, *arguments, **options)
+        if self.left:
+            self.left -= 1
+            raise socket.gaierror(socket.EAI_AGAIN, "as the test wants")
+        return self._system("127.0.0.1", *arguments, **options)
+
+
+@pytest.fixture
+def away(site: Site, monkeypatch: pytest.MonkeyPatch) -> Away:
+    site.set(uri__allowed_hosts="mirror.example")
+    return Away(monkeypatch)
+
+
+def test_name_servers_that_answer_at_the_second_attempt_are_enough(
+    away: Away, site: Site, server: WebServer, disk: bytes
+) -> None:
+    server.serve("/disk.raw", disk)
+    away.left = 1
+    state, image_id = run(server.url("/disk.raw", "mirror.example"))
+    assert (state.name, away.left) == ("Imported", 0)
+    assert site.stored() == {image_id: disk}
+
+
+def test_an_import_that_finds_no_name_server_keeps_its_partial_download(
+    away: Away, site: Site, server: WebServer, disk: bytes
+) -> None:
+    site.set(download__retries="0")
+    server.on("/disk.raw", cut(disk, MIB), whole(disk))
+    run_id = begin_run(web_download, uri=server.url("/disk.raw", "mirror.example"))
+    assert go_on(web_download, run_id).is_failed()
+    for left, end in ((1, "Failed"), (0, "Imported")):
+        away.left = left
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(run_id, AwaitingRetry(), force=True)
+        state = go_on(web_download, run_id)
+        assert state.name == end
+        if left:
+            assert "the name servers do not answer for host mirror.example now" in str(state.message)
+            assert len(staging_names(site.settings)) == 1
+    assert [request.headers.get("range") for request in server.requests("/disk.raw")] == [None, f"bytes={MIB}-"]
+    assert list(site.stored().values()) == [disk]
 
 
 def test_a_second_run_of_one_import_does_nothing(site: Site, server: WebServer, disk: bytes) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+
 import pytest
 from pydantic import ValidationError
 
-from config.settings import UriSettings
+from config.settings import DownloadSettings, UriSettings
 from tests.sources.conftest import Names
-from transship.domain.errors import ConfigurationRefused, UriRefused
+from transship.domain.errors import ConfigurationRefused, NamesUnanswered, UriRefused
 from transship.domain.uri_filter import Allowance, UriRules
 from transship.sources.gate import SystemResolver, UriGate, host_to_ascii, rules_from
+from transship.sources.judging import explained
 
 PUBLIC = "93.184.215.14"
 
@@ -138,9 +142,52 @@ def test_an_accepted_verdict_names_the_rule_and_the_addresses() -> None:
     assert "secret" not in verdict.reason
 
 
-def test_the_systems_resolver_knows_localhost_and_no_invalid_name() -> None:
+def test_the_systems_resolver_knows_localhost() -> None:
     assert {"127.0.0.1", "::1"} & set(SystemResolver().resolve("localhost", 80))
-    assert SystemResolver().resolve("nothing.invalid", 80) == ()
+
+
+def failing_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def find(*_arguments: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("transship.sources.gate.socket.getaddrinfo", find)
+
+
+NONE = [socket.gaierror(code, "x") for code in (socket.EAI_NONAME, socket.EAI_NODATA)] + [UnicodeError("x")]
+SILENT = [socket.gaierror(code, "x") for code in (socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_SYSTEM)] + [
+    OSError("x")
+]
+
+
+@pytest.mark.parametrize("error", NONE, ids=repr)
+def test_a_name_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    failing_with(monkeypatch, error)
+    verdict = UriGate(UriRules()).explain("http://nowhere.example/")
+    assert (verdict.rule, verdict.undecided) == ("not_resolvable", False)
+    assert verdict.reason == "host nowhere.example has no address; check its spelling"
+
+
+@pytest.mark.parametrize("error", SILENT, ids=repr)
+def test_name_servers_that_do_not_answer_refuse_nothing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    failing_with(monkeypatch, error)
+    with pytest.raises(NamesUnanswered, match="the name servers do not answer for host mirror"):
+        UriGate(UriRules()).admit("http://mirror.example/")
+    verdict = UriGate(UriRules()).explain("http://mirror.example/")
+    assert (verdict.accepted, verdict.undecided, verdict.rule) == (False, True, "names_unanswered")
+    assert UriGate(UriRules(), proxied=True).admit("http://mirror.example/").addresses == ()
+
+
+def test_a_verdict_is_given_in_time_whatever_the_resolver_does() -> None:
+    released = threading.Event()
+
+    class Stuck:
+        def resolve(self, host: str, port: int) -> tuple[str, ...]:
+            released.wait(30)
+            return ()
+
+    verdict = explained(UriGate(UriRules(), Stuck()), "http://mirror.example/", DownloadSettings(connect_timeout_s=0.1))
+    released.set()
+    assert (verdict.undecided, verdict.reason) == (True, "its name could not be resolved in time; try again later")
 
 
 def test_ascii_names_stay_as_they_are() -> None:

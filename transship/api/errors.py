@@ -29,6 +29,7 @@ from transship.domain.errors import (
     ImportStopped,
     MediaTypeRefused,
     MethodNotOffered,
+    NamesUnanswered,
     NotInStore,
     QuotaExceeded,
     RangeUnsatisfiable,
@@ -79,6 +80,7 @@ STATUS: Final[Mapping[type[TransshipError], HTTPStatus]] = {
     ImageDataUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     HostGone: HTTPStatus.GATEWAY_TIMEOUT,
     IdentityUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    NamesUnanswered: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """Status of each kind of error; a class that is not listed has its nearest listed ancestor's."""
 

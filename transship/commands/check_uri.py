@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from transship.commands.context import GREEN, RED, Invocation, coloured
+from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured
 from transship.logs import configure_logs
 from transship.sources.gate import gate_from
+from transship.sources.judging import explained
 
 
 def check_uri(invocation: Invocation, uri: str) -> int:
-    """Print the verdict of the URI gate; return 0 when the URI is accepted, else 1."""
+    """Print the verdict of the URI gate; return 0 when the URI is accepted, else 1.
+
+    Undecided is a URI whose name nobody resolves now: the service answers 503 to it, and imports try again.
+    """
     configure_logs("ERROR", "check-uri")  # the verdict says it all
-    verdict = gate_from(invocation.settings).explain(uri)
-    print(coloured("accepted", GREEN) if verdict.accepted else coloured("refused", RED), verdict.uri)
+    verdict = explained(gate_from(invocation.settings), uri, invocation.settings.download)
+    refusal = coloured("undecided", YELLOW) if verdict.undecided else coloured("refused", RED)
+    print(coloured("accepted", GREEN) if verdict.accepted else refusal, verdict.uri)
     print(f"rule       {verdict.rule}")
     print(f"reason     {verdict.reason}")
     if verdict.addresses:

@@ -169,6 +169,19 @@ class UriRefused(RequestRefused):
         return f"URI for web-download does not pass filtering: {self.uri}: {self.reason} ({self.rule})"
 
 
+class NamesUnanswered(UriRefused):
+    """Whether a URI is accepted cannot be said now: nobody tells the address of its host. That may pass.
+
+    Args:
+        uri: for display: without user name, password and query.
+        rule: always the same; the arguments are those of `UriRefused`.
+        reason: what was tried.
+    """
+
+    def __str__(self) -> str:
+        return f"URI for web-download cannot be judged now: {self.uri}: {self.reason} ({self.rule})"
+
+
 class AlreadyInStore(RequestRefused):
     """A copy is asked for in a store that holds the image."""
 

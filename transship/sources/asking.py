@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Final
@@ -10,15 +10,12 @@ from typing import Final
 from transship.domain.errors import (
     RedirectRefused,
     SourceNotAccepted,
-    SourceUnreachable,
-    TransferFailed,
-    UriRefused,
 )
 from transship.domain.uri_filter import Allowance, display_uri
 from transship.sources.answer import REDIRECTS, failure_of
-from transship.sources.aside import TookTooLong, run_aside
 from transship.sources.exchange import Exchange, Line, ask
-from transship.sources.gate import NOT_RESOLVABLE, Admitted, UriGate
+from transship.sources.gate import Admitted, UriGate
+from transship.sources.judging import judged
 from transship.sources.slots import ConnectionSlots, Release
 from transship.sources.watch import Waiting
 
@@ -105,37 +102,29 @@ class Asker:
         return release
 
     def _admitted(self, watch: Waiting) -> Admitted:
-        display = display_uri(self._uri)
-        try:
-            return self._judged(display, lambda: self._gate.admit(self._uri, self._allowance), watch)
-        except UriRefused as refused:
-            raise _refusal(refused, SourceNotAccepted(refused.uri, refused.rule, refused.reason)) from refused
+        return judged(
+            lambda: self._gate.admit(self._uri, self._allowance),
+            display_uri(self._uri),
+            self._line.limits.connect_timeout_s,
+            watch,
+            SourceNotAccepted,
+        )
 
     def _redirected(self, answer: Exchange, watch: Waiting) -> Admitted:
         before = answer.source.uri
         location = _location(answer)
-        try:
-            return self._judged(
-                before.display, lambda: self._gate.admit_redirect(before, location, self._allowance), watch
-            )
-        except UriRefused as refused:
-            raise _refusal(refused, RedirectRefused(before.display, refused.rule, refused.reason)) from refused
-
-    def _judged(self, display: str, judge: Callable[[], Admitted], watch: Waiting) -> Admitted:
-        try:
-            return run_aside(judge, self._line.limits.connect_timeout_s, watch)
-        except TookTooLong as error:
-            raise SourceUnreachable(display, "its name could not be resolved in time") from error
+        return judged(
+            lambda: self._gate.admit_redirect(before, location, self._allowance),
+            before.display,
+            self._line.limits.connect_timeout_s,
+            watch,
+            lambda _uri, rule, reason: RedirectRefused(before.display, rule, reason),
+        )
 
 
 def _origin(source: Admitted) -> tuple[str, str, int]:
     """Return what must be the same for credentials to be sent along (RFC 6454)."""
     return source.uri.scheme, source.uri.host, source.uri.effective_port
-
-
-def _refusal(refused: UriRefused, final: TransferFailed) -> TransferFailed:
-    """Return the error for a refusal: a name without an address may have one later, all else is final."""
-    return SourceUnreachable(refused.uri, refused.reason) if refused.rule == NOT_RESOLVABLE else final
 
 
 def _location(answer: Exchange) -> str:

@@ -10,13 +10,13 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import idna
 import structlog
 
 from config.settings import Settings, UriSettings
-from transship.domain.errors import ConfigurationRefused, UriRefused
+from transship.domain.errors import ConfigurationRefused, NamesUnanswered, UriRefused
 from transship.domain.uri_filter import (
     Allowance,
     HostUnusable,
@@ -36,28 +36,51 @@ from transship.domain.uri_filter import (
 log = structlog.get_logger(__name__)
 
 NOT_RESOLVABLE: Final = "not_resolvable"
-"""Rule of names without an address: the only refusal that time alone may lift."""
+"""Rule of names without an address. Names get addresses and lose them, so time alone may lift it."""
+
+NAMES_UNANSWERED: Final = "names_unanswered"
+"""Rule of names of which nobody says whether they have an address; time alone may lift it."""
+
+_NO_ADDRESS: Final = frozenset({socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_ADDRFAMILY})
+"""What the resolver says of a name that has none. All else says that it could not find out."""
 
 _LONGEST_HOST: Final = 254  # RFC 1035's 253 and the trailing dot
+
+
+class ResolverSilent(Exception):
+    """Nobody says whether a name has an address, e.g. because no name server answers."""
 
 
 class Resolver(Protocol):
     """Turns a host name into addresses."""
 
     def resolve(self, host: str, port: int) -> tuple[str, ...]:
-        """Return the addresses of ``host`` in the order to try them; empty when it has none or nobody answers."""
+        """Return the addresses of ``host`` in the order to try them; empty when it has none.
+
+        Raises:
+            ResolverSilent: nobody says.
+        """
 
 
 class SystemResolver:
     """The resolver of this machine: ``/etc/hosts``, DNS and what else it is set up to ask."""
 
     def resolve(self, host: str, port: int) -> tuple[str, ...]:
-        """Return the addresses of ``host`` as the system orders them; empty when it finds none."""
+        """Return the addresses of ``host`` as the system orders them; empty when it says that there are none.
+
+        Raises:
+            ResolverSilent: it could not find out.
+        """
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-        except (OSError, UnicodeError) as error:
+        except UnicodeError as error:
             log.info("name not resolved", host=host, reason=str(error))
             return ()
+        except OSError as error:
+            log.info("name not resolved", host=host, reason=str(error))
+            if isinstance(error, socket.gaierror) and error.errno in _NO_ADDRESS:
+                return ()
+            raise ResolverSilent(str(error)) from error
         return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
@@ -86,6 +109,7 @@ class Verdict:
         reason: what the rule found.
         uri: for display.
         addresses: what would be dialled; empty when refused, or when only the proxy knows the host.
+        undecided: not accepted only because nobody tells the host's address now.
     """
 
     accepted: bool
@@ -93,6 +117,13 @@ class Verdict:
     reason: str
     uri: str
     addresses: tuple[str, ...]
+    undecided: bool = False
+
+    @classmethod
+    def of_refusal(cls, refused: UriRefused) -> Self:
+        """Return the verdict that a refusal is."""
+        undecided = isinstance(refused, NamesUnanswered)
+        return cls(False, refused.rule, refused.reason, refused.uri, (), undecided)
 
 
 def host_to_ascii(host: str) -> str:
@@ -186,7 +217,8 @@ class UriGate:
             allowance: one more host and port for this import.
 
         Raises:
-            UriRefused: it does not pass; ``not_resolvable`` when its name has no address now.
+            UriRefused: it does not pass; ``not_resolvable`` when its name has no address.
+            NamesUnanswered: nobody tells the address of its name now.
         """
         return self._admit(parse_uri(text, self.rules, host_to_ascii), allowance)
 
@@ -205,7 +237,7 @@ class UriGate:
         try:
             admitted = self.admit(text, allowance)
         except UriRefused as refused:
-            return Verdict(False, refused.rule, refused.reason, refused.uri, ())
+            return Verdict.of_refusal(refused)
         uri = admitted.uri
         way = f"it is reached at {', '.join(admitted.addresses)}"
         if self._proxied:
@@ -221,8 +253,15 @@ class UriGate:
     def _resolved(self, uri: SourceUri) -> tuple[str, ...]:
         if _is_address(uri.host):
             return (uri.host,)
-        addresses = self._resolver.resolve(uri.host, uri.effective_port)
-        if not addresses and not (self._proxied and not self.rules.allowed_networks):
+        without_address = self._proxied and not self.rules.allowed_networks
+        try:
+            addresses = self._resolver.resolve(uri.host, uri.effective_port)
+        except ResolverSilent as silent:
+            if without_address:
+                return ()
+            reason = f"the name servers do not answer for host {uri.host} now; try again later"
+            raise NamesUnanswered(uri.display, NAMES_UNANSWERED, reason) from silent
+        if not addresses and not without_address:
             reason = f"host {uri.host} has no address; check its spelling"
             raise UriRefused(uri.display, NOT_RESOLVABLE, reason)
         return addresses

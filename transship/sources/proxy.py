@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from transship.domain.errors import SourceRefused, SourceUnreachable
 from transship.domain.uri_filter import SourceUri
 from transship.sources.aside import TookTooLong, run_aside
-from transship.sources.gate import SystemResolver
+from transship.sources.gate import ResolverSilent, SystemResolver
 from transship.sources.watch import Waiting
 from transship.sources.wire import Wire, WireBroken, dial
 
@@ -59,11 +59,17 @@ class Proxy:
         """
         ends_at = time.monotonic() + timeout_s
         try:
-            addresses = run_aside(lambda: SystemResolver().resolve(self.host, self.port), timeout_s, watch)
+            addresses = run_aside(self._addresses, timeout_s, watch)
             connection = dial(addresses, self.port, ends_at - time.monotonic(), watch.stop)
         except (WireBroken, TookTooLong) as error:
             raise SourceUnreachable(uri.display, "the configured proxy does not answer") from error
         return Wire(connection, watch)
+
+    def _addresses(self) -> tuple[str, ...]:
+        try:
+            return SystemResolver().resolve(self.host, self.port)
+        except ResolverSilent:
+            return ()
 
 
 def open_tunnel(wire: Wire, uri: SourceUri, proxy: Proxy) -> None:
