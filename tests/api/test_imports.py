@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import pytest
 from structlog.testing import capture_logs
 
-from config.settings import UriSettings
+from config.settings import DownloadSettings, UriSettings
 from tests.fakes.images_api import FORMATS, SOURCE, ApiMaker, ImagesApi
 from transship.catalog.allowances import grant_allowance
 from transship.catalog.schema import OUTBOX, TASKS
@@ -284,3 +288,78 @@ def test_targets_come_from_body_header_or_default(
     headers = {} if header is None else {"X-Image-Meta-Store": header}
     assert _import(api, image_id, {**WEB, **body}, **headers).status_code == status
     assert api.image(image_id).get("os_glance_importing_to_stores") == stores
+
+
+# --- name servers ------------------------------------------------------------------------------
+
+
+class Names:
+    """Stands before this machine's resolver: ``*.slow.example`` hangs until released, the others answer at once."""
+
+    FAULTS: ClassVar = {"away.example": socket.EAI_AGAIN, "broken.example": socket.EAI_FAIL}
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._system = socket.getaddrinfo
+        self.released = threading.Event()
+        monkeypatch.setattr("transship.sources.gate.socket.getaddrinfo", self._find)
+
+    def _find(self, host: Any, *arguments: Any, **options: Any) -> Any:
+        if not str(host).endswith(".example"):
+            return self._system(host, *arguments, **options)
+        if host.endswith("slow.example"):
+            self.released.wait(60)
+        raise socket.gaierror(self.FAULTS.get(host, socket.EAI_NONAME), "as the test wants")
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+    found = Names(monkeypatch)
+    yield found
+    found.released.set()
+
+
+def _from(host: str) -> dict[str, Any]:
+    return {"method": {"name": "web-download", "uri": f"http://{host}/disk.qcow2?token=s3cret"}}
+
+
+@pytest.mark.parametrize(
+    ("host", "status", "words"),
+    [
+        ("away.example", 503, "cannot be judged now: http://away.example/disk.qcow2: the name servers do not answer"),
+        ("broken.example", 503, "for host broken.example now; try again later (names_unanswered)"),
+        ("nowhere.example", 400, "host nowhere.example has no address; check its spelling (not_resolvable)"),
+    ],
+)
+@pytest.mark.usefixtures("names")
+def test_name_servers_that_do_not_answer_are_no_fault_of_the_request(
+    api: ImagesApi, host: str, status: int, words: str
+) -> None:
+    image_id = api.create(**FORMATS)
+    answer = _import(api, image_id, _from(host))
+    assert answer.status_code == status
+    assert words in answer.text
+    assert "s3cret" not in answer.text
+    assert (api.image(image_id)["status"], _tasks(api, image_id)) == ("queued", [])
+
+
+def test_requests_that_name_a_slow_zone_hold_up_no_other(make_api: ApiMaker, names: Names) -> None:
+    api = make_api(download=DownloadSettings(connect_timeout_s=30))
+    waiting, quick = api.create(**FORMATS), api.create(**FORMATS)
+    with ThreadPoolExecutor(60) as clients:
+        slow = [clients.submit(_import, api, waiting, _from(f"{number}.slow.example")) for number in range(60)]
+        wait(slow, 0.5)
+        assert not any(one.done() for one in slow)
+        assert api.client.get("/healthcheck").text == "OK"
+        assert api.image(quick)["status"] == "queued"
+        names.released.set()
+        assert {one.result().status_code for one in slow} == {400}
+
+
+def test_a_name_that_nobody_resolves_in_time_is_a_503(make_api: ApiMaker, names: Names) -> None:
+    api = make_api(download=DownloadSettings(connect_timeout_s=0.2))
+    image_id = api.create(**FORMATS)
+    answer = _import(api, image_id, _from("slow.example"))
+    assert answer.status_code == 503
+    assert "its name could not be resolved in time; try again later (names_unanswered)" in answer.text
+    assert not names.released.is_set()
+    assert _import(api, image_id, WEB).status_code == 202

@@ -30,6 +30,7 @@ from transship.api.resource import NothingHere, Operation, Resource, Streamed
 from transship.api.schemas import Schemas
 from transship.api.site import Site, StoreShelf
 from transship.api.uploads import stage_image, upload_image
+from transship.api.uri_judge import UriJudge
 from transship.api.versions import VersionNegotiation
 from transship.catalog.engine import Catalog
 from transship.sources.gate import gate_from
@@ -44,7 +45,7 @@ _PATHS: Mapping[str, Mapping[str, Operation | Streamed]] = {
     "/v2/images/{image_id}": {"GET": show_image, "PATCH": patch_image, "DELETE": delete_image},
     "/v2/images/{image_id}/file": {"GET": download_image, "PUT": Streamed(upload_image)},
     "/v2/images/{image_id}/stage": {"PUT": Streamed(stage_image)},
-    "/v2/images/{image_id}/import": {"POST": start_import},
+    "/v2/images/{image_id}/import": {"POST": Streamed(start_import)},
     "/v2/images/{image_id}/actions/deactivate": {"POST": deactivate_image},
     "/v2/images/{image_id}/actions/reactivate": {"POST": reactivate_image},
     "/v2/stores/{store}/{image_id}": {"DELETE": delete_from_store},
@@ -66,7 +67,7 @@ def build_app(settings: Settings, catalog: Catalog) -> Starlette:
         settings=settings,
         catalog=catalog,
         stores=StoreShelf(settings, catalog),
-        gate=gate_from(settings),
+        judge=UriJudge(gate_from(settings), settings.download.connect_timeout_s),
         policy=Policy(settings.api.policy_file),
         schemas=Schemas(settings.formats),
     )

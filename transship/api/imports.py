@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import structlog
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from transship.api.bodies import parse_json
+from transship.api.bodies import parse_json, read_body
 from transship.api.images import MEDIA_TYPE
 from transship.api.policy import COPY_IMAGE
 from transship.api.site import Call
@@ -36,9 +38,39 @@ _SHOWN_KEYS: Final = ("stores", "all_stores", "all_stores_must_succeed")
 _LOGGED_KEYS: Final = 10
 
 
-def start_import(call: Call) -> Response:
-    """Accept an import; the checks stand in Glance's order and the first that fails decides."""
-    body = parse_json(call.body)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request for an import that all checks but that of its URI let pass.
+
+    Attributes:
+        body: the decoded JSON.
+        granted: one more host and port that the image's imports may reach.
+        targets: the stores to write; empty when every store holds the image.
+    """
+
+    body: object
+    request: ImportRequest
+    granted: Allowance | None
+    targets: tuple[str, ...]
+
+
+async def start_import(call: Call) -> Response:
+    """Accept an import; the checks stand in Glance's order and the first that fails decides.
+
+    Its URI is judged between two threads and not in one, because that waits for name servers of others.
+    """
+    body = await read_body(call.request, call.site.settings.api.max_body_bytes)
+    asked = await run_in_threadpool(_judge, call, body)
+    if not asked.targets:
+        log.info("every store holds the image", image_id=call.image_id)
+        return Response(status_code=202)
+    if asked.request.method is ImportMethod.WEB_DOWNLOAD:
+        await call.site.judge.admit(asked.request.uri, asked.granted)
+    return await run_in_threadpool(_accept, call, asked)
+
+
+def _judge(call: Call, sent: bytes) -> _Asked:
+    body = parse_json(sent)
     request = parse_import_request(body, call.site.settings.imports.enabled_methods)
     image_id = call.image_id
     with call.site.catalog.read() as connection:
@@ -54,17 +86,16 @@ def start_import(call: Call) -> Response:
     else:
         refuse_unless_changed_by(call.viewer, image)
     header = call.request.headers.get(STORE_HEADER) or None
-    targets = _targets(call, request, header, image)
-    if not targets:
-        log.info("every store holds the image", image_id=image_id)
-        return Response(status_code=202)
-    if request.method is ImportMethod.WEB_DOWNLOAD:
-        allowance = None if granted is None else Allowance(granted.host, granted.port)
-        call.site.gate.admit(request.uri, allowance=allowance)
+    allowance = None if granted is None else Allowance(granted.host, granted.port)
+    return _Asked(body, request, allowance, _targets(call, request, header, image))
+
+
+def _accept(call: Call, asked: _Asked) -> Response:
+    image_id, request, targets = call.image_id, asked.request, asked.targets
     if request.method is ImportMethod.GLANCE_DIRECT:
         with call.site.catalog.read() as connection:
             refuse_unless_served(connection, image_id)
-    order = Order(request, targets, task_input(image_id, body, request, targets), _access(call, request.remote))
+    order = Order(request, targets, task_input(image_id, asked.body, request, targets), _access(call, request.remote))
     task = ask_import(call.site.catalog, image_id, order, call.caller, datetime.now(UTC))
     call.site.call_keeper()
     _log_accepted(task.id, image_id, request, targets)

@@ -18,7 +18,7 @@ from transship.api.site import Call, Site, identify
 from transship.domain.errors import TransshipError
 
 Operation = Callable[[Call], Response]
-"""Answers one request. It may wait: for the catalogue, a store or a name server."""
+"""Answers one request. It may wait: for the catalogue or a store."""
 
 Streaming = Callable[[Call], Awaitable[Response]]
 """Answers one request whose body it reads itself, piece by piece; it never waits in the event loop's thread."""

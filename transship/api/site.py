@@ -16,6 +16,7 @@ from starlette.requests import Request
 from config.settings import Settings
 from transship.api.policy import Policy
 from transship.api.schemas import Schemas
+from transship.api.uri_judge import UriJudge
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Caller
 from transship.catalog.stores import mirrored_stores
@@ -24,7 +25,6 @@ from transship.domain.placement import StoreFacts
 from transship.domain.visibility import Viewer
 from transship.doorbell import DOORBELL_SOCKET, ring
 from transship.identity.caller import Identity
-from transship.sources.gate import UriGate
 from transship.stores.base import StoreDriver
 from transship.stores.table import StoreSettings, driver_of
 
@@ -109,7 +109,7 @@ class Site:
     """What all requests share.
 
     Attributes:
-        gate: says which URIs may be imported from.
+        judge: says which URIs may be imported from.
         policy: the rules that a policy file may change.
         schemas: what images and their kin look like here.
     """
@@ -117,7 +117,7 @@ class Site:
     settings: Settings
     catalog: Catalog
     stores: StoreShelf
-    gate: UriGate
+    judge: UriJudge
     policy: Policy
     schemas: Schemas
 
