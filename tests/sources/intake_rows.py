@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import socket
@@ -465,6 +466,7 @@ def _replaced(newer: int) -> Callable[[Ground], Outcome]:
 
     def run(ground: Ground) -> Outcome:
         file, lock, left = RangedFile(bytes(len(DATA))), threading.Lock(), [newer]
+        wholes = itertools.count()
         asked = threading.Event()
 
         def behave(talk: Talk) -> None:
@@ -478,6 +480,8 @@ def _replaced(newer: int) -> Callable[[Ground], Outcome]:
             else:
                 # The whole stands still until a range was asked for: it must not be there before.
                 asked.clear()
+                if next(wholes):
+                    file.body = memoryview(DATA)
                 head = {"Content-Length": str(len(DATA)), "ETag": file.etag, "Accept-Ranges": "bytes"}
                 body = bytes(file.body)
                 talk.head(200, head)

@@ -6,6 +6,7 @@ import pytest
 
 from config.settings import DownloadSettings
 from tests.fakes.certificates import Authority
+from tests.fakes.range_server import RangedFile
 from tests.fakes.web_server import WebServer, answer, cut, endless, redirect, whole
 from tests.sources.conftest import LOOPBACK, PLAIN, Download
 from transship.domain.errors import SourceRefused, SourceTruncated
@@ -56,6 +57,22 @@ def test_every_range_of_a_download_carries_the_private_headers(server: WebServer
     assert len(server.requests("/x.img")) > 1
     assert {request.headers.get("x-auth-token") for request in server.requests("/x.img")} == {"hush"}
     assert download.data == body
+
+
+@pytest.mark.parametrize(("host", "sent"), [("127.0.0.1", "hush"), ("localhost", None)])
+def test_ranges_of_a_source_that_redirects_carry_private_headers_within_its_origin_alone(
+    server: WebServer, download: Download, host: str, sent: str | None
+) -> None:
+    file = RangedFile(DATA * 12)
+    file.bytes_per_s = 8 << 20
+    server.on("/y.img", file)
+    limits = DownloadSettings.model_validate({**PLAIN.model_dump(), "range_bytes": 1 << 20, "connections": 3})
+    uri = server.on("/x.img", redirect(server.url("/y.img", host)))
+    download.fetch(uri, private=TOKEN, limits=limits)
+    assert len(server.requests("/x.img")) == 1
+    assert len(server.requests("/y.img")) > 1
+    assert {request.headers.get("x-auth-token") for request in server.requests("/y.img")} == {sent}
+    assert download.data == DATA * 12
 
 
 def test_a_pinned_source_goes_on_where_it_broke_although_its_server_proves_nothing(

@@ -7,11 +7,14 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Final
 
+import structlog
+
 from transship.domain.errors import (
     RedirectRefused,
     SourceNotAccepted,
+    SourceRefused,
 )
-from transship.domain.uri_filter import Allowance, display_uri
+from transship.domain.uri_filter import Allowance, SourceUri, display_uri
 from transship.sources.answer import REDIRECTS, failure_of
 from transship.sources.exchange import Exchange, Line, ask
 from transship.sources.gate import Admitted, UriGate
@@ -19,8 +22,12 @@ from transship.sources.judging import judged
 from transship.sources.slots import ConnectionSlots, Release
 from transship.sources.watch import Waiting
 
+log = structlog.get_logger(__name__)
+
 _WITH_RANGE: Final = frozenset({200, 206, 416})
 _PLAIN: Final = frozenset({200})
+_SENDS_BACK: Final = (RedirectRefused, SourceNotAccepted, SourceRefused)
+"""Failures at the end of earlier redirects after which the source itself may know better, e.g. an expired signature."""
 
 
 class NoSlotFree(Exception):
@@ -28,7 +35,11 @@ class NoSlotFree(Exception):
 
 
 class Asker:
-    """Asks for one source, any number of times, from any thread."""
+    """Asks for one source, any number of times, from any thread.
+
+    Where redirects lead is remembered while its ranges are asked for: a redirector that sends each request
+    to another mirror must not mix two of them, and a short-lived address need not be made for each range.
+    """
 
     def __init__(
         self,
@@ -55,9 +66,14 @@ class Asker:
         self._slots = slots
         self._uri = uri
         self._allowance = allowance
+        self._home: tuple[str, str, int] | None = None
+        self._end: Admitted | None = None
 
     def answer(self, wanted: Mapping[str, str], watch: Waiting, *, patient: bool = True) -> Exchange:
         """Return an answer of status 200; with a ``Range`` wanted also 206 or 416.
+
+        A range is asked for where the redirects of an earlier answer ended, judged anew. When that place refuses,
+        and for whole sources, all begins at the URI itself.
 
         Args:
             wanted: further headers.
@@ -70,12 +86,25 @@ class Asker:
             SourceUnreachable, SourceUntrusted, SourceBusy, SourceRefused: no usable answer.
             TransferFailed, LockLost: a limit of the watch.
         """
+        end = self._end if "Range" in wanted else None
+        if end is not None:
+            try:
+                return self._follow(self._admitted(end.uri.text, watch), wanted, watch, patient)
+            except _SENDS_BACK as refused:
+                log.info("asking the source itself again", uri=end.uri.display, reason=str(refused))
+        first = self._admitted(self._uri, watch)
+        self._home, self._end = _origin(first.uri), None
+        return self._follow(first, wanted, watch, patient)
+
+    def _follow(self, first: Admitted, wanted: Mapping[str, str], watch: Waiting, patient: bool) -> Exchange:
         data = _WITH_RANGE if "Range" in wanted else _PLAIN
-        source = first = self._admitted(watch)
+        source = first
         for _ in range(self._gate.rules.max_redirects + 1):
-            private = self._private if _origin(source) == _origin(first) else {}
+            private = self._private if _origin(source.uri) == self._home else {}
             answer = self._ask(source, {**wanted, **private}, watch, patient)
             if answer.status in data:
+                if source is not first:
+                    self._end = source
                 return answer
             answer.close()
             if answer.status not in REDIRECTS:
@@ -101,10 +130,10 @@ class Asker:
             raise NoSlotFree
         return release
 
-    def _admitted(self, watch: Waiting) -> Admitted:
+    def _admitted(self, uri: str, watch: Waiting) -> Admitted:
         return judged(
-            lambda: self._gate.admit(self._uri, self._allowance),
-            display_uri(self._uri),
+            lambda: self._gate.admit(uri, self._allowance),
+            display_uri(uri),
             self._line.limits.connect_timeout_s,
             watch,
             SourceNotAccepted,
@@ -122,9 +151,9 @@ class Asker:
         )
 
 
-def _origin(source: Admitted) -> tuple[str, str, int]:
+def _origin(uri: SourceUri) -> tuple[str, str, int]:
     """Return what must be the same for credentials to be sent along (RFC 6454)."""
-    return source.uri.scheme, source.uri.host, source.uri.effective_port
+    return uri.scheme, uri.host, uri.effective_port
 
 
 def _location(answer: Exchange) -> str:

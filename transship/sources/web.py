@@ -95,7 +95,7 @@ class WebSource:
         a sparse file whose finished ranges stand in ``<path>.ranges`` until it is whole. With
         strong validators and bytes in the file the rest alone is asked for, and taken only if the
         server proves that it is of the same version; otherwise it starts over. A source that
-        changes while it comes is begun afresh once.
+        changes while its ranges come is begun afresh, in one stream: one answer is of one version.
 
         Args:
             uri: as the caller gave it; may hold secrets, which no error repeats.
@@ -114,7 +114,6 @@ class WebSource:
             SourceNotAccepted, RedirectRefused: the gate refused the URI or a redirect.
             SourceUnreachable, SourceUntrusted, SourceBusy, SourceRefused: no usable answer.
             SourceTruncated, SourceTooLong, SourceEmpty: other than announced, or nothing.
-            SourceChanged: it changed again after the fresh start.
             SourceTooSlow, SourceTookTooLong, ImageTooLarge: a limit.
             StagingFull, StagingBroken: staging does not take it.
             LockLost, ImportStopped: asked to stop.
@@ -168,14 +167,13 @@ class WebSource:
 
 
 class _Attempt:
-    """Goes on with what is there, starts over where that is no use, and takes the one fresh start that it has."""
+    """Goes on with what is there, and starts over where that is no use: in one stream when ranges did not fit."""
 
     def __init__(self, asker: Asker, landing: Landing, watch: Watch) -> None:
         self._asker = asker
         self._landing = landing
         self._watch = watch
         self._in_ranges = True
-        self._fresh_start_taken = False
 
     def run(self, resume: Validators | None) -> Downloaded:
         """Bring the source."""
@@ -196,13 +194,9 @@ class _Attempt:
                 self._start_over(reason)
 
     def _start_over(self, reason: SourceChanged | RangesUnusable) -> None:
-        log.info("starting over", uri=reason.uri, reason=type(reason).__name__)
-        if isinstance(reason, RangesUnusable):
-            self._in_ranges = False
-        elif self._fresh_start_taken:
-            raise reason
-        else:
-            self._fresh_start_taken = True
+        # Also a source that changed: one whose machines name the same file differently would change for ever.
+        log.info("starting over in one stream", uri=reason.uri, reason=type(reason).__name__)
+        self._in_ranges = False
 
     def _go_on(self, beginning: Beginning, known: Validators) -> Downloaded | None:
         """Bring what is missing; None when the server does not let us and the connection is of no use."""
@@ -242,9 +236,7 @@ class _Attempt:
         """Start over on an answer that is not what was asked for, if it is the whole source; else return None."""
         fit = range_fit(answer.status, answer.headers, answer.framing(), wanted, known)
         log.info("source does not continue, starting over", uri=answer.display, status=answer.status, fit=fit)
-        if fit is Fit.CHANGED:
-            self._fresh_start_taken = True
-        else:
+        if fit is not Fit.CHANGED:
             self._in_ranges = False
         return self._landing.afresh(answer, in_ranges=self._in_ranges) if answer.status == 200 else None
 
