@@ -261,6 +261,10 @@ class RemoteSettings(KeystoneLogin):
         False, description="Call it with the token of whoever asks for the import: its Keystone is the caller's."
     )
 
+    through_proxy: bool = Field(
+        False, description="Reach it through download.proxy_url, which can read tokens that go to an http URL."
+    )
+
     @field_validator("url")
     @classmethod
     def _can_be_asked(cls, url: str) -> str:
@@ -333,6 +337,10 @@ class DownloadSettings(Section):
     proxy_url: SecretStr = Field(
         SecretStr(""),
         description="Proxy of downloads, http://[user:password@]host:port; empty: none, whatever the environment says.",
+    )
+    no_proxy: tuple[str, ...] = Field(
+        (),
+        description="What is reached without proxy_url: hosts, .domains with all hosts below them, networks (CIDR).",
     )
     proxy_ca_file: AbsolutePath | None = Field(
         None, description="PEM file of authorities that an inspecting proxy signs with; used with proxy_url alone."

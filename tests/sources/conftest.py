@@ -13,7 +13,7 @@ from config.settings import DownloadSettings
 from tests.fakes.web_server import WebServer
 from transship.domain.stop import StopToken
 from transship.domain.uri_filter import Allowance, UriRules
-from transship.sources.gate import Resolver, UriGate
+from transship.sources.gate import Resolver, UriGate, straight_ways_from
 from transship.sources.web import Downloaded, Reserve, Validators, WebSource
 
 LOOPBACK = UriRules(allowed_hosts=("127.0.0.1", "::1", "localhost"), allowed_ports=())
@@ -67,7 +67,8 @@ class Download:
         private: Mapping[str, str] | None = None,
         pinned: str = "",
     ) -> Downloaded:
-        gate = UriGate(rules, resolver, proxied=bool(limits.proxy_url.get_secret_value()))
+        proxied = bool(limits.proxy_url.get_secret_value())
+        gate = UriGate(rules, resolver, proxied=proxied, straight=straight_ways_from(limits))
         source = WebSource(gate, limits, cap_bytes, reserve_step_bytes=step_bytes, tls=tls, slots_file=slots_file)
         return source.fetch(
             uri,

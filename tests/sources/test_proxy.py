@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from config.settings import DownloadSettings, Settings, UriSettings
+from config.settings import DownloadSettings, RemoteSettings, Settings, UriSettings
 from tests.fakes.certificates import Authority
 from tests.fakes.proxy_server import ProxyServer
 from tests.fakes.range_server import RangedFile
-from tests.fakes.web_server import WebServer
+from tests.fakes.web_server import WebServer, redirect
 from tests.sources.conftest import PLAIN, Download, Names
 from transship.domain.errors import (
     ConfigurationRefused,
@@ -21,8 +22,8 @@ from transship.domain.errors import (
     SourceUnreachable,
     SourceUntrusted,
 )
-from transship.domain.uri_filter import UriRules
-from transship.sources.gate import UriGate, gate_from, rules_from
+from transship.domain.uri_filter import Allowance, StraightWays, UriRules
+from transship.sources.gate import UriGate, gate_from, rules_from, straight_ways_from
 from transship.sources.web import WebSource
 
 DATA = bytes(range(256)) * 1200
@@ -78,6 +79,17 @@ def test_https_goes_through_a_tunnel_with_the_name_checked(tmp_path: Path, downl
             download.fetch("https://mirror.example/x", rules=ANY_PORT, resolver=NOBODY, limits=through(proxy))
 
 
+def test_a_proxys_authority_proves_nothing_where_the_proxy_is_not_used(tmp_path: Path, download: Download) -> None:
+    authority = Authority()
+    bundle = tmp_path / "proxy.pem"
+    bundle.write_text(authority.pem)
+    rules = UriRules(allowed_hosts=("127.0.0.1",), allowed_ports=())
+    with WebServer(tls=authority.server_context("127.0.0.1")) as secure:
+        limits = through("http://127.0.0.1:9", proxy_ca_file=bundle, no_proxy=("127.0.0.1",))
+        with pytest.raises(SourceUntrusted):
+            download.fetch(secure.serve("/x", DATA), rules=rules, limits=limits)
+
+
 def test_ranges_come_through_the_proxy_too(server: WebServer, proxy: ProxyServer, download: Download) -> None:
     server.on("/x", RangedFile(DATA))
     limits = through(proxy, connections=3, range_bytes=65536)
@@ -125,6 +137,92 @@ def test_the_gate_of_a_site_knows_whether_there_is_a_proxy(tmp_path: Path) -> No
     proxied = Settings(home=tmp_path, download=DownloadSettings(proxy_url=SecretStr("http://127.0.0.1:3128")))
     assert gate_from(proxied).explain("http://nothing.invalid/").accepted
     assert not gate_from(Settings(home=tmp_path)).explain("http://nothing.invalid/").accepted
+
+
+# --- without the proxy -------------------------------------------------------------------------
+
+
+STRAIGHT = {
+    "host": ("mirror.example", True),
+    "host, spelt otherwise": ("MIRROR.Example.", True),
+    "another host": ("other.example", False),
+    "a host below": ("images.mirror.example", False),
+    "domain": (".example", True),
+    "the domain itself": (".mirror.example", True),
+    "no domain, but an end of letters": (".rror.example", False),
+    "network": ("127.0.0.0/8", True),
+    "address": ("127.0.0.1", True),
+    "mapped network": ("::ffff:127.0.0.0/104", True),
+    "another network": ("10.0.0.0/8", False),
+}
+
+
+@pytest.mark.parametrize(("entry", "straight"), STRAIGHT.values(), ids=STRAIGHT.keys())
+def test_no_proxy_names_hosts_domains_and_networks(
+    server: WebServer, download: Download, entry: str, straight: bool
+) -> None:
+    server.serve("/x", DATA)
+    names = Names({"mirror.example": [("127.0.0.1",)]})
+    rules = UriRules(allowed_hosts=("mirror.example",), allowed_ports=())
+    with ProxyServer({f"mirror.example:{server.port}": (server.host, server.port)}) as proxy:
+        limits = through(proxy, no_proxy=(entry,))
+        download.fetch(server.url("/x", "mirror.example"), rules=rules, resolver=names, limits=limits)
+        assert download.data == DATA
+        assert (proxy.asked == []) is straight
+
+
+def test_a_network_must_hold_all_addresses_of_a_host() -> None:
+    ways = StraightWays(networks=(ip_network("10.0.0.0/8"),))
+    rules = UriRules(allowed_hosts=("both.example", "nowhere.example"))
+    names = Names({"both.example": [("10.0.0.5", "93.184.215.14")]})
+    gate = UriGate(rules, names, proxied=True, straight=ways)
+    assert gate.admit("http://both.example/").proxied
+    assert gate.admit("http://nowhere.example/").proxied
+
+
+def test_what_is_reached_straight_is_judged_as_without_a_proxy() -> None:
+    names = Names({"mirror.example": [("93.184.215.14", "10.0.0.5")], "inside.example": [("10.0.0.5",)]})
+    ways = straight_ways_from(DownloadSettings(no_proxy=(".example",)))
+    gate = UriGate(UriRules(), names, proxied=True, straight=ways)
+    assert gate.admit("http://mirror.example/").addresses == ("93.184.215.14",)
+    assert gate.explain("http://inside.example/").rule == "private_address"
+    assert gate.explain("http://nowhere.example/").rule == "not_resolvable"
+    assert gate.explain("http://mirror.example/").reason.endswith("it is reached at 93.184.215.14")
+
+
+def test_each_hop_of_a_redirect_takes_its_own_way(server: WebServer, proxy: ProxyServer, download: Download) -> None:
+    server.serve("/x", DATA)
+    inside = server.on("/a", redirect("http://mirror.example/x"))
+    rules = UriRules(allowed_hosts=("127.0.0.1", "mirror.example"), allowed_ports=())
+    download.fetch(inside, rules=rules, resolver=NOBODY, limits=through(proxy, no_proxy=("127.0.0.0/8",)))
+    assert download.data == DATA
+    assert [head.split(" ")[1] for head in proxy.asked] == ["http://mirror.example/x"]
+
+
+@pytest.mark.parametrize(
+    ("url", "through_proxy", "proxied"),
+    [
+        ("http://127.0.0.1:9292/v2/images", False, False),
+        ("http://127.0.0.1:9292/v2/images", True, True),
+        ("http://127.0.0.1:9293/v2/images", False, True),
+    ],
+)
+def test_configured_regions_are_reached_straight_unless_told(
+    tmp_path: Path, url: str, through_proxy: bool, proxied: bool
+) -> None:
+    settings = Settings(
+        home=tmp_path,
+        download=DownloadSettings(proxy_url=SecretStr("http://127.0.0.1:3128")),
+        remotes={"Two": RemoteSettings(url="http://127.0.0.1:9292", through_proxy=through_proxy)},
+    )
+    port = int(url.split(":")[2].split("/", maxsplit=1)[0])
+    assert gate_from(settings).admit(url, Allowance("127.0.0.1", port)).proxied is proxied
+
+
+@pytest.mark.parametrize("entry", ["10.0.0.0/33", "http://mirror.example", "*", "", "."])
+def test_an_entry_of_no_proxy_that_is_none_stops_the_start(tmp_path: Path, entry: str) -> None:
+    with pytest.raises(ConfigurationRefused, match=r"download\.no_proxy"):
+        gate_from(Settings(home=tmp_path, download=DownloadSettings(no_proxy=(entry,))))
 
 
 @pytest.mark.parametrize(

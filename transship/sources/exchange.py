@@ -155,12 +155,14 @@ class Line:
     Attributes:
         tls: settings for https.
         limits: how long to wait.
-        proxy: what to go through, None: straight to the source.
+        proxy: what to go through where the gate says so.
+        tls_behind_proxy: settings for https there, None: the same; its authorities count nowhere else.
     """
 
     tls: ssl.SSLContext
     limits: DownloadSettings
     proxy: Proxy | None = None
+    tls_behind_proxy: ssl.SSLContext | None = None
 
 
 def ask(source: Admitted, wanted: Mapping[str, str], line: Line, watch: Waiting) -> Exchange:
@@ -194,7 +196,7 @@ def ask(source: Admitted, wanted: Mapping[str, str], line: Line, watch: Waiting)
     with ExitStack() as undo:
         undo.callback(exchange.close)
         try:
-            wire.sendall(_request(source, wanted, line.proxy))
+            wire.sendall(_request(source, wanted, _proxy_for(source, line)))
             with wire.reader.leaving_out(_StrayLines(uri.display)):
                 response.begin()
             wire.refuse_cut_line()
@@ -232,19 +234,25 @@ def _connected(source: Admitted, line: Line, watch: Waiting) -> Wire:
     started = time.monotonic()
     uri = source.uri
     limit_s = line.limits.connect_timeout_s
+    proxy = _proxy_for(source, line)
     with ExitStack() as undo:
-        if line.proxy is None:
+        if proxy is None:
             wire = Wire(dial(source.addresses, uri.effective_port, limit_s, watch.stop), watch)
             undo.callback(wire.hang_up)
         else:
-            wire = line.proxy.connect(uri, limit_s, watch)
+            wire = proxy.connect(uri, limit_s, watch)
             undo.callback(wire.hang_up)
             if uri.scheme == "https":
-                open_tunnel(wire, uri, line.proxy)
+                open_tunnel(wire, uri, proxy)
         if uri.scheme == "https":
-            wire.start_tls(line.tls, uri.host, limit_s - (time.monotonic() - started))
+            tls = line.tls if proxy is None else line.tls_behind_proxy or line.tls
+            wire.start_tls(tls, uri.host, limit_s - (time.monotonic() - started))
         undo.pop_all()
     return wire
+
+
+def _proxy_for(source: Admitted, line: Line) -> Proxy | None:
+    return line.proxy if source.proxied else None
 
 
 def _request(source: Admitted, wanted: Mapping[str, str], proxy: Proxy | None) -> bytes:

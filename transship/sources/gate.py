@@ -7,21 +7,24 @@ the resolver again, so a name that changes its answer gains nothing.
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final, Protocol, Self
+from urllib.parse import urlsplit
 
 import idna
 import structlog
 
-from config.settings import Settings, UriSettings
+from config.settings import DownloadSettings, RemoteSettings, Settings, UriSettings
 from transship.domain.errors import ConfigurationRefused, NamesUnanswered, UriRefused
 from transship.domain.uri_filter import (
+    DEFAULT_PORTS,
     Allowance,
     HostUnusable,
     Network,
     SourceUri,
+    StraightWays,
     UriRules,
     both_forms,
     canonical_host,
@@ -92,11 +95,13 @@ class Admitted:
         uri: its parts.
         addresses: the only addresses to dial, in this order; at least one, or none where a proxy finds the host.
         rule: what let it pass, as `judge_uri` names it.
+        proxied: it is reached through the proxy.
     """
 
     uri: SourceUri
     addresses: tuple[str, ...]
     rule: str
+    proxied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,40 @@ def gate_from(settings: Settings) -> UriGate:
     Raises:
         ConfigurationRefused: a host of the lists is none.
     """
-    return UriGate(rules_from(settings.uri), proxied=bool(settings.download.proxy_url.get_secret_value()))
+    proxied = bool(settings.download.proxy_url.get_secret_value())
+    ways = straight_ways_from(settings.download, settings.remotes.values())
+    return UriGate(rules_from(settings.uri), proxied=proxied, straight=ways)
+
+
+def straight_ways_from(settings: DownloadSettings, remotes: Iterable[RemoteSettings] = ()) -> StraightWays:
+    """Return what is reached without the proxy: what the settings name, and the regions that they configure.
+
+    Raises:
+        ConfigurationRefused: an entry is no host, domain or network.
+    """
+    option = "download.no_proxy"
+    entries = [entry.strip() for entry in settings.no_proxy]
+    networks = [entry for entry in entries if _is_network(entry)]
+    domains = [entry for entry in entries if entry.startswith(".")]
+    hosts = [entry for entry in entries if entry not in networks and entry not in domains]
+    straight = [urlsplit(remote.url) for remote in remotes if not remote.through_proxy]
+    return StraightWays(
+        hosts=_hosts(option, hosts),
+        domains=_hosts(option, [domain.removeprefix(".") for domain in domains]),
+        networks=_networks(networks),
+        places=tuple(
+            (canonical_host(parts.hostname or "", host_to_ascii), parts.port or DEFAULT_PORTS[parts.scheme])
+            for parts in straight
+        ),
+    )
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _networks(networks: Sequence[str]) -> tuple[Network, ...]:
@@ -200,11 +238,20 @@ class UriGate:
         proxied: downloads go through a proxy. It finds the host by itself, so nothing can be pinned:
             addresses that this machine finds are judged, and a name that only the proxy knows may
             pass, unless a list of allowed networks asks for its address.
+        straight: what is reached without the proxy, and judged as if there were none.
     """
 
-    def __init__(self, rules: UriRules, resolver: Resolver | None = None, *, proxied: bool = False) -> None:
+    def __init__(
+        self,
+        rules: UriRules,
+        resolver: Resolver | None = None,
+        *,
+        proxied: bool = False,
+        straight: StraightWays | None = None,
+    ) -> None:
         self.rules = rules
         self._proxied = proxied
+        self._straight = StraightWays() if straight is None else straight
         self._resolver: Resolver = SystemResolver() if resolver is None else resolver
 
     def admit(self, text: str, allowance: Allowance | None = None) -> Admitted:
@@ -240,20 +287,21 @@ class UriGate:
             return Verdict.of_refusal(refused)
         uri = admitted.uri
         way = f"it is reached at {', '.join(admitted.addresses)}"
-        if self._proxied:
+        if admitted.proxied:
             way = "it is reached through the configured proxy, which finds the address by itself"
         reason = f"{uri.host} port {uri.effective_port} is accepted; {way}"
         return Verdict(True, admitted.rule, reason, display_uri(text), admitted.addresses)
 
     def _admit(self, uri: SourceUri, allowance: Allowance | None) -> Admitted:
         rule = judge_uri(uri, self.rules, allowance)
-        addresses = self._judged(uri, self._resolved(uri), allowance)
-        return Admitted(uri, addresses, rule)
+        found = self._resolved(uri)
+        proxied = self._proxied and not self._straight.cover(uri, found)
+        return Admitted(uri, self._judged(uri, found, allowance, proxied=proxied), rule, proxied)
 
     def _resolved(self, uri: SourceUri) -> tuple[str, ...]:
         if _is_address(uri.host):
             return (uri.host,)
-        without_address = self._proxied and not self.rules.allowed_networks
+        without_address = self._proxied and not self._straight.name(uri) and not self.rules.allowed_networks
         try:
             addresses = self._resolver.resolve(uri.host, uri.effective_port)
         except ResolverSilent as silent:
@@ -266,7 +314,9 @@ class UriGate:
             raise UriRefused(uri.display, NOT_RESOLVABLE, reason)
         return addresses
 
-    def _judged(self, uri: SourceUri, addresses: Sequence[str], allowance: Allowance | None) -> tuple[str, ...]:
+    def _judged(
+        self, uri: SourceUri, addresses: Sequence[str], allowance: Allowance | None, *, proxied: bool
+    ) -> tuple[str, ...]:
         passing: list[str] = []
         refusals: list[UriRefused] = []
         for address in addresses:
@@ -277,7 +327,7 @@ class UriGate:
             else:
                 passing.append(_dialled(address))
         # A proxy may dial any of them, so that none may be bad.
-        if refusals and (self._proxied or not passing):
+        if refusals and (proxied or not passing):
             raise refusals[0]
         for refusal in refusals:
             log.warning("address left out", uri=uri.display, rule=refusal.rule, reason=refusal.reason)

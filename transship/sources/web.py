@@ -71,7 +71,8 @@ class WebSource:
         self._cap_bytes = image_size_cap_bytes
         self._step_bytes = reserve_step_bytes
         proxy = Proxy.from_url(limits.proxy_url.get_secret_value())
-        self._line = Line(_tls(limits, proxied=proxy is not None) if tls is None else tls, limits, proxy)
+        behind_proxy = None if tls or proxy is None else _tls(limits, proxied=True)
+        self._line = Line(tls or _tls(limits, proxied=False), limits, proxy, behind_proxy)
         limited = slots_file is not None and limits.connections_per_host
         self._slots = ConnectionSlots(slots_file, limits.connections_per_host) if slots_file and limited else None
 
