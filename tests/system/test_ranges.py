@@ -69,6 +69,29 @@ def test_a_killed_import_fetches_at_most_one_range_per_connection_again(
 
 
 @pytest.mark.faults
+def test_a_killed_import_whose_source_was_replaced_meanwhile_has_the_new_bytes(
+    ranged: System, source: WebServer
+) -> None:
+    newer = os.urandom(1 << 20) * 150
+    file = StopsAtHalf(BODY)
+    image_id = ranged.create()
+    assert ranged.ask(image_id, source.on("/replaced", file)).status_code == 202
+    assert file.half.wait(90), ranged.logs()
+    assert [name for name in ranged.staged() if image_id in name]
+    ranged.kill("flow")
+    asked_before = len(source.requests("/replaced"))
+    file.replace(newer, '"v2"')
+    file.go_on.set()
+    assert ranged.ended(image_id, 180.0)["status"] == "success"
+    image = ranged.image(image_id)
+    assert (image["size"], image["os_hash_value"]) == (len(newer), hashlib.sha512(newer).hexdigest())
+    # It meant to go on with what it had, and was told of the other version.
+    resumed = source.requests("/replaced")[asked_before]
+    assert (resumed.headers["if-range"], "range" in resumed.headers) == ('"v1"', True)
+    assert not [name for name in ranged.staged() if image_id in name]
+
+
+@pytest.mark.faults
 def test_a_retry_in_prefect_carries_a_killed_import_of_a_gigabyte_on(source: WebServer, tmp_path: Path) -> None:
     body = os.urandom(1 << 20) * 1024
     file = StopsAtHalf(body)
