@@ -60,6 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--peers", action="store_true", help="also run what needs a real Keystone and a real Glance: they are installed"
     )
+    parser.addoption("--pictures", metavar="DIRECTORY", help="keep screenshots of Prefect's UI there")
 
 
 class OneSystemAtATime(LoadScopeScheduling):

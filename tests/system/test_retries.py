@@ -1,0 +1,141 @@
+"""Retry through Prefect's API, of imports of all methods that ended while their second store was being written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.store_rates import MIB, SharedBucket
+from tests.fakes.fleet import METHODS, TARGETS, Fleet, Voyage
+from tests.fakes.system import FINAL, until
+
+pytestmark = [pytest.mark.real, pytest.mark.faults]
+
+BODY = os.urandom(3 << 20)
+FIRST, SECOND = TARGETS
+RATE_MIB_PER_S = 8
+
+
+@pytest.fixture(scope="module")
+def slow_store() -> Iterator[Path]:
+    """A directory on another filesystem than staging: what comes there is copied, so that its rate counts."""
+    directory = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="transship-"))
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def fleet(slow_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    home = tmp_path_factory.mktemp("fleet")
+    assert home.stat().st_dev != slow_store.stat().st_dev
+    options = {
+        "stores": {FIRST: {"dir": str(home / "stores" / FIRST)}, SECOND: {"dir": str(slow_store)}},
+        "imports.store_mib_per_s": {SECOND: RATE_MIB_PER_S},
+        # What ends stays ended until somebody presses Retry.
+        "lease.crash_retries": 0,
+        "prefect.worker_limit": len(METHODS),
+    }
+    with Fleet(home, options) as running:
+        yield running
+
+
+@pytest.fixture
+def half_written(fleet: Fleet) -> list[Voyage]:
+    """One import of each method: the first store holds the image, the second one is being written."""
+    voyages = []
+    # So much is booked that nothing of these copies goes through before somebody ends them.
+    bucket(fleet).book(3600 * RATE_MIB_PER_S * MIB)
+    for method in METHODS:
+        image_id, request = fleet.prepare(method, BODY)
+        request["all_stores_must_succeed"] = False
+        voyages.append(fleet.ask_prepared(image_id, request, method, BODY))
+    until(lambda: all(is_half_written(fleet, each) for each in voyages), 60.0, "imports whose first store is written")
+    assert len(fleet.system.carriers()) == len(METHODS)
+    return voyages
+
+
+def bucket(fleet: Fleet) -> SharedBucket:
+    return SharedBucket(fleet.system.settings.run_dir / f"rate-{SECOND}", RATE_MIB_PER_S * MIB)
+
+
+def is_half_written(fleet: Fleet, voyage: Voyage) -> bool:
+    image = fleet.system.image(voyage.image_id)
+    parts = [name for name in fleet.system.stored(SECOND) if voyage.image_id in name]
+    return bool(parts) and (image["status"], image.get("stores")) == ("active", FIRST)
+
+
+def end_all(fleet: Fleet, voyages: list[Voyage], status: str) -> None:
+    """Wait until all imports and their runs have ended, without the second store."""
+    for each in voyages:
+        assert fleet.system.ended(each.image_id)["status"] == status
+        until(lambda each=each: run_type(fleet, each) in ENDS, 60.0, f"the end of the run of {each}")  # type: ignore[misc]  # the default binds the loop's value
+        image = fleet.system.image(each.image_id)
+        assert (image["status"], image["stores"], image["os_glance_failed_import"]) == ("active", FIRST, SECOND)
+        assert image["os_glance_import_message"], each
+    (fleet.system.settings.run_dir / f"rate-{SECOND}").unlink()
+
+
+ENDS = ("CRASHED", "CANCELLED", "FAILED", "COMPLETED")
+
+
+def run_type(fleet: Fleet, voyage: Voyage) -> str:
+    return str(fleet.system.flow_run(voyage.image_id)["state"]["type"])
+
+
+def retry_all(fleet: Fleet, voyages: list[Voyage]) -> None:
+    """Press Retry, and see that the second store is written and the first one is not written again."""
+    first = fleet.system.settings.all_stores[FIRST].dir
+    written = {each: (first / each.image_id).stat() for each in voyages}
+    ended = {each: fleet.system.task(each.image_id)["id"] for each in voyages}
+    for each in voyages:
+        fleet.system.set_state(fleet.system.flow_run(each.image_id)["id"], "SCHEDULED", "AwaitingRetry")
+    for each in voyages:
+
+        def is_done(each: Voyage = each) -> bool:
+            task = fleet.system.task(each.image_id)
+            return task["id"] != ended[each] and task["status"] in FINAL
+
+        until(is_done, 120.0, f"the end of the Retry of {each.method}\n{fleet.system.logs()}")
+        task, image = fleet.system.task(each.image_id), fleet.system.image(each.image_id)
+        assert (task["status"], image["status"]) == ("success", "active"), (each.method, task["message"])
+        assert sorted(image["stores"].split(",")) == sorted(TARGETS), each.method
+        now = (first / each.image_id).stat()
+        assert (now.st_ino, now.st_mtime_ns) == (written[each].st_ino, written[each].st_mtime_ns), each.method
+    fleet.settle()
+
+
+def test_a_retry_after_the_process_was_killed_writes_only_the_store_that_lacks_the_image(
+    fleet: Fleet, half_written: list[Voyage]
+) -> None:
+    assert fleet.kill("flow") == len(METHODS)
+    end_all(fleet, half_written, "failure")
+    retry_all(fleet, half_written)
+
+
+def test_a_retry_after_a_cancel_writes_only_the_store_that_lacks_the_image(
+    fleet: Fleet, half_written: list[Voyage]
+) -> None:
+    cancel_all(fleet, half_written)
+    retry_all(fleet, half_written)
+
+
+def test_a_retry_after_staging_was_wiped_takes_the_data_from_the_store_that_has_them(
+    fleet: Fleet, half_written: list[Voyage]
+) -> None:
+    cancel_all(fleet, half_written)
+    for name in fleet.system.staged():
+        (fleet.system.settings.staging_dir / name).unlink()
+    retry_all(fleet, half_written)
+
+
+def cancel_all(fleet: Fleet, voyages: list[Voyage]) -> None:
+    for each in voyages:
+        fleet.system.set_state(fleet.system.flow_run(each.image_id)["id"], "CANCELLING", "Cancelling")
+    end_all(fleet, voyages, "failure")
+    # What is told to end takes back what it had half written.
+    assert not [name for name in fleet.system.stored(SECOND) for each in voyages if each.image_id in name]
