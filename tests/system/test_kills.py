@@ -7,7 +7,7 @@ The death of the process that carries an import is tried at every one of its ste
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.real, pytest.mark.faults]
 
 BODY = os.urandom(1 << 20)
 POINTS = (
-    "fsync in _sync_directory",
+    "begin_import",
     "prepare_copies",
     "link in _try_names",
     "unlink in check",
@@ -30,9 +30,19 @@ POINTS = (
     "unlink in _publish",
     "copy_written",
     "fsync in _fill",
+    "fsync in _sync_directory",
     "finish_import",
 )
 """Points that an import of any method passes by."""
+DOWNLOADS = ("open_staged", "reserve_staged", "unlink in seal", "seal_staged")
+EARLY: Mapping[str, tuple[str, ...]] = {
+    "web-download": DOWNLOADS,
+    "glance-download": DOWNLOADS,
+    "glance-direct": ("adopt_staged",),
+    "copy-image": (),
+}
+"""Points between an import's beginning and its first store, which are each method's own."""
+EVERYWHERE: Mapping[str, tuple[str, ...]] = {method: (*POINTS, *EARLY[method]) for method in METHODS}
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +54,18 @@ def holds(tmp_path_factory: pytest.TempPathFactory) -> Holds:
 def fleet(holds: Holds, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     home: Path = tmp_path_factory.mktemp("fleet")
     # All of them stand still at the same time.
-    options = {"prefect.worker_limit": len(METHODS) * len(POINTS) + 1, "lease.crash_retries": 9}
+    options = {"prefect.worker_limit": sum(map(len, EVERYWHERE.values())) + 1, "lease.crash_retries": 9}
     with Fleet(home, options, holds.environment) as running:
         yield running
 
 
-def stand(fleet: Fleet, holds: Holds, points: tuple[str, ...]) -> int:
-    """Ask for an import of every method for every point; return how many."""
-    for point in points:
-        for method in METHODS:
-            image_id, request = fleet.prepare(method, BODY)
-            holds.set(image_id, point)
-            fleet.ask_prepared(image_id, request, method, BODY)
-    return len(points) * len(METHODS)
+def stand(fleet: Fleet, holds: Holds, points: Mapping[str, tuple[str, ...]]) -> int:
+    """Ask for an import for every point of every method; return how many."""
+    for method, point in [(each, point) for each in METHODS for point in points[each]]:
+        image_id, request = fleet.prepare(method, BODY)
+        holds.set(image_id, point)
+        fleet.ask_prepared(image_id, request, method, BODY)
+    return sum(map(len, points.values()))
 
 
 def assert_all_active(fleet: Fleet) -> None:
@@ -67,7 +76,7 @@ def assert_all_active(fleet: Fleet) -> None:
 def test_no_import_is_lost_when_processes_of_every_kind_die_while_it_stands_at_any_point(
     fleet: Fleet, holds: Holds
 ) -> None:
-    count = stand(fleet, holds, POINTS)
+    count = stand(fleet, holds, EVERYWHERE)
     with holds.standing(count, 500.0):
         for kind in ("api", "keeper", "prefect-server"):
             before = fleet.pids(kind)
@@ -80,7 +89,7 @@ def test_no_import_is_lost_when_processes_of_every_kind_die_while_it_stands_at_a
 
 
 def test_imports_of_all_methods_go_on_by_themselves_after_down_and_up(fleet: Fleet, holds: Holds) -> None:
-    with holds.standing(stand(fleet, holds, ("prepare_copies",)), 300.0):
+    with holds.standing(stand(fleet, holds, dict.fromkeys(METHODS, ("prepare_copies",))), 300.0):
         fleet.system.down()
     fleet.system.up()
     assert_all_active(fleet)
