@@ -17,7 +17,8 @@ from deployments.pool import DEFAULT_QUEUE, host_queue
 from transship.domain.errors import TransshipError
 from transship.logs import configure_logs
 from transship.processes import become_subreaper
-from transship.runner.dispatcher import PROBE, Dispatcher
+from transship.runner.dispatcher import Dispatcher
+from transship.runner.engine import PROBE
 from transship.runner_status import RUNNER_READY
 
 

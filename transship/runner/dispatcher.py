@@ -9,13 +9,11 @@ from collections.abc import Callable, Coroutine
 from contextlib import closing, suppress
 from enum import StrEnum
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 import structlog
-from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.states import Pending
 from sqlalchemy.exc import SQLAlchemyError
 from websockets.exceptions import WebSocketException
 
@@ -24,11 +22,11 @@ from config.settings import Settings
 from deployments.pool import apply_queues
 from transship.catalog.engine import Catalog
 from transship.catalog.leases import expire_lease_of_dead, process_name
-from transship.domain.errors import ConfigurationRefused, TransshipError, WarmEngineUnavailable
+from transship.domain.errors import ConfigurationRefused, TransshipError
 from transship.domain.push import RUNNER_SOCKET
 from transship.processes import end_strangers, resident_bytes, running_children, signal_process, start_time
 from transship.runner import events, pins
-from transship.runner.messages import Job, Outcome
+from transship.runner.engine import Engine
 from transship.runner.orphans import give_back_orphans
 from transship.runner.pool import Pool
 from transship.runner.push import push_server
@@ -43,7 +41,6 @@ from transship.runner_status import (
     write_runner_status,
 )
 
-PROBE: Final = "transship.runner.probe.probe"
 BEAT_EVERY_S: Final = 30.0
 ORPHANS_EVERY_S: Final = 30.0
 LIMITS_EVERY_S: Final = 10.0
@@ -90,7 +87,7 @@ class Dispatcher:
         self, settings: Settings, queues: tuple[str, ...], entrypoints: tuple[str, ...], on_ready: Callable[[], None]
     ) -> None:
         self.settings, self.queues, self.on_ready = settings, queues, on_ready
-        self.phase, self.reason = Phase.STARTING, ""
+        self.phase = Phase.STARTING
         self._changed = asyncio.Event()
         self._stop, self._hurry = asyncio.Event(), asyncio.Event()
         self._reload, self._mend = asyncio.Event(), asyncio.Event()
@@ -99,7 +96,7 @@ class Dispatcher:
             settings.prefect.worker_limit, wear_limits(settings), entrypoints, os.environ, self._changed.set
         )
         self.pool.on_template_lost = self._mend.set
-        self.pool.on_executor_lost = self._kill_orphans
+        self.pool.on_executor_end = self._kill_orphans
         self._former = last_runner_status(runner_status_path(settings))
         self.worker = WarmWorker(
             pool=None,
@@ -111,6 +108,7 @@ class Dispatcher:
             create_pool_if_not_found=False,
         )
         self.worker.on_death = self._on_death
+        self.engine = Engine(self.pool, self.worker, self._changed.set)
 
     async def run(self) -> None:
         """Serve until told to stop; no process of ours is left afterwards.
@@ -237,46 +235,14 @@ class Dispatcher:
     # --- the engine ---
 
     async def _warm_up(self) -> None:
-        """Put the warm engine in force, if it passes its test; else the cold one, and say why."""
+        """Put the warm engine in force, if it is wanted and passes its test; else the cold one, and say why."""
         if self.settings.runner.engine == "cold":
-            self._put_cold_in_force("runner.engine is cold")
+            self.engine.cool_down("runner.engine is cold")
             return
         if lacking := pins.problems(pins.WORKER_PINS) + pins.missing_attributes(self.worker):
-            self._put_cold_in_force("; ".join(lacking))
+            self.engine.cool_down("; ".join(lacking))
             return
-        try:
-            ready = await self.pool.start()
-        except WarmEngineUnavailable as fault:
-            if self.pool.template_pid:
-                log.warning("the new template cannot be used; the former one goes on", reason=fault.reason)
-            else:
-                self._put_cold_in_force(fault.reason)
-            return
-        try:
-            await self._dry_run()
-        except WarmEngineUnavailable as fault:
-            self._put_cold_in_force(fault.reason)
-            return
-        self.worker.pool, self.reason = self.pool, ""
-        log.info("warm engine in force", template=ready.pid, imports_s=ready.seconds, executors=self.pool.size)
-        self._changed.set()
-
-    def _put_cold_in_force(self, reason: str) -> None:
-        log.warning("cold engine in force: runs begin seconds later", reason=reason)
-        self.worker.pool, self.reason = None, reason
-        self.pool.refuse(reason)
-        self._changed.set()
-
-    async def _dry_run(self) -> None:
-        """Let an executor carry a run of which Prefect learns nothing.
-
-        Raises:
-            WarmEngineUnavailable: it does not end well.
-        """
-        run = FlowRun(id=uuid4(), flow_id=uuid4(), name="probe", state=Pending())
-        end = await self.pool.carry(await self.pool.take(), Job(run.model_dump(mode="json"), PROBE, dry=True))
-        if (end.outcome, end.state_type) != (Outcome.ENDED, "COMPLETED"):
-            raise WarmEngineUnavailable(f"a dry run ended {end.outcome or 'with its process'}: {end.message}")
+        await self.engine.warm_up()
 
     async def _keep_engine(self) -> None:
         """Start a template anew when it died, and try the warm engine again when it could not be used."""
@@ -386,7 +352,7 @@ class Dispatcher:
             started=start_time(os.getpid()) or 0,
             phase=self.phase,
             engine="cold" if self.worker.pool is None else "warm",
-            reason=self.reason,
+            reason=self.engine.reason,
             limit=int(self.worker.limiter.total_tokens),
             carried=self.worker.carried,
             template_pid=self.pool.template_pid,

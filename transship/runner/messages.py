@@ -87,6 +87,18 @@ class Forked(_Message):
 
 
 @dataclass(frozen=True, slots=True)
+class ForkFailed(_Message):
+    """An executor could not be made, for lack of memory or process numbers; the others go on.
+
+    Attributes:
+        reason: what the operating system says.
+    """
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended(_Message):
     """An executor has ended, and nothing of its process group is left.
 
@@ -131,15 +143,19 @@ class Done(_Message):
     rss_bytes: int
 
 
-_TEMPLATE_SAYS: Final[Mapping[str, type[Ready | Forked | Ended]]] = {"ready": Ready, "forked": Forked, "ended": Ended}
+TemplateMessage = Ready | Forked | ForkFailed | Ended
+
+_TEMPLATE_SAYS: Final[Mapping[str, type[TemplateMessage]]] = {
+    kind.__name__.lower(): kind for kind in (Ready, Forked, ForkFailed, Ended)
+}
 
 
-def tell_dispatcher(message: Ready | Forked | Ended) -> bytes:
+def tell_dispatcher(message: TemplateMessage) -> bytes:
     """Return the datagram of a message of the template."""
     return type(message).__name__.lower().encode() + b" " + message.encode()
 
 
-def told_by_template(datagram: bytes) -> Ready | Forked | Ended:
+def told_by_template(datagram: bytes) -> TemplateMessage:
     """Return the message of a datagram of the template.
 
     Raises:

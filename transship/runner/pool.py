@@ -25,12 +25,14 @@ from transship.runner.messages import (
     Ended,
     Fork,
     Forked,
+    ForkFailed,
     Job,
     Outcome,
     Ready,
     told_by_template,
 )
 from transship.runner.recycling import Wear, WearLimits, worn_out
+from transship.runner.template import LAST_CHANCE_S
 
 CANCEL_SIGNAL: Final = signal.SIGUSR1
 TEMPLATE_START_S: Final = 120.0
@@ -38,6 +40,15 @@ TEMPLATE_START_S: Final = 120.0
 
 ORPHAN_CHANCE_S: Final = 15.0
 """Time that executors have to give their imports up when their template was killed."""
+
+TEMPLATE_END_S: Final = LAST_CHANCE_S + 5.0
+"""Longest wait for a template that was told to end; then it is killed."""
+
+WELCOME_END_S: Final = 5.0
+"""Time that an executor which closed its channel before its first run has to end; then it is killed."""
+
+LEAST_FAILED_STARTS: Final = 10
+"""So many starts of executors that fail in a row are a fault of their template, not of the moment."""
 
 REFORK_S: Final = 1.0
 """Wait before an executor that died without having carried a run is replaced, so that a fault cannot spin."""
@@ -64,6 +75,8 @@ class Executor:
         pid: 0 until the template has forked it.
         runs: runs it has carried.
         run_id: flow run that it carries now, empty without.
+        dry: that run is a probe.
+        signalled: it was told to stop its run, so that it is not given another one.
         status: how it ended, as of `subprocess`; None while it lives.
     """
 
@@ -75,6 +88,8 @@ class Executor:
     runs: int = 0
     first_rss_bytes: int = 0
     run_id: str = ""
+    dry: bool = False
+    signalled: bool = False
     since: float = 0.0
     status: int | None = None
     reader: asyncio.StreamReader | None = None
@@ -130,6 +145,11 @@ class Pool:
         entrypoints: module paths of the flows that the template imports.
         environment: of the template and all executors.
         on_change: called after every change that `executors` shows.
+        template: module that is the template.
+
+    Attributes:
+        on_template_lost: called when the template has ended, or cannot make executors any more.
+        on_executor_end: called when an executor has ended.
     """
 
     def __init__(
@@ -139,8 +159,11 @@ class Pool:
         entrypoints: Sequence[str],
         environment: Mapping[str, str],
         on_change: Callable[[], None] = lambda: None,
+        template: str = "transship.runner.template",
     ) -> None:
         self.size, self.limits = size, limits
+        self._template = template
+        self._failed_starts = 0
         self._entrypoints, self._environment, self._on_change = entrypoints, environment, on_change
         self._generations: list[Generation] = []
         self._idle: list[Executor] = []
@@ -150,7 +173,7 @@ class Pool:
         self._templates: set[int] = set()
         self._tasks: set[asyncio.Task[object]] = set()
         self.on_template_lost: Callable[[], None] = lambda: None
-        self.on_executor_lost: Callable[[], None] = lambda: None
+        self.on_executor_end: Callable[[], None] = lambda: None
         self.unavailable = ""
 
     # --- what others see ---
@@ -189,7 +212,10 @@ class Pool:
         Raises:
             WarmEngineUnavailable: it did not come up; the former one goes on.
         """
-        generation = self._start_template()
+        try:
+            generation = self._start_template()
+        except OSError as error:
+            raise WarmEngineUnavailable(f"the template cannot be started: {error}") from error
         try:
             async with asyncio.timeout(TEMPLATE_START_S):
                 ready = await generation.ready
@@ -234,6 +260,23 @@ class Pool:
         for executor in self.executors:
             if executor.pid:
                 signal_group(executor.pid, signal.SIGKILL)
+
+    def abandon(self, reason: str) -> None:
+        """Keep no template and no executor but those that carry a run; give nobody one until the next `start`."""
+        self.refuse(reason)
+        for generation in list(self._generations):
+            unproven = [one for one in generation.executors if one.dry or one.condition is Condition.STARTING]
+            self._retire(generation)
+            for executor in unproven:
+                self._give_up(executor)
+
+    def _give_up(self, executor: Executor) -> None:
+        """Kill an executor, and do not wait for its template to say so: that may be what does not work."""
+        if executor.pid:
+            # One that hangs early has no group of its own yet.
+            executor.signal(signal.SIGKILL)
+            signal_group(executor.pid, signal.SIGKILL)
+        self._on_executor_end(executor, -signal.SIGKILL)
 
     def resize(self, size: int, limits: WearLimits) -> None:
         """Keep another number of executors from now on."""
@@ -288,6 +331,7 @@ class Pool:
     async def carry(self, executor: Executor, job: Job) -> RunEnd:
         """Give a taken executor a run, and wait for its end."""
         executor.run_id, executor.since = str(job.run["id"]), asyncio.get_running_loop().time()
+        executor.dry = job.dry
         self._on_change()
         done = await self._ask(executor, job)
         if done is None:
@@ -297,7 +341,8 @@ class Pool:
         executor.run_id = ""
         outcome = Outcome(done.outcome)
         wear = Wear(executor.runs, executor.first_rss_bytes, done.rss_bytes, outcome, done.state_type)
-        reason = worn_out(wear, self.limits)
+        # A signal that met the end of its run must not hit the next one.
+        reason = worn_out(wear, self.limits) or ("it was told to stop its run" if executor.signalled else "")
         if reason:
             log.info("executor is replaced", pid=executor.pid, reason=reason)
             self._leave(executor)
@@ -315,18 +360,23 @@ class Pool:
 
     def kill(self, run_id: str) -> bool:
         """Kill the executor of a run with all that it started; False if none carries it."""
-        for executor in self.executors:
-            if executor.run_id == run_id and executor.pid:
-                signal_group(executor.pid, signal.SIGKILL)
-                return True
-        return False
+        executor = self._executor_of(run_id)
+        if executor is None or not executor.pid:
+            return False
+        executor.signalled = True
+        signal_group(executor.pid, signal.SIGKILL)
+        return True
 
     def _signal_run(self, run_id: str, number: signal.Signals) -> bool:
-        for executor in self.executors:
-            if executor.run_id == run_id:
-                executor.signal(number)
-                return True
-        return False
+        executor = self._executor_of(run_id)
+        if executor is None:
+            return False
+        executor.signalled = True
+        executor.signal(number)
+        return True
+
+    def _executor_of(self, run_id: str) -> Executor | None:
+        return next((executor for executor in self.executors if executor.run_id == run_id), None)
 
     async def _ask(self, executor: Executor, job: Job) -> Done | None:
         """Send a job and return the answer; None when the executor died."""
@@ -360,7 +410,12 @@ class Pool:
             self._fork(generation)
 
     def _fork(self, generation: Generation) -> None:
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            log.warning("no socket for an executor", reason=error.strerror)
+            self._start_failed()
+            return
         self._numbers += 1
         executor = Executor(self._numbers, ours, generation, since=asyncio.get_running_loop().time())
         generation.executors.add(executor)
@@ -383,13 +438,31 @@ class Pool:
         except ConnectionError:
             line = b""
         if not line.endswith(b"\n"):
+            await self._see_failed_start_off(executor)
             return
+        self._failed_starts = 0
         ready = Done.decode(line)
         executor.pid, executor.first_rss_bytes = ready.pid, ready.rss_bytes
         if executor.generation.retired:
             self._leave(executor)
         else:
             self._is_free(executor)
+
+    async def _see_failed_start_off(self, executor: Executor) -> None:
+        """Wait until the template has told the end of an executor that closed its channel; else put one to it."""
+        try:
+            async with asyncio.timeout(WELCOME_END_S):
+                await executor.ended.wait()
+        except TimeoutError:
+            self._give_up(executor)
+
+    def _start_failed(self) -> None:
+        """Try again in a while; when that does not help either, the template is taken for lost."""
+        self._failed_starts += 1
+        if self._failed_starts >= LEAST_FAILED_STARTS:
+            self._failed_starts = 0
+            self.on_template_lost()
+        asyncio.get_running_loop().call_later(REFORK_S, self._fill)
 
     def _is_free(self, executor: Executor) -> None:
         """Give an executor to who waits longest, or keep it."""
@@ -417,6 +490,8 @@ class Pool:
         self._on_change()
 
     def _on_executor_end(self, executor: Executor, status: int) -> None:
+        if executor.status is not None:
+            return
         executor.status = status
         if executor in self._idle:
             self._idle.remove(executor)
@@ -426,9 +501,9 @@ class Pool:
         executor.ended.set()
         if executor.condition is not Condition.LEAVING:
             log.warning("executor ended", pid=executor.pid, how=describe_exit(status), flow_run_id=executor.run_id)
-            self.on_executor_lost()
+        self.on_executor_end()
         if executor.condition is Condition.STARTING:
-            asyncio.get_running_loop().call_later(REFORK_S, self._fill)
+            self._start_failed()
         else:
             self._fill()
         if executor.generation.retired and not executor.generation.executors:
@@ -440,17 +515,19 @@ class Pool:
     def _start_template(self) -> Generation:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            process = subprocess.Popen(
-                # -P: a directory named like one of our packages in the working directory must not hide it.
-                [
-                    *(sys.executable, "-P", "-m", "transship.runner.template", str(theirs.fileno())),
-                    *self._entrypoints,
-                ],
-                env=dict(self._environment),
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
+            # -P: a directory named like one of our packages in the working directory must not hide it.
+            command = (sys.executable, "-P", "-m", self._template, str(theirs.fileno()), *self._entrypoints)
+            try:
+                process = subprocess.Popen(
+                    command,
+                    env=dict(self._environment),
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                )
+            except OSError:
+                ours.close()
+                raise
         ours.setblocking(False)
         loop = asyncio.get_running_loop()
         generation = Generation(process, ours, loop.create_future())
@@ -473,14 +550,26 @@ class Pool:
             case Ready() as ready:
                 generation.ready.set_result(ready)
             case Forked(number, pid):
-                for executor in generation.executors:
-                    if executor.number == number:
-                        executor.pid = pid
-                self._on_change()
+                self._on_forked(generation, number, pid)
+            case ForkFailed(number, reason):
+                self._on_fork_failed(generation, number, reason)
             case Ended(pid, status):
                 for executor in list(generation.executors):
                     if executor.pid == pid:
                         self._on_executor_end(executor, status)
+
+    def _on_forked(self, generation: Generation, number: int, pid: int) -> None:
+        for executor in generation.executors:
+            if executor.number == number:
+                executor.pid = pid
+        self._on_change()
+
+    def _on_fork_failed(self, generation: Generation, number: int, reason: str) -> None:
+        """There is no process of an executor; its place is filled in a while, and the others go on."""
+        log.warning("template cannot fork", reason=reason)
+        for executor in list(generation.executors):
+            if executor.number == number:
+                self._on_executor_end(executor, 0)
 
     def _on_template_gone(self, generation: Generation) -> None:
         """The template has ended by itself or was killed; its executors got SIGTERM from the kernel."""
@@ -540,7 +629,11 @@ class Pool:
         self._spawn(self._reap(generation))
 
     async def _reap(self, generation: Generation) -> None:
-        await asyncio.to_thread(generation.process.wait)
+        try:
+            await asyncio.to_thread(generation.process.wait, TEMPLATE_END_S)
+        except subprocess.TimeoutExpired:
+            generation.process.kill()
+            await asyncio.to_thread(generation.process.wait)
         self._templates.discard(generation.process.pid)
 
     def _spawn(self, work: Coroutine[Any, Any, object]) -> None:

@@ -21,7 +21,16 @@ from typing import Final
 
 from transship.processes import end_with_parent, signal_group
 from transship.runner import pins
-from transship.runner.messages import MESSAGE_BYTES, Ended, Fork, Forked, Ready, tell_dispatcher
+from transship.runner.messages import (
+    MESSAGE_BYTES,
+    Ended,
+    Fork,
+    Forked,
+    ForkFailed,
+    Ready,
+    TemplateMessage,
+    tell_dispatcher,
+)
 
 LAST_CHANCE_S: Final = 15.0
 """Time that executors have to give their imports up after the dispatcher is gone; then they are killed."""
@@ -105,23 +114,36 @@ class Template:
             return
         request = Fork.decode(raw)
         with socket.socket(fileno=descriptors[0]) as channel:
-            pid = os.fork()
+            try:
+                pid = self._fork()
+            except OSError as error:
+                # Ending would interrupt every run of this template.
+                self._tell(ForkFailed(request.number, error.strerror or str(error)))
+                return
             if pid == 0:
                 self._become_executor(channel)
         self._executors.add(pid)
         self._tell(Forked(request.number, pid))
 
-    def _become_executor(self, channel: socket.socket) -> None:
-        """Turn this copy of the template into an executor; never returns."""
+    def _fork(self) -> int:
+        """Make a copy of this process; as `os.fork`."""
+        return os.fork()
+
+    def _serve(self, channel: socket.socket) -> int:
+        """Be an executor until the channel is closed; return the exit status."""
         # Imported by `_load` in the parent, so that this costs nothing.
         from transship.runner.executor import serve  # noqa: PLC0415
 
+        return serve(channel)
+
+    def _become_executor(self, channel: socket.socket) -> None:
+        """Turn this copy of the template into an executor; never returns."""
         status = 1
         try:
             signal.set_wakeup_fd(-1)
             for inherited in (self._control, self._wake, self._woken):
                 inherited.close()
-            status = serve(channel)
+            status = self._serve(channel)
         finally:
             # Whatever happened: the template's own loop must not run twice.
             os._exit(status)
@@ -142,7 +164,7 @@ class Template:
             signal_group(pid, signal.SIGKILL)
             self._tell(Ended(pid, os.waitstatus_to_exitcode(status)))
 
-    def _tell(self, message: Forked | Ended) -> None:
+    def _tell(self, message: TemplateMessage) -> None:
         # The dispatcher may be gone; the socket's end says so in the loop.
         with suppress(OSError):
             self._control.send(tell_dispatcher(message))

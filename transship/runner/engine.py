@@ -1,0 +1,105 @@
+"""Which engine carries runs: the warm one while it passes its test, else a fresh interpreter for each run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+from uuid import uuid4
+
+import structlog
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Pending
+
+from transship.domain.errors import WarmEngineUnavailable
+from transship.runner.messages import Job, Outcome
+from transship.runner.pool import Pool, RunEnd
+
+PROBE: Final = "transship.runner.probe.probe"
+DRY_RUN_S: Final = 60.0
+"""Longest wait for a new template's first executor and its dry run, on a machine with other things to do."""
+
+log = structlog.get_logger("transship.runner")
+
+
+class Carrier(Protocol):
+    """Whoever carries runs.
+
+    Attributes:
+        pool: the executors that it uses; None: a fresh interpreter for each run.
+    """
+
+    pool: Pool | None
+
+
+class Engine:
+    """Puts the warm or the cold engine in force.
+
+    Args:
+        pool: the warm one.
+        carrier: uses what is in force.
+        on_change: called after each change.
+        dry_run_s: how long the test of a new template may take.
+
+    Attributes:
+        reason: why the warm engine is not in force; empty if it is.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        carrier: Carrier,
+        on_change: Callable[[], None] = lambda: None,
+        dry_run_s: float = DRY_RUN_S,
+    ) -> None:
+        self.reason = ""
+        self._pool, self._carrier, self._on_change, self._dry_run_s = pool, carrier, on_change, dry_run_s
+        self._warming = asyncio.Lock()
+
+    async def warm_up(self) -> None:
+        """Start a template, and put the warm engine in force if that passes its test; else the cold one.
+
+        One at a time: the template that was asked for last is the one that stays.
+        """
+        async with self._warming:
+            try:
+                ready = await self._pool.start()
+            except WarmEngineUnavailable as fault:
+                if self._pool.template_pid:
+                    log.warning("the new template cannot be used; the former one goes on", reason=fault.reason)
+                else:
+                    self.cool_down(fault.reason)
+                return
+            try:
+                await self._dry_run()
+            except WarmEngineUnavailable as fault:
+                self.cool_down(fault.reason)
+                return
+            self._carrier.pool, self.reason = self._pool, ""
+            log.info("warm engine in force", template=ready.pid, imports_s=ready.seconds, executors=self._pool.size)
+            self._on_change()
+
+    def cool_down(self, reason: str) -> None:
+        """Put the cold engine in force; warm runs that go on keep their executors until they end."""
+        log.warning("cold engine in force: runs begin seconds later", reason=reason)
+        self._carrier.pool, self.reason = None, reason
+        self._pool.abandon(reason)
+        self._on_change()
+
+    async def _dry_run(self) -> None:
+        """Let an executor carry a run of which Prefect learns nothing.
+
+        Raises:
+            WarmEngineUnavailable: it does not end well, or not in time.
+        """
+        try:
+            async with asyncio.timeout(self._dry_run_s):
+                end = await self._probe()
+        except TimeoutError:
+            raise WarmEngineUnavailable(f"a dry run did not end within {self._dry_run_s:g} s") from None
+        if (end.outcome, end.state_type) != (Outcome.ENDED, "COMPLETED"):
+            raise WarmEngineUnavailable(f"a dry run ended {end.outcome or 'with its process'}: {end.message}")
+
+    async def _probe(self) -> RunEnd:
+        run = FlowRun(id=uuid4(), flow_id=uuid4(), name="probe", state=Pending())
+        return await self._pool.carry(await self._pool.take(), Job(run.model_dump(mode="json"), PROBE, dry=True))
