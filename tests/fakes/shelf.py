@@ -66,9 +66,10 @@ class _KeptSlot:
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
 
-    def run(self, flow_run: Mapping[str, Any]) -> None:
+    def run(self, flow_run: Mapping[str, Any]) -> bool:
         self._shelf.runs.append(flow_run)
         self._shelf.changed.put("run")
+        return True
 
     def free(self) -> None:
         self._shelf.left += 1

@@ -182,6 +182,33 @@ def test_a_pushed_run_is_carried_without_being_scheduled(runner: Runner) -> None
     assert [state["type"] for state in history] == ["PENDING", "RUNNING", "COMPLETED"]
 
 
+def test_a_pushed_run_that_is_cancelled_before_it_begins_ends_as_cancelled(runner: Runner) -> None:
+    local = LocalRunner(runner.home / "run" / RUNNER_SOCKET)
+    with until(lambda: local.reserve("default"), runner.said) as slot:
+        pushed = runner.born_pending("quick", "cancelled at birth")
+        runner.set_state(pushed["id"], "CANCELLING", "Cancelling")
+        assert slot.push(pushed)
+    assert runner.ended(pushed["id"])["type"] == "CANCELLED"
+    assert not (runner.home / "cancelled at birth").exists()
+
+
+def test_what_a_killed_run_leaves_is_killed_while_a_slot_is_kept_and_a_cold_run_goes_on(runner: Runner) -> None:
+    cold = runner.ask("held", "cold beside", job_variables={"env": {"ODD": "1"}})
+    runner.noted("cold beside")
+    local = LocalRunner(runner.home / "run" / RUNNER_SOCKET)
+    runner.ask("held", "killed beside", parameters={"child": True})
+    pid, child = runner.noted("killed beside")
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: gone(pid) and gone(child), runner.said)
+    runner.let_go("cold beside")
+    assert runner.ended(cold)["type"] == "COMPLETED"
+    with until(lambda: local.reserve("default"), runner.said):
+        runner.ask("held", "killed meanwhile", parameters={"child": True})
+        pid, child = runner.noted("killed meanwhile")
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: gone(pid) and gone(child), runner.said)
+
+
 def test_a_retry_of_a_running_run_starts_no_second_one(runner: Runner) -> None:
     assert_goes_on_when_retried(runner, runner.ask("held", "retried meanwhile"), "retried meanwhile")
 

@@ -242,6 +242,7 @@ class Pool:
             interrupt: give running imports up; else wait for their end.
         """
         self._closing = True
+        self.refuse("the runner is stopping")
         generations = list(self._generations)
         for generation in generations:
             self._retire(generation)
@@ -302,6 +303,8 @@ class Pool:
         Raises:
             WarmEngineUnavailable: there will be none for now.
         """
+        if self._closing:
+            raise WarmEngineUnavailable("the runner is stopping")
         if self.unavailable:
             raise WarmEngineUnavailable(self.unavailable)
         executor = self.take_idle()

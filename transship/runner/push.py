@@ -28,11 +28,14 @@ log = structlog.get_logger("transship.runner.push")
 class Slot(Protocol):
     """An executor that is kept free. Exactly one of the two is called, once."""
 
-    def run(self, flow_run: Mapping[str, Any]) -> None:
+    def run(self, flow_run: Mapping[str, Any]) -> bool:
         """Begin a run here; returns at once and raises nothing, whatever becomes of the run.
 
         Args:
             flow_run: in state Pending, as Prefect answered its creation.
+
+        Returns:
+            Whether it is begun; if not, the slot has been given back.
         """
 
     def free(self) -> None:
@@ -83,8 +86,8 @@ async def _serve_one(dispatcher: Dispatcher, reader: asyncio.StreamReader, write
         message = await _receive(reader)
         if isinstance(message, Run):
             taken = True
-            slot.run(message.flow_run)
-            await _send(writer, Taken())
+            if slot.run(message.flow_run):
+                await _send(writer, Taken())
     finally:
         if not taken:
             slot.free()

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import structlog
 from prefect.client.schemas.objects import FlowRun
+from pydantic import ValidationError
 
 from transship.domain.push import Refused
 from transship.runner.pool import Executor, Pool
 from transship.runner.worker import WarmWorker
+
+log = structlog.get_logger("transship.runner.push")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +27,15 @@ class WarmSlot:
     executor: Executor
     reservation: UUID
 
-    def run(self, flow_run: Mapping[str, Any]) -> None:
-        """Carry a run that was born Pending for this slot; returns at once."""
-        self.worker.begin_reserved(self.pool, self.executor, self.reservation, FlowRun.model_validate(flow_run))
+    def run(self, flow_run: Mapping[str, Any]) -> bool:
+        """Carry a run that was born Pending for this slot; returns at once whether it is taken."""
+        try:
+            parsed = FlowRun.model_validate(flow_run)
+        except ValidationError as error:
+            log.warning("pushed run is not what Prefect answers", problems=error.error_count())
+            self.free()
+            return False
+        return self.worker.begin_reserved(self.pool, self.executor, self.reservation, parsed)
 
     def free(self) -> None:
         """Give the slot back."""

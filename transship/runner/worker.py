@@ -7,7 +7,8 @@ and are claimed by proposing Pending, as in the worker that this one extends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -26,7 +27,7 @@ from prefect.client.schemas.responses import DeploymentResponse, WorkerFlowRunRe
 from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Cancelled, Scheduled
-from prefect.workers.process import ProcessWorker
+from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 
 from transship.domain.errors import WarmEngineUnavailable
 from transship.runner.messages import Job, Outcome
@@ -34,6 +35,9 @@ from transship.runner.pool import Executor, Pool, RunEnd
 
 DEPLOYMENT_FRESH_S: Final = 60.0
 """How long a deployment's entrypoint is believed to be what it was."""
+
+SETTLED: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED", "PAUSED", "SCHEDULED"})
+"""Types of the states in which a run may be left. One that is being cancelled is not: its end was refused."""
 
 TRIES: Final = 5
 """How often a final state is offered to a server that does not take it."""
@@ -46,12 +50,16 @@ class Held:
     """A run that a warm executor carries, or is about to.
 
     Attributes:
+        pool: whose executor that is, also when another engine is in force by now.
         stopping: why it was told to stop; empty while it may go on.
+        killing: kills it when it does not stop in time.
         offered_again: whether Prefect offered it while it was carried, as after a Retry of a running run.
     """
 
     flow_run: FlowRun
+    pool: Pool
     stopping: str = ""
+    killing: asyncio.TimerHandle | None = None
     offered_again: bool = False
 
 
@@ -95,13 +103,14 @@ class WarmWorker(ProcessWorker):
         self.pool = pool
         self.cancel_grace_s = cancel_grace_s
         self.held: dict[UUID, Held] = {}
+        self.cold: set[UUID] = set()
         self.wake = asyncio.Event()
         self.draining = False
         self._polling = asyncio.Lock()
         self._starved = False
         self.limits: Limits | None = None
         self._deployments: dict[UUID, _Known] = {}
-        self.on_death: Callable[[UUID, int], Awaitable[None]] = _ignore
+        self.on_death: Callable[[UUID, int], Awaitable[object]] = _ignore
 
     @property
     def carried(self) -> int:
@@ -153,49 +162,85 @@ class WarmWorker(ProcessWorker):
         return True
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
-        pool = self.pool
-        entrypoint = await self._warm_entrypoint(flow_run) if pool is not None else None
-        if pool is None or entrypoint is None:
-            await super()._submit_run(flow_run)
-            self.wake.set()
-            return
-        try:
+        with _alone(flow_run):
+            entrypoint = await self._warm_entrypoint(flow_run) if self.pool is not None else None
             # Before it is claimed: until an executor is there, another host may take the run.
-            executor = await pool.take()
+            pool, executor = self.pool, await self._executor() if entrypoint is not None else None
+            if self.draining:
+                # It was not claimed, so it waits in its queue.
+                if pool is not None and executor is not None:
+                    pool.give_back(executor)
+                self._let_go(flow_run.id)
+            elif pool is None or executor is None or entrypoint is None:
+                await self._submit_cold(flow_run)
+            else:
+                await self._claim(pool, executor, flow_run, entrypoint)
+
+    async def _executor(self) -> Executor | None:
+        """Wait for an executor; None when there will be none."""
+        try:
+            return await self.pool.take() if self.pool is not None else None
         except WarmEngineUnavailable:
+            return None
+
+    async def _submit_cold(self, flow_run: FlowRun) -> None:
+        """Give a run to Prefect's own way; where that does not get to start it, its slot is free again."""
+        try:
             await super()._submit_run(flow_run)
+        finally:
+            if flow_run.id not in self.cold:
+                self._let_go(flow_run.id)
             self.wake.set()
-            return
-        self.held[flow_run.id] = Held(flow_run)
+
+    async def run(self, flow_run: FlowRun, configuration: Any, task_status: Any = None) -> ProcessWorkerResult:
+        """Carry a run in a fresh interpreter."""
+        self.cold.add(flow_run.id)
+        try:
+            return await super().run(flow_run, configuration, task_status)
+        finally:
+            self.cold.discard(flow_run.id)
+
+    async def _claim(self, pool: Pool, executor: Executor, flow_run: FlowRun, entrypoint: str) -> None:
+        self.held[flow_run.id] = Held(flow_run, pool)
         try:
             if await self._propose_pending_state(flow_run):
                 await self._carry(pool, executor, flow_run, entrypoint)
             else:
                 pool.give_back(executor)
+                await self._finish_cancelled(flow_run)
         finally:
             self._let_go(flow_run.id)
 
-    def begin_reserved(self, pool: Pool, executor: Executor, reservation: UUID, flow_run: FlowRun) -> None:
-        """Carry a run that was born Pending for a taken executor and a held slot; returns at once."""
+    def begin_reserved(self, pool: Pool, executor: Executor, reservation: UUID, flow_run: FlowRun) -> bool:
+        """Carry a run that was born Pending for a taken executor and a held slot; returns at once.
+
+        Returns:
+            Whether it is carried; if not, executor and slot are free again.
+        """
         group = self._runs_task_group
-        if group is None:
-            # The worker is stopping; the run is found Pending and nobody's when one starts again.
+        if group is None or flow_run.id in self.known_ids:
+            # Without a group the worker is stopping, and the run is found Pending and nobody's when one starts again.
+            # A run that is known was given back to its queue meanwhile, and was found there.
+            log.info("pushed run is not taken", flow_run_id=str(flow_run.id), known=group is not None)
             pool.give_back(executor)
-            return
-        self.held[flow_run.id] = Held(flow_run)
+            self.free_slot(reservation)
+            return False
+        self.held[flow_run.id] = Held(flow_run, pool)
         group.start_soon(self._carry_reserved, pool, executor, reservation, flow_run)
+        return True
 
     async def _carry_reserved(self, pool: Pool, executor: Executor, reservation: UUID, flow_run: FlowRun) -> None:
-        try:
-            entrypoint = await self._warm_entrypoint(flow_run)
-            if entrypoint is None:
-                pool.give_back(executor)
-                await self._give_back(flow_run)
-            else:
-                await self._carry(pool, executor, flow_run, entrypoint)
-        finally:
-            self.held.pop(flow_run.id, None)
-            self.free_slot(reservation)
+        with _alone(flow_run):
+            try:
+                entrypoint = await self._warm_entrypoint(flow_run)
+                if entrypoint is None:
+                    pool.give_back(executor)
+                    await self._give_back(flow_run)
+                else:
+                    await self._carry(pool, executor, flow_run, entrypoint)
+            finally:
+                self._let_go(flow_run.id)
+                self.free_slot(reservation)
 
     async def _give_back(self, flow_run: FlowRun) -> None:
         try:
@@ -219,7 +264,9 @@ class WarmWorker(ProcessWorker):
         self._slot_is_free()
 
     def _let_go(self, flow_run_id: UUID) -> None:
-        self.held.pop(flow_run_id, None)
+        held = self.held.pop(flow_run_id, None)
+        if held is not None and held.killing is not None:
+            held.killing.cancel()
         self._submitting_flow_run_ids.discard(flow_run_id)
         self._release_limit_slot(flow_run_id)
         self._slot_is_free()
@@ -262,7 +309,7 @@ class WarmWorker(ProcessWorker):
         end = await pool.carry(executor, Job(flow_run.model_dump(mode="json"), entrypoint))
         held = self.held.get(flow_run.id)
         stopping = held.stopping if held is not None else ""
-        if end.outcome is Outcome.ENDED:
+        if end.outcome is Outcome.ENDED and end.state_type in SETTLED:
             return
         with anyio.CancelScope(shield=True):
             await self._finish(flow_run, end, stopping)
@@ -270,7 +317,8 @@ class WarmWorker(ProcessWorker):
     async def _finish(self, flow_run: FlowRun, end: RunEnd, stopping: str) -> None:
         """Give a run the final state that its executor could not give."""
         if end.outcome is None:
-            await self.on_death(flow_run.id, end.pid)
+            with _alone(flow_run):
+                await self.on_death(flow_run.id, end.pid)
         state = await self._state_of(flow_run)
         if state is not None and (state.is_final() or state.is_paused() or state.is_scheduled()):
             return
@@ -294,6 +342,18 @@ class WarmWorker(ProcessWorker):
                 await asyncio.sleep(0.2 * 2**attempt)
         return None
 
+    async def _finish_cancelled(self, flow_run: FlowRun) -> None:
+        """Show a run as cancelled that was told to stop before anybody began it, so that nobody else does."""
+        try:
+            now = await self.client.read_flow_run(flow_run.id)
+        except ObjectNotFound:
+            return
+        except (httpx.HTTPError, PrefectException) as error:
+            log.warning("Prefect does not say how a run is", flow_run_id=str(flow_run.id), reason=str(error))
+            return
+        if now.state is not None and now.state.is_cancelling() and now.run_count == flow_run.run_count:
+            await self._set_cancelled(flow_run)
+
     async def _set_cancelled(self, flow_run: FlowRun) -> None:
         try:
             message = "Cancelled; what it had begun was undone."
@@ -308,21 +368,20 @@ class WarmWorker(ProcessWorker):
 
     def stop_run(self, flow_run_id: UUID, why: str) -> None:
         """Stop a run that we carry, once; nothing happens for any other."""
-        held, pool, group = self.held.get(flow_run_id), self.pool, self._runs_task_group
-        if held is None or held.stopping or pool is None or group is None:
+        held = self.held.get(flow_run_id)
+        if held is None or held.stopping:
             return
-        if not pool.cancel(str(flow_run_id)):
+        if not held.pool.cancel(str(flow_run_id)):
             # It has no executor yet: Prefect will not let it begin.
             return
         held.stopping = why
         log.info("run is stopped", flow_run_id=str(flow_run_id), why=why)
-        group.start_soon(self._kill_later, pool, held)
+        held.killing = asyncio.get_running_loop().call_later(self.cancel_grace_s, self._kill, held)
 
-    async def _kill_later(self, pool: Pool, held: Held) -> None:
-        await asyncio.sleep(self.cancel_grace_s)
-        flow_run_id = held.flow_run.id
-        if self.held.get(flow_run_id) is held and pool.kill(str(flow_run_id)):
-            log.warning("run did not stop in time and was killed", flow_run_id=str(flow_run_id))
+    def _kill(self, held: Held) -> None:
+        flow_run_id = str(held.flow_run.id)
+        if held.pool.kill(flow_run_id):
+            log.warning("run did not stop in time and was killed", flow_run_id=flow_run_id)
 
     async def look_for_stopped(self) -> None:
         """Ask which of the runs that we carry are to stop, for the case that an event was missed.
@@ -372,6 +431,15 @@ class WarmWorker(ProcessWorker):
             any_limited=pool.concurrency_limit is not None or bool(limited),
             open_queues=frozenset(queue.name for queue in ours) - limited - paused,
         )
+
+
+@contextmanager
+def _alone(flow_run: FlowRun) -> Iterator[None]:
+    """Let what goes wrong with one run be the end of nothing else: runs share a task group."""
+    try:
+        yield
+    except Exception:
+        log.exception("a run was given up", flow_run_id=str(flow_run.id))
 
 
 async def _ignore(_flow_run_id: UUID, _pid: int) -> None:
