@@ -56,6 +56,24 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def variable_of(pid: int, name: str) -> str:
+    """Return an environment variable that a process was started with; empty if it has none, or is gone."""
+    try:
+        found = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return ""
+    mark = f"{name}=".encode()
+    return next((entry[len(mark) :].decode() for entry in found.split(b"\0") if entry.startswith(mark)), "")
+
+
+def in_our_session(pid: int) -> bool:
+    """Whether a process is in the session of this one."""
+    try:
+        return os.getsid(pid) == os.getsid(0)
+    except ProcessLookupError:
+        return False
+
+
 def resident_bytes(pid: int) -> int:
     """Return the resident memory of a process; 0 if it is gone."""
     try:

@@ -27,6 +27,8 @@ class ExecutorStatus:
         rss_bytes: its resident memory.
         flow_run_id: what it carries; empty without.
         for_s: seconds since its condition changed.
+        started: its start time in clock ticks since boot; 0 until it is known.
+        run_count: how often that flow run had begun before.
     """
 
     pid: int
@@ -35,6 +37,8 @@ class ExecutorStatus:
     rss_bytes: int
     flow_run_id: str
     for_s: float
+    started: int = 0
+    run_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from enum import StrEnum
-from typing import Any, Final
+from functools import partial
+from typing import Final
 from uuid import UUID
 
-import httpx
 import structlog
-from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.exceptions import ObjectNotFound
 from sqlalchemy.exc import SQLAlchemyError
-from websockets.exceptions import WebSocketException
 
 from config.loading import load_settings
 from config.settings import Settings
@@ -24,8 +23,18 @@ from transship.catalog.engine import Catalog
 from transship.catalog.leases import expire_lease_of_dead, process_name
 from transship.domain.errors import ConfigurationRefused, TransshipError
 from transship.domain.push import RUNNER_SOCKET
-from transship.processes import end_strangers, resident_bytes, running_children, signal_process, start_time
+from transship.processes import (
+    children,
+    end_strangers,
+    in_our_session,
+    resident_bytes,
+    running_children,
+    signal_process,
+    start_time,
+    variable_of,
+)
 from transship.runner import events, pins
+from transship.runner.duties import FAULTS, Work, every, keep_connected, keep_doing, reason_of
 from transship.runner.engine import Engine
 from transship.runner.orphans import give_back_orphans
 from transship.runner.pool import Pool
@@ -53,12 +62,6 @@ WARM_AGAIN_S: Final = 60.0
 
 TEMPLATE_AGAIN_S: Final = 1.0
 ORPHANS_AGAIN_S: Final = 0.05
-LONGEST_PAUSE_S: Final = 30.0
-"""Longest wait between attempts to reach a Prefect that is away."""
-
-FAULTS: Final = (httpx.HTTPError, PrefectException, OSError, WebSocketException)
-"""What Prefect's being away looks like."""
-
 log = structlog.get_logger("transship.runner")
 
 
@@ -88,6 +91,7 @@ class Dispatcher:
     ) -> None:
         self.settings, self.queues, self.on_ready = settings, queues, on_ready
         self.phase = Phase.STARTING
+        self._strangers: set[int] = set()
         self._changed = asyncio.Event()
         self._stop, self._hurry = asyncio.Event(), asyncio.Event()
         self._reload, self._mend = asyncio.Event(), asyncio.Event()
@@ -107,7 +111,7 @@ class Dispatcher:
             limit=settings.prefect.worker_limit,
             create_pool_if_not_found=False,
         )
-        self.worker.on_death = self._on_death
+        self.worker.on_death = self._give_lease_up
         self.engine = Engine(self.pool, self.worker, self._changed.set)
 
     async def run(self) -> None:
@@ -126,14 +130,15 @@ class Dispatcher:
                 await apply_queues(self.worker.client, self.settings)
                 await self._end_runs_of_former()
                 async with asyncio.TaskGroup() as group:
-                    duties = [group.create_task(duty) for duty in self._duties()]
+                    duties = [group.create_task(keep_doing(name, duty)) for name, duty in self._duties().items()]
                     await self._serve()
                     for duty in duties:
                         duty.cancel()
         finally:
             self.pool.kill_all()
-            with suppress(FileNotFoundError):
-                runner_status_path(self.settings).unlink()
+        # After anything else than a clean end, the next dispatcher needs it to see to the runs that we leave.
+        with suppress(FileNotFoundError):
+            runner_status_path(self.settings).unlink()
 
     async def _serve(self) -> None:
         async with push_server(self.settings.run_dir / RUNNER_SOCKET, Reservations(self.worker)):
@@ -143,19 +148,26 @@ class Dispatcher:
         self._enter(Phase.DRAINING)
         await self._drain()
 
-    def _duties(self) -> list[Coroutine[Any, Any, None]]:
-        return [
-            self._follow_events(),
-            self._on_wake(),
-            self._every(self.settings.prefect.poll_interval_s, self._look),
-            self._every(self.worker.heartbeat_interval_seconds, self.worker._sync_and_initialize),  # noqa: SLF001 - pinned
-            self._every(LIMITS_EVERY_S, self.worker.refresh_limits),
-            self._every(BEAT_EVERY_S, self._beat),
-            self._every(ORPHANS_EVERY_S, self._give_back_orphans),
-            self._keep_engine(),
-            self._on_reload(),
-            self._tell_status(),
-        ]
+    def _duties(self) -> Mapping[str, Work]:
+        regular: dict[str, tuple[float, Work]] = {
+            "look for runs": (self.settings.prefect.poll_interval_s, self._look),
+            "tell Prefect that we live": (
+                self.worker.heartbeat_interval_seconds,
+                self.worker._sync_and_initialize,  # noqa: SLF001 - pinned
+            ),
+            "read limits": (LIMITS_EVERY_S, self.worker.refresh_limits),
+            "tell Prefect that runs live": (BEAT_EVERY_S, self._beat),
+            "give back orphans": (ORPHANS_EVERY_S, self._give_back_orphans),
+            "kill orphans": (ORPHANS_EVERY_S, self._sweep),
+        }
+        return {
+            "follow events": partial(keep_connected, "follow events", self._follow_events),
+            "look when woken": self._on_wake,
+            "keep the engine": self._keep_engine,
+            "reload": self._on_reload,
+            "tell status": self._tell_status,
+            **{name: partial(every, name, seconds, work) for name, (seconds, work) in regular.items()},
+        }
 
     # --- looking for runs ---
 
@@ -171,22 +183,12 @@ class Dispatcher:
             try:
                 await self.worker.get_and_submit_flow_runs()
             except FAULTS as fault:
-                log.warning("looking for runs failed", reason=_reason(fault))
+                log.warning("looking for runs failed", reason=reason_of(fault))
 
     async def _follow_events(self) -> None:
-        pause_s = 1.0
-        while True:
-            pool = self.worker._work_pool  # noqa: SLF001 - pinned
-            if pool is None:
-                await asyncio.sleep(0.2)
-                continue
-            try:
-                await events.follow(pool.id, self.worker.wake.set, self.worker.stop_run)
-                pause_s = 1.0
-            except (*FAULTS, ValueError) as fault:
-                log.warning("no events from Prefect; looking for runs on time instead", reason=_reason(fault))
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+        while (pool := self.worker._work_pool) is None:  # noqa: SLF001 - pinned
+            await asyncio.sleep(0.2)
+        await events.follow(pool.id, self.worker.wake.set, self.worker.stop_run)
 
     async def _give_back_orphans(self) -> None:
         client, pool, name = self.worker.client, self.settings.prefect.work_pool, self.worker.name
@@ -195,42 +197,41 @@ class Dispatcher:
     async def _end_runs_of_former(self) -> None:
         """Say of the runs that a former dispatcher of ours carried, and that died with it, how they ended."""
         for lost in self._former.executors if self._former is not None else ():
-            if not lost.flow_run_id or start_time(lost.pid) is not None:
-                continue
-            try:
-                run = await self.worker.client.read_flow_run(UUID(lost.flow_run_id))
-            except ObjectNotFound:
-                continue
-            await self._on_death(run.id, lost.pid)
-            if run.state is not None and run.state.is_running():
-                await self.worker._propose_crashed_state(run, "its process ended with its worker")  # noqa: SLF001 - pinned
+            if lost.flow_run_id and start_time(lost.pid) != lost.started:
+                await self._end_run_of(lost)
 
-    async def _on_death(self, flow_run_id: UUID, pid: int) -> None:
-        """Let the import of a dead process be resumed at once, instead of when its lease has run out."""
+    async def _end_run_of(self, lost: ExecutorStatus) -> None:
         try:
-            await asyncio.to_thread(self._expire_lease, flow_run_id, pid)
-        except (TransshipError, SQLAlchemyError) as fault:
-            log.warning("lease of a dead process not given up; it expires", reason=_reason(fault))
+            run = await self.worker.client.read_flow_run(UUID(lost.flow_run_id))
+        except ObjectNotFound:
+            return
+        had_it = await self._give_lease_up(run.id, lost.pid)
+        # Running for another time, it is another process's, here or on another host.
+        same_attempt = run.run_count == lost.run_count + 1
+        if run.state is not None and run.state.is_running() and (had_it or same_attempt):
+            await self.worker._propose_crashed_state(run, "its process ended with its worker")  # noqa: SLF001 - pinned
 
-    def _expire_lease(self, flow_run_id: UUID, pid: int) -> None:
+    async def _give_lease_up(self, flow_run_id: UUID, pid: int) -> bool:
+        """Let the import of a dead process be resumed at once, instead of when its lease has run out.
+
+        Returns:
+            Whether that process had a lease.
+        """
+        try:
+            return await asyncio.to_thread(self._expire_lease, flow_run_id, pid)
+        except (TransshipError, SQLAlchemyError) as fault:
+            log.warning("lease of a dead process not given up; it expires", reason=reason_of(fault))
+            return False
+
+    def _expire_lease(self, flow_run_id: UUID, pid: int) -> bool:
         with closing(Catalog.open(self.settings)) as catalog:
-            if expire_lease_of_dead(catalog, str(flow_run_id), process_name(self.settings.host_name, pid)):
-                log.info("lease of a dead process given up", flow_run_id=str(flow_run_id), pid=pid)
+            had_it = expire_lease_of_dead(catalog, str(flow_run_id), process_name(self.settings.host_name, pid))
+        if had_it:
+            log.info("lease of a dead process given up", flow_run_id=str(flow_run_id), pid=pid)
+        return had_it
 
     async def _beat(self) -> None:
         self.worker.beat()
-
-    async def _every(self, seconds: float, duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do something again and again; what fails because Prefect is away is tried again, ever less often."""
-        pause_s = seconds
-        while True:
-            try:
-                await duty()
-                pause_s = seconds
-            except FAULTS as fault:
-                log.warning("Prefect is away", duty=getattr(duty, "__name__", ""), reason=_reason(fault))
-                pause_s = max(seconds, min(pause_s * 2, LONGEST_PAUSE_S))
-            await asyncio.sleep(pause_s)
 
     # --- the engine ---
 
@@ -254,15 +255,20 @@ class Dispatcher:
             self._mend.clear()
             if lost:
                 await asyncio.sleep(TEMPLATE_AGAIN_S)
+            if self._stop.is_set():
+                continue
             if lost or (self.worker.pool is None and self.settings.runner.engine == "warm"):
                 await self._warm_up()
 
+    async def _sweep(self) -> None:
+        self._kill_orphans()
+
     def _kill_orphans(self) -> None:
-        """Kill what a dead executor had started in sessions of their own; we are their parent now."""
-        if self.worker.carried > len(self.worker.held):
-            # A run of the cold engine is our child too, and cannot be told from an orphan.
-            return
-        if end_strangers(self.pool.pids):
+        """Kill what dead processes had started in sessions of their own; we are their parent now."""
+        runs = {str(flow_run_id) for flow_run_id in self.worker.known_ids}
+        spared = {pid for pid in children(os.getpid()) if pid not in self._strangers and is_our_own(pid, runs)}
+        self._strangers = set(end_strangers(self.pool.pids | spared))
+        if self._strangers:
             # What was killed now can be reaped then, and its own children are ours then.
             asyncio.get_running_loop().call_later(ORPHANS_AGAIN_S, self._kill_orphans)
 
@@ -270,6 +276,8 @@ class Dispatcher:
         while True:
             await self._reload.wait()
             self._reload.clear()
+            if self._stop.is_set():
+                continue
             try:
                 self.settings = settings = load_settings().settings
             except ConfigurationRefused as refused:
@@ -293,6 +301,8 @@ class Dispatcher:
     async def _drain(self) -> None:
         """Let running imports end, then give up what still runs, so that it is resumed later."""
         self.worker.draining = True
+        # Who waits for an executor has claimed nothing yet.
+        self.pool.refuse("the runner is stopping")
         limits = self.settings.supervisor
         if not await self._empty(limits.drain_s):
             log.warning("running imports are interrupted, to be resumed later", runs=self.worker.carried)
@@ -341,9 +351,17 @@ class Dispatcher:
     def status(self) -> RunnerStatus:
         """Return what there is to say of us now."""
         now = asyncio.get_running_loop().time()
+        counts = {str(flow_run_id): held.flow_run.run_count for flow_run_id, held in self.worker.held.items()}
         executors = tuple(
             ExecutorStatus(
-                one.pid, one.condition, one.runs, resident_bytes(one.pid), one.run_id, round(now - one.since, 1)
+                pid=one.pid,
+                condition=one.condition,
+                runs=one.runs,
+                rss_bytes=resident_bytes(one.pid),
+                flow_run_id=one.run_id,
+                for_s=round(now - one.since, 1),
+                started=start_time(one.pid) or 0,
+                run_count=counts.get(one.run_id, 0),
             )
             for one in self.pool.executors
         )
@@ -361,10 +379,19 @@ class Dispatcher:
         )
 
 
+def is_our_own(pid: int, runs: set[str]) -> bool:
+    """Whether a child that is no executor is a process that we started ourselves, not an orphan that came to us.
+
+    Prefect marks what it starts for a run with the run's id. Executors and templates have sessions of their own, so
+    what they leave behind is never in ours.
+
+    Args:
+        runs: ids of the runs that are carried.
+    """
+    run = variable_of(pid, "PREFECT__FLOW_RUN_ID")
+    return run in runs if run else in_our_session(pid)
+
+
 def wear_limits(settings: Settings) -> WearLimits:
     """Return when executors are replaced."""
     return WearLimits(settings.runner.executor_runs, settings.runner.executor_growth_bytes)
-
-
-def _reason(fault: BaseException) -> str:
-    return str(fault) or type(fault).__name__
