@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient
@@ -26,8 +24,9 @@ def host_queue(settings: Settings) -> str:
 def base_job_template() -> dict[str, Any]:
     """Return the job variables of the pool: those that a run in a fresh interpreter may need.
 
-    ``command`` starts the engine at once with the interpreter that applied this. Without it the
-    process worker starts one interpreter that starts another one, which costs seconds per import.
+    ``command`` has no default: all hosts share the template, and their interpreters may stand in different places.
+    Each worker of ours puts its own there; Prefect's process worker starts one interpreter that starts another one,
+    which costs seconds per import.
     What else the process worker knows is left out, because Prefect's server checks every variable whenever it
     makes a run: with six of them a run costs it a third more than with these.
     """
@@ -39,8 +38,7 @@ def base_job_template() -> dict[str, Any]:
                 "command": {
                     "type": "string",
                     "title": "Command",
-                    "description": "Command that runs a flow for which no warm process is to be had.",
-                    "default": shlex.join([sys.executable, "-m", "prefect.engine"]),
+                    "description": "Command that runs a flow; none: the worker's own interpreter. Such a run starts slowly.",
                 },
                 "env": {
                     "type": "object",

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import anyio
 import httpx
 import pytest
-from prefect.client.schemas.objects import FlowRun
-from prefect.states import Pending, Scheduled
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Cancelling, Pending, Scheduled
+from prefect.workers.process import ProcessJobConfiguration
 from structlog.testing import capture_logs
 
+from deployments.pool import base_job_template
 from transship.domain.push import Refused
 from transship.runner.pool import Pool
 from transship.runner.recycling import WearLimits
@@ -65,6 +68,10 @@ def offered(worker: WarmWorker) -> FlowRun:
     return flow_run
 
 
+async def somewhere(_: FlowRun) -> str:
+    return "somewhere.flow"
+
+
 def born() -> FlowRun:
     return FlowRun(id=uuid4(), flow_id=uuid4(), deployment_id=uuid4(), state=Pending())
 
@@ -73,6 +80,62 @@ async def reserved(worker: WarmWorker) -> WarmSlot:
     slot = await Reservations(worker).try_reserve("default")
     assert not isinstance(slot, Refused), slot.reason
     return slot
+
+
+class CancelledServer(AwayServer):
+    """A client of a server on which every run is being cancelled.
+
+    Args:
+        run_count: how often they have begun.
+    """
+
+    def __init__(self, run_count: int) -> None:
+        self.given: list[tuple[UUID, str]] = []
+        self._run_count = run_count
+
+    async def read_flow_run(self, flow_run_id: UUID) -> FlowRun:
+        return FlowRun(id=flow_run_id, flow_id=uuid4(), state=Cancelling(), run_count=self._run_count)
+
+    async def set_flow_run_state(self, flow_run_id: UUID, state: State[Any], force: bool) -> None:
+        assert force
+        self.given.append((flow_run_id, state.name or ""))
+
+
+@pytest.mark.parametrize(("run_count", "given"), [(0, ["Cancelled"]), (1, [])], ids=["nobody's", "begun elsewhere"])
+def test_a_run_that_is_cancelled_before_it_can_be_claimed_ends_as_cancelled_if_nobody_began_it(
+    run_count: int, given: list[str]
+) -> None:
+    async def test(worker: WarmWorker, pool: Pool) -> None:
+        server = CancelledServer(run_count)
+        worker._client = server  # type: ignore[assignment]  # as far as it is asked
+        worker.entrypoint_of = somewhere  # type: ignore[method-assign]  # of no deployment
+        flow_run = offered(worker)
+        await worker._submit_run(flow_run)
+        assert server.given == [(flow_run.id, name) for name in given]
+        assert (worker.carried, pool.idle_count) == (0, 1)
+
+    tried(test)
+
+
+@pytest.mark.parametrize(
+    ("command", "used"),
+    [
+        (None, f"{sys.executable} -m prefect.engine"),
+        ("nice python -m prefect.engine", "nice python -m prefect.engine"),
+    ],
+    ids=["none", "chosen for a run"],
+)
+def test_a_fresh_interpreter_is_our_own_unless_another_is_chosen(command: str | None, used: str) -> None:
+    async def configured() -> str | None:
+        values = {} if command is None else {"command": command}
+        configuration: ProcessJobConfiguration = await WarmWorker.job_configuration.from_template_and_values(
+            base_job_template(), values, client=AwayServer()
+        )
+        configuration.prepare_for_flow_run(born())
+        assert configuration._command_configured
+        return configuration.command
+
+    assert asyncio.run(configured()) == used
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
@@ -91,19 +154,14 @@ def test_a_stop_leaves_unclaimed_runs_to_others_and_starts_none() -> None:
     async def test(worker: WarmWorker, pool: Pool) -> None:
         taken = await pool.take()
         flow_run = offered(worker)
-        known = worker._deployments
-
-        async def entrypoint_of(_: FlowRun) -> str:
-            return "somewhere.flow"
-
-        worker.entrypoint_of = entrypoint_of  # type: ignore[method-assign]  # the server is away
+        worker.entrypoint_of = somewhere  # type: ignore[method-assign]  # the server is away
         waiting = asyncio.create_task(worker._submit_run(flow_run))
         while not pool._waiting:
             await asyncio.sleep(0)
         worker.draining = True
         pool.refuse("the runner is stopping")
         await waiting
-        assert (worker.carried, worker.known_ids, worker.cold, known) == (0, set(), set(), {})
+        assert (worker.carried, worker.known_ids, worker.cold) == (0, set(), set())
         pool.give_back(taken)
 
     tried(test)

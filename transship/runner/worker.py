@@ -7,6 +7,8 @@ and are claimed by proposing Pending, as in the worker that this one extends.
 from __future__ import annotations
 
 import asyncio
+import shlex
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ from prefect.client.schemas.responses import DeploymentResponse, WorkerFlowRunRe
 from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Cancelled, Scheduled
-from prefect.workers.process import ProcessWorker, ProcessWorkerResult
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
 from transship.domain.errors import WarmEngineUnavailable
 from transship.runner.messages import Job, Outcome
@@ -85,6 +87,17 @@ class _Known:
     read_at: float
 
 
+class OwnInterpreter(ProcessJobConfiguration):
+    """How a run gets a fresh interpreter: this worker's own, which has the product installed."""
+
+    def prepare_for_flow_run(self, *arguments: Any, **named: Any) -> None:
+        """Fill in what the run and this host determine."""
+        if self.command is None:
+            # Left to Prefect, an interpreter would start another one.
+            self.command = shlex.join([sys.executable, "-m", "prefect.engine"])
+        super().prepare_for_flow_run(*arguments, **named)
+
+
 class WarmWorker(ProcessWorker):
     """A process worker with warm executors. Without a pool it is Prefect's own.
 
@@ -92,6 +105,8 @@ class WarmWorker(ProcessWorker):
         pool: the executors; None: every run gets a fresh interpreter.
         cancel_grace_s: time that a cancelled run has to undo what it did.
     """
+
+    job_configuration = OwnInterpreter
 
     @classmethod
     def __dispatch_key__(cls) -> str:
