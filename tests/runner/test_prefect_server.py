@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -14,10 +16,25 @@ import requests
 from tests.fakes.prefect_server import PrefectServer
 from transship.runner.prefect_server import ServerNote, patch, read_note, write_note
 
+MODE: ContextVar[str | None] = ContextVar("MODE", default=None)
+
 
 class AsExpected:
-    def begin_transaction(self, session: str, with_for_update: bool = False) -> tuple[str, bool]:
-        return session, with_for_update
+    @asynccontextmanager
+    async def begin_transaction(self, session: object, with_for_update: bool = False) -> AsyncIterator[None]:
+        assert isinstance(session, Session)
+        token = MODE.set("IMMEDIATE" if with_for_update else "DEFERRED")
+        yield
+        MODE.reset(token)
+
+
+class Session:
+    """Notes with which mode it began."""
+
+    began = ""
+
+    async def connection(self) -> None:
+        self.began = MODE.get() or ""
 
 
 class WithoutTheMethod:
@@ -29,20 +46,24 @@ class WithOtherParameters:
         return session, mode
 
 
-def test_every_transaction_is_one_that_writes() -> None:
-    assert patch(AsExpected) == ServerNote(True)
-    calls: list[Callable[[], Any]] = [
-        lambda: AsExpected().begin_transaction("s"),
-        lambda: AsExpected().begin_transaction("s", with_for_update=False),
-        lambda: AsExpected().begin_transaction("s", True),
-    ]
-    assert [call() for call in calls] == [("s", True)] * 3
+@pytest.mark.parametrize("named", [{}, {"with_for_update": False}, {"with_for_update": True}], ids=str)
+def test_every_transaction_takes_the_lock_and_no_session_beside_it_does(named: dict[str, bool]) -> None:
+    class Configuration(AsExpected):
+        pass
+
+    async def begin() -> tuple[str, str | None]:
+        session = Session()
+        async with Configuration().begin_transaction(session, **named):
+            return session.began, MODE.get()
+
+    assert patch(Configuration, MODE) == ServerNote(True)
+    assert asyncio.run(begin()) == ("IMMEDIATE", None)
 
 
 @pytest.mark.parametrize("changed", [WithoutTheMethod, WithOtherParameters])
 def test_a_prefect_that_has_changed_is_left_as_it_is(changed: type) -> None:
     before = dict(vars(changed))
-    note = patch(changed)
+    note = patch(changed, MODE)
     assert not note.immediate
     assert "Prefect has changed" in note.reason
     assert dict(vars(changed)) == before
@@ -63,6 +84,17 @@ def test_a_note_that_is_none_is_no_note(tmp_path: Path, text: str | None) -> Non
 
 def test_a_note_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     write_note(tmp_path / "missing" / "note", ServerNote(True))
+
+
+@pytest.mark.real
+def test_a_work_queue_can_be_paused(prefect_server: PrefectServer) -> None:
+    prefect_server.ask("POST", "/work_pools/", {"name": "to-be-paused", "type": "process"})
+    user, password = prefect_server.auth_string.split(":")
+    url = f"{prefect_server.url}/work_pools/to-be-paused/queues/default"
+    for paused in (True, False):
+        # Prefect waits for a lock for a minute.
+        answer = requests.patch(url, json={"is_paused": paused}, auth=(user, password), timeout=30)
+        assert answer.status_code == 204
 
 
 @pytest.mark.real

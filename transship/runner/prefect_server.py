@@ -13,6 +13,9 @@ import argparse
 import inspect
 import json
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
@@ -41,17 +44,21 @@ class ServerNote:
 def write_at_once() -> ServerNote:
     """Make every transaction of this process's Prefect server take SQLite's write lock when it begins."""
     try:
-        from prefect.server.database.configurations import AioSqliteConfiguration  # noqa: PLC0415 - slow, and private
+        from prefect.server.database.configurations import (  # noqa: PLC0415 - slow, and private
+            SQLITE_BEGIN_MODE,
+            AioSqliteConfiguration,
+        )
     except ImportError as error:
         return ServerNote(False, f"Prefect has changed: {error}")
-    return patch(AioSqliteConfiguration)
+    return patch(AioSqliteConfiguration, SQLITE_BEGIN_MODE)
 
 
-def patch(configuration: Any) -> ServerNote:
+def patch(configuration: Any, mode: ContextVar[str | None]) -> ServerNote:
     """Change a class of database configuration, if it is as expected.
 
     Args:
         configuration: has an asynchronous context manager ``begin_transaction(session, with_for_update=False)``.
+        mode: what every session of this context begins with; that method sets it.
     """
     begin = getattr(configuration, "begin_transaction", None)
     if begin is None:
@@ -60,9 +67,18 @@ def patch(configuration: Any) -> ServerNote:
     if found != EXPECTED:
         return ServerNote(False, f"Prefect has changed: begin_transaction takes {', '.join(found)}")
 
+    @asynccontextmanager
     @wraps(begin)
-    def begin_immediately(self: Any, session: Any, with_for_update: bool = True) -> Any:
-        return begin(self, session, with_for_update=True)
+    async def begin_immediately(self: Any, session: Any, with_for_update: bool = True) -> AsyncIterator[Any]:
+        async with begin(self, session, with_for_update=True) as transaction:
+            # Begins now, so that a second session that is opened meanwhile, as by the pause of a work queue, only to
+            # read, does not wait for the lock that this one has.
+            await session.connection()
+            token = mode.set(None)
+            try:
+                yield transaction
+            finally:
+                mode.reset(token)
 
     configuration.begin_transaction = begin_immediately
     return ServerNote(True)
