@@ -38,7 +38,7 @@ def base_job_template() -> dict[str, Any]:
                 "command": {
                     "type": "string",
                     "title": "Command",
-                    "description": "Command that runs a flow; none: the worker's own interpreter. Such a run starts slowly.",
+                    "description": "Command that runs a flow, slowly; none: the worker's own interpreter.",
                 },
                 "env": {
                     "type": "object",

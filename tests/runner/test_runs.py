@@ -11,6 +11,7 @@ from tests.fakes.runner import Runner, until
 from transship.domain.push import RUNNER_SOCKET
 from transship.keeper.push import LocalRunner
 from transship.processes import start_time
+from transship.runner.dispatcher import LIMITS_EVERY_S
 
 pytestmark = pytest.mark.real
 
@@ -157,6 +158,35 @@ def test_the_limit_of_the_pool_holds(runner: Runner) -> None:
         runner.server.ask("PATCH", f"/work_pools/{runner.pool}", {"concurrency_limit": None})
         for number in range(2):
             runner.let_go(f"limited-{number}")
+
+
+@pytest.mark.parametrize(
+    ("what", "change", "undo"),
+    [
+        ("pool", {"concurrency_limit": 5}, {"concurrency_limit": None}),
+        ("pool", {"is_paused": True}, {"is_paused": False}),
+        ("queue", {"concurrency_limit": 5}, {"concurrency_limit": None}),
+        ("queue", {"is_paused": True}, {"is_paused": False}),
+    ],
+    ids=["pool limit", "pool pause", "queue limit", "queue pause"],
+)
+def test_nothing_is_pushed_past_a_limit_or_a_pause(
+    runner: Runner, what: str, change: dict[str, object], undo: dict[str, object]
+) -> None:
+    local = LocalRunner(runner.home / "run" / RUNNER_SOCKET)
+    path = f"/work_pools/{runner.pool}" + ("/queues/default" if what == "queue" else "")
+    with until(lambda: local.reserve("default"), runner.said) as slot:
+        runner.server.ask("PATCH", path, change)
+        try:
+            # Well before the runner looks by itself.
+            until(lambda: no_slot(local, "default"), runner.said, LIMITS_EVERY_S / 3)
+            born = runner.born_pending("quick", f"not past {what} {change}")
+            slot.push(born)
+            history = f"/flow_run_states/?flow_run_id={born['id']}"
+            until(lambda: [one["type"] for one in runner.server.ask("GET", history)][1:2] == ["SCHEDULED"], runner.said)
+        finally:
+            runner.server.ask("PATCH", path, undo)
+    assert runner.ended(born["id"])["type"] == "COMPLETED"
 
 
 def test_more_runs_than_executors_all_end(runner: Runner) -> None:

@@ -46,7 +46,7 @@ def tried(test: Callable[[WarmWorker, Pool], Awaitable[None]]) -> None:
         worker = WarmWorker(pool=pool, cancel_grace_s=30.0, name="here", work_pool_name="trial", limit=1)
         worker._client = AwayServer()  # type: ignore[assignment]  # its calls fail all the same
         worker._limiter = anyio.CapacityLimiter(1)
-        worker.limits = OPEN
+        worker.limits, worker.listening = OPEN, True
         try:
             async with asyncio.timeout(60), anyio.create_task_group() as group:
                 worker._runs_task_group = group

@@ -163,6 +163,7 @@ class Dispatcher:
         return {
             "follow events": partial(keep_connected, "follow events", self._follow_events),
             "look when woken": self._on_wake,
+            "read limits when told": self._on_limits,
             "keep the engine": self._keep_engine,
             "reload": self._on_reload,
             "tell status": self._tell_status,
@@ -185,10 +186,23 @@ class Dispatcher:
             except FAULTS as fault:
                 log.warning("looking for runs failed", reason=reason_of(fault))
 
+    async def _on_limits(self) -> None:
+        """Read limits and pauses at once when something says that they may have changed."""
+        while True:
+            await self.worker.limits_changed.wait()
+            self.worker.limits_changed.clear()
+            try:
+                await self.worker.refresh_limits()
+            except FAULTS as fault:
+                log.warning("limits not read; nothing is pushed meanwhile", reason=reason_of(fault))
+
     async def _follow_events(self) -> None:
         while (pool := self.worker._work_pool) is None:  # noqa: SLF001 - pinned
             await asyncio.sleep(0.2)
-        await events.follow(pool.id, self.worker.wake.set, self.worker.stop_run)
+        try:
+            await events.follow(pool.id, self.worker)
+        finally:
+            self.worker.listening = False
 
     async def _give_back_orphans(self) -> None:
         client, pool, name = self.worker.client, self.settings.prefect.work_pool, self.worker.name

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from prefect.events import Event
@@ -17,33 +16,51 @@ WAITING: Final = ("Scheduled", "AwaitingRetry")
 STOPPED: Final = {"Cancelling": "cancelled", "Suspended": "paused", "Paused": "paused"}
 """States that somebody gave to a run that was running, and what we call it."""
 
+LIMITING: Final = frozenset(
+    f"prefect.{what}.{change}"
+    for what in ("work-pool", "work-queue")
+    for change in ("updated", "paused", "ready", "not-ready")
+)
+"""What may have changed limits and pauses: a pause is told as a status."""
 
-async def follow(pool_id: UUID, on_waiting: Callable[[], None], on_stopped: Callable[[UUID, str], None]) -> None:
-    """Follow the states of a work pool's runs until the stream ends.
 
-    Args:
-        pool_id: of the work pool.
-        on_waiting: called when a run begins to wait for a worker.
-        on_stopped: called with a run's id, and why it is to stop.
+class Listener(Protocol):
+    """Whoever acts on events."""
+
+    def on_open(self) -> None:
+        """Nothing that happens from now on is missed; what happened before is unknown."""
+
+    def on_waiting(self) -> None:
+        """A run begins to wait for a worker."""
+
+    def on_limits(self) -> None:
+        """Limits or pauses of the work pool or its queues may have changed."""
+
+    def stop_run(self, flow_run_id: UUID, why: str) -> None:
+        """Somebody wants a run stopped."""
+
+
+async def follow(pool_id: UUID, listener: Listener) -> None:
+    """Follow the events of a work pool and its runs until the stream ends.
 
     Raises:
         OSError, websockets.exceptions.WebSocketException, ValueError: the stream broke; what happened since is unknown.
     """
-    names = [STATE_EVENT + name for name in (*WAITING, *STOPPED)]
+    names = [*(STATE_EVENT + name for name in (*WAITING, *STOPPED)), *sorted(LIMITING)]
     wanted = EventFilter(
         event=EventNameFilter(name=names), any_resource=EventAnyResourceFilter(id=[f"prefect.work-pool.{pool_id}"])
     )
     async with get_events_subscriber(filter=wanted) as stream:
-        # What happened before the stream was open.
-        on_waiting()
+        listener.on_open()
         async for event in stream:
-            _act(event, on_waiting, on_stopped)
+            _act(event, listener)
 
 
-def _act(event: Event, on_waiting: Callable[[], None], on_stopped: Callable[[UUID, str], None]) -> None:
+def _act(event: Event, listener: Listener) -> None:
     name = event.event.removeprefix(STATE_EVENT)
-    if name in WAITING:
-        on_waiting()
-        return
-    run_id = event.resource.id.removeprefix(STATE_EVENT)
-    on_stopped(UUID(run_id), STOPPED[name])
+    if event.event in LIMITING:
+        listener.on_limits()
+    elif name in WAITING:
+        listener.on_waiting()
+    else:
+        listener.stop_run(UUID(event.resource.id.removeprefix(STATE_EVENT)), STOPPED[name])

@@ -58,7 +58,9 @@ class Reservations:
         pool = self.worker.pool
         if pool is None or self.worker.draining:
             return Refused("no warm executors are in force")
-        if reason := self._why_not(queue):
+        if self.worker.starved:
+            return Refused("scheduled runs wait")
+        if reason := await self.worker.why_not_pushed(queue):
             return Refused(reason)
         executor = pool.take_idle()
         if executor is None:
@@ -68,13 +70,3 @@ class Reservations:
             pool.give_back(executor)
             return Refused("no slot is free")
         return WarmSlot(self.worker, pool, executor, reservation)
-
-    def _why_not(self, queue: str) -> str:
-        limits = self.worker.limits
-        if limits is None:
-            return "the limits of the work pool are not known yet"
-        if limits.pool_paused or limits.pool_limited:
-            return "the work pool is paused or has a limit"
-        if queue not in limits.open_queues:
-            return f"the work queue {queue} is not ours, is paused, or has a limit"
-        return "scheduled runs wait" if self.worker.starved else ""

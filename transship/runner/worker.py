@@ -41,6 +41,9 @@ DEPLOYMENT_FRESH_S: Final = 60.0
 SETTLED: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED", "PAUSED", "SCHEDULED"})
 """Types of the states in which a run may be left. One that is being cancelled is not: its end was refused."""
 
+LIMITS_ANSWER_S: Final = 0.3
+"""Longest wait for Prefect's word on limits before a push: less than the keeper waits for ours."""
+
 TRIES: Final = 5
 """How often a final state is offered to a server that does not take it."""
 
@@ -67,7 +70,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the server has set for our pool and queues; some seconds old.
+    """What the server has set for our pool and queues.
 
     Attributes:
         pool_paused, pool_limited: of the work pool.
@@ -79,6 +82,14 @@ class Limits:
     pool_limited: bool
     any_limited: bool
     open_queues: frozenset[str]
+
+    def why_not_pushed(self, queue: str) -> str:
+        """Return why a run of a work queue must wait until the server gives it out; empty if it need not."""
+        if self.pool_paused or self.pool_limited:
+            return "the work pool is paused or has a limit"
+        if queue not in self.open_queues:
+            return f"the work queue {queue} is not ours, is paused, or has a limit"
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +135,8 @@ class WarmWorker(ProcessWorker):
         self._polling = asyncio.Lock()
         self._starved = False
         self.limits: Limits | None = None
+        self.limits_changed = asyncio.Event()
+        self.listening = False
         self._deployments: dict[UUID, _Known] = {}
         self.on_death: Callable[[UUID, int], Awaitable[object]] = _ignore
 
@@ -226,6 +239,34 @@ class WarmWorker(ProcessWorker):
         finally:
             self._let_go(flow_run.id)
 
+    def on_open(self) -> None:
+        """Look for what happened before the event stream was open."""
+        self.listening = True
+        self.wake.set()
+        self.on_limits()
+
+    def on_waiting(self) -> None:
+        """Look for runs at once."""
+        self.wake.set()
+
+    def on_limits(self) -> None:
+        """Read limits again at once; until then nothing is pushed."""
+        self.limits = None
+        self.limits_changed.set()
+
+    async def why_not_pushed(self, queue: str) -> str:
+        """Return why a run of a work queue must wait until the server gives it out; empty if it need not."""
+        if not self.listening:
+            # Nobody would tell us of a change, so we ask.
+            try:
+                async with asyncio.timeout(LIMITS_ANSWER_S):
+                    await self.refresh_limits()
+            except (httpx.HTTPError, PrefectException, TimeoutError) as fault:
+                return f"Prefect does not say what limits there are: {str(fault) or type(fault).__name__}"
+        if self.limits is None:
+            return "the limits of the work pool are not known"
+        return self.limits.why_not_pushed(queue)
+
     def begin_reserved(self, pool: Pool, executor: Executor, reservation: UUID, flow_run: FlowRun) -> bool:
         """Carry a run that was born Pending for a taken executor and a held slot; returns at once.
 
@@ -247,7 +288,9 @@ class WarmWorker(ProcessWorker):
     async def _carry_reserved(self, pool: Pool, executor: Executor, reservation: UUID, flow_run: FlowRun) -> None:
         with _alone(flow_run):
             try:
-                entrypoint = await self._warm_entrypoint(flow_run)
+                # Somebody may have set a limit while it was made.
+                reason = await self.why_not_pushed(flow_run.work_queue_name or "")
+                entrypoint = None if reason else await self._warm_entrypoint(flow_run)
                 if entrypoint is None:
                     pool.give_back(executor)
                     await self._give_back(flow_run)
