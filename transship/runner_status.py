@@ -13,6 +13,9 @@ from transship.processes import start_time
 
 STATUS_FILE: Final = "runner.json"
 
+STALE_S: Final = 30.0
+"""A dispatcher writes every five seconds; one that is silent for so long hangs."""
+
 RUNNER_READY: Final = "runner is ready"
 """Line with which the dispatcher says that it takes runs."""
 
@@ -55,6 +58,7 @@ class RunnerStatus:
         template_pid: 0 without.
         queues: work queues that it takes runs from.
         executors: oldest first.
+        written_at: when it said so, in seconds since the epoch.
     """
 
     pid: int
@@ -67,6 +71,18 @@ class RunnerStatus:
     template_pid: int
     queues: tuple[str, ...]
     executors: tuple[ExecutorStatus, ...]
+    written_at: float = 0.0
+
+    def problem(self, now: float) -> str:
+        """Return why runs are not taken as they should be; empty if they are.
+
+        Args:
+            now: in seconds since the epoch.
+        """
+        silent_s = now - self.written_at
+        if silent_s > STALE_S:
+            return f"has said nothing for {silent_s:.0f} s although it runs; see the worker's log, and restart it"
+        return "" if self.phase == "serving" else f"takes no runs: it is {self.phase}"
 
 
 def runner_status_path(settings: Settings) -> Path:

@@ -159,10 +159,11 @@ class Runner:
     # --- runs ---
 
     def ask(self, flow: str, name: str, queue: str = "default", **more: Any) -> str:
-        """Ask for a run of a flow of `tests.fakes.trial_flows`; return its id."""
+        """Ask for a run of a flow of `tests.fakes.trial_flows`, or of another entrypoint; return its id."""
         parameters = {"directory": str(self.home), "name": name, **more.pop("parameters", {})}
+        deployment = self._deployment(flow, more.pop("entrypoint", ""))
         body = {"parameters": parameters, "work_queue_name": queue, "name": name, **more}
-        return str(self.server.ask("POST", f"/deployments/{self._deployment(flow)}/create_flow_run", body)["id"])
+        return str(self.server.ask("POST", f"/deployments/{deployment}/create_flow_run", body)["id"])
 
     def born_pending(self, flow: str, name: str, queue: str = "default") -> dict[str, Any]:
         """Make a run as the keeper does that has a slot for it; return what Prefect answered."""

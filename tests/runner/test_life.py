@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
 
+import httpx
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from config.loading import load_settings
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.runner import Runner, until
 from transship.processes import descendants, start_time
+from transship.runner.dispatcher import Dispatcher
+from transship.runner_status import runner_status_path
 
 pytestmark = pytest.mark.real
 
@@ -50,8 +56,71 @@ def test_a_runner_that_is_killed_leaves_nothing_and_its_runs_are_crashed_by_the_
         os.kill(pid, signal.SIGKILL)
         until(lambda: gone(below), runner.said)
         assert runner.run(run_id)["state"]["type"] == "RUNNING"
+        # Another host has resumed this one meanwhile.
+        runner.set_state(held, "RUNNING", "Running")
         runner.start()
         assert runner.ended(run_id)["message"] == "its process ended with its worker"
+        assert runner.run(held)["state"]["type"] == "RUNNING"
+
+
+def test_a_start_that_fails_keeps_the_account_of_what_the_former_runner_carried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    (home / "run").mkdir(parents=True)
+    environ = {"TRANSSHIP_HOME": str(home), "TRANSSHIP_RUNNER__ENGINE": "cold"}
+    settings = load_settings(environ=environ).settings
+    evidence = runner_status_path(settings)
+    evidence.write_text("of the former runner")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
+
+    async def run() -> None:
+        await Dispatcher(settings, ("default",), (), lambda: None).run()
+
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), pytest.raises(httpx.HTTPError):
+        asyncio.run(run())
+    assert evidence.read_text() == "of the former runner"
+
+
+GROWN = """
+from pathlib import Path
+from prefect import flow
+
+@flow(name="trial-grown")
+def grown(directory: str, name: str) -> None:
+    Path(directory, name).write_text("{text}")
+"""
+
+
+def test_a_reload_takes_up_new_code_and_a_changed_setting(prefect_server: PrefectServer, tmp_path: Path) -> None:
+    code, options = tmp_path / "site" / "grown.py", tmp_path / "transship.toml"
+    code.parent.mkdir()
+    code.write_text(GROWN.format(text="former code"))
+    options.write_text("[prefect]\nworker_limit = 1\n")
+    runner = Runner(prefect_server, tmp_path)
+    del runner.environment["TRANSSHIP_PREFECT__WORKER_LIMIT"]
+    runner.environment |= {"PYTHONPATH": str(code.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    with runner:
+
+        def said_by(name: str) -> str:
+            assert runner.ended(runner.ask("grown", name, entrypoint="grown.grown"))["type"] == "COMPLETED"
+            return (tmp_path / name).read_text()
+
+        assert said_by("first") == "former code"
+        code.write_text(GROWN.format(text="code of now"))
+        options.write_text("[prefect]\nworker_limit = 2\n")
+        assert said_by("second") == "former code"
+        status = runner.status
+        assert status is not None
+        assert status.limit == 1
+        os.kill(runner.pid, signal.SIGHUP)
+        until(
+            lambda: (now := runner.status) and now.limit == 2 and now.template_pid not in (0, status.template_pid),
+            runner.said,
+        )
+        until(lambda: runner.status and len(runner.status.executors) == 2, runner.said)
+        assert said_by("third") == "code of now"
 
 
 def test_where_forking_is_not_safe_the_cold_engine_is_in_force_and_says_so(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,14 @@ def test_what_is_no_account_is_none(tmp_path: Path, text: str) -> None:
 
 def test_no_file_is_no_account(tmp_path: Path) -> None:
     assert last_runner_status(tmp_path / "runner.json") is None
+
+
+@pytest.mark.parametrize(
+    ("phase", "age_s", "text"),
+    [("serving", 1.0, ""), ("draining", 1.0, "it is draining"), ("serving", 100.0, "nothing for 100 s")],
+    ids=["serves", "stops", "hangs"],
+)
+def test_a_runner_that_takes_no_runs_is_known_by_what_it_wrote(phase: str, age_s: float, text: str) -> None:
+    status = replace(status_of(1, 1), phase=phase, written_at=1000.0)
+    assert text in status.problem(1000.0 + age_s)
+    assert bool(status.problem(1000.0 + age_s)) == bool(text)

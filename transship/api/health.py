@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import time
 from http import HTTPStatus
 from typing import Final
 
@@ -54,7 +55,9 @@ def _runner_state(settings: Settings) -> str:
     runner = read_runner_status(runner_status_path(settings))
     if runner is None:
         return "none on this machine"
-    return f"{runner.phase}, {runner.engine} engine, {runner.carried} of {runner.limit} runs"
+    text = f"{runner.phase}, {runner.engine} engine, {runner.carried} of {runner.limit} runs"
+    told = [text, *(reason for reason in (runner.problem(time.time()), runner.reason) if reason)]
+    return "; ".join(told)
 
 
 def _store_state(call: Call, store_id: str) -> str:

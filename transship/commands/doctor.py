@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -264,6 +265,8 @@ def check_runner(settings: Settings) -> Iterator[Finding]:
     found = read_runner_status(runner_status_path(settings))
     if found is None:
         yield Finding(Level.WARN, "runner", "none on this machine; 'transship up' or 'transship worker' starts one")
+    elif problem := found.problem(time.time()):
+        yield Finding(Level.FAIL, "runner", problem)
     elif found.engine == settings.runner.engine:
         yield Finding(Level.OK, "runner", f"{found.engine} engine, {found.limit} runs at a time")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime
@@ -35,9 +36,14 @@ def status(invocation: Invocation) -> int:
     for label, value in address_rows(settings):
         print(f"{label:<15} {value}")
     print()
-    good = all((healthy, _print_api(settings), _print_worker(settings), _print_notifications(settings)))
-    _print_runner(settings)
-    return 0 if good else 1
+    good = (
+        healthy,
+        _print_api(settings),
+        _print_worker(settings),
+        _print_notifications(settings),
+        _print_runner(settings),
+    )
+    return 0 if all(good) else 1
 
 
 def component_row(component: ComponentStatus, now: datetime) -> tuple[str, ...]:
@@ -118,18 +124,22 @@ def _print_worker(settings: Settings) -> bool:
     return bool(online)
 
 
-def _print_runner(settings: Settings) -> None:
-    """Print what this machine's runner says of itself; another host's is asked there."""
+def _print_runner(settings: Settings) -> bool:
+    """Print what this machine's runner says of itself, and return whether it takes runs; one is not needed here."""
     found = read_runner_status(runner_status_path(settings))
     if found is None:
         print(f"{'runner':<15} none on this machine")
-        return
+        return True
     engine = found.engine if not found.reason else coloured(f"{found.engine}: {found.reason}", YELLOW)
     print(f"{'runner':<15} {found.phase}, {found.carried} of {found.limit} runs, queues {', '.join(found.queues)}")
+    problem = found.problem(time.time())
+    if problem:
+        print(coloured(f"{'':<15} {problem}", RED))
     print(f"{'engine':<15} {engine}\n")
     if found.executors:
         rows = [executor_row(executor) for executor in found.executors]
         print_table(("EXECUTOR", "CONDITION", "SINCE", "RUNS", "MEMORY", "FLOW RUN"), rows)
+    return not problem
 
 
 def executor_row(executor: ExecutorStatus) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from enum import StrEnum
@@ -390,6 +391,7 @@ class Dispatcher:
             template_pid=self.pool.template_pid,
             queues=self.queues,
             executors=executors,
+            written_at=time.time(),
         )
 
 

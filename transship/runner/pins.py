@@ -37,6 +37,10 @@ WORKER_PINS: Final = (
     Pin(_WORKER, "BaseWorker._release_limit_slot", ("self", "flow_run_id")),
     Pin(_WORKER, "BaseWorker._give_worker_labels_to_flow_run", ("self", "flow_run_id")),
     Pin(_WORKER, "BaseWorker._sync_and_initialize", ("self",)),
+    Pin(_WORKER, "BaseWorker._submit_scheduled_flow_runs", ("self", "flow_run_response")),
+    Pin(_WORKER, "BaseWorker.get_and_submit_flow_runs", ("self",)),
+    Pin("prefect.workers.process", "ProcessWorker.run", ("self", "flow_run", "configuration", "task_status")),
+    Pin("prefect.workers.process", "ProcessJobConfiguration.prepare_for_flow_run", ("self", "flow_run")),
 )
 """What the dispatcher's worker overrides and calls."""
 

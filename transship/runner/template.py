@@ -69,10 +69,16 @@ def _load(entrypoints: Sequence[str]) -> list[str]:
         except ImportError as error:
             problems.append(f"{name} cannot be imported: {error}")
     problems += pins.problems(pins.EXECUTOR_PINS)
-    if threading.active_count() != 1:
-        names = ", ".join(thread.name for thread in threading.enumerate())
-        problems.append(f"threads run after the imports, so that forking is not safe: {names}")
-    return problems
+    return problems + threads()
+
+
+def threads() -> list[str]:
+    """Return what is said of threads beside this one: none, or a problem. A library's own are no Python threads."""
+    count = len(os.listdir("/proc/self/task"))
+    if count == 1:
+        return []
+    names = ", ".join(thread.name for thread in threading.enumerate())
+    return [f"threads run after the imports, so that forking is not safe: {count}, of which Python knows {names}"]
 
 
 class Template:
