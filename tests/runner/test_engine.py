@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,7 +175,8 @@ def test_an_executor_that_was_told_to_stop_a_run_gets_no_other() -> None:
         await trial.engine.warm_up()
         await until(lambda: trial.pool.idle_count)
         executor, run = await trial.begin("one", "quick")
-        # The run has ended there, and we have not heard of it yet.
+        # The run has ended there, and the loop has not heard of it yet.
+        assert select.select([executor.channel], [], [], 30)[0]
         assert trial.pool.cancel("one")
         await run
         assert (await trial.pool.take()) is not executor

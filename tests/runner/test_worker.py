@@ -13,6 +13,7 @@ import anyio
 import httpx
 import pytest
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import Abort
 from prefect.states import Cancelling, Pending, Scheduled
 from prefect.workers.process import ProcessJobConfiguration
 from structlog.testing import capture_logs
@@ -97,7 +98,8 @@ class CancelledServer(AwayServer):
         return FlowRun(id=flow_run_id, flow_id=uuid4(), state=Cancelling(), run_count=self._run_count)
 
     async def set_flow_run_state(self, flow_run_id: UUID, state: State[Any], force: bool) -> None:
-        assert force
+        if not force:
+            raise Abort("it is being cancelled")
         self.given.append((flow_run_id, state.name or ""))
 
 

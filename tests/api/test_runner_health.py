@@ -1,0 +1,34 @@
+"""What the health check says of the runner of its machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from config.loading import load_settings
+from transship.api.health import _runner_state
+from transship.processes import start_time
+from transship.runner_status import RunnerStatus, runner_status_path, write_runner_status
+
+
+@pytest.mark.parametrize(
+    ("engine", "reason", "age_s", "text"),
+    [
+        ("warm", "", 0.0, "serving, warm engine, 1 of 4 runs"),
+        ("cold", "a dry run ended broken", 0.0, "serving, cold engine, 1 of 4 runs; a dry run ended broken"),
+        ("warm", "", 100.0, "serving, warm engine, 1 of 4 runs; has said nothing for 100 s"),
+    ],
+    ids=["well", "cold", "hangs"],
+)
+def test_the_health_check_says_which_engine_carries_runs_and_why(
+    tmp_path: Path, engine: str, reason: str, age_s: float, text: str
+) -> None:
+    settings = load_settings(environ={"TRANSSHIP_HOME": str(tmp_path)}).settings
+    settings.run_dir.mkdir(parents=True)
+    started = start_time(os.getpid()) or 0
+    status = RunnerStatus(os.getpid(), started, "serving", engine, reason, 4, 1, 0, (), (), time.time() - age_s)
+    write_runner_status(runner_status_path(settings), status)
+    assert _runner_state(settings).startswith(text)
