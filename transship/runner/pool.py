@@ -442,6 +442,8 @@ class Pool:
             line = b""
         if not line.endswith(b"\n"):
             await self._see_failed_start_off(executor)
+            # Its end may have been told before there was anything to close.
+            executor.writer.close()
             return
         self._failed_starts = 0
         ready = Done.decode(line)
