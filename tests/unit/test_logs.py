@@ -46,25 +46,38 @@ def test_what_a_flow_tells_reaches_the_handlers_of_prefect_from_the_chosen_level
     assert [record.getMessage() for record in caplog.records] == ["copy removed store=a"]
 
 
-def test_an_error_of_ours_stands_in_a_runs_log_by_its_text_and_any_other_with_its_trace(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_an_error_of_ours_stands_in_a_runs_log_by_its_text_and_any_other_with_its_trace() -> None:
     configure_flow_logs("INFO")
     configure_flow_logs("INFO")
+    full, records = StoreFull("archive", 5), Records()
+    # Prefect's logger tells its ancestors nothing, once Prefect has set it up.
     engine = logging.getLogger(TASK_RUNS)
-    full = StoreFull("archive", 5)
-    with caplog.at_level("INFO"):
-        engine.info("Task run failed with %s: %r - Retry %s/%s", "exception", full, 1, 2)
+    engine.addHandler(records)
+    try:
+        engine.warning("Task run failed with %s: %r - Retry %s/%s", "exception", full, 1, 2)
         for error in (full, ValueError("a defect")):
             try:
                 raise error
             except (StoreFull, ValueError):
                 engine.exception("Task run failed with exception: %r - Retries are exhausted", error)
-    retried, failed, defect = caplog.records
+    finally:
+        engine.removeHandler(records)
+    retried, failed, defect = records.all
     assert retried.getMessage() == f"Task run failed with exception: {full} - Retry 1/2"
     assert (failed.getMessage(), failed.exc_info) == (f"Task run failed: {full}", None)
     assert "ValueError('a defect')" in defect.getMessage()
     assert defect.exc_info is not None
+
+
+class Records(logging.Handler):
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.all.append(record)
 
 
 def test_the_standard_librarys_events_look_the_same(capsys: pytest.CaptureFixture[str]) -> None:
