@@ -46,22 +46,21 @@ def test_what_a_flow_tells_reaches_the_handlers_of_prefect_from_the_chosen_level
     assert [record.getMessage() for record in caplog.records] == ["copy removed store=a"]
 
 
-def test_an_error_of_ours_stands_in_a_runs_log_by_its_text_and_any_other_with_its_trace() -> None:
+def test_an_error_of_ours_stands_in_a_runs_log_by_its_text_and_any_other_with_its_trace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     configure_flow_logs("INFO")
     configure_flow_logs("INFO")
     full, records = StoreFull("archive", 5), Records()
-    # Prefect's logger tells its ancestors nothing, once Prefect has set it up.
+    # Once Prefect has set its logger up, its handlers want a run to be under way.
     engine = logging.getLogger(TASK_RUNS)
-    engine.addHandler(records)
-    try:
-        engine.warning("Task run failed with %s: %r - Retry %s/%s", "exception", full, 1, 2)
-        for error in (full, ValueError("a defect")):
-            try:
-                raise error
-            except (StoreFull, ValueError):
-                engine.exception("Task run failed with exception: %r - Retries are exhausted", error)
-    finally:
-        engine.removeHandler(records)
+    monkeypatch.setattr(engine, "handlers", [records])
+    engine.warning("Task run failed with %s: %r - Retry %s/%s", "exception", full, 1, 2)
+    for error in (full, ValueError("a defect")):
+        try:
+            raise error
+        except (StoreFull, ValueError):
+            engine.exception("Task run failed with exception: %r - Retries are exhausted", error)
     retried, failed, defect = records.all
     assert retried.getMessage() == f"Task run failed with exception: {full} - Retry 1/2"
     assert (failed.getMessage(), failed.exc_info) == (f"Task run failed: {full}", None)
