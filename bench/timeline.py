@@ -20,7 +20,8 @@ FIRST: Final = "Prefect engine: until the flow's first line"
 BEGIN: Final = "flow: settings, catalogue, lease, session"
 BETWEEN: Final = "Prefect engine: between tasks"
 SEEN: Final = "from the end of finish until a client sees active"
-OTHER: Final = "not accounted for"
+TOGETHER: Final = frozenset({"digest", "place"})
+"""Tasks that threads of one flow carry out beside each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +100,15 @@ def _steps(began: float, marks: Sequence[tuple[str, float]]) -> dict[str, float]
 
 
 def _one_after_another(tasks: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
-    """Join tasks that ran at the same time."""
-    joined: list[tuple[str, float, float]] = []
+    """Join tasks that ran at the same time, and those that may: a step has the same name in every import."""
+    joined: list[tuple[set[str], float, float]] = []
     for name, began, ended in tasks:
-        if joined and began < joined[-1][2]:
-            before = joined.pop()
-            joined.append((f"{before[0]} & {name}", before[1], max(before[2], ended)))
+        if joined and (began < joined[-1][2] or {name, *joined[-1][0]} <= TOGETHER):
+            names, first, last = joined.pop()
+            joined.append((names | {name}, first, max(last, ended)))
         else:
-            joined.append((name, began, ended))
-    return [(f"task {name}", began, ended) for name, began, ended in joined]
+            joined.append(({name}, began, ended))
+    return [(f"task {' & '.join(sorted(names))}", began, ended) for names, began, ended in joined]
 
 
 def _first_line(system: System, run_id: str) -> float | None:
