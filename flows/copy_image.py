@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,12 +13,13 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.settings import Settings
+from flows.beginning import Begin, beginning
 from flows.carrying import carry
 from flows.copying import copy_from_best
 from flows.requests_by_hand import form_request
-from tasks.session import ImportSession, process_owner, utc_now
+from tasks.session import ImportSession
 from transship.catalog.engine import Catalog
-from transship.catalog.imports import Begun, Caller, begin_copy_by_hand, begin_import
+from transship.catalog.imports import Caller, begin_copy_by_hand
 from transship.domain.import_request import ImportMethod
 
 
@@ -54,10 +56,7 @@ def copy_image(
     """
     run_id = str(flow_run.id)
 
-    def begin(settings: Settings, catalog: Catalog) -> Begun:
-        owner, ttl_s = process_owner(settings), settings.lease.ttl_s
-        if task_id is not None:
-            return begin_import(catalog, str(task_id), run_id, owner, ttl_s=ttl_s, now=utc_now())
+    def by_hand(settings: Settings, catalog: Catalog) -> Begin:
         request = form_request(
             ImportMethod.COPY_IMAGE,
             stores,
@@ -65,19 +64,10 @@ def copy_image(
             all_stores=all_stores,
             all_must_succeed=all_stores_must_succeed,
         )
-        return begin_copy_by_hand(
-            catalog,
-            str(image_id),
-            request,
-            settings.store_facts,
-            Caller(roles=("admin",)),
-            run_id,
-            owner,
-            ttl_s=ttl_s,
-            now=utc_now(),
-        )
+        caller = Caller(roles=("admin",))
+        return partial(begin_copy_by_hand, catalog, str(image_id), request, settings.store_facts, caller)
 
-    return carry(run_id, begin, _steps)
+    return carry(run_id, beginning(run_id, task_id, by_hand), _steps)
 
 
 def _steps(session: ImportSession, undo: ExitStack) -> str:

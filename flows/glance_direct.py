@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,13 +13,14 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.settings import Settings
+from flows.beginning import Begin, beginning
 from flows.carrying import carry
 from flows.pipeline import deliver
 from flows.requests_by_hand import form_request, upload_order
-from tasks.session import ImportSession, process_owner, utc_now
+from tasks.session import ImportSession
 from tasks.take_upload import take_upload
 from transship.catalog.engine import Catalog
-from transship.catalog.imports import Begun, Caller, begin_import, begin_upload_by_hand
+from transship.catalog.imports import Caller, begin_upload_by_hand
 from transship.domain.import_request import ImportMethod
 
 
@@ -54,10 +56,7 @@ def glance_direct(
     """
     run_id = str(flow_run.id)
 
-    def begin(settings: Settings, catalog: Catalog) -> Begun:
-        owner, ttl_s = process_owner(settings), settings.lease.ttl_s
-        if task_id is not None:
-            return begin_import(catalog, str(task_id), run_id, owner, ttl_s=ttl_s, now=utc_now())
+    def by_hand(settings: Settings, catalog: Catalog) -> Begin:
         request = form_request(
             ImportMethod.GLANCE_DIRECT,
             stores,
@@ -66,19 +65,10 @@ def glance_direct(
             all_must_succeed=all_stores_must_succeed,
         )
         order = upload_order(str(image_id), request, settings.store_facts)
-        return begin_upload_by_hand(
-            catalog,
-            str(image_id),
-            order,
-            Caller(roles=("admin",)),
-            run_id,
-            owner,
-            host=settings.host_name,
-            ttl_s=ttl_s,
-            now=utc_now(),
-        )
+        caller = Caller(roles=("admin",))
+        return partial(begin_upload_by_hand, catalog, str(image_id), order, caller, host=settings.host_name)
 
-    return carry(run_id, begin, _steps)
+    return carry(run_id, beginning(run_id, task_id, by_hand), _steps)
 
 
 def _steps(session: ImportSession, undo: ExitStack) -> str:

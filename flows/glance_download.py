@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -10,18 +11,18 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.tasks import exponential_backoff
 
 from config.settings import Settings
+from flows.beginning import Begin, beginning, patience
 from flows.carrying import carry
 from flows.pipeline import deliver
 from flows.requests_by_hand import HandRequest, hand_order, new_image
 from tasks.read_remote import read_remote
-from tasks.session import ImportSession, process_owner, utc_now
+from tasks.session import ImportSession, utc_now
 from tasks.stage import stage
 from tasks.verify_source import verify_source
 from transship.catalog.engine import Catalog
-from transship.catalog.imports import Begun, Caller, begin_by_hand, begin_import
+from transship.catalog.imports import Caller, begin_by_hand
 from transship.domain.import_request import ImportMethod
 from transship.domain.remote import RemoteImage
 
@@ -81,23 +82,17 @@ def glance_download(
         all_stores_must_succeed=all_stores_must_succeed,
     )
 
-    def begin(settings: Settings, catalog: Catalog) -> Begun:
-        owner, ttl_s = process_owner(settings), settings.lease.ttl_s
-        if task_id is not None:
-            return begin_import(catalog, str(task_id), run_id, owner, ttl_s=ttl_s, now=utc_now())
+    def by_hand(settings: Settings, catalog: Catalog) -> Begin:
         image = new_image(str(image_id or uuid4()), request, utc_now())
         order = hand_order(request, settings.store_facts, settings.imports.enabled_methods)
         caller = Caller(project_id=project_id, roles=("admin",))
-        return begin_by_hand(catalog, image, order, caller, run_id, owner, ttl_s=ttl_s, now=utc_now())
+        return partial(begin_by_hand, catalog, image, order, caller)
 
-    return carry(run_id, begin, _steps)
+    return carry(run_id, beginning(run_id, task_id, by_hand), _steps)
 
 
 def _steps(session: ImportSession, undo: ExitStack) -> str:
-    download = session.settings.download
-    delays = exponential_backoff(download.backoff_s)
-    reading = read_remote.with_options(retries=download.retries, retry_delay_seconds=delays, retry_jitter_factor=1.0)
-    staging = stage.with_options(retries=download.retries, retry_delay_seconds=delays, retry_jitter_factor=1.0)
-    staged = staging(reading())
+    tried_again = patience(session.settings.download)
+    staged = stage.with_options(**tried_again)(read_remote.with_options(**tried_again)())
     verify_source(staged)
     return deliver(session, staged, undo)

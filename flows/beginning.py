@@ -1,0 +1,48 @@
+"""How a flow run takes its import: the one that the service asked for, or one that a person asks for by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Any, Protocol
+from uuid import UUID
+
+from prefect.tasks import exponential_backoff
+
+from config.settings import DownloadSettings, Settings
+from tasks.session import process_owner, utc_now
+from transship.catalog.engine import Catalog
+from transship.catalog.imports import Begun, begin_import
+
+
+class Begin(Protocol):
+    """Takes the lease of an import for a flow run."""
+
+    def __call__(self, flow_run_id: str, owner: str, /, *, ttl_s: float, now: datetime) -> Begun: ...
+
+
+ByHand = Callable[[Settings, Catalog], Begin]
+"""What a form asks for, made when it is known that nobody else has asked for it."""
+
+
+def beginning(run_id: str, task_id: UUID | None, by_hand: ByHand) -> Callable[[Settings, Catalog], Begun]:
+    """Return what begins the import of a flow run.
+
+    Args:
+        run_id: Prefect's id of the run.
+        task_id: the task that the service made; None: the run was started by hand.
+        by_hand: what its form asks for then.
+    """
+
+    def begin(settings: Settings, catalog: Catalog) -> Begun:
+        taken: Begin = partial(begin_import, catalog, str(task_id)) if task_id else by_hand(settings, catalog)
+        return taken(run_id, process_owner(settings), ttl_s=settings.lease.ttl_s, now=utc_now())
+
+    return begin
+
+
+def patience(download: DownloadSettings) -> dict[str, Any]:
+    """Return the options of a Prefect task that is tried again as often as a download may be."""
+    delays = exponential_backoff(download.backoff_s)
+    return {"retries": download.retries, "retry_delay_seconds": delays, "retry_jitter_factor": 1.0}
