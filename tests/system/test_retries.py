@@ -139,3 +139,26 @@ def cancel_all(fleet: Fleet, voyages: list[Voyage]) -> None:
     end_all(fleet, voyages, "failure")
     # What is told to end takes back what it had half written.
     assert not [name for name in fleet.system.stored(SECOND) for each in voyages if each.image_id in name]
+
+
+def test_rerun_retries_the_run_of_an_image_that_no_store_took(fleet: Fleet, slow_store: Path) -> None:
+    image_id, request = fleet.prepare("web-download", BODY)
+    aside = slow_store.with_name(f"{slow_store.name}-aside")
+    slow_store.rename(aside)
+    slow_store.touch()  # a file in the place of the directory
+    try:
+        voyage = fleet.ask_prepared(image_id, request, "web-download", BODY)
+        ended = fleet.system.ended(image_id)
+        assert (ended["status"], fleet.system.image(image_id)["status"]) == ("failure", "queued")
+        refused = fleet.system.command("rerun", image_id, "--store", SECOND)
+        assert (refused.returncode, "all of them are written" in refused.stderr) == (1, True)
+    finally:
+        slow_store.unlink()
+        aside.rename(slow_store)
+    until(lambda: run_type(fleet, voyage) in ENDS, 60.0, "the end of the run")
+    done = fleet.system.command("rerun", image_id)
+    assert done.returncode == 0, done.stderr
+    until(lambda: fleet.system.image(image_id)["status"] == "active", 60.0, "the end of the rerun")
+    assert sorted(fleet.system.image(image_id)["stores"].split(",")) == sorted(TARGETS)
+    assert fleet.system.flow_run(image_id)["id"] == ended["flow_run_id"]
+    fleet.settle()

@@ -25,11 +25,11 @@ WORKER_SETTLE_S: Final = 90.0
 class Stage(IntEnum):
     """Order of the start.
 
-    The API needs no Prefect: what it is asked for meanwhile is kept in the outbox. The keeper waits for the
-    deployments, because it ends requests for a deployment that Prefect does not know.
+    The API needs no Prefect and starts beside it: what it is asked for meanwhile is kept in the outbox. The keeper
+    waits for the deployments, because it ends requests for a deployment that Prefect does not know.
     """
 
-    PREFECT = 0
+    SERVERS = 0
     DEPLOY = 1
     IMPORTS = 2
 
@@ -70,7 +70,7 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
         "prefect-server",
         _module("transship.runner.prefect_server", "--note", str(settings.run_dir / NOTE_FILE)),
         server_environment(settings, base),
-        Stage.PREFECT,
+        Stage.SERVERS,
         StopRank.PREFECT,
         health_url=prefect_health_url(settings),
         kill_after_s=kill_after_s,
@@ -103,7 +103,7 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
             "api",
             _module("transship.api"),
             base,
-            Stage.DEPLOY,
+            Stage.SERVERS,
             StopRank.API,
             health_url=api_health_url(settings),
             kill_after_s=kill_after_s,
