@@ -20,6 +20,7 @@ from config.settings import (
     StagingSettings,
     UploadSettings,
 )
+from tasks.sweep import _sweep_staging
 from tests.fakes.images import NOW
 from tests.fakes.images_api import SOURCE, ApiMaker, ImagesApi
 from tests.fakes.system import until
@@ -28,6 +29,7 @@ from transship.catalog.leases import LeaseState, lease_of, take_lease
 from transship.catalog.schema import OUTBOX
 from transship.catalog.uploads import end_lost_uploads
 from transship.domain.import_request import ImportMethod
+from transship.staging.area import StagingArea
 
 RAW = {"disk_format": "raw", "container_format": "bare"}
 METHODS = (ImportMethod.GLANCE_DIRECT, ImportMethod.WEB_DOWNLOAD)
@@ -450,6 +452,11 @@ def test_the_keeper_frees_an_image_whose_upload_died(api: ImagesApi) -> None:
     with api.catalog.read() as connection:
         assert [row.kind for row in connection.execute(OUTBOX.select())] == ["sweep"]
     assert slow.answer().startswith("HTTP/1.1 409 ")
+    # What it left, if it gave up first, is scrap for housekeeping.
+    settings = api.settings
+    _sweep_staging(
+        api.catalog, StagingArea(settings.staging_dir, settings.host_name, settings.staging.free_floor_bytes)
+    )
     assert_queued_and_clean(api, image_id)
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +33,7 @@ from transship.catalog.allowances import grant_allowance
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import LEASES
 from transship.runner_status import read_runner_status, runner_status_path
+from transship.supervisor.home import prefect_dir
 
 FINAL = ("success", "failure")
 START_TIMEOUT_S = 540.0
@@ -106,8 +111,16 @@ class System:
 
     def up(self) -> None:
         """Start everything and wait until it is ready."""
+        self._give_prefect_its_tables()
         done = self.command("up", "--detach", timeout_s=START_TIMEOUT_S + 60.0)
         assert done.returncode == 0, done.stdout + done.stderr + self.logs()
+
+    def _give_prefect_its_tables(self) -> None:
+        """Spare Prefect's server the making of its database, which every system here would do alike."""
+        database = prefect_dir(self.settings) / "prefect.db"
+        if not database.exists() and not self.settings.prefect.database_url:
+            database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            shutil.copyfile(_empty_prefect_database(), database)
 
     def down(self) -> None:
         """Stop everything; fails when a process is left."""
@@ -276,6 +289,26 @@ class Gate:
             talk.send(self.body[position:])
 
         return behave
+
+
+@cache
+def _empty_prefect_database() -> Path:
+    """Let Prefect make a database once a process; `.ci/fresh-clone` shows that a start makes its own."""
+    directory = Path(tempfile.mkdtemp(prefix="prefect-database-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    database = directory / "prefect.db"
+    subprocess.run(
+        [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"],
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith(("TRANSSHIP_", "PREFECT_"))},
+            "PREFECT_HOME": str(directory),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
+            "DO_NOT_TRACK": "1",
+        },
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    return database
 
 
 def _alive(pid: int) -> bool:
