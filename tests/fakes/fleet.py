@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import signal
 from collections.abc import Iterator, Mapping
@@ -241,6 +242,14 @@ class Fleet:
                     yield f"{said} is not what {store} holds"
         elif not image.get("os_glance_import_message"):
             yield f"{said} is {image['status']} without a reason"
+        elif "internal error" in image["os_glance_import_message"]:
+            yield f"{said} met a defect:\n{self._traces(voyage)}"
+
+    def _traces(self, voyage: Voyage) -> str:
+        """Return what the logs of an image's run say of errors."""
+        run_id = self.system.task(voyage.image_id)["flow_run_id"]
+        asked = {"logs": {"flow_run_id": {"any_": [run_id]}, "level": {"ge_": logging.ERROR}}, "limit": 20}
+        return "\n".join(line["message"] for line in self.system.prefect("POST", "/logs/filter", asked))
 
     @contextmanager
     def _catalog(self) -> Iterator[Catalog]:
