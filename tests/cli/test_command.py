@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 
 from config.loading import variable_of
 from transship.cli import app, main
@@ -190,6 +191,7 @@ def test_a_worker_alone_is_refused_until_it_is_told_what_all_hosts_share(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("os.execve", lambda *_: pytest.fail("the worker was started"))
+    monkeypatch.setenv("TRANSSHIP_DATABASE__SECRET_KEY", Fernet.generate_key().decode())
     told = {"PREFECT__API_URL": "http://127.0.0.1:9/api", "DATABASE__URL": "postgresql://u:hush@127.0.0.1:9/c"}
     for lacking in ("prefect.api_url", "database.url", "stores"):
         assert in_process(monkeypatch, tmp_path, "worker") == 1
