@@ -14,7 +14,7 @@ import structlog
 from httpx import HTTPError
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.exceptions import PrefectException
+from prefect.exceptions import PrefectException, TerminationSignal
 from prefect.states import Completed, Crashed, Failed
 
 from config.loading import load_settings
@@ -114,6 +114,9 @@ def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:
     except ConfigurationRefused as refused:
         return _fail(session, undo, SiteMisconfigured(str(refused)))
     except Exception as unexpected:
+        if (told := _signal_behind(unexpected)) is not None:
+            _end_on_signal(flow_run_id, session, undo)
+            raise told from unexpected
         # The outermost report: whatever it was, the user gets a reason and the image its freedom.
         log.exception("import failed by an error of our own")
         return _fail(session, undo, InternalFault(type(unexpected).__name__, str(unexpected)))
@@ -192,6 +195,18 @@ def _may_run_again(session: ImportSession, failed: TransferFailed) -> bool:
     if session.begun.task.method == ImportMethod.GLANCE_DIRECT:
         return not failed.blames_data
     return failed.retryable or isinstance(failed, ImportStopped | StoresFailed)
+
+
+def _signal_behind(error: BaseException) -> TerminationSignal | None:
+    """Return the signal of which an error is the last word; None if there was none.
+
+    Prefect's engine turns one that comes while it makes a task run into "Task run is not set" (task_engine.py,
+    `handle_crash`, 3.9).
+    """
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, TerminationSignal):
+        behind = behind.__cause__ or behind.__context__
+    return behind
 
 
 def _end_on_signal(flow_run_id: str, session: ImportSession, undo: ExitStack) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -10,10 +11,13 @@ from uuid import uuid4
 
 import pytest
 from prefect.client.schemas.objects import State
+from prefect.exceptions import TerminationSignal
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.task_engine import SyncTaskRunEngine
 
 from config.settings import Settings
 from flows.carrying import carry
+from tasks.digest import digest
 from tasks.place import place, unplace
 from tasks.session import ImportSession
 from tasks.staged_files import new_name, open_file
@@ -220,6 +224,24 @@ def test_a_signal_gives_the_lease_up_so_that_the_import_is_resumed(carried: Carr
     assert carried.lease == "expired"
     assert carried.left == (1, 1)
     assert (carried.image.status, carried.task.status) == (ImageStatus.IMPORTING, TaskStatus.PROCESSING)
+
+
+def terminated() -> str:
+    raise TerminationSignal(signal.SIGTERM)
+
+
+def test_a_signal_that_prefects_engine_turns_into_an_error_is_one_all_the_same(carried: Carried) -> None:
+    def steps(_session: ImportSession, _undo: ExitStack) -> str:
+        try:
+            return terminated()
+        except TerminationSignal as told:
+            # As it does before it has made a task run; it raises an error of its own then.
+            SyncTaskRunEngine(task=digest).handle_crash(told)
+        return "not reached"
+
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}), pytest.raises(TerminationSignal):
+        carried.by(steps)
+    assert (carried.lease, carried.task.status) == ("expired", TaskStatus.PROCESSING)
 
 
 @pytest.mark.real
