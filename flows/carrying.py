@@ -67,10 +67,10 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
         BaseException: a signal that ended the process; the import is then resumed by itself, or
             ended as cancelled if that was why.
     """
-    settings = load_settings().settings
-    configure_flow_logs(settings.log.level)
-    log.info(FIRST_LINE)
     try:
+        settings = load_settings().settings
+        configure_flow_logs(settings.log.level)
+        log.info(FIRST_LINE)
         catalog = Catalog.open(settings)
     except ConfigurationRefused as refused:
         # Not Failed: a run that crashed before it began is started again by the keeper.

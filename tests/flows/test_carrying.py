@@ -268,6 +268,13 @@ def test_a_signal_ends_the_import_if_the_run_was_cancelled(
 # --- before the first step ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("option", ["lease.ttl_s", "database.url"])
+def test_a_configuration_that_cannot_be_used_leaves_the_import_to_wait(carried: Carried, option: str) -> None:
+    carried.site.set(**{option.replace(".", "__"): "nonsense"})
+    state = carried.by(lambda _session, _undo: pytest.fail("a step ran"))
+    assert (state.type, option in str(state.message)) == ("CRASHED", True)
+
+
 @pytest.mark.parametrize(
     ("refusal", "state_type", "message"),
     [
