@@ -97,7 +97,7 @@ def test_imports_that_nobody_begins_keep_the_others_waiting_for_a_while_only(
 def test_a_project_that_asked_for_more_than_a_thousand_hides_nobody(catalog: Catalog, tmp_path: Path) -> None:
     keeper = keeper_of(catalog, tmp_path, dispatch_ahead=2)
     first = ask(catalog, "many")
-    copies = [f"{first[:-4]}{number:04d}" for number in range(1100)]
+    copies = [str(uuid4()) for _ in range(1100)]
     with catalog.write() as connection:
         (task,) = connection.execute(select(TASKS).where(TASKS.c.id == first)).mappings()
         connection.execute(insert(TASKS), [{**task, "id": copy} for copy in copies])
