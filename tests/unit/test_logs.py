@@ -81,7 +81,7 @@ class Records(logging.Handler):
 
 def test_the_standard_librarys_events_look_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("INFO", "keeper")
-    logging.getLogger("some.library").warning("%d of %d", 1, 2)
+    logging.getLogger("some.package").warning("%d of %d", 1, 2)
     assert ' level=warning component=keeper event="1 of 2"\n' in capsys.readouterr().err
 
 
