@@ -144,13 +144,8 @@ def test_an_image_inside_an_image_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_encrypted_image_is_refused(tmp_path: Path) -> None:
-    staged = tmp_path / "staged"
-    images.qemu_img(
-        *("create", "-f", "qcow2", "--object", "secret,id=key,data=passphrase"),
-        *("-o", "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10", staged, "8M"),
-    )
     with pytest.raises(FormatUnsafe, match="encrypted"):
-        convert(staged, "qcow2")
+        convert(images.encrypted(tmp_path / "staged"), "qcow2")
 
 
 def test_only_listed_vmdk_types_are_converted(tmp_path: Path) -> None:
