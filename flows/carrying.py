@@ -103,12 +103,13 @@ def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:
         clean_up(lambda: discard_scrap(session))
         return Completed(name="Superseded", message=f"Nothing more done: {lost}")
     except ImportInterrupted as interrupted:
+        # Crashed, not Failed, as where a process was lost: the import goes on by itself.
         _give_up(session, interrupted)
-        raise
+        return Crashed(message=f"The import is resumed by itself: {interrupted}")
     except CatalogUnavailable as away:
         # Not the import's fault, and nothing can be written now: it goes on when the catalogue is back.
         _give_up(session, ImportInterrupted(str(away)))
-        raise
+        return Crashed(message=f"The import is resumed by itself: {away}")
     except TransferFailed as failed:
         return _fail(session, undo, failed)
     except ConfigurationRefused as refused:

@@ -201,17 +201,12 @@ def test_a_lease_that_is_lost_while_undoing_ends_the_undoing(carried: Carried) -
     assert carried.task.status is TaskStatus.PROCESSING
 
 
-def test_an_import_that_lost_its_catalogue_is_left_for_the_keeper_to_resume(carried: Carried) -> None:
-    with pytest.raises(ImportInterrupted):
-        carried.ends_with(ImportInterrupted("the catalogue is away"))
-    assert carried.lease == "expired"
-    assert carried.left == (1, 1)
-    assert carried.task.status is TaskStatus.PROCESSING
-
-
-def test_an_import_whose_catalogue_does_not_answer_is_left_for_the_keeper_too(carried: Carried) -> None:
-    with pytest.raises(CatalogUnavailable):
-        carried.ends_with(CatalogUnavailable("the server is being stopped"))
+@pytest.mark.parametrize(
+    "why", [ImportInterrupted("the catalogue is away"), CatalogUnavailable("the server is being stopped")], ids=repr
+)
+def test_an_import_that_lost_its_catalogue_is_left_for_the_keeper_to_resume(carried: Carried, why: Exception) -> None:
+    state = carried.ends_with(why)
+    assert (state.type, state.message) == ("CRASHED", f"The import is resumed by itself: {why}")
     assert carried.lease == "expired"
     assert carried.left == (1, 1)
     assert carried.task.status is TaskStatus.PROCESSING

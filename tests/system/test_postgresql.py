@@ -80,17 +80,41 @@ def test_an_import_outlives_a_restart_of_its_database(
 def test_an_import_that_finds_no_database_when_it_begins_is_started_again(
     on_postgres: System, postgres: PostgresServer, source: WebServer
 ) -> None:
-    image_id = on_postgres.create(name="patient")
-    assert on_postgres.ask(image_id, source.serve("/patient.img", BODY)).status_code == 202
-    run_id = on_postgres.flow_run(image_id)["id"]
-    postgres.stop()
+    pool = f"/work_pools/{on_postgres.settings.prefect.work_pool}"
+    on_postgres.prefect("PATCH", pool, {"is_paused": True})
     try:
-        seen = until(lambda: _final_state(on_postgres, run_id), 120.0, "crash of the run")
+        image_id = on_postgres.create(name="patient")
+        assert on_postgres.ask(image_id, source.serve("/patient.img", BODY)).status_code == 202
+        run_id = on_postgres.flow_run(image_id)["id"]
+        postgres.stop()
+    finally:
+        on_postgres.prefect("PATCH", pool, {"is_paused": False})
+    _crashes_and_is_resumed(on_postgres, postgres, image_id, run_id)
+
+
+def test_an_import_that_loses_its_database_in_the_middle_is_resumed(
+    on_postgres: System, postgres: PostgresServer, source: WebServer
+) -> None:
+    gate = Gate(BODY)
+    image_id = on_postgres.create(name="in the middle")
+    try:
+        assert on_postgres.ask(image_id, source.on("/middle.img", gate.behaviour())).status_code == 202
+        assert gate.reached.wait(90), on_postgres.logs()
+        run_id = on_postgres.flow_run(image_id)["id"]
+        postgres.stop()
+    finally:
+        gate.open()
+    _crashes_and_is_resumed(on_postgres, postgres, image_id, run_id)
+
+
+def _crashes_and_is_resumed(system: System, postgres: PostgresServer, image_id: str, run_id: str) -> None:
+    try:
+        seen = until(lambda: _final_state(system, run_id), 120.0, "crash of the run")
     finally:
         postgres.start()
     assert seen["type"] == "CRASHED", seen
-    assert on_postgres.ended(image_id)["status"] == "success"
-    assert on_postgres.flow_run(image_id)["id"] == run_id
+    assert system.ended(image_id)["status"] == "success"
+    assert system.flow_run(image_id)["id"] == run_id
 
 
 def _final_state(system: System, run_id: str) -> dict[str, Any] | None:
