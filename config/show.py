@@ -87,7 +87,7 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "<!-- Written by `python -m config.show` from config/settings.py; do not edit. -->",
+        "<!-- Written by `python -m config.show` from config/settings/; do not edit. -->",
         "",
         "Values come from, later ones winning: the defaults below; the files of a Glance that `glance_config` names",
         "([glance-configuration.md](glance-configuration.md)); `/etc/transship/transship.toml` and",

@@ -1,0 +1,186 @@
+"""Every setting of Transship, typed, with its unit in its name.
+
+Values come from, later ones winning: the defaults below, the files of a Glance, a TOML file, the
+environment (``TRANSSHIP_<SECTION>__<OPTION>``), the command line. A value that cannot be used stops the start
+with an error that names its source, the option and what would be right.
+
+The groups stand one subject a file; here they are put together, and what concerns several of them is checked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from config.settings.formats import ConversionSettings, DecompressionSettings, FormatSettings, InjectSettings
+from config.settings.imports import HousekeepingSettings, ImportSettings, LeaseSettings, QuotaSettings
+from config.settings.intake import (
+    DownloadSettings,
+    GlanceDownloadSettings,
+    RemoteSettings,
+    StagingSettings,
+    UploadSettings,
+    UriSettings,
+)
+from config.settings.keystone import AuthSettings, KeystoneLogin
+from config.settings.notifications import NotificationDriver, NotificationSettings
+from config.settings.processes import (
+    LOOPBACK_HOSTS,
+    ApiSettings,
+    DatabaseSettings,
+    LogSettings,
+    PrefectSettings,
+    RunnerSettings,
+    SupervisorSettings,
+)
+from config.settings.section import AbsolutePath, Section
+from config.settings.stores import FileStoreSettings, store_limit_name
+from transship.domain.placement import RESERVED_STORE_PREFIX, StoreFacts
+
+__all__ = [
+    "LOOPBACK_HOSTS",
+    "AbsolutePath",
+    "ApiSettings",
+    "AuthSettings",
+    "ConversionSettings",
+    "DatabaseSettings",
+    "DecompressionSettings",
+    "DownloadSettings",
+    "FileStoreSettings",
+    "FormatSettings",
+    "GlanceDownloadSettings",
+    "HousekeepingSettings",
+    "ImportSettings",
+    "InjectSettings",
+    "KeystoneLogin",
+    "LeaseSettings",
+    "LogSettings",
+    "NotificationDriver",
+    "NotificationSettings",
+    "PrefectSettings",
+    "QuotaSettings",
+    "RemoteSettings",
+    "RunnerSettings",
+    "Settings",
+    "StagingSettings",
+    "SupervisorSettings",
+    "UploadSettings",
+    "UriSettings",
+    "store_limit_name",
+]
+
+
+class Settings(Section):
+    """All settings. Build one with `config.loading.load_settings`."""
+
+    home: AbsolutePath = Field(
+        Path("~/.local/state/transship"), description="Directory of databases, secrets, logs and staging."
+    )
+    glance_config: tuple[AbsolutePath, ...] = Field(
+        (), description="Configuration files of a Glance, or directories of them, read before all other sources."
+    )
+    api: ApiSettings = ApiSettings()
+    auth: AuthSettings = AuthSettings()
+    prefect: PrefectSettings = PrefectSettings()
+    runner: RunnerSettings = RunnerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    imports: ImportSettings = ImportSettings()
+    glance_download: GlanceDownloadSettings = GlanceDownloadSettings()
+    uri: UriSettings = UriSettings()
+    download: DownloadSettings = DownloadSettings()
+    upload: UploadSettings = UploadSettings()
+    staging: StagingSettings = StagingSettings()
+    lease: LeaseSettings = LeaseSettings()
+    housekeeping: HousekeepingSettings = HousekeepingSettings()
+    formats: FormatSettings = FormatSettings()
+    decompression: DecompressionSettings = DecompressionSettings()
+    conversion: ConversionSettings = ConversionSettings()
+    inject: InjectSettings = InjectSettings()
+    quota: QuotaSettings = QuotaSettings()
+    notifications: NotificationSettings = NotificationSettings()
+    log: LogSettings = LogSettings()
+    supervisor: SupervisorSettings = SupervisorSettings()
+    host_name: str = Field(default_factory=lambda: os.uname().nodename, description="Name of this host in leases.")
+    default_store: str = Field("local", description="Store of imports that name none.")
+    stores: Mapping[str, FileStoreSettings] = Field({}, description="Stores by id; none: one file store named local.")
+
+    remotes: Mapping[str, RemoteSettings] = Field(
+        {}, description="Regions whose Glance glance-download reaches at a URL; others are found in service catalogues."
+    )
+
+    @field_validator("stores")
+    @classmethod
+    def _ids_not_reserved(cls, stores: Mapping[str, FileStoreSettings]) -> Mapping[str, FileStoreSettings]:
+        for store_id in stores:
+            if store_id.startswith(RESERVED_STORE_PREFIX):
+                raise ValueError(f"store id {store_id} begins with {RESERVED_STORE_PREFIX}, which is reserved")
+        return stores
+
+    @model_validator(mode="after")
+    def _limited_stores_exist(self) -> Self:
+        for option in ("store_slots", "store_mib_per_s"):
+            unknown = sorted(set(getattr(self.imports, option)) - set(self.all_stores))
+            if unknown:
+                known = ", ".join(self.all_stores)
+                raise ValueError(f"imports.{option} names {', '.join(unknown)}, not among the stores: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _default_store_exists(self) -> Self:
+        if self.default_store not in self.all_stores:
+            known = ", ".join(self.all_stores)
+            raise ValueError(f"default_store {self.default_store} is not one of the stores: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _keystone_is_named(self) -> Self:
+        if self.api.auth == "keystone" and not self.auth.complete:
+            raise ValueError(
+                "auth.auth_url and what the service logs in to Keystone with are needed by api.auth keystone: set"
+                " auth.username (or auth.user_id), auth.password and auth.project_name (or auth.project_id),"
+                " or an application credential"
+            )
+        return self
+
+    @property
+    def all_stores(self) -> Mapping[str, FileStoreSettings]:
+        """The configured stores; without any, one file store ``local`` under the home directory."""
+        if self.stores:
+            return self.stores
+        return {"local": FileStoreSettings(dir=self.home / "images", description="Directory on this machine")}
+
+    @property
+    def store_facts(self) -> tuple[StoreFacts, ...]:
+        """What everybody may know of the configured stores, in configured order."""
+        return tuple(
+            StoreFacts(store_id, store.type, store.description, store.weight, False, store_id == self.default_store)
+            for store_id, store in self.all_stores.items()
+        )
+
+    def remote(self, region: str) -> RemoteSettings | None:
+        """Return how the Glance of a region is reached, None if that is not configured; case does not matter."""
+        return next((each for name, each in self.remotes.items() if name.casefold() == region.casefold()), None)
+
+    @property
+    def staging_dir(self) -> Path:
+        """The staging directory in force."""
+        return self.staging.dir or self.home / "staging"
+
+    @property
+    def run_dir(self) -> Path:
+        """Directory of the lock, the status and the sockets of what runs here."""
+        return self.home / "run"
+
+    @property
+    def prefect_api_url(self) -> str:
+        """URL of the Prefect API in force, without a trailing slash."""
+        return (self.prefect.api_url or f"http://{self.prefect.host}:{self.prefect.port}/api").rstrip("/")
+
+    @property
+    def api_url(self) -> str:
+        """URL at which this machine reaches the Images API, without a trailing slash."""
+        return (self.api.public_endpoint or f"http://{self.api.host}:{self.api.port}").rstrip("/")

@@ -1,0 +1,50 @@
+"""Notifications: which leave, and by which ways."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+
+from config.settings.section import Section
+
+
+class NotificationDriver(StrEnum):
+    """How notifications leave, by oslo.messaging's names."""
+
+    MESSAGING = "messaging"
+    MESSAGING_V2 = "messagingv2"
+    LOG = "log"
+    NOOP = "noop"
+
+
+class NotificationSettings(Section):
+    """Notifications about images and tasks, for other services and for Prefect."""
+
+    drivers: tuple[NotificationDriver, ...] = Field(
+        (), description="Ways out: messagingv2, messaging (without envelope), log, noop; several may be named."
+    )
+    transport_url: SecretStr = Field(
+        SecretStr(""),
+        description="Broker, rabbit://user:password@host:port[,...]/vhost; empty: rabbit:// on this machine.",
+    )
+    topics: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        ("notifications",), min_length=1, description="Topics; queues are <topic>.info and <topic>.error."
+    )
+    publisher_id: str = Field("image.localhost", description="Sender that notifications name.")
+    disabled: tuple[str, ...] = Field(
+        (), description="Types that messaging and log leave out, e.g. image.update; image or task: the whole group."
+    )
+    prefect_events: bool = Field(True, description="Show the same facts as events of Prefect.")
+    backlog_limit: int = Field(
+        100_000, ge=100, description="Most notifications that wait for one way out; beyond it the oldest are given up."
+    )
+
+    @field_validator("transport_url")
+    @classmethod
+    def _is_of_rabbitmq(cls, url: SecretStr) -> SecretStr:
+        text = url.get_secret_value()
+        if text and text.partition("://")[0] not in ("rabbit", "kombu"):
+            raise ValueError("transport_url must begin with rabbit://; no other broker is served")
+        return url
