@@ -1,0 +1,90 @@
+"""Hosts in the one spelling that every reader understands alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_\-]{0,61}[a-z0-9_])?")
+_NUMBER_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+
+HostEncoder = Callable[[str], str]
+"""Turns a host name into its ASCII form; raises ValueError for a name that has none."""
+
+
+def ascii_only(host: str) -> str:
+    """Return an ASCII host name as it is.
+
+    Raises:
+        ValueError: the name holds other characters; an encoder for international names is needed.
+    """
+    if not host.isascii():
+        raise ValueError("international names must be written in their ASCII form (xn--…)")
+    return host
+
+
+class HostUnusable(ValueError):
+    """A text is no host that every reader understands alike.
+
+    Args:
+        rule: name of the rule that decided.
+        reason: what was found, and what would pass.
+    """
+
+    def __init__(self, rule: str, reason: str) -> None:
+        super().__init__(rule, reason)
+        self.rule, self.reason = rule, reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def canonical_host(host: str, to_ascii: HostEncoder = ascii_only) -> str:
+    """Return the one spelling of a host: lower-case ASCII without trailing dot, or a canonical address.
+
+    Args:
+        host: a name, an IPv4 address, or an IPv6 address with or without brackets.
+        to_ascii: encoder for international names.
+
+    Raises:
+        HostUnusable: no such host, or one that readers understand differently.
+    """
+    if not host:
+        raise HostUnusable("host_missing", "the host is missing")
+    if "%" in host:
+        raise HostUnusable("encoded_host", "the host holds a '%'; write it without escapes and scope")
+    if host.startswith("[") or ":" in host:
+        return _canonical_ipv6(host)
+    try:
+        name = to_ascii(host).lower()
+    except ValueError as error:
+        raise HostUnusable("host_invalid", f"the host is no valid name: {error}") from error
+    name = name.removesuffix(".")
+    labels = name.split(".")
+    if _NUMBER_LABEL.fullmatch(labels[-1]):
+        return _canonical_ipv4(name)
+    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise HostUnusable(
+            "host_invalid",
+            "the host is no valid name: letters, digits, hyphens, 1 to 63 characters between dots, 253 in all",
+        )
+    return name
+
+
+def _canonical_ipv4(name: str) -> str:
+    try:
+        return str(IPv4Address(name))
+    except ValueError as error:
+        raise HostUnusable(
+            "ipv4_form",
+            "the host looks like an address in decimal, octal, hexadecimal or short form; write four decimal numbers",
+        ) from error
+
+
+def _canonical_ipv6(host: str) -> str:
+    try:
+        return IPv6Address(host.removeprefix("[").removesuffix("]")).compressed
+    except ValueError as error:
+        raise HostUnusable("host_invalid", "the host is no valid IPv6 address") from error

@@ -1,0 +1,147 @@
+"""The lists of a site: which schemes, hosts and ports pass, and which redirects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from typing import Final
+
+from transship.domain.errors import UriRefused
+from transship.domain.uri_filter.source_uri import DEFAULT_PORTS, SourceUri
+
+METADATA_HOSTS: Final = frozenset(
+    {
+        "instance-data",
+        "instance-data.ec2.internal",
+        "metadata",
+        "metadata.goog",
+        "metadata.google.internal",
+        "metadata.tencentyun.com",
+    }
+)
+"""Names under which clouds offer their instances' credentials."""
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class UriRules:
+    """What the operator accepts.
+
+    Attributes:
+        allowed_schemes, disallowed_schemes: lower case.
+        allowed_hosts, disallowed_hosts: names and addresses as `canonical_host` returns them.
+        allowed_networks, disallowed_networks: where the addresses may or must not lie.
+        allowed_ports, disallowed_ports: 1 to 65535.
+        allow_https_to_http: follow redirects that leave TLS.
+        max_length: longest URI, in characters.
+        max_redirects: redirects followed for one download.
+    """
+
+    allowed_schemes: tuple[str, ...] = ("http", "https")
+    disallowed_schemes: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    disallowed_hosts: tuple[str, ...] = ()
+    allowed_networks: tuple[Network, ...] = ()
+    disallowed_networks: tuple[Network, ...] = ()
+    allowed_ports: tuple[int, ...] = (80, 443)
+    disallowed_ports: tuple[int, ...] = ()
+    allow_https_to_http: bool = False
+    max_length: int = 4096
+    max_redirects: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """One host and port that a single import may use besides what the rules accept.
+
+    It lifts the rules on host, port, networks, and private and loopback addresses for exactly this pair;
+    never those on schemes, link-local and metadata addresses.
+
+    Attributes:
+        host: as `canonical_host` returns it.
+        port: 1 to 65535.
+    """
+
+    host: str
+    port: int
+
+    def covers(self, uri: SourceUri) -> bool:
+        """Whether ``uri`` leads to this host and port."""
+        return (self.host, self.port) == (uri.host, uri.effective_port)
+
+
+def judge_uri(uri: SourceUri, rules: UriRules, allowance: Allowance | None = None) -> str:
+    """Refuse a URI whose scheme, host or port does not pass, and return the rule that let it pass.
+
+    Returns:
+        ``allowance``, ``allowed_hosts``, ``allowed_networks`` (still to be held against the addresses),
+        ``allowed_ports``, or ``default`` when no list had to decide.
+
+    Raises:
+        UriRefused: with the first rule that it does not pass.
+
+    Source: "Validation of a URI" in Glance's documentation of interoperable image import.
+    """
+    judge_scheme(uri.scheme, rules, uri.display)
+    if uri.host in METADATA_HOSTS:
+        reason = f"{uri.host} is a cloud's metadata service, which no rule can allow"
+        raise UriRefused(uri.display, "metadata_address", reason)
+    if allowance is not None and allowance.covers(uri):
+        return "allowance"
+    _judge_host(uri, rules)
+    _judge_port(uri, rules)
+    if rules.allowed_hosts:
+        return "allowed_hosts"
+    if rules.allowed_networks:
+        return "allowed_networks"
+    return "allowed_ports" if rules.allowed_ports and uri.port is not None else "default"
+
+
+def judge_scheme(scheme: str, rules: UriRules, display: str) -> None:
+    """Refuse a scheme that does not pass, or that nothing here can speak.
+
+    Raises:
+        UriRefused: with the rule that it does not pass.
+    """
+    if rules.allowed_schemes:
+        if scheme not in rules.allowed_schemes:
+            reason = f"scheme {scheme} is not accepted; accepted: {', '.join(rules.allowed_schemes)}"
+            raise UriRefused(display, "allowed_schemes", reason)
+    elif scheme in rules.disallowed_schemes:
+        raise UriRefused(display, "disallowed_schemes", f"scheme {scheme} is not accepted")
+    if scheme not in DEFAULT_PORTS:
+        raise UriRefused(display, "scheme_unsupported", f"scheme {scheme} cannot be downloaded; use http or https")
+
+
+def _judge_host(uri: SourceUri, rules: UriRules) -> None:
+    if rules.allowed_hosts:
+        if uri.host not in rules.allowed_hosts:
+            # The list itself stays with the operator: it may name hosts that callers need not know.
+            reason = f"host {uri.host} is not one of those that this site accepts"
+            raise UriRefused(uri.display, "allowed_hosts", reason)
+    elif uri.host in rules.disallowed_hosts:
+        raise UriRefused(uri.display, "disallowed_hosts", f"host {uri.host} is not accepted by this site")
+
+
+def _judge_port(uri: SourceUri, rules: UriRules) -> None:
+    if uri.port is None:
+        return
+    if rules.allowed_ports:
+        if uri.port not in rules.allowed_ports:
+            accepted = ", ".join(str(port) for port in rules.allowed_ports)
+            reason = f"port {uri.port} is not accepted; accepted: {accepted}"
+            raise UriRefused(uri.display, "allowed_ports", reason)
+    elif uri.port in rules.disallowed_ports:
+        raise UriRefused(uri.display, "disallowed_ports", f"port {uri.port} is not accepted")
+
+
+def judge_redirect(source: SourceUri, target: SourceUri, rules: UriRules) -> None:
+    """Refuse a redirect that leaves TLS, unless the rules allow that.
+
+    Raises:
+        UriRefused: it does.
+    """
+    if source.scheme == "https" and target.scheme == "http" and not rules.allow_https_to_http:
+        reason = "it leads from https to http; uri.allow_https_to_http decides"
+        raise UriRefused(target.display, "allow_https_to_http", reason)
