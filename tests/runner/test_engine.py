@@ -15,8 +15,9 @@ import pytest
 from tests.fakes.trial_template import HANGS
 from transship.processes import running_children, start_time
 from transship.runner.engine import Engine
+from transship.runner.generation import Executor
 from transship.runner.messages import Job
-from transship.runner.pool import Executor, Pool, RunEnd
+from transship.runner.pool import Pool, RunEnd
 from transship.runner.recycling import WearLimits
 
 TEMPLATE = "tests.fakes.trial_template"

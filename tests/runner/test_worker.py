@@ -158,7 +158,7 @@ def test_a_stop_leaves_unclaimed_runs_to_others_and_starts_none() -> None:
         flow_run = offered(worker)
         worker.entrypoint_of = somewhere  # type: ignore[method-assign]  # the server is away
         waiting = asyncio.create_task(worker._submit_run(flow_run))
-        while not pool._waiting:
+        while not pool._idle.waiting_count:
             await asyncio.sleep(0)
         worker.draining = True
         pool.refuse("the runner is stopping")

@@ -35,9 +35,8 @@ from prefect.settings import (
 
 from transship.processes import end_with_parent, resident_bytes
 from transship.runner.lean_client import LeanClient, lean_client
-from transship.runner.messages import LINE_BYTES, Done, Job, Outcome
+from transship.runner.messages import CANCEL_SIGNAL, LINE_BYTES, Done, Job, Outcome
 
-CANCEL_SIGNAL: Final = signal.SIGUSR1
 LAST_WORDS_S: Final = 3.0
 """How long an executor that ends goes on sending logs and events."""
 HOOKS_VARIABLE: Final = "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"

@@ -7,10 +7,14 @@ of a socket pair. Between dispatcher and executor each message is one line.
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final, Self
+
+CANCEL_SIGNAL: Final = signal.SIGUSR1
+"""Tells an executor to stop its run."""
 
 MESSAGE_BYTES: Final = 64 * 1024
 """Room for one datagram; the longest one lists the problems of a self-test."""

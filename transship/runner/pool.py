@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
 from transship.domain.errors import WarmEngineUnavailable
-from transship.processes import describe_exit, signal_group, start_time
-from transship.runner.messages import (
-    LINE_BYTES,
-    MESSAGE_BYTES,
-    Done,
-    Ended,
-    Fork,
-    Forked,
-    ForkFailed,
-    Job,
-    Outcome,
-    Ready,
-    told_by_template,
-)
+from transship.processes import describe_exit
+from transship.runner.generation import Condition, Executor, Generation
+from transship.runner.idle_executors import IdleExecutors
+from transship.runner.messages import CANCEL_SIGNAL, Job, Outcome, Ready
 from transship.runner.recycling import Wear, WearLimits, worn_out
-from transship.runner.template import LAST_CHANCE_S
 
-CANCEL_SIGNAL: Final = signal.SIGUSR1
 TEMPLATE_START_S: Final = 120.0
 """Longest wait for a template's imports, on a machine with other things to do."""
-
-ORPHAN_CHANCE_S: Final = 15.0
-"""Time that executors have to give their imports up when their template was killed."""
-
-TEMPLATE_END_S: Final = LAST_CHANCE_S + 5.0
-"""Longest wait for a template that was told to end; then it is killed."""
 
 WELCOME_END_S: Final = 5.0
 """Time that an executor which closed its channel before its first run has to end; then it is killed."""
@@ -54,69 +30,6 @@ REFORK_S: Final = 1.0
 """Wait before an executor that died without having carried a run is replaced, so that a fault cannot spin."""
 
 log = structlog.get_logger("transship.runner")
-
-
-class Condition(StrEnum):
-    """What an executor is doing."""
-
-    STARTING = "starting"
-    IDLE = "idle"
-    BUSY = "busy"
-    LEAVING = "leaving"
-    """It is not given another run."""
-
-
-@dataclass(slots=True, eq=False)
-class Executor:
-    """One executor.
-
-    Attributes:
-        number: counts executors of this dispatcher.
-        pid: 0 until the template has forked it.
-        runs: runs it has carried.
-        run_id: flow run that it carries now, empty without.
-        dry: that run is a probe.
-        signalled: it was told to stop its run, so that it is not given another one.
-        status: how it ended, as of `subprocess`; None while it lives.
-    """
-
-    number: int
-    channel: socket.socket
-    generation: Generation
-    pid: int = 0
-    condition: Condition = Condition.STARTING
-    runs: int = 0
-    first_rss_bytes: int = 0
-    run_id: str = ""
-    dry: bool = False
-    signalled: bool = False
-    since: float = 0.0
-    status: int | None = None
-    reader: asyncio.StreamReader | None = None
-    writer: asyncio.StreamWriter | None = None
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal, unless it has ended."""
-        if self.pid and self.status is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
-
-
-@dataclass(slots=True, eq=False)
-class Generation:
-    """A template and its executors.
-
-    Attributes:
-        retired: it forks no more; its executors end after their run.
-    """
-
-    process: subprocess.Popen[bytes]
-    control: socket.socket
-    ready: asyncio.Future[Ready]
-    retired: bool = False
-    gone: bool = False
-    executors: set[Executor] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +79,13 @@ class Pool:
         self._failed_starts = 0
         self._entrypoints, self._environment, self._on_change = entrypoints, environment, on_change
         self._generations: list[Generation] = []
-        self._idle: list[Executor] = []
-        self._waiting: list[asyncio.Future[Executor]] = []
+        self._idle = IdleExecutors(self.give_back)
         self._numbers = 0
         self._closing = False
         self._templates: set[int] = set()
         self._tasks: set[asyncio.Task[object]] = set()
         self.on_template_lost: Callable[[], None] = lambda: None
         self.on_executor_end: Callable[[], None] = lambda: None
-        self.unavailable = ""
 
     # --- what others see ---
 
@@ -201,8 +112,7 @@ class Pool:
 
     @property
     def _current(self) -> Generation | None:
-        alive = [one for one in self._generations if not one.retired and not one.gone and one.ready.done()]
-        return alive[-1] if alive else None
+        return next((one for one in reversed(self._generations) if one.can_fork), None)
 
     # --- life ---
 
@@ -213,9 +123,11 @@ class Pool:
             WarmEngineUnavailable: it did not come up; the former one goes on.
         """
         try:
-            generation = self._start_template()
+            generation = Generation.start(self, self._template, self._entrypoints, self._environment)
         except OSError as error:
             raise WarmEngineUnavailable(f"the template cannot be started: {error}") from error
+        self._generations.append(generation)
+        self._templates.add(generation.process.pid)
         try:
             async with asyncio.timeout(TEMPLATE_START_S):
                 ready = await generation.ready
@@ -231,7 +143,7 @@ class Pool:
         for former in list(self._generations):
             if former is not generation:
                 self._retire(former)
-        self.unavailable = ""
+        self._idle.serve()
         self._fill()
         return ready
 
@@ -259,8 +171,7 @@ class Pool:
     def kill_all(self) -> None:
         """Kill every executor with its group; what they carried is lost."""
         for executor in self.executors:
-            if executor.pid:
-                signal_group(executor.pid, signal.SIGKILL)
+            executor.kill()
 
     def abandon(self, reason: str) -> None:
         """Keep no template and no executor but those that carry a run; give nobody one until the next `start`."""
@@ -273,29 +184,23 @@ class Pool:
 
     def _give_up(self, executor: Executor) -> None:
         """Kill an executor, and do not wait for its template to say so: that may be what does not work."""
-        if executor.pid:
-            # One that hangs early has no group of its own yet.
-            executor.signal(signal.SIGKILL)
-            signal_group(executor.pid, signal.SIGKILL)
-        self._on_executor_end(executor, -signal.SIGKILL)
+        # One that hangs early has no group of its own yet.
+        executor.signal(signal.SIGKILL)
+        executor.kill()
+        self.executor_ended(executor, -signal.SIGKILL)
 
     def resize(self, size: int, limits: WearLimits) -> None:
         """Keep another number of executors from now on."""
         self.size, self.limits = size, limits
-        while len(self._idle) and len(self._usable()) > size:
-            self._leave(self._idle.pop())
+        while len(self._usable()) > size and (executor := self.take_idle()) is not None:
+            self._leave(executor)
         self._fill()
 
     # --- runs ---
 
     def take_idle(self) -> Executor | None:
         """Return an executor that is idle and not given to others until `give_back` or `carry`; None without one."""
-        while self._idle:
-            executor = self._idle.pop()
-            if executor.status is None and executor.condition is Condition.IDLE:
-                executor.condition = Condition.BUSY
-                return executor
-        return None
+        return self._idle.take_now()
 
     async def take(self) -> Executor:
         """Wait for an executor, as `take_idle`; first come, first served.
@@ -305,27 +210,11 @@ class Pool:
         """
         if self._closing:
             raise WarmEngineUnavailable("the runner is stopping")
-        if self.unavailable:
-            raise WarmEngineUnavailable(self.unavailable)
-        executor = self.take_idle()
-        if executor is not None:
-            return executor
-        waiting: asyncio.Future[Executor] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiting)
-        try:
-            return await waiting
-        except asyncio.CancelledError:
-            if waiting.done() and not waiting.cancelled():
-                self.give_back(waiting.result())
-            raise
+        return await self._idle.take()
 
     def refuse(self, reason: str) -> None:
         """Give nobody an executor until the next `start`; who waits for one is told why."""
-        self.unavailable = reason
-        for waiting in self._waiting:
-            if not waiting.done():
-                waiting.set_exception(WarmEngineUnavailable(reason))
-        self._waiting.clear()
+        self._idle.refuse(reason)
 
     def give_back(self, executor: Executor) -> None:
         """Return an executor that was taken and given no run."""
@@ -336,7 +225,7 @@ class Pool:
         executor.run_id, executor.since = str(job.run["id"]), asyncio.get_running_loop().time()
         executor.dry = job.dry
         self._on_change()
-        done = await self._ask(executor, job)
+        done = await executor.ask(job)
         if done is None:
             await executor.ended.wait()
             return RunEnd(None, "", _how_it_ended(executor.status or 0), executor.pid)
@@ -367,7 +256,7 @@ class Pool:
         if executor is None or not executor.pid:
             return False
         executor.signalled = True
-        signal_group(executor.pid, signal.SIGKILL)
+        executor.kill()
         return True
 
     def _signal_run(self, run_id: str, number: signal.Signals) -> bool:
@@ -381,25 +270,13 @@ class Pool:
     def _executor_of(self, run_id: str) -> Executor | None:
         return next((executor for executor in self.executors if executor.run_id == run_id), None)
 
-    async def _ask(self, executor: Executor, job: Job) -> Done | None:
-        """Send a job and return the answer; None when the executor died."""
-        if executor.reader is None or executor.writer is None:
-            return None
-        try:
-            executor.writer.write(job.encode() + b"\n")
-            await executor.writer.drain()
-            line = await executor.reader.readline()
-        except (ConnectionError, ValueError):
-            return None
-        return Done.decode(line) if line.endswith(b"\n") else None
-
     # --- executors ---
 
     def _usable(self) -> list[Executor]:
         return [
             executor
             for generation in self._generations
-            if not generation.retired and not generation.gone
+            if not generation.retired
             for executor in generation.executors
             if executor.condition is not Condition.LEAVING
         ]
@@ -413,40 +290,25 @@ class Pool:
             self._fork(generation)
 
     def _fork(self, generation: Generation) -> None:
+        self._numbers += 1
         try:
-            ours, theirs = socket.socketpair()
+            executor = generation.fork(self._numbers)
         except OSError as error:
             log.warning("no socket for an executor", reason=error.strerror)
             self._start_failed()
             return
-        self._numbers += 1
-        executor = Executor(self._numbers, ours, generation, since=asyncio.get_running_loop().time())
-        generation.executors.add(executor)
-        with theirs:
-            try:
-                socket.send_fds(generation.control, [Fork(executor.number).encode()], [theirs.fileno()])
-            except OSError:
-                # The template is gone; what is left is done when its end is noticed.
-                generation.executors.discard(executor)
-                ours.close()
-                return
-        self._spawn(self._welcome(executor))
+        if executor is not None:
+            self._spawn(self._welcome(executor))
 
     async def _welcome(self, executor: Executor) -> None:
         """Wait until a new executor is ready for its first run."""
-        executor.channel.setblocking(False)
-        executor.reader, executor.writer = await asyncio.open_connection(sock=executor.channel, limit=LINE_BYTES)
-        try:
-            line = await executor.reader.readline()
-        except ConnectionError:
-            line = b""
-        if not line.endswith(b"\n"):
+        ready = await executor.first_word()
+        if ready is None:
             await self._see_failed_start_off(executor)
             # Its end may have been told before there was anything to close.
-            executor.writer.close()
+            executor.close()
             return
         self._failed_starts = 0
-        ready = Done.decode(line)
         executor.pid, executor.first_rss_bytes = ready.pid, ready.rss_bytes
         if executor.generation.retired:
             self._leave(executor)
@@ -474,35 +336,32 @@ class Pool:
         if executor.generation.retired or executor.status is not None or len(self._usable()) > self.size:
             self._leave(executor)
             return
-        while self._waiting:
-            waiting = self._waiting.pop(0)
-            if not waiting.done():
-                executor.condition = Condition.BUSY
-                waiting.set_result(executor)
-                return
-        executor.condition, executor.since = Condition.IDLE, asyncio.get_running_loop().time()
-        self._idle.append(executor)
-        self._on_change()
+        if not self._idle.hand_over(executor):
+            self._idle.keep(executor)
+            self._on_change()
 
     def _leave(self, executor: Executor) -> None:
         """Let an executor end by itself; its place is filled at once."""
         executor.condition = Condition.LEAVING
-        if executor in self._idle:
-            self._idle.remove(executor)
-        if executor.writer is not None:
-            executor.writer.close()
+        self._idle.remove(executor)
+        executor.close()
         self._fill()
         self._on_change()
 
-    def _on_executor_end(self, executor: Executor, status: int) -> None:
+    # --- what generations tell ---
+
+    def changed(self) -> None:
+        """What is known of an executor has changed."""
+        self._on_change()
+
+    def executor_ended(self, executor: Executor, status: int) -> None:
+        """Fill the place of an executor that has ended, or was never made. A second time it is no news."""
         if executor.status is not None:
             return
         executor.status = status
-        if executor in self._idle:
-            self._idle.remove(executor)
+        self._idle.remove(executor)
         executor.generation.executors.discard(executor)
-        if executor.writer is not None:
-            executor.writer.close()
+        executor.close()
         executor.ended.set()
         if executor.condition is not Condition.LEAVING:
             log.warning("executor ended", pid=executor.pid, how=describe_exit(status), flow_run_id=executor.run_id)
@@ -515,81 +374,10 @@ class Pool:
             self._drop(executor.generation)
         self._on_change()
 
-    # --- templates ---
-
-    def _start_template(self) -> Generation:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            # -P: a directory named like one of our packages in the working directory must not hide it.
-            command = (sys.executable, "-P", "-m", self._template, str(theirs.fileno()), *self._entrypoints)
-            try:
-                process = subprocess.Popen(
-                    command,
-                    env=dict(self._environment),
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
-                    start_new_session=True,
-                )
-            except OSError:
-                ours.close()
-                raise
-        ours.setblocking(False)
-        loop = asyncio.get_running_loop()
-        generation = Generation(process, ours, loop.create_future())
-        self._generations.append(generation)
-        self._templates.add(process.pid)
-        loop.add_reader(ours, self._on_template, generation)
-        return generation
-
-    def _on_template(self, generation: Generation) -> None:
-        try:
-            datagram = generation.control.recv(MESSAGE_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            datagram = b""
-        if not datagram:
-            self._on_template_gone(generation)
-            return
-        match told_by_template(datagram):
-            case Ready() as ready:
-                generation.ready.set_result(ready)
-            case Forked(number, pid):
-                self._on_forked(generation, number, pid)
-            case ForkFailed(number, reason):
-                self._on_fork_failed(generation, number, reason)
-            case Ended(pid, status):
-                for executor in list(generation.executors):
-                    if executor.pid == pid:
-                        self._on_executor_end(executor, status)
-
-    def _on_forked(self, generation: Generation, number: int, pid: int) -> None:
-        for executor in generation.executors:
-            if executor.number == number:
-                executor.pid = pid
-        self._on_change()
-
-    def _on_fork_failed(self, generation: Generation, number: int, reason: str) -> None:
-        """There is no process of an executor; its place is filled in a while, and the others go on."""
-        log.warning("template cannot fork", reason=reason)
+    def template_ended(self, generation: Generation, expected: bool) -> None:
+        """See the executors of a template that has ended off; they got SIGTERM from the kernel."""
         for executor in list(generation.executors):
-            if executor.number == number:
-                self._on_executor_end(executor, 0)
-
-    def _on_template_gone(self, generation: Generation) -> None:
-        """The template has ended by itself or was killed; its executors got SIGTERM from the kernel."""
-        asyncio.get_running_loop().remove_reader(generation.control)
-        expected = generation.retired
-        generation.gone = generation.retired = True
-        if not generation.ready.done():
-            status = describe_exit(generation.process.wait())
-            generation.ready.set_exception(
-                WarmEngineUnavailable(f"the template ended while it was starting ({status})")
-            )
-            return
-        for executor in list(generation.executors):
-            if executor in self._idle:
-                self._idle.remove(executor)
+            self._idle.remove(executor)
             self._spawn(self._see_orphan_off(executor))
         if not generation.executors:
             self._drop(generation)
@@ -598,20 +386,9 @@ class Pool:
             self.on_template_lost()
 
     async def _see_orphan_off(self, executor: Executor) -> None:
-        """Wait for the end of an executor whose template is gone, which made it our own child."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + ORPHAN_CHANCE_S
-        status = -signal.SIGKILL
-        while executor.pid and start_time(executor.pid) is not None:
-            if loop.time() > end:
-                signal_group(executor.pid, signal.SIGKILL)
-            await asyncio.sleep(0.05)
-        if executor.pid:
-            with suppress(ChildProcessError):
-                _, raw = os.waitpid(executor.pid, os.WNOHANG)
-                status = os.waitstatus_to_exitcode(raw)
-            signal_group(executor.pid, signal.SIGKILL)
-        self._on_executor_end(executor, status)
+        self.executor_ended(executor, await executor.end_as_orphan())
+
+    # --- the end of generations ---
 
     def _retire(self, generation: Generation) -> None:
         """Let a template end when its last run has."""
@@ -627,18 +404,11 @@ class Pool:
         if generation not in self._generations:
             return
         self._generations.remove(generation)
-        generation.retired = True
-        if not generation.gone:
-            asyncio.get_running_loop().remove_reader(generation.control)
-        generation.control.close()
+        generation.disconnect()
         self._spawn(self._reap(generation))
 
     async def _reap(self, generation: Generation) -> None:
-        try:
-            await asyncio.to_thread(generation.process.wait, TEMPLATE_END_S)
-        except subprocess.TimeoutExpired:
-            generation.process.kill()
-            await asyncio.to_thread(generation.process.wait)
+        await generation.reap()
         self._templates.discard(generation.process.pid)
 
     def _spawn(self, work: Coroutine[Any, Any, object]) -> None:

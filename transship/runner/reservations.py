@@ -12,7 +12,8 @@ from prefect.client.schemas.objects import FlowRun
 from pydantic import ValidationError
 
 from transship.domain.push import Refused
-from transship.runner.pool import Executor, Pool
+from transship.runner.generation import Executor
+from transship.runner.pool import Pool
 from transship.runner.worker import WarmWorker
 
 log = structlog.get_logger("transship.runner.push")

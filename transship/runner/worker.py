@@ -32,8 +32,9 @@ from prefect.states import Cancelled, Scheduled
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
 from transship.domain.errors import WarmEngineUnavailable
+from transship.runner.generation import Executor
 from transship.runner.messages import Job, Outcome
-from transship.runner.pool import Executor, Pool, RunEnd
+from transship.runner.pool import Pool, RunEnd
 
 DEPLOYMENT_FRESH_S: Final = 60.0
 """How long a deployment's entrypoint is believed to be what it was."""

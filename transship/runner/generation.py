@@ -1,0 +1,290 @@
+"""A template and the executors that it forked, as the dispatcher sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Protocol, Self
+
+import structlog
+
+from transship.domain.errors import WarmEngineUnavailable
+from transship.processes import describe_exit, signal_group, start_time
+from transship.runner.messages import (
+    LINE_BYTES,
+    MESSAGE_BYTES,
+    Done,
+    Ended,
+    Fork,
+    Forked,
+    ForkFailed,
+    Job,
+    Ready,
+    told_by_template,
+)
+from transship.runner.template import LAST_CHANCE_S
+
+ORPHAN_CHANCE_S: Final = 15.0
+"""Time that executors have to give their imports up when their template was killed."""
+
+TEMPLATE_END_S: Final = LAST_CHANCE_S + 5.0
+"""Longest wait for a template that was told to end; then it is killed."""
+
+log = structlog.get_logger("transship.runner")
+
+
+class Condition(StrEnum):
+    """What an executor is doing."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    LEAVING = "leaving"
+    """It is not given another run."""
+
+
+@dataclass(slots=True, eq=False)
+class Executor:
+    """One executor.
+
+    Attributes:
+        number: counts executors of this dispatcher.
+        pid: 0 until the template has forked it.
+        runs: runs it has carried.
+        run_id: flow run that it carries now, empty without.
+        dry: that run is a probe.
+        signalled: it was told to stop its run, so that it is not given another one.
+        status: how it ended, as of `subprocess`; None while it lives.
+    """
+
+    number: int
+    channel: socket.socket
+    generation: Generation
+    pid: int = 0
+    condition: Condition = Condition.STARTING
+    runs: int = 0
+    first_rss_bytes: int = 0
+    run_id: str = ""
+    dry: bool = False
+    signalled: bool = False
+    since: float = 0.0
+    status: int | None = None
+    reader: asyncio.StreamReader | None = None
+    writer: asyncio.StreamWriter | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def first_word(self) -> Done | None:
+        """Open its channel, and wait until it is ready for its first run; None when it closed the channel."""
+        self.channel.setblocking(False)
+        self.reader, self.writer = await asyncio.open_connection(sock=self.channel, limit=LINE_BYTES)
+        return await _answer(self.reader)
+
+    async def ask(self, job: Job) -> Done | None:
+        """Send a job and return the answer; None when it died."""
+        if self.reader is None or self.writer is None:
+            return None
+        try:
+            self.writer.write(job.encode() + b"\n")
+            await self.writer.drain()
+        except ConnectionError:
+            return None
+        return await _answer(self.reader)
+
+    def close(self) -> None:
+        """Close its channel, which lets it end by itself."""
+        if self.writer is not None:
+            self.writer.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless it has ended."""
+        if self.pid and self.status is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it with all that it started; what it carried is lost."""
+        if self.pid:
+            signal_group(self.pid, signal.SIGKILL)
+
+    async def end_as_orphan(self) -> int:
+        """Wait for its end when its template is gone, which made it our own child; return how it ended."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + ORPHAN_CHANCE_S
+        status = -signal.SIGKILL
+        while self.pid and start_time(self.pid) is not None:
+            if loop.time() > end:
+                self.kill()
+            await asyncio.sleep(0.05)
+        if self.pid:
+            with suppress(ChildProcessError):
+                _, raw = os.waitpid(self.pid, os.WNOHANG)
+                status = os.waitstatus_to_exitcode(raw)
+            self.kill()
+        return status
+
+
+async def _answer(reader: asyncio.StreamReader) -> Done | None:
+    try:
+        line = await reader.readline()
+    except (ConnectionError, ValueError):
+        return None
+    return Done.decode(line) if line.endswith(b"\n") else None
+
+
+class Owner(Protocol):
+    """Whoever keeps generations, and hears what becomes of them."""
+
+    def changed(self) -> None:
+        """What is known of an executor has changed."""
+
+    def executor_ended(self, executor: Executor, status: int) -> None:
+        """An executor has ended, or was never made.
+
+        Args:
+            status: as of `subprocess`.
+        """
+
+    def template_ended(self, generation: Generation, expected: bool) -> None:
+        """A template has ended by itself or was killed; its executors got SIGTERM from the kernel.
+
+        Args:
+            expected: it was retired before.
+        """
+
+
+@dataclass(slots=True, eq=False)
+class Generation:
+    """A template and its executors.
+
+    Attributes:
+        ready: what the template said when it had imported everything; fails when it ended before.
+        retired: it forks no more; its executors end after their run.
+        gone: the template has ended, and so is retired.
+    """
+
+    owner: Owner
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    ready: asyncio.Future[Ready]
+    retired: bool = False
+    gone: bool = False
+    executors: set[Executor] = field(default_factory=set)
+
+    @classmethod
+    def start(cls, owner: Owner, module: str, entrypoints: Sequence[str], environment: Mapping[str, str]) -> Self:
+        """Start a template.
+
+        Args:
+            owner: hears what becomes of the template and its executors.
+            module: is the template.
+            entrypoints: module paths of the flows that it imports.
+            environment: of the template and all executors.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            # -P: a directory named like one of our packages in the working directory must not hide it.
+            command = (sys.executable, "-P", "-m", module, str(theirs.fileno()), *entrypoints)
+            try:
+                process = subprocess.Popen(
+                    command,
+                    env=dict(environment),
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                )
+            except OSError:
+                ours.close()
+                raise
+        ours.setblocking(False)
+        loop = asyncio.get_running_loop()
+        generation = cls(owner, process, ours, loop.create_future())
+        loop.add_reader(ours, generation._hear)
+        return generation
+
+    @property
+    def can_fork(self) -> bool:
+        """Whether executors can be had of it."""
+        return not self.retired and self.ready.done()
+
+    def fork(self, number: int) -> Executor | None:
+        """Ask the template for an executor; None when the template is gone, of which its owner will hear.
+
+        Raises:
+            OSError: there is no socket for it.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                socket.send_fds(self.control, [Fork(number).encode()], [theirs.fileno()])
+            except OSError:
+                ours.close()
+                return None
+        executor = Executor(number, ours, self, since=asyncio.get_running_loop().time())
+        self.executors.add(executor)
+        return executor
+
+    def disconnect(self) -> None:
+        """Let the template end; it ends what it still has."""
+        self.retired = True
+        if not self.gone:
+            asyncio.get_running_loop().remove_reader(self.control)
+        self.control.close()
+
+    async def reap(self) -> None:
+        """Wait for the end of a template that was disconnected."""
+        try:
+            await asyncio.to_thread(self.process.wait, TEMPLATE_END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            await asyncio.to_thread(self.process.wait)
+
+    def _hear(self) -> None:
+        """Read what the template tells, or that it is gone."""
+        try:
+            datagram = self.control.recv(MESSAGE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            datagram = b""
+        if not datagram:
+            self._on_gone()
+            return
+        match told_by_template(datagram):
+            case Ready() as ready:
+                self.ready.set_result(ready)
+            case Forked(number, pid):
+                for executor in self._numbered(number):
+                    executor.pid = pid
+                self.owner.changed()
+            case ForkFailed(number, reason):
+                # There is no process of it; the others go on.
+                log.warning("template cannot fork", reason=reason)
+                for executor in self._numbered(number):
+                    self.owner.executor_ended(executor, 0)
+            case Ended(pid, status):
+                for executor in [one for one in self.executors if one.pid == pid]:
+                    self.owner.executor_ended(executor, status)
+
+    def _numbered(self, number: int) -> list[Executor]:
+        return [one for one in self.executors if one.number == number]
+
+    def _on_gone(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.control)
+        expected = self.retired
+        self.gone = self.retired = True
+        if self.ready.done():
+            self.owner.template_ended(self, expected)
+            return
+        status = describe_exit(self.process.wait())
+        self.ready.set_exception(WarmEngineUnavailable(f"the template ended while it was starting ({status})"))
