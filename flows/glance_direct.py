@@ -16,7 +16,7 @@ from config.settings import Settings
 from flows.beginning import Begin, beginning
 from flows.carrying import carry
 from flows.pipeline import deliver
-from flows.requests_by_hand import form_request, upload_order
+from flows.requests_by_hand import form_order, form_request
 from tasks.session import ImportSession
 from tasks.take_upload import take_upload
 from transship.catalog.engine import Catalog
@@ -64,7 +64,7 @@ def glance_direct(
             all_stores=all_stores,
             all_must_succeed=all_stores_must_succeed,
         )
-        order = upload_order(str(image_id), request, settings.store_facts)
+        order = form_order(request, settings.store_facts, str(image_id))
         caller = Caller(roles=("admin",))
         return partial(begin_upload_by_hand, catalog, str(image_id), order, caller, host=settings.host_name)
 

@@ -16,7 +16,7 @@ from config.settings import Settings
 from flows.beginning import Begin, beginning, patience
 from flows.carrying import carry
 from flows.pipeline import deliver
-from flows.requests_by_hand import HandRequest, hand_order, new_image
+from flows.requests_by_hand import form_order, form_request, new_image
 from tasks.read_remote import read_remote
 from tasks.session import ImportSession, utc_now
 from tasks.stage import stage
@@ -71,20 +71,19 @@ def glance_download(
         task_id: Leave empty: set by the service for imports that were asked for through the Images API.
     """
     run_id = str(flow_run.id)
-    remote = RemoteImage(str(glance_image_id), glance_region, glance_service_interface)
-    request = HandRequest(
-        method=ImportMethod.GLANCE_DOWNLOAD,
-        remote=remote,
-        stores=None if stores is None else tuple(stores),
-        all_stores=all_stores,
-        name=name or remote.image_id,
-        project_id=project_id,
-        all_stores_must_succeed=all_stores_must_succeed,
-    )
 
     def by_hand(settings: Settings, catalog: Catalog) -> Begin:
-        image = new_image(str(image_id or uuid4()), request, utc_now())
-        order = hand_order(request, settings.store_facts, settings.imports.enabled_methods)
+        remote = RemoteImage(str(glance_image_id), glance_region, glance_service_interface)
+        image = new_image(str(image_id or uuid4()), utc_now(), name=name or remote.image_id, project_id=project_id)
+        request = form_request(
+            ImportMethod.GLANCE_DOWNLOAD,
+            stores,
+            settings.imports.enabled_methods,
+            all_stores=all_stores,
+            all_must_succeed=all_stores_must_succeed,
+            remote=remote,
+        )
+        order = form_order(request, settings.store_facts)
         caller = Caller(project_id=project_id, roles=("admin",))
         return partial(begin_by_hand, catalog, image, order, caller)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -48,12 +47,16 @@ def form_request(
     *,
     all_stores: bool,
     all_must_succeed: bool,
+    uri: str = "",
+    remote: RemoteImage | None = None,
 ) -> ImportRequest:
-    """Return the request that the form of a method for images which exist states.
+    """Return the request that the form of a method states.
 
     Args:
         stores: ids of the targets; None or none: the default store.
         enabled: methods that the site offers.
+        uri: source of a web-download.
+        remote: source of a glance-download.
 
     Raises:
         BadRequest: the method is not offered.
@@ -61,95 +64,60 @@ def form_request(
     refuse_other_methods(method, enabled)
     return ImportRequest(
         method=method,
+        uri=uri,
+        remote=remote,
         stores=tuple(stores) if stores else None,
         all_stores=all_stores,
         all_stores_must_succeed=all_must_succeed,
     )
 
 
-def upload_order(image_id: str, request: ImportRequest, stores: Sequence[StoreFacts]) -> Order:
-    """Return the import of uploaded data that a form asks for.
+def new_image(
+    image_id: str,
+    now: datetime,
+    *,
+    name: str,
+    project_id: str,
+    disk_format: str = "raw",
+    container_format: str = "bare",
+) -> Image:
+    """Return the image record that a download started by hand makes.
+
+    Args:
+        disk_format, container_format: replaced by those of the remote image in a glance-download.
+    """
+    return Image(
+        id=image_id,
+        status=ImageStatus.QUEUED,
+        created_at=now,
+        updated_at=now,
+        name=name,
+        disk_format=disk_format,
+        container_format=container_format,
+        owner=project_id,
+    )
+
+
+def form_order(request: ImportRequest, stores: Sequence[StoreFacts], image_id: str = "") -> Order:
+    """Return the import that a form asks for.
 
     Args:
         stores: the site's stores.
+        image_id: of an image that exists; empty: the import makes one.
 
     Raises:
         BadRequest: the stores cannot be chosen so.
         StoreUnknown, StoreReadOnly: a store cannot be a target.
     """
     targets = choose_targets(request, None, stores)
-    task_input = {"image_id": image_id, "import_req": _shown(request, targets), "backend": list(targets)}
-    return Order(request, targets, task_input)
-
-
-@dataclass(frozen=True, slots=True)
-class HandRequest:
-    """What the form of a hand-started run holds.
-
-    Attributes:
-        uri: source of a web-download.
-        remote: source of a glance-download, whose own formats replace those given here.
-        all_stores: every store that can be written is a target; excludes ``stores``.
-    """
-
-    method: ImportMethod
-    stores: tuple[str, ...] | None
-    name: str
-    project_id: str
-    all_stores_must_succeed: bool
-    uri: str = ""
-    remote: RemoteImage | None = None
-    all_stores: bool = False
-    disk_format: str = "raw"
-    container_format: str = "bare"
-
-
-def new_image(image_id: str, request: HandRequest, now: datetime) -> Image:
-    """Return the image record that a hand-started import makes."""
-    return Image(
-        id=image_id,
-        status=ImageStatus.QUEUED,
-        created_at=now,
-        updated_at=now,
-        name=request.name,
-        disk_format=request.disk_format,
-        container_format=request.container_format,
-        owner=request.project_id,
-    )
-
-
-def hand_order(request: HandRequest, stores: Sequence[StoreFacts], enabled: Collection[ImportMethod]) -> Order:
-    """Return the import that a form asks for.
-
-    Args:
-        request: the form.
-        stores: the site's stores.
-        enabled: methods that the site offers.
-
-    Raises:
-        BadRequest: the method is not offered, or the stores cannot be chosen so.
-        StoreUnknown, StoreReadOnly: a store cannot be a target.
-    """
-    refuse_other_methods(request.method, enabled)
-    asked = ImportRequest(
-        method=request.method,
-        uri=request.uri,
-        remote=request.remote,
-        stores=request.stores or None,
-        all_stores=request.all_stores,
-        all_stores_must_succeed=request.all_stores_must_succeed,
-    )
-    targets = choose_targets(asked, None, stores)
-    task_input = {"import_req": _shown(asked, targets), "backend": list(targets)}
-    return Order(asked, targets, task_input, None if request.remote is None else _access(request.remote))
-
-
-def _shown(request: ImportRequest, targets: Sequence[str]) -> dict[str, object]:
-    return {
+    shown = {
         "method": described(request),
         "stores": list(targets),
         "all_stores_must_succeed": request.all_stores_must_succeed,
     }
+    named = {"image_id": image_id} if image_id else {}
+    access = None if request.remote is None else _access(request.remote)
+    return Order(request, targets, {**named, "import_req": shown, "backend": list(targets)}, access)
 
 
 def _access(remote: RemoteImage) -> RemoteAccess:

@@ -16,7 +16,7 @@ from config.settings import Settings
 from flows.beginning import Begin, beginning, patience
 from flows.carrying import carry
 from flows.pipeline import deliver
-from flows.requests_by_hand import HandRequest, PublicUri, hand_order, new_image
+from flows.requests_by_hand import PublicUri, form_order, form_request, new_image
 from tasks.session import ImportSession, utc_now
 from tasks.stage import stage
 from tasks.validate_uri import validate_uri
@@ -70,21 +70,25 @@ def web_download(
         task_id: Leave empty: set by the service for imports that were asked for through the Images API.
     """
     run_id = str(flow_run.id)
-    request = HandRequest(
-        method=ImportMethod.WEB_DOWNLOAD,
-        uri=uri,
-        stores=None if stores is None else tuple(stores),
-        all_stores=all_stores,
-        disk_format=disk_format,
-        container_format=container_format,
-        name=name or uri.rsplit("/", 1)[-1],
-        project_id=project_id,
-        all_stores_must_succeed=all_stores_must_succeed,
-    )
 
     def by_hand(settings: Settings, catalog: Catalog) -> Begin:
-        image = new_image(str(image_id or uuid4()), request, utc_now())
-        order = hand_order(request, settings.store_facts, settings.imports.enabled_methods)
+        image = new_image(
+            str(image_id or uuid4()),
+            utc_now(),
+            name=name or uri.rsplit("/", 1)[-1],
+            project_id=project_id,
+            disk_format=disk_format,
+            container_format=container_format,
+        )
+        request = form_request(
+            ImportMethod.WEB_DOWNLOAD,
+            stores,
+            settings.imports.enabled_methods,
+            all_stores=all_stores,
+            all_must_succeed=all_stores_must_succeed,
+            uri=uri,
+        )
+        order = form_order(request, settings.store_facts)
         caller = Caller(project_id=project_id, roles=("admin",))
         return partial(begin_by_hand, catalog, image, order, caller)
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, select
 
-from flows.requests_by_hand import HandRequest, PublicUri, hand_order, new_image
+from flows.requests_by_hand import PublicUri, form_order, form_request, new_image
 from tests.fakes.images import NOW
 from tests.flows.conftest import Site
 from transship.catalog.imports import Begun, Caller, begin_by_hand
@@ -19,19 +19,10 @@ from transship.catalog.leases import expire_lease
 from transship.catalog.schema import IMAGES
 from transship.domain.errors import BadRequest, StoreReadOnly, StoreUnknown, Superseded
 from transship.domain.image import ImageStatus
-from transship.domain.import_request import ImportMethod
+from transship.domain.import_request import ImportMethod, ImportRequest
 from transship.domain.placement import StoreFacts
 
-FORM = HandRequest(
-    method=ImportMethod.WEB_DOWNLOAD,
-    uri="https://source.example/debian.qcow2",
-    stores=None,
-    disk_format="qcow2",
-    container_format="bare",
-    name="debian.qcow2",
-    project_id="p1",
-    all_stores_must_succeed=True,
-)
+REQUEST = ImportRequest(ImportMethod.WEB_DOWNLOAD, "https://source.example/debian.qcow2")
 STORES = (
     StoreFacts("local", "file", default=True),
     StoreFacts("spare", "file"),
@@ -71,7 +62,7 @@ def test_the_form_says_what_the_field_is() -> None:
 
 
 def test_the_image_is_as_the_form_says() -> None:
-    image = new_image("id", FORM, NOW)
+    image = new_image("id", NOW, name="debian.qcow2", project_id="p1", disk_format="qcow2")
     assert (image.status, image.name, image.owner) == (ImageStatus.QUEUED, "debian.qcow2", "p1")
     assert (image.disk_format, image.container_format) == ("qcow2", "bare")
 
@@ -88,7 +79,8 @@ def test_the_image_is_as_the_form_says() -> None:
     ids=["none", "empty list", "two", "all that can be written", "empty list and all"],
 )
 def test_the_stores_of_the_form_are_the_targets(asked: dict[str, Any], targets: tuple[str, ...]) -> None:
-    order = hand_order(replace(FORM, **asked), STORES, METHODS)
+    form = {"stores": None, "all_stores": False, **asked}
+    order = form_order(form_request(REQUEST.method, enabled=METHODS, all_must_succeed=True, **form), STORES)
     assert order.targets == targets
     assert order.task_input["backend"] == list(targets)
 
@@ -96,18 +88,18 @@ def test_the_stores_of_the_form_are_the_targets(asked: dict[str, Any], targets: 
 @pytest.mark.parametrize(("store", "refusal"), [("gone", StoreUnknown), ("mirror", StoreReadOnly)])
 def test_a_store_that_cannot_be_a_target_is_refused(store: str, refusal: type[Exception]) -> None:
     with pytest.raises(refusal):
-        hand_order(replace(FORM, stores=(store,)), STORES, METHODS)
+        form_order(replace(REQUEST, stores=(store,)), STORES)
 
 
 def test_a_method_that_the_site_does_not_offer_is_refused() -> None:
     with pytest.raises(BadRequest, match=r"name 'web-download'\. This site offers: copy-image"):
-        hand_order(FORM, STORES, (ImportMethod.COPY_IMAGE,))
+        form_request(REQUEST.method, None, (ImportMethod.COPY_IMAGE,), all_stores=False, all_must_succeed=True)
 
 
 def begun_by_hand(site: Site, run_id: str) -> Begun:
     """What the flow does when it begins: it offers a new image each time."""
-    image = new_image(str(uuid4()), FORM, NOW)
-    order = hand_order(FORM, STORES, METHODS)
+    image = new_image(str(uuid4()), NOW, name="debian.qcow2", project_id="p1")
+    order = form_order(REQUEST, STORES)
     return begin_by_hand(site.catalog, image, order, Caller("p1"), run_id, "test", ttl_s=60.0, now=NOW)
 
 
