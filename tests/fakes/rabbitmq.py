@@ -18,6 +18,8 @@ from typing import Any, Self
 
 import amqp
 
+from tests.fakes.ending import end
+
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -86,7 +88,7 @@ class RabbitServer:
     def stop(self) -> None:
         """End the broker as a reboot of its host would; what was not durable is gone."""
         node, self._node = self._node, None
-        _end(node)
+        end(node, STOP_TIMEOUT_S)
 
     def connect(self) -> amqp.Connection:
         """Return a connection of a client."""
@@ -154,7 +156,7 @@ class RabbitServer:
 
     def _remove(self) -> None:
         self.stop()
-        _end(self._epmd)
+        end(self._epmd, STOP_TIMEOUT_S)
         shutil.rmtree(self._directory)
 
 
@@ -184,17 +186,6 @@ class Listener:
             body = json.loads(received.body)
             found.append(json.loads(body["oslo.message"]) if "oslo.message" in body else body)
         return found
-
-
-def _end(process: subprocess.Popen[bytes] | None) -> None:
-    if process is None:
-        return
-    process.terminate()
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _account() -> pwd.struct_passwd:

@@ -19,6 +19,7 @@ from config.loading import load_settings
 from config.settings import Settings
 from deployments.pool import base_job_template
 from tests.fakes.databases import DATABASES
+from tests.fakes.ending import end
 from tests.fakes.prefect_server import PrefectServer
 from transship.processes import descendants, start_time
 from transship.runner_status import RunnerStatus, read_runner_status, runner_status_path
@@ -117,12 +118,7 @@ class Runner:
         if process is None:
             return []
         below = descendants(process.pid)
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, 60.0)
         left = [pid for pid in below if start_time(pid) is not None]
         for pid in left:
             os.kill(pid, signal.SIGKILL)

@@ -19,6 +19,7 @@ from sqlalchemy import select
 
 from config.loading import load_settings
 from config.secrets import prefect_auth_string
+from tests.fakes.ending import end
 from tests.fakes.postgres import PostgresServer, postgres_binaries
 from tests.fakes.system import Gate, System, until
 from tests.fakes.web_server import WebServer
@@ -88,11 +89,7 @@ class SecondHost:
 
     def down(self) -> int:
         """Stop the worker as a service manager does; return its exit status."""
-        if self.process is None:
-            return 0
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(120)
+        return end(self.process, 120.0)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command on this host."""
