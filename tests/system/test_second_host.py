@@ -21,7 +21,7 @@ from config.loading import load_settings
 from config.secrets import prefect_auth_string
 from tests.fakes.ending import end
 from tests.fakes.postgres import PostgresServer, postgres_binaries
-from tests.fakes.system import Gate, System, until
+from tests.fakes.system import Gate, System, free_port, until
 from tests.fakes.web_server import WebServer
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import LEASES
@@ -63,6 +63,8 @@ class SecondHost:
             "TRANSSHIP_PREFECT__API_URL": first.settings.prefect_api_url,
             "TRANSSHIP_PREFECT__AUTH_STRING": prefect_auth_string(first.settings),
             "TRANSSHIP_API__PUBLIC_ENDPOINT": first.settings.api_url,
+            # The doctor judges it, and other programs may have the default.
+            "TRANSSHIP_API__PORT": str(free_port()),
         }
         self.settings = load_settings(environ=self.environment).settings
         self.process: subprocess.Popen[bytes] | None = None
