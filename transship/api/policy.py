@@ -8,7 +8,7 @@ Source: Glance's policies in code, whose names and defaults these are; oslo.poli
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -62,7 +62,8 @@ class Policy:
         self._enforcer.register_defaults([policy.RuleDefault(name, rule) for name, rule in DEFAULTS.items()])
         self._lock = threading.Lock()
         if file is not None:
-            _warn_of_others(file)
+            # oslo.policy reads the file by itself, again whenever it changes; what is no rule it only logs.
+            _warn_of_others(file, read_policy_file(file))
         self._enforcer.load_rules(force_reload=True)
 
     def allows(self, rule: str, viewer: Viewer, image: Image) -> bool:
@@ -122,8 +123,8 @@ def read_policy_file(file: Path) -> Mapping[str, object]:
     return rules
 
 
-def _warn_of_others(file: Path) -> None:
-    others = sorted(name for name in read_policy_file(file) if name not in DEFAULTS)
+def _warn_of_others(file: Path, rules: Collection[str]) -> None:
+    others = sorted(set(rules) - set(DEFAULTS))
     if others:
         log.warning("rules of the policy file have no effect here", file=str(file), rules=",".join(others))
 
