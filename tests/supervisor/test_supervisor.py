@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
+from tests.fakes.system import free_port
 from transship.processes import children, descendants
 from transship.supervisor.component import Condition
 from transship.supervisor.home import is_locked, read_holder, status_path
@@ -325,3 +327,42 @@ def test_a_failed_start_in_the_background_shows_the_last_words(start: Starter) -
     assert any(line.startswith("broken") and line.endswith("the reason") for line in shown)
     assert any("broken did not start: exit status 3" in line for line in shown)
     assert not is_locked(running.settings)
+
+
+ACCEPTING = """
+import socket, sys
+listener = socket.socket(fileno=int(sys.argv[1].removeprefix("--socket=")))
+print("accepting", flush=True)
+while True:
+    talk, _ = listener.accept()
+    asked = talk.recv(100)
+    if asked == b"die":
+        sys.exit(1)
+    talk.sendall(b"answer to " + asked)
+    talk.close()
+"""
+
+
+def test_who_connects_while_a_component_is_away_is_served_by_the_next_one(start: Starter) -> None:
+    port = free_port()
+    running = start(
+        {"name": "api", "argv": [sys.executable, "-c", ACCEPTING], "listen": ["127.0.0.1", port], "settle_s": 0.1}
+    )
+    running.line_with("accepting")
+    running.line_with("ready after")
+    with socket.create_connection(("127.0.0.1", port)) as talk:
+        talk.sendall(b"die")
+        running.line_with("starting it again")
+    # It is away now, for the second that it waits to be started again.
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as talk:
+        talk.sendall(b"question")
+        assert talk.recv(100) == b"answer to question"
+    assert running.end() == 0
+
+
+def test_an_address_that_is_taken_fails_the_start(start: Starter) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        running = start({"name": "api", "argv": SLEEPER, "listen": ["127.0.0.1", port]})
+        assert f"port {port} of 127.0.0.1 cannot be listened on" in running.line_with("did not start")
+        assert running.process.wait(30) == 1

@@ -1,8 +1,13 @@
-"""``python -m transship.api``: serve the Images API until SIGTERM or SIGINT."""
+"""``python -m transship.api``: serve the Images API until SIGTERM or SIGINT.
+
+Where it listens the settings say, or, for a supervised one, whoever opened the sockets that it inherits.
+"""
 
 from __future__ import annotations
 
+import argparse
 import signal
+import socket
 import sys
 from types import FrameType
 from typing import Final
@@ -24,6 +29,9 @@ log = structlog.get_logger(__name__)
 
 def main() -> int:
     """Serve until told to stop; return the exit code."""
+    parser = argparse.ArgumentParser(description="Serve the Images API.")
+    parser.add_argument("--socket", type=int, action="append", metavar="NUMBER", help="inherited socket to listen on")
+    inherited = parser.parse_args().socket
     try:
         settings = load_settings().settings
         configure_logs(settings.log.level, "api")
@@ -48,7 +56,7 @@ def main() -> int:
                 timeout_graceful_shutdown=DRAIN_S,
             )
         )
-        server.run()
+        server.run([socket.socket(fileno=number) for number in inherited] if inherited else None)
         return 0 if server.started else 1
     except ConfigurationRefused as error:
         log.error("configuration refused", reason=str(error))  # noqa: TRY400 - the trace says nothing more

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,26 +31,29 @@ class Child:
         pid: process id, also the id of its group and session.
     """
 
-    def __init__(self, component: Component, directory: Path) -> None:
+    def __init__(self, component: Component, directory: Path, sockets: Sequence[socket.socket] = ()) -> None:
         """Start a component; must be called in the main thread, to which the death signal is tied.
 
         Args:
             component: what to run.
             directory: its working directory.
+            sockets: listening ones that it inherits.
 
         Raises:
             OSError: the command cannot be run.
         """
+        inherited = tuple(each.fileno() for each in sockets)
         # The supervisor handles SIGINT and SIGTERM, so that exec resets both to their defaults here,
         # also when the shell that started the supervisor ignored them.
         self._process = subprocess.Popen(
-            ("setpriv", "--pdeathsig", "TERM", "--", *component.argv),
+            ("setpriv", "--pdeathsig", "TERM", "--", *component.argv, *(f"--socket={one}" for one in inherited)),
             env=dict(component.environment),
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=inherited,
         )
         self.pid = self._process.pid
 

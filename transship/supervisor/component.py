@@ -38,6 +38,8 @@ class Component:
             for `settle_s`.
         settle_s: life after which a component without a health check counts as up.
         ready_text: a line that holds this says earlier that it is up; empty: no line does.
+        listen: host and port that the supervisor listens on for it; the sockets are inherited, and each one's number
+            is the argument ``--socket=NUMBER``. None: it has none.
         once: runs to its end, which must be exit status 0, and is not restarted.
         kill_after_s: at a stop, how long it has to end itself.
     """
@@ -50,6 +52,7 @@ class Component:
     health_url: str = ""
     settle_s: float = 0.0
     ready_text: str = ""
+    listen: tuple[str, int] | None = None
     once: bool = False
     kill_after_s: float = 10.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from transship.processes import (
 )
 from transship.supervisor.child import Child
 from transship.supervisor.component import Backoff, Component, Condition
+from transship.supervisor.listeners import listen
 from transship.supervisor.output import SUPERVISOR, Output, log_path
 from transship.supervisor.probe import answers
 from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus, write_status
@@ -77,6 +79,7 @@ class _Slot:
     up: asyncio.Event = field(default_factory=asyncio.Event)
     said_ready: asyncio.Event = field(default_factory=asyncio.Event)
     keeper: asyncio.Task[None] | None = None
+    sockets: tuple[socket.socket, ...] = ()
 
 
 class Supervisor:
@@ -126,6 +129,7 @@ class Supervisor:
 
     async def _start(self) -> None:
         began = asyncio.get_running_loop().time()
+        self._open_sockets()
         try:
             async with asyncio.timeout(self.plan.start_timeout_s):
                 for stage in sorted({slot.component.stage for slot in self._slots}):
@@ -139,6 +143,17 @@ class Supervisor:
         self._enter(Phase.READY)
         self._say(f"ready after {asyncio.get_running_loop().time() - began:.1f} s")
         self.on_ready()
+
+    def _open_sockets(self) -> None:
+        for slot in self._slots:
+            if slot.component.listen is None:
+                continue
+            host, port = slot.component.listen
+            try:
+                slot.sockets = listen(host, port)
+            except OSError as error:
+                reason = f"port {port} of {host} cannot be listened on: {error.strerror}"
+                raise StartFailed(slot.component.name, reason, self.output.directory) from error
 
     async def _start_stage(self, slots: Sequence[_Slot]) -> None:
         for slot in slots:
@@ -191,7 +206,7 @@ class Supervisor:
         """Run a component once; return its exit status, 127 if it could not be run."""
         slot.said_ready.clear()
         try:
-            slot.child = child = Child(slot.component, self.plan.directory)
+            slot.child = child = Child(slot.component, self.plan.directory, slot.sockets)
         except OSError as error:
             slot.last_exit = f"cannot be run: {error.strerror}"
             return 127
@@ -262,6 +277,9 @@ class Supervisor:
         # Each round makes the children of the killed our own.
         while end_strangers(set()):
             await asyncio.sleep(0.01)
+        for slot in self._slots:
+            for each in slot.sockets:
+                each.close()
         self._enter(Phase.STOPPED)
         self._say("stopped")
 

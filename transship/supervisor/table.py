@@ -106,6 +106,7 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
             Stage.SERVERS,
             StopRank.API,
             health_url=api_health_url(settings),
+            listen=(settings.api.host, settings.api.port),
             kill_after_s=kill_after_s,
         ),
     )

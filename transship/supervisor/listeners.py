@@ -1,0 +1,38 @@
+"""Sockets that outlive the component which serves them, so that its restart refuses nobody.
+
+Who connects while the component is being started again waits in the kernel's queue until the next one accepts.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from typing import Final
+
+QUEUE: Final = 2048
+"""Connections that may wait to be accepted; as uvicorn's own."""
+
+
+def listen(host: str, port: int) -> tuple[socket.socket, ...]:
+    """Return a listening socket for each address of a host, as asyncio would make them.
+
+    Args:
+        host: name or address; empty: all addresses.
+
+    Raises:
+        OSError: one of them cannot be listened on; none is left open.
+    """
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    made: list[socket.socket] = []
+    with ExitStack() as undo:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listener = undo.enter_context(socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                # Else the socket of all IPv6 addresses takes the port on all IPv4 ones too.
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+            listener.listen(QUEUE)
+            made.append(listener)
+        undo.pop_all()
+    return tuple(made)
