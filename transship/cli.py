@@ -97,8 +97,8 @@ def worker(context: typer.Context, config: ConfigOption = None, glance_config: G
 
 @app.command()
 def reload(context: typer.Context) -> None:
-    """Give new imports the code and settings of now; running ones go on."""
-    from transship.commands import worker as command
+    """Give what runs the code and settings of now; running imports and requests go on."""
+    from transship.commands import reload as command
 
     raise typer.Exit(command.reload(_invocation(context)))
 

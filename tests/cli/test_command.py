@@ -13,9 +13,12 @@ import pytest
 from cryptography.fernet import Fernet
 
 from config.loading import variable_of
+from config.settings import Settings
 from transship.cli import app, main
 from transship.processes import start_time
 from transship.runner_status import RunnerStatus, write_runner_status
+from transship.supervisor.home import HomeLock, first_start, status_path
+from transship.supervisor.status import Phase, SupervisorStatus, write_status
 
 COMMANDS = {
     *("up", "down", "status", "deploy", "doctor", "reload", "worker"),
@@ -394,3 +397,35 @@ def test_every_command_takes_the_files_of_a_glance(
     shown = capsys.readouterr()
     assert "bind_port" in shown.out
     assert "warning: " in shown.err
+
+
+@pytest.mark.parametrize(
+    ("phase", "reloads", "said"),
+    [(Phase.STARTING, 0, "is starting or stopping"), (Phase.READY, None, "is of a former version")],
+)
+def test_a_reload_disturbs_nothing_that_would_not_understand_it(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    phase: Phase,
+    reloads: int | None,
+    said: str,
+) -> None:
+    settings = Settings.model_validate({"home": tmp_path})
+    first_start(settings)
+    lock = HomeLock.take(settings)
+    # This process would die of the signal.
+    lock.write_holder()
+    write_status(status_path(settings), SupervisorStatus(phase, os.getpid(), "", (), reloads))
+    try:
+        assert in_process(monkeypatch, tmp_path, "reload") == 2
+        assert said in capsys.readouterr().err
+    finally:
+        lock.release()
+
+
+def test_a_reload_of_nothing_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert in_process(monkeypatch, tmp_path, "reload") == 2
+    assert "nothing runs in" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from config.settings import Settings
 from transship.supervisor.component import Component
@@ -14,14 +15,23 @@ from transship.supervisor.home import HomeLock, first_start
 from transship.supervisor.launch import Launch, run_in_background, run_in_foreground
 
 
-def main() -> int:
-    asked = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    settings = Settings.model_validate({"home": asked["home"], "supervisor": asked.get("supervisor", {})})
-    components = tuple(
-        Component(**{"environment": dict(os.environ), **one, "argv": tuple(one["argv"])}) for one in asked["components"]
+def read() -> dict[str, Any]:
+    return dict(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+
+
+def table() -> tuple[Component, ...]:
+    """Return the components, as the file has them now."""
+    return tuple(
+        Component(**{"environment": dict(os.environ), **one, "argv": tuple(one["argv"])})
+        for one in read()["components"]
     )
+
+
+def main() -> int:
+    asked = read()
+    settings = Settings.model_validate({"home": asked["home"], "supervisor": asked.get("supervisor", {})})
     first_start(settings)
-    launch = Launch(settings, HomeLock.take(settings), components)
+    launch = Launch(settings, HomeLock.take(settings), table(), table)
     if asked.get("detach"):
         return run_in_background(launch, lambda component, line: print(component, line, flush=True))
     return run_in_foreground(launch, lambda: None)

@@ -18,12 +18,15 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from tests.fakes.system import free_port
+from tests.fakes.system import free_port, until
+from transship.domain.errors import ConfigurationRefused
 from transship.processes import children, descendants
 from transship.supervisor.component import Condition
 from transship.supervisor.home import is_locked, read_holder, status_path
 from transship.supervisor.launch import stop_running
-from transship.supervisor.status import Phase, read_status
+from transship.supervisor.reloading import FIXED, refuse_fixed_changes
+from transship.supervisor.status import Phase, SupervisorStatus, read_status
+from transship.supervisor.supervisor import RELOAD_SIGNAL
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -366,3 +369,129 @@ def test_an_address_that_is_taken_fails_the_start(start: Starter) -> None:
         running = start({"name": "api", "argv": SLEEPER, "listen": ["127.0.0.1", port]})
         assert f"port {port} of 127.0.0.1 cannot be listened on" in running.line_with("did not start")
         assert running.process.wait(30) == 1
+
+
+SERVING = "trap 'echo finishing $$' HUP; echo serving $$; while :; do sleep 0.05; done"
+
+
+def reloaded(running: Running, *components: Mapping[str, object]) -> str:
+    """Reload with another process table; return what became of each."""
+    table = running.home.with_suffix(".json")
+    asked = json.loads(table.read_text(encoding="utf-8"))
+    table.write_text(json.dumps({**asked, "components": components}), encoding="utf-8")
+    holder = read_holder(running.settings)
+    assert holder is not None
+    os.kill(holder.pid, RELOAD_SIGNAL)
+
+    def done() -> str:
+        status = read_status(status_path(running.settings))
+        return status.last_reload if status is not None else ""
+
+    return str(until(done, what="the end of a reload"))
+
+
+def test_a_reload_replaces_a_component_when_the_next_one_is_up(start: Starter) -> None:
+    api: dict[str, object] = {"name": "api", "renewal": "replace", "ready_text": "serving", "settle_s": 1000.0}
+    running = start({**api, "argv": sh(SERVING)})
+    first = running.pid_after("serving")
+    running.line_with("ready after")
+    assert reloaded(running, {**api, "argv": sh(SERVING)}).startswith("api: replaced")
+    second = running.pid_after("serving")
+    assert running.pid_after("finishing") == first
+    status = read_status(status_path(running.settings))
+    assert status is not None
+    assert (status.components[0].pid, status.reload_failed) == (second, False)
+    # It is still answering somebody, and is not taken for a stranger.
+    running.line_with("reload")
+    os.kill(first, 0)
+    assert running.end() == 0
+    assert ended(first)
+
+
+def test_a_reload_keeps_a_component_whose_successor_does_not_come_up(start: Starter) -> None:
+    api: dict[str, object] = {"name": "api", "renewal": "replace", "ready_text": "serving", "settle_s": 1000.0}
+    running = start({**api, "argv": sh(SERVING)}, {"name": "later", "argv": SLEEPER})
+    first = running.pid_after("serving")
+    later = running.pid_after("alive")
+    running.line_with("ready after")
+    said = reloaded(running, {**api, "argv": sh("exit 7")}, {"name": "later", "argv": SLEEPER})
+    assert "api did not start: exit status 7" in said
+    assert "not reloaded" in said
+    status = read_status(status_path(running.settings))
+    assert status is not None
+    assert [component.pid for component in status.components] == [first, later]
+    assert status.reload_failed
+    assert running.end() == 0
+
+
+def test_a_reload_tells_a_component_to_read_its_settings_again(start: Starter) -> None:
+    told = "trap 'echo taken up' HUP; echo 'taken up'; while :; do sleep 0.05; done"
+    worker: dict[str, object] = {"name": "worker", "renewal": "signal", "ready_text": "taken up", "settle_s": 1000.0}
+    running = start({**worker, "argv": sh(told)})
+    running.line_with("ready after")
+    pid = status_of(running).components[0].pid
+    assert "new imports get new processes" in reloaded(running, {**worker, "argv": sh(told)})
+    assert status_of(running).components[0].pid == pid
+    assert running.end() == 0
+
+
+def test_a_reload_says_what_a_component_complains_of(start: Starter) -> None:
+    told = "trap 'echo taken up: no such plugin' HUP; echo 'taken up'; while :; do sleep 0.05; done"
+    worker: dict[str, object] = {"name": "worker", "renewal": "signal", "ready_text": "taken up", "settle_s": 1000.0}
+    running = start({**worker, "argv": sh(told)})
+    running.line_with("ready after")
+    assert "worker did not take them up: no such plugin" in reloaded(running, {**worker, "argv": sh(told)})
+    assert running.end() == 0
+
+
+@pytest.mark.parametrize("renewal", ["keep", "signal"])
+def test_a_reload_starts_again_what_would_be_started_in_another_way(start: Starter, renewal: str) -> None:
+    component: dict[str, object] = {"name": "server", "renewal": renewal}
+    running = start({**component, "argv": SLEEPER})
+    first = running.pid_after("alive")
+    running.line_with("ready after")
+    assert reloaded(running, {**component, "argv": sh("echo other $$; exec sleep 1000")}) == "server: restarted"
+    assert running.pid_after("other") != first
+    assert ended(first)
+    assert running.end() == 0
+
+
+def test_a_reload_leaves_alone_what_has_not_changed_and_does_the_rest_again(start: Starter) -> None:
+    server = {"name": "server", "argv": SLEEPER, "renewal": "keep"}
+    once = {"name": "deploy", "argv": sh("echo applied"), "once": True}
+    running = start(server, once)
+    first = running.pid_after("alive")
+    running.line_with("applied")
+    running.line_with("ready after")
+    said = reloaded(running, server, once).splitlines()
+    assert said[0].startswith("server: goes on")
+    assert said[1] == "deploy: done again"
+    running.line_with("applied")
+    assert status_of(running).components[0].pid == first
+    assert status_of(running).components[1].condition is Condition.DONE
+    assert running.end() == 0
+
+
+def status_of(running: Running) -> SupervisorStatus:
+    status = read_status(status_path(running.settings))
+    assert status is not None
+    return status
+
+
+@pytest.mark.parametrize("option", FIXED)
+def test_a_reload_refuses_what_processes_have_to_agree_on(tmp_path: Path, option: str) -> None:
+    section, _, name = option.rpartition(".")
+    values = {
+        "home": str(tmp_path / "other"),
+        "api.port": 9393,
+        "prefect.port": 4300,
+        "prefect.api_url": "http://10.0.0.1:4200/api",
+        "staging.dir": str(tmp_path / "s"),
+        "api.host": "::1",
+    }
+    value: object = values.get(option, "other")
+    before = Settings.model_validate({"home": tmp_path})
+    changed: dict[str, object] = {"home": tmp_path, **({section: {name: value}} if section else {name: value})}
+    with pytest.raises(ConfigurationRefused, match=option):
+        refuse_fixed_changes(before, Settings.model_validate(changed))
+    refuse_fixed_changes(before, Settings.model_validate({"home": tmp_path, "prefect": {"retention_days": 3}}))

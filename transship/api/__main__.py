@@ -1,6 +1,7 @@
 """``python -m transship.api``: serve the Images API until SIGTERM or SIGINT.
 
-Where it listens the settings say, or, for a supervised one, whoever opened the sockets that it inherits.
+SIGHUP says that another process takes the new requests: this one ends when it has answered those that it has. Where
+it listens the settings say, or, for a supervised one, whoever opened the sockets that it inherits.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import structlog
 import uvicorn
 
 from config.loading import load_settings
+from transship.api import API_READY
 from transship.api.app import build_app
 from transship.catalog.engine import Catalog
 from transship.domain.errors import ConfigurationRefused
@@ -25,6 +27,21 @@ DRAIN_S: Final = 30
 """How long running downloads may go on after the stop signal, in seconds."""
 
 log = structlog.get_logger(__name__)
+
+
+class Server(uvicorn.Server):
+    """A server that says when it takes requests."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take requests."""
+        await super().startup(sockets)
+        if self.started:
+            print(API_READY, flush=True)
+
+    def finish(self, _number: int, _frame: FrameType | None) -> None:
+        """Take no new requests, and end when those that run are answered, however long that takes."""
+        self.config.timeout_graceful_shutdown = None
+        self.should_exit = True
 
 
 def main() -> int:
@@ -44,7 +61,7 @@ def main() -> int:
         signal.signal(number, _leave)
     try:
         app = build_app(settings, catalog)
-        server = uvicorn.Server(
+        server = Server(
             uvicorn.Config(
                 app,
                 host=settings.api.host,
@@ -56,6 +73,7 @@ def main() -> int:
                 timeout_graceful_shutdown=DRAIN_S,
             )
         )
+        signal.signal(signal.SIGHUP, server.finish)
         server.run([socket.socket(fileno=number) for number in inherited] if inherited else None)
         return 0 if server.started else 1
     except ConfigurationRefused as error:

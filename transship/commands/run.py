@@ -6,10 +6,12 @@ from config.secrets import prefect_auth_file
 from config.settings import Settings
 from transship.commands.configuration import print_warnings, refuse_what_cannot_start
 from transship.commands.context import RED, Invocation, coloured
+from transship.supervisor.component import Component
 from transship.supervisor.home import log_dir, prepare
 from transship.supervisor.launch import Launch, run_in_background, run_in_foreground, stop_running
 from transship.supervisor.output import Console
 from transship.supervisor.probe import http_origin
+from transship.supervisor.reloading import refuse_fixed_changes
 from transship.supervisor.table import process_table
 
 
@@ -27,7 +29,13 @@ def up(invocation: Invocation, *, detach: bool) -> int:
     print_warnings(loaded)
     settings = loaded.settings
     lock = prepare(settings)
-    launch = Launch(settings, lock, process_table(settings, invocation.variables()))
+
+    def replan() -> tuple[Component, ...]:
+        now = invocation.settings
+        refuse_fixed_changes(settings, now)
+        return process_table(now, invocation.variables())
+
+    launch = Launch(settings, lock, process_table(settings, invocation.variables()), replan)
     if not detach:
         return run_in_foreground(launch, lambda: print_addresses(settings))
     console = Console()

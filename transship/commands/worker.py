@@ -1,17 +1,15 @@
-"""``transship worker`` and ``transship reload``: the runner of a host alone, and new code for the one that runs."""
+"""``transship worker``: the runner of a host alone."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import Final, NoReturn
 
 from config.settings import Settings
 from transship.commands.configuration import print_warnings, refuse_what_fails_imports
 from transship.commands.context import Invocation
-from transship.domain.errors import CommandRefused, ConfigurationRefused
-from transship.processes import signal_process
+from transship.domain.errors import ConfigurationRefused
 from transship.runner_status import read_runner_status, runner_status_path
 from transship.supervisor.environment import base_environment, client_environment
 from transship.supervisor.home import first_start
@@ -37,21 +35,6 @@ def worker(invocation: Invocation) -> NoReturn:
     environment = client_environment(settings, base_environment(settings, invocation.variables()))
     # -P: a directory named like one of our packages in the working directory must not hide it.
     os.execve(sys.executable, (sys.executable, "-P", "-m", "transship.runner"), environment)  # noqa: S606 - no shell is meant
-
-
-def reload(invocation: Invocation) -> int:
-    """Have the runner of this machine read settings and code again; running imports go on as they began.
-
-    Raises:
-        CommandRefused: there is none.
-    """
-    settings = invocation.settings
-    running = read_runner_status(runner_status_path(settings))
-    if running is None:
-        raise CommandRefused(f"no runner works in {settings.home}; 'transship up' or 'transship worker' starts one")
-    signal_process(running.pid, signal.SIGHUP)
-    print(f"process {running.pid} reloads; 'transship status' shows its executors")
-    return 0
 
 
 def _require_services(settings: Settings) -> None:

@@ -50,8 +50,9 @@ def main() -> int:
     return 0
 
 
-def _say_ready() -> None:
-    print(RUNNER_READY, flush=True)
+def _say_ready(complaint: str) -> None:
+    # One line: who waits for it reads the rest as what is wrong.
+    print(f"{RUNNER_READY}: {' '.join(complaint.split())}" if complaint else RUNNER_READY, flush=True)
 
 
 if __name__ == "__main__":

@@ -84,11 +84,11 @@ class Dispatcher:
         settings: in force.
         queues: work queues to take runs from.
         entrypoints: module paths of the flows.
-        on_ready: called once, when runs are taken.
+        on_ready: called when runs are taken, and after each reload, with what is wrong nevertheless; empty: nothing.
     """
 
     def __init__(
-        self, settings: Settings, queues: tuple[str, ...], entrypoints: tuple[str, ...], on_ready: Callable[[], None]
+        self, settings: Settings, queues: tuple[str, ...], entrypoints: tuple[str, ...], on_ready: Callable[[str], None]
     ) -> None:
         self.settings, self.queues, self.on_ready = settings, queues, on_ready
         self.phase = Phase.STARTING
@@ -144,7 +144,7 @@ class Dispatcher:
     async def _serve(self) -> None:
         async with push_server(self.settings.run_dir / RUNNER_SOCKET, Reservations(self.worker)):
             self._enter(Phase.SERVING)
-            self.on_ready()
+            self.on_ready("")
             await self._stop.wait()
         self._enter(Phase.DRAINING)
         await self._drain()
@@ -291,19 +291,23 @@ class Dispatcher:
         while True:
             await self._reload.wait()
             self._reload.clear()
-            if self._stop.is_set():
-                continue
-            try:
-                self.settings = settings = load_settings().settings
-            except ConfigurationRefused as refused:
-                log.warning("settings not read again; those from before stay in force", reason=str(refused))
-                continue
-            limit = settings.prefect.worker_limit
-            self.worker.limiter.total_tokens = limit
-            self.worker.cancel_grace_s = settings.runner.cancel_grace_s
-            self.pool.resize(limit, wear_limits(settings))
-            log.info("reloading: new runs get new processes, running ones go on", limit=limit)
-            await self._warm_up()
+            if not self._stop.is_set():
+                self.on_ready(await self._take_up())
+
+    async def _take_up(self) -> str:
+        """Put settings and code of now in force; return what keeps them from it, empty if nothing does."""
+        try:
+            self.settings = settings = load_settings().settings
+        except ConfigurationRefused as refused:
+            log.warning("settings not read again; those from before stay in force", reason=str(refused))
+            return str(refused)
+        limit = settings.prefect.worker_limit
+        self.worker.limiter.total_tokens = limit
+        self.worker.cancel_grace_s = settings.runner.cancel_grace_s
+        self.pool.resize(limit, wear_limits(settings))
+        log.info("reloading: new runs get new processes, running ones go on", limit=limit)
+        await self._warm_up()
+        return self.engine.fault
 
     # --- stopping ---
 

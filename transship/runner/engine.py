@@ -43,6 +43,7 @@ class Engine:
 
     Attributes:
         reason: why the warm engine is not in force; empty if it is.
+        fault: why the template that was asked for last is not used; empty if it is, or none was asked for.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Engine:
         on_change: Callable[[], None] = lambda: None,
         dry_run_s: float = DRY_RUN_S,
     ) -> None:
-        self.reason = ""
+        self.reason = self.fault = ""
         self._pool, self._carrier, self._on_change, self._dry_run_s = pool, carrier, on_change, dry_run_s
         self._warming = asyncio.Lock()
 
@@ -62,9 +63,11 @@ class Engine:
         One at a time: the template that was asked for last is the one that stays.
         """
         async with self._warming:
+            self.fault = ""
             try:
                 ready = await self._pool.start()
             except WarmEngineUnavailable as fault:
+                self.fault = fault.reason
                 if self._pool.template_pid:
                     log.warning("the new template cannot be used; the former one goes on", reason=fault.reason)
                 else:
@@ -73,6 +76,7 @@ class Engine:
             try:
                 await self._dry_run()
             except WarmEngineUnavailable as fault:
+                self.fault = fault.reason
                 self.cool_down(fault.reason)
                 return
             self._carrier.pool, self.reason = self._pool, ""

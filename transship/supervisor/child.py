@@ -88,6 +88,11 @@ class Child:
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
 
+    def hang_up(self) -> None:
+        """Send SIGHUP, which a component takes for what its `Renewal` says."""
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """Kill the process and its group; what left the group is killed as an orphan."""
         signal_group(self.pid, signal.SIGKILL)

@@ -24,6 +24,19 @@ class Condition(StrEnum):
     """Has ended and is not started again."""
 
 
+class Renewal(StrEnum):
+    """What a reload does with a component."""
+
+    RESTART = "restart"
+    """It is ended and started again."""
+    REPLACE = "replace"
+    """A second one is started; when that is up the first gets SIGHUP, and ends when it has done what it was asked."""
+    SIGNAL = "signal"
+    """It gets SIGHUP, and says `ready_text` when it is done; restarted when its command or environment has changed."""
+    KEEP = "keep"
+    """It is restarted when its command or environment has changed, and else goes on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Component:
     """One process of the machine.
@@ -37,11 +50,13 @@ class Component:
         health_url: plain HTTP URL that answers 200 when the component is up; empty: up when it has run
             for `settle_s`.
         settle_s: life after which a component without a health check counts as up.
-        ready_text: a line that holds this says earlier that it is up; empty: no line does.
+        ready_text: a line that holds this says that it is up, earlier than `settle_s` does and before `health_url` is
+            asked; what follows in that line is what is wrong nevertheless. Empty: no line says so.
         listen: host and port that the supervisor listens on for it; the sockets are inherited, and each one's number
             is the argument ``--socket=NUMBER``. None: it has none.
         once: runs to its end, which must be exit status 0, and is not restarted.
         kill_after_s: at a stop, how long it has to end itself.
+        renewal: what a reload does with it; one that runs `once` is run again.
     """
 
     name: str
@@ -55,6 +70,11 @@ class Component:
     listen: tuple[str, int] | None = None
     once: bool = False
     kill_after_s: float = 10.0
+    renewal: Renewal = Renewal.RESTART
+
+    def starts_as(self, other: Component) -> bool:
+        """Whether a process of this component and one of another would be started alike."""
+        return (self.argv, dict(self.environment)) == (other.argv, dict(other.environment))
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,11 +37,13 @@ class Launch:
         settings: in force.
         lock: the home directory's, taken by this process.
         components: the process table.
+        replan: returns the process table with the settings of now; refuses those that cannot be put in force.
     """
 
     settings: Settings
     lock: HomeLock
     components: tuple[Component, ...]
+    replan: Callable[[], tuple[Component, ...]]
 
 
 def run_in_foreground(launch: Launch, on_ready: Callable[[], None]) -> int:
@@ -168,7 +170,7 @@ def _supervise(
     output = Output(log_dir(settings), settings.log.max_bytes, settings.log.backups, sink)
     plan = Plan(launch.components, settings.home, status_path(settings), settings.supervisor.start_timeout_s)
     try:
-        asyncio.run(Supervisor(plan, output, on_ready).run())
+        asyncio.run(Supervisor(plan, output, on_ready, launch.replan).run())
     except TransshipError as error:
         on_failure(error)
         return 1

@@ -48,12 +48,18 @@ class SupervisorStatus:
     Attributes:
         pid: the supervisor.
         started_at: ISO 8601 time in UTC.
+        reloads: how many have ended; None: it knows no reload, being of a former version.
+        last_reload: what became of the last one, a line for each component.
+        reload_failed: the last one did not reach everything.
     """
 
     phase: Phase
     pid: int
     started_at: str
     components: tuple[ComponentStatus, ...]
+    reloads: int | None = None
+    last_reload: str = ""
+    reload_failed: bool = False
 
 
 def write_status(path: Path, status: SupervisorStatus) -> None:

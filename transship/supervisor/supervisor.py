@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,8 @@ from transship.supervisor.component import Backoff, Component, Condition
 from transship.supervisor.listeners import listen
 from transship.supervisor.output import SUPERVISOR, Output, log_path
 from transship.supervisor.probe import answers
+from transship.supervisor.reloading import Reload
+from transship.supervisor.slot import Slot
 from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus, write_status
 
 SWEEP_EVERY_S: Final = 0.5
@@ -40,6 +42,9 @@ PROBE_TIMEOUT_S: Final = 5.0
 
 DEATHS_AT_START: Final = 3
 """A component that dies so often before everything is ready will not come up: the start has failed."""
+
+RELOAD_SIGNAL: Final = signal.SIGUSR1
+"""Asks for a reload; SIGHUP is how a terminal says that it is gone, and stops."""
 
 DEBOUNCE_S: Final = 0.5
 """A second stop signal within this time is the first one again: a terminal and the guard both send it."""
@@ -64,38 +69,30 @@ class Plan:
     backoff: Backoff = field(default_factory=Backoff)
 
 
-@dataclass(slots=True)
-class _Slot:
-    """A component and what became of it so far."""
-
-    component: Component
-    condition: Condition = Condition.WAITING
-    child: Child | None = None
-    since: datetime = field(default_factory=lambda: datetime.now(UTC))
-    starts: int = 0
-    short_lives: int = 0
-    last_exit: str = ""
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    up: asyncio.Event = field(default_factory=asyncio.Event)
-    said_ready: asyncio.Event = field(default_factory=asyncio.Event)
-    keeper: asyncio.Task[None] | None = None
-    sockets: tuple[socket.socket, ...] = ()
-
-
 class Supervisor:
     """Runs a plan until it is told to stop.
 
-    SIGTERM or SIGINT stops everything in order; a later second one kills everything at once.
+    SIGTERM or SIGINT stops everything in order; a later second one kills everything at once. SIGUSR1 reloads.
 
     Args:
         plan: what to supervise.
         output: takes the lines of the components and the supervisor's own.
         on_ready: called once, when everything is up.
+        replan: returns the same components with the settings of now, for a reload.
     """
 
-    def __init__(self, plan: Plan, output: Output, on_ready: Callable[[], None]) -> None:
-        self.plan, self.output, self.on_ready = plan, output, on_ready
-        self._slots = [_Slot(component) for component in plan.components]
+    def __init__(
+        self,
+        plan: Plan,
+        output: Output,
+        on_ready: Callable[[], None],
+        replan: Callable[[], Sequence[Component]],
+    ) -> None:
+        self.plan, self.output, self.on_ready, self._replan = plan, output, on_ready, replan
+        self.slots = [Slot(component) for component in plan.components]
+        self.beside: set[Slot] = set()
+        self._reload_asked = asyncio.Event()
+        self._reloads, self._last_reload, self._reload_failed = 0, "", False
         self._phase = Phase.STARTING
         self._started_at = datetime.now(UTC)
         self._stop = asyncio.Event()
@@ -115,10 +112,14 @@ class Supervisor:
         signals = stop_signals()
         for number in signals:
             loop.add_signal_handler(number, self._on_stop_signal, number)
+        loop.add_signal_handler(RELOAD_SIGNAL, self._reload_asked.set)
         sweeper = asyncio.create_task(self._sweep())
         try:
             await self._start()
-            await self._until_stop_or_failure()
+            while not self._stop.is_set():
+                await self._first_of(asyncio.create_task(self._reload_asked.wait()))
+                if self._reload_asked.is_set() and not self._stop.is_set():
+                    await self._first_of(asyncio.create_task(self._reload()))
         finally:
             await self._stop_everything()
             sweeper.cancel()
@@ -132,12 +133,12 @@ class Supervisor:
         self._open_sockets()
         try:
             async with asyncio.timeout(self.plan.start_timeout_s):
-                for stage in sorted({slot.component.stage for slot in self._slots}):
-                    await self._start_stage([slot for slot in self._slots if slot.component.stage == stage])
+                for stage in sorted({slot.component.stage for slot in self.slots}):
+                    await self._start_stage([slot for slot in self.slots if slot.component.stage == stage])
                     if self._stop.is_set():
                         return
         except TimeoutError as error:
-            late = ", ".join(slot.component.name for slot in self._slots if not slot.up.is_set())
+            late = ", ".join(slot.component.name for slot in self.slots if not slot.up.is_set())
             limit = f"{self.plan.start_timeout_s:g} s (supervisor.start_timeout_s)"
             raise StartFailed(late, f"not ready after {limit}", self.output.directory) from error
         self._enter(Phase.READY)
@@ -145,7 +146,7 @@ class Supervisor:
         self.on_ready()
 
     def _open_sockets(self) -> None:
-        for slot in self._slots:
+        for slot in self.slots:
             if slot.component.listen is None:
                 continue
             host, port = slot.component.listen
@@ -155,15 +156,29 @@ class Supervisor:
                 reason = f"port {port} of {host} cannot be listened on: {error.strerror}"
                 raise StartFailed(slot.component.name, reason, self.output.directory) from error
 
-    async def _start_stage(self, slots: Sequence[_Slot]) -> None:
+    async def _start_stage(self, slots: Sequence[Slot]) -> None:
         for slot in slots:
-            slot.keeper = asyncio.create_task(self._keep(slot))
-            slot.keeper.add_done_callback(self._on_keeper_end)
+            self.launch(slot)
         everything_up = asyncio.gather(*(slot.up.wait() for slot in slots))
         await self._first_of(everything_up)
 
-    async def _until_stop_or_failure(self) -> None:
-        await self._first_of(asyncio.get_running_loop().create_future())
+    def launch(self, slot: Slot) -> None:
+        """Start a component and keep it alive."""
+        slot.keeper = asyncio.create_task(self._keep(slot))
+        slot.keeper.add_done_callback(self._on_keeper_end)
+
+    async def _reload(self) -> None:
+        self._reload_asked.clear()
+        self._say(f"{RELOAD_SIGNAL.name} received: reloading")
+        reload = Reload(self, self.plan.start_timeout_s, self.output.directory)
+        self._reload_failed = True
+        try:
+            self._reload_failed = not await reload.run(self._replan)
+        finally:
+            self._reloads += 1
+            self._last_reload = "\n".join(reload.done)
+            self.output.lines(SUPERVISOR, reload.done)
+            self._publish()
 
     async def _first_of(self, awaited: asyncio.Future[Any]) -> None:
         """Wait for one thing, a request to stop, or a failure; raise the failure."""
@@ -180,7 +195,7 @@ class Supervisor:
 
     # --- life of one component -----------------------------------------------------------------
 
-    async def _keep(self, slot: _Slot) -> None:
+    async def _keep(self, slot: Slot) -> None:
         """Keep a component alive until it is stopped or, if it runs once, has ended well."""
         while not slot.stopping.is_set():
             began = asyncio.get_running_loop().time()
@@ -191,6 +206,7 @@ class Supervisor:
                 return
             if slot.stopping.is_set():
                 break
+            slot.died.set()
             lived_s = asyncio.get_running_loop().time() - began
             slot.short_lives = 1 if lived_s >= self.plan.backoff.reset_after_s else slot.short_lives + 1
             if self._phase is Phase.STARTING and slot.short_lives >= DEATHS_AT_START:
@@ -202,7 +218,7 @@ class Supervisor:
             await asyncio.sleep(wait_s)
         self._set(slot, Condition.STOPPED)
 
-    async def _live(self, slot: _Slot) -> int:
+    async def _live(self, slot: Slot) -> int:
         """Run a component once; return its exit status, 127 if it could not be run."""
         slot.said_ready.clear()
         try:
@@ -223,12 +239,11 @@ class Supervisor:
         end_strangers(self._own_pids())
         return status
 
-    def _on_line(self, slot: _Slot, line: str) -> None:
+    def _on_line(self, slot: Slot, line: str) -> None:
         self.output.line(slot.component.name, line)
-        if slot.component.ready_text and slot.component.ready_text in line:
-            slot.said_ready.set()
+        slot.on_line(line)
 
-    async def _watch(self, slot: _Slot) -> None:
+    async def _watch(self, slot: Slot) -> None:
         """Follow the health of a running component."""
         component = slot.component
         if component.once:
@@ -241,6 +256,9 @@ class Supervisor:
             slot.up.set()
             return
         began = asyncio.get_running_loop().time()
+        if component.ready_text:
+            # A predecessor may answer the health check.
+            await slot.said_ready.wait()
         while not await answers(component.health_url, PROBE_TIMEOUT_S):
             await asyncio.sleep(PROBE_EVERY_S)
         self._say(f"{component.name} is up after {asyncio.get_running_loop().time() - began:.1f} s")
@@ -270,20 +288,23 @@ class Supervisor:
 
     async def _stop_everything(self) -> None:
         self._enter(Phase.STOPPING)
-        for slot in self._slots:
+        everything = self._all_slots()
+        for slot in everything:
             slot.stopping.set()
-        for rank in sorted({slot.component.stop_rank for slot in self._slots}):
-            await asyncio.gather(*(self._stop_one(s) for s in self._slots if s.component.stop_rank == rank))
+        for rank in sorted({slot.component.stop_rank for slot in everything}):
+            await asyncio.gather(*(self.end(slot) for slot in everything if slot.component.stop_rank == rank))
         # Each round makes the children of the killed our own.
         while end_strangers(set()):
             await asyncio.sleep(0.01)
-        for slot in self._slots:
+        for slot in self.slots:
             for each in slot.sockets:
                 each.close()
         self._enter(Phase.STOPPED)
         self._say("stopped")
 
-    async def _stop_one(self, slot: _Slot) -> None:
+    async def end(self, slot: Slot) -> None:
+        """Stop a component; it is not started again."""
+        slot.stopping.set()
         if slot.keeper is None:
             self._set(slot, Condition.STOPPED)
             return
@@ -312,7 +333,10 @@ class Supervisor:
     # --- bookkeeping ---------------------------------------------------------------------------
 
     def _own_pids(self) -> set[int]:
-        return {slot.child.pid for slot in self._slots if slot.child is not None}
+        return {slot.child.pid for slot in self._all_slots() if slot.child is not None}
+
+    def _all_slots(self) -> list[Slot]:
+        return list(chain(self.slots, self.beside))
 
     async def _sweep(self) -> None:
         while True:
@@ -337,7 +361,7 @@ class Supervisor:
         self._phase = phase
         self._publish()
 
-    def _set(self, slot: _Slot, condition: Condition) -> None:
+    def _set(self, slot: Slot, condition: Condition) -> None:
         slot.condition, slot.since = condition, datetime.now(UTC)
         self._publish()
 
@@ -352,11 +376,14 @@ class Supervisor:
                 last_exit=slot.last_exit,
                 log=str(log_path(self.output.directory, slot.component.name)),
             )
-            for slot in self._slots
+            for slot in self.slots
         )
         started_at = self._started_at.isoformat(timespec="seconds")
         try:
-            write_status(self.plan.status_file, SupervisorStatus(self._phase, os.getpid(), started_at, components))
+            status = SupervisorStatus(
+                self._phase, os.getpid(), started_at, components, self._reloads, self._last_reload, self._reload_failed
+            )
+            write_status(self.plan.status_file, status)
         except OSError as error:
             # A full disk must not end what is running.
             self._say(f"{self.plan.status_file} cannot be written: {error.strerror}")

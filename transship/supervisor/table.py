@@ -8,9 +8,10 @@ from enum import IntEnum
 from typing import Final
 
 from config.settings import Settings
+from transship.api import API_READY
 from transship.runner.prefect_server import NOTE_FILE
 from transship.runner_status import RUNNER_READY
-from transship.supervisor.component import Component
+from transship.supervisor.component import Component, Renewal
 from transship.supervisor.environment import base_environment, client_environment, server_environment
 from transship.supervisor.probe import http_origin
 
@@ -74,6 +75,7 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
         StopRank.PREFECT,
         health_url=prefect_health_url(settings),
         kill_after_s=kill_after_s,
+        renewal=Renewal.KEEP,
     )
     services = (
         Component(
@@ -98,6 +100,7 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
             settle_s=WORKER_SETTLE_S,
             # It lets running imports end, interrupts what still runs, and waits for that.
             kill_after_s=settings.supervisor.drain_s + 3 * kill_after_s,
+            renewal=Renewal.SIGNAL,
         ),
         Component(
             "api",
@@ -106,8 +109,10 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
             Stage.SERVERS,
             StopRank.API,
             health_url=api_health_url(settings),
+            ready_text=API_READY,
             listen=(settings.api.host, settings.api.port),
             kill_after_s=kill_after_s,
+            renewal=Renewal.REPLACE,
         ),
     )
     return services if settings.prefect.api_url else (server, *services)

@@ -35,6 +35,34 @@ class StartFailed(TransshipError):
         return f"{self.component} did not start: {self.reason}; see its log in {self.log_dir}"
 
 
+class NotTakenUp(TransshipError):
+    """A component that was told to take up code and settings of now did not, or not as it should.
+
+    Args:
+        component: its name; it goes on.
+        reason: what it said.
+        log_dir: directory of the log files.
+    """
+
+    def __init__(self, component: str, reason: str, log_dir: Path) -> None:
+        super().__init__(component, reason, log_dir)
+        self.component, self.reason, self.log_dir = component, reason, log_dir
+
+    def __str__(self) -> str:
+        return f"{self.component} did not take them up: {self.reason}; see its log in {self.log_dir}"
+
+
+class ReloadFailed(TransshipError):
+    """The supervisor has ended before a reload had."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(pid)
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return f"process {self.pid} has ended meanwhile; 'transship up' starts everything with the settings of now"
+
+
 class StopFailed(TransshipError):
     """The supervisor did not end in time; it goes on stopping."""
 

@@ -1,0 +1,199 @@
+"""A reload: the components get code and settings of now, one after the other; no import or request is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from config.settings import Settings
+from transship.domain.errors import ConfigurationRefused, NotTakenUp, StartFailed
+from transship.supervisor.component import Component, Renewal
+from transship.supervisor.slot import Slot
+
+FIXED: Final = (
+    "home",
+    "host_name",
+    "api.host",
+    "api.port",
+    "database.url",
+    "database.secret_key",
+    "prefect.host",
+    "prefect.port",
+    "prefect.api_url",
+    "prefect.auth_string",
+    "prefect.database_url",
+    "prefect.work_pool",
+    "staging.dir",
+)
+"""What processes agree on: while some still go by the former value, none may go by another."""
+
+
+def refuse_fixed_changes(before: Settings, after: Settings) -> None:
+    """Let a reload be the end of nothing.
+
+    Raises:
+        ConfigurationRefused: a setting has changed that running processes cannot take up one by one.
+    """
+    changed = [option for option in FIXED if _value(before, option) != _value(after, option)]
+    if changed:
+        reason = "cannot change while anything runs; 'transship down' and 'transship up' put it in force"
+        raise ConfigurationRefused("reload", ", ".join(changed), reason)
+
+
+def _value(settings: Settings, option: str) -> Any:
+    value: Any = settings
+    for name in option.split("."):
+        value = getattr(value, name)
+    return value
+
+
+class House(Protocol):
+    """The supervisor, as a reload sees it.
+
+    Attributes:
+        slots: in force, in the order in which a reload goes through them.
+        beside: those that run beside: successors that are not up yet, predecessors that finish what they do.
+    """
+
+    slots: list[Slot]
+    beside: set[Slot]
+
+    def launch(self, slot: Slot) -> None:
+        """Start a component and keep it alive."""
+
+    async def end(self, slot: Slot) -> None:
+        """Stop a component."""
+
+
+class Reload:
+    """One reload.
+
+    Args:
+        house: what is reloaded.
+        limit_s: longest wait until a component is up.
+        log_dir: directory of the log files, for people.
+
+    Attributes:
+        done: what became of each component so far, for people.
+    """
+
+    def __init__(self, house: House, limit_s: float, log_dir: Path) -> None:
+        self._house, self._limit_s, self._log_dir = house, limit_s, log_dir
+        self.done: list[str] = []
+
+    async def run(self, replan: Callable[[], Sequence[Component]]) -> bool:
+        """Renew one component after the other; after one that fails the others stay as they are.
+
+        Args:
+            replan: returns the process table of now; refuses settings that cannot be used.
+
+        Returns:
+            Whether all went well.
+        """
+        try:
+            table = {component.name: component for component in replan()}
+        except ConfigurationRefused as refused:
+            self.done.append(f"nothing was reloaded: {refused}")
+            return False
+        for slot in list(self._house.slots):
+            component = table[slot.component.name]
+            try:
+                self.done.append(f"{component.name}: {await self._renew(slot, component)}")
+            except (StartFailed, NotTakenUp) as failure:
+                self.done.append(str(failure))
+                self.done.append("what comes after it was not reloaded; mend that, and reload again")
+                return False
+        return True
+
+    async def _renew(self, slot: Slot, component: Component) -> str:
+        same = slot.component.starts_as(component)
+        if component.once:
+            return await self._run_again(slot, component)
+        match component.renewal:
+            case Renewal.REPLACE:
+                return await self._replace(slot, component)
+            case Renewal.SIGNAL if same:
+                return await self._signal(slot, component)
+            case Renewal.KEEP if same:
+                slot.component = component
+                return "goes on; nothing that it is started with has changed"
+            case _:
+                return await self._restart(slot, component)
+
+    async def _run_again(self, slot: Slot, component: Component) -> str:
+        successor = self._put(slot, component)
+        try:
+            await self._bring_up(successor)
+        except StartFailed:
+            # It is not tried for ever, as a component would be that has to live.
+            await self._house.end(successor)
+            raise
+        return "done again"
+
+    async def _restart(self, slot: Slot, component: Component) -> str:
+        await self._house.end(slot)
+        await self._bring_up(self._put(slot, component))
+        return "restarted"
+
+    async def _replace(self, slot: Slot, component: Component) -> str:
+        successor = Slot(component, sockets=slot.sockets)
+        self._house.beside.add(successor)
+        try:
+            await self._bring_up(successor)
+        except StartFailed:
+            await self._house.end(successor)
+            self._house.beside.discard(successor)
+            raise
+        self._house.beside.discard(successor)
+        self._house.slots[self._house.slots.index(slot)] = successor
+        self._leave(slot)
+        return "replaced; the former process ends when it has answered what it was asked"
+
+    def _leave(self, slot: Slot) -> None:
+        slot.stopping.set()
+        if slot.keeper is None or slot.keeper.done():
+            return
+        if slot.child is None:
+            slot.keeper.cancel()
+            return
+        self._house.beside.add(slot)
+        slot.keeper.add_done_callback(lambda _: self._house.beside.discard(slot))
+        slot.child.hang_up()
+
+    async def _signal(self, slot: Slot, component: Component) -> str:
+        slot.component = component
+        if slot.child is None:
+            return "is not running; it reads them when it is started again"
+        slot.said_ready.clear()
+        slot.died.clear()
+        slot.child.hang_up()
+        await self._first_of(slot, slot.said_ready, slot.died)
+        if not slot.said_ready.is_set():
+            raise StartFailed(component.name, self._why(slot), self._log_dir)
+        if slot.complaint:
+            raise NotTakenUp(component.name, slot.complaint, self._log_dir)
+        return "new imports get new processes; running ones go on as they began"
+
+    def _put(self, slot: Slot, component: Component) -> Slot:
+        successor = Slot(component, sockets=slot.sockets)
+        self._house.slots[self._house.slots.index(slot)] = successor
+        return successor
+
+    async def _bring_up(self, slot: Slot) -> None:
+        self._house.launch(slot)
+        await self._first_of(slot, slot.up, slot.died)
+        if not slot.up.is_set():
+            raise StartFailed(slot.component.name, self._why(slot), self._log_dir)
+
+    def _why(self, slot: Slot) -> str:
+        return slot.last_exit if slot.died.is_set() else f"not ready after {self._limit_s:g} s"
+
+    async def _first_of(self, slot: Slot, *events: asyncio.Event) -> None:
+        waits = [asyncio.create_task(event.wait(), name=slot.component.name) for event in events]
+        try:
+            await asyncio.wait(waits, timeout=self._limit_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()

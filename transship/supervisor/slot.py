@@ -1,0 +1,50 @@
+"""The place of a component in the supervisor: what was asked for, and what became of it so far."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from transship.supervisor.child import Child
+from transship.supervisor.component import Component, Condition
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """A component and what became of it so far.
+
+    Attributes:
+        starts: how often it was started.
+        short_lives: ends in a row after a short life.
+        stopping: it is not started again.
+        up: it was up once.
+        died: it has ended once although nobody had asked for that.
+        said_ready: its line that says so has come since it was started, or was last told to read its settings again.
+        complaint: what stood in that line beside.
+        keeper: keeps it alive.
+        sockets: that it listens on.
+    """
+
+    component: Component
+    condition: Condition = Condition.WAITING
+    child: Child | None = None
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    starts: int = 0
+    short_lives: int = 0
+    last_exit: str = ""
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    up: asyncio.Event = field(default_factory=asyncio.Event)
+    died: asyncio.Event = field(default_factory=asyncio.Event)
+    said_ready: asyncio.Event = field(default_factory=asyncio.Event)
+    complaint: str = ""
+    keeper: asyncio.Task[None] | None = None
+    sockets: tuple[socket.socket, ...] = ()
+
+    def on_line(self, line: str) -> None:
+        """Look whether a line says that it is ready."""
+        text = self.component.ready_text
+        if text and text in line:
+            self.complaint = line.partition(text)[2].strip(": \n")
+            self.said_ready.set()
