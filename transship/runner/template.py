@@ -114,7 +114,11 @@ class Template:
             self._end_all(selector)
 
     def _on_request(self) -> None:
-        raw, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 1)
+        try:
+            raw, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 1)
+        except ConnectionResetError:
+            # The dispatcher ended before it had read all that it was told.
+            raw, descriptors = b"", []
         if not raw:
             self._stopping = True
             return
