@@ -185,15 +185,24 @@ def test_a_port_that_is_taken_is_refused_with_its_variable(taken_port: int) -> N
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(ConfigurationRefused, match="cannot be used"):
+    with pytest.raises(ConfigurationRefused, match=r"api\.host: 192\.0\.2\.1 is no address of this machine"):
         require_free_port("192.0.2.1", 9292, "api.port")
+
+
+def test_one_port_for_two_servers_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        free_port = listener.getsockname()[1]
+    settings = settings_in(tmp_path, api={"port": free_port}, prefect={"port": free_port})
+    with pytest.raises(ConfigurationRefused, match=rf"prefect\.port: is {free_port}, as api\.port is"):
+        prepare(settings)
+    assert not is_locked(settings)
 
 
 @pytest.mark.parametrize("section", ["api", "prefect"])
 def test_prepare_gives_the_lock_back_when_a_port_is_taken(tmp_path: Path, taken_port: int, section: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         free_port = listener.getsockname()[1]
-    ports = {"api": {"port": free_port}, "prefect": {"port": free_port}, section: {"port": taken_port}}
+    ports = {"api": {"port": free_port}, section: {"port": taken_port}}
     settings = settings_in(tmp_path, **ports)
     with pytest.raises(ConfigurationRefused, match=rf"{section}\.port"):
         prepare(settings)

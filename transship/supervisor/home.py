@@ -188,16 +188,33 @@ def require_free_port(host: str, port: int, option: str) -> None:
             listener.bind(address)
             listener.listen(1)
     except socket.gaierror as error:
-        raise ConfigurationRefused("settings", option, f"{host} is not an address: {error.strerror}") from error
-    except OSError as error:
-        section, _, name = option.partition(".")
-        variable = f"TRANSSHIP_{section}__{name}".upper()
-        reason = (
-            "is taken by another program" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
-        )
         raise ConfigurationRefused(
-            "start", option, f"port {port} of {host} {reason}; stop what uses it or set {variable} to a free one"
+            "settings", _host_option(option), f"{host} is not an address: {error.strerror}"
         ) from error
+    except OSError as error:
+        raise _port_refused(host, port, option, error) from error
+
+
+def _require_two_ports(settings: Settings) -> None:
+    if settings.prefect.port == settings.api.port:
+        reason = f"is {settings.api.port}, as api.port is; set one of them to another"
+        raise ConfigurationRefused("settings", "prefect.port", reason)
+
+
+def _host_option(port_option: str) -> str:
+    return f"{port_option.partition('.')[0]}.host"
+
+
+def _port_refused(host: str, port: int, option: str, error: OSError) -> ConfigurationRefused:
+    if error.errno == errno.EADDRNOTAVAIL:
+        reason = f"{host} is no address of this machine; 0.0.0.0 stands for all of them"
+        return ConfigurationRefused("start", _host_option(option), reason)
+    variable = f"TRANSSHIP_{option.replace('.', '__')}".upper()
+    if error.errno == errno.EADDRINUSE:
+        reason = f"is taken by another program; stop what uses it or set {variable} to a free one"
+    else:
+        reason = f"cannot be used: {error.strerror}; set {variable} to another one"
+    return ConfigurationRefused("start", option, f"port {port} of {host} {reason}")
 
 
 def prepare(settings: Settings) -> HomeLock:
@@ -211,6 +228,7 @@ def prepare(settings: Settings) -> HomeLock:
     try:
         require_free_port(settings.api.host, settings.api.port, "api.port")
         if not settings.prefect.api_url:
+            _require_two_ports(settings)
             require_free_port(settings.prefect.host, settings.prefect.port, "prefect.port")
     except ConfigurationRefused:
         lock.release()
