@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
+from http import HTTPStatus
 from typing import Final, NoReturn
 
 from config.settings import Settings
 from transship.commands.configuration import print_warnings, refuse_what_fails_imports
 from transship.commands.context import Invocation
-from transship.domain.errors import ConfigurationRefused
+from transship.commands.prefect_http import PrefectHttp
+from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable
 from transship.runner_status import read_runner_status, runner_status_path
 from transship.supervisor.environment import base_environment, client_environment
 from transship.supervisor.home import first_start
@@ -21,7 +24,7 @@ def worker(invocation: Invocation) -> NoReturn:
     """Become the runner of this host, for services that run elsewhere; ends with its exit status.
 
     Raises:
-        ConfigurationRefused: a setting cannot be used, or does not say where the services are; nothing was started.
+        ConfigurationRefused: a setting cannot be used, or does not lead to the services; nothing was started.
     """
     loaded = invocation.load()
     refuse_what_fails_imports(loaded)
@@ -32,9 +35,39 @@ def worker(invocation: Invocation) -> NoReturn:
     running = read_runner_status(runner_status_path(settings))
     if running is not None:
         raise ConfigurationRefused("start", "home", f"process {running.pid} is the runner of {settings.home} already")
+    # A worker that reaches Prefect alone would take runs from the other hosts, and carry none.
+    _ask_prefect(settings)
+    _ask_catalogue(settings)
     environment = client_environment(settings, base_environment(settings, invocation.variables()))
     # -P: a directory named like one of our packages in the working directory must not hide it.
     os.execve(sys.executable, (sys.executable, "-P", "-m", "transship.runner"), environment)  # noqa: S606 - no shell is meant
+
+
+def _ask_prefect(settings: Settings) -> None:
+    prefect, pool = PrefectHttp.of(settings), settings.prefect.work_pool
+    try:
+        there = prefect.pool_type(pool)
+    except ServiceUnreachable as fault:
+        remedy = "is it up, and is its prefect.host an address that this host reaches?"
+        reason = f"Prefect at {fault.url} does not answer: {fault.reason}; {remedy}"
+        raise ConfigurationRefused("start", "prefect.api_url", reason) from fault
+    except ServiceRefused as fault:
+        if fault.status == HTTPStatus.UNAUTHORIZED:
+            remedy = "set it to the line in prefect-auth of the first host's home directory"
+            raise ConfigurationRefused("start", "prefect.auth_string", f"{prefect.url} refuses it; {remedy}") from fault
+        reason = f"{prefect.url} is no API of Prefect: {fault}; it ends in /api"
+        raise ConfigurationRefused("start", "prefect.api_url", reason) from fault
+    if there is None:
+        reason = f"{prefect.url} knows no work pool {pool}; 'transship deploy' there makes it"
+        raise ConfigurationRefused("start", "prefect.work_pool", reason)
+
+
+def _ask_catalogue(settings: Settings) -> None:
+    # Costs half a second, which whoever is refused before need not wait.
+    from transship.catalog.engine import Catalog  # noqa: PLC0415
+
+    with closing(Catalog.open(settings)):
+        pass
 
 
 def _require_services(settings: Settings) -> None:

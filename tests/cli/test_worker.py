@@ -1,0 +1,86 @@
+"""`transship worker` looks at what it was told before it takes a run that another host could carry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from config.loading import load_settings
+from tests.fakes.prefect_server import PrefectServer
+from tests.fakes.runner import Runner
+from tests.fakes.system import free_port
+from transship.catalog.engine import Catalog
+from transship.cli import main
+
+
+class Started(Exception):
+    """The command has become the runner."""
+
+
+@pytest.fixture
+def told(
+    prefect_server: PrefectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[pytest.MonkeyPatch]:
+    """Tell a worker where the services are, all of them as they should be."""
+    home = tmp_path / "first"
+    home.mkdir()
+    runner = Runner(prefect_server, home)
+    runner.make_pool()
+    variables: Mapping[str, str] = {
+        "HOME": str(tmp_path / "second"),
+        "HOST_NAME": "second",
+        "PREFECT__API_URL": prefect_server.url,
+        "PREFECT__AUTH_STRING": prefect_server.auth_string,
+        "PREFECT__WORK_POOL": runner.pool,
+        "DATABASE__URL": f"sqlite:///{tmp_path}/shared.db",
+        "DATABASE__SECRET_KEY": Fernet.generate_key().decode(),
+        "STORES": f'{{"local": {{"dir": "{tmp_path}/images"}}}}',
+        "DEFAULT_STORE": "local",
+    }
+    for name, text in variables.items():
+        monkeypatch.setenv(f"TRANSSHIP_{name}", text)
+    with closing(Catalog.open(load_settings(environ=os.environ).settings)):
+        yield monkeypatch
+
+
+def started(monkeypatch: pytest.MonkeyPatch) -> bool:
+    def become(*_: object) -> None:
+        raise Started
+
+    monkeypatch.setattr("os.execve", become)
+    monkeypatch.setattr("sys.argv", ["transship", "worker"])
+    try:
+        main()
+    except Started:
+        return True
+    except SystemExit:
+        pass
+    return False
+
+
+def test_a_worker_that_reaches_everything_starts(told: pytest.MonkeyPatch) -> None:
+    assert started(told)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("PREFECT__API_URL", f"http://127.0.0.1:{free_port()}/api", "prefect.api_url: Prefect at"),
+        ("PREFECT__AUTH_STRING", "admin:wrong", "prefect.auth_string: "),
+        ("PREFECT__WORK_POOL", "another", "knows no work pool another; 'transship deploy' there makes it"),
+        ("DATABASE__URL", "sqlite:////proc/none/catalog.db", "database.url: "),
+        ("DATABASE__SECRET_KEY", Fernet.generate_key().decode(), "database.secret_key: "),
+    ],
+    ids=["address", "password", "pool", "catalogue", "key"],
+)
+def test_a_worker_that_was_told_something_wrong_takes_no_run(
+    told: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, value: str, said: str
+) -> None:
+    told.setenv(f"TRANSSHIP_{variable}", value)
+    assert not started(told)
+    assert said in capsys.readouterr().err
