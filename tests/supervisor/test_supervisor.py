@@ -495,3 +495,19 @@ def test_a_reload_refuses_what_processes_have_to_agree_on(tmp_path: Path, option
     with pytest.raises(ConfigurationRefused, match=option):
         refuse_fixed_changes(before, Settings.model_validate(changed))
     refuse_fixed_changes(before, Settings.model_validate({"home": tmp_path, "prefect": {"retention_days": 3}}))
+
+
+def test_what_the_disk_did_not_take_is_told_when_it_does(start: Starter) -> None:
+    running = start({"name": "mortal", "argv": SLEEPER})
+    pid = running.pid_after("alive")
+    running.line_with("ready after")
+    # Where the file is written before it takes its place: as if the disk were full, whoever runs this.
+    full = status_path(running.settings).with_name(".status.json.part")
+    full.mkdir()
+    os.kill(pid, signal.SIGKILL)
+    running.line_with("cannot be written")
+    running.pid_after("alive")
+    assert status_of(running).components[0].pid == pid
+    full.rmdir()
+    until(lambda: status_of(running).components[0].pid not in (None, pid), what="the status of now")
+    assert running.end() == 0

@@ -91,6 +91,7 @@ class Supervisor:
         self.plan, self.output, self.on_ready, self._replan = plan, output, on_ready, replan
         self.slots = [Slot(component) for component in plan.components]
         self.beside: set[Slot] = set()
+        self._untold = False
         self._reload_asked = asyncio.Event()
         self._reloads, self._last_reload, self._reload_failed = 0, "", False
         self._phase = Phase.STARTING
@@ -341,6 +342,8 @@ class Supervisor:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
+            if self._untold:
+                self._publish()
             killed = end_strangers(self._own_pids())
             if killed:
                 self._say(f"ended {len(killed)} process(es) that a killed one left behind")
@@ -385,5 +388,9 @@ class Supervisor:
             )
             write_status(self.plan.status_file, status)
         except OSError as error:
-            # A full disk must not end what is running.
-            self._say(f"{self.plan.status_file} cannot be written: {error.strerror}")
+            # A full disk must not end what is running. Tried again until it is told.
+            if not self._untold:
+                self._say(f"{self.plan.status_file} cannot be written: {error.strerror}")
+            self._untold = True
+        else:
+            self._untold = False
