@@ -2,15 +2,15 @@
 
 The rules of this module can be changed by a policy file; all others are those of `domain.visibility`.
 
-Source: Glance's policies in code, whose names and defaults these are; oslo.policy reads the file.
+Source: Glance's policies in code, whose names and defaults these are; oslo.policy parses and applies the rules.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import yaml
@@ -46,6 +46,9 @@ DEFAULTS: Final[Mapping[str, str]] = {
 class Policy:
     """The rules in force; a changed file holds from the next request on.
 
+    A file that is gone or broken after a change is told of in the log, once, and changes nothing: oslo.policy's own
+    reader would let the defaults hold meanwhile, which may allow more than the operator wants.
+
     Args:
         file: the policy file; None: the defaults hold.
 
@@ -56,15 +59,28 @@ class Policy:
     def __init__(self, file: Path | None) -> None:
         conf = cfg.ConfigOpts()
         conf([], project="transship", default_config_files=[], default_config_dirs=[])
-        self._enforcer = policy.Enforcer(
-            conf, policy_file=None if file is None else str(file), use_conf=file is not None
-        )
-        self._enforcer.register_defaults([policy.RuleDefault(name, rule) for name, rule in DEFAULTS.items()])
+        self._enforcer = policy.Enforcer(conf, use_conf=False)
         self._lock = threading.Lock()
-        if file is not None:
-            # oslo.policy reads the file by itself, again whenever it changes; what is no rule it only logs.
-            _warn_of_others(file, read_policy_file(file))
-        self._enforcer.load_rules(force_reload=True)
+        self._file = file
+        self._read_as = _stamp_of(file)
+        self._load()
+
+    def _load(self) -> None:
+        changed = read_policy_file(self._file) if self._file is not None else {}
+        if others := sorted(changed.keys() - DEFAULTS.keys()):
+            log.warning("rules of the policy file have no effect here", file=str(self._file), rules=",".join(others))
+        self._enforcer.set_rules(policy.Rules.from_dict({**DEFAULTS, **changed}), use_conf=False)
+
+    def _follow_file(self) -> None:
+        if self._file is None or (stamp := _stamp_of(self._file)) == self._read_as:
+            return
+        self._read_as = stamp
+        try:
+            self._load()
+        except ConfigurationRefused as refused:
+            log.error("the rules before go on to hold", reason=str(refused))  # noqa: TRY400 - the trace says no more
+        else:
+            log.info("rules of the policy file read again", file=str(self._file))
 
     def allows(self, rule: str, viewer: Viewer, image: Image) -> bool:
         """Whether the caller may do with the image what the rule guards."""
@@ -73,6 +89,7 @@ class Policy:
             # A caller without a project owns nothing, also no image without an owner.
             credentials["project_id"] = viewer.project_id
         with self._lock:
+            self._follow_file()
             return bool(self._enforcer.enforce(rule, _target(image), credentials))
 
     def refuse_unless(self, rule: str, viewer: Viewer, image: Image) -> None:
@@ -86,6 +103,15 @@ class Policy:
             return
         refuse_unless_seen(viewer, image)
         raise Forbidden(f"You are not permitted to complete {rule} on image {image.id}")
+
+
+def _stamp_of(file: Path | None) -> tuple[int, int, int] | None:
+    """What changes when a file is written or replaced; None: there is none."""
+    try:
+        found = file.stat() if file is not None else None
+    except OSError:
+        return None
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if found else None
 
 
 def _target(image: Image) -> dict[str, object]:
@@ -104,7 +130,7 @@ def _target(image: Image) -> dict[str, object]:
     }
 
 
-def read_policy_file(file: Path) -> Mapping[str, object]:
+def read_policy_file(file: Path) -> Mapping[str, Any]:
     """Return the rules of a policy file by their names, those that have no effect here among them.
 
     Raises:
@@ -121,12 +147,6 @@ def read_policy_file(file: Path) -> Mapping[str, object]:
         if not _is_rule(rule):
             raise ConfigurationRefused(str(file), "api.policy_file", f"the rule of {name} must be text")
     return rules
-
-
-def _warn_of_others(file: Path, rules: Collection[str]) -> None:
-    others = sorted(set(rules) - set(DEFAULTS))
-    if others:
-        log.warning("rules of the policy file have no effect here", file=str(file), rules=",".join(others))
 
 
 def _is_rule(rule: object) -> bool:
