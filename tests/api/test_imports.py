@@ -351,6 +351,8 @@ def test_requests_that_name_a_slow_zone_hold_up_no_other(make_api: ApiMaker, nam
         assert not any(one.done() for one in slow)
         assert api.client.get("/healthcheck").text == "OK"
         assert api.image(quick)["status"] == "queued"
+        assert _import(api, quick, _from("nowhere.example")).status_code == 400
+        assert _import(api, quick, WEB).status_code == 202
         names.released.set()
         assert {one.result().status_code for one in slow} == {400}
 

@@ -269,6 +269,16 @@ class UriGate:
         """
         return self._admit(parse_uri(text, self.rules, host_to_ascii), allowance)
 
+    def name_to_resolve(self, text: str, allowance: Allowance | None = None) -> str:
+        """Judge all of a URI that needs no resolver; return the name that `admit` will ask it for, empty if none.
+
+        Raises:
+            UriRefused: as `admit`.
+        """
+        uri = parse_uri(text, self.rules, host_to_ascii)
+        judge_uri(uri, self.rules, allowance)
+        return "" if _is_address(uri.host) else uri.host
+
     def admit_redirect(self, source: SourceUri, location: str, allowance: Allowance | None = None) -> Admitted:
         """Judge where a redirect of ``source`` leads to, as strictly as a caller's own URI.
 
