@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.util import CommandError
 from cryptography.fernet import Fernet
-from sqlalchemy import update
+from sqlalchemy import create_engine, update
 
+from config.settings import Settings
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import NOW, new_image, queued_image, read_image, settings_in
 from transship.catalog.engine import Catalog, _fernet_key, database_url, refuse_bad_database
@@ -104,6 +106,51 @@ def test_a_catalogue_of_a_newer_release_stops_the_start(catalog: Catalog, tmp_pa
         connection.exec_driver_sql("update alembic_version set version_num = '9999'")
     with pytest.raises(ConfigurationRefused, match="newer release"):
         Catalog.open(settings_in(tmp_path))
+
+
+def test_whoever_only_looks_makes_no_tables_and_brings_none_up_to_date(tmp_path: Path) -> None:
+    DATABASES.empty(tmp_path)
+    settings = settings_in(tmp_path)
+    before = _revision_in(settings)
+    assert Catalog.as_it_is(settings) is None
+    assert _revision_in(settings) == before
+    with closing(Catalog.open(settings)) as catalog, catalog.write() as connection:
+        connection.exec_driver_sql("update alembic_version set version_num = '0001'")
+    assert Catalog.as_it_is(settings) is None
+    assert _revision_in(settings) == "0001"
+
+
+def test_whoever_only_looks_sees_an_open_catalogue_and_what_is_wrong_with_it(catalog: Catalog, tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    looked_at = Catalog.as_it_is(settings)
+    assert looked_at is not None
+    with closing(looked_at):
+        assert looked_at.id() == catalog.id()
+    other_key = {**DATABASES.section(tmp_path), "secret_key": Fernet.generate_key().decode()}
+    with pytest.raises(ConfigurationRefused, match="another key"):
+        Catalog.as_it_is(settings_in(tmp_path, database=other_key))
+    with catalog.write() as connection:
+        connection.exec_driver_sql("update alembic_version set version_num = '9999'")
+    with pytest.raises(ConfigurationRefused, match="newer release"):
+        Catalog.as_it_is(settings)
+
+
+def test_a_key_that_is_gone_is_told_and_not_made_anew_by_whoever_only_looks(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, database={})
+    Catalog.open(settings).close()
+    key = tmp_path / "catalog.key"
+    key.unlink()
+    with pytest.raises(ConfigurationRefused, match="the key cannot be read"):
+        Catalog.as_it_is(settings)
+    assert not key.exists()
+
+
+def _revision_in(settings: Settings) -> str | None:
+    engine = create_engine(database_url(settings))
+    with engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    engine.dispose()
+    return found
 
 
 def test_a_migration_that_fails_leaves_nothing_and_lets_the_next_one_go_on(

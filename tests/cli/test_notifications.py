@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from config.settings import Settings
+from tests.fakes.databases import DATABASES
 from tests.fakes.images import queued_image, settings_in
 from transship.catalog.engine import Catalog
 from transship.catalog.notifications import drop_beyond, note_fault
@@ -36,6 +37,16 @@ def test_doctor_warns_of_notifications_that_were_given_up(catalog: Catalog, tmp_
     found = {finding.subject: finding for finding in check_catalog(settings_in(tmp_path))}
     assert found["notify prefect"].level is Level.WARN
     assert "1 given up" in found["notify prefect"].text
+
+
+def test_status_and_doctor_make_no_catalogue_in_an_empty_database(tmp_path: Path) -> None:
+    DATABASES.empty(tmp_path)
+    settings = settings_in(tmp_path)
+    assert notification_backlog(settings) == []
+    (found,) = check_catalog(settings)
+    assert "will be made, or brought up to date, at the next start" in found.text
+    assert found.level is Level.OK
+    assert Catalog.as_it_is(settings) is None
 
 
 def test_before_the_first_start_nothing_waits_and_no_catalogue_is_made(tmp_path: Path) -> None:

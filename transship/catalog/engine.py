@@ -61,44 +61,59 @@ class Catalog:
                 key, or not the one that the catalogue's secrets are encrypted with.
         """
         url = database_url(settings)
-        try:
+        with _faults_refused():
             if url.get_backend_name() == "sqlite" and url.database:
                 Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             catalog = cls(_engine(url, settings.database), Fernet(_fernet_key(settings, url)))
-        except OSError as error:
-            reason = f"{error.filename} cannot be used: {error.strerror}"
-            raise ConfigurationRefused("settings", "database.url", reason) from error
         try:
-            catalog._prepare(url)
+            with _faults_refused():
+                migrate(catalog.engine, url)
+                catalog._compare_key()
         except BaseException:
             catalog.close()
             raise
         return catalog
 
-    def _prepare(self, url: URL) -> None:
+    @classmethod
+    def as_it_is(cls, settings: Settings) -> Self | None:
+        """Connect to look only: nothing is made, nothing is brought up to date.
+
+        Returns:
+            None when no process of this release has opened it: it has no tables yet, or those of an older one.
+
+        Raises:
+            ConfigurationRefused: as `open`.
+        """
+        url = database_url(settings)
+        if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+            return None
+        key = _configured_key(settings, url)
+        engine = _engine(url, settings.database)
         try:
-            migrate(self.engine, url)
-            self._compare_key()
-        except OSError as error:
-            reason = f"{error.filename} cannot be used: {error.strerror}"
-            raise ConfigurationRefused("settings", "database.url", reason) from error
-        except (DBAPIError, CatalogUnavailable) as error:
-            reason = f"the catalogue cannot be opened: {say(error)}"
-            raise ConfigurationRefused("settings", "database.url", reason) from error
-        except CommandError as error:
-            reason = f"the catalogue was made by a newer release, which must serve it ({error})"
-            raise ConfigurationRefused("settings", "database.url", reason) from error
+            with _faults_refused():
+                if not _is_up_to_date(engine):
+                    engine.dispose()
+                    return None
+                catalog = cls(engine, Fernet(_read_key(_key_file(settings, url)) if key is None else key))
+                check = catalog._key_check()
+                if check is not None:
+                    catalog.decrypt(check)
+                return catalog
+        except BaseException:
+            engine.dispose()
+            raise
 
     def _compare_key(self) -> None:
         """Refuse a key that another process of the same catalogue could not read our secrets with."""
-        known = select(META.c.value).where(META.c.name == "key_check")
-        with self.read() as connection:
-            check = connection.execute(known).scalar_one_or_none()
-        if check is None:
+        if self._key_check() is None:
             with self.write() as connection:
                 add_unless_there(connection, META, "name", {"name": "key_check", "value": self.encrypt("").decode()})
-                check = connection.execute(known).scalar_one()
-        self.decrypt(check.encode())
+        self.decrypt(self._key_check() or b"")
+
+    def _key_check(self) -> bytes | None:
+        with self.read() as connection:
+            found = connection.execute(select(META.c.value).where(META.c.name == "key_check")).scalar_one_or_none()
+        return None if found is None else str(found).encode()
 
     def close(self) -> None:
         """Close all connections; one that a thread still uses is closed when it comes back."""
@@ -162,6 +177,22 @@ class Catalog:
                 "the catalogue's secrets were encrypted with another key: set that one,"
                 " or see 'A lost key' in docs/databases.md",
             ) from error
+
+
+@contextmanager
+def _faults_refused() -> Iterator[None]:
+    """Say what keeps the catalogue from being opened."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.filename} cannot be used: {error.strerror}"
+        raise ConfigurationRefused("settings", "database.url", reason) from error
+    except (DBAPIError, CatalogUnavailable) as error:
+        reason = f"the catalogue cannot be opened: {say(error)}"
+        raise ConfigurationRefused("settings", "database.url", reason) from error
+    except CommandError as error:
+        reason = f"the catalogue was made by a newer release, which must serve it ({error})"
+        raise ConfigurationRefused("settings", "database.url", reason) from error
 
 
 def refuse_bad_database(settings: Settings) -> None:
@@ -256,9 +287,8 @@ def migrate(engine: Engine, url: URL) -> None:
 
     All or nothing: a migration that fails leaves the schema as it was, and others who wait go on.
     """
-    with engine.connect() as connection:
-        if MigrationContext.configure(connection).get_current_revision() == _newest_revision():
-            return
+    if _revision(engine) == _newest_revision():
+        return
     scripts = _migration_scripts()
     with (
         _migration_file_lock(url),
@@ -272,6 +302,23 @@ def migrate(engine: Engine, url: URL) -> None:
         scripts.attributes["connection"] = connection
         command.upgrade(scripts, "head")
         add_unless_there(connection, META, "name", {"name": "catalog_id", "value": str(uuid4())})
+
+
+def _revision(engine: Engine) -> str | None:
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def _is_up_to_date(engine: Engine) -> bool:
+    """Whether the schema is this release's.
+
+    Raises:
+        CommandError: it is of a release that this one does not know.
+    """
+    revision = _revision(engine)
+    if revision is not None:
+        ScriptDirectory.from_config(_migration_scripts()).get_revision(revision)
+    return revision == _newest_revision()
 
 
 def _migration_scripts() -> Config:

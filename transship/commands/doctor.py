@@ -165,18 +165,19 @@ def check_home(settings: Settings) -> Iterator[Finding]:
 
 
 def check_catalog(settings: Settings) -> Iterator[Finding]:
-    """Open the catalogue, which brings its schema up to date."""
-    url = database_url(settings)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-        yield Finding(Level.OK, "catalogue", f"{url.database} will be made at the first start")
-        return
+    """Open the catalogue as it is: whoever only looks makes no tables, and brings none up to date."""
     try:
-        catalog = Catalog.open(settings)
+        # Without the query, in which libpq takes passwords too.
+        url = database_url(settings).set(query={}).render_as_string()
+        catalog = Catalog.as_it_is(settings)
     except ConfigurationRefused as error:
         yield Finding(Level.FAIL, "catalogue", str(error))
         return
+    if catalog is None:
+        yield Finding(Level.OK, "catalogue", f"{url} will be made, or brought up to date, at the next start")
+        return
     try:
-        yield Finding(Level.OK, "catalogue", f"{url.render_as_string()}, id {catalog.id()}")
+        yield Finding(Level.OK, "catalogue", f"{url}, id {catalog.id()}")
         with catalog.read() as connection:
             yield from map(notification_finding, backlog(connection, wanted_sinks(settings.notifications)))
         yield from _strays(catalog)

@@ -6,10 +6,9 @@ import time
 from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 
 from config.settings import Settings
-from transship.catalog.engine import Catalog, database_url
+from transship.catalog.engine import Catalog
 from transship.catalog.notifications import Backlog, backlog
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured, print_table
 from transship.commands.images_api import ImagesApi, ImageView
@@ -172,10 +171,10 @@ def notification_backlog(settings: Settings) -> list[Backlog]:
         ConfigurationRefused: the catalogue cannot be opened.
         CatalogUnavailable: it does not answer now.
     """
-    url = database_url(settings)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+    looked_at = Catalog.as_it_is(settings)
+    if looked_at is None:
         return []
-    with closing(Catalog.open(settings)) as catalog, catalog.read() as connection:
+    with closing(looked_at) as catalog, catalog.read() as connection:
         return backlog(connection, wanted_sinks(settings.notifications))
 
 
