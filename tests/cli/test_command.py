@@ -313,11 +313,25 @@ UNUSABLE: Mapping[str, tuple[Mapping[str, str], str]] = {
         {"database.url": "postgresql://us:hush@db:port/t", "database.secret_key": KEY},
         "database.url: is not an SQLAlchemy database URL",
     ),
+    "broker": (
+        {"notifications.drivers": "messagingv2", "notifications.transport_url": "rabbit://us:hush@host:port/"},
+        "notifications.transport_url: is not a transport URL of oslo.messaging",
+    ),
+    "driver of the broker": (
+        {"notifications.drivers": "messagingv2", "notifications.transport_url": "rabbit://us:hush@host/?no_such=1"},
+        "notifications.transport_url: its driver cannot be used: no such option no_such",
+    ),
+    "authority": ({"auth.ca_file": "/nonexistent/ca.pem"}, "auth.ca_file: /nonexistent/ca.pem cannot be read"),
+    "authority of a region": (
+        {"remotes": '{"two": {"url": "https://two.example", "ca_file": "/nonexistent/ca.pem"}}'},
+        "remotes.two.ca_file: /nonexistent/ca.pem cannot be read",
+    ),
 }
+NEEDED_BY_SERVICES_ALONE = {"policy file", "broker", "driver of the broker"}
 
 
 @pytest.mark.parametrize(("options", "reason"), UNUSABLE.values(), ids=UNUSABLE)
-@pytest.mark.parametrize("arguments", [("config", "check"), ("up",)], ids=" ".join)
+@pytest.mark.parametrize("arguments", [("config", "check"), ("up",), ("doctor",)], ids=" ".join)
 def test_what_the_services_would_refuse_stops_check_and_start_by_name_and_origin(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -326,10 +340,12 @@ def test_what_the_services_would_refuse_stops_check_and_start_by_name_and_origin
     options: Mapping[str, str],
     reason: str,
 ) -> None:
+    monkeypatch.setattr("transship.commands.run.run_in_foreground", lambda *_: pytest.fail("it was started"))
     for option, text in options.items():
         monkeypatch.setenv(variable_of(tuple(option.split("."))), text)
     assert in_process(monkeypatch, tmp_path, *arguments) == 1
-    error = capsys.readouterr().err
+    told = capsys.readouterr()
+    error = told.out + told.err
     variable = variable_of(tuple(reason.partition(":")[0].split(".")))
     origin = f"environment {variable}: " if variable in os.environ else ""
     assert f"{origin}{reason}" in error
@@ -337,7 +353,7 @@ def test_what_the_services_would_refuse_stops_check_and_start_by_name_and_origin
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", sorted(set(UNUSABLE) - {"policy file"}))
+@pytest.mark.parametrize("name", sorted(set(UNUSABLE) - NEEDED_BY_SERVICES_ALONE))
 def test_what_a_worker_alone_would_refuse_stops_it_by_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:

@@ -78,7 +78,17 @@ def test_a_login_that_is_refused_is_an_error_that_says_so(rabbitmq: RabbitServer
     assert "hush" not in str(undelivered.value)
 
 
-@pytest.mark.parametrize("url", ["rabbit://user:hush@host:notaport/", "rabbit://user:hush@[::1/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rabbit://user:hush@host:notaport/",
+        "rabbit://user:hush@[::1/",
+        "rabbit://user:hush@host:65536/",
+        "rabbit://user:hush@host:0/",
+        "rabbit://user:hush@host/?no_such_option=1",
+        "rabbit://user:hush@host/?heartbeat_rate=often",
+    ],
+)
 def test_a_url_that_cannot_be_used_is_refused_without_being_shown(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationRefused, match=r"notifications\.transport_url") as refused:
         bus_to(tmp_path, url)

@@ -17,6 +17,8 @@ from config.settings import Settings
 from config.show import option_rows, sample_toml
 from transship.commands.context import YELLOW, Invocation, coloured, print_table
 from transship.domain.errors import CommandRefused, ConfigurationRefused
+from transship.domain.notification import SinkName
+from transship.notify.sink import wanted_sinks
 from transship.plugins.registry import load_plugins
 from transship.sources.gate import gate_from
 from transship.sources.web import refuse_bad_authorities
@@ -74,6 +76,7 @@ def refuse_what_cannot_start(loaded: LoadedSettings) -> None:
     """
     refuse_what_fails_imports(loaded)
     with _origins_named(loaded):
+        _refuse_bad_bus(loaded.settings)
         policy_file = loaded.settings.api.policy_file
         if policy_file is not None:
             # oslo.policy costs a third of a second, which those without such a file need not pay.
@@ -93,6 +96,25 @@ def refuse_what_fails_imports(loaded: LoadedSettings) -> None:
         gate_from(loaded.settings)
         _refuse_bad_database(loaded.settings)
         refuse_bad_authorities(loaded.settings.download)
+        _refuse_bad_logins(loaded.settings)
+
+
+def _refuse_bad_logins(settings: Settings) -> None:
+    logins = [("auth", settings.auth), *((f"remotes.{name}", each) for name, each in settings.remotes.items())]
+    if any(login.ca_file for _, login in logins):
+        # keystoneauth1 costs a fifth of a second, which those without a Keystone need not pay.
+        from transship.identity.login import refuse_bad_authority  # noqa: PLC0415
+
+        for option, login in logins:
+            refuse_bad_authority(option, login)
+
+
+def _refuse_bad_bus(settings: Settings) -> None:
+    if SinkName.BUS in wanted_sinks(settings.notifications):
+        # oslo.messaging costs two seconds and 50 MB, which those without a message bus need not pay.
+        from transship.notify.bus import MessageBus  # noqa: PLC0415
+
+        MessageBus(settings).close()
 
 
 def _refuse_bad_database(settings: Settings) -> None:

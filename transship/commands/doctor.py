@@ -14,12 +14,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from config.loading import LoadedSettings
 from config.secrets import PREFECT_KEY_FILE, prefect_auth_file
 from config.settings import Settings
 from deployments.definition import definition_file, read_definitions
 from transship.catalog.engine import Catalog, database_url
 from transship.catalog.inventories import inventories
 from transship.catalog.notifications import Backlog, backlog
+from transship.commands.configuration import refuse_what_cannot_start
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured
 from transship.commands.images_api import ImagesApi
 from transship.commands.prefect_http import PrefectHttp
@@ -63,14 +65,24 @@ Check = Callable[[Settings], Iterator[Finding]]
 
 def doctor(invocation: Invocation) -> int:
     """Print a line for each finding; return 1 if anything failed, else 0."""
-    settings = invocation.settings
+    loaded = invocation.load()
     failed = False
-    for check in CHECKS:
-        for finding in check(settings):
+    for check in (lambda _: check_settings(loaded), *CHECKS):
+        for finding in check(loaded.settings):
             failed = failed or finding.level is Level.FAIL
             level = coloured(f"{finding.level:<4}", COLOURS[finding.level])
             print(f"{level}  {finding.subject:<18} {finding.text}", flush=True)
     return 1 if failed else 0
+
+
+def check_settings(loaded: LoadedSettings) -> Iterator[Finding]:
+    """Look at what would stop a start."""
+    try:
+        refuse_what_cannot_start(loaded)
+    except ConfigurationRefused as refused:
+        yield Finding(Level.FAIL, "settings", str(refused))
+    else:
+        yield Finding(Level.OK, "settings", ", ".join(map(str, loaded.files)) or "no file of settings is read")
 
 
 def check_python(settings: Settings) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ keystoneauth1 fetches a token when one is needed, keeps it, and fetches a new on
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,7 +15,7 @@ from keystoneauth1.identity import v3
 from keystoneauth1.session import Session
 
 from config.settings import KeystoneLogin
-from transship.domain.errors import IdentityRefused, IdentityUnavailable
+from transship.domain.errors import ConfigurationRefused, IdentityRefused, IdentityUnavailable
 
 _CONNECTIONS: Final = 32
 """Connections to Keystone that are kept for further questions."""
@@ -83,6 +84,24 @@ class Login:
         if isinstance(error, exceptions.HttpError) and error.http_status < 500:
             return IdentityRefused(self._url, f"it answered HTTP {error.http_status} to the login")
         return IdentityUnavailable(self._url, type(error).__name__)
+
+
+def refuse_bad_authority(option: str, login: KeystoneLogin) -> None:
+    """Read the file of authorities as a login would.
+
+    Raises:
+        ConfigurationRefused: it cannot be used; names the option of that section.
+    """
+    if login.ca_file is None or login.ca_file.is_dir():  # requests takes a directory of hashed names too
+        return
+    try:
+        ssl.create_default_context(cafile=login.ca_file)
+    except OSError as error:
+        reason = (
+            f"{login.ca_file} cannot be read, or holds no certificate in PEM form ({error.strerror or error});"
+            " name the file of the authorities of Keystone's certificate"
+        )
+        raise ConfigurationRefused("settings", f"{option}.ca_file", reason) from error
 
 
 def v3_url(auth_url: str) -> str:

@@ -25,6 +25,7 @@ with warnings.catch_warnings():
 
 CONTROL_EXCHANGE: Final = "glance"
 DEFAULT_PORT: Final = 5672
+_NO_URL: Final = "is not a transport URL of oslo.messaging, e.g. rabbit://user:password@host:5672/vhost"
 _VERSIONS: Final = {NotificationDriver.MESSAGING: 1.0, NotificationDriver.MESSAGING_V2: 2.0}
 
 
@@ -34,7 +35,7 @@ class MessageBus:
     Options of ``[oslo_messaging_rabbit]`` in the files of a Glance hold here too.
 
     Raises:
-        ConfigurationRefused: the transport URL cannot be used.
+        ConfigurationRefused: the transport URL, or an option of its driver, cannot be used.
     """
 
     name = SinkName.BUS
@@ -50,12 +51,17 @@ class MessageBus:
         options([], project=CONTROL_EXCHANGE, default_config_files=files, default_config_dirs=[])
         url = self._settings.transport_url.get_secret_value() or "rabbit://"
         try:
+            parsed = oslo_messaging.TransportURL.parse(options, url)
             self._transport: Any = oslo_messaging.get_notification_transport(options, url)
-            self._hosts = oslo_messaging.TransportURL.parse(options, url).hosts
+        except cfg.Error as error:
+            reason = f"its driver cannot be used: {error}; options stand behind '?', or in [oslo_messaging_rabbit]"
+            raise ConfigurationRefused("settings", "notifications.transport_url", reason) from error
         except (oslo_messaging.MessagingException, ValueError):
-            reason = "is not a transport URL of oslo.messaging, e.g. rabbit://user:password@host:5672/vhost"
             # From none: the library's own error repeats the URL, which holds a password.
-            raise ConfigurationRefused("settings", "notifications.transport_url", reason) from None
+            raise ConfigurationRefused("settings", "notifications.transport_url", _NO_URL) from None
+        self._hosts = parsed.hosts
+        if any(host.port is not None and not 0 < host.port < 2**16 for host in self._hosts):
+            raise ConfigurationRefused("settings", "notifications.transport_url", f"{_NO_URL}; ports are 1 to 65535")
 
     def deliver(self, notifications: Sequence[Notification]) -> Iterator[Notification]:
         """Send in order, and yield what the broker has confirmed or what is not to be sent at all.
