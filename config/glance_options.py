@@ -149,6 +149,11 @@ def read_file_mode(text: str) -> Reading:
     return Reading(None if number <= 0 else f"{number:04}")
 
 
+def read_optional_path(text: str) -> Reading:
+    """Return a path; an empty one leaves the setting as it is, as in the libraries that Glance gives it to."""
+    return Reading(text.strip() or None)
+
+
 def read_flavor(text: str) -> Reading:
     """Return who may call, as a pipeline of Glance's paste file is named for it."""
     parts = set(text.strip().lower().split("+")) - {"caching", "cachemanagement", "none", ""}
@@ -290,7 +295,7 @@ OPTIONS: Final = (
         _typed(_TEXT),
         secret=True,
     ),
-    MappedOption(_AUTHTOKEN, "cafile", "auth.ca_file", _typed(_TEXT)),
+    MappedOption(_AUTHTOKEN, "cafile", "auth.ca_file", read_optional_path),
     MappedOption(_AUTHTOKEN, "token_cache_time", "auth.token_cache_s", read_cache_time, "-1: no cache"),
     MappedOption(
         _AUTHTOKEN, "service_token_roles", "auth.service_token_roles", read_plain_list, "they are always required"

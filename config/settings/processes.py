@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from config.settings.section import MIB, AbsolutePath, Port, Seconds, Section
+from config.settings.section import MIB, AbsolutePath, Port, Seconds, Section, web_url
 
 LOOPBACK_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -33,6 +33,11 @@ class ApiSettings(Section):
     api_limit_max: int = Field(1000, ge=1, description="Most images in one page.")
     max_request_id_length: int = Field(64, ge=1, description="Longest X-OpenStack-Request-ID accepted, in characters.")
     max_body_bytes: int = Field(1 * MIB, ge=1024, description="Longest JSON body accepted.")
+
+    @field_validator("public_endpoint")
+    @classmethod
+    def _can_be_linked_to(cls, url: str) -> str:
+        return web_url("public_endpoint", url)
 
     @model_validator(mode="after")
     def _loopback_unless_told(self) -> Self:

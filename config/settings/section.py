@@ -32,6 +32,8 @@ def web_url(option: str, text: str) -> str:
 
 
 def _absolute(path: Path) -> Path:
+    if path == Path():  # empty text: the working directory of whichever process reads it
+        raise ValueError("is empty; write the whole path, or leave the option out")
     try:
         return path.expanduser().absolute()
     except RuntimeError as error:

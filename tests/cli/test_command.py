@@ -327,6 +327,25 @@ UNUSABLE: Mapping[str, tuple[Mapping[str, str], str]] = {
         "remotes.two.ca_file: /nonexistent/ca.pem cannot be read",
     ),
 }
+
+TWO_STORES = '{"a": {"dir": "/srv/images"}, "b": {"dir": "/srv/b/../images"}}'
+UNUSABLE = {
+    **UNUSABLE,
+    "stores in one directory": (
+        {"stores": TWO_STORES, "default_store": "a"},
+        "stores.b.dir: /srv/b/../images is the directory of store a too",
+    ),
+    "store in staging": (
+        {"stores": TWO_STORES, "default_store": "a", "staging.dir": "/srv/images"},
+        "stores.a.dir: /srv/images is the directory of staging too",
+    ),
+    "database in memory": ({"database.url": "sqlite://"}, "database.url: names no file"),
+    "no directory": ({"staging.dir": ""}, "staging.dir: is empty; write the whole path"),
+    "endpoint without scheme": (
+        {"api.public_endpoint": "images.example.org"},
+        "api.public_endpoint: public_endpoint must be http://host:port/path",
+    ),
+}
 NEEDED_BY_SERVICES_ALONE = {"policy file", "broker", "driver of the broker"}
 
 

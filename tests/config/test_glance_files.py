@@ -822,3 +822,12 @@ def test_the_page_in_the_repository_is_current() -> None:
 def test_every_method_has_a_flow() -> None:
     flows = {each.entrypoint.rpartition(".")[2].replace("_", "-") for each in read_definitions(definition_file())}
     assert flows >= set(ImportMethod)
+
+
+def test_a_file_of_authorities_that_is_left_empty_is_none(tmp_path: Path) -> None:
+    assert of(tmp_path, "[keystone_authtoken]\ncafile =\n").settings.auth.ca_file is None
+
+
+def test_an_empty_directory_is_refused_and_not_the_working_directory(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationRefused, match=r"stores\.file\.dir: is empty"):
+        of(tmp_path, "[glance_store]\nfilesystem_store_datadir =\n")

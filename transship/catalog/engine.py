@@ -224,6 +224,11 @@ def database_url(settings: Settings) -> URL:
         raise ConfigurationRefused(
             "settings", "database.url", f"{url.drivername} is not supported; use sqlite:/// or postgresql://"
         )
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        reason = (
+            "names no file, and each process would have a catalogue of its own; write sqlite:////path/to/catalog.db"
+        )
+        raise ConfigurationRefused("settings", "database.url", reason)
     return url
 
 

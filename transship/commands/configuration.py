@@ -86,17 +86,28 @@ def refuse_what_cannot_start(loaded: LoadedSettings) -> None:
 
 
 def refuse_what_fails_imports(loaded: LoadedSettings) -> None:
-    """Look at what imports need: plugins, lists of hosts, the catalogue's URL and key, files of authorities.
+    """Look at what imports need: directories, plugins, lists of hosts, the catalogue, files of authorities.
 
     Raises:
         ConfigurationRefused: an import could not run so; it names where the option stands.
     """
     with _origins_named(loaded):
+        _refuse_shared_directories(loaded.settings)
         load_plugins(loaded.settings)
         gate_from(loaded.settings)
         _refuse_bad_database(loaded.settings)
         refuse_bad_authorities(loaded.settings.download)
         _refuse_bad_logins(loaded.settings)
+
+
+def _refuse_shared_directories(settings: Settings) -> None:
+    """Refuse two users of one directory: what one of them removes would be the other's data."""
+    users = {settings.staging_dir.resolve(): "staging"}
+    for store_id, store in settings.all_stores.items():
+        other = users.setdefault(store.dir.resolve(), f"store {store_id}")
+        if other != f"store {store_id}":
+            reason = f"{store.dir} is the directory of {other} too; give each a directory of its own"
+            raise ConfigurationRefused("settings", f"stores.{store_id}.dir", reason)
 
 
 def _refuse_bad_logins(settings: Settings) -> None:
