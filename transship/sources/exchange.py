@@ -30,6 +30,7 @@ from transship.domain.errors import (
     TransferFailed,
 )
 from transship.sources.answer import Framing, framing_of, is_stray_line
+from transship.sources.chunks import Chunks
 from transship.sources.gate import Admitted
 from transship.sources.proxy import Proxy, open_tunnel
 from transship.sources.watch import Waiting
@@ -59,6 +60,7 @@ class Exchange:
         self._wire = wire
         self._response = response
         self._framing: Framing | None = None
+        self._chunks = Chunks(wire.reader)
         self._left_bytes: int | None = None
         self._when_closed: Callable[[], None] = lambda: None
 
@@ -115,7 +117,7 @@ class Exchange:
             TransferFailed, LockLost: a limit of the watch.
         """
         if self.framing().chunked:
-            read = self._read_chunked(buffer)
+            read = self._chunks.read_into(buffer)
         elif self._left_bytes is None:
             read = self._wire.reader.readinto1(buffer)
         else:
@@ -138,14 +140,6 @@ class Exchange:
     def has_surplus(self) -> bool:
         """Whether more came than the announced length; to be asked after the end."""
         return self.framing().length is not None and self._wire.has_surplus()
-
-    def _read_chunked(self, buffer: memoryview) -> int:
-        try:
-            piece = self._response.read1(len(buffer))
-        except http.client.HTTPException as error:
-            raise WireBroken(f"the chunks ended without the last one: {error!r}") from error
-        buffer[: len(piece)] = piece
-        return len(piece)
 
 
 @dataclass(frozen=True, slots=True)
