@@ -24,10 +24,13 @@ from tasks.sweep import _sweep_staging
 from tests.fakes.images import NOW
 from tests.fakes.images_api import SOURCE, ApiMaker, ImagesApi
 from tests.fakes.system import until
+from transship.catalog.endings import fail_import
+from transship.catalog.imports import begin_import
 from transship.catalog.journal import StagedRow, find_location, staged_of_image
 from transship.catalog.leases import LeaseState, lease_of, take_lease
 from transship.catalog.schema import OUTBOX
 from transship.catalog.uploads import end_lost_uploads
+from transship.domain.errors import Superseded
 from transship.domain.import_request import ImportMethod
 from transship.staging.area import StagingArea
 
@@ -204,6 +207,26 @@ def test_uploaded_data_are_in_the_store_at_once(api: ImagesApi) -> None:
     assert (stored(api), lease(api, image_id).state) == ([image_id], "free")
     assert (in_staging(api), rows(api, image_id)) == ([], [])
     assert put(api, image_id, "file", DATA).status_code == 409
+
+
+@pytest.mark.parametrize("may_pass", [True, False])
+def test_an_upload_supersedes_the_import_that_failed_before_it(api: ImagesApi, *, may_pass: bool) -> None:
+    image_id = api.create(**RAW)
+    begun = api.begin(image_id, ("fast", "archive"))
+    fail_import(
+        api.catalog, begun.lease, "no luck", {}, rerunnable=may_pass, now=NOW, time_to_live_h=48, rerun_ttl_s=60.0
+    )
+    assert api.image(image_id)["os_glance_failed_import"] == "archive,fast"
+    assert put(api, image_id, "file", DATA).status_code == 204
+    image = api.image(image_id)
+    assert (image["stores"], image["os_glance_failed_import"], image["os_glance_importing_to_stores"]) == (
+        "fast",
+        "",
+        "",
+    )
+    run_id = str(begun.task.flow_run_id)
+    with pytest.raises(Superseded):
+        begin_import(api.catalog, begun.task.id, run_id, "test", ttl_s=60.0, now=NOW)
 
 
 def test_the_header_chooses_the_store(api: ImagesApi) -> None:

@@ -18,7 +18,7 @@ from transship.catalog.images import get_image, lock_image
 from transship.catalog.leases import Lease, LeaseState, free_lease, lease_of, lock_lease, prove_lease, take_lease
 from transship.catalog.notifications import announce_failed_store, announce_image, announce_store
 from transship.catalog.outbox import OutboxKind, post
-from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, STAGED, TASKS
+from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, STAGED, TARGETS, TASKS
 from transship.catalog.types import in_seconds
 from transship.domain.errors import ImportRunning, StagedAlready, UploadRunning, WrongStatus
 from transship.domain.image import Image, ImageStatus
@@ -155,11 +155,14 @@ def refuse_upload(catalog: Catalog, lease: Lease, store: str, notice: str) -> No
 def finish_upload(catalog: Catalog, lease: Lease, store: str, facts: DataFacts, now: datetime) -> None:
     """Make the image active with the copy that its store holds.
 
+    Stores that an import before it failed to write are forgotten: a Retry of that import must not give them other data.
+
     Raises:
         LockLost: the image was deleted or taken over; nothing was written.
     """
     with catalog.write() as connection:
         prove_lease(connection, lease)
+        connection.execute(delete(TARGETS).where(TARGETS.c.image_id == lease.image_id))
         connection.execute(
             update(LOCATIONS)
             .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.state == "stored")
