@@ -16,7 +16,7 @@ from transship.catalog.copies import DataFacts, activate_copies, copy_failed, co
 from transship.catalog.endings import end_deleted, end_unheld, fail_import, finish_import, resume_or_end
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image, mark_deleted, update_image
-from transship.catalog.imports import Begun, Caller, ask_import, begin_by_hand, begin_import
+from transship.catalog.imports import Begun, Caller, ask_import, begin_by_hand, begin_import, copy_order
 from transship.catalog.journal import (
     open_location,
     open_staged,
@@ -30,6 +30,7 @@ from transship.catalog.removal import removable_locations, scrap_of_host
 from transship.catalog.schema import NOTIFICATIONS, STAGED
 from transship.catalog.tasks import get_task, read_secret, tasks_of_image
 from transship.domain.errors import (
+    AlreadyBeingCopied,
     FormatMissing,
     ImageNotFound,
     ImportRunning,
@@ -40,6 +41,7 @@ from transship.domain.errors import (
     WrongStatus,
 )
 from transship.domain.image import ImageStatus
+from transship.domain.import_request import ImportMethod, ImportRequest
 from transship.domain.task import ImportTask, TaskStatus
 
 FACTS = DataFacts(10, 20, "d41d8cd98f00b204e9800998ecf8427e", "sha512", "ab" * 64, "raw", "bare")
@@ -132,6 +134,21 @@ def test_asking_refuses_what_the_state_does_not_allow(
         asked(catalog, image)
     with catalog.read() as connection:
         assert due(connection, 10) == []
+
+
+def test_of_two_requests_for_one_copy_the_later_is_told_that_it_is_being_made(catalog: Catalog) -> None:
+    """Both may have been judged before either was accepted."""
+    image = queued_image(catalog, status=ImageStatus.ACTIVE)
+    copies = {
+        store: copy_order(image.id, ImportRequest(ImportMethod.COPY_IMAGE, stores=(store,)), (store,))
+        for store in ("archive", "fast")
+    }
+    first = ask_import(catalog, image.id, copies["archive"], Caller(), NOW)
+    with pytest.raises(AlreadyBeingCopied) as refused:
+        ask_import(catalog, image.id, copies["archive"], Caller(), NOW)
+    assert (refused.value.store, refused.value.task_id) == ("archive", first.id)
+    with pytest.raises(ImportRunning):
+        ask_import(catalog, image.id, copies["fast"], Caller(), NOW)
 
 
 def test_asking_for_an_unknown_image_is_refused(catalog: Catalog) -> None:

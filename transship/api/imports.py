@@ -22,7 +22,7 @@ from transship.catalog.images import get_image
 from transship.catalog.imports import Order, ask_import
 from transship.catalog.tasks import tasks_of_image
 from transship.domain.admission import admit
-from transship.domain.errors import AlreadyBeingCopied, EndpointUnknown
+from transship.domain.errors import EndpointUnknown
 from transship.domain.image import Image
 from transship.domain.import_request import ImportMethod, ImportRequest, described, parse_import_request
 from transship.domain.placement import choose_copy_targets, choose_targets
@@ -77,11 +77,8 @@ def _judge(call: Call, sent: bytes) -> _Asked:
         image = get_image(connection, image_id)
         granted = allowance_of(connection, image_id)
     refuse_unless_seen(call.viewer, image)
-    copying = request.method is ImportMethod.COPY_IMAGE
-    if copying and image.import_task is not None:
-        _refuse_being_copied(request, image, image.import_task)
-    admit(image, request.method)
-    if copying:
+    admit(image, request)
+    if request.method is ImportMethod.COPY_IMAGE:
         call.site.policy.refuse_unless(COPY_IMAGE, call.viewer, image)
     else:
         refuse_unless_changed_by(call.viewer, image)
@@ -126,17 +123,6 @@ def _targets(call: Call, request: ImportRequest, header: str | None, image: Imag
     if request.method is not ImportMethod.COPY_IMAGE:
         return choose_targets(request, header, stores)
     return choose_copy_targets(request, header, stores, [location.store for location in image.locations])
-
-
-def _refuse_being_copied(request: ImportRequest, image: Image, task_id: str) -> None:
-    """Tell a request for a copy that is being made already from one that only comes too early.
-
-    Raises:
-        AlreadyBeingCopied: the running import writes a store that is named.
-    """
-    for store in request.stores or ():
-        if store in (image.importing_to or ()):
-            raise AlreadyBeingCopied(store, task_id)
 
 
 def task_input(image_id: str, body: object, request: ImportRequest, targets: tuple[str, ...]) -> Mapping[str, object]:

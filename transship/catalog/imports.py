@@ -119,7 +119,8 @@ def ask_import(catalog: Catalog, image_id: str, order: Order, caller: Caller, no
     """Take the import lock and leave the request for the keeper, all in one transaction.
 
     Raises:
-        ImageNotFound, ImportRunning, WrongStatus, FormatMissing, UploadIncomplete: nothing was changed.
+        ImageNotFound, AlreadyBeingCopied, ImportRunning, WrongStatus, FormatMissing, UploadIncomplete: nothing was
+            changed.
     """
     with catalog.write() as connection:
         task_id = _ask(connection, catalog, image_id, order, caller, now)
@@ -271,7 +272,7 @@ def begin_copy_by_hand(
         known = latest_task_of_run(connection, flow_run_id)
         if known is None:
             image = lock_image(connection, image_id)
-            admit(image, request.method)
+            admit(image, request)
             held = [location.store for location in image.locations]
             targets = choose_copy_targets(request, None, stores, held)
             if not targets:
@@ -293,7 +294,7 @@ def copy_order(image_id: str, request: ImportRequest, targets: Sequence[str]) ->
 
 def _ask(connection: Connection, catalog: Catalog, image_id: str, order: Order, caller: Caller, now: datetime) -> str:
     image = lock_image(connection, image_id)
-    admit(image, order.request.method)
+    admit(image, order.request)
     if order.request.method is ImportMethod.GLANCE_DIRECT:
         staged_upload(connection, image_id)
     task_id = str(uuid4())

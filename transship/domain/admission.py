@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from transship.domain.errors import FormatMissing, ImportRunning, WrongStatus
+from transship.domain.errors import AlreadyBeingCopied, FormatMissing, ImportRunning, WrongStatus
 from transship.domain.image import Image, ImageStatus
-from transship.domain.import_request import ImportMethod
+from transship.domain.import_request import ImportMethod, ImportRequest
 
 STARTS_FROM: Final[Mapping[ImportMethod, ImageStatus]] = {
     ImportMethod.GLANCE_DIRECT: ImageStatus.UPLOADING,
@@ -18,10 +18,11 @@ STARTS_FROM: Final[Mapping[ImportMethod, ImageStatus]] = {
 """Status that an image must have for each method; also the one to which a failed import returns it."""
 
 
-def admit(image: Image, method: ImportMethod) -> None:
+def admit(image: Image, request: ImportRequest) -> None:
     """Refuse an import that the image's present state does not allow.
 
     Raises:
+        AlreadyBeingCopied: a copy is asked for in a store that the running import writes.
         ImportRunning: another import of this image is under way.
         WrongStatus: the method starts from another status.
         FormatMissing: ``container_format`` or ``disk_format`` is unset.
@@ -29,10 +30,14 @@ def admit(image: Image, method: ImportMethod) -> None:
     Source: Images API v2, "Interoperable image import".
     """
     if image.import_task is not None:
+        being_written = image.importing_to or () if request.method is ImportMethod.COPY_IMAGE else ()
+        for store in request.stores or ():
+            if store in being_written:
+                raise AlreadyBeingCopied(store, image.import_task)
         raise ImportRunning(image.id, image.import_task)
-    required = STARTS_FROM[method]
+    required = STARTS_FROM[request.method]
     if image.status is not required:
-        raise WrongStatus(image.id, image.status, required, method)
+        raise WrongStatus(image.id, image.status, required, request.method)
     for field in ("container_format", "disk_format"):
         if not getattr(image, field):
             raise FormatMissing(image.id, field)
