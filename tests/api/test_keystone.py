@@ -106,6 +106,15 @@ def test_a_task_says_which_user_of_which_project_asked(guarded: ImagesApi, keyst
     assert token not in str(stored(guarded, image_id))
 
 
+def test_only_admins_see_the_tasks_of_all(guarded: ImagesApi, keystone: Keystone) -> None:
+    member, admin = keystone.token("demo"), keystone.token("demo", roles=["admin"])
+    image_id = create(guarded, member)
+    assert call(guarded, "GET", f"/v2/images/{image_id}/tasks", member).status_code == 200
+    for path in ("/v2/tasks", "/v2/tasks/5d8730c6-d4be-4f28-9f6b-000000000000"):
+        assert call(guarded, "GET", path, member).status_code == 403
+    assert call(guarded, "GET", "/v2/tasks", admin).status_code == 200
+
+
 def stored(api: ImagesApi, image_id: str) -> list[ImportTask]:
     with api.catalog.read() as connection:
         return tasks_of_image(connection, image_id, datetime.now(UTC))

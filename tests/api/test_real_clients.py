@@ -124,6 +124,11 @@ def test_the_openstack_command_imports_an_image_without_further_options(running:
     running.carry_out(image_id, image.properties["os_glance_import_task"])
     shown = json.loads(running.openstack("image", "show", "deb", "-f", "json").stdout)
     assert (shown["status"], shown["properties"]["stores"]) == ("active", "local")
+    tasks = json.loads(running.openstack("image", "task", "list", "--status", "success", "-f", "json").stdout)
+    task_id = image.properties["os_glance_import_task"]
+    assert (task_id, "api_image_import") in [(task["ID"], task["Type"]) for task in tasks]
+    task = json.loads(running.openstack("image", "task", "show", task_id, "-f", "json").stdout)
+    assert (task["status"], task["result"], task["message"]) == ("success", {"image_id": image_id}, "done")
 
     saved = tmp_path / "saved"
     assert running.openstack("image", "save", "--file", str(saved), "deb").returncode == 0

@@ -29,6 +29,7 @@ from transship.api.request_id import RequestIds
 from transship.api.resource import NothingHere, Operation, Resource, Streamed
 from transship.api.schemas import Schemas
 from transship.api.site import Site, StoreShelf
+from transship.api.tasks import list_tasks, show_task
 from transship.api.uploads import stage_image, upload_image
 from transship.api.uri_judge import UriJudge
 from transship.api.versions import VersionNegotiation
@@ -50,6 +51,8 @@ _PATHS: Mapping[str, Mapping[str, Operation | Streamed]] = {
     "/v2/images/{image_id}/actions/reactivate": {"POST": reactivate_image},
     "/v2/stores/{store}/{image_id}": {"DELETE": delete_from_store},
     "/v2/images/{image_id}/tasks": {"GET": list_image_tasks},
+    "/v2/tasks": {"GET": list_tasks},
+    "/v2/tasks/{task_id}": {"GET": show_task},
     "/v2/images/{image_id}/tags/{tag}": {"PUT": add_tag, "DELETE": remove_tag},
 }
 

@@ -74,17 +74,17 @@ def parse_query(pairs: Pairs, viewer: Viewer, settings: ApiSettings) -> ImageQue
         raise BadRequest("The query string holds a NUL character.")
     if "changes-since" in values:
         raise BadRequest('The "changes-since" filter is no longer available on v2.')
-    visibility = _choice(values, "visibility", {"all": "all", **{str(each): str(each) for each in Visibility}})
+    visibility = choice(values, "visibility", {"all": "all", **{str(each): str(each) for each in Visibility}})
     filters = {name: value for name, value in values.items() if name not in _NO_FILTERS}
     bounded = {name: value for name, value in filters.items() if _bounded_column(name)}
-    member_status = _choice(values, "member_status", _MEMBER_STATUSES)
+    member_status = choice(values, "member_status", _MEMBER_STATUSES)
     return ImageQuery(
         viewer,
         visibility=None if visibility in (None, "all") else Visibility(visibility),
         whole_community=visibility == "all",
         member_status="accepted" if member_status is None else member_status,
-        os_hidden=bool(_choice(values, "os_hidden", _TRUTHS)),
-        protected=_choice(values, "protected", _TRUTHS),
+        os_hidden=bool(choice(values, "os_hidden", _TRUTHS)),
+        protected=choice(values, "protected", _TRUTHS),
         texts={name: _texts(name, filters[name]) for name in TEXT_COLUMNS if name in filters},
         numbers={name: _integer(name, filters[name]) for name in NUMBER_COLUMNS if name in filters},
         bounds=tuple(_size_bound(name, value) for name, value in bounded.items())
@@ -93,13 +93,17 @@ def parse_query(pairs: Pairs, viewer: Viewer, settings: ApiSettings) -> ImageQue
         properties={name: value for name, value in filters.items() if _is_property(name)},
         tags=tuple(value for name, value in pairs if name == "tag"),
         sort=_sort(pairs, values),
-        limit=_limit(values, settings),
+        limit=page_limit(values, settings),
         marker=values.get("marker", "").lower(),
     )
 
 
-def _choice(values: Mapping[str, str], name: str, choices: Mapping[str, Value]) -> Value | None:
-    """Return what a parameter chose; None when it was not sent."""
+def choice(values: Mapping[str, str], name: str, choices: Mapping[str, Value]) -> Value | None:
+    """Return what a parameter chose; None when it was not sent.
+
+    Raises:
+        BadRequest: naming the parameter and what would be right.
+    """
     if name not in values:
         return None
     try:
@@ -124,7 +128,12 @@ def _integer(name: str, text: str) -> int:
     return int(text)
 
 
-def _limit(values: Mapping[str, str], settings: ApiSettings) -> int:
+def page_limit(values: Mapping[str, str], settings: ApiSettings) -> int:
+    """Return how many entries a page has at most.
+
+    Raises:
+        BadRequest: the parameter is no number, or below 0.
+    """
     if "limit" not in values:
         return min(settings.limit_param_default, settings.api_limit_max)
     limit = _integer("limit", values["limit"])

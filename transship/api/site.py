@@ -20,7 +20,7 @@ from transship.api.uri_judge import UriJudge
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Caller
 from transship.catalog.stores import mirrored_stores
-from transship.domain.errors import ImageNotFound, StoreUnknown
+from transship.domain.errors import ImageNotFound, StoreUnknown, TaskNotFound
 from transship.domain.placement import StoreFacts
 from transship.domain.visibility import Viewer
 from transship.doorbell import DOORBELL_SOCKET, ring
@@ -156,6 +156,18 @@ class Call:
         asked = str(self.request.path_params["image_id"])
         if not _UUID.fullmatch(asked.lower()):
             raise ImageNotFound(asked)
+        return asked.lower()
+
+    @property
+    def task_id(self) -> str:
+        """The task id in the path, in lower case.
+
+        Raises:
+            TaskNotFound: it is no UUID, so there is no such task.
+        """
+        asked = str(self.request.path_params["task_id"])
+        if not _UUID.fullmatch(asked.lower()):
+            raise TaskNotFound(asked)
         return asked.lower()
 
     @property

@@ -93,6 +93,27 @@ def task_view(task: ImportTask) -> dict[str, object]:
     }
 
 
+def task_summary(task: ImportTask) -> dict[str, object]:
+    """Return a task as the list of all tasks shows it; what is not known is left out, as Glance does."""
+    known = {
+        "expires_at": None if task.expires_at is None else second(task.expires_at),
+        "request_id": task.request_id or None,
+        "user_id": task.user_id or None,
+    }
+    return {
+        "id": task.id,
+        "type": TASK_TYPE,
+        "status": task.status,
+        "owner": task.owner,
+        "image_id": task.image_id,
+        "created_at": second(task.created_at),
+        "updated_at": second(task.updated_at),
+        **{name: value for name, value in known.items() if value is not None},
+        "self": f"/v2/tasks/{task.id}",
+        "schema": "/v2/schemas/task",
+    }
+
+
 def store_view(store: StoreFacts) -> dict[str, object]:
     """Return what everybody may know of a store; what does not hold is left out, as Glance does."""
     shown: dict[str, object] = {"id": store.id}

@@ -1,0 +1,68 @@
+"""``/v2/tasks``: all imports, of whichever image and project, for administrators. Nothing is begun here.
+
+Source: Images API v2, "Tasks". The import tasks that this API once took are none of this service's.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import urlencode
+
+from starlette.responses import JSONResponse, Response
+
+from transship.api.bodies import storable
+from transship.api.images import MEDIA_TYPE
+from transship.api.query import choice, page_limit
+from transship.api.site import Call
+from transship.api.views import task_summary
+from transship.catalog.task_list import TaskQuery, TaskSortKey, find_tasks
+from transship.catalog.tasks import get_task
+from transship.domain.errors import BadRequest, Forbidden
+from transship.domain.notification import TASK_TYPE
+from transship.domain.task import TaskStatus
+
+_COLLECTION: Final = "/v2/tasks"
+_TYPES: Final = ("import", TASK_TYPE, "location_import")
+
+
+def list_tasks(call: Call) -> Response:
+    """``GET /v2/tasks``: one page of all tasks that have not expired, newest first unless asked for otherwise."""
+    _refuse_unless_admin(call)
+    values = dict(call.request.query_params)
+    if not storable(values):
+        raise BadRequest("The query string holds a NUL character.")
+    sort_key = choice(values, "sort_key", {str(key): key for key in TaskSortKey})
+    query = TaskQuery(
+        status=choice(values, "status", {str(status): status for status in TaskStatus}),
+        sort_key=TaskSortKey.CREATED_AT if sort_key is None else sort_key,
+        descending=choice(values, "sort_dir", {"desc": True, "asc": False}) is not False,
+        limit=page_limit(values, call.site.settings.api),
+        marker=values.get("marker", "").lower(),
+    )
+    others = choice(values, "type", {type_: type_ for type_ in _TYPES}) not in (None, TASK_TYPE)
+    with call.site.catalog.read() as connection:
+        tasks = [] if others or not query.limit else find_tasks(connection, query, datetime.now(UTC))
+    values.pop("marker", None)
+    page: dict[str, object] = {
+        "tasks": [task_summary(task) for task in tasks],
+        "first": f"{_COLLECTION}?{urlencode(values)}" if values else _COLLECTION,
+        "schema": "/v2/schemas/tasks",
+    }
+    if tasks and len(tasks) == query.limit:
+        page["next"] = f"{_COLLECTION}?{urlencode({**values, 'marker': tasks[-1].id})}"
+    return JSONResponse(page, media_type=MEDIA_TYPE)
+
+
+def show_task(call: Call) -> Response:
+    """``GET /v2/tasks/{task_id}``: one task with what was asked for and what became of it."""
+    _refuse_unless_admin(call)
+    with call.site.catalog.read() as connection:
+        task = get_task(connection, call.task_id)
+    shown = {"input": task.input, "result": task.result, "message": task.message}
+    return JSONResponse({**task_summary(task), **shown}, media_type=MEDIA_TYPE)
+
+
+def _refuse_unless_admin(call: Call) -> None:
+    if not call.viewer.is_admin:
+        raise Forbidden("Only administrators see all tasks; /v2/images/{image_id}/tasks shows those of an image.")

@@ -1,0 +1,79 @@
+"""The list of all import tasks, page by page, for administrators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, func, literal, select, tuple_
+
+from transship.catalog.schema import TASKS
+from transship.catalog.tasks import task_of
+from transship.catalog.types import UtcTime
+from transship.domain.errors import BadRequest
+from transship.domain.task import ImportTask, TaskStatus
+
+_NEVER: Final = datetime(9999, 12, 30, tzinfo=UTC)
+
+
+class TaskSortKey(StrEnum):
+    """Attributes that the list can be sorted by."""
+
+    CREATED_AT = "created_at"
+    EXPIRES_AT = "expires_at"
+    ID = "id"
+    STATUS = "status"
+    UPDATED_AT = "updated_at"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQuery:
+    """Which tasks, in which order, and how many.
+
+    Attributes:
+        status: tasks of this status only; None: of each.
+        sort_key: what decides the order; ids decide between tasks that are equal in it.
+        limit: most tasks returned.
+        marker: id of the task after which to go on; empty: from the start.
+    """
+
+    status: TaskStatus | None
+    sort_key: TaskSortKey
+    descending: bool
+    limit: int
+    marker: str
+
+
+def find_tasks(connection: Connection, query: TaskQuery, now: datetime) -> list[ImportTask]:
+    """Return one page of the tasks that have not expired; those of images that were deleted are among them.
+
+    Raises:
+        BadRequest: the marker is no task.
+    """
+    conditions: list[ColumnElement[bool]] = [TASKS.c.expires_at.is_(None) | (TASKS.c.expires_at > now)]
+    if query.status is not None:
+        conditions.append(TASKS.c.status == query.status)
+    levels = (_sortable(query.sort_key), TASKS.c.id)
+    if query.marker:
+        conditions.append(_after(connection, query, levels))
+    order = [level.desc() if query.descending else level for level in levels]
+    rows = connection.execute(select(TASKS).where(*conditions).order_by(*order).limit(query.limit))
+    return [task_of(row) for row in rows]
+
+
+def _sortable(key: TaskSortKey) -> ColumnElement[Any]:
+    if key is TaskSortKey.EXPIRES_AT:
+        # A comparison with null would be unknown: what has not ended expires last.
+        return func.coalesce(TASKS.c.expires_at, literal(_NEVER, UtcTime))
+    return TASKS.c[key]
+
+
+def _after(connection: Connection, query: TaskQuery, levels: tuple[ColumnElement[Any], ...]) -> ColumnElement[bool]:
+    row = connection.execute(select(*levels).where(TASKS.c.id == query.marker)).first()
+    if row is None:
+        raise BadRequest(f"Invalid marker: there is no task with ID {query.marker}")
+    here = tuple_(*levels)
+    there = tuple_(*(literal(value, level.type) for value, level in zip(row, levels, strict=True)))
+    return here < there if query.descending else here > there
