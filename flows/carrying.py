@@ -212,8 +212,9 @@ def _signal_behind(error: BaseException) -> TerminationSignal | None:
 
 def _end_on_signal(flow_run_id: str, session: ImportSession, undo: ExitStack) -> None:
     """End in order when this process was told to: cancelled by somebody, or stopped by our own service."""
-    if _is_cancelled(flow_run_id):
-        _fail(session, undo, ImportCancelled("cancelled in Prefect"))
+    why = _why_cancelled(flow_run_id)
+    if why:
+        _fail(session, undo, ImportCancelled(why))
         return
     _give_up(session, ImportInterrupted("the worker was stopped"))
 
@@ -228,12 +229,17 @@ def _give_up(session: ImportSession, interrupted: ImportInterrupted) -> None:
         log.warning("lease not given up; it expires", reason=str(away))
 
 
-def _is_cancelled(flow_run_id: str) -> bool:
+def _why_cancelled(flow_run_id: str) -> str:
+    """Return what somebody did to a run in Prefect that ends its import; empty when nobody did, or it is not known."""
     try:
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(flow_run_id).state  # type: ignore[arg-type]  # a UUID as text is accepted
     except (HTTPError, PrefectException) as error:
         # The keeper looks again, and ends the import if it was cancelled.
         log.warning("Prefect does not say whether the run was cancelled", error=str(error))
-        return False
-    return state is not None and (state.is_cancelling() or state.is_cancelled() or state.is_paused())
+        return ""
+    if state is None:
+        return ""
+    if state.is_paused():
+        return "paused or suspended in Prefect"
+    return "cancelled in Prefect" if state.is_cancelling() or state.is_cancelled() else ""

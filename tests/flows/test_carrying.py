@@ -241,10 +241,16 @@ def test_a_signal_that_prefects_engine_turns_into_an_error_is_one_all_the_same(c
 
 @pytest.mark.real
 @pytest.mark.parametrize(
-    ("state", "cancelled"), [("CANCELLING", True), ("CANCELLED", True), ("PAUSED", True), ("RUNNING", False)]
+    ("state", "why"),
+    [
+        ("CANCELLING", "cancelled in Prefect"),
+        ("CANCELLED", "cancelled in Prefect"),
+        ("PAUSED", "paused or suspended in Prefect"),
+        ("RUNNING", ""),
+    ],
 )
-def test_a_signal_ends_the_import_if_the_run_was_cancelled(
-    carried: Carried, prefect_server: PrefectServer, state: str, cancelled: bool
+def test_a_signal_ends_the_import_if_somebody_ended_the_run_and_tells_how(
+    carried: Carried, prefect_server: PrefectServer, state: str, why: str
 ) -> None:
     flow = prefect_server.ask("POST", "/flows/", {"name": "web-download"})
     run = prefect_server.ask("POST", "/flow_runs/", {"flow_id": flow["id"], "state": {"type": "RUNNING"}})
@@ -253,11 +259,11 @@ def test_a_signal_ends_the_import_if_the_run_was_cancelled(
     carried.run_id = run["id"]
     with prefect_server.as_client(), pytest.raises(KeyboardInterrupt):
         carried.ends_with(KeyboardInterrupt())
-    if not cancelled:
+    if not why:
         assert (carried.lease, carried.task.status) == ("expired", TaskStatus.PROCESSING)
         return
     assert carried.left == (1, 0)
-    carried.assert_free("the import was cancelled: cancelled in Prefect")
+    carried.assert_free(f"the import was cancelled: {why}")
 
 
 # --- before the first step ---------------------------------------------------------------------
