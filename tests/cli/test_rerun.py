@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
 
 from tests.cli.conftest import Site
 from tests.fakes.images_api import FORMATS
+from tests.fakes.prefect_server import PrefectServer
+from tests.fakes.system import until
+from transship.catalog.endings import fail_import
+from transship.catalog.imports import begin_import
+from transship.catalog.tasks import set_flow_run
 from transship.commands.rerun import rerun
 from transship.domain.errors import CommandRefused
 
@@ -35,3 +44,40 @@ def test_what_did_not_fail_is_not_done_again(site: Site, store: str, words: str)
 def test_an_image_that_was_never_imported_has_nothing_to_do_again(site: Site) -> None:
     with pytest.raises(CommandRefused, match="no import of it has failed"):
         rerun(site.invocation, site.api.create(**FORMATS), "")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("may_pass", [True, False])
+def test_a_run_that_is_retried_in_vain_is_told_with_its_reason(
+    site: Site, prefect_server: PrefectServer, capsys: pytest.CaptureFixture[str], *, may_pass: bool
+) -> None:
+    flow = prefect_server.ask("POST", "/flows/", {"name": "web-download"})
+    run_id = prefect_server.ask("POST", "/flow_runs/", {"flow_id": flow["id"], "state": {"type": "FAILED"}})["id"]
+    image_id = site.api.create(**FORMATS)
+    begun, now = site.api.begin(image_id), datetime.now(UTC)
+    with site.api.catalog.write() as connection:
+        set_flow_run(connection, begun.task.id, run_id)
+    fail_import(
+        site.api.catalog, begun.lease, "no luck", {}, rerunnable=may_pass, now=now, time_to_live_h=48, rerun_ttl_s=60.0
+    )
+
+    def carry() -> None:
+        """Do what a worker does with the run."""
+        until(lambda: prefect_server.ask("GET", f"/flow_runs/{run_id}")["state"]["name"] == "AwaitingRetry")
+        if may_pass:
+            begin_import(site.api.catalog, begun.task.id, run_id, "test", ttl_s=60.0, now=now)
+            return
+        end = {"type": "COMPLETED", "name": "Superseded", "message": "Nothing done: start a new import"}
+        prefect_server.ask("POST", f"/flow_runs/{run_id}/set_state", {"state": end, "force": True})
+
+    worker = threading.Thread(target=carry)
+    worker.start()
+    prefect = {"prefect.api_url": prefect_server.url, "prefect.auth_string": prefect_server.auth_string}
+    invocation = replace(site.invocation, overrides={**site.invocation.overrides, **prefect})
+    if may_pass:
+        assert rerun(invocation, image_id, "") == 0
+        assert run_id in capsys.readouterr().out
+    else:
+        with pytest.raises(CommandRefused, match="start a new import"):
+            rerun(invocation, image_id, "")
+    worker.join()

@@ -77,6 +77,11 @@ class PrefectHttp:
         state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "transship rerun"}
         self._call("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
 
+    def run_state(self, run_id: str) -> tuple[str, str]:
+        """Return the name of a flow run's state and what it says; both may be empty."""
+        state = self._call("GET", f"/flow_runs/{run_id}").get("state") or {}
+        return str(state.get("name") or ""), str(state.get("message") or "")
+
     def _call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
         try:
             answer = self._session.request(method, self.url + path, json=body, timeout=(2, 15))

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from typing import Final
+
 from transship.commands.context import Invocation
-from transship.commands.images_api import ImagesApi, ImageView
+from transship.commands.images_api import ImagesApi, ImageView, TaskView
 from transship.commands.keystone_login import images_api
 from transship.commands.prefect_http import PrefectHttp
 from transship.domain.errors import CommandRefused
+
+POLL_S: Final = 0.25
+PATIENCE_S: Final = 30.0
+"""How long a run that is retried is waited for: one that no worker begins by then waits for a worker."""
+
+SUPERSEDED: Final = "Superseded"
+"""Name of the state of a run that found nothing to do (`flows.carrying`)."""
 
 
 def rerun(invocation: Invocation, image_id: str, store: str) -> int:
@@ -19,7 +29,7 @@ def rerun(invocation: Invocation, image_id: str, store: str) -> int:
         store: the only store to write; empty: all that failed.
 
     Raises:
-        CommandRefused: nothing failed, or an import is under way.
+        CommandRefused: nothing failed, what failed will not pass by itself, or an import is under way.
         ServiceUnreachable, ServiceRefused: the API or Prefect does not do it.
     """
     api = images_api(invocation.settings)
@@ -31,9 +41,28 @@ def rerun(invocation: Invocation, image_id: str, store: str) -> int:
         raise CommandRefused(f"image {image_id} is {image.status}, and no import of it has failed")
     if store:
         raise CommandRefused(f"image {image_id} is {image.status}: without data in any store, all of them are written")
-    PrefectHttp.of(invocation.settings).retry(task.flow_run_id)
+    prefect = PrefectHttp.of(invocation.settings)
+    prefect.retry(task.flow_run_id)
+    _refuse_if_in_vain(api, prefect, image_id, task)
     print(f"flow run {task.flow_run_id} is retried; 'transship images' shows how image {image_id} goes on")
     return 0
+
+
+def _refuse_if_in_vain(api: ImagesApi, prefect: PrefectHttp, image_id: str, ended: TaskView) -> None:
+    """Wait for a while until a retried run has begun a further task.
+
+    Raises:
+        CommandRefused: it ended without: time does not mend what failed, or the image was imported again since.
+    """
+    patience_ends = time.monotonic() + PATIENCE_S
+    while time.monotonic() < patience_ends:
+        name, message = prefect.run_state(ended.flow_run_id)
+        newest = api.latest_task(image_id)
+        if newest is not None and newest.id != ended.id:
+            return
+        if name == SUPERSEDED:
+            raise CommandRefused(f"image {image_id}: {message}")
+        time.sleep(POLL_S)
 
 
 def _copy(api: ImagesApi, image: ImageView, store: str) -> int:
