@@ -16,7 +16,7 @@ from config.settings import Settings
 from flows.beginning import Begin, beginning, patience
 from flows.carrying import carry
 from flows.pipeline import deliver
-from flows.requests_by_hand import form_order, form_request, new_image
+from flows.requests_by_hand import ShortText, form_order, form_request, new_image
 from tasks.read_remote import read_remote
 from tasks.session import ImportSession, utc_now
 from tasks.stage import stage
@@ -50,8 +50,8 @@ def glance_download(
     glance_service_interface: Interface = "public",
     stores: list[str] | None = None,
     all_stores: bool = False,
-    name: str | None = None,
-    project_id: str = "",
+    name: ShortText | None = None,
+    project_id: ShortText = "",
     all_stores_must_succeed: bool = True,
     image_id: UUID | None = None,
     task_id: UUID | None = None,

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 
 from transship.catalog.imports import Order
+from transship.catalog.schema import NAME_LENGTH
 from transship.domain.image import Image, ImageStatus
 from transship.domain.import_request import ImportMethod, ImportRequest, described, refuse_other_methods
 from transship.domain.placement import StoreFacts, choose_targets
@@ -38,6 +39,10 @@ PublicUri = Annotated[
     Field(title="URL", examples=["https://cloud.example.org/debian-12.qcow2"], min_length=8, max_length=4096),
     AfterValidator(_public),
 ]
+
+
+ShortText = Annotated[str, Field(max_length=NAME_LENGTH)]
+"""What the catalogue keeps as a name or an id."""
 
 
 def form_request(
@@ -91,7 +96,8 @@ def new_image(
         status=ImageStatus.QUEUED,
         created_at=now,
         updated_at=now,
-        name=name,
+        # It may be the last part of a URL, which is as long as its server likes.
+        name=name[:NAME_LENGTH],
         disk_format=disk_format,
         container_format=container_format,
         owner=project_id,

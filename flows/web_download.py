@@ -16,7 +16,7 @@ from config.settings import Settings
 from flows.beginning import Begin, beginning, patience
 from flows.carrying import carry
 from flows.pipeline import deliver
-from flows.requests_by_hand import PublicUri, form_order, form_request, new_image
+from flows.requests_by_hand import PublicUri, ShortText, form_order, form_request, new_image
 from tasks.session import ImportSession, utc_now
 from tasks.stage import stage
 from tasks.validate_uri import validate_uri
@@ -49,8 +49,8 @@ def web_download(
     all_stores: bool = False,
     disk_format: DiskFormat = "raw",
     container_format: ContainerFormat = "bare",
-    name: str | None = None,
-    project_id: str = "",
+    name: ShortText | None = None,
+    project_id: ShortText = "",
     all_stores_must_succeed: bool = True,
     image_id: UUID | None = None,
     task_id: UUID | None = None,

@@ -8,10 +8,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from prefect.exceptions import ParameterTypeError
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, select
 
+from flows.glance_download import glance_download
 from flows.requests_by_hand import PublicUri, form_order, form_request, new_image
+from flows.web_download import web_download
 from tests.fakes.images import NOW
 from tests.flows.conftest import Site
 from transship.catalog.imports import Begun, Caller, begin_by_hand
@@ -30,6 +33,21 @@ STORES = (
 )
 METHODS = (ImportMethod.WEB_DOWNLOAD,)
 PUBLIC: TypeAdapter[str] = TypeAdapter(PublicUri)
+
+
+def test_an_image_is_named_by_the_end_of_a_url_as_far_as_names_go() -> None:
+    """PostgreSQL refuses what is longer than its column; SQLite would keep a name that no client may write."""
+    assert new_image("id", NOW, name="x" * 300, project_id="p1").name == "x" * 255
+
+
+@pytest.mark.parametrize("flow", [web_download, glance_download])
+@pytest.mark.parametrize("field", ["name", "project_id"])
+def test_the_forms_take_no_text_that_the_catalogue_cannot_keep(flow: Any, field: str) -> None:
+    given = {"uri": REQUEST.uri, "glance_region": "two", "glance_image_id": str(uuid4())}
+    known = {name: value for name, value in given.items() if name in flow.parameters.properties}
+    assert flow.validate_parameters({**known, field: "x" * 255})[field] == "x" * 255
+    with pytest.raises(ParameterTypeError, match="at most 255 characters"):
+        flow.validate_parameters({**known, field: "x" * 256})
 
 
 @pytest.mark.parametrize("uri", ["http://a.example/x", "HTTPS://a.example:8443/x.qcow2", "https://[::1]/x"])
