@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -15,15 +16,16 @@ from tests.fakes.images import NOW, asked, queued_image, read_image, settings_in
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.system import until
 from transship.catalog.copies import DataFacts
-from transship.catalog.endings import finish_import
+from transship.catalog.endings import end_deleted, finish_import
 from transship.catalog.engine import Catalog
+from transship.catalog.images import lock_image, mark_deleted
 from transship.catalog.imports import begin_import
 from transship.catalog.leases import expire_lease
 from transship.catalog.outbox import OutboxKind, due, post
 from transship.catalog.tasks import get_task
 from transship.domain.image import ImageStatus
 from transship.domain.task import ImportTask, TaskStatus
-from transship.keeper.prefect_api import PrefectApi, PrefectAway
+from transship.keeper.prefect_api import FlowRunState, PrefectApi, PrefectAway
 from transship.keeper.service import Keeper
 
 pytestmark = pytest.mark.real
@@ -102,6 +104,40 @@ def test_a_state_on_the_way_is_mirrored(scene: Scene, type_: str, name: str, sta
     scene.enter(type_, name)
     assert scene.reconciled() is status
     assert read_image(scene.catalog, scene.image.id).status is ImageStatus.IMPORTING
+
+
+def delete(scene: Scene) -> None:
+    """Delete the image as the API does."""
+    with scene.catalog.write() as connection:
+        image = lock_image(connection, scene.image.id)
+        mark_deleted(connection, image.id, NOW)
+        end_deleted(connection, image, now=NOW, time_to_live_h=48)
+
+
+@pytest.mark.parametrize(("before", "after"), [("RUNNING", "CANCELLING"), ("SCHEDULED", "CANCELLED")])
+def test_the_run_of_a_deleted_image_is_cancelled(scene: Scene, before: str, after: str) -> None:
+    if before == "RUNNING":
+        scene.enter("PENDING", "Pending")
+        scene.enter("RUNNING", "Running")
+    delete(scene)
+    until(scene.keeper.tell, 30.0, "the cancel")
+    assert (scene.state()["type"], scene.state()["message"]) == (after, "the image was deleted")
+
+
+def test_a_run_that_ends_while_it_is_being_cancelled_stays_as_it_ended(scene: Scene) -> None:
+    class EndsMeanwhile(PrefectApi):
+        def states(self, flow_run_ids: Iterable[str]) -> dict[str, FlowRunState]:
+            found = super().states(flow_run_ids)
+            scene.enter("COMPLETED", "Superseded")
+            return found
+
+    scene.enter("RUNNING", "Running")
+    delete(scene)
+    racing = EndsMeanwhile(scene.server.url, scene.server.auth_string)
+    until(replace(scene.keeper, prefect=racing).tell, 30.0, "the cancel")
+    assert (scene.state()["type"], scene.state()["name"]) == ("COMPLETED", "Superseded")
+    with scene.catalog.read() as connection:
+        assert OutboxKind.CANCEL not in [row.kind for row in due(connection, 10)]
 
 
 def test_a_late_run_is_a_pending_task(scene: Scene) -> None:

@@ -184,7 +184,18 @@ class PrefectApi:
         Raises:
             PrefectAway, PrefectRefused: it is as it was; 404 when there is no such run.
         """
-        body = {"state": {"type": type_, "name": name, "message": message}, "force": True}
+        self._enter(flow_run_id, type_, name, message, force=True)
+
+    def ask_state(self, flow_run_id: str, type_: str, name: str, message: str) -> None:
+        """Ask for a state of a flow run; a run that has ended meanwhile stays as it ended.
+
+        Raises:
+            PrefectAway, PrefectRefused: it is as it was; 404 when there is no such run.
+        """
+        self._enter(flow_run_id, type_, name, message, force=False)
+
+    def _enter(self, flow_run_id: str, type_: str, name: str, message: str, *, force: bool) -> None:
+        body = {"state": {"type": type_, "name": name, "message": message}, "force": force}
         self._call("POST", f"/flow_runs/{flow_run_id}/set_state", body)
 
     def states(self, flow_run_ids: Iterable[str]) -> dict[str, FlowRunState]:

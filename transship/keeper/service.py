@@ -252,7 +252,8 @@ class Keeper:
         if run is not None and not run.final:
             waits = run.type in ("SCHEDULED", "PAUSED")
             type_, name = ("CANCELLED", "Cancelled") if waits else ("CANCELLING", "Cancelling")
-            self.prefect.set_state(run_id, type_, name, "the image was deleted")
+            # Not forced: it may have ended since, and nobody would end what is Cancelling then.
+            self.prefect.ask_state(run_id, type_, name, "the image was deleted")
         self._done(row)
 
     def ask_for_sweep(self) -> None:
