@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import socket
+from contextlib import ExitStack, nullcontext
+from types import SimpleNamespace
+
 import pytest
 
 from config.settings import DownloadSettings
 from transship.domain.errors import SourceTooSlow
 from transship.domain.stop import StopToken
+from transship.sources import wire
 from transship.sources.watch import Watch
 
 LIMITS = DownloadSettings(idle_timeout_s=30, min_speed_bytes_per_s=1000, min_speed_window_s=60)
@@ -43,6 +49,42 @@ def test_silence_is_counted_from_the_last_byte() -> None:
     watch.waited(29)
     with pytest.raises(SourceTooSlow):
         watch.waited(2)
+
+
+@pytest.mark.parametrize(("bytes_per_s", "enough"), [(400, True), (200, False)])
+def test_connections_that_wait_side_by_side_are_judged_by_their_sum(bytes_per_s: int, enough: bool) -> None:
+    watch = Watch("u", LIMITS, StopToken())
+    with ExitStack() as connections:
+        for _ in range(4):
+            connections.enter_context(watch.one_of_several())
+        with nullcontext() if enough else pytest.raises(SourceTooSlow):
+            flow(watch, 4 * 600, bytes_per_s)
+
+
+def test_connections_that_are_silent_side_by_side_are_silent_once() -> None:
+    watch = Watch("u", LIMITS.model_copy(update={"min_speed_bytes_per_s": 0}), StopToken())
+    with watch.one_of_several(), watch.one_of_several():
+        for _ in range(59):
+            watch.waited(1.0)
+        with pytest.raises(SourceTooSlow):
+            watch.waited(2.0)
+
+
+def test_time_in_which_we_were_not_there_is_not_the_sources_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the machine slept, or others had its processors: hours go by between two looks at the clock."""
+    hours = itertools.count(step=3600.0)
+    monkeypatch.setattr(wire, "time", SimpleNamespace(monotonic=lambda: next(hours)))
+    ours, theirs = socket.socketpair()
+
+    class Sending(Watch):
+        def waited(self, seconds: float) -> None:
+            super().waited(seconds)
+            theirs.sendall(b"there")
+
+    with ours, theirs:
+        watched = wire.Wire(ours, Sending("u", LIMITS, StopToken()))
+        assert watched.reader.read1(5) == b"there"
+        watched.hang_up()
 
 
 def test_time_that_was_not_spent_waiting_is_not_held_against_the_source() -> None:
