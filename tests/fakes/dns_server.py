@@ -79,20 +79,21 @@ class DnsServer:
 
 
 class DnsResolver:
-    """Asks one server for A, then AAAA; takes what the gate's `Resolver` takes."""
+    """Asks one server for A, then AAAA, or the other way round; takes what the gate's `Resolver` takes."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, ipv6_first: bool = False) -> None:
         self._port = port
+        self._kinds = (TYPE_AAAA, TYPE_A) if ipv6_first else (TYPE_A, TYPE_AAAA)
 
     def resolve(self, host: str, port: int) -> tuple[str, ...]:
-        """Return the addresses, IPv4 first; empty when there are none."""
-        return (*self._ask(host, TYPE_A), *self._ask(host, TYPE_AAAA))
+        """Return the addresses; empty when there are none."""
+        return tuple(address for kind in self._kinds for address in self._ask(host, kind))
 
     def _ask(self, host: str, kind: int) -> list[str]:
         labels = b"".join(bytes([len(label)]) + label.encode("ascii") for label in host.split("."))
         question = struct.pack(_HEADER, kind, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", kind, 1)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-            asking.settimeout(5)
+            asking.settimeout(60)
             asking.sendto(question, ("127.0.0.1", self._port))
             answer = asking.recv(4096)
         count = struct.unpack(_HEADER, answer[:12])[3]

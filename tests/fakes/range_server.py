@@ -35,10 +35,12 @@ class RangedFile:
         etag: the validator; empty: none.
         accepts: value of ``Accept-Ranges``; empty: not sent.
         bytes_per_s: limit for each connection, 0: none.
+        company: the first answer stops at its half until so many requests have come, itself included; for tests
+            of connections side by side, of which a fast first one would need none.
         on_piece: called before each piece of body with the talk and the bytes sent over all connections;
             may break the connection, wait, or replace the body.
         sent: one entry a request, in order.
-        most_at_once: most connections that were being served at the same time.
+        most_at_once: most connections that were open at the same time while one of them was being answered.
     """
 
     def __init__(self, body: bytes | memoryview, *, etag: str = '"v1"', accepts: str = "bytes") -> None:
@@ -46,15 +48,16 @@ class RangedFile:
         self.etag = etag
         self.accepts = accepts
         self.bytes_per_s = 0
+        self.company = 0
         self.on_piece: Callable[[Talk, int], None] = lambda _talk, _sent: None
         self.sent: list[Sent] = []
         self.most_at_once = 0
-        self._now = 0
-        self._lock = threading.Lock()
+        self._served: set[Talk] = set()
+        self._changed = threading.Condition()
 
     @property
     def sent_bytes(self) -> int:
-        """Bytes of body that were handed to the kernel, over all requests."""
+        """Bytes of body that were sent, over all requests, those that are being sent now included."""
         return sum(one.size for one in self.sent)
 
     def replace(self, body: bytes, etag: str) -> None:
@@ -74,23 +77,32 @@ class RangedFile:
             headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
         headers["Content-Length"] = str(last - first + 1)
         one = Sent(first)
-        with self._lock:
+        with self._changed:
             self.sent.append(one)
-            self._now += 1
-            self.most_at_once = max(self.most_at_once, self._now)
+            # Whom the client has left is not served any more, though the thread that does it may not know yet.
+            self._served = {talk, *(each for each in self._served if not each.hung_up)}
+            self.most_at_once = max(self.most_at_once, len(self._served))
+            self._changed.notify_all()
         try:
             talk.head(206 if "Content-Range" in headers else 200, headers)
             self._send(talk, body[first : last + 1], one)
         finally:
-            with self._lock:
-                self._now -= 1
+            with self._changed:
+                self._served.discard(talk)
 
     def _send(self, talk: Talk, rest: memoryview, one: Sent) -> None:
         began = time.monotonic()
         for start in range(0, len(rest), _PIECE_BYTES):
             self.on_piece(talk, self.sent_bytes)
+            if one is self.sent[0] and start >= len(rest) // 2:
+                self._await_company()
             piece = rest[start : start + _PIECE_BYTES]
-            talk.send(piece)
+            # Counted first: whoever has the last piece may look at once.
             one.size += len(piece)
+            talk.send(piece)
             if self.bytes_per_s:
                 talk.pause_until(began + one.size / self.bytes_per_s)
+
+    def _await_company(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: len(self.sent) >= self.company, 60)

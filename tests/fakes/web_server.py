@@ -12,7 +12,9 @@ the connection is closed.
 
 from __future__ import annotations
 
+import itertools
 import re
+import select
 import socket
 import ssl
 import struct
@@ -60,6 +62,15 @@ class Talk:
         left_s = moment - time.monotonic()
         if left_s > 0:
             self.pause(left_s)
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the client has closed the connection, or it is closed here."""
+        if self._connection.fileno() < 0:
+            return True
+        look = select.poll()
+        look.register(self._connection, select.POLLRDHUP)
+        return bool(look.poll(0))
 
     def reset(self) -> None:
         """Break the connection with a TCP reset."""
@@ -182,7 +193,7 @@ class WebServer:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._behaviours: dict[str, list[Behaviour]] = {}
-        self._requests: dict[str, list[Request]] = {}
+        self._requests: dict[str, list[tuple[int, Request]]] = {}
         self._connections: set[socket.socket] = set()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self.server_names: list[str] = []
@@ -220,21 +231,23 @@ class WebServer:
         return self.url(path)
 
     def requests(self, path: str) -> list[Request]:
-        """What was asked of ``path`` (without query) so far."""
+        """What was asked of ``path`` (without query) so far, in the order of the connections."""
         with self._lock:
-            return list(self._requests.get(path, []))
+            return [request for _, request in sorted(self._requests.get(path, []), key=lambda asked: asked[0])]
 
     def _accept(self) -> None:
-        while not self._closing.is_set():
+        for number in itertools.count():
+            if self._closing.is_set():
+                return
             try:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            thread = threading.Thread(target=self._talk, args=(connection,), daemon=True)
+            thread = threading.Thread(target=self._talk, args=(number, connection), daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _talk(self, connection: socket.socket) -> None:
+    def _talk(self, number: int, connection: socket.socket) -> None:
         with self._lock:
             self._connections.add(connection)
         secured = connection
@@ -245,7 +258,7 @@ class WebServer:
                     self._connections.add(secured)
             request = _read_request(secured)
             if request is not None:
-                self._next_behaviour(request)(Talk(request, secured, self._closing))
+                self._next_behaviour(number, request)(Talk(request, secured, self._closing))
             if isinstance(secured, ssl.SSLSocket):
                 secured = secured.unwrap()
         except (OSError, ValueError):
@@ -257,11 +270,11 @@ class WebServer:
             secured.close()
             connection.close()
 
-    def _next_behaviour(self, request: Request) -> Behaviour:
+    def _next_behaviour(self, number: int, request: Request) -> Behaviour:
         path = request.target.partition("?")[0]
         with self._lock:
             asked = self._requests.setdefault(path, [])
-            asked.append(request)
+            asked.append((number, request))
             behaviours = self._behaviours.get(path, [answer(404)])
             return behaviours[min(len(asked), len(behaviours)) - 1]
 

@@ -18,9 +18,9 @@ from transship.sources.web import Downloaded, Reserve, Validators, WebSource
 
 LOOPBACK = UriRules(allowed_hosts=("127.0.0.1", "::1", "localhost"), allowed_ports=())
 PLAIN = DownloadSettings(
-    connect_timeout_s=20,
-    idle_timeout_s=20,
-    total_timeout_s=60,
+    connect_timeout_s=60,
+    idle_timeout_s=60,
+    total_timeout_s=600,
     min_speed_bytes_per_s=0,
     chunk_bytes=64 * 1024,
 )

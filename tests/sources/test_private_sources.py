@@ -52,11 +52,12 @@ def test_private_headers_are_not_sent_when_a_redirect_changes_the_scheme(server:
 
 def test_every_range_of_a_download_carries_the_private_headers(server: WebServer, download: Download) -> None:
     limits = DownloadSettings.model_validate({**PLAIN.model_dump(), "range_bytes": 1 << 20, "connections": 3})
-    body = DATA * 12
-    download.fetch(server.serve("/x.img", body), private=TOKEN, limits=limits, pinned="sha512:ab")
+    file = RangedFile(DATA * 12, etag="", accepts="")
+    file.company = 2
+    download.fetch(server.on("/x.img", file), private=TOKEN, limits=limits, pinned="sha512:ab")
     assert len(server.requests("/x.img")) > 1
     assert {request.headers.get("x-auth-token") for request in server.requests("/x.img")} == {"hush"}
-    assert download.data == body
+    assert download.data == DATA * 12
 
 
 @pytest.mark.parametrize(("host", "sent"), [("127.0.0.1", "hush"), ("localhost", None)])
@@ -64,7 +65,7 @@ def test_ranges_of_a_source_that_redirects_carry_private_headers_within_its_orig
     server: WebServer, download: Download, host: str, sent: str | None
 ) -> None:
     file = RangedFile(DATA * 12)
-    file.bytes_per_s = 8 << 20
+    file.company = 2
     server.on("/y.img", file)
     limits = DownloadSettings.model_validate({**PLAIN.model_dump(), "range_bytes": 1 << 20, "connections": 3})
     uri = server.on("/x.img", redirect(server.url("/y.img", host)))

@@ -91,7 +91,9 @@ def test_a_proxys_authority_proves_nothing_where_the_proxy_is_not_used(tmp_path:
 
 
 def test_ranges_come_through_the_proxy_too(server: WebServer, proxy: ProxyServer, download: Download) -> None:
-    server.on("/x", RangedFile(DATA))
+    file = RangedFile(DATA)
+    file.company = 2
+    server.on("/x", file)
     limits = through(proxy, connections=3, range_bytes=65536)
     download.fetch("http://mirror.example/x", rules=ANY_PORT, resolver=NOBODY, limits=limits)
     assert download.data == DATA
