@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from transship.supervisor.home import is_locked, read_holder, status_path
 from transship.supervisor.launch import stop_running
 from transship.supervisor.reloading import FIXED, refuse_fixed_changes
 from transship.supervisor.status import Phase, SupervisorStatus, read_status
-from transship.supervisor.supervisor import RELOAD_SIGNAL
+from transship.supervisor.supervisor import DEBOUNCE_S, RELOAD_SIGNAL
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -44,7 +45,7 @@ def ended(pid: int) -> bool:
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([descriptor], [], [], 10)[0])
+        return bool(select.select([descriptor], [], [], 60)[0])
     finally:
         os.close(descriptor)
 
@@ -98,7 +99,7 @@ class Running:
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(120)
 
 
 class Starter:
@@ -120,7 +121,7 @@ class Starter:
         )
         self.started.append(Running(self.home, process))
         # A line that never comes ends the test instead of the patience of whoever runs it.
-        limit = threading.Timer(60, process.kill)
+        limit = threading.Timer(300, process.kill)
         limit.daemon = True
         limit.start()
         self.limits.append(limit)
@@ -136,7 +137,7 @@ def start(tmp_path: Path) -> Iterator[Starter]:
     for running in starter.started:
         if running.process.poll() is None:
             running.process.kill()
-            running.process.wait(30)
+            running.process.wait(120)
         if running.process.stdout:
             running.process.stdout.close()
     stop_running(Settings.model_validate({"home": starter.home}), True, lambda _: None)
@@ -194,7 +195,7 @@ def test_a_component_that_keeps_dying_fails_the_start_and_stops_the_rest(start: 
     )
     steady = running.pid_after("alive")
     assert "broken did not start: exit status 7" in running.line_with("did not start")
-    assert running.process.wait(30) == 1
+    assert running.process.wait(120) == 1
     assert ended(steady)
 
 
@@ -202,21 +203,21 @@ def test_a_health_check_that_nobody_answers_fails_the_start_in_time(start: Start
     deaf = {"name": "deaf", "argv": SLEEPER, "health_url": "http://127.0.0.1:9/healthcheck"}
     running = start(deaf, start_timeout_s=0.5)
     assert "deaf did not start: not ready after 0.5 s" in running.line_with("did not start")
-    assert running.process.wait(30) == 1
+    assert running.process.wait(120) == 1
 
 
 def test_a_command_that_does_not_exist_fails_the_start(start: Starter) -> None:
     running = start({"name": "typo", "argv": ["/no/such/command"], "settle_s": 60.0})
     running.line_with("typo did not start")
-    assert running.process.wait(30) == 1
+    assert running.process.wait(120) == 1
 
 
 def test_stop_follows_the_ranks(start: Starter) -> None:
     farewell = "trap 'echo leaving; exit 0' TERM; echo alive; while :; do sleep 0.05; done"
     running = start(
-        {"name": "server", "argv": sh(farewell), "stop_rank": 3},
-        {"name": "worker", "argv": sh(farewell), "stop_rank": 0},
-        {"name": "api", "argv": sh(farewell), "stop_rank": 1},
+        {"name": "server", "argv": sh(farewell), "stop_rank": 3, "kill_after_s": 200},
+        {"name": "worker", "argv": sh(farewell), "stop_rank": 0, "kill_after_s": 200},
+        {"name": "api", "argv": sh(farewell), "stop_rank": 1, "kill_after_s": 200},
     )
     for _ in range(3):
         running.line_with("alive")
@@ -224,7 +225,7 @@ def test_stop_follows_the_ranks(start: Starter) -> None:
     running.process.send_signal(signal.SIGINT)
     left = [line.split()[1] for line in running.rest() if line.endswith("leaving")]
     assert left == ["worker", "api", "server"]
-    assert running.process.wait(30) == 0
+    assert running.process.wait(120) == 0
 
 
 def test_stop_kills_a_whole_group_that_ignores_it(start: Starter) -> None:
@@ -243,7 +244,28 @@ def test_a_second_signal_does_not_wait(start: Starter) -> None:
     running.line_with("ready after")
     assert stop_running(running.settings, now=True, on_wait=lambda _: None)
     assert any("received again" in line for line in running.rest())
-    assert running.process.wait(30) == 0
+    assert running.process.wait(120) == 0
+
+
+def test_a_second_signal_is_not_sent_to_a_supervisor_that_has_not_heard_the_first(start: Starter) -> None:
+    """As where it lay still for a moment: it would take both for one, and let everything end in its time."""
+    stubborn = sh("trap '' TERM; echo alive; while :; do sleep 0.05; done")
+    running = start({"name": "stubborn", "argv": stubborn, "kill_after_s": 1000})
+    running.line_with("alive")
+    running.line_with("ready after")
+    holder = read_holder(running.settings)
+    assert holder is not None
+    told = threading.Event()
+    os.kill(holder.pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as threads:
+        stopped = threads.submit(stop_running, running.settings, True, lambda _: told.set())
+        assert told.wait(60)
+        # Time enough for a second signal from somebody who sends it by the clock alone.
+        threading.Event().wait(4 * DEBOUNCE_S)
+        os.kill(holder.pid, signal.SIGCONT)
+        assert stopped.result()
+    assert any("received again" in line for line in running.rest())
+    assert running.process.wait(120) == 0
 
 
 def test_orphans_of_a_killed_component_are_killed_before_its_restart(start: Starter) -> None:
@@ -279,7 +301,7 @@ def test_nothing_outlives_a_killed_supervisor(start: Starter) -> None:
     holder = read_holder(running.settings)
     assert holder is not None
     os.kill(holder.pid, signal.SIGKILL)
-    assert running.process.wait(30) == 128 + signal.SIGKILL
+    assert running.process.wait(120) == 128 + signal.SIGKILL
     assert all(ended(pid) for pid in (holder.pid, parent, orphan))
     assert not is_locked(running.settings)
 
@@ -303,14 +325,14 @@ def test_a_second_supervisor_is_refused_and_the_first_goes_on(start: Starter) ->
     assert holder is not None
     second = start({"name": "only", "argv": SLEEPER})
     assert any(f"is in use by process {holder.pid}" in line for line in second.rest())
-    assert second.process.wait(30) == 1
+    assert second.process.wait(120) == 1
     assert running.process.poll() is None
     assert running.end() == 0
 
 
 def test_a_start_in_the_background_returns_when_ready_and_down_leaves_nothing(start: Starter) -> None:
     running = start({"name": "server", "argv": SLEEPER}, detach=True)
-    assert running.process.wait(30) == 0
+    assert running.process.wait(120) == 0
     holder = read_holder(running.settings)
     status = read_status(status_path(running.settings))
     assert holder is not None
@@ -326,7 +348,7 @@ def test_a_start_in_the_background_returns_when_ready_and_down_leaves_nothing(st
 def test_a_failed_start_in_the_background_shows_the_last_words(start: Starter) -> None:
     running = start({"name": "broken", "argv": sh("echo the reason; exit 3"), "once": True}, detach=True)
     shown = running.rest()
-    assert running.process.wait(30) == 1
+    assert running.process.wait(120) == 1
     assert any(line.startswith("broken") and line.endswith("the reason") for line in shown)
     assert any("broken did not start: exit status 3" in line for line in shown)
     assert not is_locked(running.settings)
@@ -368,7 +390,7 @@ def test_an_address_that_is_taken_fails_the_start(start: Starter) -> None:
         port = taken.getsockname()[1]
         running = start({"name": "api", "argv": SLEEPER, "listen": ["127.0.0.1", port]})
         assert f"port {port} of 127.0.0.1 cannot be listened on" in running.line_with("did not start")
-        assert running.process.wait(30) == 1
+        assert running.process.wait(120) == 1
 
 
 SERVING = "trap 'echo finishing $$' HUP; echo serving $$; while :; do sleep 0.05; done"

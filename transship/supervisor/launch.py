@@ -20,10 +20,14 @@ from transship.supervisor.guard import run_guarded
 from transship.supervisor.home import HomeLock, is_locked, log_dir, read_holder, signal_holder, status_path
 from transship.supervisor.log_file import last_lines
 from transship.supervisor.output import SUPERVISOR, Console, Output, Sink, log_path
+from transship.supervisor.status import Phase, read_status
 from transship.supervisor.supervisor import DEBOUNCE_S, Plan, Supervisor
 
 LAST_LINES: Final = 8
 """Lines of a component's log that are shown when it did not start."""
+
+HEARD_WITHIN_S: Final = 10.0
+"""Longest wait for a supervisor to say that it heard a stop signal, before it gets another one."""
 
 UNCAUGHT_LOG: Final = "supervisor.stderr"
 """Takes what a supervisor in the background writes when it fails in a way nobody foresaw."""
@@ -107,20 +111,28 @@ def stop_running(settings: Settings, now: bool, on_wait: Callable[[int], None]) 
     limit_s = limits.drain_s + 10 * limits.kill_after_s
     end = time.monotonic() + limit_s
     told = hurried = False
-    pid = 0
+    pid, told_at, heard_at = 0, 0.0, 0.0
     while is_locked(settings):
         holder = read_holder(settings)
         if holder is not None and not told:
             told = signal_holder(holder, signal.SIGTERM)
-            pid = holder.pid
+            pid, told_at = holder.pid, time.monotonic()
             on_wait(pid)
-            second_signal_at = time.monotonic() + 2 * DEBOUNCE_S
-        elif holder is not None and now and not hurried and time.monotonic() >= second_signal_at:
-            hurried = signal_holder(holder, signal.SIGTERM)
+        elif holder is not None and now and not hurried:
+            # One that has not heard the first signal yet would take both for one.
+            if not heard_at and (_is_stopping(settings) or time.monotonic() >= told_at + HEARD_WITHIN_S):
+                heard_at = time.monotonic()
+            if heard_at and time.monotonic() >= heard_at + 2 * DEBOUNCE_S:
+                hurried = signal_holder(holder, signal.SIGTERM)
         if time.monotonic() >= end:
             raise StopFailed(pid, limit_s)
         time.sleep(0.05)
     return True
+
+
+def _is_stopping(settings: Settings) -> bool:
+    status = read_status(status_path(settings))
+    return status is not None and status.phase is Phase.STOPPING
 
 
 class _Report:
