@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import socket
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from tests.fakes import disk_images
 from tests.fakes.asked_imports import AskedImports
+from tests.fakes.ports import free_port
 from tests.fakes.running_import import location, staging_names
 from tests.fakes.web_server import Behaviour, WebServer, answer, cut, raw, redirect, silent, whole
 from transship.domain.image import ImageStatus
@@ -47,14 +47,6 @@ def assert_active(imports: AskedImports, image_id: str, body: bytes) -> None:
     assert imports.site.stored() == {image_id: body}
     assert staging_names(imports.site.settings) == set()
     assert (imports.lease(image_id), image.import_task) == ("free", None)
-
-
-def closed_port() -> int:
-    """Return a port where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_row_01_a_refused_address_is_a_400_and_changes_nothing(imports: AskedImports) -> None:
@@ -93,8 +85,8 @@ def test_row_02_a_faulty_source_frees_the_image_with_the_reason(
 def test_row_02_a_host_that_does_not_talk_frees_the_image_with_the_reason(
     imports: AskedImports, server: WebServer, scheme: str
 ) -> None:
-    imports.site.set(download__connect_timeout_s="0.3", download__retries="0")
-    port = closed_port() if scheme == "http" else server.port
+    imports.site.set(download__connect_timeout_s="2", download__retries="0")
+    port = free_port() if scheme == "http" else server.port
     state, image_id = imports.bring(f"{scheme}://127.0.0.1:{port}/x.img")
     assert state.is_failed()
     assert_freed(imports, image_id)
@@ -123,7 +115,7 @@ def test_row_02_a_full_staging_frees_the_image_with_the_reason(imports: AskedImp
 def test_row_03_a_source_that_falls_silent_frees_the_image_after_the_idle_time(
     imports: AskedImports, server: WebServer, first: bytes, kept: int, reason: str
 ) -> None:
-    imports.site.set(download__idle_timeout_s="0.3", download__retries="0")
+    imports.site.set(download__idle_timeout_s="1.5", download__retries="0")
     _, image_id = imports.bring(server.on("/x.img", silent(first)))
     assert reason in imports.task(image_id).message
     # What the source lets continue waits for a rerun, for a set time.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ import pytest
 
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import settings_in
+from tests.fakes.ports import free_port
 from tests.fakes.terminal import run_at_terminal
 from transship.catalog.copies import DataFacts, copy_written
 from transship.catalog.endings import finish_import
@@ -43,8 +43,7 @@ class RunningApi:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "transship.api"],
@@ -60,7 +59,7 @@ class RunningApi:
         self._started = threading.Event()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        assert self._started.wait(60), "the API did not start"
+        assert self._started.wait(300), "the API did not start"
 
     def _read(self) -> None:
         """Read all that the process logs, lest it stops at a full pipe."""
@@ -71,7 +70,7 @@ class RunningApi:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=30)
+        code = self.process.wait(timeout=120)
         self._reader.join()
         assert self.process.stderr is not None
         self.process.stderr.close()
@@ -93,7 +92,7 @@ class RunningApi:
         """Do as a worker does with an accepted import."""
         settings, now = settings_in(self.home), datetime.now(UTC)
         catalog = Catalog.open(settings)
-        lease = begin_import(catalog, task_id, f"run-{task_id[:8]}", "test", ttl_s=60, now=now).lease
+        lease = begin_import(catalog, task_id, f"run-{task_id[:8]}", "test", ttl_s=3600.0, now=now).lease
         stored = settings.all_stores["local"].dir / image_id
         stored.parent.mkdir(exist_ok=True)
         open_location(catalog, lease, "local", f"file://{stored}", now)

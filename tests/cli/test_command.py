@@ -14,6 +14,7 @@ from cryptography.fernet import Fernet
 
 from config.loading import variable_of
 from config.settings import Settings
+from tests.fakes.ports import free_port
 from transship.cli import app, main
 from transship.processes import start_time
 from transship.runner_status import RunnerStatus, write_runner_status
@@ -35,15 +36,8 @@ def run(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedPr
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=540,
     )
-
-
-@pytest.fixture
-def taken_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def in_process(monkeypatch: pytest.MonkeyPatch, home: Path, *arguments: str) -> int:
@@ -151,9 +145,9 @@ def test_check_uri_tells_name_servers_that_do_not_answer_from_a_refusal(
     ]
 
 
-def test_doctor_passes_before_the_first_start(tmp_path: Path, taken_port: int) -> None:
+def test_doctor_passes_before_the_first_start(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    ports = {"TRANSSHIP_API__PORT": str(taken_port), "TRANSSHIP_PREFECT__API_URL": "http://127.0.0.1:9/api"}
+    ports = {"TRANSSHIP_API__PORT": str(free_port()), "TRANSSHIP_PREFECT__API_URL": "http://127.0.0.1:9/api"}
     seen = run(home, "doctor", **ports)
     lines = {tuple(line.split()[:2]) for line in seen.stdout.splitlines()}
     assert {

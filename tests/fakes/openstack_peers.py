@@ -19,7 +19,8 @@ from urllib.request import urlopen
 
 import openstack
 
-from tests.fakes.system import free_port, until
+from tests.fakes.ports import free_port
+from tests.fakes.system import until
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = ROOT / ".peers" / "openstack"

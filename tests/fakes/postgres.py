@@ -7,7 +7,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,8 +19,10 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 20.0
+from tests.fakes.ports import free_port
+
+START_TIMEOUT_S = 540.0
+STOP_TIMEOUT_S = 60.0
 DEBIAN_BINARIES = Path("/usr/lib/postgresql")
 USER = "transship"
 
@@ -105,7 +106,7 @@ class PostgresServer:
     def start(self) -> None:
         """Start the server, on the port that it had before; a new one gets a free port."""
         for _ in range(5):
-            port = self.port or _free_port()
+            port = self.port or free_port()
             if self._started(port):
                 self.port = port
                 return
@@ -203,10 +204,3 @@ def _account() -> pwd.struct_passwd:
     """Return an account without rights that may own a cluster: Debian's own, else nobody."""
     names = {entry.pw_name: entry for entry in pwd.getpwall()}
     return names.get("postgres") or names["nobody"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,9 +22,11 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from tests.fakes.ports import free_port
+
 SERVER = "transship.runner.prefect_server"
 START_TIMEOUT_S = 540.0
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 60.0
 
 TUNING = {
     "DO_NOT_TRACK": "1",
@@ -53,7 +54,7 @@ class PrefectServer:
 
     def __init__(self) -> None:
         self._directory: tempfile.TemporaryDirectory[str] | None = None
-        self._port = _free_port()
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"http://127.0.0.1:{self._port}/api"
         self.auth_string = f"admin:{secrets.token_hex(16)}"
@@ -94,7 +95,7 @@ class PrefectServer:
         with requests.Session() as session:
             # A server on SQLite answers 503 when two writes meet, and has done nothing then.
             session.mount(self.url, HTTPAdapter(max_retries=_ON_503))
-            answer = session.request(method, self.url + path, json=body, auth=(user, password), timeout=30)
+            answer = session.request(method, self.url + path, json=body, auth=(user, password), timeout=120)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
@@ -143,7 +144,7 @@ class PrefectServer:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             try:
-                with urlopen(f"{self.url}/health", timeout=5):
+                with urlopen(f"{self.url}/health", timeout=30):
                     return
             except (URLError, OSError):
                 pass
@@ -174,10 +175,3 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

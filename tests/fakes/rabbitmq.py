@@ -7,11 +7,10 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,9 +18,10 @@ from typing import Any, Self
 import amqp
 
 from tests.fakes.ending import end
+from tests.fakes.ports import free_port
 
-START_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 540.0
+STOP_TIMEOUT_S = 60.0
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 EXCHANGE = "glance"
 USER = "transship"
@@ -44,7 +44,7 @@ class RabbitServer:
         self._directory = Path()
         self._epmd: subprocess.Popen[bytes] | None = None
         self._node: subprocess.Popen[bytes] | None = None
-        self.port, self._distribution_port, self._epmd_port = _free_ports(3)
+        self.port, self._distribution_port, self._epmd_port = (free_port() for _ in range(3))
 
     def __enter__(self) -> Self:
         self._directory = Path(tempfile.mkdtemp(prefix="rabbitmq-"))
@@ -92,7 +92,9 @@ class RabbitServer:
 
     def connect(self) -> amqp.Connection:
         """Return a connection of a client."""
-        connection = amqp.Connection(f"127.0.0.1:{self.port}", USER, self._password, connect_timeout=5, read_timeout=15)
+        connection = amqp.Connection(
+            f"127.0.0.1:{self.port}", USER, self._password, connect_timeout=60, read_timeout=60
+        )
         connection.connect()
         return connection
 
@@ -192,11 +194,3 @@ def _account() -> pwd.struct_passwd:
     """Return an account without rights: Debian's own for RabbitMQ, else nobody."""
     names = {entry.pw_name: entry for entry in pwd.getpwall()}
     return names.get("rabbitmq") or names["nobody"]
-
-
-def _free_ports(number: int) -> Sequence[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from config.loading import load_settings
 from config.secrets import prefect_auth_string
 from config.settings import Settings
 from tests.fakes.databases import DATABASES
+from tests.fakes.ports import free_port
 from tests.fakes.web_server import Behaviour, Talk
 from transship.catalog.allowances import grant_allowance
 from transship.catalog.engine import Catalog
@@ -37,14 +37,6 @@ from transship.supervisor.home import prefect_dir
 
 FINAL = ("success", "failure")
 START_TIMEOUT_S = 540.0
-
-
-def free_port() -> int:
-    """Return a loopback port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 90.0, what: str = "") -> Any:

@@ -14,9 +14,10 @@ import pytest
 from config.settings import NotificationSettings
 from tests.fakes.images import queued_image, settings_in
 from tests.fakes.notifications import notification, told
+from tests.fakes.ports import free_port
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.rabbitmq import Listener, RabbitServer
-from tests.fakes.system import free_port, until
+from tests.fakes.system import until
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image
 from transship.catalog.notifications import Backlog, announce_image, backlog
@@ -111,7 +112,7 @@ def test_one_broken_way_out_holds_up_no_other(catalog: Catalog) -> None:
     couriers = Couriers(catalog, [broken, working], 1000)
     couriers.active.set()
     couriers.start()
-    until(lambda: len(working.got) == len(ids), 30.0, "delivery")
+    until(lambda: len(working.got) == len(ids), 180.0, "delivery")
     couriers.stop()
     assert [each.message_id for each in working.got] == ids
     couriers.tidy()
@@ -128,7 +129,7 @@ def test_a_keeper_that_is_not_the_active_one_sends_nothing(catalog: Catalog) -> 
     stopped.wait(courier.pause_s * 3)
     assert sink.got == []
     active.set()
-    until(lambda: sink.got, 30.0, "delivery")
+    until(lambda: sink.got, 180.0, "delivery")
     stopped.set()
     thread.join()
 
@@ -183,7 +184,7 @@ def test_while_the_broker_is_dead_all_waits_and_then_arrives_in_order(
     rabbitmq.start()
     with Listener(rabbitmq) as listener:
         # The first try may find the old connection broken.
-        until(courier.deliver_some, 60.0, "delivery")
+        until(courier.deliver_some, 180.0, "delivery")
         assert [message["message_id"] for message in listener.messages()] == ids
     bus.close()
     gc.collect()
@@ -205,7 +206,7 @@ def test_events_arrive_in_prefect_once_however_often_they_are_sent(prefect_serve
         wanted = {"filter": {"id": {"id": [each.message_id for each in sent]}}}
         return sorted(event["event"] for event in prefect_server.ask("POST", "/events/filter", wanted)["events"])
 
-    until(lambda: len(shown()) == len(sent), 60.0, "events")
+    until(lambda: len(shown()) == len(sent), 180.0, "events")
     assert shown() == ["transship.image.activate", "transship.task.success"]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import delete
 
 from tests.fakes.images import NOW, asked, begun, queued_image, settings_in
-from tests.fakes.system import free_port
+from tests.fakes.ports import free_port
 from transship.catalog.engine import Catalog
 from transship.catalog.journal import open_staged
 from transship.catalog.leases import free_lease

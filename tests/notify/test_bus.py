@@ -8,8 +8,8 @@ import pytest
 
 from tests.fakes.images import settings_in
 from tests.fakes.notifications import notification
+from tests.fakes.ports import free_port
 from tests.fakes.rabbitmq import Listener, RabbitServer
-from tests.fakes.system import free_port
 from transship.domain.errors import ConfigurationRefused, NotificationUndelivered
 from transship.domain.notification import Priority
 from transship.notify.bus import MessageBus

@@ -22,6 +22,7 @@ from config.secrets import (
     prefect_encryption_key,
 )
 from config.settings import Settings
+from tests.fakes.ports import free_port
 from tests.fakes.system import until
 from transship.domain.errors import ConfigurationRefused
 from transship.processes import start_time
@@ -147,11 +148,11 @@ def test_a_start_waits_for_what_a_killed_supervisor_left(tmp_path: Path) -> None
     # As the guard of a killed one: the lock is held, and names nobody who lives.
     guard = subprocess.Popen(["flock", lock_path(settings), "sleep", "600"], start_new_session=True)
     try:
-        until(lambda: is_locked(settings), 30.0)
+        until(lambda: is_locked(settings))
         with pytest.raises(ConfigurationRefused, match="in use by what a killed supervisor left"):
             HomeLock.take(settings, wait_s=0.2)
         threading.Timer(0.2, os.killpg, (guard.pid, signal.SIGKILL)).start()
-        HomeLock.take(settings).release()
+        HomeLock.take(settings, wait_s=300.0).release()
     finally:
         with suppress(ProcessLookupError):
             os.killpg(guard.pid, signal.SIGKILL)
@@ -175,7 +176,7 @@ def test_a_pid_that_is_used_again_gets_no_signal() -> None:
         assert not signal_holder(Holder(other.pid, started - 1), signal.SIGKILL)
         assert other.poll() is None
         assert signal_holder(Holder(other.pid, started), signal.SIGKILL)
-        assert other.wait(10) == -signal.SIGKILL
+        assert other.wait(60) == -signal.SIGKILL
     assert not signal_holder(Holder(other.pid, started), signal.SIGKILL)
 
 
@@ -190,19 +191,16 @@ def test_an_address_of_another_machine_is_refused() -> None:
 
 
 def test_one_port_for_two_servers_is_refused(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        free_port = listener.getsockname()[1]
-    settings = settings_in(tmp_path, api={"port": free_port}, prefect={"port": free_port})
-    with pytest.raises(ConfigurationRefused, match=rf"prefect\.port: is {free_port}, as api\.port is"):
+    port = free_port()
+    settings = settings_in(tmp_path, api={"port": port}, prefect={"port": port})
+    with pytest.raises(ConfigurationRefused, match=rf"prefect\.port: is {port}, as api\.port is"):
         prepare(settings)
     assert not is_locked(settings)
 
 
 @pytest.mark.parametrize("section", ["api", "prefect"])
 def test_prepare_gives_the_lock_back_when_a_port_is_taken(tmp_path: Path, taken_port: int, section: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        free_port = listener.getsockname()[1]
-    ports = {"api": {"port": free_port}, section: {"port": taken_port}}
+    ports = {"api": {"port": free_port()}, section: {"port": taken_port}}
     settings = settings_in(tmp_path, **ports)
     with pytest.raises(ConfigurationRefused, match=rf"{section}\.port"):
         prepare(settings)
@@ -210,7 +208,5 @@ def test_prepare_gives_the_lock_back_when_a_port_is_taken(tmp_path: Path, taken_
 
 
 def test_prepare_does_not_ask_for_the_port_of_a_prefect_run_by_others(tmp_path: Path, taken_port: int) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        free_port = listener.getsockname()[1]
     prefect = {"api_url": "http://prefect.example/api", "port": taken_port}
-    prepare(settings_in(tmp_path, api={"port": free_port}, prefect=prefect)).release()
+    prepare(settings_in(tmp_path, api={"port": free_port()}, prefect=prefect)).release()

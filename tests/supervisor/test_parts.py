@@ -116,11 +116,11 @@ def health_server() -> Iterator[str]:
 
 @pytest.mark.parametrize(("path", "healthy"), [("/up", True), ("/down", False), ("/nonsense", False)])
 def test_only_status_200_is_healthy(health_server: str, path: str, healthy: bool) -> None:
-    assert asyncio.run(answers(health_server + path, 5)) is healthy
+    assert asyncio.run(answers(health_server + path, 60)) is healthy
 
 
 def test_nobody_listening_is_not_healthy() -> None:
-    assert not asyncio.run(answers("http://127.0.0.1:9/", 5))
+    assert not asyncio.run(answers("http://127.0.0.1:9/", 60))
 
 
 def test_a_status_file_is_read_as_it_was_written(tmp_path: Path) -> None:

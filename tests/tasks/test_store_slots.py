@@ -16,9 +16,10 @@ from structlog.testing import capture_logs
 from config.settings import Settings, store_limit_name
 from tasks.session import ImportSession
 from tasks.store_slots import store_slot
+from tests.fakes.ports import free_port
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.running_import import begin, easy_settings, file_stores, session_of
-from tests.fakes.system import free_port, until
+from tests.fakes.system import until
 from transship.catalog.engine import Catalog
 from transship.domain.errors import ImportCancelled
 
@@ -75,9 +76,9 @@ def test_the_next_copy_waits_until_the_slot_is_free(session: ImportSession, stor
     with store_slot(session, store):
         thread = threading.Thread(target=contextvars.copy_context().run, args=(other,))
         thread.start()
-        until(lambda: session.board.now.stores[0].phase == "waiting", 30.0, "the other to wait")
+        until(lambda: session.board.now.stores[0].phase == "waiting", 180.0, "the other to wait")
         assert not got_it.is_set()
-    assert got_it.wait(30)
+    assert got_it.wait(180)
     thread.join()
 
 
