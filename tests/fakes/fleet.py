@@ -134,7 +134,7 @@ class Fleet:
                 return answer.status_code == 202 or bool(self._tasks(image_id))
             return False
 
-        until(asked, 180.0, f"{method} is asked for\n{self.system.logs()}")
+        until(asked, 540.0, f"{method} is asked for\n{self.system.logs()}")
         self.voyages.append(voyage)
         return voyage
 
@@ -179,17 +179,17 @@ class Fleet:
         """Wait until the supervisor has started a process of a kind anew, and it answers."""
         until(
             lambda: kind in self.system.ready() and not set(self.pids(kind)) & set(before),
-            240.0,
+            540.0,
             f"the return of {kind}",
         )
 
     # --- what must be true ---
 
-    def settle(self, timeout_s: float = 300.0) -> None:
+    def settle(self, timeout_s: float = 540.0) -> None:
         """Wait until every import that was asked for has ended, and nothing more is to be done."""
         for voyage in self.voyages:
             self.system.ended(voyage.image_id, timeout_s)
-        until(lambda: not self.faults(), 120.0, Lazy(lambda: f"{self.faults()}\n{self.system.logs()}"))  # type: ignore[arg-type]  # text when it is needed
+        until(lambda: not self.faults(), 300.0, Lazy(lambda: f"{self.faults()}\n{self.system.logs()}"))  # type: ignore[arg-type]  # text when it is needed
 
     def faults(self) -> list[str]:
         """Return what is not as it must be when nothing is under way; empty when all is well."""

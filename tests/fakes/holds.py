@@ -7,7 +7,7 @@ wants it. The processes of the system learn of it by a `sitecustomize` of this m
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -46,10 +46,10 @@ def pass_by(change=""):
     if not image_id or not os.path.exists(wanted):
         return
     name = f"{change} in {caller()}" if change else caller()
-    with open(wanted) as file:
-        if file.read() != name:
-            return
     try:
+        with open(wanted) as file:
+            if file.read() != name:
+                return
         rename(wanted, wanted + ".held")
     except FileNotFoundError:
         return  # another thread of this import was here first
@@ -122,7 +122,9 @@ class Holds:
 
     def set(self, image_id: str, point: str) -> None:
         """Hold the import of an image when it comes to a point for the first time."""
-        (self._held / image_id).write_text(point)
+        whole = self._site / image_id
+        whole.write_text(point)
+        whole.rename(self._held / image_id)
 
     def reached(self) -> set[str]:
         """Return the images whose imports stand still."""
@@ -130,12 +132,17 @@ class Holds:
 
     def missing(self) -> dict[str, str]:
         """Return the points that were not reached yet, by image."""
-        return {path.name: path.read_text() for path in self._held.iterdir() if path.suffix != ".held"}
+        found = {}
+        for path in self._held.iterdir():
+            with suppress(FileNotFoundError):  # it was reached just now
+                if path.suffix != ".held":
+                    found[path.name] = path.read_text()
+        return found
 
     def release(self) -> None:
         """Let all of them go on."""
         for path in self._held.glob("*"):
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     @contextmanager
     def standing(self, count: int, timeout_s: float) -> Iterator[None]:

@@ -34,7 +34,7 @@ OPTIONS: Final = (
     "--disable-sync",
     "--window-size=1400,1700",
 )
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 180.0
 PASSING: Final = (NoSuchElementException, StaleElementReferenceException, ElementClickInterceptedException)
 """What a page says that is not painted yet."""
 

@@ -36,10 +36,12 @@ from transship.runner_status import read_runner_status, runner_status_path
 from transship.supervisor.home import prefect_dir
 
 FINAL = ("success", "failure")
+STANDING_SOURCES: Mapping[str, object] = {"download.idle_timeout_s": 600.0, "download.min_speed_bytes_per_s": 0}
+"""Options with which a source may stand still for as long as a test on a slow machine needs."""
 START_TIMEOUT_S = 540.0
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 90.0, what: str = "") -> Any:
+def until(condition: Callable[[], Any], timeout_s: float = 180.0, what: str = "") -> Any:
     """Return the condition's first true value; fail when it does not come in time."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
@@ -68,9 +70,11 @@ class System:
             "api.port": free_port(),
             "prefect.port": free_port(),
             "prefect.poll_interval_s": 2,
-            "lease.ttl_s": 6.0,
+            # Short enough to be waited for, and long enough for a process that has to wait for its turn.
+            "lease.ttl_s": 15.0,
             "lease.renew_s": 1.0,
             "supervisor.drain_s": 0.0,
+            **STANDING_SOURCES,
             # A machine that is busy with other tests starts a system slowly, but it does.
             "supervisor.start_timeout_s": START_TIMEOUT_S,
             **DATABASES.options(home),
@@ -90,7 +94,7 @@ class System:
     ) -> None:
         self.down()
 
-    def command(self, *arguments: str, timeout_s: float = 240.0) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, timeout_s: float = 540.0) -> subprocess.CompletedProcess[str]:
         """Run the `transship` command."""
         return subprocess.run(
             [sys.executable, "-m", "transship.cli", *arguments],
@@ -171,7 +175,7 @@ class System:
 
     def api(self, method: str, path: str, **arguments: Any) -> requests.Response:
         """Call the Images API."""
-        return requests.request(method, self.settings.api_url + path, timeout=30, **arguments)
+        return requests.request(method, self.settings.api_url + path, timeout=120, **arguments)
 
     def create(self, **body: object) -> str:
         """Create an image, raw and bare unless said otherwise; return its id."""
@@ -197,7 +201,7 @@ class System:
         tasks: list[dict[str, Any]] = self.api("GET", f"/v2/images/{image_id}/tasks").json()["tasks"]
         return max(tasks, key=lambda task: str(task["created_at"]))
 
-    def ended(self, image_id: str, timeout_s: float = 120.0) -> dict[str, Any]:
+    def ended(self, image_id: str, timeout_s: float = 300.0) -> dict[str, Any]:
         """Wait for the newest task of an image to end, through whatever happens to the API meanwhile."""
 
         def final() -> dict[str, Any] | None:
@@ -223,14 +227,14 @@ class System:
         """Call Prefect's API as the operator."""
         user, _, password = prefect_auth_string(self.settings).partition(":")
         answer = requests.request(
-            method, self.settings.prefect_api_url + path, json=body, auth=(user, password), timeout=30
+            method, self.settings.prefect_api_url + path, json=body, auth=(user, password), timeout=120
         )
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
     def flow_run(self, image_id: str) -> dict[str, Any]:
         """Return the flow run that carries an image's newest task."""
-        run_id = until(lambda: self.task(image_id)["flow_run_id"], 60.0, "dispatch")
+        run_id = until(lambda: self.task(image_id)["flow_run_id"], 180.0, "dispatch")
         run: dict[str, Any] = self.prefect("GET", f"/flow_runs/{run_id}")
         return run
 
@@ -266,19 +270,16 @@ class Gate:
         self.opened.set()
 
     def behaviour(self) -> Behaviour:
-        """Return the server's behaviour: half of the data, then silence with a trickle until opened."""
+        """Return the server's behaviour: half of the data, then silence until opened."""
 
         def behave(talk: Talk) -> None:
             half = len(self.body) // 2
             talk.head(200, {"Content-Length": str(len(self.body)), "ETag": '"v1"'})
             talk.send(self.body[:half])
             self.reached.set()
-            position = half
-            while not self.opened.is_set() and position < len(self.body) - 4096:
-                talk.send(self.body[position : position + 64])
-                position += 64
-                talk.pause(0.05)
-            talk.send(self.body[position:])
+            while not self.opened.wait(0.05):
+                talk.pause(0.0)
+            talk.send(self.body[half:])
 
         return behave
 

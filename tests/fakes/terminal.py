@@ -23,7 +23,7 @@ def run_at_terminal(command: Sequence[str], environ: Mapping[str, str], home: Pa
             stdin=terminal,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=540,
             check=False,
             env={"PATH": os.environ["PATH"], "HOME": str(home), "COLUMNS": "200", **environ},
         )

@@ -56,7 +56,7 @@ def test_housekeeping_over_a_restored_catalogue_leaves_all_files_of_a_glance_and
     assert strays == {path.name for path in glances} | {today}
     assert glance.download_image(stored.id).content == b"of Glance"
     glance.import_image(staged)
-    until(lambda: glance.get_image(staged.id).status == "active", 60, "Glance imported what it had staged")
+    until(lambda: glance.get_image(staged.id).status == "active", 300, "Glance imported what it had staged")
     assert glance.download_image(staged.id).content == b"to be imported"
 
 

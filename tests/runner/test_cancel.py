@@ -16,7 +16,7 @@ import pytest
 
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.runner import Runner, until
-from tests.fakes.system import Gate
+from tests.fakes.system import STANDING_SOURCES, Gate
 from tests.fakes.web_server import WebServer
 from transship.catalog.engine import Catalog
 from transship.processes import descendants, start_time
@@ -52,6 +52,7 @@ def importer(prefect_server: PrefectServer, source: WebServer, tmp_path: Path) -
         "staging.free_floor_bytes": 0,
         "imports.plugins": ["image_conversion"],
         "conversion.qemu_img": str(tool),
+        **STANDING_SOURCES,
     }
     with Runner(prefect_server, tmp_path, options) as started:
         Catalog.open(started.settings).close()
@@ -80,7 +81,7 @@ def left(importer: Runner) -> list[str]:
 def test_a_cancel_in_a_download(importer: Runner, source: WebServer) -> None:
     gate = Gate(BODY)
     run_id = importer.import_by_hand(source.on("/slow.img", gate.behaviour()), "raw")
-    assert gate.reached.wait(60), importer.said()
+    assert gate.reached.wait(180), importer.said()
     until(lambda: importer.status and importer.status.carried, importer.said)
     state = cancel_in_the_middle(importer, run_id)
     gate.open()

@@ -32,13 +32,13 @@ def begin(system: System, source: WebServer, gate: Gate, path: str) -> str:
     """Start an import and return its image when half of the data have arrived."""
     image_id = system.create(name=path)
     assert system.ask(image_id, source.on(path, gate.behaviour())).status_code == 202
-    assert gate.reached.wait(90), system.logs()
+    assert gate.reached.wait(180), system.logs()
     return image_id
 
 
 def assert_consistent(system: System, image_id: str) -> None:
     """Check what must be true after every fault."""
-    task, image = system.ended(image_id, 180.0), system.image(image_id)
+    task, image = system.ended(image_id, 300.0), system.image(image_id)
     assert "os_glance_import_task" not in image
     assert image["os_glance_importing_to_stores"] == ""
     if task["status"] == "success":
@@ -49,7 +49,7 @@ def assert_consistent(system: System, image_id: str) -> None:
         assert image["status"] == "queued"
         assert image["os_glance_import_message"]
         assert image_id not in system.stored()
-    until(lambda: not [name for name in system.staged() if image_id in name], 30.0, "empty staging")
+    until(lambda: not [name for name in system.staged() if image_id in name], 180.0, "empty staging")
 
 
 @pytest.mark.parametrize("victim", ["flow", "worker", "api", "keeper", "prefect-server"])
@@ -113,17 +113,17 @@ def test_a_cancel_in_prefect_ends_the_import_with_that_reason(system: System, so
     assert (task["status"], system.image(image_id)["status"]) == ("failure", "queued")
     assert "cancelled" in task["message"]
     assert image_id not in system.stored()
-    until(lambda: not system.flow_pids(), 60.0, "end of the flow process")
+    until(lambda: not system.flow_pids(), 180.0, "end of the flow process")
 
 
 def test_an_image_deleted_while_it_is_imported_leaves_nothing(system: System, source: WebServer, gate: Gate) -> None:
     image_id = begin(system, source, gate, "/delete")
     assert system.api("DELETE", f"/v2/images/{image_id}").status_code == 204
     gate.open()
-    until(lambda: not [name for name in system.staged() if image_id in name], 90.0, "empty staging")
+    until(lambda: not [name for name in system.staged() if image_id in name], 180.0, "empty staging")
     assert image_id not in system.stored()
     assert system.api("GET", f"/v2/images/{image_id}").status_code == 404
-    until(lambda: not system.flow_pids(), 60.0, "end of the flow process")
+    until(lambda: not system.flow_pids(), 180.0, "end of the flow process")
 
 
 def test_a_retry_of_a_running_run_changes_nothing(system: System, source: WebServer, gate: Gate) -> None:
@@ -133,7 +133,7 @@ def test_a_retry_of_a_running_run_changes_nothing(system: System, source: WebSer
     system.set_state(run_id, "SCHEDULED", "AwaitingRetry")
     # The worker that has the run is offered it again; it starts no second process beside the first.
     offered = f'event="run is offered while it is carried; it goes on as it is" flow_run_id={run_id}'
-    until(lambda: offered in system.logs(), 60.0, "the second offer")
+    until(lambda: offered in system.logs(), 180.0, "the second offer")
     assert system.task(image_id)["status"] == "processing"
     gate.open()
     assert_consistent(system, image_id)

@@ -52,10 +52,10 @@ def test_an_image_at_a_url_becomes_active_in_the_store(system: System, source: W
 
 def test_people_can_read_the_run_in_prefect(system: System, source: WebServer) -> None:
     image_id = str(system.import_from(source.serve("/named.img", BODY), name="debian-12")["id"])
-    run = until(lambda: _ended_run(system, image_id), 30.0, "end of the flow run")
+    run = until(lambda: _ended_run(system, image_id), 180.0, "end of the flow run")
     assert run["name"] == f"web-download debian-12 {image_id[:8]}"
     assert (run["state"]["name"], run["state"]["message"]) == ("Imported", "imported to local")
-    names = until(lambda: _task_run_names(system, run["id"], "finish"), 30.0, "task runs")
+    names = until(lambda: _task_run_names(system, run["id"], "finish"), 180.0, "task runs")
     assert {"validate uri", "place local", "digest", "finish"} <= names
     artifacts = system.prefect("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
     assert {"table"} <= {artifact["type"] for artifact in artifacts}
@@ -116,7 +116,7 @@ def test_openstacksdk_imports(system: System, source: WebServer) -> None:
     )
     image = cloud.image.create_image("by-sdk", disk_format="raw", container_format="bare", allow_duplicates=True)
     cloud.image.import_image(image, method="web-download", uri=uri)
-    found = cloud.image.wait_for_status(cloud.image.get_image(image.id), "active", interval=1, wait=120)
+    found = cloud.image.wait_for_status(cloud.image.get_image(image.id), "active", interval=1, wait=300)
     assert found.size == len(BODY)
     assert b"".join(cloud.image.download_image(image.id, stream=True).iter_content(65536)) == BODY
     cloud.close()
@@ -132,7 +132,7 @@ def test_a_run_started_by_hand_makes_and_fills_an_image(system: System, source: 
         state = system.prefect("GET", f"/flow_runs/{run['id']}")["state"]
         return bool(state["type"] in ("COMPLETED", "FAILED", "CRASHED"))
 
-    until(ended, 90.0, "the run started by hand")
+    until(ended, 180.0, "the run started by hand")
     images = system.api("GET", "/v2/images?name=by-hand.img").json()["images"]
     assert len(images) == 1
     assert_holds(system, images[0], BODY)
@@ -154,12 +154,12 @@ def test_a_run_started_by_hand_refuses_what_everybody_could_read(system: System,
         state = system.prefect("GET", f"/flow_runs/{run['id']}")["state"]
         return str(state["message"]) if state["type"] == "FAILED" else ""
 
-    assert "URL" in until(ended, 90.0, "refusal")
+    assert "URL" in until(ended, 180.0, "refusal")
 
 
 def test_nobody_reaches_prefect_without_the_password(system: System) -> None:
     for path in ("/flow_runs/filter", "/block_documents/filter"):
-        assert requests.post(system.settings.prefect_api_url + path, json={}, timeout=10).status_code == 401
+        assert requests.post(system.settings.prefect_api_url + path, json={}, timeout=120).status_code == 401
 
 
 def test_the_import_command_brings_a_local_file_and_compares_the_digest(system: System, tmp_path: Path) -> None:

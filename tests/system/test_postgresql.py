@@ -68,7 +68,7 @@ def test_an_import_outlives_a_restart_of_its_database(
     image_id = on_postgres.create(name="restarted")
     try:
         assert on_postgres.ask(image_id, source.on("/restarted.img", gate.behaviour())).status_code == 202
-        assert gate.reached.wait(90), on_postgres.logs()
+        assert gate.reached.wait(180), on_postgres.logs()
         postgres.stop()
         postgres.start()
     finally:
@@ -99,7 +99,7 @@ def test_an_import_that_loses_its_database_in_the_middle_is_resumed(
     image_id = on_postgres.create(name="in the middle")
     try:
         assert on_postgres.ask(image_id, source.on("/middle.img", gate.behaviour())).status_code == 202
-        assert gate.reached.wait(90), on_postgres.logs()
+        assert gate.reached.wait(180), on_postgres.logs()
         run_id = on_postgres.flow_run(image_id)["id"]
         postgres.stop()
     finally:
@@ -109,7 +109,7 @@ def test_an_import_that_loses_its_database_in_the_middle_is_resumed(
 
 def _crashes_and_is_resumed(system: System, postgres: PostgresServer, image_id: str, run_id: str) -> None:
     try:
-        seen = until(lambda: _final_state(system, run_id), 120.0, "crash of the run")
+        seen = until(lambda: _final_state(system, run_id), 180.0, "crash of the run")
     finally:
         postgres.start()
     assert seen["type"] == "CRASHED", seen

@@ -56,7 +56,7 @@ def image_named(fleet: Fleet, name: str) -> str:
         images = fleet.system.api("GET", f"/v2/images?name={name}").json()["images"]
         return str(images[0]["id"]) if images else None
 
-    return str(until(found, 90.0, f"an image named {name}"))
+    return str(until(found, 180.0, f"an image named {name}"))
 
 
 def holds_all(fleet: Fleet, image_id: str) -> bool:
@@ -85,7 +85,7 @@ def test_the_form_of_each_method_ends_in_an_active_image(fleet: Fleet, ui: Prefe
     names = {"web-download": "downloaded-by-form", "glance-download": "fetched-by-form"}
     if method in names:
         image_id = image_named(fleet, names[method])
-    until(lambda: holds_all(fleet, image_id), 90.0, method)
+    until(lambda: holds_all(fleet, image_id), 180.0, method)
     task = fleet.system.ended(image_id)
     image = fleet.system.image(image_id)
     assert (task["status"], image["status"]) == ("success", "active"), task["message"]
@@ -134,13 +134,13 @@ def test_retry_writes_the_store_that_failed_and_no_other(fleet: Fleet, ui: Prefe
     ui.choose("Retry")
     ui.picture("the question before a Retry")
     ui.press("Retry")
-    until(lambda: holds_all(fleet, image_id), 90.0, "the Retry's end")
+    until(lambda: holds_all(fleet, image_id), 180.0, "the Retry's end")
     assert fleet.system.image(image_id)["os_glance_failed_import"] == ""
     assert (second / image_id).read_bytes() == BODY
     # The store that was written is not written again: the same file, untouched.
     now = (first / image_id).stat()
     assert (now.st_ino, now.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
-    until(lambda: fleet.system.flow_run(image_id)["state"]["type"] == "COMPLETED", 60.0, "the run's end")
+    until(lambda: fleet.system.flow_run(image_id)["state"]["type"] == "COMPLETED", 180.0, "the run's end")
     ui.open(f"runs/flow-run/{run_id}?tab=Details")
     ui.wait_for_text("Imported", "Run Count")
     ui.picture("the same run after Retry")

@@ -54,7 +54,7 @@ def half_written(fleet: Fleet) -> list[Voyage]:
         image_id, request = fleet.prepare(method, BODY)
         request["all_stores_must_succeed"] = False
         voyages.append(fleet.ask_prepared(image_id, request, method, BODY))
-    until(lambda: all(is_half_written(fleet, each) for each in voyages), 60.0, "imports whose first store is written")
+    until(lambda: all(is_half_written(fleet, each) for each in voyages), 180.0, "imports whose first store is written")
     assert len(fleet.system.carriers()) == len(METHODS)
     return voyages
 
@@ -73,7 +73,7 @@ def end_all(fleet: Fleet, voyages: list[Voyage], status: str) -> None:
     """Wait until all imports and their runs have ended, without the second store."""
     for each in voyages:
         assert fleet.system.ended(each.image_id)["status"] == status
-        until(lambda each=each: run_type(fleet, each) in ENDS, 60.0, f"the end of the run of {each}")  # type: ignore[misc]  # the default binds the loop's value
+        until(lambda each=each: run_type(fleet, each) in ENDS, 180.0, f"the end of the run of {each}")  # type: ignore[misc]  # the default binds the loop's value
         image = fleet.system.image(each.image_id)
         assert (image["status"], image["stores"], image["os_glance_failed_import"]) == ("active", FIRST, SECOND)
         assert image["os_glance_import_message"], each
@@ -100,7 +100,7 @@ def retry_all(fleet: Fleet, voyages: list[Voyage]) -> None:
             task = fleet.system.task(each.image_id)
             return task["id"] != ended[each] and task["status"] in FINAL
 
-        until(is_done, 120.0, f"the end of the Retry of {each.method}\n{fleet.system.logs()}")
+        until(is_done, 180.0, f"the end of the Retry of {each.method}\n{fleet.system.logs()}")
         task, image = fleet.system.task(each.image_id), fleet.system.image(each.image_id)
         assert (task["status"], image["status"]) == ("success", "active"), (each.method, task["message"])
         assert sorted(image["stores"].split(",")) == sorted(TARGETS), each.method
@@ -155,10 +155,10 @@ def test_rerun_retries_the_run_of_an_image_that_no_store_took(fleet: Fleet, slow
     finally:
         slow_store.unlink()
         aside.rename(slow_store)
-    until(lambda: run_type(fleet, voyage) in ENDS, 60.0, "the end of the run")
+    until(lambda: run_type(fleet, voyage) in ENDS, 180.0, "the end of the run")
     done = fleet.system.command("rerun", image_id)
     assert done.returncode == 0, done.stderr
-    until(lambda: fleet.system.image(image_id)["status"] == "active", 60.0, "the end of the rerun")
+    until(lambda: fleet.system.image(image_id)["status"] == "active", 180.0, "the end of the rerun")
     assert sorted(fleet.system.image(image_id)["stores"].split(",")) == sorted(TARGETS)
     assert fleet.system.flow_run(image_id)["id"] == ended["flow_run_id"]
     fleet.settle()

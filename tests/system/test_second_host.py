@@ -20,8 +20,9 @@ from sqlalchemy import select
 from config.loading import load_settings
 from config.secrets import prefect_auth_string
 from tests.fakes.ending import end
+from tests.fakes.ports import free_port
 from tests.fakes.postgres import PostgresServer, postgres_binaries
-from tests.fakes.system import Gate, System, free_port, until
+from tests.fakes.system import STANDING_SOURCES, Gate, System, until
 from tests.fakes.web_server import WebServer
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import LEASES
@@ -87,11 +88,11 @@ class SecondHost:
         with self.log.open("wb") as log:
             command = [sys.executable, "-m", "transship.cli", "worker"]
             self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
-        until(lambda: RUNNER_READY in self.said(), 240.0, "the second host's worker")
+        until(lambda: RUNNER_READY in self.said(), 540.0, "the second host's worker")
 
     def down(self) -> int:
         """Stop the worker as a service manager does; return its exit status."""
-        return end(self.process, 120.0)
+        return end(self.process, 180.0)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command on this host."""
@@ -100,7 +101,7 @@ class SecondHost:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=240.0,
+            timeout=540.0,
             check=False,
         )
 
@@ -150,8 +151,9 @@ def both(postgres: PostgresServer, source: WebServer, tmp_path_factory: pytest.T
         "prefect.poll_interval_s": 2,
         "uri.allowed_hosts": ["127.0.0.1"],
         "uri.allowed_ports": [source.port],
-        "lease.ttl_s": 6.0,
+        "lease.ttl_s": 15.0,
         "lease.renew_s": 1.0,
+        **STANDING_SOURCES,
         "lease.crash_retries": 9,
     }
     directory = tmp_path_factory.mktemp("hosts")
@@ -195,7 +197,7 @@ class Downloads:
             assert hosts.first.ask(image_id, uri).status_code == 202
             asked[image_id] = number
         for first_time, _ in self._gates.values():
-            assert first_time.reached.wait(120), hosts.said()
+            assert first_time.reached.wait(180), hosts.said()
         carriers = hosts.carriers()
         assert sorted(carriers.values()) == [FIRST, SECOND], hosts.said()
         self.images = {carriers[image_id]: image_id for image_id in asked}
@@ -212,7 +214,7 @@ class Downloads:
     def assert_active(self, host: str) -> None:
         """Wait for the import that a host had."""
         image_id = self.images[host]
-        task = self.hosts.first.ended(image_id, 180.0)
+        task = self.hosts.first.ended(image_id, 300.0)
         assert task["status"] == "success", (task, self.hosts.said())
         shared = self.hosts.first.settings.all_stores["shared"].dir
         assert (shared / image_id).read_bytes() == BODY
@@ -238,7 +240,7 @@ def test_runs_of_the_default_queue_are_carried_by_either_host(hosts: Hosts, down
     downloads.open_all()
     for host in downloads.images:
         downloads.assert_active(host)
-    until(lambda: (hosts.first.staged(), hosts.second.staged()) == ([], []), 60.0, "empty staging")
+    until(lambda: (hosts.first.staged(), hosts.second.staged()) == ([], []), 180.0, "empty staging")
 
 
 def test_a_stopped_worker_lets_its_import_end_and_takes_no_other(
@@ -246,13 +248,13 @@ def test_a_stopped_worker_lets_its_import_end_and_takes_no_other(
 ) -> None:
     second = hosts.second
     os.kill(second.pid, signal.SIGTERM)
-    until(lambda: second.status and second.status.phase == "draining", 60.0, "a worker that drains")
+    until(lambda: second.status and second.status.phase == "draining", 180.0, "a worker that drains")
     later = hosts.first.create(name="later")
     assert hosts.first.ask(later, source.serve("/later.img", BODY)).status_code == 202
     downloads.open(SECOND)
     downloads.assert_active(SECOND)
     assert second.process is not None
-    assert second.process.wait(60) == 0, second.said()
+    assert second.process.wait(180) == 0, second.said()
     assert hosts.first.task(later)["status"] not in ("success", "failure")
     downloads.open(FIRST)
     downloads.assert_active(FIRST)
@@ -278,7 +280,7 @@ def test_a_run_in_the_queue_of_a_host_waits_for_that_host(both: Hosts, source: W
     assert first.import_from(source.serve("/others.img", BODY), name="others")["status"] == "active"
     assert first.prefect("GET", f"/flow_runs/{run_id}")["state"]["type"] == "SCHEDULED"
     second.up()
-    state = until(lambda: _final_state(first, run_id), 120.0, f"end of run {run_id}")
+    state = until(lambda: _final_state(first, run_id), 180.0, f"end of run {run_id}")
     assert (state["type"], state["name"]) == ("COMPLETED", "Imported"), (state, both.said())
     assert second.status is not None
     assert sum(executor.runs for executor in second.status.executors) >= 1
@@ -293,14 +295,14 @@ def test_an_import_whose_host_dies_is_finished_by_the_other(hosts: Hosts, downlo
     second.process.wait()
     downloads.open(FIRST)
     downloads.assert_active(FIRST)
-    assert downloads.again(SECOND).reached.wait(120), hosts.said()
+    assert downloads.again(SECOND).reached.wait(180), hosts.said()
     assert hosts.carriers()[image_id] == FIRST
     downloads.open_all()
     downloads.assert_active(SECOND)
-    until(lambda: not [pid for pid in everything if start_time(pid) is not None], 60.0, f"end of {everything}")
+    until(lambda: not [pid for pid in everything if start_time(pid) is not None], 180.0, f"end of {everything}")
     # What the dead one had staged is removed as soon as its host is back.
     second.up()
-    until(lambda: second.staged() == [], 120.0, "empty staging of the second host")
+    until(lambda: second.staged() == [], 180.0, "empty staging of the second host")
 
 
 def test_status_and_doctor_speak_of_the_host_that_they_are_called_on(hosts: Hosts) -> None:

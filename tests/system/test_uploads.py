@@ -38,7 +38,7 @@ def test_an_upload_whose_api_was_killed_is_staged_again(system: System) -> None:
     def half() -> Iterator[bytes]:
         yield BODY[: 2 << 20]
         half_sent.set()
-        until(lambda: api_pid not in system.pids().values(), 60, "the API's death")
+        until(lambda: api_pid not in system.pids().values(), 180.0, "the API's death")
 
     api_pid = system.pids()["api"]
     octets = {"Content-Type": "application/octet-stream"}
@@ -49,21 +49,21 @@ def test_an_upload_whose_api_was_killed_is_staged_again(system: System) -> None:
 
     client = threading.Thread(target=upload)
     client.start()
-    assert half_sent.wait(60)
-    until(lambda: [name for name in system.staged() if name.startswith(image_id)], 60, "the first bytes")
+    assert half_sent.wait(180)
+    until(lambda: [name for name in system.staged() if name.startswith(image_id)], 180.0, "the first bytes")
     system.kill("api")
     client.join()
-    until(lambda: healthy(system), 90, "the API's return")
+    until(lambda: healthy(system), 180.0, "the API's return")
     # Before the dead upload's lease has expired nobody imports what it left.
     asked = {"method": {"name": "glance-direct"}}
     assert system.api("POST", f"/v2/images/{image_id}/import", json=asked).status_code == 409
-    until(lambda: system.image(image_id)["status"] == "queued", 60, "the image is freed")
+    until(lambda: system.image(image_id)["status"] == "queued", 180.0, "the image is freed")
     staged = system.api("PUT", f"/v2/images/{image_id}/stage", data=BODY, headers=octets)
     assert staged.status_code == 204, staged.text
     assert system.api("POST", f"/v2/images/{image_id}/import", json=asked).status_code == 202
     assert system.ended(image_id)["status"] == "success"
     assert system.image(image_id)["os_hash_value"] == sha512(BODY).hexdigest()
-    until(lambda: not [name for name in system.staged() if name.startswith(image_id)], 90, "an empty staging")
+    until(lambda: not [name for name in system.staged() if name.startswith(image_id)], 180.0, "an empty staging")
 
 
 def healthy(system: System) -> bool:
