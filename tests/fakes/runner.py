@@ -27,7 +27,7 @@ from transship.runner_status import RunnerStatus, read_runner_status, runner_sta
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
-def until(condition: Callable[[], Any], what: Callable[[], str] = str, timeout_s: float = 60.0) -> Any:
+def until(condition: Callable[[], Any], what: Callable[[], str] = str, timeout_s: float = 180.0) -> Any:
     """Return the condition's first true value; fail with what is said when it does not come."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
@@ -44,11 +44,19 @@ class Runner:
         server: a running Prefect server.
         home: directory of this runner and of what its flows write.
         options: settings by dotted name.
+        module: what is started.
     """
 
-    def __init__(self, server: PrefectServer, home: Path, options: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        server: PrefectServer,
+        home: Path,
+        options: Mapping[str, object] | None = None,
+        module: str = "transship.runner",
+    ) -> None:
         self.server, self.home, self.pool = server, home, f"pool-{uuid4().hex[:8]}"
         self.log = home / "runner.log"
+        self._module = module
         self.process: subprocess.Popen[bytes] | None = None
         chosen: dict[str, object] = {
             "home": str(home),
@@ -101,7 +109,7 @@ class Runner:
             self.process.wait()  # it was killed
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-P", "-m", "transship.runner"],
+                ["setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-P", "-m", self._module],
                 env=self.environment,
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
@@ -109,7 +117,7 @@ class Runner:
                 stderr=log,
                 start_new_session=True,
             )
-        until(lambda: self.serves or self.process_ended, self.said, 300.0)
+        until(lambda: self.serves or self.process_ended, self.said, 540.0)
         assert self.serves, self.said()
 
     def stop(self) -> list[int]:
@@ -118,7 +126,7 @@ class Runner:
         if process is None:
             return []
         below = descendants(process.pid)
-        end(process, 60.0)
+        end(process, 180.0)
         left = [pid for pid in below if start_time(pid) is not None]
         for pid in left:
             os.kill(pid, signal.SIGKILL)
@@ -206,7 +214,7 @@ class Runner:
             "POST", f"/flow_runs/{run_id}/set_state", {"state": {"type": type_, "name": name}, "force": True}
         )
 
-    def ended(self, run_id: str, timeout_s: float = 60.0) -> dict[str, Any]:
+    def ended(self, run_id: str, timeout_s: float = 180.0) -> dict[str, Any]:
         """Wait for a run's end; return its last state."""
 
         def final() -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ def staged(catalog: Catalog, host: str) -> str:
     """Add an image whose data lie on a host; return its id."""
     image_id = queued_image(catalog).id
     upload = begin_upload(
-        catalog, image_id, ImageStatus.UPLOADING, lambda _image: None, owner="test", host=host, ttl_s=60, now=NOW
+        catalog, image_id, ImageStatus.UPLOADING, lambda _image: None, owner="test", host=host, ttl_s=3600, now=NOW
     )
     finish_stage(catalog, upload, 5, None, NOW)
     return image_id
@@ -57,7 +57,7 @@ def gone(catalog: Catalog, host: str) -> bool:
 
 def test_uploaded_data_are_imported_by_the_host_that_holds_them(keeper: Keeper, prefect_server: PrefectServer) -> None:
     task_id = asked(keeper.catalog, staged(keeper.catalog, "far-away"))
-    until(keeper.tell, 30.0, "dispatch")
+    until(keeper.tell, 180.0, "dispatch")
     with keeper.catalog.read() as connection:
         task = get_task(connection, task_id)
     run = prefect_server.ask("GET", f"/flow_runs/{task.flow_run_id}")
@@ -76,7 +76,7 @@ def test_a_host_is_gone_when_its_worker_was_not_heard_of_for_long(
     catalog = keeper.catalog
     for host in ("served", "silent"):
         staged(catalog, host)
-    heartbeat = {"name": "served", "heartbeat_interval_seconds": 30}
+    heartbeat = {"name": "served", "heartbeat_interval_seconds": 600}
     prefect_server.ask("POST", f"/work_pools/{keeper.settings.prefect.work_pool}/workers/heartbeat", heartbeat)
     assert patiently(keeper.watch_hosts) == 0
     assert [gone(catalog, host) for host in ("served", "silent", "unheard")] == [False, False, False]

@@ -33,6 +33,12 @@ def keeper(catalog: Catalog, prefect_server: PrefectServer, tmp_path: Path) -> K
     return Keeper(settings, catalog, PrefectApi(prefect_server.url, prefect_server.auth_string), "keeper")
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for a shelf that has to share its process."""
+    monkeypatch.setattr("transship.keeper.push.PATIENCE_S", 60.0)
+
+
 @pytest.fixture
 def shelf(keeper: Keeper) -> Iterator[Shelf]:
     with Shelf(keeper.settings.run_dir / RUNNER_SOCKET) as started:
@@ -42,7 +48,7 @@ def shelf(keeper: Keeper) -> Iterator[Shelf]:
 def dispatched(keeper: Keeper) -> str:
     """Ask for an import and have it dispatched; return its flow run."""
     task_id = asked(keeper.catalog, queued_image(keeper.catalog)).id
-    until(keeper.tell, 30.0, "dispatch")
+    until(keeper.tell, 180.0, "dispatch")
     with keeper.catalog.read() as connection:
         assert due(connection, 10) == []
         return str(get_task(connection, task_id).flow_run_id)
@@ -56,7 +62,7 @@ def test_a_run_with_a_slot_is_born_pending_and_handed_over_whole(
     keeper: Keeper, shelf: Shelf, prefect_server: PrefectServer
 ) -> None:
     run_id = dispatched(keeper)
-    assert shelf.changed.get(timeout=5) == "run"
+    assert shelf.changed.get(timeout=60) == "run"
     pushed = dict(shelf.runs[0])
     assert (pushed["id"], pushed["state"]["type"], pushed["work_queue_name"]) == (run_id, "PENDING", "default")
     assert pushed["parameters"]["stores"] == ["local"]
@@ -87,7 +93,7 @@ def test_a_slot_is_given_back_when_prefect_does_not_make_the_run(
         asked(catalog, queued_image(catalog))
         assert keeper.tell() == 0
     assert shelf.asked == ["default"]
-    assert shelf.changed.get(timeout=5) == "free"
+    assert shelf.changed.get(timeout=60) == "free"
     assert (shelf.runs, shelf.left) == ([], 1)
 
 
@@ -100,12 +106,12 @@ def test_a_run_that_an_earlier_keeper_made_is_not_pushed_again(
         key = due(connection, 1)[0].key
     wanted = WantedRun("web-download/transship", "earlier", {"uri": "http://h/x"}, key, "default")
     made: list[CreatedRun] = []
-    until(lambda: made.append(keeper.prefect.claim(wanted, "a keeper that died")) or True, 30.0, "an earlier run")
+    until(lambda: made.append(keeper.prefect.claim(wanted, "a keeper that died")) or True, 180.0, "an earlier run")
     assert made[0].as_asked
-    until(keeper.tell, 30.0, "dispatch")
+    until(keeper.tell, 180.0, "dispatch")
     with keeper.catalog.read() as connection:
         assert get_task(connection, task_id).flow_run_id == made[0].id
-    assert shelf.changed.get(timeout=5) == "free"
+    assert shelf.changed.get(timeout=60) == "free"
     assert (shelf.runs, shelf.left) == ([], 1)
     assert state_of(prefect_server, made[0].id) == "PENDING"
 

@@ -43,7 +43,7 @@ class Scene:
         self.catalog: Catalog = keeper.catalog
         self.image = queued_image(self.catalog, name=f"image-{uuid4().hex[:6]}")
         self.task_id = asked(self.catalog, self.image).id
-        until(keeper.tell, 30.0, "dispatch")
+        until(keeper.tell, 180.0, "dispatch")
         self.run_id = str(self.task().flow_run_id)
 
     def task(self) -> ImportTask:
@@ -72,7 +72,7 @@ def patiently(call: Callable[[], Result]) -> Result:
             answers.append(call())
         return bool(answers)
 
-    until(answered, 30.0, "an answer of Prefect")
+    until(answered, 180.0, "an answer of Prefect")
     return answers[0]
 
 
@@ -141,7 +141,7 @@ def test_a_run_that_ends_while_it_is_being_cancelled_stays_as_it_ended(scene: Sc
 
 
 def test_a_late_run_is_a_pending_task(scene: Scene) -> None:
-    until(lambda: scene.state()["name"] == "Late", 60.0, "Prefect calling the run late")
+    until(lambda: scene.state()["name"] == "Late", 180.0, "Prefect calling the run late")
     assert scene.reconciled() is PENDING
 
 
@@ -185,23 +185,23 @@ def test_an_end_without_success_fails_the_task_and_frees_the_image(scene: Scene,
     [("CRASHED", "Crashed"), ("FAILED", "Failed"), ("CANCELLING", "Cancelling"), ("PAUSED", "Suspended")],
 )
 def test_a_live_import_is_processing_whatever_prefect_says(scene: Scene, type_: str, name: str) -> None:
-    begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=60.0, now=NOW)
+    begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=3600.0, now=NOW)
     scene.enter(type_, name)
     assert scene.reconciled() is PROCESSING
 
 
 def test_a_crashed_run_whose_worker_is_lost_is_scheduled_again(scene: Scene) -> None:
-    begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=60.0, now=NOW)
+    begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=3600.0, now=NOW)
     scene.enter("CRASHED", "Crashed")
     expire_lease(scene.catalog, begun.lease)
     assert scene.reconciled() is PENDING
-    until(scene.keeper.tell, 30.0, "second dispatch")
+    until(scene.keeper.tell, 180.0, "second dispatch")
     assert (scene.state()["type"], scene.state()["name"]) == ("SCHEDULED", "AwaitingRetry")
     assert str(scene.task().flow_run_id) == scene.run_id
 
 
 def test_a_crash_counts_once_however_long_prefect_cannot_be_told_to_start_the_run_again(scene: Scene) -> None:
-    begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=60.0, now=NOW)
+    begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=3600.0, now=NOW)
     scene.enter("CRASHED", "Crashed")
     expire_lease(scene.catalog, begun.lease)
     assert scene.reconciled() is PENDING
@@ -210,14 +210,14 @@ def test_a_crash_counts_once_however_long_prefect_cannot_be_told_to_start_the_ru
         # What Prefect shows is the end of the attempt before.
         assert scene.reconciled() is PENDING
     assert scene.task().attempt == attempt
-    until(scene.keeper.tell, 30.0, "second dispatch")
+    until(scene.keeper.tell, 180.0, "second dispatch")
     scene.enter("CRASHED", "Crashed")
     assert scene.reconciled() is PENDING
     assert scene.task().attempt == attempt + 1
 
 
 def test_a_finished_import_is_a_success_and_prefect_is_told_so(scene: Scene) -> None:
-    begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=60.0, now=NOW)
+    begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=3600.0, now=NOW)
     scene.enter("CRASHED", "Crashed")
     finish_import(scene.catalog, begun.lease, FACTS, {}, message="imported to local", now=NOW, time_to_live_h=1)
     assert scene.reconciled() is TaskStatus.SUCCESS
@@ -226,21 +226,21 @@ def test_a_finished_import_is_a_success_and_prefect_is_told_so(scene: Scene) -> 
 
 
 def test_a_run_that_prefect_forgot_is_made_anew(scene: Scene) -> None:
-    begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=60.0, now=NOW)
+    begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=3600.0, now=NOW)
     scene.server.ask("DELETE", f"/flow_runs/{scene.run_id}")
     expire_lease(scene.catalog, begun.lease)
     assert scene.reconciled() is PENDING
-    until(scene.keeper.tell, 30.0, "second dispatch")
+    until(scene.keeper.tell, 180.0, "second dispatch")
     assert scene.task().flow_run_id not in (None, scene.run_id)
 
 
 def test_a_run_that_was_begun_goes_on_when_the_keeper_was_killed_before_it_noted_that_it_told(scene: Scene) -> None:
-    begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=60.0, now=NOW)
+    begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=3600.0, now=NOW)
     scene.enter("RUNNING", "Running")
     for lost in (False, True):
         with scene.catalog.write() as connection:
             post(connection, OutboxKind.DISPATCH, f"{scene.task_id}/1", scene.task_id, {"attempt": 1})
-        until(scene.keeper.tell, 30.0, "second dispatch")
+        until(scene.keeper.tell, 180.0, "second dispatch")
         with scene.catalog.read() as connection:
             assert due(connection, 10) == []
         assert scene.state()["name"] == "Running"

@@ -43,7 +43,7 @@ class Trial:
         return executor, run
 
 
-def tried(what: str, test: Callable[[Trial], Awaitable[None]], size: int = 1, dry_run_s: float = 60.0) -> None:
+def tried(what: str, test: Callable[[Trial], Awaitable[None]], size: int = 1, dry_run_s: float = 120.0) -> None:
     """Run a test with a pool whose template does as told; nothing may be left of it."""
     before = set(running_children(os.getpid()))
 
@@ -51,7 +51,7 @@ def tried(what: str, test: Callable[[Trial], Awaitable[None]], size: int = 1, dr
         pool = Pool(size, WearLimits(50, 1 << 40), [what], os.environ, template=TEMPLATE)
         carrier = Carrier()
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(300):
                 await test(Trial(pool, Engine(pool, carrier, dry_run_s=dry_run_s), carrier))
         finally:
             pool.kill_all()
@@ -62,7 +62,7 @@ def tried(what: str, test: Callable[[Trial], Awaitable[None]], size: int = 1, dr
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -177,7 +177,7 @@ def test_an_executor_that_was_told_to_stop_a_run_gets_no_other() -> None:
         await until(lambda: trial.pool.idle_count)
         executor, run = await trial.begin("one", "quick")
         # The run has ended there, and the loop has not heard of it yet.
-        assert select.select([executor.channel], [], [], 30)[0]
+        assert select.select([executor.channel], [], [], 120)[0]
         assert trial.pool.cancel("one")
         await run
         assert (await trial.pool.take()) is not executor

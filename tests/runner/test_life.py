@@ -28,7 +28,7 @@ def gone(pids: list[int]) -> bool:
 
 
 def test_a_stop_lets_a_run_end(prefect_server: PrefectServer, tmp_path: Path) -> None:
-    with Runner(prefect_server, tmp_path, {"supervisor.drain_s": 60.0}) as runner:
+    with Runner(prefect_server, tmp_path, {"supervisor.drain_s": 600.0}) as runner:
         run_id = runner.ask("held", "held")
         runner.noted("held")
         below = descendants(runner.pid)
@@ -134,4 +134,4 @@ def test_where_forking_is_not_safe_the_cold_engine_is_in_force_and_says_so(
         assert runner.status is not None
         assert runner.status.engine == "cold"
         assert "forking is not safe" in runner.status.reason
-        assert runner.ended(runner.ask("quick", "cold"), 180.0)["type"] == "COMPLETED"
+        assert runner.ended(runner.ask("quick", "cold"), 540.0)["type"] == "COMPLETED"

@@ -105,7 +105,7 @@ def test_runs_made_at_the_same_time_are_all_made(prefect_server: PrefectServer) 
     user, password = prefect_server.auth_string.split(":")
 
     def make(number: int) -> int:
-        return requests.post(url, json={"name": f"run {number}"}, auth=(user, password), timeout=60).status_code
+        return requests.post(url, json={"name": f"run {number}"}, auth=(user, password), timeout=300).status_code
 
     with ThreadPoolExecutor(16) as threads:
         assert Counter(threads.map(make, range(64))) == {201: 64}

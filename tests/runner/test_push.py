@@ -26,7 +26,7 @@ def test_a_run_gets_the_slot_that_was_kept_for_it(path: Path) -> None:
         assert slot is not None
         with slot:
             assert slot.push(RUN)
-        assert shelf.changed.get(timeout=5) == "run"
+        assert shelf.changed.get(timeout=60) == "run"
     assert (shelf.asked, shelf.runs, shelf.left) == (["default"], [RUN], 0)
 
 
@@ -34,7 +34,7 @@ def test_a_slot_that_is_not_used_is_given_back_when_the_keeper_goes(path: Path) 
     with Shelf(path) as shelf:
         with LocalRunner(path).reserve("default") or pytest.fail("no slot"):
             assert shelf.left == 0
-        assert shelf.changed.get(timeout=5) == "free"
+        assert shelf.changed.get(timeout=60) == "free"
     assert (shelf.runs, shelf.left) == ([], 1)
 
 
@@ -51,7 +51,8 @@ def test_without_a_runner_nothing_is_reserved(path: Path) -> None:
     assert LocalRunner(path).reserve("default") is None
 
 
-def test_a_runner_that_says_nothing_is_not_waited_for(path: Path) -> None:
+def test_a_runner_that_says_nothing_is_not_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transship.keeper.push.PATIENCE_S", 0.5)
     from transship.local_sockets import bind_socket  # noqa: PLC0415
 
     with bind_socket(path, socket.SOCK_STREAM) as silent:
@@ -66,7 +67,7 @@ def test_a_runner_that_says_nothing_is_not_waited_for(path: Path) -> None:
 )
 def test_whoever_talks_nonsense_gets_no_slot(path: Path, sent: bytes) -> None:
     with Shelf(path) as shelf:
-        with connect_socket(path, socket.SOCK_STREAM, 5.0) as stranger:
+        with connect_socket(path, socket.SOCK_STREAM, 60.0) as stranger:
             try:
                 stranger.sendall(sent)
                 stranger.shutdown(socket.SHUT_WR)
@@ -77,9 +78,9 @@ def test_whoever_talks_nonsense_gets_no_slot(path: Path, sent: bytes) -> None:
 
 
 def test_a_slot_is_given_back_when_something_else_than_a_run_comes(path: Path) -> None:
-    with Shelf(path) as shelf, connect_socket(path, socket.SOCK_STREAM, 5.0) as stranger:
+    with Shelf(path) as shelf, connect_socket(path, socket.SOCK_STREAM, 60.0) as stranger:
         stranger.sendall(encode(Reserve("default")))
         assert decode(stranger.recv(100)) == Granted()
         stranger.sendall(b"nonsense\n")
-        assert shelf.changed.get(timeout=5) == "free"
+        assert shelf.changed.get(timeout=60) == "free"
     assert shelf.left == 1

@@ -8,10 +8,10 @@ import signal
 import pytest
 
 from tests.fakes.runner import Runner, until
+from tests.fakes.unhurried_runner import LIMITS_EVERY_S
 from transship.domain.push import RUNNER_SOCKET
 from transship.keeper.push import LocalRunner
 from transship.processes import start_time
-from transship.runner.dispatcher import LIMITS_EVERY_S
 
 pytestmark = pytest.mark.real
 
@@ -101,7 +101,7 @@ def test_a_template_that_dies_is_replaced(runner: Runner) -> None:
     os.kill(template, signal.SIGKILL)
     assert runner.ended(run_id)["type"] == "CRASHED"
     until(lambda: gone(pid) and gone(child), runner.said)
-    assert runner.ended(runner.ask("quick", "after the template"), 120.0)["type"] == "COMPLETED"
+    assert runner.ended(runner.ask("quick", "after the template"))["type"] == "COMPLETED"
     until(lambda: runner.status and runner.status.template_pid not in (0, template), runner.said)
 
 
@@ -111,7 +111,7 @@ def test_a_reload_gives_new_runs_new_processes_and_lets_old_ones_end(runner: Run
     assert runner.status is not None
     template = runner.status.template_pid
     os.kill(runner.pid, signal.SIGHUP)
-    until(lambda: runner.status and runner.status.template_pid not in (0, template), runner.said, 180.0)
+    until(lambda: runner.status and runner.status.template_pid not in (0, template), runner.said, 540.0)
     assert runner.ended(runner.ask("quick", "meanwhile"))["type"] == "COMPLETED"
     runner.let_go("before")
     assert runner.ended(run_id)["type"] == "COMPLETED"
@@ -196,7 +196,7 @@ def test_more_runs_than_executors_all_end(runner: Runner) -> None:
 
 def test_a_run_with_job_variables_gets_an_interpreter_of_its_own(runner: Runner) -> None:
     run_id = runner.ask("quick", "cold", job_variables={"env": {"ODD": "1"}})
-    assert runner.ended(run_id, 180.0)["type"] == "COMPLETED", runner.said()
+    assert runner.ended(run_id, 540.0)["type"] == "COMPLETED", runner.said()
     assert runner.status is not None
     assert runner.noted("cold")[0] not in {executor.pid for executor in runner.status.executors}
 
