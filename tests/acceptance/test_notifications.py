@@ -212,5 +212,5 @@ def until_received(listener: Listener, number: int) -> Sequence[dict[str, Any]]:
         received.extend(listener.messages())
         return len(received) >= number
 
-    until(enough, 60.0, f"{number} notifications")
+    until(enough, 180.0, f"{number} notifications")
     return received

@@ -25,7 +25,7 @@ class SlowStore(FileStore):
 
     def delete(self, url: str) -> None:
         self.reached.set()
-        assert self.go_on.wait(30)
+        assert self.go_on.wait(120)
         super().delete(url)
 
 
@@ -34,7 +34,7 @@ def begin_copy(api: ImagesApi, image_id: str) -> Begun:
     now = datetime.now(UTC)
     request = ImportRequest(ImportMethod.COPY_IMAGE, stores=("archive",))
     task = ask_import(api.catalog, image_id, Order(request, ("archive",), {}), Caller(), now)
-    return begin_import(api.catalog, task.id, f"run-of-{task.id[:8]}", "test", ttl_s=60, now=now)
+    return begin_import(api.catalog, task.id, f"run-of-{task.id[:8]}", "test", ttl_s=3600.0, now=now)
 
 
 def row_state(api: ImagesApi, image_id: str) -> str | None:
@@ -53,7 +53,7 @@ def test_no_import_takes_the_place_of_a_copy_while_a_client_removes_it(
     with ThreadPoolExecutor(1) as threads:
         removal = threads.submit(api.client.delete, f"/v2/stores/archive/{image_id}")
         try:
-            assert store.reached.wait(30)
+            assert store.reached.wait(120)
             begun = begin_copy(api, image_id)
             with pytest.raises(CopyBeingRemoved):
                 mark_deleting(api.catalog, begun.lease, "archive", datetime.now(UTC))

@@ -42,7 +42,7 @@ def test_many_processes_may_open_a_new_catalogue_at_once(tmp_path: Path) -> None
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    ids = {process.communicate(timeout=60)[0].strip() for process in opening}
+    ids = {process.communicate(timeout=540)[0].strip() for process in opening}
     assert [process.returncode for process in opening] == [0, 0, 0, 0]
     assert len(ids) == 1
 

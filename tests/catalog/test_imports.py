@@ -160,7 +160,7 @@ def test_begin_takes_the_lease_under_a_new_epoch(catalog: Catalog) -> None:
     image = queued_image(catalog)
     task = asked(catalog, image)
     run_id = str(uuid4())
-    started = begin_import(catalog, task.id, run_id, "me", ttl_s=60.0, now=NOW)
+    started = begin_import(catalog, task.id, run_id, "me", ttl_s=3600.0, now=NOW)
     with catalog.read() as connection:
         lease = lease_of(connection, image.id)
     assert (lease.live, lease.epoch, lease.owner) == (True, started.lease.epoch, "me")
@@ -172,7 +172,7 @@ def test_begin_leaves_a_live_import_of_another_process_alone(catalog: Catalog) -
     image = queued_image(catalog)
     first = begun(catalog, image)
     with pytest.raises(Superseded, match="another process"):
-        begin_import(catalog, first.task.id, str(first.task.flow_run_id), "other", ttl_s=60.0, now=NOW)
+        begin_import(catalog, first.task.id, str(first.task.flow_run_id), "other", ttl_s=3600.0, now=NOW)
     renew_lease(catalog, first.lease, 60.0)
 
 
@@ -261,7 +261,7 @@ def test_a_lost_import_is_resumed_as_the_same_task_and_then_ended(catalog: Catal
     waiting = task_now(catalog, started.task)
     assert (waiting.status, waiting.attempt) == (TaskStatus.PENDING, 2)
     assert read_image(catalog, image.id).status is ImageStatus.IMPORTING
-    again = begin_import(catalog, started.task.id, str(started.task.flow_run_id), "new", ttl_s=60.0, now=NOW)
+    again = begin_import(catalog, started.task.id, str(started.task.flow_run_id), "new", ttl_s=3600.0, now=NOW)
     expire_lease(catalog, again.lease)
     assert not resume(catalog, image.id)
     after = read_image(catalog, image.id)
@@ -304,7 +304,7 @@ def test_a_retry_of_a_failed_run_opens_a_new_task_on_the_same_run(catalog: Catal
     first = begun(catalog, image, "fast")
     fail(catalog, first.lease, "store away", rerunnable=True)
     run_id = str(first.task.flow_run_id)
-    second = begin_import(catalog, first.task.id, run_id, "me", ttl_s=60.0, now=NOW)
+    second = begin_import(catalog, first.task.id, run_id, "me", ttl_s=3600.0, now=NOW)
     assert second.task.id != first.task.id
     assert (second.task.attempt, second.task.flow_run_id, second.uri) == (2, run_id, first.uri)
     assert second.targets == ("fast",)
@@ -317,7 +317,7 @@ def test_a_retry_of_a_refused_input_says_to_start_a_new_import(catalog: Catalog)
     first = begun(catalog, queued_image(catalog))
     fail(catalog, first.lease, "not a disk image")
     with pytest.raises(Superseded, match="start a new import"):
-        begin_import(catalog, first.task.id, str(first.task.flow_run_id), "me", ttl_s=60.0, now=NOW)
+        begin_import(catalog, first.task.id, str(first.task.flow_run_id), "me", ttl_s=3600.0, now=NOW)
 
 
 def test_a_retry_after_a_newer_import_does_nothing(catalog: Catalog) -> None:
@@ -326,7 +326,7 @@ def test_a_retry_after_a_newer_import_does_nothing(catalog: Catalog) -> None:
     fail(catalog, first.lease, "store away", rerunnable=True)
     second = begun(catalog, image)
     with pytest.raises(Superseded, match="imported again"):
-        begin_import(catalog, first.task.id, str(first.task.flow_run_id), "me", ttl_s=60.0, now=NOW)
+        begin_import(catalog, first.task.id, str(first.task.flow_run_id), "me", ttl_s=3600.0, now=NOW)
     renew_lease(catalog, second.lease, 60.0)
 
 
@@ -334,14 +334,14 @@ def test_a_retry_of_a_finished_run_does_nothing(catalog: Catalog) -> None:
     first = begun(catalog, queued_image(catalog))
     finish(catalog, first.lease)
     with pytest.raises(Superseded, match="succeeded"):
-        begin_import(catalog, first.task.id, str(first.task.flow_run_id), "me", ttl_s=60.0, now=NOW)
+        begin_import(catalog, first.task.id, str(first.task.flow_run_id), "me", ttl_s=3600.0, now=NOW)
 
 
 def test_a_run_started_by_hand_makes_one_image_however_often_it_is_begun(catalog: Catalog) -> None:
     run_id = str(uuid4())
 
     def begin(owner: str) -> str:
-        started = begin_by_hand(catalog, new_image(), web_order(), Caller(), run_id, owner, ttl_s=60.0, now=NOW)
+        started = begin_by_hand(catalog, new_image(), web_order(), Caller(), run_id, owner, ttl_s=3600.0, now=NOW)
         expire_lease(catalog, started.lease)
         return started.image.id
 
@@ -384,7 +384,7 @@ def test_an_import_has_other_hosts_remove_what_its_earlier_attempts_left_there(
     catalog: Catalog, end: Callable[[Catalog, object], None], host: str, swept: bool
 ) -> None:
     task = asked(catalog, queued_image(catalog))
-    started = begin_import(catalog, task.id, str(uuid4()), "here pid 7 a1b2c3d4", ttl_s=60.0, now=NOW)
+    started = begin_import(catalog, task.id, str(uuid4()), "here pid 7 a1b2c3d4", ttl_s=3600.0, now=NOW)
     open_staged(catalog, started.lease, "x", host, "source", "", NOW)
     end(catalog, started.lease)
     with catalog.read() as connection:

@@ -108,7 +108,7 @@ def test_of_two_transactions_that_wait_for_each_other_one_is_told_to_come_again(
         try:
             with remote.write() as connection:
                 lock(connection, first)
-                both_hold_one.wait(30)
+                both_hold_one.wait(120)
                 lock(connection, 1 - first)
         except CatalogUnavailable as ended:
             assert "in favour of another" in str(ended)  # noqa: PT017 - one of the two comes here, not both

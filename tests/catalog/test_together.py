@@ -121,7 +121,7 @@ def test_of_many_processes_that_ask_for_one_image_exactly_one_wins(catalog: Cata
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    assert sorted(process.communicate(timeout=60)[0].strip() for process in asking) == ["lost", "lost", "lost", "won"]
+    assert sorted(process.communicate(timeout=540)[0].strip() for process in asking) == ["lost", "lost", "lost", "won"]
     with catalog.read() as connection:
         assert len(tasks_of_image(connection, image.id, NOW)) == 1
         assert len(due(connection, 10)) == 1
@@ -145,7 +145,7 @@ def test_of_many_images_of_one_id_one_is_made(catalog: Catalog) -> None:
 
 def test_of_many_processes_that_begin_one_task_one_carries_it(catalog: Catalog) -> None:
     task, run_id = asked(catalog, queued_image(catalog)), str(uuid4())
-    results = at_once(*[lambda: begin_import(catalog, task.id, run_id, "me", ttl_s=60.0, now=NOW)] * 6)
+    results = at_once(*[lambda: begin_import(catalog, task.id, run_id, "me", ttl_s=3600.0, now=NOW)] * 6)
     assert [type(result) for result in results].count(Superseded) == 5
 
 
@@ -154,7 +154,7 @@ def test_a_failed_run_that_is_begun_by_many_opens_one_new_task(catalog: Catalog)
     expire_lease(catalog, started.lease)
     resume_or_end(catalog, started.image.id, "lost", crash_retries=0, now=NOW, time_to_live_h=48)
     run_id = str(started.task.flow_run_id)
-    results = at_once(*[lambda: begin_import(catalog, started.task.id, run_id, "me", ttl_s=60.0, now=NOW)] * 6)
+    results = at_once(*[lambda: begin_import(catalog, started.task.id, run_id, "me", ttl_s=3600.0, now=NOW)] * 6)
     assert [type(result) for result in results].count(Superseded) == 5
     with catalog.read() as connection:
         assert len(tasks_of_image(connection, started.image.id, NOW)) == 2
@@ -164,7 +164,7 @@ def test_a_run_by_hand_that_is_begun_by_many_makes_one_image(catalog: Catalog) -
     run_id = str(uuid4())
 
     def begin() -> Begun:
-        return begin_by_hand(catalog, new_image(), web_order(), Caller(), run_id, "me", ttl_s=60.0, now=NOW)
+        return begin_by_hand(catalog, new_image(), web_order(), Caller(), run_id, "me", ttl_s=3600.0, now=NOW)
 
     results = at_once(*[begin] * 6)
     assert [type(result) for result in results].count(Superseded) == 5

@@ -56,7 +56,7 @@ class Worker:
         with catalog.read() as connection:
             task = tasks_of_image(connection, image_id, now)[0]
             uri = read_secret(connection, catalog, task.id, "uri")
-        lease = begin_import(catalog, task.id, "run-of-" + image_id[:8], "test", ttl_s=60, now=now).lease
+        lease = begin_import(catalog, task.id, "run-of-" + image_id[:8], "test", ttl_s=3600.0, now=now).lease
         if self.failure:
             fail_import(
                 catalog,
@@ -96,7 +96,7 @@ class Worker:
         self.fetched.append(uri)
         with requests.Session() as session:
             session.trust_env = False
-            return session.get(uri, timeout=10).content
+            return session.get(uri, timeout=120).content
 
 
 @dataclass

@@ -36,7 +36,7 @@ def session() -> Iterator[requests.Session]:
 
 
 def get(session: requests.Session, url: str, headers: Mapping[str, str] | None = None) -> requests.Response:
-    return session.get(url, headers=headers, timeout=10)
+    return session.get(url, headers=headers, timeout=120)
 
 
 def test_the_whole_file_comes_with_its_length_and_tag(session: requests.Session, url: str, file: LocalFile) -> None:
@@ -48,7 +48,7 @@ def test_the_whole_file_comes_with_its_length_and_tag(session: requests.Session,
 
 
 def test_head_sends_the_headers_alone(session: requests.Session, url: str) -> None:
-    answer = session.head(url, timeout=10)
+    answer = session.head(url, timeout=120)
     assert (answer.status_code, answer.headers["Content-Length"], answer.content) == (200, "10", b"")
 
 

@@ -412,7 +412,7 @@ def test_of_two_writers_of_one_image_one_wins(case: StoreCase, stage: Stage) -> 
     together = threading.Barrier(2)
 
     def write(one: StagedFile) -> int:
-        together.wait(10)
+        together.wait(120)
         try:
             put(case, one)
         except AlreadyStored:

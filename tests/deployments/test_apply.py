@@ -348,7 +348,7 @@ def test_any_worker_runs_flows_with_its_own_interpreter_whatever_its_path(
         stderr=subprocess.STDOUT,
         text=True,
     )
-    output, _ = worker.communicate(timeout=120)
+    output, _ = worker.communicate(timeout=540)
 
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(run).state_type is StateType.COMPLETED, output

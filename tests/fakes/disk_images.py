@@ -44,7 +44,7 @@ def iso(path: Path, *, hybrid: bool = False, hybrid_mbr: bytes | None = None) ->
 
 def qemu_img(*arguments: str | Path) -> None:
     """Run qemu-img to make an image; its words go nowhere unless it fails."""
-    subprocess.run(["qemu-img", *map(str, arguments)], check=True, capture_output=True, timeout=60)
+    subprocess.run(["qemu-img", *map(str, arguments)], check=True, capture_output=True, timeout=540)
 
 
 def encrypted(target: Path) -> Path:

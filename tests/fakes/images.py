@@ -58,7 +58,7 @@ def asked(catalog: Catalog, image: Image, *stores: str) -> ImportTask:
     return ask_import(catalog, image.id, web_order("http://source.example/debian.img", *stores), Caller(), NOW)
 
 
-def begun(catalog: Catalog, image: Image, *stores: str, ttl_s: float = 60.0) -> Begun:
+def begun(catalog: Catalog, image: Image, *stores: str, ttl_s: float = 3600.0) -> Begun:
     """Ask for an import and begin it."""
     task = asked(catalog, image, *stores)
     return begin_import(catalog, task.id, str(uuid4()), "test", ttl_s=ttl_s, now=NOW)

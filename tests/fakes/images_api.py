@@ -46,7 +46,7 @@ class ApiServer:
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
         url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         # One for all tests: each client loads the machine's certificates, which takes longer than a test.
-        self.client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self.client = httpx.Client(base_url=url, timeout=300, trust_env=False)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -106,7 +106,7 @@ class ImagesApi:
         now = datetime.now(UTC)
         request = ImportRequest(ImportMethod.WEB_DOWNLOAD, uri=SOURCE, stores=stores)
         task = ask_import(self.catalog, image_id, Order(request, stores, {}), Caller(), now)
-        return begin_import(self.catalog, task.id, "run-of-" + task.id[:8], "test", ttl_s=60, now=now)
+        return begin_import(self.catalog, task.id, "run-of-" + task.id[:8], "test", ttl_s=3600.0, now=now)
 
     def activate(
         self,

@@ -50,7 +50,7 @@ def begin(
     """Ask for an import of a new image and take its lease."""
     order = web_order(uri, *stores, strict=strict)
     task = ask_import(catalog, queued_image(catalog, **image).id, order, Caller(roles=roles), NOW)
-    return begin_import(catalog, task.id, str(uuid4()), "test", ttl_s=60.0, now=NOW)
+    return begin_import(catalog, task.id, str(uuid4()), "test", ttl_s=3600.0, now=NOW)
 
 
 def begin_again(catalog: Catalog, before: Begun) -> Begun:
@@ -58,7 +58,7 @@ def begin_again(catalog: Catalog, before: Begun) -> Begun:
     expire_lease(catalog, before.lease)
     assert resume_or_end(catalog, before.image.id, "the worker died", crash_retries=9, now=NOW, time_to_live_h=1)
     run_id = str(before.task.flow_run_id)
-    return begin_import(catalog, before.task.id, run_id, "test again", ttl_s=60.0, now=NOW)
+    return begin_import(catalog, before.task.id, run_id, "test again", ttl_s=3600.0, now=NOW)
 
 
 def steal(catalog: Catalog, begun: Begun) -> None:

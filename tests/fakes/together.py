@@ -14,7 +14,7 @@ def at_once(*works: Callable[[], object]) -> list[object]:
     all_ready = Barrier(len(works))
 
     def run(work: Callable[[], object]) -> object:
-        all_ready.wait(30)
+        all_ready.wait(120)
         try:
             return work()
         except TransshipError as error:

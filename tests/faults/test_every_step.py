@@ -125,7 +125,7 @@ class World:
             with catalog.read() as connection:
                 return not lease_of(connection, each.image_id).live
 
-        until(over, 30.0, "the end of the lease")
+        until(over, 180.0, "the end of the lease")
         if self.imports.lease(each.image_id) == "held":
             assert resume_or_end(
                 catalog, each.image_id, "the worker was lost", crash_retries=9, now=utc_now(), time_to_live_h=1
@@ -145,7 +145,7 @@ class World:
                 deleting = select(func.count()).select_from(LOCATIONS).where(LOCATIONS.c.state == "deleting")
                 return connection.execute(deleting).scalar_one() == 0
 
-        until(done, 30.0, "housekeeping's end")
+        until(done, 180.0, "housekeeping's end")
 
     def task(self, each: Import) -> ImportTask:
         with self.site.catalog.read() as connection:

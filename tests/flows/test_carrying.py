@@ -57,7 +57,7 @@ class Carried:
         self.run_id = str(uuid4())
 
     def begin(self, settings: Settings, catalog: Catalog) -> Begun:
-        return begin_import(catalog, self.task_id, self.run_id, "test", ttl_s=60.0, now=NOW)
+        return begin_import(catalog, self.task_id, self.run_id, "test", ttl_s=3600.0, now=NOW)
 
     def by(self, steps: Callable[[ImportSession, ExitStack], str]) -> State[Any]:
         return carry(self.run_id, self.begin, steps)

@@ -93,7 +93,7 @@ def test_data_that_were_hashed_on_the_way_are_not_read_for_it_again(
     assert imports.image(image_id).os_hash_value == hashlib.sha512(BODY).hexdigest()
     from tests.fakes.system import until  # noqa: PLC0415
 
-    until(lambda: task_states(prefect_server, imports, image_id).get("digest") == "Skipped", 30, "the digest's state")
+    until(lambda: task_states(prefect_server, imports, image_id).get("digest") == "Skipped", 180, "the digest's state")
 
 
 def test_an_algorithm_that_was_changed_since_is_computed(imports: AskedImports, image_id: str) -> None:

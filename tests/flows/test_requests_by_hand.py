@@ -118,7 +118,7 @@ def begun_by_hand(site: Site, run_id: str) -> Begun:
     """What the flow does when it begins: it offers a new image each time."""
     image = new_image(str(uuid4()), NOW, name="debian.qcow2", project_id="p1")
     order = form_order(REQUEST, STORES)
-    return begin_by_hand(site.catalog, image, order, Caller("p1"), run_id, "test", ttl_s=60.0, now=NOW)
+    return begin_by_hand(site.catalog, image, order, Caller("p1"), run_id, "test", ttl_s=3600.0, now=NOW)
 
 
 def images(site: Site) -> int:

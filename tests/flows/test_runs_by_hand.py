@@ -204,7 +204,7 @@ def test_a_run_that_copies_by_hand_asks_once_however_often_it_begins(copying: Fo
 
     def begin(owner: str) -> Begun:
         return begin_copy_by_hand(
-            catalog, copying.image_id, request, stores, Caller(), run_id, owner, ttl_s=60.0, now=NOW
+            catalog, copying.image_id, request, stores, Caller(), run_id, owner, ttl_s=3600.0, now=NOW
         )
 
     first = begin("first")

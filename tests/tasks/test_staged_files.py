@@ -67,9 +67,9 @@ def test_what_does_not_fit_beside_other_imports_waits_with_figures_and_goes_on_w
     waiting = threading.Thread(target=reserve, args=(two, new_name(two, "source"), 50 * MIB))
     waiting.start()
     reason = "waits for room: staging is full: 50.0 MiB needed, 30.0 MiB available, 60.0 MiB taken by other imports"
-    until(lambda: message(two).startswith(reason), 30.0, "the reason")
+    until(lambda: message(two).startswith(reason), 180.0, "the reason")
     unstage(one, new_name(one, "source"))
-    waiting.join(30.0)
+    waiting.join(180.0)
     assert not waiting.is_alive()
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -45,6 +44,7 @@ from transship.catalog.removal import (
 from transship.catalog.schema import IMAGES, INVENTORIES, LOCATIONS, STAGED
 from transship.domain.errors import AlreadyStored, ConfigurationRefused, CopyBeingRemoved, LockLost, StoreUnavailable
 from transship.domain.image import ImageStatus
+from transship.domain.stop import StopToken
 from transship.staging.area import MARKER
 
 
@@ -320,17 +320,29 @@ def test_an_import_waits_until_housekeeping_has_left_the_place_of_its_copy(
     claimed = claim(session.catalog, row, "housekeeper")
     assert claimed is not None
     again = asked(session.catalog, read_image(session.catalog, session.image.id))
-    begun = begin_import(session.catalog, again.id, str(uuid4()), "next", ttl_s=60.0, now=NOW)
+    begun = begin_import(session.catalog, again.id, str(uuid4()), "next", ttl_s=3600.0, now=NOW)
     with session_of(settings, session.catalog, begun) as next_session:
         staged = staged_file(next_session, b"new data")
         with pytest.raises(CopyBeingRemoved):
             unplace(next_session, "local")
-        removing = threading.Timer(0.2, lambda: finish_removal(next_session, claimed))
-        removing.start()
+        next_session.stop = waiting = RemovedMeanwhile(lambda: finish_removal(next_session, claimed))
         place.fn("local", staged)
-        removing.join()
+        assert waiting.waits == 1
     assert (settings.all_stores["local"].dir / session.image.id).read_bytes() == b"new data"
     assert row_of(session).state == "stored"
+
+
+class RemovedMeanwhile(StopToken):
+    """A token on which nobody waits longer than it takes to do something."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        super().__init__()
+        self._act = act
+        self.waits = 0
+
+    def wait(self, timeout_s: float) -> None:
+        self.waits += 1
+        self._act()
 
 
 def finish_removal(session: ImportSession, claimed: Claim) -> None:
@@ -355,7 +367,7 @@ def kept_file(session: ImportSession) -> StagedRow:
 def test_a_file_that_a_rerun_took_up_in_the_meantime_stays(settings: Settings, session: ImportSession) -> None:
     row = kept_file(session)
     rerun = begin_import(
-        session.catalog, session.lease.task_id, str(session.begun.task.flow_run_id), "again", ttl_s=60.0, now=NOW
+        session.catalog, session.lease.task_id, str(session.begun.task.flow_run_id), "again", ttl_s=3600.0, now=NOW
     )
     assert adopt_staged(session.catalog, rerun.lease, row.name, "here")
     assert not scrap_staged(session.catalog, row)
@@ -366,7 +378,7 @@ def test_a_file_that_became_scrap_is_not_taken_up(session: ImportSession) -> Non
     row = kept_file(session)
     assert scrap_staged(session.catalog, row)
     rerun = begin_import(
-        session.catalog, session.lease.task_id, str(session.begun.task.flow_run_id), "again", ttl_s=60.0, now=NOW
+        session.catalog, session.lease.task_id, str(session.begun.task.flow_run_id), "again", ttl_s=3600.0, now=NOW
     )
     assert not adopt_staged(session.catalog, rerun.lease, row.name, "here")
 
@@ -440,7 +452,7 @@ def test_a_catalogue_rolled_back_by_a_day_removes_nothing_that_was_made_since(
         age(catalog)
         sweep_stores.fn()
         again = asked(catalog, read_image(catalog, session.image.id))
-        begun = begin_import(catalog, again.id, str(uuid4()), "next", ttl_s=60.0, now=NOW)
+        begun = begin_import(catalog, again.id, str(uuid4()), "next", ttl_s=3600.0, now=NOW)
         for one in (begun, begin(catalog)):
             with session_of(settings, catalog, one) as later:
                 place.fn("local", staged_file(later, b"of today"))
@@ -469,7 +481,7 @@ def test_an_import_that_a_restored_catalogue_resumes_leaves_alone_what_was_made_
         unplace(session, "local")
         fail(session)
         again = asked(catalog, read_image(catalog, session.image.id))
-        begun = begin_import(catalog, again.id, str(uuid4()), "next", ttl_s=60.0, now=NOW)
+        begun = begin_import(catalog, again.id, str(uuid4()), "next", ttl_s=3600.0, now=NOW)
         with session_of(settings, catalog, begun) as later:
             place.fn("local", staged_file(later, b"of today"))
     restore(catalog, yesterday)
