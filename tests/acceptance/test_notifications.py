@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes.images import settings_in
 from tests.fakes.images_api import ApiServer
-from tests.fakes.notifications import types_told
+from tests.fakes.notifications import told, types_told
 from tests.fakes.rabbitmq import Listener, RabbitServer
 from tests.fakes.system import until
 from tests.fakes.web_server import WebServer
@@ -62,8 +62,12 @@ def bus_to(rabbitmq: RabbitServer, home: Path, buses: list[MessageBus], **notifi
 
 def send_all(catalog: Catalog, bus: MessageBus) -> None:
     courier = Courier(catalog, bus)
-    while courier.deliver_some():
-        pass
+
+    def all_sent() -> bool:
+        courier.deliver_some()
+        return told(catalog) == []
+
+    until(all_sent, 180.0, "delivery")
 
 
 def documents_example() -> list[dict[str, Any]]:

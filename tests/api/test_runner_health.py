@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from config.loading import load_settings
-from transship.api.health import _runner_state
+from transship.api import health
 from transship.processes import start_time
 from transship.runner_status import RunnerStatus, runner_status_path, write_runner_status
 
@@ -24,11 +24,12 @@ from transship.runner_status import RunnerStatus, runner_status_path, write_runn
     ids=["well", "cold", "hangs"],
 )
 def test_the_health_check_says_which_engine_carries_runs_and_why(
-    tmp_path: Path, engine: str, reason: str, age_s: float, text: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, reason: str, age_s: float, text: str
 ) -> None:
+    monkeypatch.setattr(health, "time", SimpleNamespace(time=lambda: 5000.0))
     settings = load_settings(environ={"TRANSSHIP_HOME": str(tmp_path)}).settings
     settings.run_dir.mkdir(parents=True)
     started = start_time(os.getpid()) or 0
-    status = RunnerStatus(os.getpid(), started, "serving", engine, reason, 4, 1, 0, (), (), time.time() - age_s)
+    status = RunnerStatus(os.getpid(), started, "serving", engine, reason, 4, 1, 0, (), (), 5000.0 - age_s)
     write_runner_status(runner_status_path(settings), status)
-    assert _runner_state(settings).startswith(text)
+    assert health._runner_state(settings).startswith(text)

@@ -28,7 +28,7 @@ from transship.catalog.engine import Catalog
 from transship.domain.errors import TransshipError
 from transship.stores.table import driver_of
 
-LIMIT_S: Final = 300
+LIMIT_S: Final = 3000
 """A process that hangs is killed after so many seconds; no test waits for it."""
 
 FLOWS: Final[Mapping[str, Flow[..., Any]]] = {

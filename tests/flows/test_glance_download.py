@@ -20,6 +20,7 @@ from tests.fakes.images import read_image
 from tests.fakes.images_api import ApiServer
 from tests.fakes.keystone import SERVICE_PASSWORD, SERVICE_USER, Keystone
 from tests.fakes.prefect_server import PrefectServer
+from tests.fakes.range_server import RangedFile
 from tests.fakes.remote_glance import RemoteGlance
 from tests.fakes.remote_imports import BEFORE, RemoteImports
 from tests.fakes.web_imports import newest_task
@@ -191,7 +192,9 @@ def test_what_the_operator_injects_wins_over_what_comes_along(remotes: RemoteImp
 
 def test_a_glance_without_validators_is_read_in_ranges_over_several_connections(remotes: RemoteImports) -> None:
     remotes.imports.site.set(download__range_bytes=str(1 << 20), download__connections="3")
-    remote_id = remotes.glance.image(BODY)
+    file = RangedFile(BODY, etag="", accepts="")
+    file.company = 2
+    remote_id = remotes.glance.image(BODY, file)
     state, image_id = remotes.bring(remote_id)
     assert state.is_completed(), state.message
     ranges = {request.headers.get("range", "whole") for request in remotes.glance.asked_for_data(remote_id)}

@@ -93,7 +93,7 @@ def test_a_work_queue_can_be_paused(prefect_server: PrefectServer) -> None:
     url = f"{prefect_server.url}/work_pools/to-be-paused/queues/default"
     for paused in (True, False):
         # Prefect waits for a lock for a minute.
-        answer = requests.patch(url, json={"is_paused": paused}, auth=(user, password), timeout=30)
+        answer = requests.patch(url, json={"is_paused": paused}, auth=(user, password), timeout=50)
         assert answer.status_code == 204
 
 
