@@ -11,9 +11,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 from config.loading import load_settings
+from tests.fakes.ports import free_port
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.runner import Runner
-from tests.fakes.system import free_port
 from transship.catalog.engine import Catalog
 from transship.cli import main
 

@@ -120,7 +120,7 @@ def test_the_run_of_a_deleted_image_is_cancelled(scene: Scene, before: str, afte
         scene.enter("PENDING", "Pending")
         scene.enter("RUNNING", "Running")
     delete(scene)
-    until(scene.keeper.tell, 30.0, "the cancel")
+    until(scene.keeper.tell, 180.0, "the cancel")
     assert (scene.state()["type"], scene.state()["message"]) == (after, "the image was deleted")
 
 
@@ -134,7 +134,7 @@ def test_a_run_that_ends_while_it_is_being_cancelled_stays_as_it_ended(scene: Sc
     scene.enter("RUNNING", "Running")
     delete(scene)
     racing = EndsMeanwhile(scene.server.url, scene.server.auth_string)
-    until(replace(scene.keeper, prefect=racing).tell, 30.0, "the cancel")
+    until(replace(scene.keeper, prefect=racing).tell, 180.0, "the cancel")
     assert (scene.state()["type"], scene.state()["name"]) == ("COMPLETED", "Superseded")
     with scene.catalog.read() as connection:
         assert OutboxKind.CANCEL not in [row.kind for row in due(connection, 10)]

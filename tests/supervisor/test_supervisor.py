@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from tests.fakes.system import free_port, until
+from tests.fakes.ports import free_port
+from tests.fakes.system import until
 from transship.domain.errors import ConfigurationRefused
 from transship.processes import children, descendants
 from transship.supervisor.component import Condition
@@ -379,7 +380,7 @@ def test_who_connects_while_a_component_is_away_is_served_by_the_next_one(start:
         talk.sendall(b"die")
         running.line_with("starting it again")
     # It is away now, for the second that it waits to be started again.
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as talk:
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as talk:
         talk.sendall(b"question")
         assert talk.recv(100) == b"answer to question"
     assert running.end() == 0

@@ -70,7 +70,7 @@ def test_a_new_store_is_taken_up_while_everything_goes_on(system: System, source
     gate = Gate(BODY)
     held = system.create(name="held")
     assert system.ask(held, source.on("/held.img", gate.behaviour())).status_code == 202
-    assert gate.reached.wait(60)
+    assert gate.reached.wait(180)
     uploaded, half_sent, go_on = system.create(name="uploaded"), threading.Event(), threading.Event()
     answers: list[int] = []
 
@@ -87,7 +87,7 @@ def test_a_new_store_is_taken_up_while_everything_goes_on(system: System, source
 
     client = threading.Thread(target=upload)
     client.start()
-    assert half_sent.wait(60)
+    assert half_sent.wait(180)
     before = system.pids()
     write_stores(system.home, "local", "second")
     with Asking(system) as asking:
@@ -106,7 +106,7 @@ def test_a_new_store_is_taken_up_while_everything_goes_on(system: System, source
     gate.open()
     assert system.ended(held)["status"] == "success"
     assert_holds(system, system.image(held), BODY)
-    until(lambda: not alive(before["api"]), 60, "the end of the former API")
+    until(lambda: not alive(before["api"]), 180.0, "the end of the former API")
 
     # What begins now has the new store.
     asked = {"method": {"name": "glance-direct"}, "stores": ["second"]}
