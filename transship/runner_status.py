@@ -105,6 +105,14 @@ def read_runner_status(path: Path) -> RunnerStatus | None:
     return status if status is not None and start_time(status.pid) == status.started else None
 
 
+def lone_worker(settings: Settings) -> RunnerStatus | None:
+    """Return the runner of a host whose API and Prefect run elsewhere; None if it is no such host, or does not run.
+
+    A host of its own supervisor may be set so too: ask `supervisor.home.is_locked` first.
+    """
+    return read_runner_status(runner_status_path(settings)) if settings.prefect.api_url else None
+
+
 def last_runner_status(path: Path) -> RunnerStatus | None:
     """Return what a dispatcher last wrote, whether it runs or not; None if that is not readable."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,6 @@ from sqlalchemy import select
 from config.loading import load_settings
 from config.secrets import prefect_auth_string
 from tests.fakes.ending import end
-from tests.fakes.ports import free_port
 from tests.fakes.postgres import PostgresServer, postgres_binaries
 from tests.fakes.system import STANDING_SOURCES, Gate, System, until
 from tests.fakes.web_server import WebServer
@@ -64,8 +64,8 @@ class SecondHost:
             "TRANSSHIP_PREFECT__API_URL": first.settings.prefect_api_url,
             "TRANSSHIP_PREFECT__AUTH_STRING": prefect_auth_string(first.settings),
             "TRANSSHIP_API__PUBLIC_ENDPOINT": first.settings.api_url,
-            # The doctor judges it, and other programs may have the default.
-            "TRANSSHIP_API__PORT": str(free_port()),
+            # No API runs there, so that nobody may mind that its port is taken.
+            "TRANSSHIP_API__PORT": str(first.settings.api.port),
         }
         self.settings = load_settings(environ=self.environment).settings
         self.process: subprocess.Popen[bytes] | None = None
@@ -314,6 +314,7 @@ def test_status_and_doctor_speak_of_the_host_that_they_are_called_on(hosts: Host
         assert (shown.returncode, said in shown.stdout) == (0, True), shown
         found = command("doctor")
         assert found.returncode == 0, found
+        assert re.search(rf"images api +{re.escape(hosts.first.settings.api_url)}\n", found.stdout), found
     assert f"queues host-{SECOND}, default" in hosts.second.command("status").stdout
 
 

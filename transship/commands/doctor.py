@@ -28,7 +28,7 @@ from transship.commands.prefect_http import PrefectHttp
 from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable, human_size
 from transship.notify.sink import wanted_sinks
 from transship.runner.prefect_server import NOTE_FILE, read_note
-from transship.runner_status import read_runner_status, runner_status_path
+from transship.runner_status import lone_worker, read_runner_status, runner_status_path
 from transship.supervisor.home import is_locked, require_free_port
 
 OLDEST_PYTHON: Final = (3, 11)
@@ -143,7 +143,9 @@ def check_room(settings: Settings) -> Iterator[Finding]:
 
 
 def check_ports(settings: Settings) -> Iterator[Finding]:
-    """Try the ports, unless they are ours already."""
+    """Try the ports, unless they are ours already, or none is listened on here."""
+    if _serves_others(settings):
+        return
     ports = {"api.port": (settings.api.host, settings.api.port)}
     if not settings.prefect.api_url:
         ports["prefect.port"] = (settings.prefect.host, settings.prefect.port)
@@ -289,7 +291,7 @@ def check_runner(settings: Settings) -> Iterator[Finding]:
 
 def check_api(settings: Settings) -> Iterator[Finding]:
     """Ask the Images API how it is."""
-    if not is_locked(settings):
+    if not is_locked(settings) and not _serves_others(settings):
         yield Finding(Level.WARN, "images api", "does not run; 'transship up' starts it")
         return
     try:
@@ -301,6 +303,11 @@ def check_api(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.OK, "images api", settings.api_url)
     else:
         yield Finding(Level.FAIL, "images api", f"{settings.api_url} is not healthy: {text}; see its log")
+
+
+def _serves_others(settings: Settings) -> bool:
+    """Whether only a worker runs here, for services that run elsewhere."""
+    return not is_locked(settings) and lone_worker(settings) is not None
 
 
 CHECKS: Final[tuple[Check, ...]] = (

@@ -17,7 +17,7 @@ from transship.commands.prefect_http import PrefectHttp
 from transship.commands.run import address_rows
 from transship.domain.errors import CommandRefused, ServiceRefused, ServiceUnreachable, TransshipError, human_size
 from transship.notify.sink import wanted_sinks
-from transship.runner_status import ExecutorStatus, read_runner_status, runner_status_path
+from transship.runner_status import ExecutorStatus, lone_worker, read_runner_status, runner_status_path
 from transship.supervisor.component import Condition
 from transship.supervisor.home import is_locked, status_path
 from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus, read_status
@@ -74,7 +74,7 @@ def is_healthy(found: SupervisorStatus) -> bool:
 def _print_processes(settings: Settings) -> bool:
     found = read_status(status_path(settings)) if is_locked(settings) else None
     if found is None:
-        alone = read_runner_status(runner_status_path(settings)) if settings.prefect.api_url else None
+        alone = lone_worker(settings)
         if alone is not None:
             print(f"worker {alone.pid}: {coloured(alone.phase, GREEN)}, for services that run elsewhere")
             return True
