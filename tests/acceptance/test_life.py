@@ -23,7 +23,7 @@ from transship.catalog.endings import end_unheld, resume_or_end
 from transship.catalog.imports import Caller, Order, ask_import, begin_import
 from transship.catalog.leases import expire_lease, lease_of, renew_lease
 from transship.catalog.tasks import tasks_of_image
-from transship.domain.errors import ImportRunning, LockLost
+from transship.domain.errors import AlreadyBeingCopied, LockLost
 from transship.domain.image import ImageStatus
 from transship.domain.import_request import ImportMethod, ImportRequest
 from transship.domain.task import ImportTask, TaskStatus
@@ -174,7 +174,7 @@ def test_case_62_an_image_whose_copy_fell_silent_stays_active_and_can_be_copied_
     copy = Order(ImportRequest(ImportMethod.COPY_IMAGE, stores=("other",)), ("other",), {})
     task = ask_import(catalog, image_id, copy, Caller(), utc_now())
     silent = begin_import(catalog, task.id, str(uuid4()), "silent", ttl_s=3600.0, now=utc_now())
-    with pytest.raises(ImportRunning):
+    with pytest.raises(AlreadyBeingCopied):
         ask_import(catalog, image_id, copy, Caller(), utc_now())
     expire_lease(catalog, silent.lease)
     resume_or_end(catalog, image_id, "the worker was lost", crash_retries=0, now=utc_now(), time_to_live_h=1)
