@@ -222,10 +222,10 @@ def report(database: str, measured: Sequence[Figures]) -> str:
     for number, one in enumerate(ours.bursts):
         other = stock.bursts[number] if stock else None
         rows += [
-            (f"{one.count} at once: seconds until all are active", one.seconds, other and other.seconds),
-            (f"{one.count} at once: imports a minute", one.per_minute, other and other.per_minute),
-            (f"{one.count} at once: active", one.active, other and other.active),
-            (f"{one.count} at once: answers 503", one.refused, other and other.refused),
+            (f"{one.count} at once: seconds until all are active", one.seconds, other.seconds if other else None),
+            (f"{one.count} at once: imports a minute", one.per_minute, other.per_minute if other else None),
+            (f"{one.count} at once: active", one.active, other.active if other else None),
+            (f"{one.count} at once: answers 503", one.refused, other.refused if other else None),
         ]
     rows.append(("memory of everything when idle, MiB (PSS)", sum(ours.idle_mib.values()), _idle(stock)))
     lines += [f"{text:<58} {mine:>10.3f} {_cell(theirs)} {_ratio(mine, theirs)}" for text, mine, theirs in rows]

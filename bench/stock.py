@@ -41,9 +41,12 @@ def main() -> int:
     """Start everything; return when it is ready."""
     settings = load_settings().settings
     lock = prepare(settings)
-    table = process_table(settings, {})
-    components = tuple(stock_worker(settings, one) if one.name == "worker" else one for one in table)
-    return run_in_background(Launch(settings, lock, components), Console())
+
+    def table() -> tuple[Component, ...]:
+        ours = process_table(settings, {})
+        return tuple(stock_worker(settings, one) if one.name == "worker" else one for one in ours)
+
+    return run_in_background(Launch(settings, lock, table(), table), Console())
 
 
 if __name__ == "__main__":
