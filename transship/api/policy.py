@@ -70,6 +70,8 @@ class Policy:
         if others := sorted(changed.keys() - DEFAULTS.keys()):
             log.warning("rules of the policy file have no effect here", file=str(self._file), rules=",".join(others))
         self._enforcer.set_rules(policy.Rules.from_dict({**DEFAULTS, **changed}), use_conf=False)
+        # Names in the log the rules that refer to none, or to themselves.
+        self._enforcer.check_rules()
 
     def _follow_file(self) -> None:
         if self._file is None or (stamp := _stamp_of(self._file)) == self._read_as:
