@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import urlencode
 from uuid import uuid4
 
 import structlog
@@ -23,7 +22,7 @@ from transship.api.attributes import (
 )
 from transship.api.bodies import parse_json, parse_json_object, storable
 from transship.api.patch import apply_changes, parse_patch
-from transship.api.query import Pairs, parse_query
+from transship.api.query import page_url, parse_query
 from transship.api.site import Call
 from transship.api.views import image_view
 from transship.catalog.endings import end_deleted
@@ -103,16 +102,12 @@ def list_images(call: Call) -> Response:
     without_marker = [(name, value) for name, value in pairs if name != "marker"]
     page: dict[str, object] = {
         "images": [image_view(shown_to(call.viewer, image), stores) for image in images],
-        "first": _page_url(without_marker),
+        "first": page_url(_COLLECTION, without_marker),
         "schema": "/v2/schemas/images",
     }
     if images and len(images) == query.limit:
-        page["next"] = _page_url([*without_marker, ("marker", images[-1].id)])
+        page["next"] = page_url(_COLLECTION, [*without_marker, ("marker", images[-1].id)])
     return JSONResponse(page, media_type=MEDIA_TYPE)
-
-
-def _page_url(pairs: Pairs) -> str:
-    return f"{_COLLECTION}?{urlencode(pairs)}" if pairs else _COLLECTION
 
 
 def show_image(call: Call) -> Response:

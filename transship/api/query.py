@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
+from urllib.parse import urlencode
 
 from config.settings import ApiSettings
 from transship.api.bodies import storable
@@ -126,6 +127,11 @@ def _integer(name: str, text: str) -> int:
     if not _INTEGER.fullmatch(text):
         raise BadRequest(f"Invalid {name} '{text[:40]}'; it is a whole number.")
     return int(text)
+
+
+def page_url(collection: str, pairs: Pairs) -> str:
+    """Return the path of a page of a collection, with what was asked for."""
+    return f"{collection}?{urlencode(pairs)}" if pairs else collection
 
 
 def page_limit(values: Mapping[str, str], settings: ApiSettings) -> int:

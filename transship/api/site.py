@@ -153,10 +153,7 @@ class Call:
         Raises:
             ImageNotFound: it is no UUID, so there is no such image.
         """
-        asked = str(self.request.path_params["image_id"])
-        if not _UUID.fullmatch(asked.lower()):
-            raise ImageNotFound(asked)
-        return asked.lower()
+        return self._uuid_in_path("image_id", ImageNotFound)
 
     @property
     def task_id(self) -> str:
@@ -165,9 +162,12 @@ class Call:
         Raises:
             TaskNotFound: it is no UUID, so there is no such task.
         """
-        asked = str(self.request.path_params["task_id"])
+        return self._uuid_in_path("task_id", TaskNotFound)
+
+    def _uuid_in_path(self, name: str, unknown: type[ImageNotFound | TaskNotFound]) -> str:
+        asked = str(self.request.path_params[name])
         if not _UUID.fullmatch(asked.lower()):
-            raise TaskNotFound(asked)
+            raise unknown(asked)
         return asked.lower()
 
     @property

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import urlencode
 
 from starlette.responses import JSONResponse, Response
 
 from transship.api.bodies import storable
 from transship.api.images import MEDIA_TYPE
-from transship.api.query import choice, page_limit
+from transship.api.query import choice, page_limit, page_url
 from transship.api.site import Call
 from transship.api.views import task_summary
 from transship.catalog.task_list import TaskQuery, TaskSortKey, find_tasks
@@ -46,11 +45,11 @@ def list_tasks(call: Call) -> Response:
     values.pop("marker", None)
     page: dict[str, object] = {
         "tasks": [task_summary(task) for task in tasks],
-        "first": f"{_COLLECTION}?{urlencode(values)}" if values else _COLLECTION,
+        "first": page_url(_COLLECTION, list(values.items())),
         "schema": "/v2/schemas/tasks",
     }
     if tasks and len(tasks) == query.limit:
-        page["next"] = f"{_COLLECTION}?{urlencode({**values, 'marker': tasks[-1].id})}"
+        page["next"] = page_url(_COLLECTION, [*values.items(), ("marker", tasks[-1].id)])
     return JSONResponse(page, media_type=MEDIA_TYPE)
 
 
