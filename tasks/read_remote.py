@@ -14,6 +14,7 @@ from tasks.retrying import may_pass_next_time
 from tasks.session import DataSource, ExpectedData, ImportSession, current
 from tasks.sources import allowance, told_of_remote, web_source
 from transship.domain.errors import RemoteUnknown, RemoteUnusable, SourceRefused
+from transship.domain.image import LARGEST_PROPERTIES_BYTES, properties_bytes
 from transship.domain.remote import RemoteAccess, RemoteFacts, RemoteImage, image_url, judge_remote
 from transship.domain.uri_filter import DEFAULT_PORTS, Allowance
 from transship.identity.login import Login
@@ -112,5 +113,9 @@ def _facts(session: ImportSession, image: RemoteImage, record: DataSource) -> Re
     quota = settings.quota.image_property_quota
     if 0 <= quota < len(together):
         reason = f"with its properties the image would have {len(together)}, {quota} are allowed"
+        raise RemoteUnusable(image.region, image.image_id, reason)
+    size_bytes = properties_bytes(together)
+    if size_bytes > LARGEST_PROPERTIES_BYTES:
+        reason = f"its properties would have {size_bytes} bytes, {LARGEST_PROPERTIES_BYTES} are allowed"
         raise RemoteUnusable(image.region, image.image_id, reason)
     return facts

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from config.settings import DatabaseSettings, FileStoreSettings, Settings
 from tests.fakes.databases import DATABASES
 from transship.api.app import build_app
+from transship.api.http_protocol import BoundedHttpProtocol
 from transship.catalog.copies import DataFacts, copy_written
 from transship.catalog.endings import finish_import
 from transship.catalog.engine import Catalog
@@ -40,7 +41,14 @@ class ApiServer:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._server = uvicorn.Server(
             uvicorn.Config(
-                self._answer, interface="asgi3", lifespan="off", access_log=False, log_config=None, server_header=False
+                self._answer,
+                interface="asgi3",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                http=BoundedHttpProtocol,
+                ws="none",
             )
         )
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],))

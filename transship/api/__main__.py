@@ -19,6 +19,7 @@ import uvicorn
 from config.loading import load_settings
 from transship.api import API_READY
 from transship.api.app import build_app
+from transship.api.http_protocol import BoundedHttpProtocol
 from transship.catalog.engine import Catalog
 from transship.domain.errors import ConfigurationRefused
 from transship.logs import configure_logs
@@ -70,6 +71,8 @@ def main() -> int:
                 log_config=None,
                 lifespan="off",
                 server_header=False,
+                http=BoundedHttpProtocol,
+                ws="none",
                 timeout_graceful_shutdown=DRAIN_S,
             )
         )

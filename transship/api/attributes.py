@@ -8,7 +8,14 @@ from typing import Any, Final
 
 from config.settings import QuotaSettings
 from transship.domain.errors import BadRequest, Forbidden, QuotaExceeded
-from transship.domain.image import RESERVED_PREFIX, Image, Visibility
+from transship.domain.image import (
+    LARGEST_PROPERTIES_BYTES,
+    LARGEST_VALUE_BYTES,
+    RESERVED_PREFIX,
+    Image,
+    Visibility,
+    properties_bytes,
+)
 
 LONGEST_NAME: Final = 255
 """Longest name of an extra property, in characters."""
@@ -52,19 +59,27 @@ WRITABLE: Final = frozenset(_SETTERS)
 
 
 def with_attribute(image: Image, name: str, value: object) -> Image:
-    """Return the image with an attribute or extra property set.
+    """Return the image with one of its `WRITABLE` attributes set.
 
     Args:
         value: as the site's schema of images allows it.
+    """
+    return _SETTERS[name](image, value)
+
+
+def refuse_property(name: str, value: str) -> None:
+    """Refuse an extra property whose name or value cannot be kept.
 
     Raises:
-        BadRequest: the name of an extra property is empty or too long.
+        BadRequest: the name is empty or too long, or the value is too long.
     """
-    if name in _SETTERS:
-        return _SETTERS[name](image, value)
     if not name or len(name) > LONGEST_NAME:
         raise BadRequest(f"The name of a property has 1 to {LONGEST_NAME} characters: '{name[:40]}'")
-    return replace(image, properties={**image.properties, name: str(value)})
+    size_bytes = len(value.encode())
+    if size_bytes > LARGEST_VALUE_BYTES:
+        raise BadRequest(
+            f"The value of property '{name}' has {size_bytes} bytes; at most {LARGEST_VALUE_BYTES} are kept."
+        )
 
 
 def refuse_reserved(name: str) -> None:
@@ -88,7 +103,7 @@ def refuse_read_only(name: str) -> None:
 
 
 def refuse_over_quota(before: Image | None, after: Image, quota: QuotaSettings) -> None:
-    """Refuse more properties or tags than the site allows; an image that has more already may lose some.
+    """Refuse more or larger properties, or more tags, than allowed; an image that has more already may lose some.
 
     Args:
         before: the image as it was; None for a new one.
@@ -96,6 +111,9 @@ def refuse_over_quota(before: Image | None, after: Image, quota: QuotaSettings) 
     Raises:
         QuotaExceeded: naming which, and how many are allowed.
     """
+    bytes_before = 0 if before is None else properties_bytes(before.properties)
+    bytes_after = properties_bytes(after.properties)
+    _refuse_more("bytes of image properties", LARGEST_PROPERTIES_BYTES, bytes_after, bytes_before)
     properties_before = 0 if before is None else len(before.properties)
     tags_before = 0 if before is None else len(before.tags)
     _refuse_more("image properties", quota.image_property_quota, len(after.properties), properties_before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Final
 
 from starlette.requests import Request
@@ -15,6 +16,11 @@ NO_BODY: Final = frozenset({"GET", "HEAD", "DELETE"})
 
 DEEPEST: Final = 16
 """Most levels of a body; the deepest that the API describes has five."""
+
+MOST_VALUES: Final = 10_000
+"""Most values in a body, each member of an object or array being one: each is judged by itself."""
+
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
@@ -41,7 +47,8 @@ def parse_json(body: bytes) -> dict[str, object] | list[object]:
     """Return the JSON object or array that a body holds.
 
     Raises:
-        BadRequest: it is empty, no JSON, neither object nor array, or holds text that cannot be stored.
+        BadRequest: it is empty, no JSON, neither object nor array, too deep, of too many values, or holds text that
+            cannot be stored.
     """
     if not body:
         raise BadRequest("Body expected in request.")
@@ -51,8 +58,11 @@ def parse_json(body: bytes) -> dict[str, object] | list[object]:
         raise BadRequest("Malformed JSON in request body.") from error
     if not isinstance(value, dict | list):
         raise BadRequest("The request body must be a JSON object or array.")
-    if _depth(value) > DEEPEST:
+    depth, values = _extent(value)
+    if depth > DEEPEST:
         raise BadRequest(f"The request body is nested more than {DEEPEST} levels deep.")
+    if values > MOST_VALUES:
+        raise BadRequest(f"The request body holds {values} values; at most {MOST_VALUES} are read.")
     if not storable(value):
         raise BadRequest("The request body holds a NUL character or half of a surrogate pair, which cannot be stored.")
     return value
@@ -74,7 +84,7 @@ def storable(value: object) -> bool:
     """Whether all text in a JSON value can be kept in any of the databases."""
     match value:
         case str():
-            return "\0" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
+            return _UNSTORABLE.search(value) is None
         case dict():
             return all(storable(key) and storable(member) for key, member in value.items())
         case list():
@@ -82,15 +92,19 @@ def storable(value: object) -> bool:
     return True
 
 
-def _depth(value: object) -> int:
-    """Return how many levels a JSON value has, without recursion: the decoder takes more than the stack does."""
-    level, depth = [value], 0
+def _extent(value: object) -> tuple[int, int]:
+    """Return how many levels and values a JSON value has.
+
+    There is no recursion: the decoder takes more levels than the stack does.
+    """
+    level, depth, values = [value], 0, 0
     while level:
         depth += 1
-        objects = [list(each.values()) for each in level if isinstance(each, dict)]
-        level = [member for members in [*objects, *level] if isinstance(members, list) for member in members]
-        level = [member for member in level if isinstance(member, dict | list)]
-    return depth
+        inside = [list(each.values()) if isinstance(each, dict) else each for each in level]
+        members = [member for members in inside if isinstance(members, list) for member in members]
+        values += len(members)
+        level = [member for member in members if isinstance(member, dict | list)]
+    return depth, values
 
 
 def _refuse_constant(name: str) -> object:

@@ -15,7 +15,9 @@ from transship.api.attributes import (
     LINKS,
     LONGEST_NAME,
     READ_ONLY,
+    WRITABLE,
     refuse_over_quota,
+    refuse_property,
     refuse_read_only,
     refuse_reserved,
     with_attribute,
@@ -75,14 +77,16 @@ def _new_image(call: Call, body: dict[str, object], now: datetime) -> Image:
         refuse_read_only(name)
     call.site.schemas.judge_image(body)
     for name in body:
-        if not 0 < len(name) <= LONGEST_NAME:
-            raise BadRequest(f"The name of a property has 1 to {LONGEST_NAME} characters: '{name[:40]}'")
+        refuse_property(name, "")
         refuse_reserved(name)
     image_id = str(body.get("id", uuid4())).lower()
-    image = Image(image_id, ImageStatus.QUEUED, now, now, owner=call.caller.project_id)
-    for name, value in body.items():
-        if name not in READ_ONLY and name not in ("id", "locations"):
-            image = with_attribute(image, name, value)
+    others = WRITABLE | READ_ONLY | {"id", "locations"}
+    properties = {name: str(value) for name, value in body.items() if name not in others}
+    for name, text in properties.items():
+        refuse_property(name, text)
+    image = Image(image_id, ImageStatus.QUEUED, now, now, owner=call.caller.project_id, properties=properties)
+    for name in WRITABLE & body.keys():
+        image = with_attribute(image, name, body[name])
     refuse_create(call.viewer, image.owner, image.visibility)
     for name in body:
         refuse_read_only(name)

@@ -55,6 +55,12 @@ _LAST_TIME: Final = datetime(9999, 12, 30, tzinfo=UTC)
 _TIME_COMPARISONS: Final = ("gt", "gte", "lt", "lte", "eq", "neq")
 _OPERATORS: Final = "gt:, gte:, lt:, lte:, eq: or neq:"
 
+MOST_FILTERS: Final = 128
+"""Most filters by property and tag together; SQLite takes no expression of more than 1000 levels."""
+
+MOST_CHOICES: Final = 1000
+"""Most values after ``in:``."""
+
 _ESCAPED: Final = re.compile(r"\\(.)")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"(?:,|$)')
@@ -78,6 +84,10 @@ def parse_query(pairs: Pairs, viewer: Viewer, settings: ApiSettings) -> ImageQue
     visibility = choice(values, "visibility", {"all": "all", **{str(each): str(each) for each in Visibility}})
     filters = {name: value for name, value in values.items() if name not in _NO_FILTERS}
     bounded = {name: value for name, value in filters.items() if _bounded_column(name)}
+    properties = {name: value for name, value in filters.items() if _is_property(name)}
+    tags = tuple(dict.fromkeys(value for name, value in pairs if name == "tag"))
+    if len(properties) + len(tags) > MOST_FILTERS:
+        raise BadRequest(f"{len(properties) + len(tags)} filters by property and tag; at most {MOST_FILTERS} are read.")
     member_status = choice(values, "member_status", _MEMBER_STATUSES)
     return ImageQuery(
         viewer,
@@ -91,8 +101,8 @@ def parse_query(pairs: Pairs, viewer: Viewer, settings: ApiSettings) -> ImageQue
         bounds=tuple(_size_bound(name, value) for name, value in bounded.items())
         + tuple(bound for name in TIME_COLUMNS if name in filters for bound in _time_bounds(name, filters[name])),
         spans=tuple(span for name in TIME_COLUMNS if name in filters for span in _spans(name, filters[name])),
-        properties={name: value for name, value in filters.items() if _is_property(name)},
-        tags=tuple(value for name, value in pairs if name == "tag"),
+        properties=properties,
+        tags=tags,
         sort=_sort(pairs, values),
         limit=page_limit(values, settings),
         marker=values.get("marker", "").lower(),
@@ -191,7 +201,10 @@ def _compared_time(name: str, text: str) -> tuple[str, datetime]:
 def _texts(name: str, text: str) -> tuple[str, ...]:
     if name not in _LISTABLE or not text.startswith("in:"):
         return (text,)
-    return tuple(_split(name, text.removeprefix("in:")))
+    found = tuple(_split(name, text.removeprefix("in:")))
+    if len(found) > MOST_CHOICES:
+        raise BadRequest(f"The filter of {name} names {len(found)} values; at most {MOST_CHOICES} are read.")
+    return found
 
 
 def _split(name: str, text: str) -> list[str]:

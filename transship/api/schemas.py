@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Final
 
 from jsonschema import Draft202012Validator
@@ -19,6 +20,8 @@ _LARGEST_COUNT: Final = 2**31 - 1
 """Largest value of an integer column in PostgreSQL."""
 
 _LONGEST_REASON: Final = 300
+_MOST_FAULTS: Final = 20
+"""Faults of a body among which the one that is named is chosen."""
 
 _UUID_PATTERN: Final = "^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$"
 _TIME: Final[Schema] = {"type": "string"}
@@ -52,7 +55,7 @@ class Schemas:
         Raises:
             BadRequest: naming the attribute and what is wrong with it.
         """
-        fault = best_match(self._image.iter_errors(image))
+        fault = best_match(islice(self._image.iter_errors(image), _MOST_FAULTS))
         if fault is None:
             return
         where = "/".join(str(step) for step in fault.absolute_path)

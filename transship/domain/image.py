@@ -39,6 +39,17 @@ CONTAINER_FORMATS: Final = ("ami", "ari", "aki", "bare", "ovf", "ova", "docker",
 RESERVED_PREFIX: Final = "os_glance"
 """Names beginning so belong to the service; clients, plugins and remote images may not set them."""
 
+LARGEST_VALUE_BYTES: Final = 65_535
+"""Longest value of an extra property, as UTF-8. Source: the TEXT column of Glance's ``image_properties`` on MySQL."""
+
+LARGEST_PROPERTIES_BYTES: Final = 128 * 1024
+"""Most bytes of all extra properties of one image, names included: a page of the image list holds up to a thousand."""
+
+
+def properties_bytes(properties: Mapping[str, str]) -> int:
+    """Return how many bytes names and values of extra properties take as UTF-8."""
+    return sum(len(name.encode()) + len(value.encode()) for name, value in properties.items())
+
 
 @dataclass(frozen=True, slots=True)
 class Location:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from transship.domain.errors import BadRequest
 from transship.domain.remote import RemoteImage, parse_remote
@@ -95,6 +97,9 @@ def described(request: ImportRequest) -> dict[str, str]:
     return shown
 
 
+_SHOWN: Final = 10
+"""Most names that an error repeats."""
+
 _TOP_KEYS = frozenset({"method", "stores", "all_stores", "all_stores_must_succeed"})
 _METHOD_KEYS = frozenset({"name", "uri", "glance_image_id", "glance_region", "glance_service_interface"})
 
@@ -124,9 +129,9 @@ def refuse_named_twice(stores: Sequence[str]) -> None:
     Raises:
         BadRequest: it names those.
     """
-    twice = sorted({store for store in stores if stores.count(store) > 1})
+    twice = sorted(store for store, times in Counter(stores).items() if times > 1)
     if twice:
-        raise BadRequest(f"'stores' names {', '.join(twice)} more than once.")
+        raise BadRequest(f"'stores' names {', '.join(twice[:_SHOWN])} more than once.")
 
 
 def _flag(body: Mapping[object, object], name: str, *, default: bool) -> bool:
