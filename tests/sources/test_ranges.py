@@ -234,6 +234,63 @@ def sends_another_range(talk: Talk) -> None:
     answer(206, {"ETag": '"v1"', "Content-Range": f"bytes 0-9/{len(BODY)}"}, BODY[:10])(talk)
 
 
+def whole_as_a_range(framing: str) -> Behaviour:
+    """A 206 whose head is right for the range that was asked for, and whose body is the whole file."""
+
+    def behave(talk: Talk) -> None:
+        first, last = (int(number) for number in talk.request.headers["range"].removeprefix("bytes=").split("-"))
+        head = {"ETag": '"v1"', "Content-Range": f"bytes {first}-{last}/{len(BODY)}"}
+        match framing:
+            case "chunked":
+                talk.head(206, {**head, "Transfer-Encoding": "chunked"})
+                talk.send(b"%x\r\n" % len(BODY))
+                talk.send(BODY + b"\r\n0\r\n\r\n")
+            case "length of the range":
+                talk.head(206, {**head, "Content-Length": str(last - first + 1)})
+                talk.send(BODY)
+            case "length of the whole":
+                talk.head(206, {**head, "Content-Length": str(len(BODY))})
+                talk.send(BODY)
+            case _:
+                talk.head(206, head)
+                talk.send(BODY)
+
+    return behave
+
+
+WHOLES = ["chunked", "until the connection closes", "length of the range", "length of the whole"]
+
+
+@pytest.mark.parametrize("framing", WHOLES)
+def test_an_answer_that_is_more_than_its_range_never_reaches_the_file(
+    server: WebServer, download: Download, framing: str
+) -> None:
+    file, asked = RangedFile(BODY), threading.Event()
+
+    def first_waits(talk: Talk, sent: int) -> None:
+        if sent > len(BODY) // 2:
+            asked.wait(60)
+
+    def ranged(talk: Talk) -> None:
+        try:
+            whole_as_a_range(framing)(talk)
+        finally:
+            asked.set()
+
+    file.on_piece = first_waits
+    download.fetch(server.on("/x", always(file, ranged)), limits=limits(connections=2))
+    assert download.data == BODY
+    assert not journal_of(download).exists()
+
+
+@pytest.mark.parametrize("framing", WHOLES)
+def test_a_resume_is_not_answered_by_more_than_its_range(server: WebServer, download: Download, framing: str) -> None:
+    leave_with_half(server, download)
+    done = download.fetch(server.on("/x", always(RangedFile(BODY), whole_as_a_range(framing))), limits=FOUR, resume=V1)
+    assert (download.data, done.resumed_from) == (BODY, 0)
+    assert ranges_asked(server)[-1] == ""
+
+
 UNUSABLE: dict[str, Behaviour] = {
     "H2 ignores Range": ignores_ranges,
     "another range": sends_another_range,

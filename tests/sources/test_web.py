@@ -334,18 +334,33 @@ def test_h4_a_rest_that_does_not_fit_is_never_appended(
     assert "range" not in server.requests("/x")[-1].headers
 
 
+def rest_that_is_the_whole(framing: bytes, after: int = 100_000) -> Behaviour:
+    """A 206 whose head is right for the rest, and whose body is the whole file."""
+    head = b'HTTP/1.1 206 P\r\nETag: "v1"\r\nContent-Range: bytes %d-%d/%d\r\n' % (after, len(DATA) - 1, len(DATA))
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(DATA), DATA) if b"chunked" in framing else DATA
+    return raw(head + framing + b"\r\n" + body)
+
+
 @pytest.mark.parametrize(
-    ("rest", "error"), [(b"x" * 10, SourceTruncated), (b"x" * len(DATA), SourceTooLong)], ids=["short", "long"]
+    "framing",
+    [b"Transfer-Encoding: chunked\r\n", b"", b"Content-Length: %d\r\n" % (len(DATA) - 100_000)],
+    ids=["chunked", "until the connection closes", "more than its length"],
 )
-def test_a_rest_in_chunks_must_have_the_announced_size(
-    server: WebServer, download: Download, rest: bytes, error: type[TransferFailed]
+def test_a_rest_that_is_more_than_the_rest_is_read_in_one_stream(
+    server: WebServer, download: Download, framing: bytes
 ) -> None:
+    known = broken(server, download, rest_that_is_the_whole(framing), whole(DATA))
+    done = download.fetch(server.url("/x"), resume=known)
+    assert (download.data, done.resumed_from) == (DATA, 0)
+    assert "range" not in server.requests("/x")[-1].headers
+
+
+def test_a_rest_in_chunks_is_not_appended(server: WebServer, download: Download) -> None:
+    """Only its end would show that it is the rest."""
     span = f"Content-Range: bytes 100000-{len(DATA) - 1}/{len(DATA)}\r\n".encode()
-    chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(rest), rest)
-    known = broken(server, download, raw(b"HTTP/1.1 206 P\r\n" + span + CHUNKED[len(HEAD) :] + chunks))
-    with pytest.raises(error):
-        download.fetch(server.url("/x"), resume=known)
-    assert len(download.data) <= len(DATA)
+    known = broken(server, download, raw(b"HTTP/1.1 206 P\r\n" + span + CHUNKED[len(HEAD) :] + b"a\r\n"), whole(DATA))
+    download.fetch(server.url("/x"), resume=known)
+    assert download.data == DATA
 
 
 def test_a_416_starts_over(server: WebServer, download: Download) -> None:

@@ -197,7 +197,7 @@ def continued_total(headers: Message, framing: Framing, offset: int, resume: Val
     span = span_of(headers)
     if span is None or (span.first, span.last) != (offset, span.total - 1):
         return None
-    if framing.length not in (None, span.last - span.first + 1) or resume.total_bytes not in (None, span.total):
+    if not _announces(framing, span) or resume.total_bytes not in (None, span.total):
         return None
     return span.total if _same_version(headers, resume) else None
 
@@ -226,11 +226,18 @@ def range_fit(status: int, headers: Message, framing: Framing, wanted: Span, kno
             return Fit.UNUSABLE
         if span.total != wanted.total or not _same_version(headers, known):
             return Fit.CHANGED
-        right_length = framing.length in (None, wanted.last - wanted.first + 1)
-        return Fit.FITS if span == wanted and right_length else Fit.UNUSABLE
+        return Fit.FITS if span == wanted and _announces(framing, span) else Fit.UNUSABLE
     total = whole_size_of(headers) if status == 416 else framing.length
     other_size = total is not None and total != wanted.total
     return Fit.CHANGED if other_size or not _same_version(headers, known) else Fit.UNUSABLE
+
+
+def _announces(framing: Framing, span: Span) -> bool:
+    """Whether a body is announced to be as long as its range.
+
+    In chunks, or up to the connection's end, the whole source may come instead, and only its end would show that.
+    """
+    return framing.length == span.last - span.first + 1
 
 
 def takes_ranges(headers: Message) -> bool:

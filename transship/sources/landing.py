@@ -29,7 +29,7 @@ from transship.sources.answer import (
 )
 from transship.sources.asking import Asker
 from transship.sources.exchange import Exchange
-from transship.sources.parallel import Ways, bring_ranges
+from transship.sources.parallel import RangesUnusable, Ways, bring_ranges
 from transship.sources.part import PartFile
 from transship.sources.progress import Teller
 from transship.sources.ranges import Finished, RangeJournal, RangePlan
@@ -192,6 +192,9 @@ class Landing:
             offset: bytes that the file holds.
             total: size of the whole source.
             known: validators of what the file holds.
+
+        Raises:
+            RangesUnusable: the answer is longer than announced, so that what it holds is not the rest.
         """
         self._make_room(total, total)
         version = replace(known, total_bytes=total)
@@ -203,7 +206,10 @@ class Landing:
             self._journal.begin(version, finished)
             return self._in_ranges(answer, version, finished, offset)
         self._part.go_on_at(offset)
-        self._fill(answer, total)
+        try:
+            self._fill(answer, total)
+        except SourceTooLong as surplus:
+            raise RangesUnusable(answer.display, answer.status) from surplus
         return Downloaded(total, version, content_type_of(answer.headers), offset)
 
     def go_on_in_ranges(self, answer: Exchange, position: int, finished: Finished, known: Validators) -> Downloaded:

@@ -62,7 +62,7 @@ _ENDS_ONE_CONNECTION: Final = (
 
 
 class RangesUnusable(Exception):
-    """The server announces ranges and does not serve them, or not rightly.
+    """The server announces ranges and does not serve them, or sends something else as a range.
 
     Args:
         uri: for display.
@@ -386,6 +386,7 @@ class _Lane:
         except RangesUnusable as unusable:
             failure = unusable
         else:
+            self._refuse_surplus()
             self._finish(index)
             return None
         log.info("one connection less", uri=self._watch.uri, connection=self._number, reason=str(failure))
@@ -427,6 +428,12 @@ class _Lane:
             if reading.position - noted >= step and reading.position < end:
                 self._note(index)
                 noted = reading.position
+
+    def _refuse_surplus(self) -> None:
+        """End the whole download if an answer is longer than announced: then no byte of it is known to be right."""
+        answer = None if self._reading is None else self._reading.answer
+        if answer is not None and not answer.goes_on and answer.has_surplus():
+            raise RangesUnusable(answer.display, answer.status)
 
     def _finish(self, index: int) -> None:
         # Closed before the disk works, so that neither the server nor another import waits for it.
