@@ -16,15 +16,17 @@ class ProxyServer:
     Args:
         hosts: address and port behind each ``host:port`` that it knows; others give 502.
         status: answer every request with this status instead; 0: serve.
+        interim: sent before the answer to a CONNECT.
 
     Attributes:
         port: where it listens on 127.0.0.1.
         asked: the head of each request, as text.
     """
 
-    def __init__(self, hosts: Mapping[str, tuple[str, int]], *, status: int = 0) -> None:
+    def __init__(self, hosts: Mapping[str, tuple[str, int]], *, status: int = 0, interim: bytes = b"") -> None:
         self._hosts = hosts
         self._status = status
+        self._interim = interim
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(16)
@@ -83,7 +85,7 @@ class ProxyServer:
             return
         with socket.create_connection(behind) as server:
             if method == "CONNECT":
-                client.sendall(b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n")
+                client.sendall(self._interim + b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n")
             else:
                 path = "/" + target.split("/", 3)[3]
                 server.sendall(received.replace(target.encode("latin-1"), path.encode("latin-1"), 1))

@@ -79,6 +79,21 @@ def test_https_goes_through_a_tunnel_with_the_name_checked(tmp_path: Path, downl
             download.fetch("https://mirror.example/x", rules=ANY_PORT, resolver=NOBODY, limits=through(proxy))
 
 
+def test_interim_answers_of_a_proxy_are_passed_over(tmp_path: Path, download: Download) -> None:
+    authority = Authority()
+    bundle = tmp_path / "proxy.pem"
+    bundle.write_text(authority.pem)
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\nVia: scanner\r\n\r\n"
+    with (
+        WebServer(tls=authority.server_context("mirror.example")) as secure,
+        ProxyServer({"mirror.example:443": (secure.host, secure.port)}, interim=interim) as proxy,
+    ):
+        secure.serve("/x", DATA)
+        limits = through(proxy, proxy_ca_file=bundle)
+        download.fetch("https://mirror.example/x", rules=ANY_PORT, resolver=NOBODY, limits=limits)
+    assert download.data == DATA
+
+
 def test_a_proxys_authority_proves_nothing_where_the_proxy_is_not_used(tmp_path: Path, download: Download) -> None:
     authority = Authority()
     bundle = tmp_path / "proxy.pem"

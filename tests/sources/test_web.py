@@ -453,6 +453,9 @@ USELESS: dict[str, tuple[Behaviour, type[TransferFailed]]] = {
     "no content": (raw(b"HTTP/1.1 204 No Content\r\n\r\n"), SourceRefused),
     "part unasked": (answer(206, {"Content-Range": "bytes 0-2/3"}, b"abc"), SourceRefused),
     "switching": (raw(b"HTTP/1.1 101 Switching\r\n\r\n"), SourceRefused),
+    "interim answer alone": (raw(b"HTTP/1.1 103 Early Hints\r\n\r\n"), SourceUnreachable),
+    "interim answer cut": (raw(b"HTTP/1.1 103 Early Hints\r\nLink: x"), SourceUnreachable),
+    "other interim answers endless": (endless(b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 100), SourceUnreachable),
     "H18 empty": (answer(200), SourceEmpty),
     "H18 empty, chunked": (raw(CHUNKED + b"0\r\n\r\n"), SourceEmpty),
     "H18 empty, no length": (raw(HEAD + b"\r\n"), SourceEmpty),
@@ -493,6 +496,35 @@ def test_a_head_may_be_odd_where_it_does_not_matter(server: WebServer, download:
         download.fetch(url)
     assert download.fetch(url).end_proven
     assert download.data == DATA
+
+
+INTERIM = {
+    "100": b"HTTP/1.1 100 Continue\r\n\r\n",
+    "102, over and over": b"HTTP/1.1 102 Processing\r\n\r\n" * 3,
+    "103 with headers": b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nContent-Length: 3\r\nstray\r\n\r\n",
+    "104": b"HTTP/1.1 104 Upload Resumption Supported\r\nLocation: /elsewhere\r\n\r\n",
+    "without a phrase": b"HTTP/1.1 199\r\n\r\n",
+    "HTTP/1.0, lines ended by LF": b'HTTP/1.0 110 Response is Stale\nETag: "other"\n\n',
+    "several": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("interim", INTERIM.values(), ids=INTERIM.keys())
+def test_interim_answers_are_passed_over(server: WebServer, download: Download, interim: bytes) -> None:
+    """In one segment with the answer, and long before it."""
+    answered = HEAD + b'ETag: "v1"\r\n' + LENGTH + b"\r\n" + DATA
+
+    def byte_by_byte(talk: Talk) -> None:
+        for byte in interim:
+            talk.send(bytes([byte]))
+        talk.send(answered)
+
+    moved = b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"
+    server.on("/a", raw(interim + moved))
+    url = server.on("/x", raw(interim + answered), byte_by_byte)
+    for one in (server.url("/a"), url):
+        done = download.fetch(one)
+        assert (download.data, done.validators) == (DATA, Validators('"v1"', "", len(DATA)))
 
 
 def test_a_malformed_header_that_may_matter_is_named(server: WebServer, download: Download) -> None:

@@ -30,6 +30,7 @@ _LENGTH: Final = re.compile(r"[0-9]{1,19}")
 _PAGE_START: Final = re.compile(
     rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|script|title|meta)\b", re.IGNORECASE | re.DOTALL
 )
+_INTERIM: Final = re.compile(rb"HTTP/1\.\d[ \t]+1(?!01)\d\d(?!\d)")
 _HEADER: Final = re.compile(rb"[!-9;-~]+:")
 _FRAMES: Final = (b"content", b"length", b"encoding", b"transfer", b"range", b"etag", b"modified", b"location")
 _PLAIN: Final = frozenset({"", "identity", "none", "aws-chunked"})
@@ -108,6 +109,16 @@ class Span:
     first: int
     last: int
     total: int
+
+
+def is_interim(status_line: bytes) -> bool:
+    """Whether a status line begins an answer before the real one, which a client that awaits none passes over.
+
+    101 is none of them: what follows it is another protocol, and nobody asked for one.
+
+    Source: RFC 9110, section 15.2.
+    """
+    return _INTERIM.match(status_line) is not None
 
 
 def is_stray_line(line: bytes) -> bool:

@@ -29,7 +29,7 @@ from transship.domain.errors import (
     SourceUntrusted,
     TransferFailed,
 )
-from transship.sources.answer import Framing, framing_of, is_stray_line
+from transship.sources.answer import Framing, framing_of, is_interim, is_stray_line
 from transship.sources.chunks import Chunks
 from transship.sources.gate import Admitted
 from transship.sources.proxy import Proxy, open_tunnel
@@ -191,7 +191,7 @@ def ask(source: Admitted, wanted: Mapping[str, str], line: Line, watch: Waiting)
         undo.callback(exchange.close)
         try:
             wire.sendall(_request(source, wanted, _proxy_for(source, line)))
-            with wire.reader.leaving_out(_StrayLines(uri.display)):
+            with wire.reader.leaving_out(_LinesOfNoUse(uri.display)):
                 response.begin()
             wire.refuse_cut_line()
         except SourceTooSlow as error:
@@ -204,15 +204,24 @@ def ask(source: Admitted, wanted: Mapping[str, str], line: Line, watch: Waiting)
     return exchange
 
 
-class _StrayLines:
-    """Knows the lines of a head that are no headers and change nothing; the parser would give up at the first."""
+class _LinesOfNoUse:
+    """Knows the lines that the parser must not see: interim answers, and lines of a head that are no headers.
+
+    The parser takes interim answers but 100 for the real one, and gives up at the first stray line.
+    """
 
     def __init__(self, display: str) -> None:
         self._display = display
-        self._in_head = self._told = False
+        self._in_head = self._in_interim = self._told = False
 
     def __call__(self, line: bytes) -> bool:
         """Whether to leave out a line; never one before a status line, where it means that this is no HTTP."""
+        if self._in_interim:
+            self._in_interim = bool(line.strip(b"\r\n"))
+            return True
+        if not self._in_head and is_interim(line):
+            self._in_interim = True
+            return True
         if line.startswith(b"HTTP/"):
             self._in_head = True
         elif not line.strip(b"\r\n"):

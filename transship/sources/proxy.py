@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from transship.domain.errors import SourceRefused, SourceUnreachable
 from transship.domain.uri_filter import SourceUri
+from transship.sources.answer import is_interim
 from transship.sources.aside import TookTooLong, run_aside
 from transship.sources.gate import ResolverSilent, SystemResolver
 from transship.sources.watch import Waiting
@@ -85,14 +86,22 @@ def open_tunnel(wire: Wire, uri: SourceUri, proxy: Proxy) -> None:
     headers = {"Host": target, **proxy.credentials}
     lines = [f"CONNECT {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     wire.sendall("\r\n".join(lines).encode("ascii"))
-    match = _STATUS.fullmatch(wire.reader.readline(_LONGEST_LINE))
-    if match is None:
-        raise WireBroken("the proxy gave no HTTP answer")
-    while wire.reader.readline(_LONGEST_LINE) not in (b"\r\n", b"\n"):
-        if not wire.reader.last_line.endswith(b"\n"):
-            raise WireBroken("the proxy's headers were cut off")
-    status = int(match[1])
+    status = _status_of_tunnel(wire)
     if status >= 500:
         raise SourceUnreachable(uri.display, f"the configured proxy cannot connect to it (HTTP {status})")
     if not 200 <= status < 300:
         raise SourceRefused(uri.display, status, "the configured proxy does not let us through")
+
+
+def _status_of_tunnel(wire: Wire) -> int:
+    """Read the proxy's answer, and the interim ones before it; return its status."""
+    while True:
+        status_line = wire.reader.readline(_LONGEST_LINE)
+        match = _STATUS.fullmatch(status_line)
+        if match is None:
+            raise WireBroken("the proxy gave no HTTP answer")
+        while wire.reader.readline(_LONGEST_LINE) not in (b"\r\n", b"\n"):
+            if not wire.reader.last_line.endswith(b"\n"):
+                raise WireBroken("the proxy's headers were cut off")
+        if not is_interim(status_line):
+            return int(match[1])
