@@ -188,6 +188,39 @@ def test_unescaped_characters_of_a_location_are_escaped(server: WebServer, downl
     assert download.fetch(server.on("/a", redirect(location))).size == len(DATA)
 
 
+SPACED: dict[str, tuple[str, str]] = {
+    "a space": ("/new/My Image v1.img", "/new/My%20Image%20v1.img"),
+    "a space, relative": ("My Image.img", "/old/My%20Image.img"),
+    "a space, whole address": ("http://127.0.0.1:{port}/My Image.img", "/My%20Image.img"),
+    "a space, without scheme": ("//127.0.0.1:{port}/My Image.img", "/My%20Image.img"),
+    "a space in the query": ("/x?name=My Image", "/x?name=My%20Image"),
+    "a space in the query alone": ("?name=My Image", "/old/a?name=My%20Image"),
+    "several spaces": ("/a  b", "/a%20%20b"),
+    "a space beside an escape": ("/a b%20c%2Fd", "/a%20b%20c%2Fd"),
+    "no-break and ideographic space": ("/a\u00a0b\u3000c", "/a%C2%A0b%E3%80%80c"),
+    "zero-width space": ("/a\u200bb", "/a%E2%80%8Bb"),
+    "quotes and brackets": ('/"a"<b>', "/%22a%22%3Cb%3E"),
+    "bar, caret, back-tick and braces": ("/{{a}}|b^c`", "/%7Ba%7D%7Cb%5Ec%60"),
+    "a per cent sign alone": ("/100% sure", "/100%25%20sure"),
+    "a fragment with a space": ("/x#some part", "/x"),
+}
+
+
+@pytest.mark.parametrize(("location", "target"), SPACED.values(), ids=SPACED.keys())
+def test_what_other_clients_escape_in_a_location_is_escaped(
+    server: WebServer, download: Download, location: str, target: str
+) -> None:
+    """As curl, wget and browsers ask for it."""
+    path = target.partition("?")[0]
+    first = redirect(location.format(port=server.port).encode().decode("latin-1"))
+    server.on(path, *([first] if path == "/old/a" else []), whole(DATA))
+    if path != "/old/a":
+        server.on("/old/a", first)
+    download.fetch(server.url("/old/a"))
+    assert download.data == DATA
+    assert server.requests(path)[-1].target == target
+
+
 REFUSED_REDIRECTS = {
     "U15 metadata": ("http://169.254.169.254/latest", "allowed_hosts"),
     "U15 file": ("file:///etc/passwd", "allowed_schemes"),
@@ -196,6 +229,12 @@ REFUSED_REDIRECTS = {
     "U18 missing": (None, "location_missing"),
     "U18 empty": ("", "location_missing"),
     "U18 control character": ("/a\tb", "control_character"),
+    "U18 delete": ("/a\x7fb", "control_character"),
+    "a space in the host": ("http://127.0.0.1 .example/", "control_character"),
+    "a space in the port": ("//127.0.0.1: 80/", "control_character"),
+    "a no-break space in the host": ("http://127.0.0.1\xa0/", "control_character"),
+    "a backslash": ("/a\\b", "control_character"),
+    "U20 user info with a space": ("http://us er:secret@127.0.0.1/", "control_character"),
     "U20 user info": ("http://user:secret@127.0.0.1/", "userinfo"),
     "other host": ("http://192.168.250.250/", "allowed_hosts"),
 }

@@ -329,7 +329,7 @@ def test_a_location_is_read_relative_to_where_it_came_from(location: str, meant:
     assert join_location(parse_uri("http://a:443/dir/x?q=/", DEFAULTS), location) == meant
 
 
-@pytest.mark.parametrize("location", ["", "#part", "/a\r\nb", "/a b", "\\\\evil\\x", "/a\0"])
+@pytest.mark.parametrize("location", ["", "#part", "/a\r\nb", "//a b/x", "http://a b/x", "\\\\evil\\x", "/a\0"])
 def test_a_location_that_is_none_is_refused(location: str) -> None:
     with pytest.raises(UriRefused):
         join_location(parse_uri("http://a/x", DEFAULTS), location)

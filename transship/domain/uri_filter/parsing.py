@@ -13,6 +13,7 @@ from transship.domain.uri_filter.source_uri import SCHEME, SourceUri, authority_
 
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL_ESCAPE: Final = re.compile(r"%(?:[01][0-9A-Fa-f]|7[Ff])")
+_UNESCAPED: Final = re.compile("[ \u00a0-\ud7ff\ue000-\U0010ffff]+")
 _PATH_SAFE: Final = "/%:@!$&'()*+,;=~"
 _QUERY_SAFE: Final = _PATH_SAFE + "?[]"
 
@@ -52,11 +53,14 @@ def parse_uri(text: str, rules: UriRules, to_ascii: HostEncoder = ascii_only) ->
 def join_location(base: SourceUri, location: str) -> str:
     """Return the URI that a ``Location`` header means, still to be parsed and judged.
 
+    Spaces and characters outside of ASCII in its path and query are escaped, as browsers, curl and wget do.
+
     Raises:
-        UriRefused: the header is empty or holds a character that no URI has.
+        UriRefused: the header is empty or holds a control character, a backslash, or a space in its host.
     """
     if not location or location.startswith("#"):
         raise UriRefused(base.display, "location_missing", "the redirect does not say where to")
+    location = _with_escaped_tail(location)
     if any(char.isspace() or _is_control(char) for char in location) or "\\" in location:
         raise UriRefused(base.display, "control_character", "the redirect holds a character that no URI has")
     if SCHEME.match(location):
@@ -70,6 +74,17 @@ def join_location(base: SourceUri, location: str) -> str:
     if location.startswith("?"):
         return origin + path + location
     return origin + urljoin(path, f"./{location}")
+
+
+def _with_escaped_tail(location: str) -> str:
+    """Escape what may be escaped without a change of meaning, behind the authority where there is one."""
+    scheme = SCHEME.match(location)
+    start = 0 if scheme is None else scheme.end()
+    head, tail = location[:start], location[start:]
+    if tail.startswith("//"):
+        authority, tail = authority_and_tail(tail[2:])
+        head += f"//{authority}"
+    return head + _UNESCAPED.sub(lambda found: quote(found[0]), tail)
 
 
 def _refuse_bad_characters(text: str, rules: UriRules, display: str) -> None:
