@@ -31,6 +31,13 @@ def head(*lines: tuple[str, str]) -> Message:
     return headers
 
 
+NO_CODINGS = [
+    *("utf-8", "UTF-8", "utf8", "iso-8859-1", "binary", "identity", "none", "8bit", "7bit", "base64"),
+    *("application/octet-stream", "text/plain; charset=utf-8", "utf-8, binary", "", "raw", "qcow2"),
+]
+"""What servers write where a coding should stand."""
+
+
 @pytest.mark.parametrize(
     ("headers", "framing"),
     [
@@ -43,12 +50,32 @@ def head(*lines: tuple[str, str]) -> Message:
         (head(("Content-Encoding", "aws-chunked"), ("Content-Length", "5")), Framing(5, False)),
         (head(("Content-Encoding", "AWS-Chunked, identity, ")), Framing(None, False)),
         (head(), Framing(None, False)),
+        *((head(("Content-Encoding", word), ("Content-Length", "5")), Framing(5, False)) for word in NO_CODINGS),
+        *((head(("Transfer-Encoding", word), ("Content-Length", "5")), Framing(5, False)) for word in NO_CODINGS),
+        (head(("Transfer-Encoding", "identity")), Framing(None, False)),
+        (head(("Transfer-Encoding", "identity, chunked")), Framing(None, True)),
+        (head(("Transfer-Encoding", "binary"), ("Transfer-Encoding", "chunked")), Framing(None, True)),
+        (head(("Content-Encoding", "UTF-8"), ("Transfer-Encoding", "chunked")), Framing(None, True)),
     ],
 )
 def test_the_end_of_a_body_is_known_from_the_head(headers: Message, framing: Framing) -> None:
     assert framing_of("u", 200, headers) == framing
 
 
+CODINGS = [
+    "gzip",
+    "x-gzip",
+    "GZip",
+    "br",
+    "zstd",
+    "deflate",
+    "compress",
+    "x-compress",
+    "xz",
+    "bzip2",
+    '"gzip"',
+    "gzip;q=1",
+]
 H6 = {
     "negative": head(("Content-Length", "-1")),
     "signed": head(("Content-Length", "+5")),
@@ -60,8 +87,11 @@ H6 = {
     "with chunks": head(("Content-Length", "5"), ("Transfer-Encoding", "chunked")),
     "gzip transfer": head(("Transfer-Encoding", "gzip, chunked")),
     "twice chunked": head(("Transfer-Encoding", "chunked"), ("Transfer-Encoding", "chunked")),
-    "H11 gzip": head(("Content-Encoding", "gzip")),
-    "H11 x-gzip": head(("Content-Encoding", "x-gzip")),
+    **{f"H11 {word}": head(("Content-Encoding", word)) for word in CODINGS},
+    **{f"transfer {word}": head(("Transfer-Encoding", word), ("Content-Length", "5")) for word in CODINGS},
+    "transfer spoilt": head(("Transfer-Encoding", "xchunked"), ("Content-Length", "5")),
+    "transfer with a parameter": head(("Transfer-Encoding", "chunked;q=1")),
+    "H11 beside a charset": head(("Content-Encoding", "utf-8, gzip")),
     "H11 within aws-chunked": head(("Content-Encoding", "aws-chunked,gzip")),
     "H11 twice": head(("Content-Encoding", "identity"), ("Content-Encoding", "br")),
 }

@@ -524,6 +524,11 @@ ODD: dict[str, bytes] = {
     "multipart with a boundary": b"Content-Type: multipart/mixed; boundary=x\r\n",
     "none": b"Content-Encoding: none\r\n",
     "aws-chunked": b"Content-Encoding: aws-chunked\r\n",
+    "a charset as coding": b"Content-Encoding: utf-8\r\n",
+    "binary": b"Content-Encoding: binary\r\n",
+    "a media type as coding": b"Content-Encoding: application/octet-stream\r\n",
+    "identity as transfer coding": b"Transfer-Encoding: identity\r\n",
+    "binary as transfer coding": b"Transfer-Encoding: binary\r\n",
 }
 
 

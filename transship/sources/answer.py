@@ -33,9 +33,17 @@ _PAGE_START: Final = re.compile(
 _INTERIM: Final = re.compile(rb"HTTP/1\.\d[ \t]+1(?!01)\d\d(?!\d)")
 _HEADER: Final = re.compile(rb"[!-9;-~]+:")
 _FRAMES: Final = (b"content", b"length", b"encoding", b"transfer", b"range", b"etag", b"modified", b"location")
-_PLAIN: Final = frozenset({"", "identity", "none", "aws-chunked"})
-"""Content codings that change nothing: "none" is no registered one but means it, and aws-chunked is how the data
-came to an S3 store, which keeps the word with the object and gives the plain data out."""
+_CODINGS: Final = frozenset(
+    {
+        *("aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"),
+        *("brotli", "bzip2", "lz4", "lzip", "lzma", "sdch", "snappy", "xpress", "xz", "zlib"),
+    }
+)
+"""Words that name a coding: those registered with IANA, then others in use; each may have ``x-`` before it.
+
+Every other word changes nothing: servers put charsets, media types and MIME's encodings there. Also aws-chunked, which is
+how the data came to an S3 store: it keeps the word with the object and gives the plain data out.
+"""
 
 _OF_PARTS: Final = (
     email_errors.NoBoundaryInMultipartDefect,
@@ -141,16 +149,16 @@ def framing_of(uri: str, status: int, headers: Message) -> Framing:
     """
     if not all(isinstance(defect, _OF_PARTS) for defect in headers.defects):
         raise SourceRefused(uri, status, f"its headers are malformed{_malformed_line(headers)}")
-    codings = [word.strip().lower() for value in _all(headers, "Content-Encoding") for word in value.split(",")]
-    encoding = ", ".join(coding for coding in codings if coding not in _PLAIN)
-    if encoding:
-        reason = f"it sends the data encoded ({_shown(encoding)}), although the plain data were asked for"
+    encodings = [word for word in _codings(headers, "Content-Encoding") if _names_coding(word)]
+    if encodings:
+        reason = f"it sends the data encoded ({_shown(', '.join(encodings))}), although the plain data were asked for"
         raise SourceRefused(uri, status, reason)
     lengths = {part.strip() for value in _all(headers, "Content-Length") for part in value.split(",")}
-    transfer = ", ".join(_all(headers, "Transfer-Encoding")).lower()
+    # A word that may be a spoilt "chunked" counts too: to take chunks for plain data would spoil these.
+    transfer = [word for word in _codings(headers, "Transfer-Encoding") if _names_coding(word) or "chunk" in word]
     if transfer:
-        if transfer != "chunked":
-            raise SourceRefused(uri, status, f"transfer encoding {_shown(transfer)} is not supported")
+        if transfer != ["chunked"]:
+            raise SourceRefused(uri, status, f"transfer encoding {_shown(', '.join(transfer))} is not supported")
         if lengths:
             raise SourceRefused(uri, status, "it announces a length and chunks, which contradict each other")
         return Framing(None, chunked=True)
@@ -318,6 +326,15 @@ def _malformed_line(headers: Message) -> str:
     rest = headers.get_payload()
     line = rest.partition("\n")[0].strip() if isinstance(rest, str) else ""
     return f": {_shown(line)!r} is no header" if line else ""
+
+
+def _codings(headers: Message, name: str) -> list[str]:
+    """Return the words of a list of codings, lower case."""
+    return [word.strip(" \t\"'").lower() for value in _all(headers, name) for word in value.split(",")]
+
+
+def _names_coding(word: str) -> bool:
+    return word.partition(";")[0].strip().removeprefix("x-") in _CODINGS
 
 
 def _all(headers: Message, name: str) -> list[str]:
