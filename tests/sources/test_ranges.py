@@ -18,7 +18,7 @@ from config.settings import DownloadSettings
 from tests.fakes.download_process import download as download_in_four
 from tests.fakes.range_server import RangedFile
 from tests.fakes.system import until
-from tests.fakes.web_server import Behaviour, Talk, WebServer, answer, redirect, silent
+from tests.fakes.web_server import Behaviour, Talk, WebServer, answer, redirect, silent, whole
 from tests.sources.conftest import PLAIN, Download, Names
 from transship.domain.errors import (
     ImageTooLarge,
@@ -147,6 +147,26 @@ def test_without_proof_or_need_there_is_one_stream(
     download.fetch(server.on("/x", file), limits=limits(**changes))
     assert download.data == BODY
     assert ranges_asked(server) == [""]
+
+
+def test_a_date_proves_ranges_where_the_etag_is_of_no_use(server: WebServer, download: Download) -> None:
+    dated = "Thu, 01 Jan 2015 11:00:00 GMT"
+    headers = {"ETag": 'W/"v1"', "Last-Modified": dated, "Accept-Ranges": "bytes"}
+    asked = threading.Event()
+
+    def weak(talk: Talk) -> None:
+        if "range" in talk.request.headers:
+            asked.set()
+            whole(BODY, etag="", headers=headers)(talk)
+        else:
+            talk.head(200, {**headers, "Content-Length": str(len(BODY))})
+            asked.wait(60)
+            talk.send(BODY)
+
+    done = download.fetch(server.on("/x", weak), limits=limits(connections=2))
+    assert download.data == BODY
+    assert done.validators == Validators("", dated, len(BODY))
+    assert {request.headers.get("if-range", "") for request in server.requests("/x")} == {"", dated}
 
 
 def test_progress_never_goes_back_and_room_is_there_before_the_first_byte(

@@ -56,6 +56,8 @@ from transship.sources.wire import client_tls
 
 DATA = bytes(range(256)) * 1200  # 300 KiB: several chunks
 HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(DATA), DATA)
+NEW = bytes(reversed(DATA)) + b"longer"
 OLD = "Thu, 01 Jan 2015 11:00:00 GMT"
 
 
@@ -323,6 +325,54 @@ def test_a_date_resumes_where_there_is_no_etag(server: WebServer, download: Down
     assert download.data == DATA
 
 
+@pytest.mark.parametrize("etag", ['W/"v1"', "v1", '"a"b"', '"a b"'], ids=["weak", "unquoted", "quote within", "space"])
+def test_a_date_resumes_where_the_etag_is_of_no_use(server: WebServer, download: Download, etag: str) -> None:
+    dated = whole(DATA, etag=etag, headers={"Last-Modified": OLD})
+    head = b"Content-Length: %d\r\nLast-Modified: %b\r\nETag: %b\r\n\r\n" % (len(DATA), OLD.encode(), etag.encode())
+    known = broken(server, download, dated, first=raw(HEAD + head + DATA[:1000]))
+    assert known == Validators("", OLD, len(DATA))
+    assert download.fetch(server.url("/x"), resume=known).resumed_from == 1000
+    assert server.requests("/x")[-1].headers["if-range"] == OLD
+    assert download.data == DATA
+
+
+@pytest.mark.parametrize("etag", ['W/"v2"', "other"])
+def test_another_date_starts_over_where_the_etag_is_of_no_use(server: WebServer, download: Download, etag: str) -> None:
+    newer = whole(NEW, etag=etag, headers={"Last-Modified": "Fri, 02 Jan 2015 11:00:00 GMT"})
+    head = b'Content-Length: %d\r\nLast-Modified: %b\r\nETag: W/"v1"\r\n\r\n' % (len(DATA), OLD.encode())
+    known = broken(server, download, newer, first=raw(HEAD + head + DATA[:1000]))
+    assert download.fetch(server.url("/x"), resume=known).resumed_from == 0
+    assert download.data == NEW
+
+
+WHOLES: dict[str, Behaviour] = {
+    "203": answer(203, {"ETag": '"v1"', "Via": "1.1 scanner"}, DATA),
+    "203 in chunks": raw(b"HTTP/1.1 203 N\r\n" + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS),
+    "206 of all": answer(206, {"ETag": '"v1"', "Content-Range": f"bytes 0-{len(DATA) - 1}/{len(DATA)}"}, DATA),
+    "206 of all, no length": raw(
+        b"HTTP/1.1 206 P\r\nContent-Range: bytes 0-%d/%d\r\n\r\n" % (len(DATA) - 1, len(DATA)) + DATA
+    ),
+    "206 of all, in chunks": raw(
+        b"HTTP/1.1 206 P\r\nContent-Range: bytes 0-%d/%d\r\n" % (len(DATA) - 1, len(DATA))
+        + b"Transfer-Encoding: chunked\r\n\r\n"
+        + CHUNKS
+    ),
+}
+
+
+@pytest.mark.parametrize("behaviour", WHOLES.values(), ids=WHOLES.keys())
+def test_whatever_status_a_whole_file_has_it_is_taken(
+    server: WebServer, download: Download, behaviour: Behaviour
+) -> None:
+    server.on("/a", redirect("/y"))
+    assert download.fetch(server.on("/y", behaviour)).end_proven
+    assert download.data == DATA
+    assert download.fetch(server.url("/a")).size == len(DATA)
+    known = broken(server, download, behaviour)
+    assert download.fetch(server.url("/x"), resume=known).resumed_from == 0
+    assert download.data == DATA
+
+
 def test_a_file_that_was_whole_already_is_checked_with_one_byte(server: WebServer, download: Download) -> None:
     download.path.write_bytes(DATA)
     done = download.fetch(server.serve("/x", DATA), resume=Validators('"v1"', "", len(DATA)))
@@ -335,7 +385,6 @@ def test_a_file_of_unknown_size_that_was_whole_is_complete(server: WebServer, do
     assert (done.size, done.resumed_from, download.data) == (len(DATA), len(DATA), DATA)
 
 
-NEW = bytes(reversed(DATA)) + b"longer"
 STARTS_OVER = {
     "H2 no ranges": whole(NEW, etag='"v2"', ranges=False),
     "H17 replaced": whole(NEW, etag='"v2"'),
@@ -436,6 +485,7 @@ def test_a_busy_server_leaves_the_part_for_a_later_resume(server: WebServer, dow
 LENGTH = b"Content-Length: %d\r\n" % len(DATA)
 PAGE = b"<!DOCTYPE html><title>Log in</title>"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+WHOLE_PART = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-%d/%d\r\n" % (len(DATA) - 1, len(DATA))
 USELESS: dict[str, tuple[Behaviour, type[TransferFailed]]] = {
     "H6 announces too much": (raw(HEAD + b"Content-Length: 9\r\n\r\n12345678"), SourceTruncated),
     "H6 announces too little": (raw(HEAD + b"Content-Length: 7\r\n\r\n12345678"), SourceTooLong),
@@ -490,7 +540,14 @@ USELESS: dict[str, tuple[Behaviour, type[TransferFailed]]] = {
     "H15 not found": (answer(404), SourceRefused),
     "H15 range": (answer(416), SourceRefused),
     "no content": (raw(b"HTTP/1.1 204 No Content\r\n\r\n"), SourceRefused),
-    "part unasked": (answer(206, {"Content-Range": "bytes 0-2/3"}, b"abc"), SourceRefused),
+    "part unasked, the beginning": (answer(206, {"Content-Range": "bytes 0-2/4"}, b"abc"), SourceRefused),
+    "part unasked, the end": (answer(206, {"Content-Range": "bytes 1-3/4"}, b"abc"), SourceRefused),
+    "part unasked, of unknown size": (answer(206, {"Content-Range": "bytes 0-2/*"}, b"abc"), SourceRefused),
+    "part unasked, unnamed": (answer(206, {}, b"abc"), SourceRefused),
+    "parts unasked": (answer(206, {"Content-Type": "multipart/byteranges; boundary=x"}, b"--x--"), SourceRefused),
+    "whole as a part, of another length": (answer(206, {"Content-Range": "bytes 0-2/3"}, b"abcd"), SourceRefused),
+    "whole as a part, cut": (raw(WHOLE_PART + b"\r\n" + DATA[:-1]), SourceTruncated),
+    "whole as a part, longer": (raw(WHOLE_PART + b"\r\n" + DATA + b"x"), SourceTooLong),
     "switching": (raw(b"HTTP/1.1 101 Switching\r\n\r\n"), SourceRefused),
     "interim answer alone": (raw(b"HTTP/1.1 103 Early Hints\r\n\r\n"), SourceUnreachable),
     "interim answer cut": (raw(b"HTTP/1.1 103 Early Hints\r\nLink: x"), SourceUnreachable),

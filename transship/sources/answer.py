@@ -20,6 +20,9 @@ BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 """Redirects that are followed; 300 and 304 are none for a plain GET."""
 
+WHOLE: Final = frozenset({200, 203})
+"""Answers that hold the whole source; 203 is what a proxy between says of a 200 that it passes on."""
+
 SNIFF_BYTES: Final = 512
 """Bytes of the body that are looked at for a web page."""
 
@@ -41,8 +44,8 @@ _CODINGS: Final = frozenset(
 )
 """Words that name a coding: those registered with IANA, then others in use; each may have ``x-`` before it.
 
-Every other word changes nothing: servers put charsets, media types and MIME's encodings there. Also aws-chunked, which is
-how the data came to an S3 store: it keeps the word with the object and gives the plain data out.
+Every other word changes nothing: servers put charsets, media types and MIME's encodings there. So does aws-chunked,
+which is how the data came to an S3 store: it keeps the word with the object and gives the plain data out.
 """
 
 _OF_PARTS: Final = (
@@ -63,7 +66,7 @@ class Validators:
     """What tells one version of a source from another.
 
     Attributes:
-        etag: as sent, with quotes; empty when there is none.
+        etag: as sent, with quotes; empty when there is none that can be used: a weak one, or one that is malformed.
         last_modified: as sent; empty when there is none, or when it is too young to tell two versions apart.
         total_bytes: size of the whole source, None when it was not announced.
         pinned: what tells it from elsewhere, e.g. the digest of an image that cannot change; then the server need
@@ -93,8 +96,7 @@ class Validators:
         """Value for an ``If-Range`` header; empty when neither validator is strong."""
         if _STRONG_ETAG.fullmatch(self.etag):
             return self.etag
-        # A weak ETag says that the bytes may differ, so the date beside it proves nothing.
-        return "" if self.etag or _date(self.last_modified) is None else self.last_modified
+        return "" if _date(self.last_modified) is None else self.last_modified
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +174,38 @@ def framing_of(uri: str, status: int, headers: Message) -> Framing:
     return Framing(int(length), chunked=False)
 
 
+def whole_part(status: int, headers: Message) -> Span | None:
+    """Return the whole source as a range if an answer is a 206 that holds just that; None for other answers.
+
+    Some servers answer so to a request for no range.
+    """
+    span = span_of(headers) if status == 206 else None
+    return span if span is not None and (span.first, span.last) == (0, span.total - 1) else None
+
+
+def total_of(uri: str, status: int, headers: Message, framing: Framing) -> int | None:
+    """Return the size of the whole source, which an answer holds; None when it is not announced.
+
+    Raises:
+        SourceRefused: a 206 announces another length than that of its range.
+    """
+    whole = whole_part(status, headers)
+    if whole is not None and framing.length not in (None, whole.total):
+        raise SourceRefused(uri, status, "it announces two different lengths")
+    return framing.length if whole is None else whole.total
+
+
 def validators_of(headers: Message, total_bytes: int | None, now: datetime) -> Validators:
     """Return the validators of a complete answer.
 
     Args:
-        headers: of a 200.
+        headers: of an answer that holds the whole.
         total_bytes: its announced size.
         now: UTC; stands in for a missing ``Date``.
     """
     etag = str(headers.get("ETag", "")).strip()
+    if not _STRONG_ETAG.fullmatch(etag):
+        etag = ""
     last_modified = str(headers.get("Last-Modified", "")).strip()
     changed = _date(last_modified)
     sent = _date(str(headers.get("Date", ""))) or now
@@ -270,10 +295,15 @@ def _same_version(headers: Message, known: Validators) -> bool:
     return all(
         not before or not sent or before == sent
         for before, sent in (
-            (known.etag, str(headers.get("ETag", "")).strip()),
+            (_opaque(known.etag), _opaque(str(headers.get("ETag", "")))),
             (known.last_modified, str(headers.get("Last-Modified", "")).strip()),
         )
     )
+
+
+def _opaque(etag: str) -> str:
+    """Return what an ETag names, whatever it is worth and however it is quoted."""
+    return etag.strip().removeprefix("W/").strip('"')
 
 
 def failure_of(uri: str, status: int, headers: Message, cap_s: float, now: datetime) -> TransferFailed:

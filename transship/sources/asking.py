@@ -15,7 +15,7 @@ from transship.domain.errors import (
     SourceRefused,
 )
 from transship.domain.uri_filter import Allowance, SourceUri, display_uri
-from transship.sources.answer import REDIRECTS, failure_of
+from transship.sources.answer import REDIRECTS, WHOLE, failure_of, whole_part
 from transship.sources.exchange import Exchange, Line, ask
 from transship.sources.gate import Admitted, UriGate
 from transship.sources.judging import judged
@@ -24,8 +24,7 @@ from transship.sources.watch import Waiting
 
 log = structlog.get_logger(__name__)
 
-_WITH_RANGE: Final = frozenset({200, 206, 416})
-_PLAIN: Final = frozenset({200})
+_WITH_RANGE: Final = WHOLE | {206, 416}
 _SENDS_BACK: Final = (RedirectRefused, SourceNotAccepted, SourceRefused)
 """Failures at the end of earlier redirects after which the source itself may know better, e.g. an expired signature."""
 
@@ -70,7 +69,7 @@ class Asker:
         self._end: Admitted | None = None
 
     def answer(self, wanted: Mapping[str, str], watch: Waiting, *, patient: bool = True) -> Exchange:
-        """Return an answer of status 200; with a ``Range`` wanted also 206 or 416.
+        """Return an answer that holds the whole source; with a ``Range`` wanted also other 206 and 416.
 
         A range is asked for where the redirects of an earlier answer ended, judged anew. When that place refuses,
         and for whole sources, all begins at the URI itself.
@@ -97,12 +96,12 @@ class Asker:
         return self._follow(first, wanted, watch, patient)
 
     def _follow(self, first: Admitted, wanted: Mapping[str, str], watch: Waiting, patient: bool) -> Exchange:
-        data = _WITH_RANGE if "Range" in wanted else _PLAIN
+        data = _WITH_RANGE if "Range" in wanted else WHOLE
         source = first
         for _ in range(self._gate.rules.max_redirects + 1):
             private = self._private if _origin(source.uri) == self._home else {}
             answer = self._ask(source, {**wanted, **private}, watch, patient)
-            if answer.status in data:
+            if answer.status in data or whole_part(answer.status, answer.headers) is not None:
                 if source is not first:
                     self._end = source
                 return answer

@@ -25,6 +25,7 @@ from transship.sources.answer import (
     content_type_of,
     is_page_type,
     takes_ranges,
+    total_of,
     validators_of,
 )
 from transship.sources.asking import Asker
@@ -153,11 +154,11 @@ class Landing:
         """Take a whole source, from its first byte.
 
         Args:
-            answer: of status 200.
+            answer: one that holds it.
             in_ranges: bring it in ranges if the answer says that the server can.
         """
         framing = answer.framing()
-        total = framing.length
+        total = total_of(answer.display, answer.status, answer.headers, framing)
         if total == 0 and not self._limits.allow_empty:
             raise SourceEmpty(answer.display)
         self._make_room(0 if total is None else total, total)
@@ -168,7 +169,7 @@ class Landing:
         if self._journal.exists:
             self._journal.void()
         self._part.empty()
-        plan = self._plan(answer, version) if in_ranges else None
+        plan = self._plan(answer, version) if in_ranges and framing.length is not None else None
         if plan is not None:
             self._journal.void()
         self._remember(version)

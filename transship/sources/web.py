@@ -17,7 +17,7 @@ from config.settings import DownloadSettings
 from transship.domain.errors import ConfigurationRefused, SourceChanged, SourceRefused, SourceTruncated
 from transship.domain.stop import StopToken
 from transship.domain.uri_filter import Allowance, display_uri
-from transship.sources.answer import Fit, Span, Validators, continued_total, range_fit, whole_size_of
+from transship.sources.answer import WHOLE, Fit, Span, Validators, continued_total, range_fit, whole_size_of
 from transship.sources.asking import Asker
 from transship.sources.exchange import Exchange, Line
 from transship.sources.gate import UriGate
@@ -239,7 +239,7 @@ class _Attempt:
         log.info("source does not continue, starting over", uri=answer.display, status=answer.status, fit=fit)
         if fit is not Fit.CHANGED:
             self._in_ranges = False
-        return self._landing.afresh(answer, in_ranges=self._in_ranges) if answer.status == 200 else None
+        return self._landing.afresh(answer, in_ranges=self._in_ranges) if answer.status in WHOLE else None
 
 
 def refuse_bad_authorities(limits: DownloadSettings) -> None:
