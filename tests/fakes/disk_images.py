@@ -42,6 +42,34 @@ def iso(path: Path, *, hybrid: bool = False, hybrid_mbr: bytes | None = None) ->
     return path
 
 
+def vhd_footer(
+    size_bytes: int, *, kind: int, creator: bytes = b"win ", original: int | None = None, header_at: int = (1 << 64) - 1
+) -> bytes:
+    """A VHD's footer with its checksum: kind 2 is fixed, 3 dynamic, 4 differencing.
+
+    Its geometry has 17 sectors a track and 4 heads, rounded down, as Virtual PC does it: a few KiB less than the size.
+    """
+    fields = struct.pack(">8sIIQI4sI4sQQ", b"conectix", 2, 0x10000, header_at, 0x2A000000, creator, 0x50003, b"Wi2k",
+                         original or size_bytes, size_bytes)  # fmt: skip
+    fields += struct.pack(">HBBI", size_bytes // 512 // (17 * 4), 4, 17, kind)
+    rest = bytes(range(16)) + bytes(428)
+    return fields + struct.pack(">I", ~(sum(fields) + sum(rest)) & 0xFFFFFFFF) + rest
+
+
+def fixed_vhd(disk: Path, **footer: int | bytes) -> Path:
+    """Make a raw disk a fixed VHD, whose only header stands at its end."""
+    size_bytes = disk.stat().st_size
+    with disk.open("ab") as image:
+        image.write(vhd_footer(size_bytes, **{"kind": 2, **footer}))  # type: ignore[arg-type]
+    return disk
+
+
+def with_vhd_footers(path: Path, size_bytes: int, **footer: int | bytes) -> Path:
+    """Give a dynamic VHD, made by qemu-img, other footers at both its ends."""
+    made = vhd_footer(size_bytes, **{"kind": 3, "header_at": 512, **footer})  # type: ignore[arg-type]
+    return patched(patched(path, 0, made), path.stat().st_size - 512, made)
+
+
 def qemu_img(*arguments: str | Path) -> None:
     """Run qemu-img to make an image; its words go nowhere unless it fails."""
     subprocess.run(["qemu-img", *map(str, arguments)], check=True, capture_output=True, timeout=540)

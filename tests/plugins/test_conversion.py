@@ -22,6 +22,8 @@ from transship.domain.errors import (
 from transship.domain.stop import StopToken
 from transship.plugins.base import PluginOutcome
 from transship.plugins.conversion import PLUGIN
+from transship.plugins.format_gate import inspect_file
+from transship.plugins.qemu_img import QemuImg
 
 MIB = images.MIB
 DISK_BYTES = 8 * MIB
@@ -65,6 +67,91 @@ def test_every_disk_format_becomes_the_same_raw_disk(
     assert outcome.path.stat().st_blocks * 512 <= 2 * MIB
     assert (outcome.disk_format, outcome.container_format, outcome.virtual_size) == ("raw", "bare", DISK_BYTES)
     assert outcome.summary == f"converted from {declared} to raw"
+
+
+@pytest.mark.parametrize("creator", [b"win ", b"vpc ", b"vs  ", b"qemu", b"d2v ", b"tap\0", b"wa\0\0", b"\0\0\0\0"])
+def test_a_vhd_keeps_its_last_bytes_whatever_program_made_it(creator: bytes, tmp_path: Path) -> None:
+    # Its geometry has fewer sectors than its current size, and its original size is that before it was grown.
+    disk = images.patched(images.raw_disk(tmp_path / "disk"), DISK_BYTES - 7, b"the end")
+    staged = images.converted(disk, tmp_path / "staged", "vpc", "force_size=on")
+    images.with_vhd_footers(staged, DISK_BYTES, creator=creator, original=DISK_BYTES // 2)
+    outcome = convert(staged, "vhd")
+    assert outcome.path is not None
+    assert outcome.path.read_bytes() == disk.read_bytes()
+    assert outcome.virtual_size == DISK_BYTES
+
+
+@pytest.mark.parametrize("creator", [b"win ", b"vpc "])
+@pytest.mark.parametrize("partitioned", [False, True])
+def test_a_fixed_vhd_becomes_the_disk_before_its_footer(creator: bytes, partitioned: bool, tmp_path: Path) -> None:
+    disk = images.raw_disk(tmp_path / "staged", partitioned=partitioned)
+    content = disk.read_bytes()
+    outcome = convert(images.fixed_vhd(disk, creator=creator), "vhd")
+    assert outcome.path is not None
+    assert outcome.path.read_bytes() == content
+    assert outcome.virtual_size == DISK_BYTES
+
+
+@pytest.mark.parametrize("target", ["raw", "qcow2", "vmdk"])
+@pytest.mark.parametrize(
+    ("declared", "qemu_format", "options"),
+    [
+        ("raw", "raw", ""),
+        ("qcow2", "qcow2", ""),
+        ("vmdk", "vmdk", "subformat=monolithicSparse"),
+        ("vmdk", "vmdk", "subformat=streamOptimized"),
+        ("vdi", "vdi", ""),
+        ("vhd", "vpc", "force_size=on"),
+        ("vhd", "vpc", ""),
+        ("vhd", "vpc", "force_size=on,subformat=fixed"),
+        ("vhdx", "vhdx", ""),
+    ],
+)
+def test_a_conversion_has_the_virtual_size_that_the_gate_read(
+    declared: str, qemu_format: str, options: str, target: str, tmp_path: Path
+) -> None:
+    disk = images.raw_disk(tmp_path / "disk", DISK_BYTES + 1000)
+    staged = images.converted(disk, tmp_path / "staged", qemu_format, options)
+    settings = settings_with(tmp_path, conversion={"output_format": target})
+    work, _ = work_on(staged, settings, disk_format=declared)
+    read = inspect_file(
+        staged,
+        declared,
+        "bare",
+        settings.formats,
+        size_cap_bytes=1 << 40,
+        stop=work.stop,
+        progress=lambda _done, _total: None,
+    ).virtual_size
+    outcome = PLUGIN.run(work)
+    made = QemuImg(settings.conversion).info(outcome.path or staged, target, target, work.stop)
+    assert read is not None
+    assert outcome.virtual_size in {read, -(-read // 512) * 512}
+    assert made.virtual_size == -(-read // 512) * 512
+    images.qemu_img("compare", "-f", target, "-F", "raw", outcome.path or staged, disk)
+
+
+@pytest.mark.parametrize("target", ["raw", "qcow2", "vmdk"])
+def test_an_image_whose_size_qemu_img_reads_otherwise_is_refused(target: str, tmp_path: Path) -> None:
+    # qemu-img leaves out the last bytes of a disk that is no multiple of a sector.
+    staged = images.converted(images.raw_disk(tmp_path / "disk"), tmp_path / "staged", "qcow2")
+    images.patched(staged, 24, struct.pack(">Q", DISK_BYTES - 200))
+    with pytest.raises(ConversionFailed, match=f"states a virtual size of {DISK_BYTES} bytes.*{DISK_BYTES - 512}"):
+        convert(staged, "qcow2", conversion={"output_format": target})
+
+
+@pytest.mark.parametrize("short_by", [512, 12 * 1024, DISK_BYTES])
+def test_a_result_of_another_size_is_refused(short_by: int, tmp_path: Path) -> None:
+    disk = images.raw_disk(tmp_path / "disk")
+    staged = images.converted(disk, tmp_path / "staged", "qcow2")
+    forgetful = tmp_path / "qemu-img"
+    forgetful.write_text(
+        '#!/bin/sh\nqemu-img "$@" || exit\nfor last; do :; done\n'
+        f'if [ $1 = convert ]; then truncate -s {DISK_BYTES - short_by} "$last"; fi\n'
+    )
+    forgetful.chmod(0o755)
+    with pytest.raises(ConversionFailed, match=f"qemu-img reads {DISK_BYTES - short_by}"):
+        convert(staged, "qcow2", conversion={"qemu_img": str(forgetful)})
 
 
 @pytest.mark.parametrize("target", ["qcow2", "vmdk"])

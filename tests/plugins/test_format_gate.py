@@ -94,6 +94,19 @@ def _vmdk_extent(folder: Path) -> Path:
     return images.patched(path, at, b'"/etc/pass"')
 
 
+def _grown_vhd(folder: Path) -> Path:
+    path = _from_disk("vpc", "force_size=on")(folder)
+    return images.with_vhd_footers(path, DISK_BYTES, original=DISK_BYTES // 2)
+
+
+def _fixed_vhd(*, partitioned: bool = False, **footer: int | bytes) -> Maker:
+    return lambda folder: images.fixed_vhd(images.raw_disk(folder / "fixed", partitioned=partitioned), **footer)
+
+
+def _damaged_vhd_footer(folder: Path) -> Path:
+    return images.patched(_fixed_vhd()(folder), DISK_BYTES + 500, b"damage")
+
+
 @pytest.mark.parametrize(
     ("make", "declared", "detected", "virtual_size"),
     [
@@ -106,6 +119,17 @@ def _vmdk_extent(folder: Path) -> Path:
         ),
         pytest.param(_from_disk("vdi"), "vdi", "vdi", DISK_BYTES, id="vdi"),
         pytest.param(_from_disk("vpc", "force_size=on"), "vhd", "vhd", DISK_BYTES, id="vhd"),
+        pytest.param(_grown_vhd, "vhd", "vhd", DISK_BYTES, id="vhd that was grown"),
+        pytest.param(_fixed_vhd(), "vhd", "vhd", DISK_BYTES, id="fixed vhd"),
+        pytest.param(_fixed_vhd(partitioned=True), "vhd", "vhd", DISK_BYTES, id="fixed vhd with GPT"),
+        pytest.param(
+            _fixed_vhd(original=images.MIB, creator=b"vpc "), "vhd", "vhd", DISK_BYTES, id="fixed vhd that was grown"
+        ),
+        pytest.param(
+            _from_disk("vpc", "subformat=fixed,force_size=on"), "vhd", "vhd", DISK_BYTES, id="fixed vhd of qemu-img"
+        ),
+        pytest.param(_fixed_vhd(kind=3), "raw", "raw", DISK_BYTES + 512, id="footer of another kind"),
+        pytest.param(_damaged_vhd_footer, "raw", "raw", DISK_BYTES + 512, id="footer with a wrong checksum"),
         pytest.param(_from_disk("vhdx"), "vhdx", "vhdx", DISK_BYTES, id="vhdx"),
         pytest.param(lambda d: images.raw_disk(d / "r"), "raw", "raw", DISK_BYTES, id="raw"),
         pytest.param(lambda d: images.raw_disk(d / "r", partitioned=True), "raw", "raw", DISK_BYTES, id="raw with GPT"),

@@ -35,10 +35,10 @@ def script(folder: Path, body: str) -> QemuImg:
     return QemuImg(ConversionSettings(qemu_img=str(path)))
 
 
-def convert(qemu_img: QemuImg, folder: Path) -> None:
+def convert(qemu_img: QemuImg, folder: Path, disk_format: str = "vhd") -> None:
     qemu_img.convert(
         folder / "in",
-        "vhd",
+        disk_format,
         folder / "out",
         "raw",
         virtual_size=GIB,
@@ -74,10 +74,24 @@ def test_a_full_disk_is_staging_full(tmp_path: Path) -> None:
         convert(script(tmp_path, "echo 'error while writing: No space left on device' >&2; exit 1"), tmp_path)
 
 
-def test_formats_are_always_named_in_the_words_of_qemu(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("disk_format", "named"),
+    [
+        ("vmdk", "-O raw -f vmdk the file the file"),
+        ("vhd", "-O raw --image-opts driver=vpc,force_size_calc=current_size,file.driver=file,file.filename=the file"),
+    ],
+)
+def test_formats_are_always_named_in_the_words_of_qemu(disk_format: str, named: str, tmp_path: Path) -> None:
     with pytest.raises(ConversionFailed) as failed:
-        convert(script(tmp_path, "echo said: $1 $2 $3 $4 $5 $6 $7 $8 $9 >&2; exit 1"), tmp_path)
-    assert failed.value.reason == "said: convert -p -W -m 16 -f vpc -O raw"
+        convert(script(tmp_path, "echo said: $* >&2; exit 1"), tmp_path, disk_format)
+    assert failed.value.reason.startswith(f"said: convert -p -W -m 16 {named}")
+
+
+@pytest.mark.parametrize("folder", ["plain", "with, comma", "with,file.driver=nbd"])
+def test_a_path_is_never_taken_for_options(folder: str, tmp_path: Path) -> None:
+    (tmp_path / folder).mkdir()
+    image = images.converted(images.raw_disk(tmp_path / "disk"), tmp_path / folder / "made", "vpc", "force_size=on")
+    assert QemuImg(ConversionSettings()).info(image, "vhd", "raw", StopToken()).virtual_size == 8 * images.MIB
 
 
 def test_a_qemu_img_that_went_away_is_a_failed_conversion(tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from config.settings import Settings
-from transship.domain.errors import FormatMismatch, FormatUnsafe, ImageTooLarge
+from transship.domain.errors import ConversionFailed, FormatMismatch, FormatUnsafe, ImageTooLarge
 from transship.plugins.base import PluginOutcome, PluginWork
 from transship.plugins.format_gate import WITHOUT_INSPECTOR, Inspected, examine, judge
 from transship.plugins.pace import Paced
 from transship.plugins.qemu_img import ImageFacts, QemuImg
 from transship.staging_faults import staging_faults
+
+_SECTOR_BYTES: Final = 512
 
 
 class ImageConversion:
@@ -41,7 +43,7 @@ class ImageConversion:
             FormatMismatch: the data are not in the declared format; they are never read as another.
             FormatUnsafe: they refer to other files, are encrypted, nested, or fail a check of their format.
             ImageTooLarge: the virtual size, or the result, passes the size cap.
-            ConversionFailed: qemu-img could not convert them, or passed a limit.
+            ConversionFailed: qemu-img could not convert them, passed a limit, or read or made a disk of another size.
             StagingFull, StagingBroken: staging cannot take the result.
             LockLost, ImportStopped: the import must end; qemu-img has ended and nothing is left of the result.
         """
@@ -58,23 +60,24 @@ class ImageConversion:
         qemu_img = QemuImg(work.settings.conversion)
         facts = qemu_img.info(work.path, declared, target_format, work.stop)
         refuse_unfit(facts, declared, work.settings)
+        virtual_size = _in_sectors(inspected.virtual_size)
+        _refuse_other_size(declared, target_format, virtual_size, facts.virtual_size)
         if declared == target_format:
-            return PluginOutcome(
-                virtual_size=facts.virtual_size, summary=f"not converted: it is {target_format} already"
-            )
+            return PluginOutcome(virtual_size=virtual_size, summary=f"not converted: it is {target_format} already")
         target = work.workspace.new_file("converted")
         try:
-            work.workspace.reserve(target, qemu_img.measure(work.path, declared, facts.virtual_size, work.stop))
+            work.workspace.reserve(target, qemu_img.measure(work.path, declared, virtual_size, work.stop))
             qemu_img.convert(
                 work.path,
                 declared,
                 target,
                 target_format,
-                virtual_size=facts.virtual_size,
+                virtual_size=virtual_size,
                 stop=work.stop,
                 progress=Paced(work.progress),
             )
-            _judge_result(work, target, declared, target_format)
+            made = _judge_result(work, target, declared, target_format)
+            _refuse_other_size(declared, target_format, virtual_size, made.virtual_size)
         except BaseException:
             target.unlink(missing_ok=True)
             raise
@@ -82,7 +85,7 @@ class ImageConversion:
             path=target,
             disk_format=target_format,
             container_format="bare",
-            virtual_size=facts.virtual_size,
+            virtual_size=virtual_size,
             summary=f"converted from {declared} to {target_format}",
         )
 
@@ -112,13 +115,24 @@ def refuse_unfit(facts: ImageFacts, declared: str, settings: Settings) -> None:
         raise ImageTooLarge("virtual size", facts.virtual_size, cap_bytes, "imports.image_size_cap_bytes")
 
 
-def _judge_result(work: PluginWork, target: Path, declared: str, target_format: str) -> None:
+def _in_sectors(size_bytes: int | None) -> int:
+    """Return a virtual size as qemu-img has it, in whole sectors of 512 bytes; 0 where the format does not tell."""
+    return -(-(size_bytes or 0) // _SECTOR_BYTES) * _SECTOR_BYTES
+
+
+def _refuse_other_size(declared: str, target_format: str, stated: int, read: int | None) -> None:
+    if read != stated:
+        reason = f"its header states a virtual size of {stated} bytes and qemu-img reads {read}; export the image again"
+        raise ConversionFailed(declared, target_format, reason)
+
+
+def _judge_result(work: PluginWork, target: Path, declared: str, target_format: str) -> Inspected:
     with staging_faults(target):
         size_bytes = target.stat().st_size
     cap_bytes = work.settings.imports.image_size_cap_bytes
     if size_bytes > cap_bytes:
         raise ImageTooLarge("converted image", size_bytes, cap_bytes, "imports.image_size_cap_bytes")
     try:
-        _inspect(work, target, target_format)
+        return _inspect(work, target, target_format)
     except FormatMismatch as error:
         raise FormatUnsafe(error.detected, f"they are nested inside a {declared} image") from error

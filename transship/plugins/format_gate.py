@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from oslo_utils.imageutils import format_inspector
 from config.settings import FormatSettings
 from transship.domain.errors import FormatMismatch, FormatUnsafe, ImageTooLarge
 from transship.domain.stop import StopToken
+from transship.plugins.inspectors import PARSER_FAULTS, Inspectors, fixed_vhd
 from transship.plugins.pace import Paced
 from transship.staging_faults import staging_faults
 
@@ -62,9 +62,6 @@ _MISSED_HEADS: Final = (
 )
 """Heads by which a program that guesses formats takes files that the inspectors of oslo.utils 10.2 do not
 recognise: they want a descriptor to be text up to its 512th byte, while qemu-img pads it with zeros."""
-
-# What the inspectors let through when a header is cut short or lies about its own structure.
-_PARSER_FAULTS: Final = (struct.error, AttributeError, KeyError, IndexError, ValueError, TypeError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,22 +181,25 @@ def examine(path: Path, stop: StopToken, progress: Callable[[int, int], None]) -
     report = Paced(progress)
     with staging_faults(path), path.open("rb", buffering=0) as source:
         size_bytes = os.fstat(source.fileno()).st_size
-        head, tail = os.pread(source.fileno(), 512, 0), os.pread(source.fileno(), 4, max(0, size_bytes - 512))
-        wrapper = format_inspector.InspectWrapper(source)
+        head, tail = os.pread(source.fileno(), 512, 0), os.pread(source.fileno(), 512, max(0, size_bytes - 512))
+        reader = Inspectors(source)
         done_bytes = 0
-        while chunk := wrapper.read(CHUNK_BYTES):
+        while chunk := reader.read(CHUNK_BYTES):
             stop.check()
             done_bytes += len(chunk)
             report(done_bytes, size_bytes)
-            if _all_decided(wrapper):
+            if reader.decided():
                 break
-        wrapper.close()
-    inspectors = _matching(wrapper)
+        inspectors = reader.matching()
     names = frozenset(inspector.NAME for inspector in inspectors) or frozenset({"raw"})
     if names <= {"raw", "gpt"}:
         foreign = _foreign(head, tail, size_bytes)
         if foreign is not None:
             return foreign
+        fixed = fixed_vhd(tail)
+        if fixed is not None:
+            # A partition table is that of the disk within.
+            inspectors, names = [fixed], frozenset({fixed.NAME})
     return Findings(
         size_bytes=size_bytes,
         names=names,
@@ -233,40 +233,12 @@ def is_tar(path: Path) -> bool:
 # --- reading -----------------------------------------------------------------------------------
 
 
-def _all_decided(wrapper: format_inspector.InspectWrapper) -> bool:
-    try:
-        return wrapper.formats is not None
-    except _PARSER_FAULTS:
-        return False
-
-
-def _matching(wrapper: format_inspector.InspectWrapper) -> list[format_inspector.FileInspector]:
-    try:
-        found = wrapper.formats or []
-    except _PARSER_FAULTS:
-        # oslo.utils 10.2: a text that is not ASCII to its end leaves the VMDK inspector without its
-        # type, and asking any format then fails; the others are asked alone here.
-        found = [inspector for inspector in _inspectors(wrapper) if _matches(inspector)]
-    return sorted((inspector for inspector in found if inspector.NAME != "raw"), key=str)
-
-
-def _inspectors(wrapper: format_inspector.InspectWrapper) -> frozenset[format_inspector.FileInspector]:
-    return frozenset(wrapper._inspectors)  # noqa: SLF001 (there is no public way to ask one inspector)
-
-
-def _matches(inspector: format_inspector.FileInspector) -> bool:
-    try:
-        return inspector.format_match
-    except _PARSER_FAULTS:
-        return False
-
-
 def _virtual_sizes(inspectors: list[format_inspector.FileInspector], size_bytes: int) -> dict[str, int]:
     sizes = {}
     for inspector in inspectors:
         try:
             size = inspector.virtual_size
-        except _PARSER_FAULTS:
+        except PARSER_FAULTS:
             continue
         if inspector.NAME == "luks":
             size += size_bytes - inspector.actual_size
@@ -282,7 +254,7 @@ def _failed_checks(inspector: format_inspector.FileInspector) -> dict[str, str]:
         return {name: str(reason) for name, reason in error.failures.items()}
     except format_inspector.ImageFormatError as error:
         return {"structure": str(error)}
-    except _PARSER_FAULTS:
+    except PARSER_FAULTS:
         return {"structure": "the header cannot be read"}
     return {}
 
@@ -291,7 +263,7 @@ def _foreign(head: bytes, tail: bytes, size_bytes: int) -> Findings | None:
     for name, magic in _FOREIGN_HEADS:
         if magic.match(head):
             return Findings(size_bytes, frozenset({name}))
-    if tail == b"koly":
+    if tail.startswith(b"koly"):
         return Findings(size_bytes, frozenset({"dmg"}))
     for name, reason, magic in _MISSED_HEADS:
         if magic.match(head):

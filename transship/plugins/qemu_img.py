@@ -26,7 +26,7 @@ INFO_WALL_S: Final = 30.0
 
 _QEMU_NAMES: Final = {"vhd": "vpc"}
 _PROGRESS: Final = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
-_PATHS: Final = re.compile(r"'?/[^\s':]+'?")
+_PATHS: Final = re.compile(r"'driver=[^']*'|'?/[^\s':]+'?")
 _LONGEST_REASON: Final = 300
 
 
@@ -98,7 +98,7 @@ class QemuImg:
         Raises:
             ConversionFailed: it cannot be read, or a limit was passed.
         """
-        arguments = ["info", "-f", _qemu_name(disk_format), "--output=json", str(path)]
+        arguments = ["info", "--output=json", *_source(path, disk_format)]
         finished = self._run_or_fail(arguments, self._look_limits, stop, (disk_format, target_format))
         try:
             return _facts(json.loads(finished.stdout))
@@ -111,7 +111,7 @@ class QemuImg:
         Measured as qcow2, since qemu-img leaves holes out for that format alone; ``virtual_size``
         with some room for tables if it cannot be measured.
         """
-        arguments = ["measure", "-f", _qemu_name(disk_format), "-O", "qcow2", "--output=json", str(path)]
+        arguments = ["measure", "-O", "qcow2", "--output=json", *_source(path, disk_format)]
         upper_bytes = file_limit_bytes(virtual_size)
         try:
             finished = self._run(arguments, self._convert_limits(0), stop)
@@ -146,7 +146,7 @@ class QemuImg:
             StagingFull: no room.
         """
         arguments = ["convert", "-p", "-W", "-m", str(self._settings.coroutines)]
-        arguments += ["-f", _qemu_name(source_format), "-O", _qemu_name(target_format), str(source), str(target)]
+        arguments += ["-O", _qemu_name(target_format), *_source(source, source_format), str(target)]
         self._run_or_fail(
             arguments,
             self._convert_limits(file_limit_bytes(virtual_size)),
@@ -227,6 +227,15 @@ class _ProgressReader:
         self._rest = (self._rest + text).rpartition(b"\r")[2][-64:]
         if found:
             self._progress(int(self._total_bytes * min(100.0, float(found[-1])) / 100), self._total_bytes)
+
+
+def _source(path: Path, disk_format: str) -> list[str]:
+    """Return the arguments that name a file to read and its format."""
+    if disk_format != "vhd":
+        return ["-f", _qemu_name(disk_format), str(path)]
+    # Left alone, qemu-img takes the size from the geometry where it does not know the program that made the image.
+    filename = str(path).replace(",", ",,")
+    return ["--image-opts", f"driver=vpc,force_size_calc=current_size,file.driver=file,file.filename={filename}"]
 
 
 def _qemu_name(disk_format: str) -> str:
