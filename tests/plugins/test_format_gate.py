@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,6 +107,60 @@ def _fixed_vhd(*, partitioned: bool = False, **footer: int | bytes) -> Maker:
 
 def _damaged_vhd_footer(folder: Path) -> Path:
     return images.patched(_fixed_vhd()(folder), DISK_BYTES + 500, b"damage")
+
+
+def _volume(jump: bytes, oem: bytes, *fields: tuple[int, bytes]) -> Maker:
+    """The boot sector of a file system, its boot code where an MBR has its table, and some data."""
+    sector = bytearray(jump + oem + bytes(499) + b"\x55\xaa")
+    sector[0x1BE:0x1FE] = b"\xb4\x0e" * 32
+    for offset, field in fields:
+        sector[offset : offset + len(field)] = field
+    return _bytes(bytes(sector) + bytes(4096))
+
+
+def _fat_parameters(media: int, fats: int = 2) -> tuple[int, bytes]:
+    return 11, struct.pack("<HBHBHHBHHHII", 512, 1, 1, fats, 224, 2880, media, 9, 18, 2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(
+            _volume(b"\xeb\x3c\x90", b"MSDOS5.0", _fat_parameters(0xF0), (54, b"FAT12   ")), id="FAT12 floppy"
+        ),
+        pytest.param(_volume(b"\xeb\x3c\x90", b"mkfs.fat", _fat_parameters(0xF8), (54, b"FAT16   ")), id="FAT16"),
+        pytest.param(_volume(b"\xeb\x58\x90", b"MSWIN4.1", _fat_parameters(0xF8, 1), (82, b"FAT32   ")), id="FAT32"),
+        pytest.param(_volume(b"\xe9\x3c\x00", b"IBM  3.3", _fat_parameters(0xF9)), id="FAT before it had a name"),
+        pytest.param(_volume(b"\xeb\x52\x90", b"NTFS    ", (11, b"\0\2\10"), (21, b"\xf8")), id="NTFS"),
+        pytest.param(_volume(b"\xeb\x76\x90", b"EXFAT   "), id="exFAT"),
+        pytest.param(_volume(b"\0\0\0", b"ReFS\0\0\0\0"), id="ReFS"),
+        pytest.param(_volume(b"\xeb\x58\x90", b"-FVE-FS-", (11, b"\0\2\10")), id="BitLocker"),
+    ],
+)
+def test_a_volume_without_a_partition_table_is_raw(make: Maker, tmp_path: Path) -> None:
+    path = make(tmp_path)
+    assert inspect(path, "raw") == Inspected("raw", path.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    "start", [b"\xeb\x63\x90", b"\xfa\xb8\x00\x10", b"\x33\xc0\x8e\xd0"], ids=["GRUB", "syslinux", "Windows"]
+)
+def test_a_boot_sector_that_names_no_file_system_is_a_partition_table(start: bytes, tmp_path: Path) -> None:
+    sector = start + images.protective_mbr(boot_flag=7)[len(start) :]
+    with pytest.raises(FormatUnsafe, match="boot flag"):
+        inspect(_bytes(sector)(tmp_path), "raw")
+
+
+@pytest.mark.parametrize("command", ["mkfs.fat", "mkfs.ntfs", "mkfs.exfat"])
+def test_a_volume_that_a_real_tool_made_is_raw(command: str, tmp_path: Path) -> None:
+    path = tmp_path / "volume"
+    with path.open("wb") as volume:
+        volume.truncate(16 * images.MIB)
+    program = shutil.which(command, path="/usr/sbin:/sbin:/usr/bin:/bin")
+    if program is None:
+        pytest.skip(f"{command} is not installed")
+    subprocess.run([program, *(["-F", "-Q"] if command == "mkfs.ntfs" else []), path], check=True, capture_output=True)
+    assert inspect(path, "raw") == Inspected("raw", 16 * images.MIB)
 
 
 @pytest.mark.parametrize(

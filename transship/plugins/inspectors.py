@@ -17,6 +17,8 @@ PARSER_FAULTS: Final = (struct.error, AttributeError, KeyError, IndexError, Valu
 
 _VHD_FIXED: Final = 2
 _VHD_FOOTER: Final = struct.Struct(">8sIIQI4sI4sQQIII")
+_FILE_SYSTEMS: Final = (b"NTFS    ", b"EXFAT   ", b"ReFS\0\0\0\0", b"-FVE-FS-")
+"""Names in a boot sector's OEM field; the last is BitLocker's."""
 
 
 class Inspectors(format_inspector.InspectWrapper):
@@ -50,8 +52,16 @@ class VhdInspector(format_inspector.VHDInspector):
         return int.from_bytes(self.region("header").data[48:56], "big") if self.format_match else 0
 
 
+class PartitionTableInspector(format_inspector.GPTInspector):
+    """Takes no boot sector of a file system for a partition table; both end in 55 AA."""
+
+    def _check_for_fat(self) -> bool:
+        return super()._check_for_fat() or names_file_system(bytes(self.region("mbr").data))
+
+
 _REPLACED: Final[Mapping[str, type[format_inspector.FileInspector]]] = {
     "vhd": VhdInspector,
+    "gpt": PartitionTableInspector,
 }
 
 
@@ -72,6 +82,30 @@ def fixed_vhd(tail: bytes) -> VhdInspector | None:
     inspector.eat_chunk(tail)
     inspector.finish()
     return inspector
+
+
+def names_file_system(sector: bytes) -> bool:
+    """Return whether a boot sector says that a file system begins with it: FAT, exFAT, NTFS, ReFS, BitLocker, HPFS.
+
+    Source: Microsoft, "FAT: General Overview of On-Disk Format" 1.03 and "exFAT file system specification".
+    """
+    if (
+        sector[3:11] in _FILE_SYSTEMS
+        or sector[54:57] == b"FAT"
+        or sector[82:87] == b"FAT32"
+        or sector[54:58] == b"HPFS"
+    ):
+        return True
+    # Before DOS 4 a FAT has no name; its parameters must make sense instead.
+    jump, bytes_per_sector, sectors_per_cluster, reserved, fats, media = struct.unpack_from("<B10xHBHB4xB", sector)
+    return (
+        jump in {0xE9, 0xEB}
+        and bytes_per_sector in {512, 1024, 2048, 4096}
+        and sectors_per_cluster.bit_count() == 1
+        and reserved > 0
+        and fats in {1, 2}
+        and (media == 0xF0 or media >= 0xF8)
+    )
 
 
 def _matches(inspector: format_inspector.FileInspector) -> bool:
