@@ -254,7 +254,13 @@ OPTIONS: Final = (
         "counts if enabled_backends is not set, or the other one is missing",
         warning=_SHARED_STAGING,
     ),
-    MappedOption(DEFAULT_SECTION, "public_endpoint", "api.public_endpoint", _typed(_TEXT)),
+    MappedOption(
+        DEFAULT_SECTION,
+        "public_endpoint",
+        "api.public_endpoint",
+        _typed(_TEXT),
+        "clients are sent there even if a Glance still answers there; transship doctor says where it leads",
+    ),
     MappedOption(
         DEFAULT_SECTION,
         "bind_host",

@@ -36,6 +36,7 @@ from config.settings.processes import (
     PrefectSettings,
     RunnerSettings,
     SupervisorSettings,
+    http_origin,
 )
 from config.settings.section import AbsolutePath, Section
 from config.settings.stores import FileStoreSettings, store_limit_name
@@ -177,10 +178,10 @@ class Settings(Section):
 
     @property
     def prefect_api_url(self) -> str:
-        """URL of the Prefect API in force, without a trailing slash."""
-        return (self.prefect.api_url or f"http://{self.prefect.host}:{self.prefect.port}/api").rstrip("/")
+        """URL at which this machine reaches the Prefect API in force, without a trailing slash."""
+        return (self.prefect.api_url or f"{http_origin(self.prefect.host, self.prefect.port)}/api").rstrip("/")
 
     @property
     def api_url(self) -> str:
-        """URL at which this machine reaches the Images API, without a trailing slash."""
-        return (self.api.public_endpoint or f"http://{self.api.host}:{self.api.port}").rstrip("/")
+        """URL of this machine's own Images API, without a trailing slash; `api.public_endpoint` is for clients."""
+        return http_origin(self.api.host, self.api.port)

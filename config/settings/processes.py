@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -11,12 +12,33 @@ from config.settings.section import MIB, AbsolutePath, Port, Seconds, Section, w
 LOOPBACK_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
 
 
+def http_origin(host: str, port: int) -> str:
+    """Return ``http://host:port`` of a listener of this machine, as this machine reaches it.
+
+    Args:
+        host: name or address that is listened on; one that stands for all addresses becomes loopback, and IPv6
+            addresses get brackets.
+        port: 1 to 65535.
+    """
+    try:
+        address = ip_address(host or "0.0.0.0")  # noqa: S104 - replaced, never listened on
+    except ValueError:
+        return f"http://{host}:{port}"
+    if address.is_unspecified:
+        address = ip_address("::1" if address.version == 6 else "127.0.0.1")
+    return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
+
+
 class ApiSettings(Section):
     """The Images API v2 service."""
 
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: Port = Field(9292, description="Port that the API listens on.")
-    public_endpoint: str = Field("", description="Base URL that clients use; empty: taken from each request.")
+    public_endpoint: str = Field(
+        "",
+        description="Base URL that clients are given; empty: taken from each request. Commands on this machine do not"
+        " use it: they go to host and port.",
+    )
     auth: Literal["none", "keystone"] = Field(
         "none",
         description="Who may call: with keystone whoever has a token of it, with none everybody who reaches the port,"

@@ -14,7 +14,7 @@ from transship.processes import children, describe_exit, start_time
 from transship.supervisor.component import Backoff, Condition
 from transship.supervisor.log_file import RotatingFile, last_lines
 from transship.supervisor.output import Output
-from transship.supervisor.probe import answers, http_origin
+from transship.supervisor.probe import answers
 from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus, read_status, write_status
 
 
@@ -76,19 +76,6 @@ def test_lines_cannot_move_the_readers_cursor(tmp_path: Path) -> None:
     output.line("worker", "\n")
     output.close()
     assert shown == [("worker", "clean]0;title red")]
-
-
-@pytest.mark.parametrize(
-    ("host", "origin"),
-    [
-        ("127.0.0.1", "http://127.0.0.1:80"),
-        ("0.0.0.0", "http://127.0.0.1:80"),
-        ("::", "http://[::1]:80"),
-        ("localhost", "http://localhost:80"),
-    ],
-)
-def test_a_server_on_every_address_is_asked_on_loopback(host: str, origin: str) -> None:
-    assert http_origin(host, 80) == origin
 
 
 class _Health(http.server.BaseHTTPRequestHandler):

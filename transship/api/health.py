@@ -41,6 +41,8 @@ def _report(call: Call, found: CatalogHealth, reason: str) -> dict[str, object]:
     report: dict[str, object] = {
         "detailed": detailed,
         "reasons": [reason],
+        # By which a command can tell this service from another one at an address that both may have.
+        "catalog_id": found.catalog_id,
         "catalog": "ok" if found.readable else found.reason,
         "keeper": "alive" if found.keeper_alive else "no keeper holds its lease; imports wait until one does",
     }

@@ -19,11 +19,13 @@ class CatalogHealth:
 
     Attributes:
         readable: whether it answered.
+        catalog_id: UUID of the catalogue; empty when it did not answer.
         keeper_alive: whether a keeper holds its lease.
         reason: why it did not answer; empty when it did.
     """
 
     readable: bool
+    catalog_id: str
     keeper_alive: bool
     reason: str = ""
 
@@ -32,11 +34,11 @@ def look_at(catalog: Catalog) -> CatalogHealth:
     """Read the catalogue once; never raises for a database that does not answer."""
     try:
         with catalog.read() as connection:
-            connection.execute(select(META.c.value).where(META.c.name == "catalog_id")).scalar_one()
+            found = connection.execute(select(META.c.value).where(META.c.name == "catalog_id")).scalar_one()
             alive = connection.execute(select(KEEPERS.c.id).where(KEEPERS.c.expires_at > in_seconds(0)).limit(1))
-            return CatalogHealth(True, alive.first() is not None)
+            return CatalogHealth(True, str(found), alive.first() is not None)
     except CatalogUnavailable as error:
-        return CatalogHealth(False, False, str(error))
+        return CatalogHealth(False, "", False, str(error))
     except SQLAlchemyError as error:
         # The text of a driver names hosts and statements; its class is enough for whoever is not the operator.
-        return CatalogHealth(False, False, f"the catalogue cannot be read ({type(error).__name__})")
+        return CatalogHealth(False, "", False, f"the catalogue cannot be read ({type(error).__name__})")

@@ -21,14 +21,21 @@ from deployments.definition import definition_file, read_definitions
 from transship.catalog.engine import Catalog, database_url
 from transship.catalog.inventories import inventories
 from transship.catalog.notifications import Backlog, backlog
+from transship.commands.api_address import api_address, leads_here, serves_others
 from transship.commands.configuration import refuse_what_cannot_start
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured
 from transship.commands.images_api import ImagesApi
 from transship.commands.prefect_http import PrefectHttp
-from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable, human_size
+from transship.domain.errors import (
+    ConfigurationRefused,
+    ServiceRefused,
+    ServiceUnreachable,
+    TransshipError,
+    human_size,
+)
 from transship.notify.sink import wanted_sinks
 from transship.runner.prefect_server import NOTE_FILE, read_note
-from transship.runner_status import lone_worker, read_runner_status, runner_status_path
+from transship.runner_status import read_runner_status, runner_status_path
 from transship.supervisor.home import is_locked, require_free_port
 
 OLDEST_PYTHON: Final = (3, 11)
@@ -144,7 +151,7 @@ def check_room(settings: Settings) -> Iterator[Finding]:
 
 def check_ports(settings: Settings) -> Iterator[Finding]:
     """Try the ports, unless they are ours already, or none is listened on here."""
-    if _serves_others(settings):
+    if serves_others(settings):
         return
     ports = {"api.port": (settings.api.host, settings.api.port)}
     if not settings.prefect.api_url:
@@ -291,23 +298,40 @@ def check_runner(settings: Settings) -> Iterator[Finding]:
 
 def check_api(settings: Settings) -> Iterator[Finding]:
     """Ask the Images API how it is."""
-    if not is_locked(settings) and not _serves_others(settings):
+    if not is_locked(settings) and not serves_others(settings):
         yield Finding(Level.WARN, "images api", "does not run; 'transship up' starts it")
         return
+    url = api_address(settings)
     try:
-        healthy, text = ImagesApi(settings.api_url).health()
+        healthy, text = ImagesApi(url).health()
     except ServiceUnreachable as error:
         yield Finding(Level.FAIL, "images api", str(error))
         return
     if healthy:
-        yield Finding(Level.OK, "images api", settings.api_url)
+        yield Finding(Level.OK, "images api", url)
     else:
-        yield Finding(Level.FAIL, "images api", f"{settings.api_url} is not healthy: {text}; see its log")
+        yield Finding(Level.FAIL, "images api", f"{url} is not healthy: {text}; see its log")
 
 
-def _serves_others(settings: Settings) -> bool:
-    """Whether only a worker runs here, for services that run elsewhere."""
-    return not is_locked(settings) and lone_worker(settings) is not None
+def check_public_endpoint(settings: Settings) -> Iterator[Finding]:
+    """Look whether clients who are given the public address reach this service; it need not be reached from here."""
+    if not settings.api.public_endpoint or not (is_locked(settings) or serves_others(settings)):
+        return
+    url = settings.api.public_endpoint
+    try:
+        ours = leads_here(settings, url)
+    except ServiceUnreachable as error:
+        text = f"{url} cannot be reached from here ({error.reason}); make sure that clients reach this service there"
+        yield Finding(Level.WARN, "public endpoint", text)
+        return
+    except TransshipError as error:
+        yield Finding(Level.WARN, "public endpoint", f"{url} cannot be checked: {error}")
+        return
+    if ours:
+        yield Finding(Level.OK, "public endpoint", url)
+    else:
+        text = f"{url} does not lead to this service, but clients are sent there; set api.public_endpoint, or clear it"
+        yield Finding(Level.WARN, "public endpoint", text)
 
 
 CHECKS: Final[tuple[Check, ...]] = (
@@ -320,6 +344,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_prefect,
     check_runner,
     check_api,
+    check_public_endpoint,
 )
 
 

@@ -204,6 +204,14 @@ class ImagesApi:
         answer = self._answer("GET", "/healthcheck", None)
         return answer.ok, answer.text.strip()
 
+    def catalog_id(self) -> str:
+        """Return the id of the service's catalogue, which tells it from any other; empty where none is told."""
+        try:
+            report = self._answer("GET", "/healthcheck", None).json()
+        except ValueError:
+            return ""
+        return str(report.get("catalog_id") or "") if isinstance(report, dict) else ""
+
     def _identity(self) -> Mapping[str, str]:
         return {} if self._token is None else {"X-Auth-Token": self._token()}
 
@@ -242,6 +250,8 @@ class ImagesApi:
                 timeout=timeout_s,
                 allow_redirects=False,
             )
+        except requests.exceptions.SSLError as error:
+            raise ServiceUnreachable(SERVICE, self.url, "its certificate is not trusted here") from error
         except requests.ConnectionError as error:
             raise ServiceUnreachable(SERVICE, self.url, "nothing listens there") from error
         except requests.RequestException as error:

@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import SecretStr, ValidationError
 
 from config.settings import KeystoneLogin, Settings
+from transship.commands.api_address import api_address, require_this_service
 from transship.commands.images_api import ImagesApi
 from transship.domain.errors import CommandRefused
 
@@ -32,12 +33,18 @@ _SECRETS: Final[Mapping[str, str]] = {
 
 
 def images_api(settings: Settings) -> ImagesApi:
-    """Return the site's Images API, called with a token where it asks for one.
+    """Return this service's Images API, called with a token where it asks for one.
 
     Raises:
-        CommandRefused: it asks for one, and the environment does not say how to get it.
+        CommandRefused: it asks for one, and the environment does not say how to get it; or this host has no Images
+            API of its own, and `api.public_endpoint` leads to another service.
+        ServiceUnreachable, ConfigurationRefused, CatalogUnavailable: on such a host, which service is there cannot
+            be found out.
     """
-    return ImagesApi(settings.api_url, token_source(os.environ) if settings.api.auth == "keystone" else None)
+    url = api_address(settings)
+    if url != settings.api_url:
+        require_this_service(settings, url)
+    return ImagesApi(url, token_source(os.environ) if settings.api.auth == "keystone" else None)
 
 
 def token_source(environ: Mapping[str, str]) -> Callable[[], str]:

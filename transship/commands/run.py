@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from config.secrets import prefect_auth_file
 from config.settings import Settings
+from transship.commands.api_address import api_address
 from transship.commands.configuration import print_warnings, refuse_what_cannot_start
 from transship.commands.context import RED, Invocation, coloured
 from transship.supervisor.component import Component
 from transship.supervisor.home import log_dir, prepare
 from transship.supervisor.launch import Launch, run_in_background, run_in_foreground, stop_running
 from transship.supervisor.output import Console
-from transship.supervisor.probe import http_origin
 from transship.supervisor.reloading import refuse_fixed_changes
 from transship.supervisor.table import process_table
 
@@ -63,15 +63,16 @@ def down(invocation: Invocation, *, now: bool) -> int:
 
 
 def prefect_ui_url(settings: Settings) -> str:
-    """Return the URL of Prefect's UI."""
-    if settings.prefect.api_url:
-        return settings.prefect_api_url.removesuffix("/api")
-    return http_origin(settings.prefect.host, settings.prefect.port)
+    """Return the URL of Prefect's UI, as this machine reaches it."""
+    return settings.prefect_api_url.removesuffix("/api")
 
 
 def address_rows(settings: Settings) -> tuple[tuple[str, str], ...]:
     """Return where things are, for people."""
-    rows: tuple[tuple[str, str], ...] = (("Images API", settings.api_url), ("Prefect UI", prefect_ui_url(settings)))
+    rows: tuple[tuple[str, str], ...] = (("Images API", api_address(settings)),)
+    if settings.api.public_endpoint:
+        rows = (*rows, ("for clients", settings.api.public_endpoint))
+    rows = (*rows, ("Prefect UI", prefect_ui_url(settings)))
     if not settings.prefect.api_url:
         rows = (*rows, ("Prefect log-in", str(prefect_auth_file(settings))))
     return (*rows, ("logs", str(log_dir(settings))))

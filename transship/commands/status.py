@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from config.settings import Settings
 from transship.catalog.engine import Catalog
 from transship.catalog.notifications import Backlog, backlog
+from transship.commands.api_address import api_address
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured, print_table
 from transship.commands.images_api import ImagesApi, ImageView
 from transship.commands.keystone_login import images_api
@@ -91,7 +92,7 @@ def _print_processes(settings: Settings) -> bool:
 
 def _print_api(settings: Settings) -> bool:
     try:
-        healthy, text = ImagesApi(settings.api_url).health()
+        healthy, text = ImagesApi(api_address(settings)).health()
     except (ServiceUnreachable, ServiceRefused) as error:
         print(coloured(str(error), RED))
         return False

@@ -6,19 +6,6 @@ import asyncio
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - addresses to listen on, replaced to connect
-
-
-def reachable_host(host: str) -> str:
-    """Return the address at which this machine reaches a server that listens on ``host``."""
-    return WILDCARDS.get(host, host)
-
-
-def http_origin(host: str, port: int) -> str:
-    """Return ``http://host:port`` as this machine reaches it; IPv6 addresses in brackets."""
-    name = reachable_host(host)
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
-
 
 async def answers(url: str, timeout_s: float) -> bool:
     """Return whether a GET of a plain HTTP URL is answered with 200 in time."""

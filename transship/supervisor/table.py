@@ -13,7 +13,6 @@ from transship.runner.prefect_server import NOTE_FILE
 from transship.runner_status import RUNNER_READY
 from transship.supervisor.component import Component, Renewal
 from transship.supervisor.environment import base_environment, client_environment, server_environment
-from transship.supervisor.probe import http_origin
 
 SETTLE_S: Final = 2.0
 """A process without a health check that refuses its configuration has ended by then."""
@@ -44,16 +43,6 @@ class StopRank(IntEnum):
     PREFECT = 3
 
 
-def prefect_health_url(settings: Settings) -> str:
-    """Return the health check of the supervised Prefect server; it asks for no log-in."""
-    return f"{http_origin(settings.prefect.host, settings.prefect.port)}/api/health"
-
-
-def api_health_url(settings: Settings) -> str:
-    """Return the health check of this machine's Images API."""
-    return f"{http_origin(settings.api.host, settings.api.port)}/healthcheck"
-
-
 def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Component, ...]:
     """Return every process that the settings ask for.
 
@@ -73,7 +62,8 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
         server_environment(settings, base),
         Stage.SERVERS,
         StopRank.PREFECT,
-        health_url=prefect_health_url(settings),
+        # It asks for no log-in.
+        health_url=f"{settings.prefect_api_url}/health",
         kill_after_s=kill_after_s,
         renewal=Renewal.KEEP,
     )
@@ -108,7 +98,7 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
             base,
             Stage.SERVERS,
             StopRank.API,
-            health_url=api_health_url(settings),
+            health_url=f"{settings.api_url}/healthcheck",
             ready_text=API_READY,
             listen=(settings.api.host, settings.api.port),
             kill_after_s=kill_after_s,

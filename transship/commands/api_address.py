@@ -1,0 +1,57 @@
+"""Where the commands of this machine reach the Images API: at its own listener, never where clients are sent.
+
+`api.public_endpoint` is an address for clients. It may lead through a proxy, be out of this machine's reach, or belong
+to a Glance whose configuration files are in use. Only a host that runs a worker alone has no listener of its own.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from config.settings import Settings
+from transship.catalog.engine import Catalog
+from transship.commands.images_api import ImagesApi
+from transship.domain.errors import CommandRefused
+from transship.runner_status import lone_worker
+from transship.supervisor.home import is_locked
+
+
+def serves_others(settings: Settings) -> bool:
+    """Whether only a worker runs here, for services that run elsewhere."""
+    return not is_locked(settings) and lone_worker(settings) is not None
+
+
+def api_address(settings: Settings) -> str:
+    """Return the URL of the Images API for commands; of a host with a worker alone it is `api.public_endpoint`."""
+    if settings.api.public_endpoint and serves_others(settings):
+        return settings.api.public_endpoint
+    return settings.api_url
+
+
+def leads_here(settings: Settings, url: str) -> bool:
+    """Whether an address leads to this service: its health check tells the id of the catalogue in use here.
+
+    Raises:
+        ServiceUnreachable: nobody answers there.
+        ConfigurationRefused: the catalogue cannot be opened.
+        CatalogUnavailable: the catalogue does not answer now.
+    """
+    catalog = Catalog.as_it_is(settings)
+    if catalog is None:
+        return False
+    with closing(catalog):
+        return ImagesApi(url).catalog_id() == catalog.id()
+
+
+def require_this_service(settings: Settings, url: str) -> None:
+    """Refuse an address that leads to another service, before anything is asked of it.
+
+    Raises:
+        CommandRefused: it does.
+        ServiceUnreachable, ConfigurationRefused, CatalogUnavailable: as `leads_here`.
+    """
+    if not leads_here(settings, url):
+        raise CommandRefused(
+            f"api.public_endpoint is {url}, which is not the service that this worker belongs to; set it to the address"
+            " of the Images API that uses this catalogue"
+        )
