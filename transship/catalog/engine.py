@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import IO, Any, Final, Self
 from uuid import uuid4
 
 from alembic import command
@@ -26,6 +26,7 @@ from config.settings import DatabaseSettings, Settings
 from transship.catalog.faults import passing_faults, say
 from transship.catalog.locks import ADVISORY_LOCK, add_unless_there
 from transship.catalog.schema import META
+from transship.directories import make_directory
 from transship.domain.errors import CatalogUnavailable, ConfigurationRefused
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -63,7 +64,9 @@ class Catalog:
         url = database_url(settings)
         with _faults_refused():
             if url.get_backend_name() == "sqlite" and url.database:
-                Path(url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                make_directory(Path(url.database).parent, 0o700)
+                # SQLite would make it readable for everybody as far as the umask allows.
+                _opened_private(Path(url.database)).close()
             catalog = cls(_engine(url, settings.database), Fernet(_fernet_key(settings, url)))
         try:
             with _faults_refused():
@@ -343,9 +346,14 @@ def _migration_file_lock(url: URL) -> Iterator[None]:
     if url.get_backend_name() != "sqlite" or not url.database:
         yield
         return
-    with Path(f"{url.database}.lock").open("w") as lock:
+    with _opened_private(Path(f"{url.database}.lock")) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _opened_private(path: Path) -> IO[bytes]:
+    """Open a file for reading; where there is none an empty one is made, closed to other accounts."""
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb")
 
 
 def _fernet_key(settings: Settings, url: URL) -> bytes:

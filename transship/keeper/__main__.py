@@ -121,7 +121,7 @@ def _stay_active(keeper: Keeper, was_active: bool) -> bool:
 def _waiter(settings: Settings, stopped: threading.Event) -> Callable[[float], bool]:
     """Return how to wait: for the doorbell, or without one for the next look alone."""
     try:
-        settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.run_dir.mkdir(mode=0o700, exist_ok=True)
         return Doorbell(settings.run_dir / DOORBELL_SOCKET).wait
     except OSError as error:
         log.warning("no doorbell; requests wait for the next look", reason=str(error))

@@ -13,14 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 from uuid import uuid4
 
 from transship.catalog.restores import Count
+from transship.directories import make_directory
 from transship.domain.errors import ConfigurationRefused, StagingBroken
 from transship.sources.ranges import SUFFIX as RANGES
 from transship.staging_faults import staging_error
 
+DIRECTORY_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
 MARKER = ".transship-catalogue"
 CONNECTIONS = ".transship-connections"
 COUNT = ".transship-count"
@@ -48,7 +51,7 @@ class StagingArea:
             ConfigurationRefused: it cannot be written, or it serves another catalogue.
         """
         try:
-            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_directory(self.directory, DIRECTORY_MODE)
             found = self._marked(catalog_id)
         except OSError as error:
             raise ConfigurationRefused(
@@ -63,7 +66,8 @@ class StagingArea:
 
     def _marked(self, catalog_id: str) -> str:
         """Return the id in the marker; in one that is new, or was left empty by a crash, ``catalog_id`` is written."""
-        with (self.directory / MARKER).open("a+") as marker:
+        descriptor = os.open(self.directory / MARKER, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
+        with os.fdopen(descriptor, "a+") as marker:
             # Several processes may come here first; none may read what another has not written yet.
             fcntl.flock(marker, fcntl.LOCK_EX)
             marker.seek(0)
@@ -107,7 +111,7 @@ class StagingArea:
     @contextmanager
     def _count_file(self) -> Iterator[IO[str]]:
         """Open the file of the count at its beginning, for this process alone."""
-        descriptor = os.open(self.directory / COUNT, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.directory / COUNT, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         with os.fdopen(descriptor, "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
@@ -152,7 +156,7 @@ class StagingArea:
         """
         path = self.part(name)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise staging_error(error, 0, self.directory) from error
         try:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from transship.directories import make_directory
 from transship.domain.errors import (
     AlreadyStored,
     ObjectMissing,
@@ -37,6 +38,7 @@ READ_BYTES: Final = 1024 * 1024
 """Size of the pieces that `FileStore.read` yields."""
 
 DIRECTORY_MODE: Final = 0o750
+"""Lets readers such as Nova in by their group."""
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -294,10 +296,7 @@ class FileStore(StoreDriver):
     def _make_directory(self) -> None:
         if self._directory.is_dir():
             return
-        try:
-            self._directory.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self._directory)) from error
+        make_directory(self._directory, DIRECTORY_MODE)
         _sync_directory(self._directory.parent)
 
     @contextmanager

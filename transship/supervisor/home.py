@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from config.secrets import create_prefect_secrets
 from config.settings import Settings
+from transship.directories import make_directory
 from transship.domain.errors import ConfigurationRefused
 from transship.processes import start_time
 
@@ -22,6 +23,9 @@ LOG: Final = "log"
 PREFECT: Final = "prefect"
 LOCK_FILE: Final = "supervisor.lock"
 STATUS_FILE: Final = "status.json"
+
+HOME_MODE: Final = 0o700
+"""Databases and logs lie in it, which no other account may read."""
 
 CLEARED_WITHIN_S: Final = 15.0
 """A killed supervisor's guard gives what is left some seconds to end, then kills it, and holds the lock meanwhile."""
@@ -57,8 +61,8 @@ def first_start(settings: Settings) -> None:
     """
     try:
         for directory in (settings.home, log_dir(settings), settings.run_dir, prefect_dir(settings)):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            directory.chmod(0o700)
+            make_directory(directory, HOME_MODE)
+            directory.chmod(HOME_MODE)
     except OSError as error:
         raise ConfigurationRefused(
             "settings", "home", f"{error.filename} cannot be used: {error.strerror}; set TRANSSHIP_HOME"
