@@ -17,14 +17,15 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.events.schemas.events import ResourceSpecification
 
 from deployments.change import Action, Change
+from transship.domain.task import LEFT_ALONE
 
 NAME: Final = "Transship: runs without a sign of life"
 HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 SILENCE_S: Final = 120.0
 """Four heartbeats: the least interval that Prefect allows is 30 s."""
 
-ENDS: Final = ("Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended")
-"""Names of the states after which a run owes no heartbeat."""
+RELEASES: Final = frozenset(f"prefect.flow-run.{name}" for name in LEFT_ALONE)
+"""Events after which a run owes no heartbeat."""
 
 
 async def apply_automation(client: PrefectClient, deployment_ids: Sequence[UUID]) -> Change:
@@ -57,7 +58,6 @@ def _of(automation: AutomationCore, field: str) -> object:
 
 
 def _wanted(deployment_ids: Sequence[UUID]) -> AutomationCore:
-    ends = {f"prefect.flow-run.{name}" for name in ENDS}
     watched = sorted(f"prefect.deployment.{deployment_id}" for deployment_id in deployment_ids)
     return AutomationCore(
         name=NAME,
@@ -65,7 +65,7 @@ def _wanted(deployment_ids: Sequence[UUID]) -> AutomationCore:
         enabled=True,
         trigger=EventTrigger(
             after={HEARTBEAT},
-            expect={HEARTBEAT, *ends},
+            expect={HEARTBEAT, *RELEASES},
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
             match_related=ResourceSpecification(
                 {"prefect.resource.role": "deployment", "prefect.resource.id": watched}

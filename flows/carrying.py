@@ -43,6 +43,7 @@ from transship.domain.errors import (
     TransshipError,
 )
 from transship.domain.import_request import ImportMethod
+from transship.domain.task import RunState
 from transship.logs import configure_flow_logs
 from transship.staging.opening import open_staging
 
@@ -81,7 +82,7 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
         except CatalogUnavailable as away:
             return Crashed(message=str(away))
         except Superseded as nothing_to_do:
-            return Completed(name="Superseded", message=f"Nothing done: {nothing_to_do}")
+            return Completed(name=RunState.SUPERSEDED, message=f"Nothing done: {nothing_to_do}")
         except TransshipError as refused:
             return Failed(message=str(refused))
         except Exception as unexpected:
@@ -101,7 +102,7 @@ def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:
     except LockLost as lost:
         log.warning("import given up", reason=str(lost))
         clean_up(lambda: discard_scrap(session))
-        return Completed(name="Superseded", message=f"Nothing more done: {lost}")
+        return Completed(name=RunState.SUPERSEDED, message=f"Nothing more done: {lost}")
     except ImportInterrupted as interrupted:
         # Crashed, not Failed, as where a process was lost: the import goes on by itself.
         _give_up(session, interrupted)
@@ -128,7 +129,7 @@ def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:
     session.board.enter("done")
     session.board.write_end(message)
     in_part = any(store.error for store in session.board.now.stores)
-    return Completed(name="Imported in part" if in_part else "Imported", message=message)
+    return Completed(name=RunState.IMPORTED_IN_PART if in_part else RunState.IMPORTED, message=message)
 
 
 def _prepare_staging(session: ImportSession) -> None:
@@ -169,7 +170,7 @@ def _fail(session: ImportSession, undo: ExitStack, failed: TransferFailed) -> St
         )
     except LockLost as lost:
         log.warning("import was taken over while it was being undone", reason=str(lost))
-        return Completed(name="Superseded", message=f"Nothing more done: {lost}")
+        return Completed(name=RunState.SUPERSEDED, message=f"Nothing more done: {lost}")
     session.board.fail_rest(_holders(session))
     session.board.write_end(str(failed))
     log.warning("import failed", reason=str(failed))

@@ -14,6 +14,7 @@ from prefect.states import Completed
 
 from config.loading import load_settings
 from tasks.sweep import sweep_staging, sweep_stores
+from transship.domain.task import RunState
 from transship.logs import configure_flow_logs
 
 LONGEST_TABLE = 200
@@ -34,7 +35,7 @@ def housekeeping() -> State[Any]:
     unknown = staging.unknown + stores.unknown
     _show(unknown)
     return Completed(
-        name="Swept", message=f"removed {len(removed)}, kept for later {len(kept)}, not ours {len(unknown)}"
+        name=RunState.SWEPT, message=f"removed {len(removed)}, kept for later {len(kept)}, not ours {len(unknown)}"
     )
 
 

@@ -13,6 +13,7 @@ import requests
 from config.secrets import prefect_auth_string
 from config.settings import Settings
 from transship.domain.errors import ServiceRefused, ServiceUnreachable
+from transship.domain.task import TYPE_OF_STATE, RunState
 
 SERVICE: Final = "Prefect"
 STORE_CAPABILITY: Final = "image-store"
@@ -74,7 +75,8 @@ class PrefectHttp:
 
     def retry(self, run_id: str) -> None:
         """Schedule a flow run again, as the Retry of Prefect's UI does."""
-        state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "transship rerun"}
+        name = RunState.AWAITING_RETRY
+        state = {"type": TYPE_OF_STATE[name], "name": name, "message": "transship rerun"}
         self._call("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
 
     def run_state(self, run_id: str) -> tuple[str, str]:

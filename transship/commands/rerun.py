@@ -10,13 +10,11 @@ from transship.commands.images_api import ImagesApi, ImageView, TaskView
 from transship.commands.keystone_login import images_api
 from transship.commands.prefect_http import PrefectHttp
 from transship.domain.errors import CommandRefused
+from transship.domain.task import RunState
 
 POLL_S: Final = 0.25
 PATIENCE_S: Final = 30.0
 """How long a run that is retried is waited for: one that no worker begins by then waits for a worker."""
-
-SUPERSEDED: Final = "Superseded"
-"""Name of the state of a run that found nothing to do (`flows.carrying`)."""
 
 
 def rerun(invocation: Invocation, image_id: str, store: str) -> int:
@@ -60,7 +58,7 @@ def _refuse_if_in_vain(api: ImagesApi, prefect: PrefectHttp, image_id: str, ende
         newest = api.latest_task(image_id)
         if newest is not None and newest.id != ended.id:
             return
-        if name == SUPERSEDED:
+        if name == RunState.SUPERSEDED:
             raise CommandRefused(f"image {image_id}: {message}")
         time.sleep(POLL_S)
 

@@ -47,9 +47,86 @@ STATUS_OF_TYPE: Final[Mapping[str, TaskStatus]] = {
     "CRASHED": TaskStatus.FAILURE,
     "CANCELLED": TaskStatus.FAILURE,
 }
-"""Task status for each Prefect state *type*. Names refine types: Late, AwaitingRetry and
-AwaitingConcurrencySlot are SCHEDULED, Retrying is RUNNING, TimedOut is FAILED, Suspended is PAUSED.
-Pause and suspend end an import like a cancel, with staging kept."""
+"""Task status for each Prefect state *type*. Pause and suspend end an import like a cancel, with staging kept."""
+
+
+class RunState(StrEnum):
+    """Names of the states of flow runs: Prefect's own, and those that our flows and the keeper give.
+
+    A name refines a type (`TYPE_OF_STATE`). Prefect's events bear the name alone, as ``prefect.flow-run.<name>``.
+    """
+
+    SCHEDULED = "Scheduled"
+    LATE = "Late"
+    PENDING = "Pending"
+    SUBMITTING = "Submitting"
+    INFRASTRUCTURE_PENDING = "InfrastructurePending"
+    AWAITING_RETRY = "AwaitingRetry"
+    AWAITING_CONCURRENCY_SLOT = "AwaitingConcurrencySlot"
+    RESUMING = "Resuming"
+    RUNNING = "Running"
+    RETRYING = "Retrying"
+    CANCELLING = "Cancelling"
+    PAUSED = "Paused"
+    SUSPENDED = "Suspended"
+    COMPLETED = "Completed"
+    IMPORTED = "Imported"
+    IMPORTED_IN_PART = "Imported in part"
+    """The image is active; some store that was allowed to fail has failed."""
+    SUPERSEDED = "Superseded"
+    """The run found nothing to do, or nothing more."""
+    SWEPT = "Swept"
+    """Housekeeping is done."""
+    FAILED = "Failed"
+    TIMED_OUT = "TimedOut"
+    CRASHED = "Crashed"
+    CANCELLED = "Cancelled"
+
+
+TYPE_OF_STATE: Final[Mapping[RunState, str]] = {
+    RunState.SCHEDULED: "SCHEDULED",
+    RunState.LATE: "SCHEDULED",
+    RunState.PENDING: "PENDING",
+    RunState.SUBMITTING: "PENDING",
+    RunState.INFRASTRUCTURE_PENDING: "PENDING",
+    RunState.AWAITING_RETRY: "SCHEDULED",
+    RunState.AWAITING_CONCURRENCY_SLOT: "SCHEDULED",
+    RunState.RESUMING: "SCHEDULED",
+    RunState.RUNNING: "RUNNING",
+    RunState.RETRYING: "RUNNING",
+    RunState.CANCELLING: "CANCELLING",
+    RunState.PAUSED: "PAUSED",
+    RunState.SUSPENDED: "PAUSED",
+    RunState.COMPLETED: "COMPLETED",
+    RunState.IMPORTED: "COMPLETED",
+    RunState.IMPORTED_IN_PART: "COMPLETED",
+    RunState.SUPERSEDED: "COMPLETED",
+    RunState.SWEPT: "COMPLETED",
+    RunState.FAILED: "FAILED",
+    RunState.TIMED_OUT: "FAILED",
+    RunState.CRASHED: "CRASHED",
+    RunState.CANCELLED: "CANCELLED",
+}
+"""Prefect state type of each name."""
+
+ENDED_TYPES: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+"""Types of the states in which Prefect considers a run ended."""
+
+BEFORE_RUNNING: Final = frozenset(
+    {
+        RunState.SCHEDULED,
+        RunState.LATE,
+        RunState.PENDING,
+        RunState.SUBMITTING,
+        RunState.INFRASTRUCTURE_PENDING,
+    }
+)
+"""States that a run passes through before a process has begun it; a running one comes into none of them directly."""
+
+LEFT_ALONE: Final = (
+    frozenset(name for name, type_ in TYPE_OF_STATE.items() if type_ not in ("RUNNING", "CANCELLING")) - BEFORE_RUNNING
+)
+"""States that a running run may come into and in which no process carries it: it has ended, or waits to go on."""
 
 
 def status_of_prefect_state(state_type: str, state_name: str) -> TaskStatus:

@@ -17,6 +17,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from transship.domain.errors import TransshipError
+from transship.domain.task import ENDED_TYPES, TYPE_OF_STATE, RunState
 
 DEPLOYMENT_KEPT_S: Final = 30.0
 """How long what was read of a deployment is used, in seconds; its id is kept until Prefect refuses it."""
@@ -115,7 +116,7 @@ class FlowRunState:
     @property
     def final(self) -> bool:
         """Whether Prefect considers the run ended."""
-        return self.type in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+        return self.type in ENDED_TYPES
 
 
 class PrefectApi:
@@ -178,24 +179,24 @@ class PrefectApi:
         """
         return self._deployment(deployment, DEPLOYMENT_KEPT_S).limited
 
-    def set_state(self, flow_run_id: str, type_: str, name: str, message: str) -> None:
+    def set_state(self, flow_run_id: str, name: RunState, message: str) -> None:
         """Force a flow run into a state.
 
         Raises:
             PrefectAway, PrefectRefused: it is as it was; 404 when there is no such run.
         """
-        self._enter(flow_run_id, type_, name, message, force=True)
+        self._enter(flow_run_id, name, message, force=True)
 
-    def ask_state(self, flow_run_id: str, type_: str, name: str, message: str) -> None:
+    def ask_state(self, flow_run_id: str, name: RunState, message: str) -> None:
         """Ask for a state of a flow run; a run that has ended meanwhile stays as it ended.
 
         Raises:
             PrefectAway, PrefectRefused: it is as it was; 404 when there is no such run.
         """
-        self._enter(flow_run_id, type_, name, message, force=False)
+        self._enter(flow_run_id, name, message, force=False)
 
-    def _enter(self, flow_run_id: str, type_: str, name: str, message: str, *, force: bool) -> None:
-        body = {"state": {"type": type_, "name": name, "message": message}, "force": force}
+    def _enter(self, flow_run_id: str, name: RunState, message: str, *, force: bool) -> None:
+        body = {"state": {"type": TYPE_OF_STATE[name], "name": name, "message": message}, "force": force}
         self._call("POST", f"/flow_runs/{flow_run_id}/set_state", body)
 
     def states(self, flow_run_ids: Iterable[str]) -> dict[str, FlowRunState]:

@@ -40,7 +40,7 @@ from transship.domain.errors import DispatchFailed, ImageNotFound, LockLost, Tas
 from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image
 from transship.domain.import_request import ImportMethod
 from transship.domain.push import RUNNER_SOCKET
-from transship.domain.task import ImportTask, TaskStatus
+from transship.domain.task import ImportTask, RunState, TaskStatus
 from transship.domain.turns import next_turns
 from transship.keeper.prefect_api import (
     CreatedRun,
@@ -205,7 +205,7 @@ class Keeper:
         if task.flow_run_id is None:
             return None
         try:
-            self.prefect.set_state(task.flow_run_id, "SCHEDULED", "AwaitingRetry", task.message)
+            self.prefect.set_state(task.flow_run_id, RunState.AWAITING_RETRY, task.message)
         except PrefectRefused as refused:
             if refused.status == 404:
                 return None
@@ -251,9 +251,9 @@ class Keeper:
         run = self.prefect.states([run_id]).get(run_id)
         if run is not None and not run.final:
             waits = run.type in ("SCHEDULED", "PAUSED")
-            type_, name = ("CANCELLED", "Cancelled") if waits else ("CANCELLING", "Cancelling")
+            name = RunState.CANCELLED if waits else RunState.CANCELLING
             # Not forced: it may have ended since, and nobody would end what is Cancelling then.
-            self.prefect.ask_state(run_id, type_, name, "the image was deleted")
+            self.prefect.ask_state(run_id, name, "the image was deleted")
         self._done(row)
 
     def ask_for_sweep(self) -> None:
@@ -350,7 +350,7 @@ class Keeper:
                 self._end(task.id, verdict.reason)
             case Action.RESCHEDULE if run is not None:
                 log.warning("run rescheduled", task_id=task.id, flow_run_id=run.id, reason=verdict.reason)
-                self.prefect.set_state(run.id, "SCHEDULED", "AwaitingRetry", verdict.reason)
+                self.prefect.set_state(run.id, RunState.AWAITING_RETRY, verdict.reason)
             case Action.MIRROR if verdict.status is not None:
                 with self.catalog.write() as connection:
                     set_status(connection, task.id, verdict.status, utc_now())
@@ -380,9 +380,8 @@ class Keeper:
         for task in tasks:
             run = runs.get(str(task.flow_run_id))
             if run is not None and _contradicts(task, run, (now - task.updated_at).total_seconds()):
-                well = task.status is TaskStatus.SUCCESS
-                type_, name = ("COMPLETED", "Imported") if well else ("FAILED", "Failed")
-                self.prefect.set_state(run.id, type_, name, task.message)
+                name = RunState.IMPORTED if task.status is TaskStatus.SUCCESS else RunState.FAILED
+                self.prefect.set_state(run.id, name, task.message)
                 wrong += 1
         with self.catalog.write() as connection:
             mark_settled(connection, [task.id for task in tasks])

@@ -9,11 +9,13 @@ from prefect.events import Event
 from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
 
+from transship.domain.task import RunState
+
 STATE_EVENT: Final = "prefect.flow-run."
-WAITING: Final = ("Scheduled", "AwaitingRetry")
+WAITING: Final = (RunState.SCHEDULED, RunState.AWAITING_RETRY)
 """States in which a run waits for a worker."""
 
-STOPPED: Final = {"Cancelling": "cancelled", "Suspended": "paused", "Paused": "paused"}
+STOPPED: Final = {RunState.CANCELLING: "cancelled", RunState.SUSPENDED: "paused", RunState.PAUSED: "paused"}
 """States that somebody gave to a run that was running, and what we call it."""
 
 LIMITING: Final = frozenset(
@@ -63,4 +65,4 @@ def _act(event: Event, listener: Listener) -> None:
     elif name in WAITING:
         listener.on_waiting()
     else:
-        listener.stop_run(UUID(event.resource.id.removeprefix(STATE_EVENT)), STOPPED[name])
+        listener.stop_run(UUID(event.resource.id.removeprefix(STATE_EVENT)), STOPPED[RunState(name)])

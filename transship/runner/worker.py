@@ -32,6 +32,7 @@ from prefect.states import Cancelled, Scheduled
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
 from transship.domain.errors import WarmEngineUnavailable
+from transship.domain.task import ENDED_TYPES
 from transship.runner.generation import Executor
 from transship.runner.messages import Job, Outcome
 from transship.runner.pool import Pool, RunEnd
@@ -39,7 +40,7 @@ from transship.runner.pool import Pool, RunEnd
 DEPLOYMENT_FRESH_S: Final = 60.0
 """How long a deployment's entrypoint is believed to be what it was."""
 
-SETTLED: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED", "PAUSED", "SCHEDULED"})
+SETTLED: Final = ENDED_TYPES | {"PAUSED", "SCHEDULED"}
 """Types of the states in which a run may be left. One that is being cancelled is not: its end was refused."""
 
 LIMITS_ANSWER_S: Final = 0.3
