@@ -223,9 +223,29 @@ def test_row_36_an_import_is_a_504_while_the_staging_host_is_down_and_the_image_
     assert_active(imports, other, BODY)
 
 
+def test_row_36_data_on_a_host_that_is_gone_can_be_staged_anew_and_the_old_ones_go_when_it_is_back(
+    imports: AskedImports,
+) -> None:
+    image_id = staged(imports, b"out of reach")
+    (former,) = staging_names(imports.site.settings)
+    host_is(imports, "here", alive=True)
+    imports.site.set(host_name="there")
+    assert imports.stage(image_id, BODY).status_code == 409
+    host_is(imports, "here", alive=False)
+    assert imports.ask_direct(image_id).status_code == 504
+    assert imports.stage(image_id, BODY).status_code == 204
+    assert former in staging_names(imports.site.settings)
+    imports.site.set(host_name="here")
+    housekeeping()
+    assert former not in staging_names(imports.site.settings)
+    imports.site.set(host_name="there")
+    brought(imports, image_id)
+    assert_active(imports, image_id, BODY)
+
+
 def host_is(imports: AskedImports, host: str, *, alive: bool) -> None:
     with imports.site.catalog.write() as connection:
-        note_host(connection, host, None, alive=alive)
+        note_host(connection, host, 4, heard_s_ago=0.0 if alive else 3600.0)
 
 
 # --- acceptance cases --------------------------------------------------------------------------

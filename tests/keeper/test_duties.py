@@ -136,8 +136,8 @@ def test_each_host_that_is_live_or_has_scrap_gets_one_run_in_its_own_queue(
     open_staged(catalog, begun_there.lease, f"{begun_there.image.id}.1.source", scrap, "source", "", NOW)
     with catalog.write() as connection:
         free_lease(connection, begun_there.image.id)
-        note_host(connection, live, NOW, alive=True)
-        note_host(connection, gone, NOW, alive=False)
+        note_host(connection, live, 4)
+        note_host(connection, gone, 4, heard_s_ago=3600.0)
     keeper = Keeper(settings, catalog, PrefectApi(prefect_server.url, prefect_server.auth_string), "one")
 
     def queues_of_runs() -> list[str]:

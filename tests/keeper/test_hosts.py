@@ -1,9 +1,7 @@
-"""Where runs of uploaded data go, and how the keeper learns which hosts serve their staging."""
+"""Where runs of uploaded data go."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +10,7 @@ from deployments.apply import apply
 from tests.fakes.images import NOW, queued_image, settings_in
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.system import until
-from tests.keeper.test_states import patiently
 from transship.catalog.engine import Catalog
-from transship.catalog.hosts import is_gone
 from transship.catalog.imports import Caller, Order, ask_import
 from transship.catalog.tasks import get_task
 from transship.catalog.uploads import begin_upload, finish_stage
@@ -50,11 +46,6 @@ def asked(catalog: Catalog, image_id: str) -> str:
     return ask_import(catalog, image_id, Order(request, ("local",), task_input), Caller(), NOW).id
 
 
-def gone(catalog: Catalog, host: str) -> bool:
-    with catalog.read() as connection:
-        return is_gone(connection, host)
-
-
 def test_uploaded_data_are_imported_by_the_host_that_holds_them(keeper: Keeper, prefect_server: PrefectServer) -> None:
     task_id = asked(keeper.catalog, staged(keeper.catalog, "far-away"))
     until(keeper.tell, 180.0, "dispatch")
@@ -68,24 +59,3 @@ def test_uploaded_data_are_imported_by_the_host_that_holds_them(keeper: Keeper, 
         "stores": ["local"],
         "all_stores_must_succeed": False,
     }
-
-
-def test_a_host_is_gone_when_its_worker_was_not_heard_of_for_long(
-    keeper: Keeper, prefect_server: PrefectServer
-) -> None:
-    catalog = keeper.catalog
-    for host in ("served", "silent"):
-        staged(catalog, host)
-    heartbeat = {"name": "served", "heartbeat_interval_seconds": 600}
-    prefect_server.ask("POST", f"/work_pools/{keeper.settings.prefect.work_pool}/workers/heartbeat", heartbeat)
-    assert patiently(keeper.watch_hosts) == 0
-    assert [gone(catalog, host) for host in ("served", "silent", "unheard")] == [False, False, False]
-    # A keeper that has watched for as long as everything may take to start.
-    settled = replace(keeper, started_at=time.monotonic() - 3600)
-    assert patiently(settled.watch_hosts) == 1
-    assert [gone(catalog, host) for host in ("served", "silent", "unheard")] == [False, True, False]
-    prefect_server.ask(
-        "POST", f"/work_pools/{keeper.settings.prefect.work_pool}/workers/heartbeat", {**heartbeat, "name": "silent"}
-    )
-    assert patiently(keeper.watch_hosts) == 0
-    assert not gone(catalog, "silent")

@@ -1,41 +1,92 @@
-"""Which hosts serve their staging: written by the keeper, asked before work is sent to one."""
+"""Which hosts serve their staging: each worker writes its host's row, everybody judges by the catalogue's clock."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
-from transship.catalog.journal import staged_upload
+from transship.catalog.journal import staged_upload, uploaded
+from transship.catalog.leases import is_of_host
 from transship.catalog.locks import add_or_replace
-from transship.catalog.schema import HOSTS, STAGED
+from transship.catalog.schema import HOSTS, IMAGES, LEASES, STAGED
+from transship.catalog.types import in_seconds, seconds_since
 from transship.domain.errors import HostGone
 
+HEARD_EVERY_S: Final = 10.0
+"""Seconds between two signs of life of a worker."""
+SILENCE_S: Final = 90.0
+"""A host that was silent for so long is gone; a restart of its worker on a loaded machine takes less."""
 
-def hosts_with_data(connection: Connection) -> frozenset[str]:
-    """Return the names of all hosts that the keeper knows or that have files on staging."""
-    known = connection.execute(select(HOSTS.c.name)).scalars()
-    staging = connection.execute(select(STAGED.c.host).distinct()).scalars()
-    return frozenset([*known, *staging])
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host as the catalogue knows it.
+
+    Attributes:
+        heard_at: its last sign of life, UTC; None if there was never one.
+        alive: heard within `SILENCE_S`, or a process of it holds a live lease.
+        slots: imports that its worker carries at the same time; 0 if it never had a worker.
+        staged: images whose uploaded data wait there to be imported.
+    """
+
+    name: str
+    heard_at: datetime | None
+    alive: bool
+    slots: int
+    staged: int = 0
+
+
+def hosts(connection: Connection) -> tuple[Host, ...]:
+    """Return all hosts that ever had a worker or hold uploaded data, by name."""
+    age_s = seconds_since(HOSTS.c.heard_at).label("age_s")
+    known = {row.name: row for row in connection.execute(select(HOSTS, age_s))}
+    held = select(STAGED.c.host, func.count().label("images")).join(IMAGES, IMAGES.c.id == STAGED.c.image_id)
+    counted = connection.execute(held.where(uploaded()).group_by(STAGED.c.host))
+    staged = {str(row.host): int(row.images) for row in counted}
+    owners = _owners_of_live_leases(connection)
+    found = []
+    for name in sorted(known.keys() | staged.keys()):
+        row, busy = known.get(name), any(is_of_host(owner, name) for owner in owners)
+        heard = row is not None and row.age_s < SILENCE_S
+        heard_at, slots = (None, 0) if row is None else (row.heard_at, row.slots)
+        found.append(Host(name, heard_at, heard or busy, slots, staged.get(name, 0)))
+    return tuple(found)
+
+
+def _owners_of_live_leases(connection: Connection) -> list[str]:
+    live = (LEASES.c.state == "held") & (LEASES.c.expires_at >= in_seconds(0))
+    return [str(owner) for owner in connection.execute(select(LEASES.c.owner).where(live)).scalars()]
 
 
 def live_hosts(connection: Connection) -> frozenset[str]:
-    """Return the names of the hosts whose worker answers."""
-    return frozenset(connection.execute(select(HOSTS.c.name).where(HOSTS.c.alive.is_(True))).scalars())
+    """Return the names of the hosts that are alive."""
+    return frozenset(host.name for host in hosts(connection) if host.alive)
 
 
-def note_host(connection: Connection, name: str, heard_at: datetime | None, *, alive: bool) -> None:
-    """Write whether a host's worker answers.
+def note_host(connection: Connection, name: str, slots: int, *, heard_s_ago: float = 0.0) -> None:
+    """Write a sign of life of a host's worker.
 
     Args:
-        heard_at: the last time that it did; None when it never did.
+        slots: imports that it carries at the same time.
+        heard_s_ago: seconds since the sign.
     """
-    add_or_replace(connection, HOSTS, "name", {"name": name, "alive": alive, "heard_at": heard_at})
+    values = {"name": name, "slots": slots, "heard_at": in_seconds(-heard_s_ago)}
+    add_or_replace(connection, HOSTS, "name", values)
+
+
+def expect_host(connection: Connection, name: str) -> None:
+    """Count a host as heard that takes an upload and never had a worker: one may be about to start."""
+    row = connection.execute(select(HOSTS.c.slots).where(HOSTS.c.name == name)).first()
+    if row is None or row.slots == 0:
+        note_host(connection, name, 0)
 
 
 def is_gone(connection: Connection, name: str) -> bool:
-    """Return whether a host is known not to answer; one that nobody knows of yet may."""
-    return connection.execute(select(HOSTS.c.alive).where(HOSTS.c.name == name)).scalar_one_or_none() is False
+    """Return whether a host does not serve its staging: it was not heard for `SILENCE_S`, and holds no live lease."""
+    return name not in live_hosts(connection)
 
 
 def refuse_unless_served(connection: Connection, image_id: str) -> None:

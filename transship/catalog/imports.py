@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from transship.catalog.allowances import AllowedAddress, allowance_of
 from transship.catalog.copies import failed_targets, open_targets, targets_of
 from transship.catalog.engine import Catalog
+from transship.catalog.hosts import refuse_unless_served
 from transship.catalog.images import get_image, insert_image, lock_image, set_properties
 from transship.catalog.journal import staged_upload
 from transship.catalog.leases import (
@@ -217,7 +218,7 @@ def begin_upload_by_hand(
 
     Raises:
         Superseded: as `begin_import`, or the import goes on at another host.
-        RequestRefused: the image cannot be imported so; nothing was changed.
+        RequestRefused: the image cannot be imported so, or that host is gone; nothing was changed.
     """
     with catalog.write() as connection:
         lock_name(connection, f"flow run {flow_run_id}")
@@ -227,6 +228,7 @@ def begin_upload_by_hand(
             holder = staged_upload(connection, image_id).host
             if holder == host:
                 return _take(connection, catalog, get_task(connection, task_id), flow_run_id, owner, ttl_s, now)
+            refuse_unless_served(connection, image_id)
             queue_lease(connection, image_id, task_id)
             post(connection, OutboxKind.DISPATCH, f"{task_id}/1", task_id, {"attempt": 1})
     if known is None:

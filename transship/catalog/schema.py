@@ -266,9 +266,9 @@ HOSTS: Final = Table(
     "hosts",
     METADATA,
     Column("name", String(NAME_LENGTH), primary_key=True),
-    Column("alive", Boolean, nullable=False, comment="a worker of this host answered lately"),
-    Column("heard_at", UtcTime, comment="the last time that one did"),
-    comment="Hosts whose staging is served, as the keeper sees their workers.",
+    Column("heard_at", UtcTime, nullable=False, comment="last sign of life, by the database's clock"),
+    Column("slots", Integer, nullable=False, comment="imports that its worker carries at the same time"),
+    comment="Hosts with a staging directory; each worker writes its own row.",
 )
 
 INVENTORIES: Final = Table(

@@ -14,13 +14,15 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from transship.catalog.copies import DataFacts
 from transship.catalog.engine import Catalog
+from transship.catalog.hosts import expect_host, is_gone
 from transship.catalog.images import get_image, lock_image
+from transship.catalog.journal import staged_upload
 from transship.catalog.leases import Lease, LeaseState, free_lease, lease_of, lock_lease, prove_lease, take_lease
 from transship.catalog.notifications import announce_failed_store, announce_image, announce_store
 from transship.catalog.outbox import OutboxKind, post
 from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, STAGED, TARGETS, TASKS
 from transship.catalog.types import in_seconds
-from transship.domain.errors import ImportRunning, StagedAlready, UploadRunning, WrongStatus
+from transship.domain.errors import ImportRunning, StagedAlready, UploadIncomplete, UploadRunning, WrongStatus
 from transship.domain.image import Image, ImageStatus
 from transship.domain.notification import EventType
 from transship.domain.staged import SOURCE_ROLE
@@ -55,7 +57,8 @@ def begin_upload(
 ) -> Upload:
     """Become the process that uploads an image's data; the journal names the file before it exists.
 
-    What an upload that lost its process has left becomes scrap.
+    What an upload that lost its process has left becomes scrap, and so do data that lie on a host that is gone: its
+    next sweep removes them.
 
     Args:
         status: ``uploading`` for data that are to be imported, ``saving`` for those that go straight into a store.
@@ -70,7 +73,8 @@ def begin_upload(
         image = lock_image(connection, image_id)
         judge(image)
         lease = lease_of(connection, image_id)
-        _refuse_unless_free(image, lease, status)
+        _refuse_unless_free(image, lease, status, out_of_reach=_out_of_reach(connection, image))
+        expect_host(connection, host)
         _clear(connection, image_id, now)
         taken = take_lease(connection, image_id, None, owner, ttl_s)
         name = f"{image_id}.{taken.epoch}.{SOURCE_ROLE}"
@@ -93,13 +97,21 @@ def begin_upload(
         return Upload(image, taken, name)
 
 
-def _refuse_unless_free(image: Image, lease: LeaseState, status: ImageStatus) -> None:
+def _out_of_reach(connection: Connection, image: Image) -> bool:
+    """Return whether the image's uploaded data lie on a host that is gone."""
+    try:
+        return image.status is ImageStatus.UPLOADING and is_gone(connection, staged_upload(connection, image.id).host)
+    except UploadIncomplete:
+        return False
+
+
+def _refuse_unless_free(image: Image, lease: LeaseState, status: ImageStatus, *, out_of_reach: bool) -> None:
     if image.import_task is not None:
         raise ImportRunning(image.id, image.import_task)
     if lease.live:
         raise UploadRunning(image.id)
     lost = lease.state == "held"
-    if image.status is ImageStatus.QUEUED or lost:
+    if image.status is ImageStatus.QUEUED or lost or out_of_reach:
         return
     if image.status is ImageStatus.UPLOADING:
         raise StagedAlready(image.id)

@@ -68,7 +68,6 @@ def run(keeper: Keeper, couriers: Couriers, stopped: threading.Event, wait: Call
         tell,
         Duty("reconcile", 2.0, keeper.reconcile),
         Duty("lost uploads", 2.0, keeper.end_lost_uploads),
-        Duty("watch hosts", 10.0, keeper.watch_hosts),
         Duty("settle", 10.0, keeper.settle),
         Duty("mirror stores", 10.0, keeper.mirror_stores),
         # The first time as soon as this keeper is active: a start sweeps what the last end left.

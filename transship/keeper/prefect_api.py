@@ -224,19 +224,6 @@ class PrefectApi:
         """
         return frozenset(tag for tag in tags if self._call("POST", "/flow_runs/filter", _waiting(tag)))
 
-    def heard_workers(self, work_pool: str) -> dict[str, float]:
-        """Return the seconds since each worker of a pool was last heard of, by its name.
-
-        Raises:
-            PrefectAway, PrefectRefused: nothing is known.
-        """
-        workers = self._call("POST", f"/work_pools/{work_pool}/workers/filter", {"limit": 200})
-        heard: dict[str, float] = {}
-        for worker in workers:
-            age_s = _age_s({"timestamp": worker.get("last_heartbeat_time")})
-            heard[worker["name"]] = min(age_s, heard.get(worker["name"], age_s))
-        return heard
-
     def store_blocks(self) -> list[Mapping[str, Any]]:
         """Return all block documents with the capability ``image-store``, secrets included.
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from config.settings import FileStoreSettings, Settings
 from transship.catalog.endings import end_unheld, resume_or_end
 from transship.catalog.engine import Catalog
-from transship.catalog.hosts import hosts_with_data, live_hosts, note_host
+from transship.catalog.hosts import live_hosts
 from transship.catalog.images import get_image
 from transship.catalog.journal import staged_upload
 from transship.catalog.leases import LeaseState, lease_of
@@ -68,10 +67,6 @@ UNBEGUN_FORGOTTEN_S: Final = 60.0
 """After so long a handed-over import that nobody began counts no longer as one that a worker is about to begin."""
 REFUSAL_PATIENCE_S: Final = 120.0
 """How long refusals that an operator can mend (no deployment yet, wrong password) are tried again."""
-WORKER_SILENCE_S: Final = 90.0
-"""A worker tells Prefect that it lives each 30 s; after three of these in vain Prefect calls it offline."""
-STARTING_S: Final = 60.0
-"""Longer than the start of everything on a loaded machine (30 s), with room."""
 SWEEPS_APART_S: Final = 10.0
 """Sweeps that are asked for closer together are one; what comes too late for it is found by the next look."""
 MENDABLE: Final = frozenset({401, 403, 404})
@@ -95,14 +90,12 @@ class Keeper:
 
     Attributes:
         owner: this process, in the keepers' lease.
-        started_at: seconds of the monotonic clock.
     """
 
     settings: Settings
     catalog: Catalog
     prefect: PrefectApi
     owner: str
-    started_at: float = field(default_factory=time.monotonic)
 
     @property
     def runner(self) -> LocalRunner:
@@ -409,22 +402,6 @@ class Keeper:
                 forget_store(connection, store_id)
             changed += 1
         return changed
-
-    def watch_hosts(self) -> int:
-        """Note which hosts have a worker that answers; return how many are known to have none."""
-        heard = self.prefect.heard_workers(self.settings.prefect.work_pool)
-        # After a start of everything the workers come later than this keeper.
-        patient = time.monotonic() - self.started_at < STARTING_S
-        gone = 0
-        with self.catalog.write() as connection:
-            for host in sorted(hosts_with_data(connection) | heard.keys()):
-                age_s = heard.get(host)
-                alive = age_s is not None and age_s < WORKER_SILENCE_S
-                if alive or not patient:
-                    gone += not alive
-                    heard_at = None if age_s is None else utc_now() - timedelta(seconds=age_s)
-                    note_host(connection, host, heard_at, alive=alive)
-        return gone
 
     def end_lost_uploads(self) -> int:
         """Free images whose upload lost its process; return how many."""

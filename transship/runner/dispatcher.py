@@ -21,6 +21,7 @@ from config.loading import load_settings
 from config.settings import Settings
 from deployments.pool import apply_queues
 from transship.catalog.engine import Catalog
+from transship.catalog.hosts import HEARD_EVERY_S, note_host
 from transship.catalog.leases import expire_lease_of_dead, process_name
 from transship.domain.errors import ConfigurationRefused, TransshipError
 from transship.domain.push import RUNNER_SOCKET
@@ -97,6 +98,7 @@ class Dispatcher:
         self._stop, self._hurry = asyncio.Event(), asyncio.Event()
         self._reload, self._mend = asyncio.Event(), asyncio.Event()
         self._parent = os.getppid()
+        self._catalog: Catalog | None = None
         self.pool = Pool(
             settings.prefect.worker_limit, wear_limits(settings), entrypoints, os.environ, self._changed.set
         )
@@ -137,12 +139,16 @@ class Dispatcher:
                         duty.cancel()
         finally:
             self.pool.kill_all()
+            if self._catalog is not None:
+                self._catalog.close()
         # After anything else than a clean end, the next dispatcher needs it to see to the runs that we leave.
         with suppress(FileNotFoundError):
             runner_status_path(self.settings).unlink()
 
     async def _serve(self) -> None:
         async with push_server(self.settings.run_dir / RUNNER_SOCKET, Reservations(self.worker)):
+            # Before anybody relies on this host, the catalogue knows it.
+            await self._show_life()
             self._enter(Phase.SERVING)
             self.on_ready("")
             await self._stop.wait()
@@ -156,6 +162,7 @@ class Dispatcher:
                 self.worker.heartbeat_interval_seconds,
                 self.worker._sync_and_initialize,  # noqa: SLF001 - pinned
             ),
+            "tell the catalogue that we live": (HEARD_EVERY_S, self._show_life),
             "read limits": (LIMITS_EVERY_S, self.worker.refresh_limits),
             "tell Prefect that runs live": (BEAT_EVERY_S, self._beat),
             "give back orphans": (ORPHANS_EVERY_S, self._give_back_orphans),
@@ -244,6 +251,19 @@ class Dispatcher:
         if had_it:
             log.info("lease of a dead process given up", flow_run_id=str(flow_run_id), pid=pid)
         return had_it
+
+    async def _show_life(self) -> None:
+        """Write this host's row in the catalogue: whether Prefect answers or not, the host serves its staging."""
+        try:
+            await asyncio.to_thread(self._note_host)
+        except (TransshipError, SQLAlchemyError) as fault:
+            log.warning("sign of life not written", reason=reason_of(fault))
+
+    def _note_host(self) -> None:
+        if self._catalog is None:
+            self._catalog = Catalog.open(self.settings)
+        with self._catalog.write() as connection:
+            note_host(connection, self.settings.host_name, int(self.worker.limiter.total_tokens))
 
     async def _beat(self) -> None:
         self.worker.beat()

@@ -421,7 +421,7 @@ class HostGone(RequestRefused):
     def __str__(self) -> str:
         return (
             f"Stage host is unavailable: the data of image {self.image_id} lie on host {self.host}, whose worker"
-            " does not answer; try again when it runs, or delete the image and upload it anew"
+            " does not run; try again when it runs, or stage the data again"
         )
 
 
