@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from transship.caller_environment import leave_caller_behind
 from transship.domain.errors import CommandRefused, TransshipError
 
 if TYPE_CHECKING:
@@ -241,6 +242,7 @@ def main() -> int:
     Returns:
         The exit status: 1 for an error, 2 for wrong usage, 130 after Ctrl-C.
     """
+    leave_caller_behind()
     try:
         return int(app(standalone_mode=True) or 0)
     except TransshipError as error:

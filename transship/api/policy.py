@@ -58,7 +58,7 @@ class Policy:
 
     def __init__(self, file: Path | None) -> None:
         conf = cfg.ConfigOpts()
-        conf([], project="transship", default_config_files=[], default_config_dirs=[])
+        conf([], project="transship", default_config_files=[], default_config_dirs=[], use_env=False)
         self._enforcer = policy.Enforcer(conf, use_conf=False)
         self._lock = threading.Lock()
         self._file = file

@@ -19,8 +19,11 @@ def deploy(invocation: Invocation, *, overwrite: bool) -> int:
         ConfigurationRefused, ServiceUnreachable, ServiceRefused: as `deployments.apply.apply`.
     """
     settings = invocation.settings
-    # Prefect reads its environment once, when it is first imported: that must be after this line.
+    # Prefect reads environment and working directory once, when it is first imported: that must be after these lines.
     os.environ.update(client_environment(settings, base_environment(settings, invocation.variables())))
+    if settings.home.is_dir():
+        # Prefect would take options from files of the directory that the caller stands in.
+        os.chdir(settings.home)
     from deployments.apply import apply  # noqa: PLC0415 - as said above
 
     changes = apply(settings, overwrite=overwrite)

@@ -39,6 +39,8 @@ def worker(invocation: Invocation) -> NoReturn:
     _ask_prefect(settings)
     _ask_catalogue(settings)
     environment = client_environment(settings, base_environment(settings, invocation.variables()))
+    # Prefect would take options from files of the directory that the caller stands in.
+    os.chdir(settings.home)
     # -P: a directory named like one of our packages in the working directory must not hide it.
     os.execve(sys.executable, (sys.executable, "-P", "-m", "transship.runner"), environment)  # noqa: S606 - no shell is meant
 

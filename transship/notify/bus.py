@@ -48,7 +48,7 @@ class MessageBus:
         oslo_messaging.set_transport_defaults(CONTROL_EXCHANGE)
         files = [str(path) for path in files_named(settings.glance_config, "settings")]
         options = cfg.ConfigOpts()
-        options([], project=CONTROL_EXCHANGE, default_config_files=files, default_config_dirs=[])
+        options([], project=CONTROL_EXCHANGE, default_config_files=files, default_config_dirs=[], use_env=False)
         url = self._settings.transport_url.get_secret_value() or "rabbit://"
         try:
             parsed = oslo_messaging.TransportURL.parse(options, url)

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Final
 
 from config.secrets import prefect_auth_string, prefect_encryption_key
 from config.settings import Settings
+from transship.caller_environment import inherited
 from transship.logs import FLOW_ROOMS
 from transship.supervisor.home import prefect_dir
 
-FOREIGN: Final = ("PREFECT_API_KEY", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_PROFILE", "PREFECT_HOME")
-"""Variables of the caller that would lead to another Prefect than the one in the settings."""
-
 
 def base_environment(settings: Settings, overrides: Mapping[str, str]) -> dict[str, str]:
-    """Return what every process gets: the caller's environment, and the settings in force.
+    """Return what every process gets: what may reach it of the caller's environment, and the settings in force.
 
     Args:
         settings: in force.
         overrides: ``TRANSSHIP_…`` variables that stand for the configuration file and the command line.
     """
-    inherited = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     return {
-        **inherited,
+        **inherited(os.environ),
         **overrides,
         "TRANSSHIP_HOME": str(settings.home),
         # Lines appear in the log when they are written, not when a buffer is full.
