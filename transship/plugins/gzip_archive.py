@@ -18,6 +18,10 @@ INPUT_BYTES: Final = 128 * 1024
 
 GZIP_MAGIC: Final = b"\x1f\x8b\x08"
 _GZIP_WINDOW_BITS: Final = 31
+_FIXED_HEADER_BYTES: Final = 10
+_HEADER_CRC, _EXTRA, _NAME, _COMMENT = 0x02, 0x04, 0x08, 0x10
+_LONGEST_HEADER: Final = 1024 * 1024
+"""The format sets no limit to name and comment."""
 
 
 def unpack_gzip(work: Unpacking) -> None:
@@ -29,6 +33,7 @@ def unpack_gzip(work: Unpacking) -> None:
     source, stop = work.source, work.stop
     packed = source.read(INPUT_BYTES)
     while packed:
+        packed = _with_whole_header(source, packed, stop)
         member = isal_zlib.decompressobj(_GZIP_WINDOW_BITS)
         while True:
             stop.check()
@@ -48,6 +53,35 @@ def unpack_gzip(work: Unpacking) -> None:
             if not packed and not piece:
                 raise ArchiveRefused("gzip", "it is truncated; fetch it again")
         packed = _next_member(source, member.unused_data, stop)
+
+
+def _with_whole_header(source: BinaryIO, packed: bytes, stop: StopToken) -> bytes:
+    """Return the beginning of a member, read on until its header is whole.
+
+    ISA-L loses its place in a header whose optional fields come in two pieces.
+    """
+    while not _holds_header(packed):
+        stop.check()
+        more = source.read(INPUT_BYTES)
+        if not more:
+            raise ArchiveRefused("gzip", "it is truncated; fetch it again")
+        packed += more
+        if len(packed) > _LONGEST_HEADER + INPUT_BYTES:
+            raise ArchiveRefused("gzip", "its header is longer than 1 MiB; pack the image without name and comment")
+    return packed
+
+
+def _holds_header(packed: bytes) -> bool:
+    if len(packed) < _FIXED_HEADER_BYTES:
+        return False
+    flags, end = packed[3], _FIXED_HEADER_BYTES
+    if flags & _EXTRA:
+        end += 2 + int.from_bytes(packed[end : end + 2], "little")
+    for _ in range(bool(flags & _NAME) + bool(flags & _COMMENT)):
+        end = packed.find(0, end) + 1
+        if not end:
+            return False
+    return end + (2 if flags & _HEADER_CRC else 0) <= len(packed)
 
 
 def _next_member(source: BinaryIO, rest: bytes, stop: StopToken) -> bytes:

@@ -24,6 +24,7 @@ from transship.domain.errors import ArchiveRefused
 from transship.plugins.unpacking import Unpacking
 
 INPUT_BYTES: Final = 128 * 1024
+_LZMA_PROPERTIES: Final = 9
 LARGEST_DICTIONARY_BYTES: Final = 64 * 1024 * 1024
 """What an LZMA member may ask to keep in memory."""
 
@@ -287,7 +288,10 @@ def _un_bzipped(packed: _Packed, _size: int) -> Iterator[bytes]:
 
 
 def _un_lzma(packed: _Packed, size: int) -> Iterator[bytes]:
-    member = _lzma_decompressor(packed.read(9))
+    properties = packed.read(_LZMA_PROPERTIES)
+    while len(properties) < _LZMA_PROPERTIES and (more := packed.read(_LZMA_PROPERTIES - len(properties))):
+        properties += more
+    member = _lzma_decompressor(properties)
     # Without an end marker the stream does not tell its end: the size does.
     while size > 0 and not member.eof:
         data = packed.read() if member.needs_input else b""
@@ -303,7 +307,7 @@ def _un_lzma(packed: _Packed, size: int) -> Iterator[bytes]:
 
 
 def _lzma_decompressor(properties: bytes) -> lzma.LZMADecompressor:
-    if len(properties) < 9 or int.from_bytes(properties[2:4], "little") != 5:
+    if len(properties) < _LZMA_PROPERTIES or int.from_bytes(properties[2:4], "little") != 5:
         raise _damaged("its LZMA properties are cut short")
     packed_bits, dictionary_bytes = struct.unpack("<BI", properties[4:9])
     if dictionary_bytes > LARGEST_DICTIONARY_BYTES:
