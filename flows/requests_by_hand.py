@@ -15,22 +15,24 @@ from transship.domain.image import Image, ImageStatus
 from transship.domain.import_request import ImportMethod, ImportRequest, described, refuse_other_methods
 from transship.domain.placement import StoreFacts, choose_targets
 from transship.domain.remote import RemoteAccess, RemoteImage
+from transship.domain.uri_filter import may_hold_secrets
 
 
 def _public(uri: str) -> str:
     """Refuse what must not stand in a flow run's parameters.
 
     Raises:
-        ValueError: the URI holds user info or a query, or is not http(s).
+        ValueError: the URI holds what may be secret, or is not http(s).
     """
+    if may_hold_secrets(uri):
+        raise ValueError(
+            "flow parameters are visible to everybody who reaches Prefect: give a URL without user name, password,"
+            " query, fragment and path parameters (;name=value), or import it through the Images API, which keeps it"
+            " encrypted"
+        )
     parts = urlsplit(uri)
     if parts.scheme.lower() not in ("http", "https") or not parts.netloc:
         raise ValueError("give a complete http or https URL")
-    if "@" in parts.netloc or parts.query:
-        raise ValueError(
-            "flow parameters are visible to everybody who reaches Prefect: give a URL without user name, password"
-            " and query, or import it through the Images API, which keeps it encrypted"
-        )
     return uri
 
 

@@ -58,7 +58,7 @@ def web_download(
     """Import an image from a URL.
 
     Args:
-        uri: Where the image lies, http or https. No user name, password or query: parameters are visible to everybody.
+        uri: Where the image lies, http or https. No user name, password, query or path parameters: all see them.
         stores: Ids of the stores to write. None: the default store.
         all_stores: Write every store that can be written, instead.
         disk_format: Format of the image inside; of the inner image when it is compressed.

@@ -317,6 +317,15 @@ URLS: tuple[Row, ...] = (
         plain("U7", f"http://{host}/")
         for host in ("2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0", "017700000001", "127.0x0.0.1")
     ),
+    *(
+        plain("U7", f"http://{host}/", what, UriSettings(allowed_hosts=("127.0.0.1",)))
+        for host, what in (
+            ("127\u30020\u30020\u30021", "`http://127\u30020\u30020\u30021/`, 127.0.0.1 in allowed_hosts"),
+            ("\u246027.0.0.1", "`http://\u246027.0.0.1/`, 127.0.0.1 in allowed_hosts"),
+            ("\uff11\uff12\uff17.0.0.1", "`http://\uff11\uff12\uff17.0.0.1/`, 127.0.0.1 in allowed_hosts"),
+            ("127.0.0.\u200b1", "`http://127.0.0.\u200b1/`, 127.0.0.1 in allowed_hosts"),
+        )
+    ),
     plain("U9", "http://loop.example/", "a name that leads to 127.0.0.1", loop=("127.0.0.1",)),
     plain("U9", "http://private.example/", "a name that leads to 10.0.0.5", private=("10.0.0.5",)),
     plain(
@@ -373,6 +382,8 @@ URLS: tuple[Row, ...] = (
     Row("U18", "200 with `Refresh:`, which is ignored", _refresh),
     sent_on("U18", "302 without `Location`", None),
     sent_on("U18", "302 to a relative `Location`", "x"),
+    sent_on("U18", "302 to a `Location` with a space, which is escaped", "/x?name=My Image"),
+    sent_on("U18", "302 to a host with a space", "http://127.0.0.1 .example/x"),
     sent_on("U18", "302 with a control character", "/a\x0bb"),
     Row("U19", "redirect to another host; no credentials and cookies are ever sent", _no_credentials),
     plain("U20", "http://user:pass@public.example/", "`http://user:…@public.example/`"),
@@ -396,6 +407,8 @@ URLS: tuple[Row, ...] = (
     ),
     plain("U24", "HTTP://ALLOWED.EXAMPLE./", settings=ONLY),
     plain("U25", "http://\u24d0llowed.example/", settings=ONLY),
+    plain("U25", "http://allo\u200bwed.example/", settings=ONLY),
+    plain("U25", "http://allo\u00adwed.example/", settings=ONLY),
     plain("U25", "http://\u0430llowed.example/", "`http://\u0430llowed.example/` (Cyrillic \u0430)", ONLY),
     plain("U25", "http://b\u00fccher.example/", settings=UriSettings(allowed_hosts=("xn--bcher-kva.example",))),
     plain("U27", "http://public.example/" + "a" * 65536, "a URL of 64 KiB"),
@@ -470,6 +483,20 @@ def _no_head(talk: Talk) -> None:
 
 def _ignores_range(talk: Talk) -> None:
     whole(DATA, ranges=False, headers={"Accept-Ranges": "bytes"})(talk)
+
+
+def _whole_as_range(talk: Talk) -> None:
+    asked = re.fullmatch(r"bytes=(\d+)-(\d+)", talk.request.headers.get("range", ""))
+    if asked is None:
+        whole(DATA, headers={"Accept-Ranges": "bytes"})(talk)
+        return
+    span = f"bytes {asked[1]}-{asked[2]}/{len(DATA)}"
+    talk.head(206, {"Content-Range": span, "ETag": '"v1"', "Transfer-Encoding": "chunked"})
+    talk.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(DATA), DATA))
+
+
+def _whole_as_part(talk: Talk) -> None:
+    answer(206, {"Content-Range": f"bytes 0-{len(DATA) - 1}/{len(DATA)}"}, DATA)(talk)
 
 
 def _replaced(newer: int) -> Callable[[Ground], Outcome]:
@@ -552,6 +579,7 @@ def _wait_granted(row: str, what: str, retry_after: Callable[[], str], least_s: 
     return Row(row, what, run)
 
 
+INTERIM: Final = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
 BIG: Final = 100 * 1024**3
 PAGE_TEXT: Final = b"<!DOCTYPE html><title>Log in</title>"
 GZIP: Final = answer(200, {"Content-Encoding": "gzip"}, DATA)
@@ -559,6 +587,11 @@ SERVERS: tuple[Row, ...] = (
     served("H1", "HEAD answered with 405", _no_head),
     served("H2", "no `Accept-Ranges`", whole(DATA, ranges=False)),
     served("H2", "`Accept-Ranges`, but every Range is answered with 200", _ignores_range),
+    served("H2", "every Range is answered with 206 and the whole in chunks", _whole_as_range),
+    served("H2", "no Range, and the answer is a 206 of the whole", _whole_as_part),
+    served(
+        "H2", "no Range, and the answer is a 206 of a part", answer(206, {"Content-Range": "bytes 0-9/20"}, DATA[:10])
+    ),
     served("H2", "broken off; then the whole instead of the rest", cut(DATA, 1000), _ignores_range, attempts=2),
     Row("H4", "ETag changes once between ranges", _replaced(1)),
     Row("H4", "ETag changes with every range", _replaced(50)),
@@ -595,6 +628,19 @@ SERVERS: tuple[Row, ...] = (
     served("H10", "connection taken, then silence", silent(), limits=SILENT),
     served("H10", "silence in the body", silent(HEAD + LENGTH + b"\r\n" + DATA[:70_000]), limits=SILENT),
     served("H11", "`Content-Encoding: gzip`, although `identity` was asked for", GZIP),
+    *(
+        served("H11", f"`{name}: {word}`, which names no coding", whole(DATA, headers={name: word}))
+        for name, word in (
+            ("Content-Encoding", "utf-8"),
+            ("Content-Encoding", "binary"),
+            ("Content-Encoding", "application/octet-stream"),
+            ("Transfer-Encoding", "identity"),
+        )
+    ),
+    *(
+        served("H11", f"`Content-Encoding: {word}`", answer(200, {"Content-Encoding": word}, DATA))
+        for word in ("br", "zstd", "deflate")
+    ),
     served("H11", "`Content-Encoding: x-gzip`", answer(200, {"Content-Encoding": "x-gzip"}, DATA)),
     served(
         "H11",
@@ -606,6 +652,12 @@ SERVERS: tuple[Row, ...] = (
     _wait_granted("H13", "503, `Retry-After: 86400`", lambda: "86400", 120, 120),
     _wait_granted("H13", "503, `Retry-After` a date in 60 s", lambda: formatdate(time.time() + 60, usegmt=True), 1, 60),
     _wait_granted("H13", "503, `Retry-After: soon`", lambda: "soon", None, 0),
+    served(
+        "H15",
+        "102, 103 and 100 before the answer",
+        raw(INTERIM + HEAD + LENGTH + b"\r\n" + DATA),
+    ),
+    served("H15", "203", answer(203, body=DATA)),
     *(served("H14", f"{status}", busy(status)) for status in (408, 425, 429, 500, 502, 504)),
     served("H14", "503, then honest", busy(503), whole(DATA), attempts=2),
     *(served("H15", f"{status}", answer(status)) for status in (401, 403, 404, 410, 416, 451)),

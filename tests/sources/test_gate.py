@@ -113,9 +113,90 @@ def test_international_spellings_hide_nothing(text: str, rule: str) -> None:
     assert gate({}).explain(text).rule == rule
 
 
-def test_full_width_digits_are_judged_as_the_address_that_they_are() -> None:
-    verdict = gate({}).explain("http://\uff11\uff12\uff17.0.0.1/")
-    assert verdict.rule == "loopback_address"
+ODD_ADDRESSES = {
+    "full-width digits": "\uff11\uff12\uff17.0.0.1",
+    "ideographic dots": "127\u30020\u30020\u30021",
+    "half-width ideographic dots": "127\uff610\uff610\uff611",
+    "full-width dots": "127\uff0e0\uff0e0\uff0e1",
+    "circled digits": "\u246027.0.0.1",
+    "circled digits alone": "\u2460",
+    "mathematical digits": "\U0001d7d9\U0001d7da\U0001d7df.0.0.1",
+    "superscript digits": "\u00b9\u00b2\u2077.0.0.1",
+    "Arabic digits": "\u06f1\u06f2\u06f7.0.0.1",
+    "one full-width digit at the end": "93.184.215.1\uff14",
+    "full-width hexadecimal": "0\uff587f000001",
+    "full-width trailing dot": "127.0.0.1\uff0e",
+    "octal with ideographic dots": "0177\u30020\u30020\u30021",
+}
+
+
+@pytest.mark.parametrize("host", ODD_ADDRESSES.values(), ids=ODD_ADDRESSES.keys())
+@pytest.mark.parametrize("allowed", [(), ("127.0.0.1", "93.184.215.14")], ids=["by default", "the address allowed"])
+def test_an_address_in_other_characters_is_no_second_spelling_of_it(host: str, allowed: tuple[str, ...]) -> None:
+    verdict = gate({}, UriRules(allowed_hosts=allowed)).explain(f"http://{host}/")
+    assert (verdict.accepted, verdict.rule) == (False, "ipv4_form")
+
+
+UNSEEN = {
+    "zero-width space": "\u200b",
+    "zero-width joiner": "\u200d",
+    "zero-width non-joiner": "\u200c",
+    "word joiner": "\u2060",
+    "byte order mark": "\ufeff",
+    "soft hyphen": "\u00ad",
+    "variation selector": "\ufe0f",
+    "grapheme joiner": "\u034f",
+    "left-to-right mark": "\u200e",
+    "right-to-left override": "\u202e",
+    "tag": "\U000e0061",
+    "Hangul filler": "\u3164",
+}
+
+
+@pytest.mark.parametrize("char", UNSEEN.values(), ids=UNSEEN.keys())
+@pytest.mark.parametrize("host", ["127.0.0{}.1", "allo{}wed.example", "{}allowed.example", "allowed.example{}"])
+def test_characters_that_nobody_sees_are_in_no_host(char: str, host: str) -> None:
+    rules = UriRules(allowed_hosts=("127.0.0.1", "allowed.example"))
+    verdict = gate({"allowed.example": [(PUBLIC,)]}, rules).explain(f"http://{host.format(char)}/")
+    assert (verdict.accepted, verdict.rule) == (False, "host_invalid")
+
+
+IPV6 = {
+    "scope": ("[fe80::1%25lo]", "encoded_host"),
+    "scope, not escaped": ("[fe80::1%lo]", "encoded_host"),
+    "loopback with a scope": ("[::1%251]", "encoded_host"),
+    "full-width digits": ("[\uff1a\uff1a\uff11]", "host_invalid"),
+    "one full-width digit": ("[::\uff11]", "host_invalid"),
+    "octal within": ("[::ffff:0177.0.0.1]", "host_invalid"),
+    "short form within": ("[::ffff:127.1]", "host_invalid"),
+    "zero-width space": ("[::1\u200b]", "host_invalid"),
+    "mapped": ("[::ffff:127.0.0.1]", "loopback_address"),
+    "mapped, written out": ("[0:0:0:0:0:FFFF:7F00:0001]", "loopback_address"),
+    "NAT64 metadata": ("[64:ff9b::169.254.169.254]", "metadata_address"),
+    "IPv4 in brackets": ("[127.0.0.1]", "host_invalid"),
+    "compatible": ("[::7f00:1]", "loopback_address"),
+}
+
+
+@pytest.mark.parametrize(("host", "rule"), IPV6.values(), ids=IPV6.keys())
+def test_odd_spellings_of_ipv6_are_refused_or_judged_by_where_they_lead(host: str, rule: str) -> None:
+    verdict = gate({}).explain(f"http://{host}/")
+    assert (verdict.accepted, verdict.rule) == (False, rule)
+
+
+SECRET_HOSTS = [
+    "user\uff1as3cr\u00e4t\uff20host",
+    "us\u00e4r:s3cret\uff20host",
+    "host\uff1ftoken=s3cr\u00e4t",
+    "s3cr\u00e4t\u2488x",
+]
+
+
+@pytest.mark.parametrize("host", SECRET_HOSTS)
+def test_a_refusal_repeats_nothing_of_what_was_no_host(host: str) -> None:
+    verdict = gate({}).explain(f"http://{host}/")
+    assert not verdict.accepted
+    assert "s3cr" not in verdict.reason
 
 
 def test_u24_hosts_of_the_settings_may_be_spelt_freely() -> None:

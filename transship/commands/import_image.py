@@ -21,6 +21,7 @@ from transship.commands.keystone_login import images_api
 from transship.commands.progress import progress_view
 from transship.commands.served_file import CHUNK_BYTES, LOOPBACK, LocalFile, served
 from transship.domain.errors import CommandRefused, ServiceUnreachable, TransshipError, human_size
+from transship.domain.uri_filter import display_uri
 
 POLL_S: Final = 0.25
 PATIENCE_S: Final = 120.0
@@ -105,7 +106,7 @@ def import_image(invocation: Invocation, options: ImportOptions) -> int:
         except (TransshipError, KeyboardInterrupt):
             api.delete(image.id)
             raise
-        print(f"image {image.id}: importing {file.path if file else _display(uri)}", flush=True)
+        print(f"image {image.id}: importing {file.path if file else display_uri(uri)}", flush=True)
         try:
             task = _watch(api, image.id)
         except KeyboardInterrupt:
@@ -249,15 +250,8 @@ def _tell_it_goes_on(image_id: str, file: LocalFile | None) -> None:
         print(coloured(f"{file.path} is served no longer: if it was not downloaded yet, the import will fail", YELLOW))
 
 
-def _display(uri: str) -> str:
-    """Return a URI without user info and query, which may hold secrets."""
-    scheme, _, rest = uri.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path.partition('?')[0].partition('#')[0]}"
-
-
 def _file_name(uri: str) -> str:
-    return unquote(_display(uri).rpartition("/")[2]) or _display(uri)
+    return unquote(display_uri(uri).rpartition("/")[2]) or display_uri(uri)
 
 
 def _size(size_bytes: int | None) -> str:

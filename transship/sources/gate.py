@@ -134,15 +134,25 @@ class Verdict:
 def host_to_ascii(host: str) -> str:
     """Return the ASCII form of a host name by IDNA 2008 with the mappings of UTS 46.
 
-    ASCII labels stay as they are, also those with underscores that IDNA does not know.
+    ASCII labels stay as they are, also those with underscores that IDNA does not know. Characters that the mapping
+    would drop (zero-width ones, soft hyphens, variation selectors) are refused: nobody sees them.
 
     Raises:
-        ValueError: a label is no valid international label.
+        ValueError: a label is no valid international label. The text repeats nothing of the host, which may hold
+            what was meant as a password.
     """
     if len(host) > _LONGEST_HOST:
         raise ValueError(f"{len(host)} characters; at most {_LONGEST_HOST} are possible")
-    mapped = host if host.isascii() else idna.uts46_remap(host, std3_rules=False, transitional=False)
-    return ".".join(_label_to_ascii(label.lower()) for label in mapped.split("."))
+    try:
+        if not all(_mapped(char) for char in host):
+            raise ValueError("it holds characters that cannot be seen")
+        return ".".join(_label_to_ascii(label.lower()) for label in _mapped(host).split("."))
+    except idna.IDNAError as error:
+        raise ValueError("it holds characters that no international name has") from error
+
+
+def _mapped(text: str) -> str:
+    return text if text.isascii() else idna.uts46_remap(text, std3_rules=False, transitional=False)
 
 
 def _label_to_ascii(label: str) -> str:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transship.domain.errors import UriRefused
+from transship.domain.import_request import ImportMethod, described, parse_import_request
 from transship.domain.uri_filter import (
     Allowance,
     HostUnusable,
@@ -20,6 +21,7 @@ from transship.domain.uri_filter import (
     judge_address,
     judge_redirect,
     judge_uri,
+    may_hold_secrets,
     parse_uri,
 )
 
@@ -363,7 +365,52 @@ SHOWN = {
     "right to left": ("http://host/\u202egmi", "http://host/\ufffdgmi"),
     "long": ("http://host/" + "a" * 5000, "http://host/" + "a" * 288 + "…"),
     "empty": ("", ""),
+    "path parameter": ("http://host/a;jsessionid=s3cret", "http://host/a"),
+    "path parameter within": ("http://host/a;sig=s3/cret/b.img", "http://host/a"),
+    "matrix parameters": ("http://host/a;v=1;token=s3cret/b", "http://host/a"),
+    "path parameter of no path": ("http://host;token=s3cret/", "http://(not shown)"),
+    "escaped question mark": ("http://host/a%3Ftoken=s3cret", "http://host/a"),
+    "escaped twice": ("http://host/a%253Ftoken=s3cret", "http://host/a"),
+    "escaped often": ("http://host/a%2525253ftoken=s3cret", "http://host/a"),
+    "escaped semicolon": ("http://host/a%3Bjsessionid=s3cret", "http://host/a"),
+    "escaped hash": ("http://host/a%23s3cret", "http://host/a"),
+    "full-width question mark": ("http://host/a\uff1ftoken=s3cret", "http://host/a"),
+    "full-width question mark, escaped": ("http://host/a%EF%BC%9Ftoken=s3cret", "http://host/a"),
+    "full-width semicolon": ("http://host/a\uff1bsid=s3cret", "http://host/a"),
+    "Greek question mark": ("http://host/a\u037esid=s3cret", "http://host/a"),
+    "small question mark": ("http://host/a\ufe56token=s3cret", "http://host/a"),
+    "two question marks in one": ("http://host/a\u2047token=s3cret", "http://host/a"),
+    "full-width hash": ("http://host/a\uff03s3cret", "http://host/a"),
+    "query without its mark": ("http://host/a.img&token=s3cret", "http://host/a.img"),
+    "full-width query": ("http://host\uff1ftoken=s3cret", "http://(not shown)"),
+    "escaped query": ("http://host%3Ftoken=s3cret", "http://(not shown)"),
+    "full-width user info": ("http://user\uff1as3cret\uff20host/a", "http://(not shown)"),
+    "small user info": ("http://user:s3cret\ufe6bhost/a", "http://(not shown)"),
+    "escaped user info": ("http://user%3As3cret%40host/a", "http://(not shown)"),
+    "full-width user info without scheme": ("user:s3cret\uff20host/a", "(not shown)"),
+    "user info in the path": ("http://host/user:s3cret@other/a", "http://host"),
+    "address in the path": ("http://host/http://user:s3/cret@other/a", "http://host/http"),
+    "escaped address in the path": ("http://host/http%3A%2F%2Fuser%3As3cret%40other", "http://host/http"),
+    "long address in the path": (f"http://host/http://u:{'s3cret' * 1000}@other", "http://host/http"),
+    "at in the path": ("http://host/x@v1", "http://host/x@v1"),
+    "ampersand in the path": ("http://host/R&D/a", "http://host/R&D/a"),
+    "pairs in the path": ("http://host/dt=2026-01-01/a", "http://host/dt=2026-01-01/a"),
+    "other escapes": ("http://host/a%20b%2Fc%C3%BC", "http://host/a%20b%2Fc%C3%BC"),
+    "international": ("http://b\u00fccher.example:80/\u00fc", "http://b\u00fccher.example:80/\u00fc"),
 }
+
+
+@pytest.mark.parametrize("text", [text for text, _ in SHOWN.values() if "s3" in text])
+def test_no_reader_of_a_uri_shows_what_may_be_secret(text: str) -> None:
+    """Neither the address that passes, nor the refusal, nor what becomes of the task's input and its name."""
+    try:
+        shown = str(parse_uri(text, UriRules(max_length=10_000)).display)
+    except UriRefused as refused:
+        shown = str(refused)
+    assert "s3" not in shown
+    assert may_hold_secrets(text)
+    request = parse_import_request({"method": {"name": "web-download", "uri": text}}, [ImportMethod.WEB_DOWNLOAD])
+    assert "s3" not in str(described(request))
 
 
 @pytest.mark.parametrize(("text", "shown"), SHOWN.values(), ids=SHOWN.keys())

@@ -64,7 +64,8 @@ def canonical_host(host: str, to_ascii: HostEncoder = ascii_only) -> str:
     name = name.removesuffix(".")
     labels = name.split(".")
     if _NUMBER_LABEL.fullmatch(labels[-1]):
-        return _canonical_ipv4(name)
+        # Digits and dots of other scripts, and characters that nobody sees, make one address look like many.
+        return _canonical_ipv4(name if host.isascii() else "")
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         raise HostUnusable(
             "host_invalid",
@@ -79,7 +80,8 @@ def _canonical_ipv4(name: str) -> str:
     except ValueError as error:
         raise HostUnusable(
             "ipv4_form",
-            "the host looks like an address in decimal, octal, hexadecimal or short form; write four decimal numbers",
+            "the host looks like an address in decimal, octal, hexadecimal or short form, or in characters other than"
+            " 0 to 9; write four decimal numbers",
         ) from error
 
 

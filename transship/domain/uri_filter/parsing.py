@@ -9,7 +9,7 @@ from urllib.parse import quote, urljoin
 from transship.domain.errors import UriRefused
 from transship.domain.uri_filter.hosts import HostEncoder, HostUnusable, ascii_only, canonical_host
 from transship.domain.uri_filter.rules import UriRules, judge_scheme
-from transship.domain.uri_filter.source_uri import SCHEME, SourceUri, authority_and_tail, display_uri, printable
+from transship.domain.uri_filter.source_uri import SCHEME, SourceUri, authority_and_tail, display_uri
 
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL_ESCAPE: Final = re.compile(r"%(?:[01][0-9A-Fa-f]|7[Ff])")
@@ -45,9 +45,8 @@ def parse_uri(text: str, rules: UriRules, to_ascii: HostEncoder = ascii_only) ->
         raise UriRefused(display, error.rule, error.reason) from error
     port = _port(port_text, display)
     target = _target(tail, display)
-    path = target.partition("?")[0]
-    shown = SourceUri(scheme, host, port, path, "")
-    return SourceUri(scheme, host, port, target, display=printable(shown.text))
+    whole = SourceUri(scheme, host, port, target, "").text
+    return SourceUri(scheme, host, port, target, display=display_uri(whole))
 
 
 def join_location(base: SourceUri, location: str) -> str:

@@ -6,15 +6,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
+from unicodedata import normalize
+from urllib.parse import unquote
 
 DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 """The schemes that a download can speak whatever the lists say, with their default ports."""
 
 SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
 _AUTHORITY_END: Final = re.compile(r"[/?#]")
-_QUERY_OR_FRAGMENT: Final = re.compile(r"[?#]")
-_SHOWN_AUTHORITY: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]*\]|[^\[\]:@%\\]*)(?::[0-9]*)?")
+_SHOWN_AUTHORITY: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]*\]|[^\[\]:@%\\;&=]*)(?::[0-9]*)?")
 _SHOWN_LENGTH: Final = 300
+_ESCAPES: Final = 5
+"""Times that an escape may itself be escaped and is still seen through."""
+_ESCAPED: Final = re.compile(r"(?:%(?:25)*[0-9A-Fa-f]{2})+|.", re.DOTALL)
+_READ_LENGTH: Final = 4096
+_SECRET: Final = re.compile(r"[?#;]|&[^/&=]*=|/[^/:@]*:[^/@]*@")
+"""Where something secret may begin in a path: a query, a fragment, parameters of a segment, a query without its
+question mark, and user info of an address within the address."""
+_NOT_OF_A_HOST: Final = re.compile(r"[@:?#;&=\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +35,7 @@ class SourceUri:
         host: lower-case ASCII name without trailing dot, or canonical address without brackets.
         port: as written; None when the URI names none.
         target: path and query as they go into the request line; may hold secrets.
-        display: the URI without query and fragment, for people, logs and errors.
+        display: the URI as `display_uri` shows it, for people, logs and errors.
     """
 
     scheme: str
@@ -53,24 +62,59 @@ class SourceUri:
 
 
 def display_uri(text: str) -> str:
-    """Return a URI as it may be shown: without user info, query and fragment.
+    """Return a URI as it may be shown: without user info, query, parameters of a path (``;jsessionid=``) and fragment.
 
     Takes any text and never raises. Where it is not clear which part is which, the doubtful part
-    is left out rather than shown.
+    is left out rather than shown: escaped delimiters, and characters of other scripts that look like them, count
+    as the delimiters.
     """
-    clean = text.strip()
+    return printable(_without_secrets(text.strip()))
+
+
+def may_hold_secrets(text: str) -> bool:
+    """Whether a URI has parts that `display_uri` leaves out."""
+    return _without_secrets(text) != text
+
+
+def _without_secrets(clean: str) -> str:
     scheme, separator, rest = clean.partition("://")
     if not separator or not SCHEME.fullmatch(f"{scheme}:"):
-        shown = _QUERY_OR_FRAGMENT.split(clean, maxsplit=1)[0]
-        return printable("(not shown)" if "@" in clean else shown)
+        return "(not shown)" if "@" in _plain(clean) else _path_without_secrets(clean)
     authority, tail = authority_and_tail(rest)
     bare = authority.rpartition("@")[2]
     # A password with a raw '/', '?' or '#' ends the authority early: then what stands there is user info.
-    doubtful = not _SHOWN_AUTHORITY.fullmatch(bare)
-    if doubtful and ("@" in tail or ":" in bare or "\\" in bare):
-        return printable(f"{scheme}://(not shown)")
-    path = _QUERY_OR_FRAGMENT.split(tail, maxsplit=1)[0]
-    return printable(f"{scheme}://{bare}{path}")
+    doubtful = not _SHOWN_AUTHORITY.fullmatch(bare) and ("@" in tail or _NOT_OF_A_HOST.search(_plain(bare)))
+    if doubtful or _NOT_OF_A_HOST.search(_plain("".join(char for char in bare if not char.isascii()))):
+        return f"{scheme}://(not shown)"
+    return f"{scheme}://{bare}{_path_without_secrets(tail)}"
+
+
+def _path_without_secrets(path: str) -> str:
+    """Return a path up to where something secret may begin."""
+    pieces = [(found.start(), _plain(found[0])) for found in _ESCAPED.finditer(path[:_READ_LENGTH])]
+    plain = "".join(piece for _, piece in pieces)
+    begins = [found.start()] if (found := _SECRET.search(plain)) else []
+    last_at = len(plain) if "@" in path[_READ_LENGTH:] else plain.rfind("@")
+    if 0 <= (address := plain.find("://")) < last_at:
+        begins.append(address)
+    if not begins:
+        return path
+    passed = 0
+    for start, piece in pieces:
+        passed += len(piece)
+        if passed > min(begins):
+            return path[:start]
+    return path
+
+
+def _plain(text: str) -> str:
+    """Return a text without escapes; characters such as a full-width '?' become what they stand for."""
+    for _ in range(_ESCAPES):
+        unescaped = unquote(text)
+        if unescaped == text:
+            break
+        text = unescaped
+    return normalize("NFKC", text)
 
 
 def authority_and_tail(rest: str) -> tuple[str, str]:
