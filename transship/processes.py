@@ -37,6 +37,19 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
+def cpu_time_s(pid: int) -> float:
+    """Return the CPU time of a process, and of those of its children that have ended, in seconds; 0 if it is gone.
+
+    Source: proc_pid_stat(5), fields 14 to 17.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    ticks = sum(map(int, stat.rpartition(")")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def children(pid: int) -> list[int]:
     """Return the pids of a process's direct children, zombies included; empty if it is gone."""
     found: list[int] = []

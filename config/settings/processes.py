@@ -125,7 +125,11 @@ class DatabaseSettings(Section):
 class SupervisorSettings(Section):
     """How `transship up` starts and stops its processes."""
 
-    start_timeout_s: Seconds = Field(180.0, description="Longest wait until everything is ready after a start.")
+    start_timeout_s: Seconds = Field(
+        180.0,
+        description="Time without CPU time and output after which a component that starts is given up; while it makes"
+        " progress, a start may take any time.",
+    )
     drain_s: Annotated[float, Field(ge=0)] = Field(
         30.0, description="Time that running imports have to end at a stop; then they are interrupted."
     )

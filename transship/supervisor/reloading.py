@@ -66,13 +66,16 @@ class House(Protocol):
     async def end(self, slot: Slot) -> None:
         """Stop a component."""
 
+    async def stall(self, slot: Slot) -> None:
+        """Wait until a component has shown no sign of life for as long as it may."""
+
 
 class Reload:
     """One reload.
 
     Args:
         house: what is reloaded.
-        limit_s: longest wait until a component is up.
+        limit_s: how long a component that is waited for may show no sign of life, for people.
         log_dir: directory of the log files, for people.
 
     Attributes:
@@ -188,12 +191,14 @@ class Reload:
             raise StartFailed(slot.component.name, self._why(slot), self._log_dir)
 
     def _why(self, slot: Slot) -> str:
-        return slot.last_exit if slot.died.is_set() else f"not ready after {self._limit_s:g} s"
+        stalled = f"not ready after {self._limit_s:g} s without CPU time and output"
+        return slot.last_exit if slot.died.is_set() else stalled
 
     async def _first_of(self, slot: Slot, *events: asyncio.Event) -> None:
-        waits = [asyncio.create_task(event.wait(), name=slot.component.name) for event in events]
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(event.wait()) for event in events]
+        waits.append(asyncio.create_task(self._house.stall(slot)))
         try:
-            await asyncio.wait(waits, timeout=self._limit_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()

@@ -7,8 +7,10 @@ import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from transship.processes import cpu_time_s, descendants
 from transship.supervisor.child import Child
 from transship.supervisor.component import Component, Condition
+from transship.supervisor.patience import Vitals
 
 
 @dataclass(slots=True, eq=False)
@@ -17,6 +19,7 @@ class Slot:
 
     Attributes:
         starts: how often it was started.
+        lines: how many lines it has written.
         short_lives: ends in a row after a short life.
         stopping: it is not started again.
         up: it was up once.
@@ -32,6 +35,7 @@ class Slot:
     child: Child | None = None
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     starts: int = 0
+    lines: int = 0
     short_lives: int = 0
     last_exit: str = ""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -42,8 +46,14 @@ class Slot:
     keeper: asyncio.Task[None] | None = None
     sockets: tuple[socket.socket, ...] = ()
 
+    def vitals(self) -> Vitals:
+        """Return what is seen of it now."""
+        pids = [self.child.pid, *descendants(self.child.pid)] if self.child else []
+        return Vitals(self.starts, self.lines, sum(map(cpu_time_s, pids)))
+
     def on_line(self, line: str) -> None:
-        """Look whether a line says that it is ready."""
+        """Count a line, and look whether it says that the component is ready."""
+        self.lines += 1
         text = self.component.ready_text
         if text and text in line:
             self.complaint = line.partition(text)[2].strip(": \n")

@@ -23,6 +23,7 @@ from transship.supervisor.child import Child
 from transship.supervisor.component import Backoff, Component, Condition
 from transship.supervisor.listeners import listen
 from transship.supervisor.output import SUPERVISOR, Output, log_path
+from transship.supervisor.patience import Silence
 from transship.supervisor.probe import answers
 from transship.supervisor.reloading import Reload
 from transship.supervisor.slot import Slot
@@ -30,6 +31,9 @@ from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus
 
 SWEEP_EVERY_S: Final = 0.5
 """How soon an orphan of a killed process is killed."""
+
+LOOK_EVERY_S: Final = 1.0
+"""Pause between looks for signs of life of a component that starts."""
 
 PROBE_EVERY_S: Final = 0.2
 """Pause between health checks until a component is up."""
@@ -58,7 +62,8 @@ class Plan:
         components: every process, in any order.
         directory: working directory of all of them.
         status_file: rewritten at each change.
-        start_timeout_s: longest wait until everything is up.
+        start_timeout_s: a component that starts is given up when it has used no CPU time and written nothing for so
+            long; while it does, it may take any time.
         backoff: waits between restarts.
     """
 
@@ -132,16 +137,10 @@ class Supervisor:
     async def _start(self) -> None:
         began = asyncio.get_running_loop().time()
         self._open_sockets()
-        try:
-            async with asyncio.timeout(self.plan.start_timeout_s):
-                for stage in sorted({slot.component.stage for slot in self.slots}):
-                    await self._start_stage([slot for slot in self.slots if slot.component.stage == stage])
-                    if self._stop.is_set():
-                        return
-        except TimeoutError as error:
-            late = ", ".join(slot.component.name for slot in self.slots if not slot.up.is_set())
-            limit = f"{self.plan.start_timeout_s:g} s (supervisor.start_timeout_s)"
-            raise StartFailed(late, f"not ready after {limit}", self.output.directory) from error
+        for stage in sorted({slot.component.stage for slot in self.slots}):
+            await self._start_stage([slot for slot in self.slots if slot.component.stage == stage])
+            if self._stop.is_set():
+                return
         self._enter(Phase.READY)
         self._say(f"ready after {asyncio.get_running_loop().time() - began:.1f} s")
         self.on_ready()
@@ -160,8 +159,31 @@ class Supervisor:
     async def _start_stage(self, slots: Sequence[Slot]) -> None:
         for slot in slots:
             self.launch(slot)
-        everything_up = asyncio.gather(*(slot.up.wait() for slot in slots))
-        await self._first_of(everything_up)
+        stalls = [asyncio.create_task(self._fail_when_stalled(slot)) for slot in slots]
+        for stall in stalls:
+            stall.add_done_callback(self._on_keeper_end)
+        try:
+            await self._first_of(asyncio.gather(*(slot.up.wait() for slot in slots)))
+        finally:
+            for stall in stalls:
+                stall.cancel()
+
+    async def _fail_when_stalled(self, slot: Slot) -> None:
+        await self.stall(slot)
+        if not slot.up.is_set():
+            limit = f"{self.plan.start_timeout_s:g} s without CPU time and output (supervisor.start_timeout_s)"
+            self._fail(StartFailed(slot.component.name, f"not ready after {limit}", self.output.directory))
+
+    async def stall(self, slot: Slot) -> None:
+        """Wait until a component has shown no sign of life for as long as it may."""
+        clock, limit_s = asyncio.get_running_loop().time, self.plan.start_timeout_s
+        pause_s = min(LOOK_EVERY_S, limit_s / 10)
+        silence, looked_at = Silence(slot.vitals()), clock()
+        while silence.lasted_s < limit_s:
+            await asyncio.sleep(pause_s)
+            # A look that comes late says that this process got no CPU time, and hence little of others.
+            elapsed_s = min(clock() - looked_at, 2 * pause_s)
+            silence, looked_at = silence.after(slot.vitals(), elapsed_s, limit_s), clock()
 
     def launch(self, slot: Slot) -> None:
         """Start a component and keep it alive."""
