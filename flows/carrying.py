@@ -14,7 +14,7 @@ import structlog
 from httpx import HTTPError
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.exceptions import PrefectException, TerminationSignal
+from prefect.exceptions import Abort, PrefectException, TerminationSignal
 from prefect.states import Completed, Crashed, Failed
 
 from config.loading import load_settings
@@ -23,6 +23,7 @@ from flows.copying import copy_from_best
 from flows.undoing import clean_up
 from tasks.session import ImportSession, open_session, utc_now
 from tasks.staged_files import discard_scrap, discard_staged
+from transship.catalog.carriers import moved_on
 from transship.catalog.endings import fail_import
 from transship.catalog.engine import Catalog
 from transship.catalog.images import load_images
@@ -65,6 +66,7 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
         steps: the method's own order.
 
     Raises:
+        Abort: the run is another attempt's by now, so Prefect must hear nothing of this one.
         BaseException: a signal that ended the process; the import is then resumed by itself, or
             ended as cancelled if that was why.
     """
@@ -82,6 +84,7 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
         except CatalogUnavailable as away:
             return Crashed(message=str(away))
         except Superseded as nothing_to_do:
+            _abort_if_moved_on(catalog, flow_run_id, None)
             return Completed(name=RunState.SUPERSEDED, message=f"Nothing done: {nothing_to_do}")
         except TransshipError as refused:
             return Failed(message=str(refused))
@@ -90,8 +93,34 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
             # end a waiting import with that text, whatever it holds.
             log.exception("import not begun because of an error of our own")
             return Failed(message=str(InternalFault(type(unexpected).__name__, str(unexpected))))
-        with open_session(settings, catalog, begun) as session:
-            return _run(flow_run_id, session, steps)
+        try:
+            with open_session(settings, catalog, begun) as session:
+                state = _run(flow_run_id, session, steps)
+        except BaseException as told:
+            _abort_if_moved_on(catalog, flow_run_id, begun, told)
+            raise
+        _abort_if_moved_on(catalog, flow_run_id, begun)
+        return state
+
+
+def _abort_if_moved_on(
+    catalog: Catalog, flow_run_id: str, begun: Begun | None, told: BaseException | None = None
+) -> None:
+    """End this attempt without a state when the run is another attempt's by now.
+
+    A process that was stopped for a while wakes up late; its last state would end the attempt that took over.
+
+    Raises:
+        Abort: it is.
+    """
+    try:
+        gone_on = moved_on(catalog, flow_run_id, begun)
+    except CatalogUnavailable as away:
+        log.warning("catalogue does not say whose the run is", reason=str(away))
+        gone_on = begun is None
+    if gone_on:
+        log.warning("attempt given up without a state: the run is carried on by another process")
+        raise Abort("another process carries this import on") from told
 
 
 def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from prefect.client.schemas.objects import State
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import Abort, TerminationSignal
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_engine import SyncTaskRunEngine
 
@@ -25,10 +25,11 @@ from tests.fakes.images import NOW, asked, queued_image, read_image
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.running_import import location, staged_file, staging_names, steal
 from tests.flows.conftest import Site
+from transship.catalog.endings import end_unheld, fail_import, resume_or_end
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, begin_import
 from transship.catalog.journal import staged_of_image
-from transship.catalog.leases import lease_of
+from transship.catalog.leases import expire_lease, lease_of
 from transship.catalog.tasks import get_task, read_secret
 from transship.domain.errors import (
     CatalogUnavailable,
@@ -182,8 +183,8 @@ def test_a_worker_that_lost_the_lease_touches_nothing(carried: Carried) -> None:
         steal(carried.site.catalog, session.begun)
         raise LockLost(session.image.id, session.lease.epoch)
 
-    state = carried.by(steps)
-    assert (state.type, state.name) == ("COMPLETED", "Superseded")
+    with pytest.raises(Abort):
+        carried.by(steps)
     assert carried.left == (1, 1)
     assert (carried.image.status, carried.task.status) == (ImageStatus.IMPORTING, TaskStatus.PROCESSING)
     assert (carried.lease, undone) == ("held", [])
@@ -195,10 +196,74 @@ def test_a_lease_that_is_lost_while_undoing_ends_the_undoing(carried: Carried) -
         steal(carried.site.catalog, session.begun)
         raise StoreFull("local", 5)
 
-    state = carried.by(steps)
-    assert (state.type, state.name) == ("COMPLETED", "Superseded")
+    with pytest.raises(Abort):
+        carried.by(steps)
     assert carried.left == (1, 1)
     assert carried.task.status is TaskStatus.PROCESSING
+
+
+NOBODY = "http://127.0.0.1:1/api"
+"""Where nobody listens: Prefect cannot say whether the run was cancelled."""
+
+ENDING: Any = {"now": NOW, "time_to_live_h": 1, "rerun_ttl_s": 0.0}
+
+TOO_LATE: Mapping[str, BaseException | None] = {
+    "done": None,
+    "lease lost": LockLost("image", 1),
+    "failed": StoreFull("local", 5),
+    "interrupted": ImportInterrupted("the catalogue could not be reached"),
+    "told to end": TerminationSignal(signal.SIGTERM),
+    "our own fault": RuntimeError("a defect"),
+}
+
+
+@pytest.mark.parametrize("late", TOO_LATE.values(), ids=TOO_LATE)
+@pytest.mark.parametrize("taken", ["waits", "carried", "ended"])
+def test_an_attempt_that_wakes_up_after_the_next_one_began_reports_no_state(
+    carried: Carried, taken: str, late: BaseException | None
+) -> None:
+    def steps(session: ImportSession, undo: ExitStack) -> str:
+        expire_lease(carried.site.catalog, session.lease)
+        assert resume_or_end(carried.site.catalog, session.image.id, "lost", crash_retries=9, **ENDING)
+        if taken != "waits":
+            next_one = carried.begin(carried.site.settings, carried.site.catalog)
+            if taken == "ended":
+                fail_import(carried.site.catalog, next_one.lease, "refused", {}, rerunnable=False, **ENDING)
+        if late is not None:
+            raise late
+        return "imported to local"
+
+    with temporary_settings({PREFECT_API_URL: NOBODY}), pytest.raises(Abort):
+        carried.by(steps)
+    status = {"waits": TaskStatus.PENDING, "carried": TaskStatus.PROCESSING, "ended": TaskStatus.FAILURE}[taken]
+    assert carried.task.status is status
+
+
+def test_a_signal_stays_the_cause_of_the_end_of_an_attempt_that_has_nothing_to_report(carried: Carried) -> None:
+    def steps(session: ImportSession, undo: ExitStack) -> str:
+        steal(carried.site.catalog, session.begun)
+        raise TerminationSignal(signal.SIGTERM)
+
+    with temporary_settings({PREFECT_API_URL: NOBODY}), pytest.raises(Abort) as aborted:
+        carried.by(steps)
+    assert isinstance(aborted.value.__cause__, TerminationSignal)
+
+
+def test_an_attempt_that_finds_its_run_carried_by_another_process_reports_no_state(carried: Carried) -> None:
+    begun = carried.begin(carried.site.settings, carried.site.catalog)
+    with pytest.raises(Abort):
+        carried.by(lambda _session, _undo: pytest.fail("a step ran"))
+    assert (carried.task, carried.lease) == (begun.task, "held")
+
+
+def test_an_attempt_whose_import_was_ended_by_the_keeper_says_that_nothing_more_was_done(carried: Carried) -> None:
+    def steps(session: ImportSession, undo: ExitStack) -> str:
+        expire_lease(carried.site.catalog, session.lease)
+        assert end_unheld(carried.site.catalog, carried.task_id, "cancelled", **ENDING)
+        raise LockLost(session.image.id, session.lease.epoch)
+
+    state = carried.by(steps)
+    assert (state.type, state.name) == ("COMPLETED", "Superseded")
 
 
 @pytest.mark.parametrize(
@@ -213,8 +278,7 @@ def test_an_import_that_lost_its_catalogue_is_left_for_the_keeper_to_resume(carr
 
 
 def test_a_signal_gives_the_lease_up_so_that_the_import_is_resumed(carried: Carried) -> None:
-    # Nobody listens there: Prefect cannot say whether the run was cancelled.
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}), pytest.raises(KeyboardInterrupt):
+    with temporary_settings({PREFECT_API_URL: NOBODY}), pytest.raises(KeyboardInterrupt):
         carried.ends_with(KeyboardInterrupt())
     assert carried.lease == "expired"
     assert carried.left == (1, 1)
@@ -234,7 +298,7 @@ def test_a_signal_that_prefects_engine_turns_into_an_error_is_one_all_the_same(c
             SyncTaskRunEngine(task=digest).handle_crash(told)
         return "not reached"
 
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}), pytest.raises(TerminationSignal):
+    with temporary_settings({PREFECT_API_URL: NOBODY}), pytest.raises(TerminationSignal):
         carried.by(steps)
     assert (carried.lease, carried.task.status) == ("expired", TaskStatus.PROCESSING)
 

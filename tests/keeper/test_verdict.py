@@ -4,7 +4,14 @@ import pytest
 
 from tests.fakes.images import NOW
 from transship.catalog.leases import LeaseState
-from transship.domain.task import STATUS_OF_TYPE, ImportTask, TaskStatus, UnknownPrefectState, status_of_prefect_state
+from transship.domain.task import (
+    STATUS_OF_TYPE,
+    ImportTask,
+    RunState,
+    TaskStatus,
+    UnknownPrefectState,
+    status_of_prefect_state,
+)
 from transship.keeper.prefect_api import FlowRunState
 from transship.keeper.verdict import Action, Patience, judge
 
@@ -60,6 +67,11 @@ def test_an_import_whose_run_prefect_forgot_goes_on() -> None:
 )
 def test_a_request_that_no_process_has_begun_follows_its_run(type_: str, action: Action) -> None:
     assert judge(task(), lease("queued"), run(type_), PATIENCE).action is action
+
+
+def test_a_request_is_not_ended_by_the_late_word_of_an_earlier_attempt() -> None:
+    late = FlowRunState("run", "COMPLETED", RunState.SUPERSEDED, "because", 1.0)
+    assert judge(task(), lease("queued"), late, PATIENCE).action is Action.RESUME
 
 
 @pytest.mark.parametrize("type_", ["PENDING", "RUNNING"])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from transship.catalog.leases import LeaseState
-from transship.domain.task import ImportTask, TaskStatus, status_of_prefect_state
+from transship.domain.task import ImportTask, RunState, TaskStatus, status_of_prefect_state
 from transship.keeper.prefect_api import FlowRunState
 
 
@@ -98,6 +98,9 @@ def _queued(task: ImportTask, lease: LeaseState, run: FlowRunState, patience: Pa
             return Verdict(Action.END, "the run was paused in Prefect before it began; import the image again")
         case "CRASHED":
             return Verdict(Action.RESUME, _with_message("the run crashed before the import began", run))
+        case "COMPLETED" if run.name == RunState.SUPERSEDED:
+            # The word of an earlier attempt that came too late: nobody else is to end this one.
+            return Verdict(Action.RESUME, "an earlier attempt of the run reported its end late")
         case "COMPLETED":
             return Verdict(Action.END, _with_message("the run ended without carrying the import", run))
         case _ if lease.age_s > patience.pending_timeout_s:

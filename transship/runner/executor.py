@@ -126,6 +126,9 @@ def _do(job: Job, client: LeanClient) -> Done:
             state = _run(load_flow_from_entrypoint(job.entrypoint, use_placeholder_flow=False), flow_run)
     except (Abort, Pause) as refused:
         outcome, state, message = Outcome.ABORTED, flow_run.state, str(refused)
+        if isinstance(refused.__cause__, TerminationSignal):
+            # Prefect sends the signal again only where it goes through.
+            os.kill(os.getpid(), signal.SIGTERM)
     except TerminationSignal:
         # Without an intent Prefect has sent SIGTERM again, to our own handler.
         outcome, state = Outcome.CANCELLED, flow_run.state

@@ -31,7 +31,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     """The run was stopped because the dispatcher asked for it; its state is left to the dispatcher."""
     ABORTED = "aborted"
-    """Prefect did not let it begin or go on, e.g. because it was cancelled meanwhile."""
+    """It has no state to report: Prefect did not let it begin or go on, or another process carries the run now."""
     BROKEN = "broken"
     """The engine itself failed; the run has no final state."""
 
