@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +49,39 @@ def cpu_time_s(pid: int) -> float:
         return 0.0
     ticks = sum(map(int, stat.rpartition(")")[2].split()[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal, e.g. SIGSTOP, and stands still until SIGCONT."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] == "T"
+
+
+class Standstills:
+    """Remembers since when processes have been stopped.
+
+    A stopped process neither works nor dies of anything but SIGKILL: its owner has to notice.
+
+    Args:
+        limit_s: how long a process may stand still; a person may want to look at it.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self._since: dict[int, float] = {}
+
+    def overdue(self, pids: Iterable[int], now: float) -> set[int]:
+        """Return which of the processes have been stopped at every look for too long.
+
+        Args:
+            pids: all that are watched.
+            now: seconds of a clock that never goes back.
+        """
+        self._since = {pid: self._since.get(pid, now) for pid in pids if is_stopped(pid)}
+        return {pid for pid, since in self._since.items() if now - since >= self.limit_s}
 
 
 def children(pid: int) -> list[int]:

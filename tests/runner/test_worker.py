@@ -163,7 +163,7 @@ def test_a_stop_leaves_unclaimed_runs_to_others_and_starts_none() -> None:
         worker.draining = True
         pool.refuse("the runner is stopping")
         await waiting
-        assert (worker.carried, worker.known_ids, worker.cold) == (0, set(), set())
+        assert (worker.carried, worker.known_ids, worker.cold) == (0, set(), {})
         pool.give_back(taken)
 
     tried(test)

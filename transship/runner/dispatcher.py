@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
@@ -20,17 +21,21 @@ from sqlalchemy.exc import SQLAlchemyError
 from config.loading import load_settings
 from config.settings import Settings
 from deployments.pool import apply_queues
+from transship.catalog.carriers import Standing, standing_of
 from transship.catalog.engine import Catalog
 from transship.catalog.hosts import HEARD_EVERY_S, note_host
 from transship.catalog.leases import expire_lease_of_dead, process_name
 from transship.domain.errors import ConfigurationRefused, TransshipError
 from transship.domain.push import RUNNER_SOCKET
 from transship.processes import (
+    Standstills,
     children,
+    descendants,
     end_strangers,
     in_our_session,
     resident_bytes,
     running_children,
+    signal_group,
     signal_process,
     start_time,
     variable_of,
@@ -43,7 +48,7 @@ from transship.runner.pool import Pool
 from transship.runner.push import push_server
 from transship.runner.recycling import WearLimits
 from transship.runner.reservations import Reservations
-from transship.runner.worker import WarmWorker
+from transship.runner.worker import RUN_VARIABLE, WarmWorker
 from transship.runner_status import (
     ExecutorStatus,
     RunnerStatus,
@@ -55,6 +60,7 @@ from transship.runner_status import (
 BEAT_EVERY_S: Final = 30.0
 ORPHANS_EVERY_S: Final = 30.0
 LIMITS_EVERY_S: Final = 10.0
+HANGS_EVERY_S: Final = 2.0
 STATUS_EVERY_S: Final = 5.0
 STATUS_SETTLE_S: Final = 0.2
 """Changes that come close together are written once."""
@@ -94,10 +100,12 @@ class Dispatcher:
         self.settings, self.queues, self.on_ready = settings, queues, on_ready
         self.phase = Phase.STARTING
         self._strangers: set[int] = set()
+        self._standstills = Standstills(settings.lease.ttl_s)
         self._changed = asyncio.Event()
         self._stop, self._hurry = asyncio.Event(), asyncio.Event()
         self._reload, self._mend = asyncio.Event(), asyncio.Event()
         self._parent = os.getppid()
+        self._opening = threading.Lock()
         self._catalog: Catalog | None = None
         self.pool = Pool(
             settings.prefect.worker_limit, wear_limits(settings), entrypoints, os.environ, self._changed.set
@@ -167,6 +175,7 @@ class Dispatcher:
             "tell Prefect that runs live": (BEAT_EVERY_S, self._beat),
             "give back orphans": (ORPHANS_EVERY_S, self._give_back_orphans),
             "kill orphans": (ORPHANS_EVERY_S, self._sweep),
+            "end what hangs": (HANGS_EVERY_S, self._end_what_hangs),
         }
         return {
             "follow events": partial(keep_connected, "follow events", self._follow_events),
@@ -252,6 +261,13 @@ class Dispatcher:
             log.info("lease of a dead process given up", flow_run_id=str(flow_run_id), pid=pid)
         return had_it
 
+    def _open_catalog(self) -> Catalog:
+        """Return the catalogue, opened once: several duties ask for it, each in a thread."""
+        with self._opening:
+            if self._catalog is None:
+                self._catalog = Catalog.open(self.settings)
+            return self._catalog
+
     async def _show_life(self) -> None:
         """Write this host's row in the catalogue: whether Prefect answers or not, the host serves its staging."""
         try:
@@ -260,10 +276,50 @@ class Dispatcher:
             log.warning("sign of life not written", reason=reason_of(fault))
 
     def _note_host(self) -> None:
-        if self._catalog is None:
-            self._catalog = Catalog.open(self.settings)
-        with self._catalog.write() as connection:
+        with self._open_catalog().write() as connection:
             note_host(connection, self.settings.host_name, int(self.worker.limiter.total_tokens))
+
+    # --- what hangs ---
+
+    async def _end_what_hangs(self) -> None:
+        self._end_stopped()
+        processes = self.worker.processes()
+        if not processes:
+            return
+        try:
+            standings = await asyncio.to_thread(self._standings, processes)
+        except (TransshipError, SQLAlchemyError) as fault:
+            log.warning("catalogue does not say who carries which import", reason=reason_of(fault))
+            return
+        self.worker.give_up_lost(standings, asyncio.get_running_loop().time())
+
+    def _standings(self, processes: Mapping[UUID, int]) -> dict[UUID, Standing]:
+        host = self.settings.host_name
+        with self._open_catalog().read() as connection:
+            return {
+                flow_run_id: standing_of(connection, str(flow_run_id), process_name(host, pid))
+                for flow_run_id, pid in processes.items()
+            }
+
+    def _end_stopped(self) -> None:
+        """Kill what was stopped by a signal and not continued in time: it neither works nor ends by itself.
+
+        A process that a run started stands for the run: what waits for it hangs too.
+        """
+        executors = {one.pid for one in self.pool.executors if one.pid}
+        runs = set(self.worker.processes().values())
+        trees = {pid: {pid, *descendants(pid)} for pid in executors | runs}
+        template = self.pool.template_pid
+        watched = {template} - {0} | set().union(*trees.values())
+        overdue = self._standstills.overdue(watched, asyncio.get_running_loop().time())
+        for pid, tree in trees.items():
+            if tree & overdue:
+                log.warning("stopped process is killed", pid=pid, stopped=sorted(tree & overdue))
+                if not self.pool.give_up(pid):
+                    signal_group(pid, signal.SIGKILL)
+        if template in overdue:
+            log.warning("stopped template is killed", pid=template)
+            signal_process(template, signal.SIGKILL)
 
     async def _beat(self) -> None:
         self.worker.beat()
@@ -428,7 +484,7 @@ def is_our_own(pid: int, runs: set[str]) -> bool:
     Args:
         runs: ids of the runs that are carried.
     """
-    run = variable_of(pid, "PREFECT__FLOW_RUN_ID")
+    run = variable_of(pid, RUN_VARIABLE)
     return run in runs if run else in_our_session(pid)
 
 

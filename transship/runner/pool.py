@@ -259,6 +259,22 @@ class Pool:
         executor.kill()
         return True
 
+    def give_up(self, pid: int) -> bool:
+        """Kill an executor that hangs, with all that it started; False if it is none of ours.
+
+        Its place is filled, and its run ended, at once: its template may hang too.
+        """
+        executor = next((one for one in self.executors if one.pid == pid), None)
+        if executor is None:
+            return False
+        self._give_up(executor)
+        return True
+
+    def pid_of(self, run_id: str) -> int:
+        """Return the executor of a run; 0 if none carries it."""
+        executor = self._executor_of(run_id)
+        return executor.pid if executor is not None else 0
+
     def _signal_run(self, run_id: str, number: signal.Signals) -> bool:
         executor = self._executor_of(run_id)
         if executor is None:

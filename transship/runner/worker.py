@@ -7,11 +7,13 @@ and are claimed by proposing Pending, as in the worker that this one extends.
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
+import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -31,9 +33,12 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Cancelled, Scheduled
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
+from transship.catalog.carriers import Standing
 from transship.domain.errors import WarmEngineUnavailable
 from transship.domain.task import ENDED_TYPES
+from transship.processes import children, signal_group, variable_of
 from transship.runner.generation import Executor
+from transship.runner.hung import Grip
 from transship.runner.messages import Job, Outcome
 from transship.runner.pool import Pool, RunEnd
 
@@ -45,6 +50,9 @@ SETTLED: Final = ENDED_TYPES | {"PAUSED", "SCHEDULED"}
 
 LIMITS_ANSWER_S: Final = 0.3
 """Longest wait for Prefect's word on limits before a push: less than the keeper waits for ours."""
+
+RUN_VARIABLE: Final = "PREFECT__FLOW_RUN_ID"
+"""Holds the id of the run in the environment of what Prefect starts for it."""
 
 TRIES: Final = 5
 """How often a final state is offered to a server that does not take it."""
@@ -60,14 +68,29 @@ class Held:
         pool: whose executor that is, also when another engine is in force by now.
         stopping: why it was told to stop; empty while it may go on.
         killing: kills it when it does not stop in time.
-        offered_again: whether Prefect offered it while it was carried, as after a Retry of a running run.
+        grip: what is known of its import.
+        lost: the import went on without it, so that there is nothing to say of its end.
     """
 
     flow_run: FlowRun
     pool: Pool
     stopping: str = ""
     killing: asyncio.TimerHandle | None = None
-    offered_again: bool = False
+    grip: Grip = field(default_factory=Grip)
+    lost: bool = False
+
+
+@dataclass(slots=True)
+class Cold:
+    """A run that a fresh interpreter carries.
+
+    Attributes:
+        scope: ends our watching over it, without a state for the run.
+        grip: what is known of its import.
+    """
+
+    scope: anyio.CancelScope
+    grip: Grip = field(default_factory=Grip)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +154,7 @@ class WarmWorker(ProcessWorker):
         self.pool = pool
         self.cancel_grace_s = cancel_grace_s
         self.held: dict[UUID, Held] = {}
-        self.cold: set[UUID] = set()
+        self.cold: dict[UUID, Cold] = {}
         self.wake = asyncio.Event()
         self.draining = False
         self._polling = asyncio.Lock()
@@ -183,11 +206,11 @@ class WarmWorker(ProcessWorker):
 
     def _is_carried(self, flow_run_id: UUID) -> bool:
         """Return whether a run is held here; says so in the log when it is offered for the first time."""
-        held = self.held.get(flow_run_id)
-        if held is None:
+        carried = self.held.get(flow_run_id) or self.cold.get(flow_run_id)
+        if carried is None:
             return False
-        if not held.offered_again:
-            held.offered_again = True
+        if not carried.grip.offered_again:
+            carried.grip.offered_again = True
             log.warning("run is offered while it is carried; it goes on as it is", flow_run_id=str(flow_run_id))
         return True
 
@@ -224,11 +247,15 @@ class WarmWorker(ProcessWorker):
 
     async def run(self, flow_run: FlowRun, configuration: Any, task_status: Any = None) -> ProcessWorkerResult:
         """Carry a run in a fresh interpreter."""
-        self.cold.add(flow_run.id)
-        try:
-            return await super().run(flow_run, configuration, task_status)
-        finally:
-            self.cold.discard(flow_run.id)
+        with anyio.CancelScope() as scope:
+            self.cold[flow_run.id] = Cold(scope)
+            try:
+                return await super().run(flow_run, configuration, task_status)
+            finally:
+                del self.cold[flow_run.id]
+                self.wake.set()
+        # It was given up: the run is another process's.
+        return ProcessWorkerResult(status_code=0, identifier=str(flow_run.id))
 
     async def _claim(self, pool: Pool, executor: Executor, flow_run: FlowRun, entrypoint: str) -> None:
         self.held[flow_run.id] = Held(flow_run, pool)
@@ -327,6 +354,9 @@ class WarmWorker(ProcessWorker):
         held = self.held.pop(flow_run_id, None)
         if held is not None and held.killing is not None:
             held.killing.cancel()
+        if held is not None and held.grip.offered_again:
+            # It was passed over as long as it was carried.
+            self.wake.set()
         self._submitting_flow_run_ids.discard(flow_run_id)
         self._release_limit_slot(flow_run_id)
         self._slot_is_free()
@@ -368,6 +398,8 @@ class WarmWorker(ProcessWorker):
     async def _carry(self, pool: Pool, executor: Executor, flow_run: FlowRun, entrypoint: str) -> None:
         end = await pool.carry(executor, Job(flow_run.model_dump(mode="json"), entrypoint))
         held = self.held.get(flow_run.id)
+        if held is not None and held.lost:
+            return
         stopping = held.stopping if held is not None else ""
         if end.outcome is Outcome.ENDED and end.state_type in SETTLED:
             return
@@ -379,7 +411,11 @@ class WarmWorker(ProcessWorker):
         if end.outcome is None:
             with _alone(flow_run):
                 await self.on_death(flow_run.id, end.pid)
-        state = await self._state_of(flow_run)
+        run = await self._as_it_is(flow_run)
+        if run is not None and run.run_count > flow_run.run_count + 1:
+            log.info("run was begun again elsewhere; its end is not ours to tell", flow_run_id=str(flow_run.id))
+            return
+        state = run.state if run is not None else None
         if state is not None and (state.is_final() or state.is_paused() or state.is_scheduled()):
             return
         if state is not None and (state.is_cancelling() or (stopping == "cancelled" and not state.is_final())):
@@ -391,10 +427,10 @@ class WarmWorker(ProcessWorker):
             text = f"its process {end.message}" if end.outcome is None else end.message
             await self._propose_crashed_state(flow_run, text or "its process was told to end")
 
-    async def _state_of(self, flow_run: FlowRun) -> Any:
+    async def _as_it_is(self, flow_run: FlowRun) -> FlowRun | None:
         for attempt in range(TRIES):
             try:
-                return (await self.client.read_flow_run(flow_run.id)).state
+                return await self.client.read_flow_run(flow_run.id)
             except ObjectNotFound:
                 return None
             except (httpx.HTTPError, PrefectException) as error:
@@ -443,6 +479,39 @@ class WarmWorker(ProcessWorker):
         if held.pool.kill(flow_run_id):
             log.warning("run did not stop in time and was killed", flow_run_id=flow_run_id)
 
+    # --- ending those that hang ---
+
+    def processes(self) -> dict[UUID, int]:
+        """Return the process of each run that has one now."""
+        warm = {flow_run_id: held.pool.pid_of(str(flow_run_id)) for flow_run_id, held in self.held.items()}
+        found = {flow_run_id: pid for flow_run_id, pid in warm.items() if pid}
+        for pid in children(os.getpid()) if self.cold else ():
+            run_id = variable_of(pid, RUN_VARIABLE)
+            found.update({flow_run_id: pid for flow_run_id in self.cold if str(flow_run_id) == run_id})
+        return found
+
+    def give_up_lost(self, standings: Mapping[UUID, Standing], now: float) -> None:
+        """Kill the processes whose imports go on without them; their slots are free then.
+
+        Args:
+            standings: how the import of each run is related to its process.
+            now: seconds of a clock that never goes back.
+        """
+        processes = self.processes()
+        for flow_run_id, standing in standings.items():
+            held, cold = self.held.get(flow_run_id), self.cold.get(flow_run_id)
+            carried = held or cold
+            pid = processes.get(flow_run_id, 0)
+            if carried is None or not pid or not carried.grip.is_lost(standing, now):
+                continue
+            log.warning("process hangs without its import; it is killed", flow_run_id=str(flow_run_id), pid=pid)
+            if held is not None:
+                held.lost = True
+                held.pool.give_up(pid)
+            elif cold is not None:
+                signal_group(pid, signal.SIGKILL)
+                cold.scope.cancel()
+
     async def look_for_stopped(self) -> None:
         """Ask which of the runs that we carry are to stop, for the case that an event was missed.
 
@@ -463,8 +532,10 @@ class WarmWorker(ProcessWorker):
             self.stop_run(run.id, _why(run.state_type))
 
     def beat(self) -> None:
-        """Tell Prefect's automations that the runs which we carry are alive."""
+        """Tell Prefect's automations that the runs which we carry are alive, but for those that lost their import."""
         for held in self.held.values():
+            if held.grip.without_since is not None:
+                continue
             emit_event(
                 event="prefect.flow-run.heartbeat",
                 resource={
