@@ -6,13 +6,16 @@ The file holds JSON: home, detach, and components as argument lists with fields 
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
+from transship.supervisor import launch as launching
 from transship.supervisor.component import Component
 from transship.supervisor.home import HomeLock, first_start
 from transship.supervisor.launch import Launch, run_in_background, run_in_foreground
+from transship.supervisor.supervisor import Plan
 
 
 def read() -> dict[str, Any]:
@@ -31,6 +34,8 @@ def main() -> int:
     asked = read()
     settings = Settings.model_validate({"home": asked["home"], "supervisor": asked.get("supervisor", {})})
     first_start(settings)
+    if "standstill_s" in asked:
+        launching.Plan = partial(Plan, standstill_s=asked["standstill_s"])  # type: ignore[misc]  # a class in the product
     launch = Launch(settings, HomeLock.take(settings), table(), table)
     if asked.get("detach"):
         return run_in_background(launch, lambda component, line: print(component, line, flush=True))

@@ -22,7 +22,7 @@ from config.settings import Settings
 from tests.fakes.ports import free_port
 from tests.fakes.system import until
 from transship.domain.errors import ConfigurationRefused
-from transship.processes import children, descendants
+from transship.processes import children, descendants, start_time
 from transship.supervisor.component import Condition
 from transship.supervisor.home import is_locked, read_holder, status_path
 from transship.supervisor.launch import stop_running
@@ -109,9 +109,12 @@ class Starter:
         self.started: list[Running] = []
         self.limits: list[threading.Timer] = []
 
-    def __call__(self, *components: Mapping[str, object], detach: bool = False, **supervisor: float) -> Running:
+    def __call__(
+        self, *components: Mapping[str, object], detach: bool = False, standstill_s: float = 60.0, **supervisor: float
+    ) -> Running:
         table = self.home.with_suffix(".json")
         asked = {"home": str(self.home), "components": components, "detach": detach, "supervisor": supervisor}
+        asked["standstill_s"] = standstill_s
         table.write_text(json.dumps(asked), encoding="utf-8")
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.fakes.supervised", str(table)],
@@ -142,6 +145,16 @@ def start(tmp_path: Path) -> Iterator[Starter]:
         if running.process.stdout:
             running.process.stdout.close()
     stop_running(Settings.model_validate({"home": starter.home}), True, lambda _: None)
+
+
+def test_a_component_that_was_stopped_by_a_signal_is_killed_and_started_anew(start: Starter) -> None:
+    running = start({"name": "still", "argv": SLEEPER}, {"name": "steady", "argv": SLEEPER}, standstill_s=0.5)
+    still, steady = running.pid_after("alive"), running.pid_after("alive")
+    os.kill(still, signal.SIGSTOP)
+    running.line_with("has been stopped by a signal for 0.5 s: killing it")
+    assert ended(still)
+    assert running.pid_after("alive") not in (still, steady)
+    assert start_time(steady) is not None
 
 
 def test_lines_carry_time_and_name_and_lie_in_a_log_of_their_own(start: Starter) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from transship.domain.errors import StartFailed
 from transship.processes import (
+    Standstills,
     become_subreaper,
     describe_exit,
     end_strangers,
@@ -65,6 +66,7 @@ class Plan:
         start_timeout_s: a component that starts is given up when it has used no CPU time and written nothing for so
             long; while it does, it may take any time.
         backoff: waits between restarts.
+        standstill_s: how long a component may be stopped by a signal (SIGSTOP) before it is killed and started anew.
     """
 
     components: tuple[Component, ...]
@@ -72,6 +74,7 @@ class Plan:
     status_file: Path
     start_timeout_s: float = 180.0
     backoff: Backoff = field(default_factory=Backoff)
+    standstill_s: float = 60.0
 
 
 class Supervisor:
@@ -96,6 +99,7 @@ class Supervisor:
         self.plan, self.output, self.on_ready, self._replan = plan, output, on_ready, replan
         self.slots = [Slot(component) for component in plan.components]
         self.beside: set[Slot] = set()
+        self._standstills = Standstills(plan.standstill_s)
         self._untold = False
         self._reload_asked = asyncio.Event()
         self._reloads, self._last_reload, self._reload_failed = 0, "", False
@@ -366,9 +370,19 @@ class Supervisor:
             await asyncio.sleep(SWEEP_EVERY_S)
             if self._untold:
                 self._publish()
+            self._end_stopped()
             killed = end_strangers(self._own_pids())
             if killed:
                 self._say(f"ended {len(killed)} process(es) that a killed one left behind")
+
+    def _end_stopped(self) -> None:
+        """Kill components that were stopped by a signal and not continued in time; they are started anew."""
+        overdue = self._standstills.overdue(self._own_pids(), asyncio.get_running_loop().time())
+        for slot in self._all_slots():
+            if slot.child is not None and slot.child.pid in overdue:
+                limit_s = self.plan.standstill_s
+                self._say(f"{slot.component.name} has been stopped by a signal for {limit_s:g} s: killing it")
+                slot.child.kill()
 
     def _on_keeper_end(self, keeper: asyncio.Task[None]) -> None:
         # A fault of the supervisor itself must not leave a component unwatched.
