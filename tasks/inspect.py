@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.session import current
 from tasks.staged_files import Staged
 from transship.plugins.format_gate import archive_kind, inspect_file
+from transship.plugins.size_cap import refuse_beyond_cap
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ def inspect(staged: Staged, what: str, *, unpacked_later: bool) -> Inspection:
         stop=session.stop,
         progress=session.board.advance,
     )
+    refuse_beyond_cap(found, image.owner, session.settings.imports)
     if found.virtual_size is not None:
         session.change_image(virtual_size=found.virtual_size)
     return Inspection(found.detected, found.virtual_size)

@@ -22,6 +22,15 @@ class ImportSettings(Section):
         (), description="Import plugins, in the order in which they run: their names in transship.import_plugins."
     )
     image_size_cap_bytes: int = Field(1024 * GIB, ge=1, description="Largest image accepted, also its virtual size.")
+    virtual_size_cap_bytes: int = Field(
+        256 * GIB,
+        ge=1,
+        description="Largest virtual size that an image's header may state; a few bytes may claim a disk that takes"
+        " hours to convert and hash. Raw images have no such header; image_size_cap_bytes bounds them.",
+    )
+    virtual_size_caps: Mapping[str, Annotated[int, Field(ge=1)]] = Field(
+        {}, description="The same for the images of some projects, in bytes by project id."
+    )
     hashing_algorithm: Literal["sha256", "sha384", "sha512"] = Field(
         "sha512", description="Algorithm of os_hash_value."
     )
@@ -49,6 +58,12 @@ class ImportSettings(Section):
         description="Imports handed to Prefect before a worker begins them; of the others projects take turns.",
     )
     task_time_to_live_h: int = Field(48, ge=1, description="Hours that a finished task stays listed.")
+
+    def virtual_size_cap(self, project: str) -> tuple[int, str]:
+        """Return the largest virtual size of a project's images in bytes, and the option that says so."""
+        if project in self.virtual_size_caps:
+            return self.virtual_size_caps[project], f'imports.virtual_size_caps of project "{project}"'
+        return self.virtual_size_cap_bytes, "imports.virtual_size_cap_bytes"
 
 
 class QuotaSettings(Section):

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from hashlib import md5, sha512
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from config.settings import (
     UploadSettings,
 )
 from tasks.sweep import _sweep_staging
+from tests.fakes import disk_images
 from tests.fakes.images import NOW
 from tests.fakes.images_api import SOURCE, ApiMaker, ImagesApi
 from tests.fakes.system import until
@@ -314,6 +316,20 @@ def test_data_of_another_length_than_announced_are_refused(api: ImagesApi, where
     answer = put(api, image_id, where, chunked(DATA), x_openstack_image_size=str(announced))
     assert answer.status_code == 400
     assert_queued_and_clean(api, image_id)
+
+
+def test_an_upload_that_claims_a_larger_disk_than_its_project_may_have_is_refused(
+    make: ApiMaker, tmp_path: Path
+) -> None:
+    caps = {"imports": ImportSettings(enabled_methods=METHODS, virtual_size_cap_bytes=1 << 30)}
+    api = make(**caps)
+    for size, status in ((1 << 30, 204), ((1 << 30) + 512, 413)):
+        disk_images.qemu_img("create", "-f", "qcow2", tmp_path / "blank", str(size))
+        image_id = api.create(disk_format="qcow2", container_format="bare")
+        answer = put(api, image_id, "file", (tmp_path / "blank").read_bytes())
+        assert answer.status_code == status, answer.text
+    assert "imports.virtual_size_cap_bytes" in answer.json()["message"]
+    assert (api.image(image_id)["status"], in_staging(api), rows(api, image_id)) == ("queued", [], [])
 
 
 @pytest.mark.parametrize("where", ["stage", "file"])

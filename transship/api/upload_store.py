@@ -24,6 +24,7 @@ from transship.domain.notification import upload_failure
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
 from transship.plugins.format_gate import Inspected, inspect_file
+from transship.plugins.size_cap import refuse_beyond_cap
 from transship.staging.area import StagingArea
 from transship.staging.receiving import Received
 from transship.stores.base import StoreDriver
@@ -86,7 +87,7 @@ def _tell_refusal(work: StoredUpload, fault: TransferFailed) -> None:
 
 def _inspect(work: StoredUpload) -> Inspected:
     image = work.upload.image
-    return inspect_file(
+    found = inspect_file(
         work.area.sealed(work.upload.name),
         image.disk_format or "",
         image.container_format or "",
@@ -95,6 +96,8 @@ def _inspect(work: StoredUpload) -> Inspected:
         stop=work.stop,
         progress=lambda _done_bytes, _total_bytes: None,
     )
+    refuse_beyond_cap(found, image.owner, work.settings.imports)
+    return found
 
 
 def _clear_way(work: StoredUpload, driver: StoreDriver) -> str:
