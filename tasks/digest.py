@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from prefect import task
@@ -19,6 +20,7 @@ from tasks.staged_files import Staged, path_of
 from transship.catalog.journal import staged_of_image
 from transship.domain.errors import SourceDiffers
 from transship.domain.stop import StopToken
+from transship.plugins.pace import Paced
 from transship.staging_faults import staging_error
 
 CHUNK_BYTES = 1024 * 1024
@@ -63,7 +65,7 @@ def digest(staged: Staged) -> Digests:
         digests = Digests(known.get("md5"), algorithm, known[algorithm])
         # Prefect unwraps a returned state; its name tells people that nothing was read.
         return Completed(name="Skipped", message="computed when the data came in", data=digests)  # type: ignore[return-value]  # see above
-    found = file_digests(path_of(session, staged), list(algorithms), session.stop)
+    found = file_digests(path_of(session, staged), list(algorithms), session.stop, session.board.hashing)
     if expected and expected.algorithm:
         compare(expected, found[expected.algorithm])
     return Digests(found.get("md5"), algorithm, found[algorithm])
@@ -85,32 +87,48 @@ def _known(session: ImportSession, staged: Staged) -> Mapping[str, str]:
     return next((row.digests for row in rows if row.name == staged.name and row.digests), {})
 
 
-def file_digests(path: Path, algorithms: list[str], stop: StopToken) -> dict[str, str]:
+def file_digests(
+    path: Path, algorithms: list[str], stop: StopToken, progress: Callable[[int, int], None]
+) -> dict[str, str]:
     """Return digests of a file by algorithm, one thread each; the page cache serves all but the first read.
+
+    Args:
+        progress: called a few times a second with the bytes that all algorithms have done, and the file's size.
 
     Raises:
         StagingBroken: the file cannot be read.
         LockLost, ImportStopped: ``stop`` says so.
     """
+    done = dict.fromkeys(algorithms, 0)
+    paced = Paced(progress)
+
+    def advance(algorithm: str, done_bytes: int, size: int) -> None:
+        done[algorithm] = done_bytes
+        paced(min(done.values()), size)
+
     with ThreadPoolExecutor(len(algorithms), thread_name_prefix="digest") as threads:
-        futures = {name: threads.submit(_digest, path, name, stop) for name in algorithms}
+        futures = {name: threads.submit(_digest, path, name, stop, partial(advance, name)) for name in algorithms}
         return {name: future.result() for name, future in futures.items()}
 
 
-def _digest(path: Path, algorithm: str, stop: StopToken) -> str:
+def _digest(path: Path, algorithm: str, stop: StopToken, advance: Callable[[int, int], None]) -> str:
     # md5 is what clients of the API verify, not a guard against forgery.
-    running = hashlib.new(algorithm, usedforsecurity=False)
+    running, done = hashlib.new(algorithm, usedforsecurity=False), 0
     try:
+        size = path.stat().st_size
+        advance(0, size)
         for piece in _pieces(path):
             stop.check()
             running.update(piece)
+            done += len(piece)
+            advance(done, size)
     except OSError as error:
         raise staging_error(error, 0) from error
     return running.hexdigest()
 
 
 def _pieces(path: Path) -> Iterator[memoryview | bytes]:
-    """Yield a file's bytes; holes come from one page of zeros and are not read."""
+    """Yield a file's bytes; holes come from one buffer of zeros, without a read or a copy."""
     buffer = memoryview(bytearray(CHUNK_BYTES))
     with path.open("rb", buffering=0) as stream:
         size = os.fstat(stream.fileno()).st_size

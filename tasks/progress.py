@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from transship.catalog.engine import Catalog
 from transship.catalog.tasks import report_end, report_progress
 from transship.domain.errors import CatalogUnavailable, human_size
-from transship.domain.task import StoreProgress, TaskProgress, seconds_left
+from transship.domain.task import StoreProgress, TaskProgress, seconds_left, wait_text
 
 PUBLISH_INTERVAL_S = 1.0
 """Often enough for a person, rare enough for SQLite: one small write a second per import."""
@@ -62,6 +62,7 @@ class ProgressBoard:
         stores = tuple(known.get(store, StoreProgress(store, "waiting")) for store in targets)
         self._progress = TaskProgress("begin", stores=stores, percent=0.0 if earlier is None else earlier.percent)
         self._store_began: dict[str, _Start] = {}
+        self._hashing_began = 0.0
         self._published: tuple[TaskProgress, str] | None = None
         self._artifact: UUID | None = None
 
@@ -69,12 +70,12 @@ class ProgressBoard:
         """Begin a phase; one that is tried again goes on where it was."""
         with self._lock:
             if phase == self._progress.phase:
-                self._change(replace(self._progress, total_bytes=total_bytes or self._progress.total_bytes))
+                total = total_bytes or self._progress.total_bytes
+                self._change(replace(self._progress, total_bytes=total, waits=""))
                 return
             self._phase_began = time.monotonic()
-            self._change(
-                replace(self._progress, phase=phase, done_bytes=0, total_bytes=total_bytes, rate=0, left_s=None)
-            )
+            begun = replace(self._progress, phase=phase, done_bytes=0, total_bytes=total_bytes, rate=0, left_s=None)
+            self._change(replace(begun, waits=""))
 
     def advance(self, done_bytes: int, total_bytes: int = 0) -> None:
         """Note how far the phase is; it never goes back."""
@@ -83,24 +84,47 @@ class ProgressBoard:
             rate = _rate(done, self._phase_began)
             total = total_bytes or self._progress.total_bytes
             left_s = seconds_left(done, total, rate)
-            self._change(replace(self._progress, done_bytes=done, total_bytes=total, rate=rate, left_s=left_s))
+            moved = replace(self._progress, done_bytes=done, total_bytes=total, rate=rate, left_s=left_s)
+            self._change(replace(moved, waits=""))
 
-    def store(self, store: str, phase: str, done_bytes: int = 0, total_bytes: int = 0, error: str = "") -> None:
+    def hashing(self, done_bytes: int, total_bytes: int) -> None:
+        """Note how far the digests are that are computed beside the copies; they never go back."""
+        with self._lock:
+            if not self._progress.to_hash_bytes:
+                self._hashing_began = time.monotonic()
+            done = max(done_bytes, self._progress.hashed_bytes)
+            rate = _rate(done, self._hashing_began)
+            self._change(replace(self._progress, hashed_bytes=done, to_hash_bytes=total_bytes, hash_rate=rate))
+
+    def wait_for(self, what: str, since: datetime, remedy: str) -> None:
+        """Note what the import waits for, until it goes on; `wait_text` says how."""
+        with self._lock:
+            self._change(replace(self._progress, waits=wait_text(what, since, remedy)))
+
+    def go_on(self) -> None:
+        """Note that the import waits no longer."""
+        with self._lock:
+            self._change(replace(self._progress, waits=""))
+
+    def store(
+        self, store: str, phase: str, done_bytes: int = 0, total_bytes: int = 0, error: str = "", waits: str = ""
+    ) -> None:
         """Note how far one store is; its bytes never go back, also not when it is tried again."""
         with self._lock:
             entries = tuple(
-                _moved(entry, phase, done_bytes, total_bytes, error, self._start_of(entry))
+                replace(_moved(entry, phase, done_bytes, total_bytes, error, self._start_of(entry)), waits=waits)
                 if entry.store == store
                 else entry
                 for entry in self._progress.stores
             )
-            self._change(replace(self._progress, stores=entries))
+            self._change(replace(self._progress, stores=entries, waits=""))
 
     def _start_of(self, entry: StoreProgress) -> _Start:
         return self._store_began.setdefault(entry.store, _Start(time.monotonic(), entry.done_bytes))
 
     def _change(self, progress: TaskProgress) -> None:
         """Go on to another state; the caller holds the lock."""
+        progress = _last_phase(progress)
         percent = max(progress.percent, round(100.0 * overall(progress), 1))
         self._progress = replace(progress, percent=percent)
         if self._earlier is not None and _how_much(self._progress) >= _how_much(self._earlier):
@@ -131,7 +155,7 @@ class ProgressBoard:
             now, earlier = self._progress, self._earlier
         if earlier is None:
             return now, describe(now)
-        furthest = replace(earlier, rate=0, left_s=None, stores=now.stores, percent=now.percent)
+        furthest = replace(earlier, rate=0, left_s=None, stores=now.stores, percent=now.percent, waits=now.waits)
         return furthest, f"resumed; {describe(now)}"
 
     def publish_until(self, closed: threading.Event) -> None:
@@ -224,7 +248,7 @@ class _Start:
 def _waiting_again(entry: StoreProgress) -> StoreProgress:
     """Return where a store stands when an import is resumed: no bytes are taken back, a finished copy stays so."""
     phase = entry.phase if entry.phase == "done" else "waiting"
-    return replace(entry, phase=phase, error="", rate=0, left_s=None)
+    return replace(entry, phase=phase, error="", rate=0, left_s=None, waits="")
 
 
 def _how_much(progress: TaskProgress) -> tuple[float, int]:
@@ -242,17 +266,45 @@ def _moved(
     return StoreProgress(entry.store, phase, done, total, error, rate, left_s)
 
 
+def _last_phase(progress: TaskProgress) -> TaskProgress:
+    """Return the progress with the phase that runs at the end: the digest, when no copy is being made any more."""
+    hashing = progress.hashed_bytes < progress.to_hash_bytes
+    if progress.phase in COPYING and hashing and all(store.phase in SETTLED for store in progress.stores):
+        done, total, rate = progress.hashed_bytes, progress.to_hash_bytes, progress.hash_rate
+        left_s = seconds_left(done, total, rate)
+        return replace(progress, phase="digest", done_bytes=done, total_bytes=total, rate=rate, left_s=left_s)
+    if progress.phase == "digest":
+        return replace(progress, phase="place", done_bytes=0, rate=0, left_s=None)
+    return progress
+
+
 def describe(progress: TaskProgress) -> str:
-    """Return one line for people: phase, bytes, rate and time left; in the last phase those of each store."""
+    """Return one line for people: what is waited for, or phase, share, bytes, rate and time left.
+
+    While copies are made it counts the stores, and says how far each of them and the digests are.
+    """
+    if progress.waits:
+        return f"{progress.phase}: {progress.waits}"
     if progress.phase == "place":
         done = sum(1 for store in progress.stores if store.phase == "done")
-        copying = [
-            f"{store.store} {_how_far(store)}" for store in progress.stores if store.phase == "uploading" and store.rate
-        ]
-        return "; ".join((f"place: {done} of {len(progress.stores)} stores written", *copying))
+        copying = [f"{store.store} {_copying(store)}" for store in progress.stores if _copying(store)]
+        hashed = _share(progress.hashed_bytes, progress.to_hash_bytes)
+        hashing = [f"digest {hashed}"] if progress.hashed_bytes < progress.to_hash_bytes else []
+        return "; ".join((f"place: {done} of {len(progress.stores)} stores written", *copying, *hashing))
     if not progress.done_bytes:
         return progress.phase
-    return f"{progress.phase}: {_how_far(progress)}"
+    share = f"{_share(progress.done_bytes, progress.total_bytes)}, " if progress.total_bytes else ""
+    return f"{progress.phase}: {share}{_how_far(progress)}"
+
+
+def _copying(store: StoreProgress) -> str:
+    if store.waits:
+        return store.waits
+    return _how_far(store) if store.phase == "uploading" and store.rate else ""
+
+
+def _share(done_bytes: int, total_bytes: int) -> str:
+    return f"{min(100, 100 * done_bytes // max(1, total_bytes))} %"
 
 
 def _how_far(progress: TaskProgress | StoreProgress) -> str:
@@ -261,12 +313,17 @@ def _how_far(progress: TaskProgress | StoreProgress) -> str:
     return f"{human_size(progress.done_bytes)}{total} ({human_size(progress.rate)}/s{left})"
 
 
+COPYING = ("place", "digest")
+"""Phases of the end: copies are made, and the digests computed beside them."""
+SETTLED = ("done", "failed")
+"""Phases of a store whose copy is not being made any more."""
+
 PHASE_SHARES = {
     "begin": (0.0, 0.0),
     "validate-uri": (0.0, 0.0),
     "stage": (0.0, 0.6),
     "inspect": (0.6, 0.65),
-    "place": (0.8, 1.0),
+    **dict.fromkeys(COPYING, (0.8, 1.0)),
     "done": (1.0, 1.0),
 }
 """Where each phase begins and ends on the bar; plugins lie between inspection and stores."""
@@ -275,10 +332,10 @@ PHASE_SHARES = {
 def overall(progress: TaskProgress) -> float:
     """Return the share of the whole import that is done, from 0 to 1; an estimate."""
     begins, ends = PHASE_SHARES.get(progress.phase, (0.65, 0.8))
-    if progress.phase == "place":
+    if progress.phase in COPYING:
         # Every store counts from the beginning; one that starts late would take the bar back.
-        totals = progress.total_bytes * len(progress.stores)
-        done = sum(store.done_bytes for store in progress.stores)
+        totals = progress.total_bytes * len(progress.stores) + progress.to_hash_bytes
+        done = sum(store.done_bytes for store in progress.stores) + progress.hashed_bytes
     else:
         totals, done = progress.total_bytes, progress.done_bytes
     return begins + (ends - begins) * (min(1.0, done / totals) if totals else 0.0)

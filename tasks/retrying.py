@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from prefect import Task
 from prefect.client.schemas.objects import State, TaskRun
 
+from tasks.session import current, utc_now
 from transship.domain.errors import TransferFailed
 
 
 def may_pass_next_time(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Return whether Prefect should try a failed task again: only for faults that time may heal."""
+    """Return whether Prefect should try a failed task again: only for faults that time may heal.
+
+    Prefect asks only while attempts are left, so the import's task says then that it waits for the next one.
+    """
     error = state.result(raise_on_failure=False)
-    return isinstance(error, TransferFailed) and error.retryable
+    if not isinstance(error, TransferFailed) or not error.retryable:
+        return False
+    with suppress(LookupError):  # outside of an import nobody looks
+        current().board.wait_for("its next attempt", utc_now(), f"it is made by itself. The last one failed: {error}")
+    return True

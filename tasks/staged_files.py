@@ -11,8 +11,7 @@ import structlog
 
 from tasks.session import ImportSession, utc_now
 from transship.catalog.journal import StagedRow, drop_staged, open_staged, reserve_staged, seal_staged, staged_of_image
-from transship.catalog.tasks import say
-from transship.domain.errors import CatalogUnavailable, StagingBusy
+from transship.domain.errors import StagingBusy
 from transship.domain.import_request import ImportMethod
 from transship.domain.staged import SOURCE_ROLE
 
@@ -97,28 +96,23 @@ def reserve(session: ImportSession, name: str, size_bytes: int) -> None:
         StagingFull: there is no room, and there was none for ``staging.wait_s``.
         LockLost, ImportStopped: the import must end.
     """
-    waits_until = time.monotonic() + session.settings.staging.wait_s
+    began, waits_until = utc_now(), time.monotonic() + session.settings.staging.wait_s
     said = ""
     while True:
         try:
             _reserve_now(session, name, size_bytes)
-            return
         except StagingBusy as busy:
             if time.monotonic() >= waits_until:
                 raise
             if said != str(busy):
                 said = str(busy)
-                _say(session, f"waits for room: {said}")
+                log.info("import waits for room", reason=said)
+                session.board.wait_for("room in staging", began, f"it goes on when other imports end: {said}")
+        else:
+            if said:
+                session.board.go_on()
+            return
         session.stop.wait(WAIT_STEP_S)
-
-
-def _say(session: ImportSession, message: str) -> None:
-    log.info("import waits", reason=message)
-    try:
-        with session.catalog.write() as connection:
-            say(connection, session.lease.task_id, session.begun.task.attempt, message, utc_now())
-    except CatalogUnavailable as away:
-        log.warning("reason of the wait not written", reason=str(away))
 
 
 def _reserve_now(session: ImportSession, name: str, size_bytes: int) -> None:

@@ -22,7 +22,8 @@ from prefect.client.schemas.responses import ConcurrencyLimitWithLeaseResponse
 from prefect.exceptions import PrefectException
 
 from config.settings import store_limit_name
-from tasks.session import ImportSession
+from tasks.session import ImportSession, utc_now
+from transship.domain.task import wait_text
 
 LEASE_S: Final = 60.0
 """A slot whose holder died is free again after this time; the least that Prefect accepts."""
@@ -43,7 +44,10 @@ def store_slot(session: ImportSession, store: str) -> Iterator[None]:
     Raises:
         LockLost, ImportStopped: the import must end; no slot is held then.
     """
-    lease = _wait_for_slot(session, store) if store in session.settings.imports.store_slots else None
+    lease = None
+    if store in session.settings.imports.store_slots:
+        lease = _wait_for_slot(session, store)
+        session.board.store(store, "uploading")
     if lease is None:
         yield
         return
@@ -62,7 +66,8 @@ def store_slot(session: ImportSession, store: str) -> Iterator[None]:
 def _wait_for_slot(session: ImportSession, store: str) -> UUID | None:
     """Return the lease of a slot, None when the copy has to do without."""
     patience_s = session.settings.imports.store_slot_timeout_s
-    end = time.monotonic() + patience_s
+    began, end = utc_now(), time.monotonic() + patience_s
+    remedy = f"it goes on when other copies end or the limit {store_limit_name(store)} is raised in Prefect"
     wait_s = FIRST_WAIT_S
     while True:
         session.stop.check()
@@ -78,7 +83,7 @@ def _wait_for_slot(session: ImportSession, store: str) -> UUID | None:
         if time.monotonic() >= end:
             log.warning("no slot of the store came free in time; going on without", store=store, waited_s=patience_s)
             return None
-        session.board.store(store, "waiting")
+        session.board.store(store, "waiting", waits=wait_text("a slot of its store", began, remedy))
         session.stop.wait(wait_s)
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 

@@ -34,6 +34,7 @@ def verify_source(staged: Staged) -> None:
         return
     session.board.enter("verify-source", staged.size)
     if expected.algorithm:
-        digests = file_digests(session.staging.sealed(staged.name), [expected.algorithm], session.stop)
+        path = session.staging.sealed(staged.name)
+        digests = file_digests(path, [expected.algorithm], session.stop, session.board.advance)
         compare(expected, digests[expected.algorithm])
     session.expected = None

@@ -45,7 +45,9 @@ def test_a_name_that_does_not_tell_asks_for_the_option(source: str) -> None:
     ("task", "line"),
     [
         (TaskView("t", "pending", ""), "waiting for a worker"),
+        (TaskView("t", "pending", "waits for host two"), "waits for host two"),
         (TaskView("t", "processing", "inspecting"), "inspecting"),
+        (TaskView("t", "processing", "digest: 40 %", "digest", 40, 100), "digest: 40 %"),
         (TaskView("t", "processing", "", "stage"), "stage"),
         (TaskView("t", "processing", "", "stage", 2048), "stage, 2.0 KiB"),
         (TaskView("t", "processing", "", "place", 50, 100, 10), "place, 50% of 100 bytes, 10 bytes/s, 6 s left"),
@@ -77,6 +79,25 @@ def test_lines_come_when_something_changed(capsys: pytest.CaptureFixture[str]) -
         "store fast: done",
         "store far: store far is full",
     ]
+
+
+def test_a_line_comes_when_a_wait_begins_changes_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    bodies = [
+        {"status": "pending", "message": "waits for a"},
+        {"status": "pending", "message": "waits for b"},
+        {
+            "status": "processing",
+            "message": "stage: waits for c",
+            "progress": {"phase": "stage", "waits": "waits for c"},
+        },
+        {"status": "processing", "message": "stage: 1 byte", "progress": {"phase": "stage", "waits": ""}},
+        {"status": "processing", "message": "stage: 2 bytes", "progress": {"phase": "stage", "waits": ""}},
+    ]
+    with LineView() as view:
+        for body in bodies:
+            view.show(TaskView.of({"id": "t", **body}))
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["waits for a", "waits for b", "stage: waits for c", "stage: 1 byte"]
 
 
 def test_a_task_without_progress_is_read() -> None:

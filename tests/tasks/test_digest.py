@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.digest import CHUNK_BYTES, Digests, digest, file_digests
+from tasks.digest import CHUNK_BYTES, ZEROS, Digests, _pieces, digest, file_digests
 from tasks.session import ImportSession
 from tasks.staged_files import Staged
 from tests.fakes.running_import import begin, easy_settings, session_of, staged_file
@@ -22,6 +22,10 @@ from transship.domain.stop import StopToken
 ALGORITHMS = ["md5", "sha512"]
 
 
+def unwatched(_done_bytes: int, _total_bytes: int) -> None:
+    """Take progress that a test does not look at."""
+
+
 def expected(content: bytes) -> dict[str, str]:
     return {name: hashlib.new(name, content, usedforsecurity=False).hexdigest() for name in ALGORITHMS}
 
@@ -30,7 +34,7 @@ def expected(content: bytes) -> dict[str, str]:
 def test_digests_are_those_of_hashlib(tmp_path: Path, size: int) -> None:
     content = os.urandom(size)
     (tmp_path / "file").write_bytes(content)
-    assert file_digests(tmp_path / "file", ALGORITHMS, StopToken()) == expected(content)
+    assert file_digests(tmp_path / "file", ALGORITHMS, StopToken(), unwatched) == expected(content)
 
 
 PIECES = st.lists(
@@ -52,13 +56,13 @@ def test_holes_count_as_zeros_wherever_they_lie(
             else:
                 stream.write(b"\xa5" * (kib * 1024 - odd_bytes % 1024))
         stream.truncate(stream.tell() + odd_bytes)
-    assert file_digests(path, ALGORITHMS, StopToken()) == expected(path.read_bytes())
+    assert file_digests(path, ALGORITHMS, StopToken(), unwatched) == expected(path.read_bytes())
 
 
 def test_a_file_that_is_one_hole_is_zeros(tmp_path: Path) -> None:
     with (tmp_path / "hole").open("wb") as stream:
         stream.truncate(5 * CHUNK_BYTES + 3)
-    assert file_digests(tmp_path / "hole", ALGORITHMS, StopToken()) == expected(bytes(5 * CHUNK_BYTES + 3))
+    assert file_digests(tmp_path / "hole", ALGORITHMS, StopToken(), unwatched) == expected(bytes(5 * CHUNK_BYTES + 3))
 
 
 def test_a_disk_that_fails_is_never_taken_for_a_hole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,12 +76,12 @@ def test_a_disk_that_fails_is_never_taken_for_a_hole(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(os, "lseek", failing)
     with pytest.raises(StagingBroken, match="Input/output error"):
-        file_digests(tmp_path / "file", ["sha512"], StopToken())
+        file_digests(tmp_path / "file", ["sha512"], StopToken(), unwatched)
 
 
 def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
     with pytest.raises(StagingBroken):
-        file_digests(tmp_path / "file", ALGORITHMS, StopToken())
+        file_digests(tmp_path / "file", ALGORITHMS, StopToken(), unwatched)
 
 
 def test_a_stop_ends_the_work(tmp_path: Path) -> None:
@@ -85,7 +89,7 @@ def test_a_stop_ends_the_work(tmp_path: Path) -> None:
     stop = StopToken()
     stop.stop(LockLost("image", 1))
     with pytest.raises(LockLost):
-        file_digests(tmp_path / "file", ALGORITHMS, stop)
+        file_digests(tmp_path / "file", ALGORITHMS, stop, unwatched)
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
@@ -101,3 +105,41 @@ def test_the_settings_choose_the_digests(tmp_path: Path, catalog: Catalog, algor
 def test_the_digest_of_a_staged_file_that_is_gone_fails(session: ImportSession) -> None:
     with pytest.raises(StagingBroken):
         digest.fn(Staged("nothing", 4))
+
+
+def test_the_digests_say_how_far_all_of_them_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transship.plugins.pace.INTERVAL_S", 0.0)
+    with (tmp_path / "hole").open("wb") as file:
+        file.truncate(9 * CHUNK_BYTES + 1)
+    seen: list[tuple[int, int]] = []
+    file_digests(tmp_path / "hole", ALGORITHMS, StopToken(), lambda done, total: seen.append((done, total)))
+    assert {total for _, total in seen} == {9 * CHUNK_BYTES + 1}
+    assert max(seen) == (9 * CHUNK_BYTES + 1, 9 * CHUNK_BYTES + 1)
+    # Each algorithm has a thread: no report is ahead of the slower one, so there is more than the end.
+    assert len({done for done, _ in seen}) > 2
+
+
+def test_holes_are_hashed_without_a_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "blank"
+    with path.open("wb") as file:
+        file.write(b"head")
+        file.truncate(64 * CHUNK_BYTES)
+        file.seek(64 * CHUNK_BYTES - 1)
+        file.write(b"t")
+    found = file_digests(path, ["md5"], StopToken(), unwatched)
+    data = path.read_bytes()
+    assert found["md5"] == hashlib.md5(data, usedforsecurity=False).hexdigest()
+    pieces = list(_pieces(path))
+    # What is read comes as a view of the one read buffer; a hole is the same buffer of zeros each time.
+    assert sum(len(piece) for piece in pieces if isinstance(piece, memoryview)) <= 2 * CHUNK_BYTES
+    assert {id(piece) for piece in pieces if isinstance(piece, bytes) and len(piece) == CHUNK_BYTES} == {id(ZEROS)}
+
+
+def test_the_task_shows_the_digest_as_the_phase_once_all_copies_are_made(session: ImportSession) -> None:
+    staged = staged_file(session, b"x" * 100)
+    session.board.enter("place", staged.size)
+    session.board.store("local", "done", staged.size, staged.size)
+    session.board.hashing(40, staged.size)
+    assert (session.board.now.phase, session.board.now.done_bytes) == ("digest", 40)
+    digest.fn(staged)
+    assert (session.board.now.hashed_bytes, session.board.now.phase) == (100, "place")

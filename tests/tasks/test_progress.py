@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
@@ -108,10 +109,10 @@ def test_a_resumed_import_shows_how_far_it_was_until_it_is_as_far_again() -> Non
         assert (now.rate, now.left_s) == (0, None)
         lines.append(second.line)
     assert lines[:3] == ["resumed; begin", "resumed; validate-uri", "resumed; stage"]
-    assert lines[3].startswith("resumed; stage: 100 bytes of 1000 bytes (")
+    assert lines[3].startswith("resumed; stage: 10 %, 100 bytes of 1000 bytes (")
     second.advance(800)
     assert (second.now.done_bytes, second.now.percent) == (800, 48.0)
-    assert second.line.startswith("stage: 800 bytes of 1000 bytes (")
+    assert second.line.startswith("stage: 80 %, 800 bytes of 1000 bytes (")
 
 
 def test_stores_of_a_resumed_import_keep_their_bytes_and_what_is_done() -> None:
@@ -255,7 +256,7 @@ def test_a_store_that_is_being_written_says_its_rate_and_its_end() -> None:
     ("progress", "line"),
     [
         (TaskProgress("begin"), "begin"),
-        (TaskProgress("stage", 512, 1024, 256), "stage: 512 bytes of 1.0 KiB (256 bytes/s)"),
+        (TaskProgress("stage", 512, 1024, 256), "stage: 50 %, 512 bytes of 1.0 KiB (256 bytes/s)"),
         (TaskProgress("stage", 2048, 0, 1024), "stage: 2.0 KiB (1.0 KiB/s)"),
         (
             TaskProgress("place", stores=(StoreProgress("a", "done"), StoreProgress("b", "uploading"))),
@@ -265,8 +266,89 @@ def test_a_store_that_is_being_written_says_its_rate_and_its_end() -> None:
             TaskProgress("place", stores=(StoreProgress("b", "uploading", 512, 1024, rate=256, left_s=2),)),
             "place: 0 of 1 stores written; b 512 bytes of 1.0 KiB (256 bytes/s, 2 s left)",
         ),
-        (TaskProgress("stage", 512, 1024, 256, left_s=2), "stage: 512 bytes of 1.0 KiB (256 bytes/s, 2 s left)"),
+        (
+            TaskProgress("place", stores=(StoreProgress("a", "waiting", waits="waits for a slot"),)),
+            "place: 0 of 1 stores written; a waits for a slot",
+        ),
+        (
+            TaskProgress("place", stores=(StoreProgress("a", "uploading"),), hashed_bytes=512, to_hash_bytes=2048),
+            "place: 0 of 1 stores written; digest 25 %",
+        ),
+        (TaskProgress("convert", 40, 100, 10, left_s=6), "convert: 40 %, 40 bytes of 100 bytes (10 bytes/s, 6 s left)"),
+        (TaskProgress("digest", 40, 100, 10, left_s=6), "digest: 40 %, 40 bytes of 100 bytes (10 bytes/s, 6 s left)"),
+        (TaskProgress("stage", 40, 100, 10, waits="waits for room"), "stage: waits for room"),
+        (TaskProgress("stage", 512, 1024, 256, left_s=2), "stage: 50 %, 512 bytes of 1.0 KiB (256 bytes/s, 2 s left)"),
     ],
 )
 def test_a_line_for_people(progress: TaskProgress, line: str) -> None:
     assert describe(progress) == line
+
+
+def test_the_digest_is_the_phase_while_it_alone_runs() -> None:
+    shown = board("a", "b")
+    shown.enter("place", 1000)
+    shown.hashing(0, 1000)
+    shown.store("a", "done", 1000, 1000)
+    shown.hashing(100, 1000)
+    assert shown.now.phase == "place"
+    assert shown.line == "place: 1 of 2 stores written; digest 10 %"
+    shown.store("b", "failed", error="full")
+    lines = []
+    for done in (100, 300, 999):
+        shown.hashing(done, 1000)
+        assert (shown.now.phase, shown.now.done_bytes, shown.now.total_bytes) == ("digest", done, 1000)
+        lines.append(shown.line.partition(",")[0])
+    assert lines == ["digest: 10 %", "digest: 30 %", "digest: 99 %"]
+    shown.hashing(1000, 1000)
+    assert shown.line == "place: 1 of 2 stores written"
+    shown.store("b", "uploading", 10, 1000)
+    assert shown.now.phase == "place"
+
+
+STEPS = st.tuples(st.sampled_from(["a", "b", "digest"]), st.sampled_from(["uploading", "done", "failed"]), SIZES)
+
+
+@given(st.lists(STEPS))
+@settings(deadline=None)
+def test_the_bar_never_goes_back_while_copies_and_digests_run(steps: list[tuple[str, str, int]]) -> None:
+    shown, seen = board("a", "b"), []
+    shown.enter("place", 1000)
+    shown.hashing(0, 1000)
+    for who, phase, done in steps:
+        if who == "digest":
+            shown.hashing(done, 1000)
+        else:
+            shown.store(who, phase, done, 1000)
+        seen.append(overall(shown.now))
+    assert seen == sorted(seen)
+    for store in ("a", "b"):
+        shown.store(store, "done", 1000, 1000)
+    shown.hashing(1000, 1000)
+    assert overall(shown.now) == pytest.approx(1.0)
+
+
+def test_a_wait_is_shown_with_its_beginning_and_its_remedy_until_the_import_goes_on() -> None:
+    since = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    shown = board("a")
+    shown.enter("stage", 100)
+    for go_on in (
+        lambda: shown.advance(5),
+        lambda: shown.enter("inspect"),
+        lambda: shown.enter("inspect", 7),
+        lambda: shown.store("a", "uploading", 1, 100),
+        shown.go_on,
+    ):
+        shown.wait_for("room in staging", since, "make room")
+        assert shown.line == f"{shown.now.phase}: waits for room in staging since 2026-01-02 03:04:05 UTC; make room"
+        go_on()
+        assert (shown.now.waits, "waits" in shown.line) == ("", False)
+
+
+def test_a_copy_that_waits_for_a_slot_does_not_hide_what_others_do() -> None:
+    shown = board("a", "b")
+    shown.enter("place", 100)
+    shown.hashing(50, 100)
+    shown.store("a", "waiting", waits="waits for a slot")
+    assert shown.line == "place: 0 of 2 stores written; a waits for a slot; digest 50 %"
+    shown.store("a", "uploading", 1, 100)
+    assert "waits" not in shown.line

@@ -66,11 +66,13 @@ def test_what_does_not_fit_beside_other_imports_waits_with_figures_and_goes_on_w
     reserve(one, new_name(one, "source"), 60 * MIB)
     waiting = threading.Thread(target=reserve, args=(two, new_name(two, "source"), 50 * MIB))
     waiting.start()
-    reason = "waits for room: staging is full: 50.0 MiB needed, 30.0 MiB available, 60.0 MiB taken by other imports"
-    until(lambda: message(two).startswith(reason), 180.0, "the reason")
+    figures = "staging is full: 50.0 MiB needed, 30.0 MiB available, 60.0 MiB taken by other imports"
+    until(lambda: figures in message(two), 180.0, "the reason")
+    assert message(two).startswith("begin: waits for room in staging since ")
     unstage(one, new_name(one, "source"))
     waiting.join(180.0)
     assert not waiting.is_alive()
+    assert two.board.now.waits == ""
 
 
 def test_what_would_never_fit_is_refused_at_once_with_figures(sessions: tuple[ImportSession, ImportSession]) -> None:

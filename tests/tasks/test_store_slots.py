@@ -76,10 +76,13 @@ def test_the_next_copy_waits_until_the_slot_is_free(session: ImportSession, stor
     with store_slot(session, store):
         thread = threading.Thread(target=contextvars.copy_context().run, args=(other,))
         thread.start()
-        until(lambda: session.board.now.stores[0].phase == "waiting", 180.0, "the other to wait")
+        until(lambda: session.board.now.stores[0].waits, 180.0, "the other to wait")
         assert not got_it.is_set()
+        assert session.board.now.stores[0].waits.startswith("waits for a slot of its store since ")
+        assert store_limit_name(store) in session.board.now.stores[0].waits
     assert got_it.wait(180)
     thread.join()
+    assert (session.board.now.stores[0].phase, session.board.now.stores[0].waits) == ("uploading", "")
 
 
 def test_a_copy_that_waits_for_a_slot_can_be_cancelled(session: ImportSession, store: str) -> None:

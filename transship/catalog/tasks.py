@@ -110,15 +110,6 @@ def report_end(connection: Connection, task_id: str, attempt: int, progress: Tas
     )
 
 
-def say(connection: Connection, task_id: str, attempt: int, message: str, now: datetime) -> None:
-    """Write what a running task waits for; a task that ended, or another attempt, is left alone."""
-    connection.execute(
-        update(TASKS)
-        .where(TASKS.c.id == task_id, TASKS.c.attempt == attempt, TASKS.c.status == TaskStatus.PROCESSING)
-        .values(message=message, updated_at=now)
-    )
-
-
 def end_task(
     connection: Connection,
     task_id: str,

@@ -91,6 +91,7 @@ class TaskView:
         done_bytes, total_bytes: bytes of this phase; total 0 while unknown.
         rate: bytes a second.
         flow_run_id: Prefect's id of its run; empty until it was dispatched.
+        waits: what it waits for; empty while it works.
     """
 
     id: str
@@ -102,6 +103,7 @@ class TaskView:
     rate: int = 0
     stores: tuple[StoreView, ...] = ()
     flow_run_id: str = ""
+    waits: str = ""
 
     @property
     def final(self) -> bool:
@@ -120,6 +122,7 @@ class TaskView:
             done_bytes=progress.get("done_bytes") or 0,
             total_bytes=progress.get("total_bytes") or 0,
             rate=progress.get("rate") or 0,
+            waits=progress.get("waits") or (body.get("message") or "" if body["status"] == "pending" else ""),
             stores=tuple(
                 StoreView(
                     each["store"],

@@ -42,9 +42,11 @@ def progress_view() -> ProgressView:
 
 
 def phase_line(task: TaskView) -> str:
-    """Return one line about an import: phase, bytes, rate, time left."""
+    """Return one line about an import: the task's own message; of one without, phase, bytes, rate, time left."""
+    if task.message:
+        return task.message
     if not task.phase:
-        return "waiting for a worker" if task.status == "pending" else task.message or task.status
+        return "waiting for a worker" if task.status == "pending" else task.status
     words = [task.phase]
     if task.total_bytes:
         percent = 100 * task.done_bytes // task.total_bytes
@@ -63,7 +65,7 @@ class LineView:
     """A line when the phase changes, and one for each further tenth of it; the same for each store."""
 
     def __init__(self) -> None:
-        self._shown: tuple[str, str, int] = ("", "", -1)
+        self._shown: tuple[str, str, int, str] = ("", "", -1, "")
         self._stores: dict[str, tuple[str, int]] = {}
 
     def __enter__(self) -> Self:
@@ -78,7 +80,7 @@ class LineView:
     def show(self, task: TaskView) -> None:
         """Print a line if there is something new to say."""
         tenth = 10 * task.done_bytes // task.total_bytes if task.total_bytes else 0
-        state = (task.status, task.phase, tenth)
+        state = (task.status, task.phase, tenth, task.waits)
         if state != self._shown and not task.final:
             self._shown = state
             print(phase_line(task), flush=True)
@@ -119,7 +121,7 @@ class LiveView:
         """Draw the state of the import."""
         if task.final:
             return
-        self._draw("phase", task.phase or phase_line(task), task.done_bytes, task.total_bytes)
+        self._draw("phase", task.waits or task.phase or phase_line(task), task.done_bytes, task.total_bytes)
         for store in task.stores:
             if store.phase != "waiting":
                 self._draw(f"store {store.store}", _store_name(store), store.done_bytes, store.total_bytes)

@@ -25,6 +25,10 @@ class TaskStatus(StrEnum):
         return self in (TaskStatus.SUCCESS, TaskStatus.FAILURE)
 
 
+WAITS_FOR: Final = "waits for"
+"""How each explanation of a wait begins; commands find waits by it."""
+
+
 class UnknownPrefectState(TransshipError):
     """Prefect reports a state type that this release does not know."""
 
@@ -153,6 +157,7 @@ class StoreProgress:
         error: reason of a failure, else empty.
         rate: bytes a second since the store's first byte.
         left_s: seconds until it ends at this rate; None while that cannot be said.
+        waits: what the copy waits for, since when, and what to do; empty while it does not wait.
     """
 
     store: str
@@ -162,6 +167,7 @@ class StoreProgress:
     error: str = ""
     rate: int = 0
     left_s: int | None = None
+    waits: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +175,16 @@ class TaskProgress:
     """What an import is doing now.
 
     Attributes:
-        phase: name of the step, e.g. ``stage``; of a resumed import the furthest that it ever came to.
+        phase: name of the step, e.g. ``stage``; of a resumed import the furthest that it ever came to. The digests are
+            computed beside the copies: the phase is ``digest`` once they alone are missing.
         done_bytes, total_bytes: bytes of this phase; total 0 while unknown.
         rate: bytes a second over the phase.
         stores: one entry per target store.
         left_s: seconds until the phase ends at this rate; None while that cannot be said.
         percent: how much of the whole import is done, an estimate; never goes back, also not when it is resumed.
+        hashed_bytes, to_hash_bytes: bytes whose digests are computed beside the copies; both 0 when none are.
+        hash_rate: bytes a second of that.
+        waits: what the import waits for, since when, and what to do; empty while it works.
     """
 
     phase: str
@@ -184,6 +194,21 @@ class TaskProgress:
     stores: tuple[StoreProgress, ...] = ()
     left_s: int | None = None
     percent: float = 0.0
+    hashed_bytes: int = 0
+    to_hash_bytes: int = 0
+    hash_rate: int = 0
+    waits: str = ""
+
+
+def wait_text(what: str, since: datetime, remedy: str) -> str:
+    """Return the sentence that explains a wait: for what, since when, and what to do.
+
+    Args:
+        what: noun with which "waits for" goes on, e.g. ``a free worker slot``.
+        since: UTC.
+        remedy: what ends the wait, or who can.
+    """
+    return f"{WAITS_FOR} {what} since {since:%Y-%m-%d %H:%M:%S} UTC; {remedy}"
 
 
 def seconds_left(done_bytes: int, total_bytes: int, rate: int) -> int | None:
