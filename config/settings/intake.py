@@ -37,10 +37,12 @@ class DownloadSettings(Section):
     """Limits of a download."""
 
     connect_timeout_s: Seconds = Field(10.0, description="Limit for one connection, with TLS.")
-    idle_timeout_s: Seconds = Field(30.0, description="Longest silence of a server.")
+    idle_timeout_s: Seconds = Field(90.0, description="Longest silence of a server, or of a proxy that scans first.")
     total_timeout_s: Seconds = Field(6 * 3600.0, description="Limit for one whole download.")
     min_speed_bytes_per_s: Bytes = Field(1024, description="Slowest rate accepted over min_speed_window_s.")
-    min_speed_window_s: Seconds = Field(60.0, description="Seconds over which the slowest rate is taken.")
+    min_speed_window_s: Seconds = Field(
+        60.0, description="Seconds over which the slowest rate is taken; the first so many are free."
+    )
     retries: int = Field(4, ge=0, description="Attempts after the first for faults that may pass.")
     backoff_s: Seconds = Field(2.0, description="Wait before the first retry; doubles with each, with jitter.")
     retry_after_cap_s: Seconds = Field(120.0, description="Longest wait that a server's Retry-After may ask for.")

@@ -16,6 +16,7 @@ from transship.sources import wire
 from transship.sources.watch import Watch
 
 LIMITS = DownloadSettings(idle_timeout_s=30, min_speed_bytes_per_s=1000, min_speed_window_s=60)
+DEFAULTS = DownloadSettings()
 
 
 def flow(watch: Watch, seconds: int, bytes_per_s: int) -> None:
@@ -32,6 +33,31 @@ def test_a_slow_beginning_is_forgiven_within_the_window() -> None:
     watch = Watch("u", LIMITS, StopToken())
     flow(watch, 50, 1)
     flow(watch, 60, 7000)
+
+
+@pytest.mark.parametrize("slow_s", [60, 75, 110])
+def test_a_slow_first_minute_is_forgiven(slow_s: int) -> None:
+    """As behind a proxy that scans what it passes on, and lets a byte through now and then until it is done."""
+    watch = Watch("u", LIMITS, StopToken())
+    for second in range(slow_s):
+        watch.heard(second % 10 == 0)
+        watch.waited(1.0)
+    flow(watch, 600, 1_000_000)
+
+
+def test_a_silent_first_minute_is_forgiven_by_default() -> None:
+    watch = Watch("u", DEFAULTS, StopToken())
+    for _ in range(75):
+        watch.waited(1.0)
+    flow(watch, 600, 1_000_000)
+
+
+def test_slowness_that_stays_ends_a_download_after_two_windows() -> None:
+    watch = Watch("u", LIMITS, StopToken())
+    flow(watch, 119, 10)
+    with pytest.raises(SourceTooSlow) as slow:
+        flow(watch, 2, 10)
+    assert slow.value.rate == 10
 
 
 def test_a_fast_beginning_does_not_pay_for_a_slow_rest() -> None:

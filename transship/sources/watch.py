@@ -43,7 +43,8 @@ class Watch:
 
     Speed is bytes over the time *spent waiting for the source*, so that a slow disk of ours is
     never held against the server. Connections that wait side by side wait once: limits hold for
-    their sum.
+    their sum. The speed is not judged before two windows have passed: a proxy that scans what it
+    passes on lets little or nothing through until it has seen the whole.
     """
 
     def __init__(self, uri: str, limits: DownloadSettings, stop: StopToken) -> None:
@@ -119,10 +120,10 @@ class Watch:
             samples.append((self._waited_s, self._heard_bytes))
         while len(samples) > 1 and samples[1][0] <= self._waited_s - window_s:
             samples.popleft()
+        if self._waited_s < 2 * window_s:
+            return
         since_s, heard_bytes = samples[0]
         span_s = self._waited_s - since_s
-        if span_s < window_s:
-            return
         rate = int((self._heard_bytes - heard_bytes) / span_s)
         if rate < minimum:
             raise SourceTooSlow(self.uri, rate, minimum, window_s)
