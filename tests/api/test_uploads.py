@@ -23,6 +23,7 @@ from config.settings import (
 )
 from tasks.sweep import _sweep_staging
 from tests.fakes import disk_images
+from tests.fakes.disk_images import converted, raw_disk
 from tests.fakes.images import NOW
 from tests.fakes.images_api import SOURCE, ApiMaker, ImagesApi
 from tests.fakes.system import until
@@ -395,6 +396,21 @@ def test_an_upload_in_another_format_is_refused(api: ImagesApi, declared: str) -
     answer = put(api, image_id, "file", DATA)
     assert (answer.status_code, "its data are raw" in answer.json()["message"]) == (415, True)
     assert_queued_and_clean(api, image_id)
+
+
+@pytest.mark.parametrize(
+    ("declared", "qemu_format"), [("qcow2", "qcow2"), ("vmdk", "vmdk"), ("vdi", "vdi"), ("vhd", "vpc")]
+)
+def test_an_upload_that_was_cut_short_is_refused(
+    api: ImagesApi, declared: str, qemu_format: str, tmp_path: Path
+) -> None:
+    whole = converted(raw_disk(tmp_path / "disk"), tmp_path / "made", qemu_format).read_bytes()
+    for part in (whole[:512], whole[: len(whole) // 3]):
+        image_id = api.create(disk_format=declared, container_format="bare")
+        answer = put(api, image_id, "file", part)
+        assert (answer.status_code, "cut short" in answer.json()["message"]) == (415, True)
+        assert_queued_and_clean(api, image_id)
+    assert put(api, api.create(disk_format=declared, container_format="bare"), "file", whole).status_code == 204
 
 
 def test_the_sites_rules_of_formats_hold_for_uploads(make: ApiMaker) -> None:

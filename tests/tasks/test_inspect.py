@@ -26,7 +26,7 @@ from tests.fakes.running_import import (
     steal,
 )
 from transship.catalog.engine import Catalog
-from transship.domain.errors import FormatMismatch, LockLost, StagingBroken, StagingFull
+from transship.domain.errors import FormatMismatch, FormatUnsafe, LockLost, StagingBroken, StagingFull
 
 
 @pytest.fixture
@@ -56,6 +56,16 @@ def test_other_data_do_not_pass(session: ImportSession, disk: bytes) -> None:
     session.change_image(disk_format="qcow2")
     with pytest.raises(FormatMismatch):
         inspect.fn(staged_file(session, disk), "source", unpacked_later=False)
+
+
+@pytest.mark.parametrize("qemu_format", ["qcow2", "vmdk", "vdi", "vhdx"])
+def test_data_that_were_cut_short_do_not_pass(
+    session: ImportSession, tmp_path: Path, disk: bytes, qemu_format: str
+) -> None:
+    made = converted(tmp_path / "disk.raw", tmp_path / "made", qemu_format).read_bytes()
+    session.change_image(disk_format=qemu_format)
+    with pytest.raises(FormatUnsafe, match="cut short"):
+        inspect.fn(staged_file(session, made[: len(made) // 2]), "source", unpacked_later=False)
 
 
 @pytest.mark.parametrize("disk_format", ["qcow2", "raw"])

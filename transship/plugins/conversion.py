@@ -94,8 +94,8 @@ PLUGIN: Final = ImageConversion()
 
 
 def _inspect(work: PluginWork, path: Path, declared: str) -> Inspected:
-    findings = examine(path, work.stop, lambda _done, _total: None)
     cap_bytes = work.settings.imports.image_size_cap_bytes
+    findings = examine(path, cap_bytes, work.stop, lambda _done, _total: None)
     return judge(findings, declared, work.settings.formats, size_cap_bytes=cap_bytes, strict=True)
 
 

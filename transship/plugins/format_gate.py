@@ -23,6 +23,7 @@ from oslo_utils.imageutils import format_inspector
 from config.settings import FormatSettings
 from transship.domain.errors import FormatMismatch, FormatUnsafe, ImageTooLarge
 from transship.domain.stop import StopToken
+from transship.plugins.disk_tables import flaw_of
 from transship.plugins.inspectors import PARSER_FAULTS, Inspectors, fixed_vhd
 from transship.plugins.pace import Paced
 from transship.staging_faults import staging_faults
@@ -126,7 +127,8 @@ def inspect_file(
     """
     if container != "bare":
         return Inspected("")
-    return judge(examine(path, stop, progress), declared, settings, size_cap_bytes=size_cap_bytes)
+    findings = examine(path, size_cap_bytes, stop, progress)
+    return judge(findings, declared, settings, size_cap_bytes=size_cap_bytes)
 
 
 def judge(
@@ -167,11 +169,12 @@ def judge(
     return Inspected(detected, virtual_size, tuple(warnings))
 
 
-def examine(path: Path, stop: StopToken, progress: Callable[[int, int], None]) -> Findings:
-    """Read a file as far as is needed to know its formats.
+def examine(path: Path, size_cap_bytes: int, stop: StopToken, progress: Callable[[int, int], None]) -> Findings:
+    """Read a file as far as is needed to know its formats, and whether it has all of itself.
 
     Args:
         path: sealed file; only read.
+        size_cap_bytes: largest virtual size accepted; tables of a larger disk are not read.
         stop: checked once per MiB.
         progress: called with bytes read and the file's size, a few times a second.
 
@@ -191,20 +194,24 @@ def examine(path: Path, stop: StopToken, progress: Callable[[int, int], None]) -
             if reader.decided():
                 break
         inspectors = reader.matching()
-    names = frozenset(inspector.NAME for inspector in inspectors) or frozenset({"raw"})
-    if names <= {"raw", "gpt"}:
-        foreign = _foreign(head, tail, size_bytes)
-        if foreign is not None:
-            return foreign
-        fixed = fixed_vhd(tail)
-        if fixed is not None:
+        if {inspector.NAME for inspector in inspectors} <= {"gpt"}:
+            foreign = _foreign(head, tail, size_bytes)
+            if foreign is not None:
+                return foreign
             # A partition table is that of the disk within.
-            inspectors, names = [fixed], frozenset({fixed.NAME})
+            inspectors = [fixed] if (fixed := fixed_vhd(tail)) is not None else inspectors
+        failures = {inspector.NAME: _failed_checks(inspector) for inspector in inspectors}
+        virtual_sizes = _virtual_sizes(inspectors, size_bytes)
+        for name, failed in failures.items():
+            refused = failed or virtual_sizes.get(name, 0) > size_cap_bytes
+            flaw = "" if refused else flaw_of(name, source.fileno(), size_bytes, stop)
+            if flaw:
+                failed["completeness"] = flaw
     return Findings(
         size_bytes=size_bytes,
-        names=names,
-        virtual_sizes=_virtual_sizes(inspectors, size_bytes),
-        failures={inspector.NAME: failed for inspector in inspectors if (failed := _failed_checks(inspector))},
+        names=frozenset(failures) or frozenset({"raw"}),
+        virtual_sizes=virtual_sizes,
+        failures=failures,
     )
 
 

@@ -52,6 +52,16 @@ class VhdInspector(format_inspector.VHDInspector):
         return int.from_bytes(self.region("header").data[48:56], "big") if self.format_match else 0
 
 
+class VmdkInspector(format_inspector.VMDKInspector):
+    """Refuses a parent, which readers would open as well as the file."""
+
+    def check_descriptor(self) -> None:
+        """Refuse extents elsewhere, and a parent."""
+        super().check_descriptor()
+        if any(line.strip().startswith("parentfilenamehint") for line in (self.desc_text or "").split("\n")):
+            raise format_inspector.SafetyViolation("it is a snapshot that needs its parent; export the whole disk")
+
+
 class PartitionTableInspector(format_inspector.GPTInspector):
     """Takes no boot sector of a file system for a partition table; both end in 55 AA."""
 
@@ -61,6 +71,7 @@ class PartitionTableInspector(format_inspector.GPTInspector):
 
 _REPLACED: Final[Mapping[str, type[format_inspector.FileInspector]]] = {
     "vhd": VhdInspector,
+    "vmdk": VmdkInspector,
     "gpt": PartitionTableInspector,
 }
 
