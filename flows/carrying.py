@@ -77,7 +77,7 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
         catalog = Catalog.open(settings)
     except ConfigurationRefused as refused:
         # Not Failed: a run that crashed before it began is started again by the keeper.
-        return Crashed(message=str(refused))
+        return Crashed(message=str(_site_fault(refused)))
     with closing(catalog):
         try:
             begun = begin(settings, catalog)
@@ -86,6 +86,8 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
         except Superseded as nothing_to_do:
             _abort_if_moved_on(catalog, flow_run_id, None)
             return Completed(name=RunState.SUPERSEDED, message=f"Nothing done: {nothing_to_do}")
+        except ConfigurationRefused as refused:
+            return Failed(message=str(_site_fault(refused)))
         except TransshipError as refused:
             return Failed(message=str(refused))
         except Exception as unexpected:
@@ -143,7 +145,7 @@ def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:
     except TransferFailed as failed:
         return _fail(session, undo, failed)
     except ConfigurationRefused as refused:
-        return _fail(session, undo, SiteMisconfigured(str(refused)))
+        return _fail(session, undo, _site_fault(refused))
     except Exception as unexpected:
         if (told := _signal_behind(unexpected)) is not None:
             _end_on_signal(flow_run_id, session, undo)
@@ -165,7 +167,17 @@ def _prepare_staging(session: ImportSession) -> None:
     try:
         open_staging(session.catalog, session.staging, session.lease)
     except ConfigurationRefused as refused:
-        raise StagingBroken(str(refused)) from refused
+        raise StagingBroken(_for_users(refused)) from refused
+
+
+def _site_fault(refused: ConfigurationRefused) -> SiteMisconfigured:
+    return SiteMisconfigured(_for_users(refused))
+
+
+def _for_users(refused: ConfigurationRefused) -> str:
+    """Tell the operator all, in the log of the run, and return what concerns users: no path, no value."""
+    log.error("a setting cannot be used", reason=str(refused))
+    return refused.for_users
 
 
 class InternalFault(TransferFailed):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import structlog
+
 from blocks.loading import load_store
 from config.settings import Settings
 from transship.domain.errors import ConfigurationRefused, StoreMisconfigured
 from transship.stores.base import StoreDriver
+
+log = structlog.get_logger("transship.stores")
 
 
 def store_driver(store: str, settings: Settings) -> StoreDriver:
@@ -20,4 +24,5 @@ def store_driver(store: str, settings: Settings) -> StoreDriver:
     try:
         return load_store(store, configured)
     except ConfigurationRefused as refused:
-        raise StoreMisconfigured(store, str(refused)) from refused
+        log.error("the settings of a store cannot be used", store=store, reason=str(refused))  # noqa: TRY400 - the trace says no more
+        raise StoreMisconfigured(store, refused.for_users) from refused

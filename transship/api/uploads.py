@@ -220,7 +220,8 @@ def _open(catalog: Catalog, area: StagingArea) -> None:
     try:
         open_staging(catalog, area)
     except ConfigurationRefused as refused:
-        raise StagingBroken(str(refused)) from refused
+        log.error("staging cannot be used", reason=str(refused))  # noqa: TRY400 - the trace says no more
+        raise StagingBroken(refused.for_users) from refused
 
 
 async def _unless_lost(carried: Carried, call: Call, work: Awaitable[None]) -> None:

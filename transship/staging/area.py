@@ -54,15 +54,12 @@ class StagingArea:
             make_directory(self.directory, DIRECTORY_MODE)
             found = self._marked(catalog_id)
         except OSError as error:
-            raise ConfigurationRefused(
-                "settings", "staging.dir", f"{self.directory} cannot be used: {error.strerror}"
-            ) from error
+            # The directory is the source: users read the reason.
+            reason = f"cannot be used: {error.strerror}"
+            raise ConfigurationRefused(str(self.directory), "staging.dir", reason) from error
         if found != catalog_id:
-            raise ConfigurationRefused(
-                "settings",
-                "staging.dir",
-                f"{self.directory} serves another catalogue ({found}); give each catalogue its own directory",
-            )
+            reason = f"serves another catalogue ({found}); give each catalogue its own directory"
+            raise ConfigurationRefused(str(self.directory), "staging.dir", reason)
 
     def _marked(self, catalog_id: str) -> str:
         """Return the id in the marker; in one that is new, or was left empty by a crash, ``catalog_id`` is written."""

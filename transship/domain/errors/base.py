@@ -35,6 +35,13 @@ class ConfigurationRefused(TransshipError):
     def __str__(self) -> str:
         return f"{self.source}: {self.option}: {self.reason}"
 
+    @property
+    def for_users(self) -> str:
+        """What users of the service may read: no path of the server, which concerns its operator alone."""
+        if "/" in self.reason:
+            return f"{self.option} cannot be used; the operator finds the reason in the log"
+        return f"{self.option}: {self.reason}"
+
 
 class SeveralRefused(ConfigurationRefused):
     """Several settings cannot be used; all are named, so that one look mends them.
