@@ -10,6 +10,7 @@ import difflib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -29,6 +30,8 @@ PREFIX: Final = "TRANSSHIP_"
 NESTING: Final = "__"
 CONFIG_VARIABLE: Final = "TRANSSHIP_CONFIG"
 HOME_VARIABLE: Final = "TRANSSHIP_HOME"
+SNAPSHOT_VARIABLE: Final = "TRANSSHIP_SETTINGS_SNAPSHOT"
+"""Names the snapshot that a process was handed (`config.snapshot`); no source of settings."""
 GLANCE_OPTION: Final = "glance_config"
 FILE_NAME: Final = "transship.toml"
 SYSTEM_FILE: Final = Path("/etc/transship") / FILE_NAME
@@ -49,12 +52,15 @@ class LoadedSettings:
             every option has one. A value from a file of Glance has ``path:section.option``.
         files: files that were read, the one that wins last.
         notes: what is not right about the sources although they could be used.
+        texts: contents of the Glance files and of the policy file. A process needs more of them than the options that
+            became settings, also when it starts after they were edited.
     """
 
     settings: Settings
     origins: Mapping[str, str]
     files: tuple[Path, ...] = ()
     notes: tuple[Note, ...] = ()
+    texts: Mapping[Path, str] = field(default_factory=dict)
 
 
 def load_settings(
@@ -79,7 +85,7 @@ def load_settings(
         ConfigurationRefused: a file cannot be read, or a setting cannot be used; `SeveralRefused` if
             there is more than one. No secret is in the text.
     """
-    variables = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
+    variables = {name: text for name, text in environ.items() if name.startswith(PREFIX) and name != SNAPSHOT_VARIABLE}
     for name in (CONFIG_VARIABLE, HOME_VARIABLE):
         if not variables.get(name):
             variables.pop(name, None)
@@ -95,13 +101,15 @@ def load_settings(
     gathered = _gathered(layers)
     glance = _glance_settings(gathered)
     notes: tuple[Note, ...] = ()
+    named: tuple[Path, ...] = ()
     if glance is not None:
         if glance.refused:
             raise _all_refused([*unknown, *glance.refused])
         values, notes = _without_open_address(glance.values, gathered)
         gathered = _gathered([*(_Layer(_nested(each.path, each.value), each.origin) for each in values), *layers])
         notes = (*glance.notes, *notes, *_notes_in_force(values, gathered))
-        files = (*glance.files, *files)
+        named = glance.files
+        files = (*named, *files)
     try:
         settings = Settings.model_validate(gathered.values)
     except ValidationError as error:
@@ -109,7 +117,32 @@ def load_settings(
     if unknown:
         raise _all_refused(unknown)
     origins = {".".join(path): gathered.origin_of(path) for path in option_paths(settings)}
-    return LoadedSettings(settings, origins, files, notes)
+    policy = settings.api.policy_file
+    return LoadedSettings(settings, origins, files, notes, _texts((*named, *([policy] if policy else []))))
+
+
+def home_named(
+    *,
+    file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, object] | None = None,
+    system_file: Path = SYSTEM_FILE,
+) -> Path:
+    """Return the home directory that the sources name, also while something else in them cannot be used.
+
+    Args:
+        file, environ, overrides, system_file: as `load_settings`.
+    """
+    home = (overrides or {}).get("home") or environ.get(HOME_VARIABLE)
+    if not home:
+        with suppress(ConfigurationRefused):
+            for path in reversed(_files(file, environ, overrides or {}, system_file)):
+                with suppress(ConfigurationRefused):
+                    home = home or _read_file(path).get("home")
+    path = Path(str(home or Settings.model_fields["home"].default))
+    with suppress(RuntimeError):
+        path = path.expanduser()
+    return path.absolute()
 
 
 def option_paths(settings: Settings) -> Iterator[OptionPath]:
@@ -130,6 +163,18 @@ def _paths_of(model: BaseModel, above: OptionPath) -> Iterator[OptionPath]:
             yield from _paths_of(value, (*above, name))
         else:
             yield (*above, name)
+
+
+def value_at(settings: Settings, path: OptionPath) -> object:
+    """Return the value in force of an option of `option_paths`."""
+    if path[0] == "stores":
+        return getattr(settings.all_stores[path[1]], path[2])
+    if path[0] == "remotes":
+        return getattr(settings.remotes[path[1]], path[2])
+    value: object = settings
+    for name in path:
+        value = getattr(value, name)
+    return value
 
 
 def variable_of(path: OptionPath) -> str:
@@ -258,6 +303,15 @@ def _read_file(path: Path) -> Values:
         raise ConfigurationRefused(str(path), "file", f"cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ConfigurationRefused(str(path), "file", f"is not TOML: {error}") from error
+
+
+def _texts(files: Sequence[Path]) -> dict[Path, str]:
+    texts = {}
+    for path in files:
+        # Whoever reads the file for what it says names what is wrong with it.
+        with suppress(OSError):
+            texts[path] = path.read_text(encoding="utf-8", errors="replace")
+    return texts
 
 
 def _read_environment(variables: Mapping[str, str]) -> Values:

@@ -16,7 +16,7 @@ from typing import Final, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from config.loading import LoadedSettings, OptionPath, field_at, option_paths, variable_of
+from config.loading import LoadedSettings, OptionPath, field_at, option_paths, value_at, variable_of
 from config.settings import FileStoreSettings, RemoteSettings, Settings
 
 MASK: Final = "********"
@@ -56,7 +56,7 @@ def option_rows(loaded: LoadedSettings) -> tuple[OptionRow, ...]:
     return tuple(
         OptionRow(
             ".".join(path),
-            _shown(_value_at(loaded.settings, path)),
+            _shown(value_at(loaded.settings, path)),
             loaded.origins[".".join(path)],
             described.description or "" if (described := field_at(path)) else "",
         )
@@ -139,17 +139,6 @@ _EXAMPLES: Final[Mapping[OptionPath, str]] = {
 
 
 # --- values ------------------------------------------------------------------------------------
-
-
-def _value_at(settings: Settings, path: OptionPath) -> object:
-    if path[0] == "stores":
-        return getattr(settings.all_stores[path[1]], path[2])
-    if path[0] == "remotes":
-        return getattr(settings.remotes[path[1]], path[2])
-    value: object = settings
-    for name in path:
-        value = getattr(value, name)
-    return value
 
 
 def _shown(value: object) -> str:

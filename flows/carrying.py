@@ -17,8 +17,8 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import Abort, PrefectException, TerminationSignal
 from prefect.states import Completed, Crashed, Failed
 
-from config.loading import load_settings
 from config.settings import Settings
+from config.snapshot import settings_in_force
 from flows.copying import copy_from_best
 from flows.undoing import clean_up
 from tasks.session import ImportSession, open_session, utc_now
@@ -71,7 +71,7 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
             ended as cancelled if that was why.
     """
     try:
-        settings = load_settings().settings
+        settings = settings_in_force().settings
         configure_flow_logs(settings.log.level)
         log.info(FIRST_LINE)
         catalog = Catalog.open(settings)

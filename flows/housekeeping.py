@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
 from prefect.states import Completed
 
-from config.loading import load_settings
+from config.snapshot import settings_in_force
 from tasks.sweep import sweep_staging, sweep_stores
 from transship.domain.task import RunState
 from transship.logs import configure_flow_logs
@@ -26,7 +26,7 @@ log = structlog.get_logger("transship.housekeeping")
 @flow(name="housekeeping", flow_run_name="housekeeping", retries=0, persist_result=False)
 def housekeeping() -> State[Any]:
     """Sweep this host's staging, and the stores' copies that are to go; list what no journal row names."""
-    settings = load_settings().settings
+    settings = settings_in_force().settings
     configure_flow_logs(settings.log.level)
     # Staging first: there it shows whether the catalogue was restored.
     staging = sweep_staging(settings.host_name)

@@ -12,6 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from config.settings import Settings
+from config.snapshot import settings_in_force
 from tasks.stores import store_driver
 from transship.catalog.engine import Catalog
 from transship.catalog.inventories import inventory_is_due, write_inventory
@@ -177,7 +178,5 @@ def _listed(catalog: Catalog, place: str, found: list[str], known: frozenset[str
 
 def opened() -> tuple[Settings, Catalog]:
     """Return the settings in force and the catalogue, open."""
-    from config.loading import load_settings  # noqa: PLC0415  # read anew by each run, not at import
-
-    settings = load_settings().settings
+    settings = settings_in_force().settings
     return settings, Catalog.open(settings)

@@ -63,3 +63,23 @@ def test_a_file_that_is_broken_at_the_start_is_refused(file: Path) -> None:
     os.truncate(file, 5)
     with pytest.raises(ConfigurationRefused, match=r"must map names"):
         Policy(file)
+
+
+@pytest.mark.parametrize("broken", ["copy_image: [unclosed", None], ids=["YAML", "gone"])
+def test_a_service_that_starts_while_the_file_is_broken_has_the_rules_of_its_settings(
+    file: Path, broken: str | None
+) -> None:
+    taken = file.read_text(encoding="utf-8")
+    file.unlink() if broken is None else write(file, broken)
+    with capture_logs() as logs:
+        policy = Policy(file, taken)
+    assert of_copying(policy) == (False, True)
+    assert str(file) in next(line["reason"] for line in logs if line["log_level"] == "error")
+    write(file, "copy_image: role:admin\n")
+    assert of_copying(policy) == (True, False)
+
+
+def test_a_service_that_starts_after_an_edit_has_the_rules_of_the_file(file: Path) -> None:
+    taken = file.read_text(encoding="utf-8")
+    write(file, "copy_image: role:admin\n")
+    assert of_copying(Policy(file, taken)) == (True, False)

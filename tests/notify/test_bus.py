@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from oslo_config import cfg
 
 from tests.fakes.images import settings_in
 from tests.fakes.notifications import notification
@@ -107,3 +108,17 @@ def test_options_of_the_driver_in_glances_files_hold(tmp_path: Path) -> None:
     options = bus._transport.conf
     assert options.oslo_messaging_rabbit.kombu_compression == "no-such-thing"
     assert options.control_exchange == "glance"
+
+
+def test_options_of_the_driver_are_those_that_were_taken_with_the_settings(tmp_path: Path) -> None:
+    glance = tmp_path / "glance-api.conf"
+    glance.write_text("no section\n")
+    settings = settings_in(
+        tmp_path,
+        glance_config=[glance],
+        notifications={"drivers": ["messagingv2"], "transport_url": f"rabbit://127.0.0.1:{free_port()}/"},
+    )
+    with pytest.raises(cfg.Error):
+        MessageBus(settings)
+    bus = MessageBus(settings, {glance: "[oslo_messaging_rabbit]\nkombu_compression = as-taken\n"})
+    assert bus._transport.conf.oslo_messaging_rabbit.kombu_compression == "as-taken"

@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 import uvicorn
 
-from config.loading import load_settings
+from config.snapshot import settings_in_force
 from transship.api import API_READY
 from transship.api.app import build_app
 from transship.api.http_protocol import BoundedHttpProtocol
@@ -51,7 +51,8 @@ def main() -> int:
     parser.add_argument("--socket", type=int, action="append", metavar="NUMBER", help="inherited socket to listen on")
     inherited = parser.parse_args().socket
     try:
-        settings = load_settings().settings
+        loaded = settings_in_force()
+        settings = loaded.settings
         configure_logs(settings.log.level, "api")
         catalog = Catalog.open(settings)
     except ConfigurationRefused as error:
@@ -61,7 +62,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     try:
-        app = build_app(settings, catalog)
+        app = build_app(settings, catalog, loaded.texts)
         server = Server(
             uvicorn.Config(
                 app,

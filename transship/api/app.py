@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -57,21 +58,23 @@ _PATHS: Mapping[str, Mapping[str, Operation | Streamed]] = {
 }
 
 
-def build_app(settings: Settings, catalog: Catalog) -> Starlette:
+def build_app(settings: Settings, catalog: Catalog, texts: Mapping[Path, str] | None = None) -> Starlette:
     """Return the application.
 
     Args:
         catalog: open; whoever opened it closes it when the application has ended.
+        texts: as in `config.loading.LoadedSettings`; None: nobody took them.
 
     Raises:
         ConfigurationRefused: a host in the settings' URI lists is none, or the policy file cannot be used.
     """
+    policy_file = settings.api.policy_file
     site = Site(
         settings=settings,
         catalog=catalog,
         stores=StoreShelf(settings, catalog),
         judge=UriJudge(gate_from(settings), settings.download.connect_timeout_s),
-        policy=Policy(settings.api.policy_file),
+        policy=Policy(policy_file, (texts or {}).get(policy_file) if policy_file else None),
         schemas=Schemas(settings.formats),
     )
     schemas = {f"/v2/schemas/{name}": {"GET": show_schema(name)} for name in site.schemas.by_name}

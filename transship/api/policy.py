@@ -51,22 +51,29 @@ class Policy:
 
     Args:
         file: the policy file; None: the defaults hold.
+        text: what the file held when the settings in force were taken. It holds at the start while the file itself
+            cannot be used: an edit that is refused must not end what runs. None: nobody took it.
 
     Raises:
         ConfigurationRefused: the file cannot be read, or is no mapping of names to rules.
     """
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(self, file: Path | None, text: str | None = None) -> None:
         conf = cfg.ConfigOpts()
         conf([], project="transship", default_config_files=[], default_config_dirs=[], use_env=False)
         self._enforcer = policy.Enforcer(conf, use_conf=False)
         self._lock = threading.Lock()
         self._file = file
         self._read_as = _stamp_of(file)
-        self._load()
+        try:
+            self._load(read_policy_file(file) if file is not None else {})
+        except ConfigurationRefused as refused:
+            if file is None or text is None:
+                raise
+            log.error("the rules of the settings in force hold", reason=str(refused))  # noqa: TRY400 - as below
+            self._load(_rules_of(text, file))
 
-    def _load(self) -> None:
-        changed = read_policy_file(self._file) if self._file is not None else {}
+    def _load(self, changed: Mapping[str, Any]) -> None:
         if others := sorted(changed.keys() - DEFAULTS.keys()):
             log.warning("rules of the policy file have no effect here", file=str(self._file), rules=",".join(others))
         self._enforcer.set_rules(policy.Rules.from_dict({**DEFAULTS, **changed}), use_conf=False)
@@ -78,7 +85,7 @@ class Policy:
             return
         self._read_as = stamp
         try:
-            self._load()
+            self._load(read_policy_file(self._file))
         except ConfigurationRefused as refused:
             log.error("the rules before go on to hold", reason=str(refused))  # noqa: TRY400 - the trace says no more
         else:
@@ -139,8 +146,16 @@ def read_policy_file(file: Path) -> Mapping[str, Any]:
         ConfigurationRefused: the file cannot be read, or is no mapping of names to rules.
     """
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationRefused(str(file), "api.policy_file", f"it cannot be read: {error}") from error
+    return _rules_of(text, file)
+
+
+def _rules_of(text: str, file: Path) -> Mapping[str, Any]:
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
         raise ConfigurationRefused(str(file), "api.policy_file", f"it cannot be read: {error}") from error
     if found is not None and not isinstance(found, dict):
         raise ConfigurationRefused(str(file), "api.policy_file", "it must map names of rules to rules")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from config.notes import NoteKind
 from config.secrets import new_fernet_key
 from config.settings import Settings
 from config.show import option_rows, sample_toml
+from config.snapshot import Snapshot
 from transship.commands.context import YELLOW, Invocation, coloured, print_table
 from transship.domain.errors import CommandRefused, ConfigurationRefused
 from transship.domain.notification import SinkName
@@ -24,15 +25,39 @@ from transship.sources.gate import gate_from
 from transship.sources.web import refuse_bad_authorities
 
 TOML: Final = ".toml"
+LISTED: Final = 8
+"""Changed options that are named."""
 
 
 def show(invocation: Invocation) -> int:
-    """Print every option, its value with secrets masked, and where it came from."""
-    loaded = invocation.load()
+    """Print every option in force, its value with secrets masked, and where it came from."""
+    loaded = invocation.in_force()
     rows = [(row.option, row.value, row.origin) for row in option_rows(loaded)]
     print_table(("OPTION", "VALUE", "FROM"), rows)
     print_warnings(loaded)
+    snapshot = invocation.snapshot()
+    if snapshot is not None and (text := what_differs(snapshot)):
+        print(coloured(text, YELLOW, error=True), file=sys.stderr, flush=True)
     return 0
+
+
+def what_differs(snapshot: Snapshot, refuse: Callable[[LoadedSettings], None] = lambda _: None) -> str:
+    """Say how the sources differ from the settings in force; empty if they do not.
+
+    Args:
+        refuse: refuses settings that a reload would refuse.
+    """
+    try:
+        now = snapshot.sources.load()
+        refuse(now)
+    except ConfigurationRefused as refused:
+        return f"those of {snapshot.taken_at} stay in force; what the files hold now cannot be used: {refused}"
+    names = snapshot.difference(now)
+    if not names:
+        return ""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    changed = ", ".join(names[:LISTED]) + more
+    return f"changed since {snapshot.taken_at} and not in force: {changed}; 'transship reload' applies it"
 
 
 def check(invocation: Invocation, files: Sequence[Path]) -> int:
@@ -76,7 +101,7 @@ def refuse_what_cannot_start(loaded: LoadedSettings) -> None:
     """
     refuse_what_fails_imports(loaded)
     with _origins_named(loaded):
-        _refuse_bad_bus(loaded.settings)
+        _refuse_bad_bus(loaded)
         policy_file = loaded.settings.api.policy_file
         if policy_file is not None:
             # oslo.policy costs a third of a second, which those without such a file need not pay.
@@ -120,12 +145,12 @@ def _refuse_bad_logins(settings: Settings) -> None:
             refuse_bad_authority(option, login)
 
 
-def _refuse_bad_bus(settings: Settings) -> None:
-    if SinkName.BUS in wanted_sinks(settings.notifications):
+def _refuse_bad_bus(loaded: LoadedSettings) -> None:
+    if SinkName.BUS in wanted_sinks(loaded.settings.notifications):
         # oslo.messaging costs two seconds and 50 MB, which those without a message bus need not pay.
         from transship.notify.bus import MessageBus  # noqa: PLC0415
 
-        MessageBus(settings).close()
+        MessageBus(loaded.settings, loaded.texts).close()
 
 
 def _refuse_bad_database(settings: Settings) -> None:

@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from config.loading import CONFIG_VARIABLE, GLANCE_OPTION, LoadedSettings, load_settings, variable_of
+from config.loading import GLANCE_OPTION, SNAPSHOT_VARIABLE, LoadedSettings, home_named
 from config.settings import Settings
-from transship.domain.errors import CommandRefused
+from config.snapshot import Snapshot, Sources, newest_snapshot, read_snapshot, settings_in_force, sources_of_process
+from transship.domain.errors import CommandRefused, ConfigurationRefused
+from transship.runner_status import read_runner_status, runner_status_path
+from transship.supervisor.home import is_locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +28,56 @@ class Invocation:
     config: Path | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def sources(self) -> Sources:
+        """Where settings are loaded from."""
+        return sources_of_process(self.config, self.overrides)
+
     def load(self) -> LoadedSettings:
-        """Return the settings in force and where each came from.
+        """Return what the sources hold now, whatever runs.
+
+        Raises:
+            ConfigurationRefused: it cannot be used.
+        """
+        return self.sources.load()
+
+    def snapshot(self) -> Snapshot | None:
+        """Return the settings with which something runs in the home directory.
+
+        Nothing but the name of the home directory is taken from the sources, so that what runs can be seen, stopped
+        and mended while they cannot be used.
+
+        Returns:
+            None when nothing runs there, or what runs is of a version without snapshots.
+        """
+        home = home_named(file=self.config, overrides=self.overrides)
+        where = Settings.model_validate({"home": home})
+        if not is_locked(where) and read_runner_status(runner_status_path(where)) is None:
+            return None
+        newest = newest_snapshot(where.run_dir)
+        try:
+            return read_snapshot(newest) if newest is not None else None
+        except ConfigurationRefused:
+            return None
+
+    def in_force(self) -> LoadedSettings:
+        """Return the settings of what runs in the home directory; those that a start would load when nothing does.
+
+        Options given to the command beside ``--home`` ask for other settings than those of what runs.
 
         Raises:
             ConfigurationRefused: they cannot be used.
         """
-        return load_settings(file=self.config, overrides=self.overrides)
+        if SNAPSHOT_VARIABLE in os.environ:
+            return settings_in_force()
+        asked_for_others = set(self.overrides) - {"home"}
+        snapshot = None if asked_for_others else self.snapshot()
+        return snapshot.loaded if snapshot is not None else self.load()
 
     @property
     def settings(self) -> Settings:
-        """The settings in force; read anew at each use."""
-        return self.load().settings
-
-    def variables(self) -> dict[str, str]:
-        """Return the environment with which another process loads the same settings."""
-        overridden = {variable_of(tuple(option.split("."))): value for option, value in self.overrides.items()}
-        return {**({CONFIG_VARIABLE: str(self.config.absolute())} if self.config else {}), **overridden}
+        """The settings in force."""
+        return self.in_force().settings
 
 
 def parse_overrides(home: Path | None, assignments: Sequence[str], glance: Sequence[Path] = ()) -> dict[str, str]:

@@ -20,7 +20,7 @@ def deploy(invocation: Invocation, *, overwrite: bool) -> int:
     """
     settings = invocation.settings
     # Prefect reads environment and working directory once, when it is first imported: that must be after these lines.
-    os.environ.update(client_environment(settings, base_environment(settings, invocation.variables())))
+    os.environ.update(client_environment(settings, base_environment(settings, {})))
     if settings.home.is_dir():
         # Prefect would take options from files of the directory that the caller stands in.
         os.chdir(settings.home)

@@ -17,12 +17,13 @@ from typing import Final
 from config.loading import LoadedSettings
 from config.secrets import PREFECT_KEY_FILE, prefect_auth_file
 from config.settings import Settings
+from config.snapshot import Snapshot
 from deployments.definition import definition_file, read_definitions
 from transship.catalog.engine import Catalog, database_url
 from transship.catalog.inventories import inventories
 from transship.catalog.notifications import Backlog, backlog
 from transship.commands.api_address import api_address, leads_here, serves_others
-from transship.commands.configuration import refuse_what_cannot_start
+from transship.commands.configuration import refuse_what_cannot_start, refuse_what_fails_imports, what_differs
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured
 from transship.commands.images_api import ImagesApi
 from transship.commands.prefect_http import PrefectHttp
@@ -72,9 +73,9 @@ Check = Callable[[Settings], Iterator[Finding]]
 
 def doctor(invocation: Invocation) -> int:
     """Print a line for each finding; return 1 if anything failed, else 0."""
-    loaded = invocation.load()
+    snapshot, loaded = invocation.snapshot(), invocation.in_force()
     failed = False
-    for check in (lambda _: check_settings(loaded), *CHECKS):
+    for check in (lambda _: check_settings(loaded, snapshot), *CHECKS):
         for finding in check(loaded.settings):
             failed = failed or finding.level is Level.FAIL
             level = coloured(f"{finding.level:<4}", COLOURS[finding.level])
@@ -82,8 +83,18 @@ def doctor(invocation: Invocation) -> int:
     return 1 if failed else 0
 
 
-def check_settings(loaded: LoadedSettings) -> Iterator[Finding]:
-    """Look at what would stop a start."""
+def check_settings(loaded: LoadedSettings, snapshot: Snapshot | None) -> Iterator[Finding]:
+    """Look at what would stop a start, or a reload of what runs.
+
+    Args:
+        loaded: in force.
+        snapshot: of what runs; None: nothing does.
+    """
+    if snapshot is not None:
+        text = what_differs(snapshot, refuse_what_cannot_start if snapshot.supervised else refuse_what_fails_imports)
+        level, same = (Level.WARN, "") if text else (Level.OK, "those in force are what the files hold")
+        yield Finding(level, "settings", text or same)
+        return
     try:
         refuse_what_cannot_start(loaded)
     except ConfigurationRefused as refused:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from config.loading import SNAPSHOT_VARIABLE
 from config.secrets import prefect_auth_file
 from config.settings import Settings
+from config.snapshot import newest_snapshot, read_snapshot, remove_others, take_snapshot
 from transship.commands.api_address import api_address
 from transship.commands.configuration import print_warnings, refuse_what_cannot_start
 from transship.commands.context import RED, Invocation, coloured
+from transship.domain.errors import ConfigurationRefused
 from transship.supervisor.component import Component
 from transship.supervisor.home import log_dir, prepare
 from transship.supervisor.launch import Launch, run_in_background, run_in_foreground, stop_running
@@ -29,13 +32,17 @@ def up(invocation: Invocation, *, detach: bool) -> int:
     print_warnings(loaded)
     settings = loaded.settings
     lock = prepare(settings)
+    remove_others(take_snapshot(loaded, invocation.sources, supervised=True))
 
-    def replan() -> tuple[Component, ...]:
-        now = invocation.settings
+    def plan() -> tuple[Component, ...]:
+        path = newest_snapshot(settings.run_dir)
+        if path is None:
+            raise ConfigurationRefused(str(settings.run_dir), "settings in force", "were removed; start again")
+        now = read_snapshot(path).loaded.settings
         refuse_fixed_changes(settings, now)
-        return process_table(now, invocation.variables())
+        return process_table(now, {SNAPSHOT_VARIABLE: str(path)})
 
-    launch = Launch(settings, lock, process_table(settings, invocation.variables()), replan)
+    launch = Launch(settings, lock, plan(), plan)
     if not detach:
         return run_in_foreground(launch, lambda: print_addresses(settings))
     console = Console()
@@ -53,7 +60,8 @@ def down(invocation: Invocation, *, now: bool) -> int:
     Raises:
         StopFailed: it has not ended in time.
     """
-    settings = invocation.settings
+    snapshot = invocation.snapshot()
+    settings = snapshot.loaded.settings if snapshot is not None else invocation.settings
 
     def tell(pid: int) -> None:
         print(f"stopping process {pid} and all below it", flush=True)

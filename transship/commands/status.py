@@ -11,6 +11,7 @@ from config.settings import Settings
 from transship.catalog.engine import Catalog
 from transship.catalog.notifications import Backlog, backlog
 from transship.commands.api_address import api_address
+from transship.commands.configuration import what_differs
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured, print_table
 from transship.commands.images_api import ImagesApi, ImageView
 from transship.commands.keystone_login import images_api
@@ -30,9 +31,12 @@ COUNTED_TASKS = 100
 
 def status(invocation: Invocation) -> int:
     """Print the state of everything; return 0 only if all of it is well."""
+    snapshot = invocation.snapshot()
     settings = invocation.settings
     healthy = _print_processes(settings)
     print()
+    if snapshot is not None and (text := what_differs(snapshot)):
+        print(f"{'settings':<15} {coloured(text, YELLOW)}")
     for label, value in address_rows(settings):
         print(f"{label:<15} {value}")
     print()
@@ -84,6 +88,8 @@ def _print_processes(settings: Settings) -> bool:
     healthy = is_healthy(found)
     state = coloured(found.phase, GREEN if healthy else YELLOW)
     print(f"supervisor {found.pid}: {state} since {found.started_at}\n")
+    if found.reload_failed:
+        print(coloured(f"the last reload did not reach everything:\n{found.last_reload}\n", YELLOW))
     now = datetime.now(UTC)
     rows = [component_row(component, now) for component in found.components]
     print_table(("COMPONENT", "CONDITION", "PID", "SINCE", "RESTARTS", "LAST END"), rows)

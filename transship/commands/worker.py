@@ -8,14 +8,16 @@ from contextlib import closing
 from http import HTTPStatus
 from typing import Final, NoReturn
 
+from config.loading import SNAPSHOT_VARIABLE
 from config.settings import Settings
+from config.snapshot import remove_others, take_snapshot
 from transship.commands.configuration import print_warnings, refuse_what_fails_imports
 from transship.commands.context import Invocation
 from transship.commands.prefect_http import PrefectHttp
 from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable
 from transship.runner_status import read_runner_status, runner_status_path
 from transship.supervisor.environment import base_environment, client_environment
-from transship.supervisor.home import first_start
+from transship.supervisor.home import first_start, is_locked
 
 ELSEWHERE: Final = "a worker alone works for another host's services, so it has to be told where they are"
 
@@ -38,7 +40,10 @@ def worker(invocation: Invocation) -> NoReturn:
     # A worker that reaches Prefect alone would take runs from the other hosts, and carry none.
     _ask_prefect(settings)
     _ask_catalogue(settings)
-    environment = client_environment(settings, base_environment(settings, invocation.variables()))
+    snapshot = take_snapshot(loaded, invocation.sources, supervised=False)
+    if not is_locked(settings):
+        remove_others(snapshot)
+    environment = client_environment(settings, base_environment(settings, {SNAPSHOT_VARIABLE: str(snapshot)}))
     # Prefect would take options from files of the directory that the caller stands in.
     os.chdir(settings.home)
     # -P: a directory named like one of our packages in the working directory must not hide it.

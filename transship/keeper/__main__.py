@@ -15,9 +15,9 @@ from uuid import uuid4
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from config.loading import load_settings
 from config.secrets import prefect_auth_string
 from config.settings import Settings
+from config.snapshot import settings_in_force
 from transship.catalog.engine import Catalog
 from transship.domain.errors import CatalogUnavailable, TransshipError
 from transship.doorbell import DOORBELL_SOCKET, Doorbell
@@ -135,11 +135,12 @@ def _waiter(settings: Settings, stopped: threading.Event) -> Callable[[float], b
 def main() -> int:
     """Run the keeper; return the exit code."""
     try:
-        settings = load_settings().settings
+        loaded = settings_in_force()
+        settings = loaded.settings
         configure_logs(settings.log.level, "keeper")
         catalog = Catalog.open(settings)
         prefect = PrefectApi(settings.prefect_api_url, prefect_auth_string(settings))
-        couriers = Couriers(catalog, open_sinks(settings), settings.notifications.backlog_limit)
+        couriers = Couriers(catalog, open_sinks(settings, loaded.texts), settings.notifications.backlog_limit)
     except TransshipError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -7,8 +7,9 @@ that is killed in between sends it again, under the same message id.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -35,21 +36,24 @@ _MENDABLE: Final = frozenset({401, 403, 404})
 log = structlog.get_logger("transship.keeper")
 
 
-def open_sinks(settings: Settings) -> tuple[Sink, ...]:
+def open_sinks(settings: Settings, texts: Mapping[Path, str] | None = None) -> tuple[Sink, ...]:
     """Open the ways out that the settings ask for; none of them is tried yet.
+
+    Args:
+        texts: as in `config.loading.LoadedSettings`; None: nobody took them.
 
     Raises:
         ConfigurationRefused: the settings of one cannot be used.
     """
-    return tuple(_open(name, settings) for name in wanted_sinks(settings.notifications))
+    return tuple(_open(name, settings, texts) for name in wanted_sinks(settings.notifications))
 
 
-def _open(name: SinkName, settings: Settings) -> Sink:
+def _open(name: SinkName, settings: Settings, texts: Mapping[Path, str] | None) -> Sink:
     match name:
         case SinkName.BUS:
             from transship.notify.bus import MessageBus  # noqa: PLC0415  # costs seconds and 50 MB
 
-            return MessageBus(settings)
+            return MessageBus(settings, texts)
         case SinkName.LOG:
             from transship.notify.log_lines import LogLines  # noqa: PLC0415  # oslo.utils is slow to import
 

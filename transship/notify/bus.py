@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from oslo_config import cfg
@@ -34,21 +37,26 @@ class MessageBus:
 
     Options of ``[oslo_messaging_rabbit]`` in the files of a Glance hold here too.
 
+    Args:
+        settings: in force.
+        texts: what these files held when the settings were taken, as in `config.loading.LoadedSettings`; None: they
+            are read now.
+
     Raises:
         ConfigurationRefused: the transport URL, or an option of its driver, cannot be used.
     """
 
     name = SinkName.BUS
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, texts: Mapping[Path, str] | None = None) -> None:
         self._settings = settings.notifications
         # It would tell of a broken broker twice with each try; the courier does once.
         logging.getLogger("oslo_messaging").setLevel(logging.CRITICAL)
         self._versions = [version for driver, version in _VERSIONS.items() if driver in self._settings.drivers]
         oslo_messaging.set_transport_defaults(CONTROL_EXCHANGE)
-        files = [str(path) for path in files_named(settings.glance_config, "settings")]
         options = cfg.ConfigOpts()
-        options([], project=CONTROL_EXCHANGE, default_config_files=files, default_config_dirs=[], use_env=False)
+        with _glance_files(settings, texts) as files:
+            options([], project=CONTROL_EXCHANGE, default_config_files=files, default_config_dirs=[], use_env=False)
         url = self._settings.transport_url.get_secret_value() or "rabbit://"
         try:
             parsed = oslo_messaging.TransportURL.parse(options, url)
@@ -96,3 +104,19 @@ class MessageBus:
             text = text.replace(host.password, "***") if host.password else text
         brokers = ", ".join(f"{host.hostname or 'localhost'}:{host.port or DEFAULT_PORT}" for host in self._hosts)
         return f"broker {brokers or 'localhost'}: {text}"
+
+
+@contextmanager
+def _glance_files(settings: Settings, texts: Mapping[Path, str] | None) -> Iterator[list[str]]:
+    """Give the paths of a Glance's files, or of copies with what they held; oslo.config reads nothing but files."""
+    if texts is None:
+        yield [str(path) for path in files_named(settings.glance_config, "settings")]
+        return
+    with TemporaryDirectory(prefix="transship-") as directory:  # mode 0700
+        files: list[str] = []
+        for path, text in texts.items():
+            if path != settings.api.policy_file:
+                copy = Path(directory, str(len(files)))
+                copy.write_text(text, encoding="utf-8")
+                files.append(str(copy))
+        yield files

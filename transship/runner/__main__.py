@@ -11,7 +11,9 @@ import httpx
 import structlog
 from prefect.exceptions import PrefectException
 
-from config.loading import load_settings
+from config.loading import SNAPSHOT_VARIABLE
+from config.settings import Settings
+from config.snapshot import settings_in_force, sources_of_process, take_snapshot
 from deployments.definition import definition_file, read_definitions
 from deployments.pool import DEFAULT_QUEUE, host_queue
 from transship.domain.errors import TransshipError
@@ -25,7 +27,7 @@ from transship.runner_status import RUNNER_READY
 def main() -> int:
     """Run the dispatcher; return the exit status."""
     try:
-        settings = load_settings().settings
+        settings = _handed_settings()
         # Queues are named: without any, Prefect would give us what only another host's staging holds.
         queues = (host_queue(settings), DEFAULT_QUEUE)
         flows = tuple(definition.entrypoint for definition in read_definitions(definition_file()))
@@ -48,6 +50,14 @@ def main() -> int:
         return 1
     structlog.get_logger("transship.runner").info("stopped", pid=os.getpid())
     return 0
+
+
+def _handed_settings() -> Settings:
+    """Return the settings that this process was handed; started by itself, it takes them, for all that it starts."""
+    loaded = settings_in_force()
+    if SNAPSHOT_VARIABLE not in os.environ:
+        os.environ[SNAPSHOT_VARIABLE] = str(take_snapshot(loaded, sources_of_process(), supervised=False))
+    return loaded.settings
 
 
 def _say_ready(complaint: str) -> None:

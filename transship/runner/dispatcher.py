@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -18,8 +20,9 @@ import structlog
 from prefect.exceptions import ObjectNotFound
 from sqlalchemy.exc import SQLAlchemyError
 
-from config.loading import load_settings
+from config.loading import SNAPSHOT_VARIABLE
 from config.settings import Settings
+from config.snapshot import newest_snapshot, read_snapshot
 from deployments.pool import apply_queues
 from transship.catalog.carriers import Standing, standing_of
 from transship.catalog.engine import Catalog
@@ -70,6 +73,9 @@ WARM_AGAIN_S: Final = 60.0
 
 TEMPLATE_AGAIN_S: Final = 1.0
 ORPHANS_AGAIN_S: Final = 0.05
+TAKER: Final = "transship.commands.take_settings"
+"""Module that takes the settings of a worker alone anew."""
+
 log = structlog.get_logger("transship.runner")
 
 
@@ -85,7 +91,7 @@ class Dispatcher:
     """Serves the queues of this host until it is told to stop.
 
     SIGTERM and SIGINT let running imports end for a while, then give them up, to be resumed later; a second
-    one gives them up at once. SIGHUP reads the settings again and starts a new template, with the code of now.
+    one gives them up at once. SIGHUP takes up the newest settings and starts a new template, with the code of now.
 
     Args:
         settings: in force.
@@ -371,11 +377,11 @@ class Dispatcher:
                 self.on_ready(await self._take_up())
 
     async def _take_up(self) -> str:
-        """Put settings and code of now in force; return what keeps them from it, empty if nothing does."""
+        """Put the newest settings and code in force; return what keeps them from it, empty if nothing does."""
         try:
-            self.settings = settings = load_settings().settings
+            self.settings = settings = await self._newest_settings()
         except ConfigurationRefused as refused:
-            log.warning("settings not read again; those from before stay in force", reason=str(refused))
+            log.warning("new settings not taken up; those from before stay in force", reason=str(refused))
             return str(refused)
         limit = settings.prefect.worker_limit
         self.worker.limiter.total_tokens = limit
@@ -384,6 +390,24 @@ class Dispatcher:
         log.info("reloading: new runs get new processes, running ones go on", limit=limit)
         await self._warm_up()
         return self.engine.fault
+
+    async def _newest_settings(self) -> Settings:
+        """Return the settings that were taken last, for all that is started from now on.
+
+        Under a supervisor somebody took them before we were told; alone, we do.
+
+        Raises:
+            ConfigurationRefused: they cannot be used; what was handed to us stays so.
+        """
+        if not read_snapshot(Path(os.environ[SNAPSHOT_VARIABLE])).supervised:
+            await take_settings()
+        newest = newest_snapshot(self.settings.run_dir)
+        if newest is None:
+            raise ConfigurationRefused(str(self.settings.run_dir), "settings in force", "were removed")
+        settings = read_snapshot(newest).loaded.settings
+        # A generation keeps what it was started with; the next one, and fresh interpreters, find the new one.
+        os.environ[SNAPSHOT_VARIABLE] = str(newest)
+        return settings
 
     # --- stopping ---
 
@@ -473,6 +497,26 @@ class Dispatcher:
             executors=executors,
             written_at=time.time(),
         )
+
+
+async def take_settings() -> None:
+    """Have the settings taken anew, by a process that checks them all.
+
+    Raises:
+        ConfigurationRefused: they cannot be used; no snapshot was taken.
+    """
+    try:
+        taker = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", TAKER),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await taker.communicate()
+    except OSError as error:
+        raise ConfigurationRefused("reload", "settings", f"cannot be read: {error}") from error
+    if taker.returncode:
+        raise ConfigurationRefused("reload", "settings", said.decode(errors="replace").strip())
 
 
 def is_our_own(pid: int, runs: set[str]) -> bool:

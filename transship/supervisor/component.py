@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from config.loading import SNAPSHOT_VARIABLE
+
 
 class Condition(StrEnum):
     """What a component is doing."""
@@ -73,8 +75,16 @@ class Component:
     renewal: Renewal = Renewal.RESTART
 
     def starts_as(self, other: Component) -> bool:
-        """Whether a process of this component and one of another would be started alike."""
-        return (self.argv, dict(self.environment)) == (other.argv, dict(other.environment))
+        """Whether a process of this component and one of another would be started alike.
+
+        Which snapshot of the settings it is handed does not count: one that goes on is told of the new one, or needs
+        no more of the settings than its command and its environment hold.
+        """
+        return (self.argv, _without_snapshot(self.environment)) == (other.argv, _without_snapshot(other.environment))
+
+
+def _without_snapshot(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in environment.items() if name != SNAPSHOT_VARIABLE}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from transship.supervisor.home import prefect_dir
 
 
 def base_environment(settings: Settings, overrides: Mapping[str, str]) -> dict[str, str]:
-    """Return what every process gets: what may reach it of the caller's environment, and the settings in force.
+    """Return what every process gets: what may reach it of the caller's environment, and where its settings are.
 
     Args:
         settings: in force.
-        overrides: ``TRANSSHIP_…`` variables that stand for the configuration file and the command line.
+        overrides: ``TRANSSHIP_…`` variables; names the snapshot of these settings.
     """
     return {
         **inherited(os.environ),

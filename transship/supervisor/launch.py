@@ -41,7 +41,7 @@ class Launch:
         settings: in force.
         lock: the home directory's, taken by this process.
         components: the process table.
-        replan: returns the process table with the settings of now; refuses those that cannot be put in force.
+        replan: returns the process table with the newest settings taken; refuses those that cannot be put in force.
     """
 
     settings: Settings

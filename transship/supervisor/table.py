@@ -48,7 +48,7 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
 
     Args:
         settings: in force; the first start has been made.
-        overrides: ``TRANSSHIP_…`` variables that stand for the configuration file and the command line.
+        overrides: ``TRANSSHIP_…`` variables of all processes; names the snapshot of these settings.
 
     Raises:
         ConfigurationRefused: a secret cannot be read.

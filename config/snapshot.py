@@ -1,0 +1,261 @@
+"""Snapshots: the settings in force on a host, in a file that every process there is handed.
+
+Whoever starts processes loads and validates the settings once and writes them down here. The processes read the
+snapshot, not the sources, so that an edit takes effect everywhere at the next reload and nowhere before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import chdir
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from pydantic import SecretStr, ValidationError
+
+from config.loading import (
+    DEFAULT,
+    PREFIX,
+    SNAPSHOT_VARIABLE,
+    LoadedSettings,
+    load_settings,
+    option_paths,
+    value_at,
+)
+from config.notes import Note, NoteKind
+from config.settings import Settings
+from transship.domain.errors import ConfigurationRefused
+
+_NAME: Final = re.compile(r"settings-(\d+)\.json")
+_COMPUTED: Final = frozenset({"home", "host_name"})
+"""Options whose defaults depend on the process; all other defaults are constants of the code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where settings are loaded from, so that they can be loaded again by another process.
+
+    Attributes:
+        config: file named on the command line.
+        overrides: dotted options of the command line.
+        environ: ``TRANSSHIP_…`` variables.
+        directory: working directory, on which relative paths depend.
+    """
+
+    config: Path | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=dict)
+    directory: Path = field(default_factory=Path.cwd)
+
+    def load(self) -> LoadedSettings:
+        """Return what the sources hold now.
+
+        Raises:
+            ConfigurationRefused: it cannot be used.
+        """
+        with chdir(self.directory if os.access(self.directory, os.X_OK) else Path.cwd()):
+            return load_settings(file=self.config, environ=self.environ, overrides=self.overrides)
+
+
+def sources_of_process(config: Path | None = None, overrides: Mapping[str, str] | None = None) -> Sources:
+    """Return the sources of this process: its environment, and what its command line names."""
+    environ = {name: text for name, text in os.environ.items() if name.startswith(PREFIX) and name != SNAPSHOT_VARIABLE}
+    return Sources(config.absolute() if config else None, dict(overrides or {}), environ)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Settings in force.
+
+    Attributes:
+        loaded: the settings and where each came from.
+        sources: where a reload finds the next ones.
+        supervised: taken by ``transship up``, which also reloads; else by a worker alone.
+        taken_at: ISO 8601 time in UTC.
+    """
+
+    loaded: LoadedSettings
+    sources: Sources
+    supervised: bool
+    taken_at: str = ""
+
+    def difference(self, now: LoadedSettings) -> tuple[str, ...]:
+        """Return the options whose values differ from those that were loaded now, and the files that differ."""
+        before, after = _values(self.loaded.settings), _values(now.settings)
+        options = [name for name in {**before, **after} if before.get(name, ...) != after.get(name, ...)]
+        # The policy file is followed while the service runs.
+        policies = {self.loaded.settings.api.policy_file, now.settings.api.policy_file}
+        texts = {**self.loaded.texts, **now.texts}.keys() - policies
+        files = [str(path) for path in sorted(texts) if self.loaded.texts.get(path) != now.texts.get(path)]
+        return (*options, *files)
+
+
+def _values(settings: Settings) -> dict[str, object]:
+    return {".".join(path): value_at(settings, path) for path in option_paths(settings)}
+
+
+def take_snapshot(loaded: LoadedSettings, sources: Sources, *, supervised: bool) -> Path:
+    """Write a snapshot; it appears whole, readable by this account alone, and becomes the newest.
+
+    Nothing is written when the newest one holds just this. Former ones stay: a component that a reload did not reach
+    is started again with the one that it was handed.
+
+    Args:
+        loaded: validated settings; their home directory exists.
+
+    Returns:
+        The file to hand to processes, by ``TRANSSHIP_SETTINGS_SNAPSHOT``.
+
+    Raises:
+        ConfigurationRefused: the directory cannot be written; nothing is left behind.
+    """
+    directory = loaded.settings.run_dir
+    text = _as_text(loaded, sources, supervised=supervised)
+    newest = newest_snapshot(directory)
+    if newest is not None and _holds(newest, text):
+        return newest
+    part = directory / f".settings.{uuid4().hex}.part"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            path = _published(part, directory)
+        finally:
+            part.unlink()
+    except OSError as error:
+        reason = f"the settings in force cannot be written to it: {error.strerror}"
+        raise ConfigurationRefused(str(directory), "home", reason) from error
+    return path
+
+
+def remove_others(kept: Path) -> None:
+    """Remove the snapshots of former starts; nothing that runs on this host was handed one of them."""
+    for path in _by_age(kept.parent):
+        if path != kept:
+            path.unlink(missing_ok=True)
+
+
+def _as_text(loaded: LoadedSettings, sources: Sources, *, supervised: bool) -> str:
+    content = {
+        "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "supervised": supervised,
+        "config": sources.config,
+        "overrides": sources.overrides,
+        "environ": sources.environ,
+        "directory": sources.directory,
+        "settings": _given(loaded.settings),
+        "origins": loaded.origins,
+        "files": loaded.files,
+        "notes": [[note.kind, note.origin, note.text] for note in loaded.notes],
+        "texts": {str(path): text for path, text in loaded.texts.items()},
+    }
+    return json.dumps(content, default=_plain, indent=1)
+
+
+def _holds(path: Path, text: str) -> bool:
+    """Whether a snapshot is the same but for its time."""
+    try:
+        found, wanted = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+        return {**found, "taken_at": ""} == {**wanted, "taken_at": ""}
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _published(part: Path, directory: Path) -> Path:
+    while True:
+        number = 1 + max(map(_number, _by_age(directory)), default=0)
+        path = directory / f"settings-{number}.json"
+        try:
+            # A hard link, unlike a rename, fails when another process was faster.
+            os.link(part, path)
+        except FileExistsError:
+            continue
+        return path
+
+
+def newest_snapshot(run_dir: Path) -> Path | None:
+    """Return the snapshot that was taken last on this host; None if none ever was."""
+    try:
+        return next(reversed(_by_age(run_dir)), None)
+    except OSError:
+        return None
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Return a snapshot.
+
+    Raises:
+        ConfigurationRefused: the file is gone, or was written by another version.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        settings = Settings.model_validate(raw["settings"])
+        origins = {name: raw["origins"].get(name, DEFAULT) for name in map(".".join, option_paths(settings))}
+        loaded = LoadedSettings(
+            settings,
+            origins,
+            tuple(map(Path, raw["files"])),
+            tuple(Note(NoteKind(kind), origin, text) for kind, origin, text in raw["notes"]),
+            {Path(name): text for name, text in raw["texts"].items()},
+        )
+        config = Path(raw["config"]) if raw["config"] else None
+        sources = Sources(config, raw["overrides"], raw["environ"], Path(raw["directory"]))
+        return Snapshot(loaded, sources, raw["supervised"], raw["taken_at"])
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    except ValidationError as error:
+        names = ", ".join(".".join(map(str, each["loc"])) for each in error.errors(include_input=False))
+        raise _unreadable(path, f"it is of another version, or damaged: {names}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(path, f"it is of another version, or damaged: {type(error).__name__}") from None
+
+
+def settings_in_force(environ: Mapping[str, str] = os.environ) -> LoadedSettings:
+    """Return the settings that this process was handed; one that was handed none loads them from their sources.
+
+    Raises:
+        ConfigurationRefused: they cannot be read, or cannot be used.
+    """
+    handed = environ.get(SNAPSHOT_VARIABLE)
+    return read_snapshot(Path(handed)).loaded if handed else load_settings(environ=environ)
+
+
+def _given(settings: Settings) -> dict[str, Any]:
+    """Return what was set, secrets in the clear, and what defaults made of this process."""
+    computed = {name: getattr(settings, name) for name in _COMPUTED}
+    return {**settings.model_dump(mode="python", exclude_unset=True), **computed}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value)  # type: ignore[call-overload]  # tuples and sets; anything else is a defect, and raises
+
+
+def _by_age(directory: Path) -> list[Path]:
+    return sorted((path for path in directory.iterdir() if _NAME.fullmatch(path.name)), key=_number)
+
+
+def _number(path: Path) -> int:
+    found = _NAME.fullmatch(path.name)
+    return int(found[1]) if found else 0
+
+
+def _unreadable(path: Path, reason: str) -> ConfigurationRefused:
+    remedy = "'transship reload' or a new start writes another one"
+    return ConfigurationRefused(str(path), "settings in force", f"cannot be read: {reason}; {remedy}")
