@@ -50,7 +50,10 @@ class ImportSettings(Section):
     store_retries: int = Field(3, ge=0, description="Attempts after the first for a store that is unavailable.")
     verify_stores: bool = Field(True, description="Compare size of each stored object before the image becomes active.")
     max_per_project: int = Field(
-        0, ge=0, description="Imports of one project under way at the same time, the others wait; 0: no limit."
+        0,
+        ge=0,
+        description="Imports of one project under way at the same time, the others wait; 0: all worker slots but one,"
+        " or no limit where api.auth is none, because everybody is one project there.",
     )
     dispatch_ahead: int = Field(
         16,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, select
 
 from transship.catalog.journal import staged_upload, uploaded
 from transship.catalog.leases import is_of_host
@@ -19,6 +19,9 @@ HEARD_EVERY_S: Final = 10.0
 """Seconds between two signs of life of a worker."""
 SILENCE_S: Final = 90.0
 """A host that was silent for so long is gone; a restart of its worker on a loaded machine takes less."""
+
+FORGOTTEN_S: Final = 86400.0
+"""A host that was taken out of service on purpose is listed for a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,13 @@ def expect_host(connection: Connection, name: str) -> None:
     row = connection.execute(select(HOSTS.c.slots).where(HOSTS.c.name == name)).first()
     if row is None or row.slots == 0:
         note_host(connection, name, 0)
+
+
+def forget_hosts(connection: Connection) -> None:
+    """Forget the hosts that were silent for `FORGOTTEN_S` and hold nothing on their staging."""
+    holding = select(STAGED.c.host)
+    old = (HOSTS.c.heard_at < in_seconds(-FORGOTTEN_S)) & HOSTS.c.name.not_in(holding)
+    connection.execute(delete(HOSTS).where(old))
 
 
 def is_gone(connection: Connection, name: str) -> bool:

@@ -1,9 +1,9 @@
-"""How many imports are under way, so that the keeper can let projects take turns."""
+"""How many imports are under way, so that the keeper can let projects take turns; which ones wait, and why."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,9 +11,11 @@ from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from transship.catalog.engine import Catalog
 from transship.catalog.outbox import OutboxKind, is_due
-from transship.catalog.schema import LEASES, OUTBOX, TASKS
-from transship.catalog.types import seconds_since
-from transship.domain.task import TaskStatus
+from transship.catalog.schema import LEASES, OUTBOX, STAGED, TASKS
+from transship.catalog.types import in_seconds, seconds_since
+from transship.domain.import_request import ImportMethod
+from transship.domain.staged import SOURCE_ROLE
+from transship.domain.task import WAITS_FOR, TaskStatus
 from transship.domain.turns import Waiting
 
 
@@ -30,18 +32,24 @@ class Underway:
     unbegun: int
 
 
-def underway(connection: Connection, forgotten_after_s: float) -> Underway:
-    """Return what is under way.
+def underway(connection: Connection, forgotten_after_s: float, live: Collection[str]) -> Underway:
+    """Return what is under way, without imports that wait for a host that is gone.
 
     Args:
         forgotten_after_s: an import that no worker began within this time keeps nobody else waiting: it may be one
-            for a host that is gone.
+            for a queue that is paused.
+        live: hosts that are alive.
     """
     waiting = select(OUTBOX.c.task_id).where(OUTBOX.c.kind == OutboxKind.DISPATCH, OUTBOX.c.task_id.is_not(None))
+    lost = select(STAGED.c.image_id).where(uploaded_file(), STAGED.c.host.not_in(live))
+    # Nobody can begin these while their host is gone, so they take no slot.
+    stranded = (
+        (TASKS.c.method == ImportMethod.GLANCE_DIRECT) & (LEASES.c.state == "queued") & (TASKS.c.image_id.in_(lost))
+    )
     rows = connection.execute(
         select(TASKS.c.owner, LEASES.c.state, seconds_since(LEASES.c.since).label("age_s"))
         .join(LEASES, LEASES.c.task_id == TASKS.c.id)
-        .where(TASKS.c.status.in_([TaskStatus.PENDING, TaskStatus.PROCESSING]), TASKS.c.id.not_in(waiting))
+        .where(TASKS.c.status.in_([TaskStatus.PENDING, TaskStatus.PROCESSING]), TASKS.c.id.not_in(waiting), ~stranded)
     ).all()
     unbegun = sum(1 for row in rows if row.state == "queued" and row.age_s < forgotten_after_s)
     return Underway(Counter(row.owner for row in rows), unbegun)
@@ -70,19 +78,89 @@ def first_in_line(connection: Connection, per_project: int) -> list[Waiting]:
     return [Waiting(row.id, row.project) for row in rows]
 
 
-def say_why_waiting(catalog: Catalog, turns: Sequence[int], message: str, now: datetime) -> None:
-    """Write why tasks wait to be handed to Prefect, on those that do not say so yet.
+@dataclass(frozen=True, slots=True)
+class WaitingImport:
+    """An import that has not begun, or a running one that waits.
 
-    Args:
-        turns: outbox rows of those that wait no longer.
+    Attributes:
+        since: when the present attempt was asked for, or begun; UTC.
+        message: what its task says.
+        attempt: number of the attempt.
+        host: whose staging holds its uploaded data; empty unless they are what it imports.
+        told: Prefect was told of it.
+        not_told: why Prefect could not be told so far; empty if it was not tried, or is.
     """
-    waiting = select(OUTBOX.c.task_id).where(_to_be_told(), OUTBOX.c.id.not_in(turns))
-    silent = (TASKS.c.id.in_(waiting)) & (TASKS.c.status == TaskStatus.PENDING) & (TASKS.c.message != message)
-    with catalog.read() as connection:
-        if connection.execute(select(TASKS.c.id).where(silent).limit(1)).first() is None:
-            return
+
+    task_id: str
+    image_id: str
+    since: datetime
+    message: str
+    attempt: int
+    host: str = ""
+    told: bool = True
+    not_told: str = ""
+
+
+def pending_imports(connection: Connection, older_than_s: float) -> list[WaitingImport]:
+    """Return the imports that no worker has begun for some seconds, oldest first."""
+    holder = select(STAGED.c.host).where(uploaded_file(), STAGED.c.image_id == TASKS.c.image_id).limit(1)
+    rows = connection.execute(
+        select(TASKS, LEASES.c.since, OUTBOX.c.id.label("untold"), OUTBOX.c.last_error, holder.label("holder"))
+        .join(LEASES, LEASES.c.task_id == TASKS.c.id)
+        .outerjoin(OUTBOX, (OUTBOX.c.task_id == TASKS.c.id) & (OUTBOX.c.kind == OutboxKind.DISPATCH))
+        .where(TASKS.c.status == TaskStatus.PENDING, LEASES.c.state == "queued")
+        .where(seconds_since(LEASES.c.since) > older_than_s)
+        .order_by(TASKS.c.created_at, TASKS.c.id)
+    )
+    return [
+        WaitingImport(
+            row.id,
+            row.image_id,
+            row.since,
+            row.message,
+            row.attempt,
+            (row.holder or "") if row.method == ImportMethod.GLANCE_DIRECT else "",
+            row.untold is None,
+            row.last_error or "",
+        )
+        for row in rows
+    ]
+
+
+def waiting_imports(connection: Connection) -> list[WaitingImport]:
+    """Return all imports that wait, whether they have begun or not, oldest first."""
+    unfinished = [TaskStatus.PENDING, TaskStatus.PROCESSING]
+    waits = (TASKS.c.status == TaskStatus.PENDING) | TASKS.c.message.contains(WAITS_FOR, autoescape=True)
+    rows = connection.execute(
+        select(TASKS, LEASES.c.since)
+        .join(LEASES, LEASES.c.task_id == TASKS.c.id)
+        .where(TASKS.c.status.in_(unfinished), waits)
+        .order_by(TASKS.c.created_at, TASKS.c.id)
+    )
+    return [WaitingImport(row.id, row.image_id, row.since, row.message, row.attempt) for row in rows]
+
+
+def running_imports(connection: Connection) -> int:
+    """Return how many imports hold a live lease, and so a worker slot."""
+    held = (LEASES.c.state == "held") & LEASES.c.task_id.is_not(None) & (LEASES.c.expires_at >= in_seconds(0))
+    return int(connection.execute(select(func.count()).select_from(LEASES).where(held)).scalar_one())
+
+
+def explain_waits(catalog: Catalog, explained: Sequence[tuple[WaitingImport, str]], now: datetime) -> None:
+    """Write why imports wait on those tasks that do not say so yet; what has begun since is left alone."""
+    new = [(wait, message) for wait, message in explained if wait.message != message]
+    if not new:
+        return
     with catalog.write() as connection:
-        connection.execute(update(TASKS).where(silent).values(message=message, updated_at=now))
+        for wait, message in new:
+            silent = (TASKS.c.id == wait.task_id) & (TASKS.c.attempt == wait.attempt)
+            pending = TASKS.c.status == TaskStatus.PENDING
+            connection.execute(update(TASKS).where(silent, pending).values(message=message, updated_at=now))
+
+
+def uploaded_file() -> ColumnElement[bool]:
+    """Return the condition for a whole file of uploaded data."""
+    return (STAGED.c.role == SOURCE_ROLE) & (STAGED.c.state == "sealed")
 
 
 def _to_be_told() -> ColumnElement[bool]:

@@ -20,6 +20,21 @@ class Waiting:
     project: str
 
 
+def project_share(slots: int, wanted: int, *, told_apart: bool) -> int:
+    """Return how many imports of one project may be under way at the same time; 0: as many as there are.
+
+    By default one worker slot stays free of each project, so that another one's import begins at once.
+
+    Args:
+        slots: imports that all live workers together carry.
+        wanted: limit that the operator set; 0: none.
+        told_apart: projects can be told apart. Where they cannot, everybody is one project, and no other can come.
+    """
+    if wanted:
+        return wanted
+    return max(1, slots - 1) if told_apart else 0
+
+
 def next_turns(
     waiting: Sequence[Waiting], carried: Mapping[str, int], *, room: int, limit_per_project: int
 ) -> tuple[int, ...]:

@@ -67,6 +67,7 @@ def run(keeper: Keeper, couriers: Couriers, stopped: threading.Event, wait: Call
     duties = [
         tell,
         Duty("reconcile", 2.0, keeper.reconcile),
+        Duty("explain waits", 2.0, keeper.explain_waits),
         Duty("lost uploads", 2.0, keeper.end_lost_uploads),
         Duty("settle", 10.0, keeper.settle),
         Duty("mirror stores", 10.0, keeper.mirror_stores),

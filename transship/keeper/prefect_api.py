@@ -18,6 +18,7 @@ from requests.adapters import HTTPAdapter
 
 from transship.domain.errors import TransshipError
 from transship.domain.task import ENDED_TYPES, TYPE_OF_STATE, RunState
+from transship.keeper.waits import Pool, Queue
 
 DEPLOYMENT_KEPT_S: Final = 30.0
 """How long what was read of a deployment is used, in seconds; its id is kept until Prefect refuses it."""
@@ -136,6 +137,8 @@ class PrefectApi:
             user, _, password = auth_string.partition(":")
             self._session.auth = (user, password)
         self._deployments: dict[str, _Deployment] = {}
+        self.known_pool: Pool | None = None
+        """The work pool as Prefect described it last; None until it did."""
 
     def schedule(self, wanted: WantedRun) -> CreatedRun:
         """Make a flow run that waits in its queue for a worker.
@@ -223,6 +226,23 @@ class PrefectApi:
             PrefectAway, PrefectRefused: nothing is known.
         """
         return frozenset(tag for tag in tags if self._call("POST", "/flow_runs/filter", _waiting(tag)))
+
+    def pool(self, name: str) -> Pool | None:
+        """Return a work pool with its queues; None if there is none of that name.
+
+        Raises:
+            PrefectAway, PrefectRefused: nothing is known.
+        """
+        try:
+            found = self._call("GET", f"/work_pools/{name}", None)
+            queues = self._call("POST", f"/work_pools/{name}/queues/filter", {"limit": 200})
+        except PrefectRefused as refused:
+            if refused.status != HTTPStatus.NOT_FOUND:
+                raise
+            return None
+        known = {each["name"]: Queue(bool(each["is_paused"]), each["concurrency_limit"]) for each in queues}
+        self.known_pool = Pool(name, bool(found["is_paused"]), found["concurrency_limit"], known)
+        return self.known_pool
 
     def store_blocks(self) -> list[Mapping[str, Any]]:
         """Return all block documents with the capability ``image-store``, secrets included.

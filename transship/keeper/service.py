@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from config.settings import FileStoreSettings, Settings
 from transship.catalog.endings import end_unheld, resume_or_end
 from transship.catalog.engine import Catalog
-from transship.catalog.hosts import live_hosts
+from transship.catalog.hosts import Host, forget_hosts, hosts, live_hosts
 from transship.catalog.images import get_image
 from transship.catalog.journal import staged_upload
 from transship.catalog.leases import LeaseState, lease_of
@@ -33,14 +33,21 @@ from transship.catalog.tasks import (
     unsettled_tasks,
 )
 from transship.catalog.types import in_seconds
-from transship.catalog.underway import first_in_line, imports_wait, say_why_waiting, underway
+from transship.catalog.underway import (
+    explain_waits,
+    first_in_line,
+    imports_wait,
+    pending_imports,
+    running_imports,
+    underway,
+)
 from transship.catalog.uploads import end_lost_uploads, give_up_uploads
 from transship.domain.errors import DispatchFailed, ImageNotFound, LockLost, TaskNotFound, UploadIncomplete
 from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image
 from transship.domain.import_request import ImportMethod
 from transship.domain.push import RUNNER_SOCKET
 from transship.domain.task import ImportTask, RunState, TaskStatus
-from transship.domain.turns import next_turns
+from transship.domain.turns import next_turns, project_share
 from transship.keeper.prefect_api import (
     CreatedRun,
     FlowRunState,
@@ -51,6 +58,7 @@ from transship.keeper.prefect_api import (
 )
 from transship.keeper.push import LocalRunner
 from transship.keeper.verdict import Action, Patience, Verdict, judge
+from transship.keeper.waits import Situation, explain
 from transship.stores.table import document_name
 
 DEPLOYMENT: Final = "transship"
@@ -65,6 +73,8 @@ NO_IMPORTS: Final = frozenset(OutboxKind) - {OutboxKind.DISPATCH}
 """What waits for no turn."""
 UNBEGUN_FORGOTTEN_S: Final = 60.0
 """After so long a handed-over import that nobody began counts no longer as one that a worker is about to begin."""
+UNEXPLAINED_S: Final = 2.0
+"""Imports that wait for less are about to begin; nobody has to be told why."""
 REFUSAL_PATIENCE_S: Final = 120.0
 """How long refusals that an operator can mend (no deployment yet, wrong password) are tried again."""
 SWEEPS_APART_S: Final = 10.0
@@ -145,25 +155,49 @@ class Keeper:
         """Return those rows that may be told now: what is no import, then the imports whose turn it is."""
         with self.catalog.read() as connection:
             rows = due(connection, TOLD_AT_ONCE, NO_IMPORTS)
-            turns = self._turns(connection) if imports_wait(connection) else None
-            if turns:
-                rows += rows_with(connection, turns)
-        if turns is not None:
-            self._say_why(turns)
+            if imports_wait(connection):
+                rows += rows_with(connection, self._turns(connection))
         return rows
 
     def _turns(self, connection: Connection) -> tuple[int, ...]:
         """Return the outbox rows of the imports whose turn it is, in order."""
         limits = self.settings.imports
-        carried = underway(connection, UNBEGUN_FORGOTTEN_S)
+        known = hosts(connection)
+        carried = underway(connection, UNBEGUN_FORGOTTEN_S, [host.name for host in known if host.alive])
         room = max(0, limits.dispatch_ahead - carried.unbegun)
         waiting = first_in_line(connection, room) if room else []
-        return next_turns(waiting, carried.by_project, room=room, limit_per_project=limits.max_per_project)
+        return next_turns(waiting, carried.by_project, room=room, limit_per_project=self._share(known))
 
-    def _say_why(self, turns: tuple[int, ...]) -> None:
-        limit = self.settings.imports.max_per_project
-        others = f" or until its project has less than {limit} imports under way" if limit else ""
-        say_why_waiting(self.catalog, turns, f"waits for its turn: until a worker is free{others}", utc_now())
+    def _share(self, known: Sequence[Host]) -> int:
+        """Return how many imports one project may have under way; 0: no limit."""
+        slots = sum(host.slots for host in known if host.alive) or self.settings.prefect.worker_limit
+        pool = self.prefect.known_pool
+        if pool is not None and pool.limit is not None:
+            slots = min(slots, pool.limit)
+        told_apart = self.settings.api.auth != "none"
+        return project_share(slots, self.settings.imports.max_per_project, told_apart=told_apart)
+
+    def explain_waits(self) -> int:
+        """Write on each import that no worker has begun what it waits for; return how many there are.
+
+        Whether Prefect answers or not: that it does not is one of the reasons.
+        """
+        with self.catalog.read() as connection:
+            waiting = pending_imports(connection, UNEXPLAINED_S)
+            known, running = hosts(connection), running_imports(connection)
+        if not waiting:
+            return 0
+        pool_name, pool, away = self.settings.prefect.work_pool, None, ""
+        try:
+            pool = self.prefect.pool(pool_name)
+        except (PrefectAway, PrefectRefused) as fault:
+            away = str(fault)
+        now = Situation(away, pool, pool_name, known, running, self._share(known))
+        explained = [
+            (wait, explain(wait, host_queue(wait.host) if wait.host else DEFAULT_QUEUE, now)) for wait in waiting
+        ]
+        explain_waits(self.catalog, explained, utc_now())
+        return len(waiting)
 
     def _tell_one(self, row: OutboxRow) -> None:
         duty: Mapping[OutboxKind, Callable[[OutboxRow], None]] = {
@@ -411,10 +445,11 @@ class Keeper:
         return len(ended)
 
     def purge(self) -> None:
-        """Remove secrets of tasks that nobody may start again, and the uploaded data of such imports."""
+        """Remove secrets of tasks that nobody may start again, the uploaded data of such imports, and hosts of old."""
         kept_since = utc_now() - timedelta(seconds=self.settings.lease.rerun_ttl_s)
         with self.catalog.write() as connection:
             purge_secrets(connection, kept_since)
+            forget_hosts(connection)
         for image_id in give_up_uploads(self.catalog, kept_since, utc_now()):
             log.info("uploaded data are kept no longer; the image is queued again", image_id=image_id)
 

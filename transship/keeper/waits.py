@@ -1,0 +1,132 @@
+"""Why an import has not begun: for what it waits, since when, and what ends the wait. Pure decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from transship.catalog.hosts import Host
+from transship.catalog.underway import WaitingImport
+from transship.domain.task import WAITS_FOR, wait_text
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A work queue of Prefect.
+
+    Attributes:
+        limit: most runs of it at the same time; None: no limit.
+    """
+
+    paused: bool = False
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The work pool of Prefect that imports run in.
+
+    Attributes:
+        limit: most runs of it at the same time; None: no limit.
+        queues: by name.
+    """
+
+    name: str
+    paused: bool = False
+    limit: int | None = None
+    queues: Mapping[str, Queue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What decides whether an import can begin.
+
+    Attributes:
+        away: why Prefect cannot be asked; empty when it answers.
+        pool: None when Prefect does not answer, or has no such pool.
+        pool_name: its name in the settings.
+        hosts: all that the catalogue knows.
+        running: imports that hold a worker slot.
+        share: most imports of one project under way; 0: no limit.
+    """
+
+    away: str
+    pool: Pool | None
+    pool_name: str
+    hosts: Sequence[Host]
+    running: int
+    share: int
+
+    @property
+    def slots(self) -> int:
+        """Imports that all live workers together carry."""
+        return sum(host.slots for host in self.hosts if host.alive)
+
+
+def explain(wait: WaitingImport, queue: str, now: Situation) -> str:
+    """Return the message of an import that has not begun.
+
+    A resumed one keeps the reason for which it was resumed in front.
+
+    Args:
+        queue: work queue of its run.
+    """
+    what, remedy = _cause(wait, queue, now)
+    said, found, _ = wait.message.partition(WAITS_FOR)
+    before = said if found or not said else f"{said} and "
+    return before + wait_text(what, wait.since, remedy)
+
+
+def _cause(wait: WaitingImport, queue: str, now: Situation) -> tuple[str, str]:
+    holder = next((host for host in now.hosts if host.name == wait.host), None)
+    if wait.host and (holder is None or not holder.alive):
+        return _lost_host(wait.host, holder)
+    reason = now.away or ("" if wait.told else wait.not_told)
+    if reason:
+        return "Prefect", f"it begins when Prefect serves again. {reason}"
+    if not wait.told:
+        return _turn(now.share)
+    return _blocked(queue, now) or _no_slot(now)
+
+
+def _lost_host(name: str, host: Host | None) -> tuple[str, str]:
+    heard = "was never heard"
+    if host is not None and host.heard_at is not None:
+        heard = f"was last heard at {host.heard_at:%Y-%m-%d %H:%M:%S} UTC"
+    return (
+        f"host {name}, which holds the uploaded data and {heard},",
+        "it goes on when the worker of that host runs again; to start over, delete the image and upload it anew",
+    )
+
+
+def _turn(share: int) -> tuple[str, str]:
+    others = f", or until its project has less than {share} imports under way" if share else ""
+    return "its turn", f"it begins when a worker is free{others}"
+
+
+def _blocked(queue: str, now: Situation) -> tuple[str, str] | None:
+    """Return what in Prefect keeps every run of a queue back."""
+    pool = now.pool
+    if pool is None:
+        return f"work pool {now.pool_name}", "Prefect has none of that name; the operator makes it: 'transship deploy'"
+    own = pool.queues.get(queue, Queue())
+    if pool.paused:
+        return f"work pool {pool.name}", "it is paused in Prefect; the operator resumes it there"
+    if own.paused:
+        return f"work queue {queue}", "it is paused in Prefect; the operator resumes it there"
+    if pool.limit is not None and now.running >= pool.limit:
+        return (
+            f"work pool {pool.name}",
+            f"its limit in Prefect is {pool.limit} runs; it goes on when another import ends",
+        )
+    if own.limit is not None and now.running >= own.limit:
+        return f"work queue {queue}", f"its limit in Prefect is {own.limit} runs; it goes on when another import ends"
+    return None
+
+
+def _no_slot(now: Situation) -> tuple[str, str]:
+    if not any(host.alive and host.slots for host in now.hosts):
+        return "a worker", "none runs; the operator starts one: 'transship up' or 'transship worker'"
+    if now.running >= now.slots:
+        return "a worker slot", f"all {now.slots} are taken; it goes on when another import ends"
+    return "a worker to begin it", "it begins by itself; if it does not, the worker's log tells the operator why"
