@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
@@ -17,6 +18,9 @@ from transship.domain.import_request import ImportMethod
 from transship.domain.staged import SOURCE_ROLE
 from transship.domain.task import WAITS_FOR, TaskStatus
 from transship.domain.turns import Waiting
+
+UNEXPLAINED_S: Final = 15.0
+"""After so long a pending import is listed as waiting, whatever its task says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,10 @@ def pending_imports(connection: Connection, older_than_s: float) -> list[Waiting
 def waiting_imports(connection: Connection) -> list[WaitingImport]:
     """Return all imports that wait, whether they have begun or not, oldest first."""
     unfinished = [TaskStatus.PENDING, TaskStatus.PROCESSING]
-    waits = (TASKS.c.status == TaskStatus.PENDING) | TASKS.c.message.contains(WAITS_FOR, autoescape=True)
+    said = TASKS.c.message.contains(WAITS_FOR, autoescape=True)
+    # The keeper explains each wait within seconds; one that it did not explain for so long is worth a look too.
+    unexplained = (TASKS.c.status == TaskStatus.PENDING) & (seconds_since(LEASES.c.since) > UNEXPLAINED_S)
+    waits = said | unexplained
     rows = connection.execute(
         select(TASKS, LEASES.c.since)
         .join(LEASES, LEASES.c.task_id == TASKS.c.id)

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 
 from config.settings import Settings
 from transship.catalog.engine import Catalog
+from transship.catalog.hosts import Host, hosts
 from transship.catalog.notifications import Backlog, backlog
+from transship.catalog.underway import WaitingImport, waiting_imports
 from transship.commands.api_address import api_address
 from transship.commands.configuration import what_differs
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured, print_table
@@ -25,6 +27,8 @@ from transship.supervisor.home import is_locked, status_path
 from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus, read_status
 
 GOOD = frozenset({Condition.UP, Condition.DONE})
+SHOWN_WAITS = 20
+"""Imports that wait are listed up to this number, and counted beyond it."""
 COUNTED_TASKS = 100
 """Tasks are counted of so many newest images: each costs a request."""
 
@@ -45,6 +49,7 @@ def status(invocation: Invocation) -> int:
         _print_api(settings),
         _print_worker(settings),
         _print_notifications(settings),
+        _print_waits(settings),
         _print_runner(settings),
     )
     return 0 if all(good) else 1
@@ -169,6 +174,42 @@ def _print_notifications(settings: Settings) -> bool:
     for each in found:
         print(f"{'notifications':<15} {coloured(f'{each.sink}: {each.text}', YELLOW if each.reason else GREEN)}")
     return True
+
+
+def _print_waits(settings: Settings) -> bool:
+    """Print the hosts that are gone and the imports that wait; return whether no uploaded data are out of reach."""
+    try:
+        looked_at = Catalog.as_it_is(settings)
+        if looked_at is None:
+            return True
+        with closing(looked_at) as catalog, catalog.read() as connection:
+            gone = [host for host in hosts(connection) if not host.alive]
+            waits = waiting_imports(connection)
+    except TransshipError as error:
+        print(coloured(str(error), RED))
+        return False
+    for host in gone:
+        print(f"{'host gone':<15} {coloured(host_text(host), RED if host.staged else YELLOW)}")
+    for wait in waits[:SHOWN_WAITS]:
+        print(f"{'waits':<15} {coloured(wait_line(wait), YELLOW)}")
+    if len(waits) > SHOWN_WAITS:
+        print(f"{'waits':<15} and {len(waits) - SHOWN_WAITS} more")
+    return not any(host.staged for host in gone)
+
+
+def host_text(host: Host) -> str:
+    """Return what there is to say of a host that is gone."""
+    heard = "never heard" if host.heard_at is None else f"last heard at {host.heard_at:%Y-%m-%d %H:%M:%S} UTC"
+    remedy = "start its worker, or upload the data anew" if host.staged else "start its worker if it is still in use"
+    return f"{host.name}: {heard}, holds uploaded data of {host.staged} images; {remedy}"
+
+
+def wait_line(wait: WaitingImport) -> str:
+    """Return what there is to say of an import that waits."""
+    message = wait.message or (
+        f"pending since {wait.since:%Y-%m-%d %H:%M:%S} UTC, and no keeper has said why; see the keeper's log"
+    )
+    return f"{wait.image_id}: {message}"
 
 
 def notification_backlog(settings: Settings) -> list[Backlog]:
