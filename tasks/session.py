@@ -129,7 +129,7 @@ def process_owner(settings: Settings) -> str:
 @contextmanager
 def open_session(settings: Settings, catalog: Catalog, begun: Begun) -> Iterator[ImportSession]:
     """Make an import the current one, and keep its lease and its published progress fresh until the block ends."""
-    staging = StagingArea(settings.staging_dir, settings.host_name, settings.staging.free_floor_bytes)
+    staging = StagingArea.of(settings)
     fence = Fence(lambda: renew_lease(catalog, begun.lease, settings.lease.ttl_s), settings.lease.ttl_s)
     stop = StopToken(fence.check)
     board = _board(catalog, begun)

@@ -17,6 +17,7 @@ def take_upload() -> Staged:
 
     Raises:
         UploadElsewhere: another host's staging holds it; it is kept.
+        StagingUnavailable: the staging directory itself is not there; it is kept.
         UploadLost: it is not there any more, or is not what was uploaded.
         LockLost: the import must end.
     """
@@ -33,6 +34,7 @@ def take_upload() -> Staged:
         raise UploadElsewhere(image_id, upload.host, host)
     path = session.staging.sealed(upload.name)
     if not path.exists() or path.stat().st_size != upload.size:
+        session.staging.require()
         raise UploadLost(image_id, host)
     adopt_staged(session.catalog, session.lease, upload.name, host)
     for row in rows:

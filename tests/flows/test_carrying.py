@@ -31,6 +31,7 @@ from transship.catalog.imports import Begun, begin_import
 from transship.catalog.journal import staged_of_image
 from transship.catalog.leases import expire_lease, lease_of
 from transship.catalog.tasks import get_task, read_secret
+from transship.directories import MARK
 from transship.domain.errors import (
     CatalogUnavailable,
     ImportInterrupted,
@@ -43,7 +44,6 @@ from transship.domain.errors import (
 )
 from transship.domain.image import Image, ImageStatus
 from transship.domain.task import ImportTask, TaskStatus
-from transship.staging.area import MARKER
 
 DATA = os.urandom(10_000)
 
@@ -377,7 +377,7 @@ def test_a_run_that_was_begun_twice_does_it_once(carried: Carried) -> None:
 def test_the_staging_of_another_catalogue_fails_the_import_with_the_reason(carried: Carried) -> None:
     staging = carried.site.settings.staging_dir
     staging.mkdir()
-    (staging / MARKER).write_text("another")
+    (staging / MARK).write_text("another")
     state = carried.by(lambda _session, _undo: pytest.fail("a step ran"))
     assert state.type == "FAILED"
     assert "serves another catalogue (another)" in str(state.message)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from transship.catalog.restores import Count
+from transship.directories import MARK
 from transship.domain.errors import ConfigurationRefused, StagingBroken, StagingFull
-from transship.staging.area import COUNT, MARKER, StagingArea
+from transship.staging.area import COUNT, StagingArea
 from transship.staging_faults import staging_error
 
 NAME = "3f2a1c9e-0000-4000-8000-000000000001.1.source"
@@ -27,33 +28,33 @@ def area(tmp_path: Path) -> StagingArea:
 
 def test_prepare_makes_a_private_directory_with_the_catalogues_marker(area: StagingArea) -> None:
     assert area.directory.stat().st_mode & 0o777 == 0o700
-    assert os.listdir(area.directory) == [MARKER]
-    assert (area.directory / MARKER).read_text() == "catalogue-a"
+    assert os.listdir(area.directory) == [MARK]
+    assert (area.directory / MARK).read_text() == "catalogue-a"
 
 
 def test_prepare_may_be_repeated(area: StagingArea) -> None:
     area.prepare("catalogue-a")
-    assert os.listdir(area.directory) == [MARKER]
+    assert os.listdir(area.directory) == [MARK]
 
 
 def test_many_may_prepare_at_once(tmp_path: Path) -> None:
     area = StagingArea(tmp_path / "staging", "here", 0)
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(area.prepare, ["catalogue-a"] * 64)) == [None] * 64
-    assert os.listdir(area.directory) == [MARKER]
+    assert os.listdir(area.directory) == [MARK]
 
 
 def test_the_directory_of_another_catalogue_is_refused(area: StagingArea) -> None:
     with pytest.raises(ConfigurationRefused, match=r"serves another catalogue \(catalogue-a\)") as refused:
         area.prepare("catalogue-b")
     assert refused.value.option == "staging.dir"
-    assert (area.directory / MARKER).read_text() == "catalogue-a"
+    assert (area.directory / MARK).read_text() == "catalogue-a"
 
 
 def test_a_marker_that_a_crash_left_empty_is_filled(area: StagingArea) -> None:
-    (area.directory / MARKER).write_text("")
+    (area.directory / MARK).write_text("")
     area.prepare("catalogue-b")
-    assert (area.directory / MARKER).read_text() == "catalogue-b"
+    assert (area.directory / MARK).read_text() == "catalogue-b"
 
 
 def test_the_count_of_a_directory_goes_on_under_the_id_of_its_first(area: StagingArea) -> None:
@@ -136,7 +137,7 @@ def test_remove_takes_a_file_in_every_form(area: StagingArea, form: str) -> None
     if form in ("sealed", "both"):
         area.sealed(NAME).touch()
     area.remove(NAME)
-    assert os.listdir(area.directory) == [MARKER]
+    assert os.listdir(area.directory) == [MARK]
 
 
 def test_what_cannot_be_removed_is_told(area: StagingArea) -> None:

@@ -14,12 +14,12 @@ import pytest
 from config.secrets import PREFECT_AUTH_FILE, PREFECT_KEY_FILE, create_secret
 from tests.fakes.images import settings_in
 from transship.catalog.engine import Catalog
-from transship.directories import make_directory
+from transship.directories import MARK, make_directory
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
 from transship.local_sockets import bind_socket
 from transship.runner_status import RunnerStatus, write_runner_status
-from transship.staging.area import MARKER, StagingArea
+from transship.staging.area import StagingArea
 from transship.stores.file import FileStore
 from transship.supervisor.home import HomeLock, first_start, lock_path, log_dir, prefect_dir
 
@@ -86,7 +86,7 @@ def test_staging_and_what_is_written_there(tmp_path: Path, mask: int) -> None:
         with area.writing("one") as path:
             assert modes(path) == {"one.part": "0600"}
     assert set(modes(area.directory.parent, area.directory).values()) == {"0700"}
-    assert set(modes(area.directory / MARKER, area.part("one")).values()) == {"0600"}
+    assert set(modes(area.directory / MARK, area.part("one")).values()) == {"0600"}
 
 
 @pytest.mark.parametrize("mask", UMASKS)

@@ -205,7 +205,7 @@ def delete_image(call: Call) -> Response:
     call.site.call_keeper()
     log.info("image deleted", image_id=image.id)
     settings = call.site.settings
-    area = StagingArea(settings.staging_dir, settings.host_name, settings.staging.free_floor_bytes)
+    area = StagingArea.of(settings)
     remove_scrap(call.site.catalog, area, image.id)
     for location in image.locations:
         _remove_data(call, image.id, location)

@@ -198,7 +198,7 @@ def _begin(
         refuse_unless_changed_by(call.viewer, image)
         judge(image)
 
-    area = StagingArea(settings.staging_dir, settings.host_name, settings.staging.free_floor_bytes)
+    area = StagingArea.of(settings)
     _open(catalog, area)
     owner = f"{settings.host_name} pid {os.getpid()} upload {uuid4().hex[:8]}"
     upload = begin_upload(

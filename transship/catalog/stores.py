@@ -1,15 +1,16 @@
-"""Store settings as edited in the Prefect UI: the keeper writes them here, the API reads them."""
+"""Store settings as edited in the Prefect UI, written by the keeper, and which places were prepared for their users."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, select
 
 from transship.catalog.engine import Catalog
-from transship.catalog.locks import add_or_replace
-from transship.catalog.schema import STORES
+from transship.catalog.locks import add_or_replace, add_unless_there
+from transship.catalog.schema import META, STORES
 
 
 def mirror_store(connection: Connection, catalog: Catalog, store_id: str, settings_json: str, now: datetime) -> None:
@@ -34,3 +35,24 @@ def mirrored_stores(connection: Connection, catalog: Catalog) -> Mapping[str, st
 def forget_store(connection: Connection, store_id: str) -> None:
     """Drop the settings kept of a store, so that the configured ones are in force again."""
     connection.execute(delete(STORES).where(STORES.c.id == store_id))
+
+
+def was_prepared(connection: Connection, user: str, place: str) -> bool:
+    """Return whether a place was prepared for a user before, so that it must not be made anew.
+
+    Args:
+        user: e.g. ``store fast``.
+        place: URL or path.
+    """
+    noted = select(META.c.name).where(META.c.name == _prepared_name(user, place))
+    return connection.execute(noted).first() is not None
+
+
+def note_prepared(connection: Connection, user: str, place: str) -> None:
+    """Note that a place was prepared for a user; noted again, nothing changes."""
+    add_unless_there(connection, META, "name", {"name": _prepared_name(user, place), "value": f"{user}: {place}"})
+
+
+def _prepared_name(user: str, place: str) -> str:
+    # Names in that table have 64 characters at most.
+    return f"prepared {hashlib.sha256(f'{user}: {place}'.encode()).hexdigest()[:48]}"

@@ -13,18 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Self
 from uuid import uuid4
 
+from config.settings import Settings
 from transship.catalog.restores import Count
-from transship.directories import make_directory
-from transship.domain.errors import ConfigurationRefused, StagingBroken
+from transship.directories import MARK, make_directory, mark_directory, read_mark, sync_directory
+from transship.domain.errors import ConfigurationRefused, StagingBroken, StagingUnavailable
 from transship.sources.ranges import SUFFIX as RANGES
 from transship.staging_faults import staging_error
 
 DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
-MARKER = ".transship-catalogue"
 CONNECTIONS = ".transship-connections"
 COUNT = ".transship-count"
 PART = ".part"
@@ -44,15 +44,30 @@ class StagingArea:
     host: str
     free_floor_bytes: int
 
-    def prepare(self, catalog_id: str) -> None:
-        """Make the directory if it is missing, and make sure that it serves this catalogue.
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the staging directory of this host."""
+        return cls(settings.staging_dir, settings.host_name, settings.staging.free_floor_bytes)
+
+    def prepare(self, catalog_id: str, *, before: bool = False) -> None:
+        """Make the directory ready once, and later make sure that it is the one that serves this catalogue.
+
+        An empty mark that lies there is an operator's word that the directory is the right one.
+
+        Args:
+            before: whether it was prepared before, so that one that is missing must not be made anew.
 
         Raises:
             ConfigurationRefused: it cannot be written, or it serves another catalogue.
+            StagingUnavailable: it was prepared before, and is not there; nothing was made.
         """
         try:
-            make_directory(self.directory, DIRECTORY_MODE)
-            found = self._marked(catalog_id)
+            found = read_mark(self.directory)
+            if found is None and before:
+                raise StagingUnavailable(self.host)
+            if not found:
+                make_directory(self.directory, DIRECTORY_MODE)
+                found = mark_directory(self.directory, catalog_id, FILE_MODE)
         except OSError as error:
             # The directory is the source: users read the reason.
             reason = f"cannot be used: {error.strerror}"
@@ -61,17 +76,19 @@ class StagingArea:
             reason = f"serves another catalogue ({found}); give each catalogue its own directory"
             raise ConfigurationRefused(str(self.directory), "staging.dir", reason)
 
-    def _marked(self, catalog_id: str) -> str:
-        """Return the id in the marker; in one that is new, or was left empty by a crash, ``catalog_id`` is written."""
-        descriptor = os.open(self.directory / MARKER, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
-        with os.fdopen(descriptor, "a+") as marker:
-            # Several processes may come here first; none may read what another has not written yet.
-            fcntl.flock(marker, fcntl.LOCK_EX)
-            marker.seek(0)
-            found = marker.read()
-            if not found:
-                marker.write(catalog_id)
-            return found or catalog_id
+    def require(self) -> None:
+        """Make sure that the directory is there: what is missing elsewhere is not gone, and nothing is written there.
+
+        Raises:
+            StagingUnavailable: it is not, or is not marked.
+            StagingBroken: it cannot be read.
+        """
+        try:
+            found = read_mark(self.directory)
+        except OSError as error:
+            raise staging_error(error, 0) from error
+        if not found:
+            raise StagingUnavailable(self.host)
 
     @property
     def connections_file(self) -> Path:
@@ -115,7 +132,7 @@ class StagingArea:
 
     def names(self) -> list[str]:
         """Return the names of all files here, in whichever form, but for this area's own."""
-        own = (MARKER, CONNECTIONS, COUNT)
+        own = (MARK, CONNECTIONS, COUNT)
         found = (path.name for path in self.directory.iterdir() if path.name not in own)
         return sorted({name.removesuffix(RANGES).removesuffix(PART) for name in found})
 
@@ -149,8 +166,10 @@ class StagingArea:
 
         Raises:
             StagingBroken: another process writes it.
+            StagingUnavailable: the directory is not there.
             StagingFull: there is no room for a new file.
         """
+        self.require()
         path = self.part(name)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
@@ -200,11 +219,7 @@ class StagingArea:
             StagingBroken: the directory cannot be written out.
         """
         try:
-            descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_directory(self.directory)
         except OSError as error:
             raise staging_error(error, 0, self.directory) from error
 
@@ -213,7 +228,9 @@ class StagingArea:
 
         Raises:
             StagingBroken: it cannot be removed.
+            StagingUnavailable: the directory is not there, which says nothing about the file.
         """
+        self.require()
         # The part first: a part without its journal would pass for an unbroken beginning.
         for path in (self.part(name), self.ranges(name), self.sealed(name)):
             try:

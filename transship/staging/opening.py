@@ -6,9 +6,13 @@ from typing import Final
 
 import structlog
 
+from config.settings import Settings
 from transship.catalog.engine import Catalog
+from transship.catalog.journal import staged_names
 from transship.catalog.leases import Lease
 from transship.catalog.restores import count_opening
+from transship.catalog.stores import note_prepared, was_prepared
+from transship.directories import MARK, read_mark
 from transship.domain.errors import TransferFailed
 from transship.staging.area import StagingArea
 
@@ -21,16 +25,18 @@ log = structlog.get_logger("transship.staging")
 def open_staging(catalog: Catalog, area: StagingArea, lease: Lease | None = None) -> None:
     """Make a staging directory ready, before anything is removed or written on the catalogue's word.
 
-    Of a catalogue that was restored from a backup nobody knows which hidden copies are still what it says of them.
+    The first import, upload or sweep of a host makes the directory; after that it has to be there. Of a catalogue that
+    was restored from a backup nobody knows which hidden copies are still what it says of them.
 
     Args:
         lease: of the import that opens the directory, if one does.
 
     Raises:
         ConfigurationRefused: it cannot be written, or it serves another catalogue; nothing was touched.
+        StagingUnavailable: it is not where it was prepared; nothing was made or touched.
         StagingBroken: its count cannot be read; nothing was touched.
     """
-    area.prepare(catalog.id())
+    _prepare(catalog, area)
     opening = count_opening(catalog, area.count(), lease)
     if opening.forgotten:
         log.error(
@@ -44,3 +50,37 @@ def open_staging(catalog: Catalog, area: StagingArea, lease: Lease | None = None
     except TransferFailed as fault:
         # Without it a restore may be noticed later; an import or a sweep goes on.
         log.warning("count of the staging directory not written", reason=str(fault))
+
+
+def staging_problem(settings: Settings, catalog: Catalog) -> str:
+    """Return why imports on this host cannot use the staging directory, and what to do; empty if they can."""
+    area = StagingArea.of(settings)
+    directory = area.directory
+    try:
+        found = read_mark(directory)
+    except OSError as error:
+        return f"{directory} cannot be used: {error.strerror}"
+    if found is None and _prepared_before(catalog, area):
+        remedy = f"mount it; if staging is to begin anew there, put an empty file {MARK} into it"
+        return f"{directory} is not mounted, or its mark is gone, so imports fail: {remedy}"
+    if found and found != catalog.id():
+        return f"{directory} serves another catalogue ({found}); set staging.dir to a directory of its own"
+    return ""
+
+
+def _prepare(catalog: Catalog, area: StagingArea) -> None:
+    before = _prepared_before(catalog, area)
+    area.prepare(catalog.id(), before=before)
+    if not before:
+        with catalog.write() as connection:
+            note_prepared(connection, *_user_and_place(area))
+
+
+def _prepared_before(catalog: Catalog, area: StagingArea) -> bool:
+    with catalog.read() as connection:
+        # Earlier releases noted nothing, and marked the directory before they wrote a row.
+        return was_prepared(connection, *_user_and_place(area)) or bool(staged_names(connection, area.host))
+
+
+def _user_and_place(area: StagingArea) -> tuple[str, str]:
+    return f"staging of {area.host}", str(area.directory)

@@ -109,6 +109,7 @@ from transship.domain.errors.staged import (
     StagingBroken,
     StagingBusy,
     StagingFull,
+    StagingUnavailable,
     UploadElsewhere,
     UploadLost,
 )
@@ -204,6 +205,7 @@ __all__ = [
     "StagingBroken",
     "StagingBusy",
     "StagingFull",
+    "StagingUnavailable",
     "StartFailed",
     "StopFailed",
     "StoreDenied",

@@ -70,6 +70,21 @@ class StagingBroken(TransferFailed):
         return f"staging cannot be used: {self.reason}"
 
 
+class StagingUnavailable(StagingBroken):
+    """The staging directory is not where it was prepared; what was kept there is untouched."""
+
+    retryable = True
+
+    def __init__(self, host: str) -> None:
+        super().__init__(host)
+        self.host = host
+
+    def __str__(self) -> str:
+        return (
+            f"the staging directory of {self.host} is not mounted; 'transship doctor' there shows operators the remedy"
+        )
+
+
 class UploadLost(TransferFailed):
     """Uploaded data are not on staging any more, or are not what was uploaded."""
 
