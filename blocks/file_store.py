@@ -25,7 +25,7 @@ class FileStoreBlock(ImageStore):
         from blocks import FileStoreBlock
 
         store = FileStoreBlock.load("BLOCK_NAME")
-        store.driver("BLOCK_NAME").check()
+        print(store.settings())
         ```
     """
 

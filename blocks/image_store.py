@@ -27,6 +27,6 @@ class ImageStore(Block, ABC):
     def settings(self) -> StoreSettings:
         """Return the same settings as the configuration would hold them."""
 
-    def driver(self, store_id: str) -> StoreDriver:
-        """Return the driver that these settings describe; nothing is opened or written yet."""
-        return driver_of(store_id, self.settings())
+    def driver(self, store_id: str, catalog_id: str) -> StoreDriver:
+        """Return the driver that these settings describe, in a catalogue; nothing is opened or written yet."""
+        return driver_of(store_id, self.settings(), catalog_id)

@@ -1,4 +1,4 @@
-"""The driver of a store as its block in Prefect describes it now."""
+"""Settings and driver of a store as its block in Prefect describes it now."""
 
 from __future__ import annotations
 
@@ -19,15 +19,25 @@ from transship.stores.table import StoreSettings, document_name, driver_of
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
-def load_store(store_id: str, configured: StoreSettings) -> StoreDriver:
+def load_store(store_id: str, configured: StoreSettings, catalog_id: str) -> StoreDriver:
     """Return the driver of a store, with the settings that its block holds now.
-
-    An edit in the Prefect UI so takes effect with the next import. Without such a block, or while
-    Prefect cannot be reached, the configured settings hold and a warning is logged.
 
     Args:
         store_id: id of the store.
         configured: its settings in the configuration.
+        catalog_id: id of the catalogue that the store belongs to.
+
+    Raises:
+        ConfigurationRefused: the block holds settings that cannot be used.
+    """
+    return driver_of(store_id, load_settings_of(store_id, configured), catalog_id)
+
+
+def load_settings_of(store_id: str, configured: StoreSettings) -> StoreSettings:
+    """Return the settings of a store that its block holds now.
+
+    An edit in the Prefect UI so takes effect with the next import. Without such a block, or while
+    Prefect cannot be reached, the configured settings hold and a warning is logged.
 
     Raises:
         ConfigurationRefused: the block holds settings that cannot be used.
@@ -36,11 +46,11 @@ def load_store(store_id: str, configured: StoreSettings) -> StoreDriver:
         block = _load(store_id, configured)
     except httpx.HTTPError as error:
         _log.warning("store block not read, using the configured settings", store=store_id, reason=str(error))
-        return driver_of(store_id, configured)
+        return configured
     if block is None:
         _log.warning("store has no block, using the configured settings", store=store_id)
-        return driver_of(store_id, configured)
-    return block.driver(store_id)
+        return configured
+    return block.settings()
 
 
 def _load(store_id: str, configured: StoreSettings) -> ImageStore | None:

@@ -99,7 +99,7 @@ def _store_facts(session: ImportSession) -> list[StoreFacts]:
 
 
 def _from_store(session: ImportSession, location: Location) -> Staged:
-    driver = store_driver(location.store, session.settings)
+    driver = store_driver(location.store, session.settings, session.catalog)
     size = driver.size(location.url)
     if session.image.size not in (None, size):
         raise StoredDiffers(location.store, f"{session.image.size} bytes", f"{size} bytes")

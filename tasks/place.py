@@ -59,7 +59,7 @@ def place(store: str, staged: Staged) -> str:
     """
     session = current()
     try:
-        driver = store_driver(store, session.settings)
+        driver = store_driver(store, session.settings, session.catalog)
         url = _finished_before(session, driver, store, staged)
         skipped = url is not None
         if url is None:
@@ -174,7 +174,7 @@ def unplace(session: ImportSession, store: str) -> None:
     if row is None or row.state == "active":
         return
     mark_deleting(session.catalog, session.lease, store, utc_now())
-    driver = store_driver(store, session.settings)
+    driver = store_driver(store, session.settings, session.catalog)
     driver.discard_temporaries(image_id, session.lease.epoch + 1)
     # Another worker may have written its own copy there while this one slept.
     session.fence.check()

@@ -127,7 +127,7 @@ def _remove(settings: Settings, catalog: Catalog, row: LocationRow) -> bool:
         return False
     found = True
     try:
-        found = _remove_claimed(store_driver(row.store, settings), claim)
+        found = _remove_claimed(store_driver(row.store, settings, catalog), claim)
     finally:
         release_location(catalog, claim, gone=not found)
     return found
@@ -154,7 +154,7 @@ def _take_inventories(settings: Settings, catalog: Catalog) -> tuple[str, ...]:
         if not due:
             continue
         try:
-            contents = list(store_driver(store, settings).contents())
+            contents = list(store_driver(store, settings, catalog).contents())
         except TransferFailed as failed:
             log.warning("store not looked through", store=store, reason=str(failed))
             continue

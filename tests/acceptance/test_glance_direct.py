@@ -128,6 +128,7 @@ def test_row_11_when_a_store_fails_the_upload_is_kept_and_imported_again_without
     brought(imports, image_id, stores=["good", "bad"])
     assert "store bad" in assert_failed(imports, image_id, ImageStatus.UPLOADING, "good", "bad")
     two_stores.unlink()
+    imports.site.deploy()
     brought(imports, image_id, stores=["good", "bad"])
     assert_active(imports, image_id, BODY, "good", "bad")
 
@@ -143,6 +144,7 @@ def test_row_12_after_a_conversion_too_the_upload_is_kept_and_converted_again(
     assert "store bad" in assert_failed(imports, image_id, ImageStatus.UPLOADING, "good", "bad")
     assert imports.image(image_id).disk_format == "qcow2"
     two_stores.unlink()
+    imports.site.deploy()
     brought(imports, image_id, stores=["good", "bad"])
     assert_active(imports, image_id, disk.read_bytes(), "good", "bad")
     assert imports.image(image_id).disk_format == "raw"
@@ -155,6 +157,7 @@ def test_row_16_when_every_store_fails_the_upload_is_kept_though_each_was_allowe
     brought(imports, image_id, stores=["bad"], all_stores_must_succeed=False)
     assert_failed(imports, image_id, ImageStatus.UPLOADING, "bad")
     two_stores.unlink()
+    imports.site.deploy()
     brought(imports, image_id, stores=["bad"], all_stores_must_succeed=False)
     assert_active(imports, image_id, BODY, "bad")
 

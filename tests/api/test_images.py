@@ -225,6 +225,21 @@ def test_delete_answers_204_and_leaves_data_that_a_store_keeps_to_housekeeping(a
     assert row.state == "deleting"
 
 
+def test_delete_while_a_store_is_not_mounted_leaves_its_copy_to_housekeeping(api: ImagesApi) -> None:
+    image_id = api.active(b"data")
+    mount, elsewhere = api.stores["fast"], api.stores["fast"].with_name("elsewhere")
+    mount.rename(elsewhere)
+    mount.mkdir()
+    assert api.client.get(f"/v2/images/{image_id}/file").status_code == 503
+    assert api.client.delete(f"/v2/images/{image_id}").status_code == 204
+    with api.catalog.read() as connection:
+        row = find_location(connection, image_id, "fast")
+    assert row is not None
+    assert row.state == "deleting"
+    assert list(mount.iterdir()) == []
+    assert (elsewhere / image_id).read_bytes() == b"data"
+
+
 def test_delete_during_an_import_ends_its_task_and_leaves_the_half_written_copy_to_housekeeping(
     api: ImagesApi,
 ) -> None:

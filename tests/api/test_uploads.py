@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from hashlib import md5, sha512
 from pathlib import Path
@@ -33,6 +33,7 @@ from transship.catalog.journal import StagedRow, find_location, staged_of_image
 from transship.catalog.leases import LeaseState, lease_of, take_lease
 from transship.catalog.schema import OUTBOX
 from transship.catalog.uploads import end_lost_uploads
+from transship.directories import MARK
 from transship.domain.errors import Superseded
 from transship.domain.import_request import ImportMethod
 from transship.staging.area import StagingArea
@@ -90,7 +91,7 @@ def in_staging(api: ImagesApi) -> list[str]:
 
 def stored(api: ImagesApi, store: str = "fast") -> list[str]:
     directory = api.stores[store]
-    return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+    return sorted(path.name for path in directory.iterdir() if path.name != MARK)
 
 
 def assert_queued_and_clean(api: ImagesApi, image_id: str) -> None:
@@ -421,7 +422,6 @@ def test_the_sites_rules_of_formats_hold_for_uploads(make: ApiMaker) -> None:
 
 def test_an_object_that_is_not_ours_stays(api: ImagesApi) -> None:
     image_id = api.create(**RAW)
-    api.stores["fast"].mkdir()
     (api.stores["fast"] / image_id).write_bytes(b"a Glance's")
     assert put(api, image_id, "file", DATA).status_code == 409
     assert (api.stores["fast"] / image_id).read_bytes() == b"a Glance's"
@@ -430,9 +430,11 @@ def test_an_object_that_is_not_ours_stays(api: ImagesApi) -> None:
         assert find_location(connection, image_id, "fast") is None
 
 
-def test_a_store_that_cannot_be_written_is_said(api: ImagesApi) -> None:
+@pytest.mark.parametrize("instead", [Path.touch, Path.mkdir, lambda _: None], ids=["file", "empty", "nothing"])
+def test_a_store_that_is_not_mounted_is_said(api: ImagesApi, instead: Callable[[Path], object]) -> None:
     image_id = api.create(**RAW)
-    api.stores["fast"].write_bytes(b"no directory")
+    api.stores["fast"].rename(api.stores["fast"].with_name("elsewhere"))
+    instead(api.stores["fast"])
     assert put(api, image_id, "file", DATA).status_code == 503
     assert (api.image(image_id)["status"], in_staging(api)) == ("queued", [])
     with api.catalog.read() as connection:

@@ -35,7 +35,7 @@ def store_id() -> str:
 
 
 def directory_of(store_id: str, configured: FileStoreSettings) -> str:
-    return load_store(store_id, configured).url_of("").removeprefix("file://").rstrip("/")
+    return load_store(store_id, configured, "catalogue").url_of("").removeprefix("file://").rstrip("/")
 
 
 @pytest.mark.real
@@ -69,7 +69,7 @@ def test_an_edit_that_cannot_be_used_is_named(
     server.ask("PATCH", f"/block_documents/{saved}", edit)
 
     with pytest.raises(ConfigurationRefused, match=r"image-store-file/fast.*directory.*not an absolute path"):
-        load_store(store_id, configured)
+        load_store(store_id, configured, "catalogue")
 
 
 def test_while_prefect_is_away_the_configuration_decides(store_id: str, configured: FileStoreSettings) -> None:

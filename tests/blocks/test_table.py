@@ -22,7 +22,7 @@ def test_settings_survive_the_way_through_their_block(tmp_path: Path) -> None:
 
 
 def test_a_block_gives_the_driver_of_its_settings(tmp_path: Path) -> None:
-    driver = FileStoreBlock(directory=str(tmp_path)).driver("fast")
+    driver = FileStoreBlock(directory=str(tmp_path)).driver("fast", "catalogue")
 
     assert isinstance(driver, FileStore)
     assert driver.url_of("id") == f"file://{tmp_path}/id"

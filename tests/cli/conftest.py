@@ -23,6 +23,13 @@ from transship.catalog.tasks import read_secret, tasks_of_image
 from transship.commands.context import Invocation
 
 
+@pytest.fixture(autouse=True)
+def _environment_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that run in the test's own process leave its environment and directory to the other tests."""
+    monkeypatch.setattr("transship.cli.leave_caller_behind", lambda: None)
+    monkeypatch.chdir(Path.cwd())
+
+
 @dataclass
 class Worker:
     """Carries each import through as soon as the API has accepted it, with neither Prefect nor flows.

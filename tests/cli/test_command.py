@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,15 @@ from cryptography.fernet import Fernet
 
 from config.loading import variable_of
 from config.settings import Settings
+from tests.fakes.databases import DATABASES
+from tests.fakes.images import prepare_stores, settings_in
 from tests.fakes.ports import free_port
+from transship.catalog.engine import Catalog
 from transship.cli import app, main
 from transship.processes import start_time
 from transship.runner_status import RunnerStatus, write_runner_status
+from transship.staging.area import StagingArea
+from transship.staging.opening import open_staging
 from transship.supervisor.home import HomeLock, first_start, status_path
 from transship.supervisor.status import Phase, SupervisorStatus, write_status
 
@@ -167,6 +174,25 @@ def test_doctor_says_how_to_close_a_home_directory_that_is_open(tmp_path: Path) 
     seen = run(tmp_path, "doctor")
     assert f"chmod 700 {tmp_path}" in seen.stdout
     assert seen.returncode == 1
+
+
+@pytest.mark.parametrize("command", ["doctor", "status"])
+def test_a_store_or_staging_that_is_not_mounted_is_named_with_the_remedy(tmp_path: Path, command: str) -> None:
+    settings = settings_in(tmp_path, host_name="here")
+    with closing(Catalog.open(settings)) as catalog:
+        prepare_stores(settings, catalog)
+        open_staging(catalog, StagingArea.of(settings))
+    variables = {**DATABASES.environment(tmp_path), "TRANSSHIP_HOST_NAME": "here"}
+    well = run(tmp_path, command, **variables)
+    assert "not mounted" not in well.stdout
+    for directory in (tmp_path / "images", settings.staging_dir):
+        shutil.rmtree(directory)
+        directory.mkdir()
+    seen = run(tmp_path, command, **variables)
+    assert f"Mount {tmp_path}/images and run 'transship deploy'" in seen.stdout
+    assert f"{settings.staging_dir} is not mounted" in seen.stdout
+    assert seen.returncode == 1
+    assert [list(directory.iterdir()) for directory in (tmp_path / "images", settings.staging_dir)] == [[], []]
 
 
 def test_doctor_says_who_takes_a_port(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from config.loading import load_settings
+from tests.fakes.images import prepare_stores
 from tests.fakes.ports import free_port
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.runner import Runner
@@ -63,8 +64,24 @@ def started(monkeypatch: pytest.MonkeyPatch) -> bool:
     return False
 
 
-def test_a_worker_that_reaches_everything_starts(told: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_reaches_everything_starts(
+    told: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = load_settings(environ=os.environ).settings
+    with closing(Catalog.open(settings)) as catalog:
+        prepare_stores(settings, catalog)
     assert started(told)
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_a_worker_names_a_store_that_its_host_has_not_mounted(
+    told: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert started(told)
+    said = capsys.readouterr().err
+    assert "warning: store local is unavailable: its directory is not mounted" in said
+    assert f"Mount {tmp_path}/images" in said
+    assert not (tmp_path / "images").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from transship.directories import MARK
 from transship.domain.errors import (
     ImportCancelled,
     ObjectMissing,
@@ -31,6 +34,7 @@ from transship.stores.file import CHECK_NAMES, FileStore
 MIB = 1024 * 1024
 IMAGE = "3f2a1c9e-0000-4000-8000-000000000001"
 NOBODY = 65534
+CATALOGUE = "6f6b1e44-0000-4000-8000-00000000000c"
 
 
 @pytest.fixture
@@ -40,7 +44,19 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(images: Path) -> FileStore:
-    return FileStore("shelf", images, 0o640)
+    return prepared("shelf", images)
+
+
+def prepared(store_id: str, directory: Path, file_mode: int = 0o640) -> FileStore:
+    """Return a store of a catalogue, ready for use."""
+    made = FileStore(store_id, directory, file_mode, CATALOGUE)
+    made.prepare((), before=False)
+    return made
+
+
+def names(directory: Path) -> list[str]:
+    """Return what lies in a store's directory beside its mark."""
+    return sorted(name for name in os.listdir(directory) if name != MARK)
 
 
 def stage(directory: Path, content: bytes, epoch: int = 1) -> StagedFile:
@@ -119,7 +135,7 @@ def test_a_staged_file_on_the_same_filesystem_is_linked(store: FileStore, images
 
 def test_two_stores_of_one_mode_share_the_inode(store: FileStore, images: Path, tmp_path: Path) -> None:
     staged = stage(tmp_path, b"image")
-    other = FileStore("other", tmp_path / "other", 0o640)
+    other = prepared("other", tmp_path / "other")
 
     assert [put(store, staged), put(other, staged)] == ["link", "link"]
     assert (images / IMAGE).samefile(tmp_path / "other" / IMAGE)
@@ -128,7 +144,7 @@ def test_two_stores_of_one_mode_share_the_inode(store: FileStore, images: Path, 
 def test_a_store_of_another_mode_gets_a_file_of_its_own(store: FileStore, images: Path, tmp_path: Path) -> None:
     staged = stage(tmp_path, b"image")
     put(store, staged)
-    other = FileStore("other", tmp_path / "other", 0o644)
+    other = prepared("other", tmp_path / "other", 0o644)
 
     assert put(other, staged) in ("copy", "reflink")
     assert [stat.S_IMODE(path.stat().st_mode) for path in (images / IMAGE, tmp_path / "other" / IMAGE)] == [
@@ -143,7 +159,7 @@ def test_the_object_of_another_store_is_shared_but_keeps_its_mode(
     put(store, stage(tmp_path, b"image"))
     (tmp_path / IMAGE).unlink(missing_ok=True)
     theirs = StagedFile(images / IMAGE, 5, 2, stored=True)
-    same, other = FileStore("same", tmp_path / "same", 0o640), FileStore("other", tmp_path / "other", 0o644)
+    same, other = prepared("same", tmp_path / "same"), prepared("other", tmp_path / "other", 0o644)
 
     assert put(same, theirs) == "link"
     assert put(other, theirs) in ("copy", "reflink")
@@ -161,7 +177,7 @@ def test_copies_keep_holes_within_a_filesystem(store: FileStore, images: Path, t
 def test_copies_keep_holes_across_filesystems(other_filesystem: Path, tmp_path: Path) -> None:
     staged = sparse(tmp_path)
 
-    assert put(FileStore("far", other_filesystem, 0o644), staged) == "copy"
+    assert put(prepared("far", other_filesystem, 0o644), staged) == "copy"
     copied = other_filesystem / IMAGE
     assert copied.read_bytes() == staged.path.read_bytes()
     assert copied.stat().st_blocks * 512 < 2 * MIB
@@ -188,18 +204,17 @@ def test_a_stop_ends_a_copy_within_a_piece(other_filesystem: Path, tmp_path: Pat
         stop.stop(ImportCancelled("by the user"))
 
     with pytest.raises(ImportCancelled):
-        FileStore("far", other_filesystem, 0o640).put(IMAGE, staged, stop_at_once, stop)
+        prepared("far", other_filesystem).put(IMAGE, staged, stop_at_once, stop)
 
     assert seen == [0]
     assert PIECE_BYTES <= 16 * MIB
-    assert os.listdir(other_filesystem) == []
+    assert names(other_filesystem) == []
 
 
 def test_a_leftover_link_to_the_staged_file_is_replaced_not_written(
     store: FileStore, images: Path, tmp_path: Path
 ) -> None:
     older, newer = stage(tmp_path, b"older"), stage(tmp_path, b"newer", epoch=2)
-    images.mkdir()
     os.link(older.path, images / f"{IMAGE}.2.part")
 
     put(store, newer)
@@ -225,18 +240,19 @@ def test_a_writer_that_slept_while_another_took_over_leaves_the_others_object_al
 
     monkeypatch.setattr(os, "link", link_and_sleep)
     put(store, stage(tmp_path, b"mine"))
-    assert {path.name: path.read_bytes() for path in images.iterdir()} == {IMAGE: b"the next one's"}
+    assert {name: (images / name).read_bytes() for name in names(images)} == {IMAGE: b"the next one's"}
 
 
 def test_a_full_filesystem_is_a_full_store(tmp_path: Path) -> None:
     staged = stage(tmp_path, os.urandom(4 * MIB))
     small = tmp_path / "small"
     with tmpfs(small):
-        store = FileStore("small", small, 0o640)
+        store = prepared("small", small)
         with pytest.raises(StoreFull, match=r"small is full.*4\.0 MiB"):
             put(store, staged)
-        assert os.listdir(small) == []
-        (small / "filler").write_bytes(bytes(2 * MIB))
+        assert names(small) == []
+        with suppress(OSError):  # as much as there is room for
+            (small / "filler").write_bytes(bytes(2 * MIB))
         with pytest.raises(StoreFull):
             store.check()
 
@@ -264,13 +280,13 @@ def test_a_limit_on_file_sizes_is_a_full_store(store: FileStore, images: Path, t
             put(store, staged)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert os.listdir(images) == []
+    assert names(images) == []
 
 
 @pytest.mark.spec("ST-018")
 def test_a_directory_without_permission_denies_everything(open_dir: Path) -> None:
     images = open_dir / "images"
-    store = FileStore("shelf", images, 0o640)
+    store = prepared("shelf", images)
     staged = stage(open_dir, b"image")
     staged.path.chmod(0o644)
     url = store.put(IMAGE, staged, ignore, StopToken()).url
@@ -290,7 +306,7 @@ def test_a_directory_without_permission_denies_everything(open_dir: Path) -> Non
             with pytest.raises(StoreDenied):
                 look()
     images.chmod(0o755)
-    assert os.listdir(images) == [IMAGE]
+    assert names(images) == [IMAGE]
 
 
 @pytest.mark.spec("ST-018")
@@ -309,16 +325,135 @@ def test_a_file_where_the_directory_belongs_is_said_to_be_none(tmp_path: Path) -
         FileStore("shelf", tmp_path / "images", 0o640).check()
 
 
-def test_an_absent_directory_says_nothing_about_its_objects(store: FileStore) -> None:
+def unmount(images: Path) -> None:
+    shutil.rmtree(images)
+    images.mkdir()
+
+
+def mark_as(owner: str) -> Callable[[Path], object]:
+    return lambda images: (images / MARK).write_text(owner)
+
+
+WRONG_PLACES: dict[str, Callable[[Path], object]] = {
+    "missing": shutil.rmtree,
+    "empty": unmount,
+    "mark not filled": mark_as(""),
+    "another store's": mark_as(f"store quick of catalogue {CATALOGUE}"),
+    "another catalogue's": mark_as("store shelf of catalogue 0ther"),
+    "a staging directory": mark_as(CATALOGUE),
+}
+
+
+@pytest.mark.parametrize("become", WRONG_PLACES.values(), ids=WRONG_PLACES)
+def test_a_directory_that_is_not_the_prepared_one_says_nothing_about_its_objects(
+    store: FileStore, images: Path, tmp_path: Path, become: Callable[[Path], object]
+) -> None:
     url = store.url_of(IMAGE)
-    for look in (lambda: store.size(url), lambda: store.read(url), lambda: store.delete(url)):
+    become(images)
+    staged = stage(tmp_path, b"image")
+    for use in (
+        lambda: store.size(url),
+        lambda: store.read(url),
+        lambda: store.local_file(url),
+        lambda: store.delete(url),
+        lambda: store.discard_temporaries(IMAGE, 9),
+        lambda: list(store.contents()),
+        lambda: put(store, staged),
+        store.check,
+    ):
         with pytest.raises(StoreUnavailable):
-            look()
+            use()
+    assert not images.exists() or names(images) == []
+
+
+@pytest.mark.parametrize("owner", [f"store quick of catalogue {CATALOGUE}", "store shelf of catalogue 0ther", "0ther"])
+def test_the_directory_of_another_is_refused_by_name(store: FileStore, images: Path, owner: str) -> None:
+    (images / MARK).write_text(owner)
+    for attempt in (store.check, lambda: store.prepare((), before=False)):
+        with pytest.raises(StoreUnavailable, match=f"marked as that of another: {owner};"):
+            attempt()
+    assert (images / MARK).read_text() == owner
+
+
+@pytest.mark.spec("ST-022")
+def test_a_store_below_a_mount_point_is_not_made_again_while_nothing_is_mounted(tmp_path: Path) -> None:
+    """The real thing: a filesystem that goes and comes back."""
+    mount, volume = tmp_path / "mount", tmp_path / "volume"
+    with tmpfs(volume):
+        mount.mkdir()
+        images = mount / "images"
+        subprocess.run(["mount", "--bind", volume, mount], check=True)
+        try:
+            store = prepared("shelf", images)
+            put(store, stage(tmp_path, b"image"))
+            subprocess.run(["umount", mount], check=True)
+            with pytest.raises(StoreUnavailable, match="not mounted"):
+                store.size(store.url_of(IMAGE))
+            with pytest.raises(StoreUnavailable, match="not mounted"):
+                store.prepare((), before=True)
+            assert os.listdir(mount) == []
+            subprocess.run(["mount", "--bind", volume, mount], check=True)
+            assert store.size(store.url_of(IMAGE)) == 5
+        finally:
+            subprocess.run(["umount", mount], check=False, capture_output=True)
+
+
+def test_a_directory_that_holds_journalled_images_is_adopted(images: Path) -> None:
+    images.mkdir()
+    (images / IMAGE).write_bytes(b"image")
+    made = FileStore("shelf", images, 0o640, CATALOGUE)
+    made.prepare([made.url_of(IMAGE[:-1] + "2"), made.url_of(IMAGE), "file:///elsewhere/x"], before=False)
+    assert made.size(made.url_of(IMAGE)) == 5
+
+
+def test_a_directory_of_others_is_adopted_with_what_lies_in_it(images: Path) -> None:
+    """A Glance's, or a new filesystem with its lost+found."""
+    (images / "lost+found").mkdir(parents=True)
+    (images / IMAGE).write_bytes(b"a Glance's")
+    made = prepared("shelf", images)
+    assert made.size(made.url_of(IMAGE)) == 10
+    assert names(images) == [IMAGE, "lost+found"]
+
+
+def test_an_empty_mark_is_the_operators_word_for_a_directory(store: FileStore, images: Path) -> None:
+    unmount(images)
+    with pytest.raises(StoreUnavailable):
+        store.prepare((), before=True)
+    (images / MARK).touch()
+    with pytest.raises(StoreUnavailable):
+        store.check()
+    store.prepare([store.url_of(IMAGE)], before=True)
+    store.check()
+
+
+def test_hosts_on_one_mount_share_the_mark(store: FileStore, images: Path) -> None:
+    other_host = FileStore("shelf", images, 0o640, CATALOGUE)
+    other_host.check()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: other_host.prepare((), before=False), range(64)))
+    assert os.listdir(images) == [MARK]
+
+
+def test_the_mark_may_be_read_by_the_group(images: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        prepared("shelf", images)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((images / MARK).stat().st_mode) == 0o640
+
+
+def test_a_store_of_no_catalogue_is_made_by_its_check_alone(images: Path, tmp_path: Path) -> None:
+    free = FileStore("shelf", images, 0o640)
+    with pytest.raises(StoreUnavailable):
+        put(free, stage(tmp_path, b"image"))
+    free.check()
+    assert put(free, stage(tmp_path, b"image")) == "link"
+    assert os.listdir(images) == [IMAGE]
 
 
 @pytest.mark.parametrize("kind", ["symbolic link", "fifo", "directory"])
 def test_what_is_not_a_regular_file_is_no_object(store: FileStore, images: Path, tmp_path: Path, kind: str) -> None:
-    images.mkdir()
     (tmp_path / "secret").write_bytes(b"secret")
     make: dict[str, Callable[[], object]] = {
         "symbolic link": lambda: (images / IMAGE).symlink_to(tmp_path / "secret"),
@@ -334,11 +469,10 @@ def test_what_is_not_a_regular_file_is_no_object(store: FileStore, images: Path,
     with pytest.raises(StoreDenied):
         store.delete(url)
     assert (tmp_path / "secret").read_bytes() == b"secret"
-    assert os.listdir(images) == [IMAGE]
+    assert names(images) == [IMAGE]
 
 
 def test_temporaries_are_no_objects(store: FileStore, images: Path) -> None:
-    images.mkdir()
     (images / f"{IMAGE}.1.part").write_bytes(b"half")
 
     with pytest.raises(ObjectMissing):
@@ -376,17 +510,15 @@ def test_a_relative_directory_is_refused() -> None:
 
 
 def test_its_contents_are_all_names_but_those_of_a_running_check(store: FileStore, images: Path) -> None:
-    images.mkdir()
-    names = {"notes.txt", IMAGE, f"{IMAGE}.raw", f"{IMAGE}.7.part", f"{IMAGE.upper()}.7.part", "a.part"}
-    for name in {*names, ".check", ".check.link"}:
+    found = {"notes.txt", IMAGE, f"{IMAGE}.raw", f"{IMAGE}.7.part", f"{IMAGE.upper()}.7.part", "a.part"}
+    for name in {*found, ".check", ".check.link"}:
         (images / name).touch()
-    urls = {name: f"file://{images}/{name}" for name in names} | {f"{IMAGE}.7.part": f"file://{images}/{IMAGE}"}
+    urls = {name: f"file://{images}/{name}" for name in found} | {f"{IMAGE}.7.part": f"file://{images}/{IMAGE}"}
     assert set(store.contents()) == {Content(name, url) for name, url in urls.items()}
 
 
 def test_what_a_killed_check_left_the_next_one_removes(store: FileStore, images: Path) -> None:
-    images.mkdir()
     for name in CHECK_NAMES:
         (images / name).write_bytes(b"")
     store.check()
-    assert os.listdir(images) == []
+    assert names(images) == []

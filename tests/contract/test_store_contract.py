@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.fakes.flaky_store import FlakyStore
+from transship.directories import MARK
 from transship.domain.errors import (
     AlreadyStored,
     ImportCancelled,
@@ -49,11 +50,13 @@ class StoreCase:
         store: the driver.
         leave_temporary: put there what a writer killed under (image id, epoch) leaves.
         names: names of everything that the store holds, temporaries included.
+        away: while the block runs, the store is not where it was prepared.
     """
 
     store: StoreDriver
     leave_temporary: Callable[[str, int], None]
     names: Callable[[], set[str]]
+    away: Callable[[], AbstractContextManager[None]]
 
 
 class Stage(Protocol):
@@ -64,13 +67,26 @@ class Stage(Protocol):
 
 def _file_case(directory: Path) -> StoreCase:
     def leave_temporary(image_id: str, epoch: int) -> None:
-        directory.mkdir(exist_ok=True)
         (directory / f"{image_id}.{epoch}.part").write_bytes(b"half")
 
     def names() -> set[str]:
-        return set(os.listdir(directory)) if directory.exists() else set()
+        return set(os.listdir(directory)) - {MARK}
 
-    return StoreCase(FileStore("shelf", directory, 0o640), leave_temporary, names)
+    @contextmanager
+    def away() -> Iterator[None]:
+        """An empty directory, as a mount point is."""
+        mounted = directory.rename(directory.with_name("mounted elsewhere"))
+        directory.mkdir()
+        try:
+            yield
+            assert os.listdir(directory) == []
+        finally:
+            directory.rmdir()
+            mounted.rename(directory)
+
+    store = FileStore("shelf", directory, 0o640, "catalogue")
+    store.prepare((), before=False)
+    return StoreCase(store, leave_temporary, names, away)
 
 
 @contextmanager
@@ -97,7 +113,13 @@ def _flaky_without_failures(tmp_path: Path) -> Iterator[StoreCase]:
     def names() -> set[str]:
         return set(store.objects) | {f"{image_id}.{epoch}" for image_id, epoch in store.temporaries}
 
-    yield StoreCase(store, leave_temporary, names)
+    @contextmanager
+    def away() -> Iterator[None]:
+        store.away = True
+        yield
+        store.away = False
+
+    yield StoreCase(store, leave_temporary, names, away)
 
 
 CASES: dict[str, Callable[[Path], AbstractContextManager[StoreCase]]] = {
@@ -464,6 +486,50 @@ def test_the_file_of_an_object_is_the_object(case: StoreCase, stage: Stage) -> N
     assert path is None or path.read_bytes() == b"image"
     with pytest.raises(ObjectMissing):
         case.store.local_file(case.store.url_of(OTHER_IMAGE))
+
+
+@pytest.mark.spec("ST-021")
+def test_a_store_that_is_ready_may_be_prepared_again(case: StoreCase, stage: Stage) -> None:
+    url = put(case, stage(b"image"))
+    for before in (True, False):
+        case.store.prepare([url], before=before)
+    assert stored(case, url) == b"image"
+    assert case.names() == {IMAGE}
+
+
+@pytest.mark.spec("ST-021")
+@pytest.mark.parametrize("known", [True, False])
+def test_a_store_that_should_be_there_is_not_made_anew(case: StoreCase, stage: Stage, known: bool) -> None:
+    url = put(case, stage(b"image"))
+    with case.away(), pytest.raises(StoreUnavailable):
+        case.store.prepare([url] if known else [], before=not known)
+    assert stored(case, url) == b"image"
+
+
+USES: dict[str, Callable[[StoreDriver, str, StagedFile], object]] = {
+    "put": lambda store, _url, staged: store.put(OTHER_IMAGE, staged, ignore, StopToken()),
+    "size": lambda store, url, _staged: store.size(url),
+    "local_file": lambda store, url, _staged: store.local_file(url),
+    "read": lambda store, url, _staged: store.read(url),
+    "delete": lambda store, url, _staged: store.delete(url),
+    "discard_temporaries": lambda store, _url, _staged: store.discard_temporaries(IMAGE, 99),
+    "contents": lambda store, _url, _staged: list(store.contents()),
+    "check": lambda store, _url, _staged: store.check(),
+}
+
+
+@pytest.mark.spec("ST-022")
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_a_store_that_is_away_neither_takes_nor_denies_anything(
+    case: StoreCase, stage: Stage, use: Callable[[StoreDriver, str, StagedFile], object]
+) -> None:
+    url = put(case, stage(b"image"))
+    case.leave_temporary(IMAGE, 7)
+    before = case.names()
+    with case.away(), pytest.raises(StoreUnavailable):
+        use(case.store, url, stage(b"another"))
+    assert case.names() == before
+    assert stored(case, url) == b"image"
 
 
 def test_every_rule_of_the_document_has_a_test() -> None:

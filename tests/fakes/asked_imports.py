@@ -53,6 +53,7 @@ class AskedImports:
     def api(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """Send a request to the API with the site's settings of now."""
         if self._served != (settings := self.site.settings):
+            self.site.deploy()
             self._server.serve(build_app(settings, self.site.catalog))
             self._served = settings
         if self.token:

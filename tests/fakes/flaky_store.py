@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from uuid import UUID
 
 from transship.domain.errors import AlreadyStored, ObjectMissing, StagingBroken, StoreDenied, StoreUnavailable
@@ -22,6 +22,7 @@ class FlakyStore(StoreDriver):
         objects: bytes by image id.
         temporaries: unpublished bytes by (image id, epoch).
         calls: names of the methods called, in order, also of those that failed.
+        away: it is not where it was prepared.
         truncate: how many bytes it loses of each object while it says that it kept them all.
         before_publishing: called by each `put` when all bytes are written and nobody can see them yet.
     """
@@ -31,6 +32,7 @@ class FlakyStore(StoreDriver):
         self.objects: dict[str, bytes] = {}
         self.temporaries: dict[tuple[str, int], bytes] = {}
         self.calls: list[str] = []
+        self.away = False
         self.truncate = 0
         self.before_publishing: Callable[[], object] = lambda: None
         self._failures: dict[str, list[Exception]] = {}
@@ -57,10 +59,14 @@ class FlakyStore(StoreDriver):
         """How often it was written to, successfully or not."""
         return self.calls.count("put")
 
+    def prepare(self, known: Iterable[str], *, before: bool) -> None:
+        self._begin("prepare")
+
     def put(self, image_id: str, staged: StagedFile, progress: Progress, stop: StopToken) -> StoredObject:
         if str(UUID(image_id)) != image_id:
             raise ValueError(image_id)
         self.calls.append("put")
+        self._refuse_when_away()
         stop.check()
         if image_id in self.objects:
             raise AlreadyStored(self.store_id, image_id)
@@ -135,7 +141,12 @@ class FlakyStore(StoreDriver):
 
     def _begin(self, method: str) -> None:
         self.calls.append(method)
+        self._refuse_when_away()
         self._fail_if_told(method)
+
+    def _refuse_when_away(self) -> None:
+        if self.away:
+            raise StoreUnavailable(self.store_id, "it is away")
 
     def _fail_if_told(self, method: str) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -11,9 +12,11 @@ from tests.fakes.databases import DATABASES
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image, insert_image
 from transship.catalog.imports import Begun, Caller, Order, ask_import, begin_import
+from transship.domain.errors import TransferFailed
 from transship.domain.image import Image, ImageStatus
 from transship.domain.import_request import ImportMethod, ImportRequest
 from transship.domain.task import ImportTask
+from transship.stores_in_force import prepare_store
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -21,6 +24,13 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 def settings_in(home: Path, **changes: object) -> Settings:
     """Return settings whose home is a test's directory, and whose database is the one of that home."""
     return Settings.model_validate({"home": home, "database": DATABASES.section(home), **changes})
+
+
+def prepare_stores(settings: Settings, catalog: Catalog) -> None:
+    """Make all stores ready, as ``transship deploy`` does; one that cannot be is left as it is."""
+    for store_id, store in settings.all_stores.items():
+        with suppress(TransferFailed):
+            prepare_store(catalog, store_id, store)
 
 
 def new_image(**changes: object) -> Image:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from config.settings import DatabaseSettings, FileStoreSettings, Settings
 from tests.fakes.databases import DATABASES
+from tests.fakes.images import prepare_stores
 from transship.api.app import build_app
 from transship.api.http_protocol import BoundedHttpProtocol
 from transship.catalog.copies import DataFacts, copy_written
@@ -91,6 +92,7 @@ class ImagesApi:
             **sections,
         )
         self.catalog = Catalog.open(self.settings)
+        prepare_stores(self.settings, self.catalog)
         server.serve(build_app(self.settings, self.catalog))
         self.client = server.client
 

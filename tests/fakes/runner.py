@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +21,9 @@ from config.settings import Settings
 from deployments.pool import base_job_template
 from tests.fakes.databases import DATABASES
 from tests.fakes.ending import end
+from tests.fakes.images import prepare_stores
 from tests.fakes.prefect_server import PrefectServer
+from transship.catalog.engine import Catalog
 from transship.processes import descendants, start_time
 from transship.runner_status import RunnerStatus, read_runner_status, runner_status_path
 
@@ -85,9 +88,11 @@ class Runner:
         return load_settings(environ=self.environment).settings
 
     def make_pool(self) -> None:
-        """Make the work pool, as `transship deploy` would."""
+        """Make the work pool and prepare the stores, as `transship deploy` would."""
         body = {"name": self.pool, "type": "process", "base_job_template": base_job_template()}
         self.server.ask("POST", "/work_pools/", body)
+        with closing(Catalog.open(self.settings)) as catalog:
+            prepare_stores(self.settings, catalog)
 
     def __enter__(self) -> Self:
         self.make_pool()

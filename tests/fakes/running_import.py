@@ -11,7 +11,7 @@ from uuid import uuid4
 from config.settings import Settings
 from tasks.session import ImportSession, open_session
 from tasks.staged_files import Staged, new_name, open_file, seal
-from tests.fakes.images import NOW, queued_image, settings_in, web_order
+from tests.fakes.images import NOW, prepare_stores, queued_image, settings_in, web_order
 from transship.catalog.endings import resume_or_end
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, Caller, ask_import, begin_import
@@ -69,8 +69,9 @@ def steal(catalog: Catalog, begun: Begun) -> None:
 
 @contextmanager
 def session_of(settings: Settings, catalog: Catalog, begun: Begun) -> Iterator[ImportSession]:
-    """Open the session of an import, its staging directory made."""
+    """Open the session of an import, its stores and its staging directory made."""
     with open_session(settings, catalog, begun) as session:
+        prepare_stores(settings, catalog)
         open_staging(catalog, session.staging, session.lease)
         yield session
 

@@ -252,9 +252,10 @@ class System:
         return sorted(path.name for path in directory.iterdir() if not path.name.startswith(".transship"))
 
     def stored(self, store: str = "local") -> list[str]:
-        """Return the names of the files in a store."""
+        """Return the names of the files in a store, its mark left out."""
         directory = self.settings.all_stores[store].dir
-        return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+        found = directory.iterdir() if directory.exists() else ()
+        return sorted(path.name for path in found if not path.name.startswith(".transship"))
 
 
 class Gate:

@@ -70,7 +70,7 @@ class Yard:
         sections = {name: {"dir": str(site.home / name), "weight": weight} for name, weight in weights.items()}
         site.set(stores=json.dumps(sections), default_store=names[0])
         for module in ("tasks.place", "tasks.fetch"):
-            patch.setattr(f"{module}.store_driver", lambda store, _settings: self.stores[store])
+            patch.setattr(f"{module}.store_driver", lambda store, _settings, _catalog: self.stores[store])
         patch.setattr(StoreShelf, "driver", lambda _shelf, store: self.stores[store])
         patch.setattr(resource, "identify", lambda _request, request_id: replace(self.caller, request_id=request_id))
         self.serve()

@@ -13,10 +13,11 @@ from prefect.logging.handlers import APILogHandler
 from config.loading import load_settings
 from config.settings import Settings
 from tests.fakes.databases import DATABASES
-from tests.fakes.images import settings_in
+from tests.fakes.images import prepare_stores, settings_in
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.web_server import WebServer
 from transship.catalog.engine import Catalog
+from transship.directories import MARK
 from transship.logs import FLOW_ROOMS
 
 
@@ -37,10 +38,15 @@ class Site:
         for name, text in options.items():
             self.environment.setenv(f"TRANSSHIP_{name.upper()}", text)
 
+    def deploy(self) -> None:
+        """Prepare the stores, as ``transship deploy`` does."""
+        prepare_stores(self.settings, self.catalog)
+
     def stored(self, store: str = "local") -> dict[str, bytes]:
-        """Return all that lies in a file store, by name."""
+        """Return all that lies in a file store beside its mark, by name."""
         directory = self.settings.all_stores[store].dir
-        return {path.name: path.read_bytes() for path in directory.iterdir()} if directory.is_dir() else {}
+        found = directory.iterdir() if directory.is_dir() else ()
+        return {path.name: path.read_bytes() for path in found if path.name != MARK}
 
 
 @pytest.fixture
@@ -60,6 +66,7 @@ def site(migrated_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     for name, value in DATABASES.environment(tmp_path).items():
         monkeypatch.setenv(name, value)
+    made.deploy()
     log_settings = structlog.get_config()
     yield made
     for room in FLOW_ROOMS:

@@ -52,6 +52,7 @@ class Form:
     image_id: str = field(default_factory=lambda: str(uuid4()))
 
     def __post_init__(self) -> None:
+        self.imports.site.deploy()
         match self.method:
             case ImportMethod.WEB_DOWNLOAD:
                 self._flow = partial(web_download, self.server.serve("/disk.raw", BODY), image_id=UUID(self.image_id))
@@ -150,7 +151,7 @@ def test_all_stores_are_written_where_a_form_says_so(form: Form) -> None:
 
 
 def test_a_store_may_fail_where_a_form_says_so(form: Form) -> None:
-    (form.imports.site.home / "two").touch()
+    (form.imports.site.home / "two").rename(form.imports.site.home / "not mounted")
     state = form.send(stores=["two", "one"], all_stores_must_succeed=False)
     assert state.name == "Imported in part", state.message
     image = form.imports.image(form.image_id)

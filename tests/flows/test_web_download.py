@@ -45,6 +45,7 @@ def two_stores(site: Site) -> None:
     (site.home / "blocked").touch()
     stores = {"good": {"dir": str(site.home / "good")}, "bad": {"dir": str(site.home / "blocked" / "bad")}}
     site.set(stores=json.dumps(stores), default_store="good")
+    site.deploy()
 
 
 # --- success -----------------------------------------------------------------------------------
@@ -85,6 +86,7 @@ def test_several_stores_are_written_one_after_the_other_if_told_so(
     names = ("c", "a", "b")
     stores = {name: {"dir": str(site.home / name)} for name in names}
     site.set(stores=json.dumps(stores), default_store="a", imports__max_parallel_stores="1")
+    site.deploy()
     state, image_id = run(server.serve("/disk.raw", disk), stores=list(names))
     assert state.message == "imported to c, a, b"
     assert [site.stored(name) for name in names] == [{image_id: disk}] * 3
@@ -162,6 +164,28 @@ def test_run_and_task_show_where_each_store_stood_in_the_end(
     [table] = [json.loads(artifact["data"]) for artifact in found if artifact["type"] == "table"]
     assert [(row["store"], row["state"]) for row in table] == ends
     assert ["store bad is unavailable" in row["reason"] for row in table] == [False, True]
+
+
+def test_a_store_that_is_not_mounted_fails_an_import_that_must_write_all(
+    site: Site, server: WebServer, disk: bytes
+) -> None:
+    stores = {store: {"dir": str(site.home / store)} for store in ("good", "far")}
+    site.set(stores=json.dumps(stores), default_store="good")
+    site.deploy()
+    mount, elsewhere = site.home / "far", site.home / "elsewhere"
+    mount.rename(elsewhere)
+    mount.mkdir()
+    uri = server.serve("/disk.raw", disk)
+    state, image_id = run(uri, stores=["good", "far"], all_stores_must_succeed=True)
+    assert (state.type, read_image(site.catalog, image_id).status) == ("FAILED", ImageStatus.QUEUED)
+    assert "store far is unavailable: its directory is not mounted" in str(state.message)
+    assert str(site.home) not in str(state.message)
+    assert (list(mount.iterdir()), site.stored("good")) == ([], {})
+    mount.rmdir()
+    elsewhere.rename(mount)
+    state, image_id = run(uri, stores=["good", "far"], all_stores_must_succeed=True)
+    assert state.name == "Imported"
+    assert (mount / image_id).read_bytes() == disk
 
 
 def test_one_store_that_fails_is_named_when_it_may(site: Site, server: WebServer, disk: bytes) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import select, update
+from structlog.testing import capture_logs
 
 from deployments.apply import apply
 from tests.fakes.images import NOW, asked, begun, queued_image, read_image, settings_in
@@ -20,6 +22,7 @@ from transship.catalog.outbox import OutboxKind, due
 from transship.catalog.schema import LEASES, LOCATIONS, OUTBOX
 from transship.catalog.tasks import get_task, keep_secret, purge_secrets, read_secret
 from transship.catalog.types import in_seconds
+from transship.directories import MARK
 from transship.domain.image import ImageStatus
 from transship.domain.task import TaskStatus
 from transship.keeper.prefect_api import PrefectApi
@@ -82,6 +85,34 @@ def test_store_settings_of_a_block_are_checked(tmp_path: Path) -> None:
     assert '"weight": 3' in str(settings_of_block(good))
     assert settings_of_block({"name": "fast", "data": {}}) is None
     assert settings_of_block({"name": "fast", "data": {"directory": str(tmp_path), "file_mode": "rw"}}) is None
+
+
+class EditedBlocks:
+    """A Prefect whose one store block says what its user wrote there last."""
+
+    def __init__(self, store_id: str) -> None:
+        self._store_id = store_id
+        self.directory = Path()
+
+    def store_blocks(self) -> list[dict[str, Any]]:
+        return [{"name": self._store_id, "data": {"directory": str(self.directory)}}]
+
+
+def test_a_directory_that_an_edit_names_is_prepared_once(catalog: Catalog, tmp_path: Path) -> None:
+    blocks = EditedBlocks("local")
+    # All that a mirror asks of Prefect.
+    keeper = Keeper(settings_in(tmp_path), catalog, cast(PrefectApi, blocks), "one")
+    first, second = tmp_path / "first", tmp_path / "second"
+    for blocks.directory in (first, second):
+        assert (keeper.mirror_stores(), keeper.mirror_stores()) == (1, 0)
+        assert (blocks.directory / MARK).read_text() == f"store local of catalogue {catalog.id()}"
+    shutil.rmtree(first)
+    blocks.directory = first
+    with capture_logs() as logs:
+        assert keeper.mirror_stores() == 1
+    assert not first.exists()
+    assert [(log["event"], log["store"]) for log in logs] == [("store not prepared", "local")]
+    assert f"Mount {first}" in logs[0]["reason"]
 
 
 def test_secrets_of_running_tasks_are_not_purged(catalog: Catalog) -> None:

@@ -19,6 +19,7 @@ from tests.fakes.runner import Runner, until
 from tests.fakes.system import STANDING_SOURCES, Gate
 from tests.fakes.web_server import WebServer
 from transship.catalog.engine import Catalog
+from transship.directories import MARK
 from transship.processes import descendants, start_time
 
 pytestmark = pytest.mark.real
@@ -106,4 +107,4 @@ def test_a_cancel_in_a_copy_to_a_store(importer: Runner, source: WebServer) -> N
     state = cancel_in_the_middle(importer, run_id)
     assert state["type"] == "CANCELLED", importer.said()
     store = importer.settings.all_stores["local"].dir
-    assert not list(store.iterdir()), importer.said()
+    assert [path.name for path in store.iterdir()] == [MARK], importer.said()

@@ -34,6 +34,7 @@ from transship.catalog.imports import Begun
 from transship.catalog.journal import LocationRow
 from transship.catalog.leases import lease_of
 from transship.catalog.tasks import get_task
+from transship.directories import MARK
 from transship.domain.errors import (
     AlreadyStored,
     ImportCancelled,
@@ -50,9 +51,9 @@ DATA = os.urandom(50_000)
 
 
 def stored(settings: Settings, store: str = "local") -> dict[str, bytes]:
-    """Return all that lies in a file store, by name."""
-    directory = settings.all_stores[store].dir
-    return {path.name: path.read_bytes() for path in directory.iterdir()} if directory.is_dir() else {}
+    """Return all that lies in a file store beside its mark, by name."""
+    found = settings.all_stores[store].dir.iterdir()
+    return {path.name: path.read_bytes() for path in found if path.name != MARK}
 
 
 def row_of(session: ImportSession, store: str = "local") -> LocationRow:
@@ -63,7 +64,6 @@ def row_of(session: ImportSession, store: str = "local") -> LocationRow:
 
 def leave(session: ImportSession, name: str, content: bytes) -> Path:
     directory = session.settings.all_stores["local"].dir
-    directory.mkdir(exist_ok=True)
     (directory / name).write_bytes(content)
     return directory / name
 
@@ -131,16 +131,17 @@ def test_the_temporary_of_a_newer_attempt_is_left_alone(session: ImportSession) 
 
 
 def test_a_store_that_was_away_takes_the_data_when_it_is_back(tmp_path: Path, catalog: Catalog) -> None:
-    mount = tmp_path / "mount"
-    mount.touch()  # a directory cannot be made below a file
+    mount, elsewhere = tmp_path / "mount", tmp_path / "mounted elsewhere"
     settings = easy_settings(tmp_path, **file_stores(local=mount / "images"))
     with session_of(settings, catalog, begin(catalog)) as session:
         staged = staged_file(session, DATA)
+        mount.rename(elsewhere)
         with pytest.raises(StoreUnavailable) as away:
             place.fn("local", staged)
+        assert not mount.exists()
         assert shown(session) == [StoreProgress("local", "failed", 0, len(DATA), str(away.value))]
         assert location(catalog, session.image.id) is None
-        mount.unlink()
+        elsewhere.rename(mount)
         place.fn("local", staged)
         assert stored(settings) == {session.image.id: DATA}
         assert shown(session) == [StoreProgress("local", "done", len(DATA), len(DATA))]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -42,10 +44,17 @@ from transship.catalog.removal import (
     scrap_staged,
 )
 from transship.catalog.schema import IMAGES, INVENTORIES, LOCATIONS, STAGED
-from transship.domain.errors import AlreadyStored, ConfigurationRefused, CopyBeingRemoved, LockLost, StoreUnavailable
+from transship.directories import MARK
+from transship.domain.errors import (
+    AlreadyStored,
+    ConfigurationRefused,
+    CopyBeingRemoved,
+    LockLost,
+    StagingUnavailable,
+    StoreUnavailable,
+)
 from transship.domain.image import ImageStatus
 from transship.domain.stop import StopToken
-from transship.staging.area import MARKER
 
 
 @pytest.fixture
@@ -152,7 +161,7 @@ def test_files_of_another_host_are_not_looked_for(session: ImportSession) -> Non
 def test_the_staging_of_another_catalogue_is_not_swept(session: ImportSession) -> None:
     make_part(session)
     fail(session)
-    (session.staging.directory / MARKER).write_text("another")
+    (session.staging.directory / MARK).write_text("another")
     with pytest.raises(ConfigurationRefused, match="serves another catalogue"):
         sweep_staging.fn("here")
     assert len(staging_names(session.settings)) == 1
@@ -162,7 +171,25 @@ def test_the_staging_of_another_catalogue_is_not_swept(session: ImportSession) -
 
 
 def stored(session: ImportSession) -> list[str]:
-    return sorted(path.name for path in session.settings.all_stores["local"].dir.iterdir())
+    return sorted(stored_bytes(session.settings))
+
+
+def stored_bytes(settings: Settings) -> dict[str, bytes]:
+    found = settings.all_stores["local"].dir.iterdir()
+    return {path.name: path.read_bytes() for path in found if path.name != MARK}
+
+
+@contextmanager
+def unmounted(directory: Path) -> Iterator[None]:
+    """Leave an empty mount point in the place of a directory while the block runs; nothing may be written there."""
+    elsewhere = directory.rename(directory.with_name(f"{directory.name} is elsewhere"))
+    directory.mkdir()
+    try:
+        yield
+        assert list(directory.iterdir()) == []
+    finally:
+        shutil.rmtree(directory)
+        elsewhere.rename(directory)
 
 
 def age(catalog: Catalog) -> None:
@@ -239,6 +266,34 @@ def test_a_store_that_does_not_answer_keeps_the_row_for_later(session: ImportSes
     directory.with_name("elsewhere").rename(directory)
     age(session.catalog)
     assert sweep_stores.fn().removed == (url,)
+
+
+def test_a_store_that_is_not_mounted_keeps_row_and_copy_for_later(session: ImportSession) -> None:
+    url = place.fn("local", staged_file(session, b"data"))
+    fail(session)
+    for _ in range(3):
+        age(session.catalog)
+        with unmounted(session.settings.all_stores["local"].dir):
+            swept = sweep_stores.fn()
+        assert (swept.removed, swept.unknown) == ((), ())
+        assert swept.kept[0].startswith(f"{url}: store local is unavailable: its directory is not mounted")
+    age(session.catalog)
+    assert sweep_stores.fn().removed == (url,)
+    assert stored(session) == []
+
+
+def test_staging_that_is_not_mounted_is_not_swept(session: ImportSession) -> None:
+    name = make_part(session)
+    fail(session)
+    with unmounted(session.settings.staging_dir), pytest.raises(StagingUnavailable, match="here is not mounted"):
+        sweep_staging.fn("here")
+    assert sweep_staging.fn("here").removed == (name,)
+
+
+def test_the_mark_of_a_store_is_neither_listed_nor_removed(session: ImportSession) -> None:
+    place.fn("local", staged_file(session, b"data"))
+    assert sweep_stores.fn() == Swept((), ())
+    assert (session.settings.all_stores["local"].dir / MARK).exists()
 
 
 def test_a_copy_that_a_new_import_made_in_the_meantime_stays(session: ImportSession) -> None:
@@ -430,12 +485,10 @@ def test_a_store_is_looked_through_only_when_it_is_time_to(session: ImportSessio
 
 def test_a_store_that_does_not_answer_is_looked_through_later(session: ImportSession) -> None:
     pool = session.settings.all_stores["local"].dir
-    pool.parent.mkdir(exist_ok=True)
-    pool.touch()
-    assert sweep_stores.fn().unknown == ()
-    pool.unlink()
-    pool.mkdir()
     (pool / "notes.txt").touch()
+    pool.rename(pool.with_name("elsewhere"))
+    assert sweep_stores.fn().unknown == ()
+    pool.with_name("elsewhere").rename(pool)
     assert sweep_stores.fn().unknown == ("store:local notes.txt",)
 
 
@@ -456,14 +509,14 @@ def test_a_catalogue_rolled_back_by_a_day_removes_nothing_that_was_made_since(
         for one in (begun, begin(catalog)):
             with session_of(settings, catalog, one) as later:
                 place.fn("local", staged_file(later, b"of today"))
-        names = {path: path.read_bytes() for path in settings.all_stores["local"].dir.iterdir()}
+        names = stored_bytes(settings)
         assert len(names) == 2
         restore(catalog, yesterday)
         age(catalog)
         staging, stores = sweep_staging.fn("here"), sweep_stores.fn()
-    assert {path: path.read_bytes() for path in settings.all_stores["local"].dir.iterdir()} == names
+    assert stored_bytes(settings) == names
     assert (staging.removed, stores.removed) == ((), ())
-    assert set(stores.unknown) == {f"store:local {path.name}" for path in names}
+    assert set(stores.unknown) == {f"store:local {name}" for name in names}
     assert len(staging.unknown) == 2
 
 

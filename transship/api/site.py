@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 
 from config.settings import Settings
@@ -19,7 +17,6 @@ from transship.api.schemas import Schemas
 from transship.api.uri_judge import UriJudge
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Caller
-from transship.catalog.stores import mirrored_stores
 from transship.domain.errors import ImageNotFound, StoreUnknown, TaskNotFound
 from transship.domain.placement import StoreFacts
 from transship.domain.visibility import Viewer
@@ -27,14 +24,12 @@ from transship.doorbell import DOORBELL_SOCKET, ring
 from transship.identity.caller import Identity
 from transship.stores.base import StoreDriver
 from transship.stores.table import StoreSettings, driver_of
-
-log = structlog.get_logger(__name__)
+from transship.stores_in_force import stores_in_force
 
 STORES_KEPT_S: Final = 5.0
 """How long store settings read from the catalogue are used, in seconds."""
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_ANY_STORE: Final[TypeAdapter[StoreSettings]] = TypeAdapter(StoreSettings)
 
 
 class StoreShelf:
@@ -56,7 +51,7 @@ class StoreShelf:
         """Return the settings of all stores by id, in configured order; at most some seconds old."""
         with self._lock:
             if self._clock() - self._read_at > STORES_KEPT_S:
-                self._in_force = self._read()
+                self._in_force = stores_in_force(self._settings, self._catalog)
                 self._read_at = self._clock()
             return self._in_force
 
@@ -84,24 +79,7 @@ class StoreShelf:
         in_force = self.settings_in_force()
         if store_id not in in_force:
             raise StoreUnknown(store_id, list(in_force))
-        return driver_of(store_id, in_force[store_id])
-
-    def _read(self) -> Mapping[str, StoreSettings]:
-        with self._catalog.read() as connection:
-            edited = mirrored_stores(connection, self._catalog)
-        return {
-            store_id: _parsed(store_id, edited[store_id], configured) if store_id in edited else configured
-            for store_id, configured in self._settings.all_stores.items()
-        }
-
-
-def _parsed(store_id: str, text: str, configured: StoreSettings) -> StoreSettings:
-    try:
-        return _ANY_STORE.validate_json(text)
-    except ValidationError as error:
-        # Pydantic's text would repeat the input, which holds keys.
-        log.warning("edited store settings cannot be used", store=store_id, faults=error.error_count())
-        return configured
+        return driver_of(store_id, in_force[store_id], self._catalog.id())
 
 
 @dataclass(frozen=True, slots=True)

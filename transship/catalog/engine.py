@@ -52,6 +52,7 @@ class Catalog:
 
     def __init__(self, engine: Engine, fernet: Fernet) -> None:
         self.engine, self.fernet = engine, fernet
+        self._id = ""
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -158,8 +159,11 @@ class Catalog:
 
     def id(self) -> str:
         """Return the catalogue's id, a UUID made when its database was."""
-        with self.read() as connection:
-            return str(connection.execute(select(META.c.value).where(META.c.name == "catalog_id")).scalar_one())
+        if not self._id:
+            with self.read() as connection:
+                found = connection.execute(select(META.c.value).where(META.c.name == "catalog_id")).scalar_one()
+            self._id = str(found)
+        return self._id
 
     def encrypt(self, plain: str) -> bytes:
         """Return the ciphertext of a text."""

@@ -63,6 +63,12 @@ def known_urls(connection: Connection, store: str) -> frozenset[str]:
     return frozenset(connection.execute(select(LOCATIONS.c.url).where(LOCATIONS.c.store == store)).scalars())
 
 
+def complete_urls(connection: Connection, store: str) -> frozenset[str]:
+    """Return the URLs of the whole copies that a store is said to hold, those that clients do not see included."""
+    whole = select(LOCATIONS.c.url).where(LOCATIONS.c.store == store, LOCATIONS.c.state.in_(["stored", "active"]))
+    return frozenset(connection.execute(whole).scalars())
+
+
 def open_location(
     catalog: Catalog, lease: Lease, store: str, url: str, now: datetime, *, copied_from: str = ""
 ) -> None:

@@ -1,22 +1,34 @@
-"""``transship deploy``: bring Prefect to what the settings ask for."""
+"""``transship deploy``: bring Prefect and the stores to what the settings ask for."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
 
+from config.settings import Settings
+from transship.catalog.engine import Catalog
 from transship.commands.context import Invocation, print_table
+from transship.commands.places import print_problems
+from transship.domain.errors import ConfigurationRefused, TransferFailed
+from transship.staging.opening import staging_problem
+from transship.stores_in_force import explained, prepare_store
 from transship.supervisor.environment import base_environment, client_environment
 
 
 def deploy(invocation: Invocation, *, overwrite: bool) -> int:
-    """Apply pool, queues, blocks and deployments, and print what was done.
+    """Apply pool, queues, blocks and deployments, prepare the stores, and print what was done.
+
+    A store that cannot be used is named in a warning.
 
     Args:
         invocation: names the settings.
         overwrite: also replace what was edited in the Prefect UI.
 
     Raises:
-        ConfigurationRefused, ServiceUnreachable, ServiceRefused: as `deployments.apply.apply`.
+        ConfigurationRefused, ServiceUnreachable, ServiceRefused: as `deployments.apply.apply`, or the catalogue cannot
+            be opened.
     """
     settings = invocation.settings
     # Prefect reads environment and working directory once, when it is first imported: that must be after these lines.
@@ -27,5 +39,37 @@ def deploy(invocation: Invocation, *, overwrite: bool) -> int:
     from deployments.apply import apply  # noqa: PLC0415 - as said above
 
     changes = apply(settings, overwrite=overwrite)
-    print_table(("KIND", "NAME", "", ""), [(one.kind, one.name, one.action, one.detail) for one in changes])
+    with closing(Catalog.open(settings)) as catalog:
+        prepared = list(_prepared(settings, catalog))
+        staging = staging_problem(settings, catalog)
+    rows = [(one.kind, one.name, one.action, one.detail) for one in changes]
+    print_table(("KIND", "NAME", "", ""), rows + [("store", one.store, one.action, "") for one in prepared])
+    print_problems([*(one.problem for one in prepared), staging])
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What became of one store; `problem` says why it cannot be used and what to do, empty if it can."""
+
+    store: str
+    action: str
+    problem: str = ""
+
+
+def _prepared(settings: Settings, catalog: Catalog) -> Iterator[_Prepared]:
+    """Prepare the stores as their blocks are now: a store that is away stops neither the others nor a start."""
+    from blocks.loading import load_settings_of  # noqa: PLC0415 - imports Prefect
+
+    for store_id, configured in settings.all_stores.items():
+        try:
+            store = load_settings_of(store_id, configured)
+        except ConfigurationRefused as refused:
+            yield _Prepared(store_id, "unavailable", f"store {store_id} is unavailable: {refused}")
+            continue
+        try:
+            first = prepare_store(catalog, store_id, store)
+        except TransferFailed as fault:
+            yield _Prepared(store_id, "unavailable", explained(fault, store))
+        else:
+            yield _Prepared(store_id, "prepared" if first else "ready")

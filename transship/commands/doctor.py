@@ -40,6 +40,9 @@ from transship.domain.errors import (
 from transship.notify.sink import wanted_sinks
 from transship.runner.prefect_server import NOTE_FILE, read_note
 from transship.runner_status import read_runner_status, runner_status_path
+from transship.staging.opening import staging_problem
+from transship.stores.table import StoreSettings
+from transship.stores_in_force import store_problem, stores_in_force
 from transship.supervisor.home import is_locked, require_free_port
 
 OLDEST_PYTHON: Final = (3, 11)
@@ -149,18 +152,21 @@ def lha_finding(settings: Settings) -> Finding:
 
 
 def check_room(settings: Settings) -> Iterator[Finding]:
-    """Compare the room on each file system in use with the floor that imports leave free."""
+    """Compare the room of home and staging with the floor that imports leave free."""
     floor = settings.staging.free_floor_bytes
     places = {"home": settings.home, "staging": settings.staging_dir}
-    places |= {f"store {store_id}": store.dir for store_id, store in settings.all_stores.items()}
     for name, directory in places.items():
-        free = shutil.disk_usage(_existing(directory)).free
-        text = f"{directory}: {human_size(free)} free"
-        if free > floor:
-            yield Finding(Level.OK, name, text)
-        else:
-            limit = f"staging.free_floor_bytes is {human_size(floor)}"
-            yield Finding(Level.FAIL, name, f"{text}, {limit}, so imports are refused; make room")
+        yield room_finding(name, directory, floor)
+
+
+def room_finding(name: str, directory: Path, floor_bytes: int) -> Finding:
+    """Compare the room where a directory lies, or will lie, with the floor that imports leave free."""
+    free = shutil.disk_usage(_existing(directory)).free
+    text = f"{directory}: {human_size(free)} free"
+    if free > floor_bytes:
+        return Finding(Level.OK, name, text)
+    limit = f"staging.free_floor_bytes is {human_size(floor_bytes)}"
+    return Finding(Level.FAIL, name, f"{text}, {limit}, so imports are refused; make room")
 
 
 def check_ports(settings: Settings) -> Iterator[Finding]:
@@ -213,12 +219,24 @@ def check_catalog(settings: Settings) -> Iterator[Finding]:
         return
     try:
         yield Finding(Level.OK, "catalogue", f"{url}, id {catalog.id()}")
+        for store_id, store in stores_in_force(settings, catalog).items():
+            yield store_finding(settings, catalog, store_id, store)
+        if problem := staging_problem(settings, catalog):
+            yield Finding(Level.FAIL, "staging", problem)
         with catalog.read() as connection:
             yield from map(notification_finding, backlog(connection, wanted_sinks(settings.notifications)))
         yield from _strays(catalog)
         yield from _waits(catalog)
     finally:
         catalog.close()
+
+
+def store_finding(settings: Settings, catalog: Catalog, store_id: str, store: StoreSettings) -> Finding:
+    """Try whether a store can be written from this host, and look how much room it has."""
+    name = f"store {store_id}"
+    if problem := store_problem(catalog, store_id, store):
+        return Finding(Level.FAIL, name, problem)
+    return room_finding(name, store.dir, settings.staging.free_floor_bytes)
 
 
 def _strays(catalog: Catalog) -> Iterator[Finding]:

@@ -22,6 +22,8 @@ from transship.commands.run import address_rows
 from transship.domain.errors import CommandRefused, ServiceRefused, ServiceUnreachable, TransshipError, human_size
 from transship.notify.sink import wanted_sinks
 from transship.runner_status import ExecutorStatus, lone_worker, read_runner_status, runner_status_path
+from transship.staging.opening import staging_problem
+from transship.stores_in_force import store_problem, stores_in_force
 from transship.supervisor.component import Condition
 from transship.supervisor.home import is_locked, status_path
 from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus, read_status
@@ -48,6 +50,7 @@ def status(invocation: Invocation) -> int:
         healthy,
         _print_api(settings),
         _print_worker(settings),
+        _print_directories(settings),
         _print_notifications(settings),
         _print_waits(settings),
         _print_runner(settings),
@@ -210,6 +213,29 @@ def wait_line(wait: WaitingImport) -> str:
         f"pending since {wait.since:%Y-%m-%d %H:%M:%S} UTC, and no keeper has said why; see the keeper's log"
     )
     return f"{wait.image_id}: {message}"
+
+
+def _print_directories(settings: Settings) -> bool:
+    """Print which stores this host can use, and return whether it can use all, and its staging directory.
+
+    Nothing before the first start.
+    """
+    try:
+        looked_at = Catalog.as_it_is(settings)
+        if looked_at is None:
+            return True
+        with closing(looked_at) as catalog:
+            found = stores_in_force(settings, catalog)
+            problems = {store_id: store_problem(catalog, store_id, store) for store_id, store in found.items()}
+            staging = staging_problem(settings, catalog)
+    except TransshipError as error:
+        print(coloured(str(error), RED))
+        return False
+    good = [store_id for store_id, problem in problems.items() if not problem]
+    print(f"{'stores':<15} {', '.join(good) or 'none can be used'}")
+    for problem in filter(None, (*problems.values(), staging)):
+        print(f"{'':<15} {coloured(problem, RED)}")
+    return len(good) == len(problems) and not staging
 
 
 def notification_backlog(settings: Settings) -> list[Backlog]:

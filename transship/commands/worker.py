@@ -13,6 +13,7 @@ from config.settings import Settings
 from config.snapshot import remove_others, take_snapshot
 from transship.commands.configuration import print_warnings, refuse_what_fails_imports
 from transship.commands.context import Invocation
+from transship.commands.places import print_problems
 from transship.commands.prefect_http import PrefectHttp
 from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable
 from transship.runner_status import read_runner_status, runner_status_path
@@ -39,7 +40,7 @@ def worker(invocation: Invocation) -> NoReturn:
         raise ConfigurationRefused("start", "home", f"process {running.pid} is the runner of {settings.home} already")
     # A worker that reaches Prefect alone would take runs from the other hosts, and carry none.
     _ask_prefect(settings)
-    _ask_catalogue(settings)
+    _look_at_directories(settings)
     snapshot = take_snapshot(loaded, invocation.sources, supervised=False)
     if not is_locked(settings):
         remove_others(snapshot)
@@ -69,12 +70,21 @@ def _ask_prefect(settings: Settings) -> None:
         raise ConfigurationRefused("start", "prefect.work_pool", reason)
 
 
-def _ask_catalogue(settings: Settings) -> None:
+def _look_at_directories(settings: Settings) -> None:
+    """Name the stores that this host cannot use: its imports into them fail, others go on.
+
+    Raises:
+        ConfigurationRefused: the catalogue cannot be opened.
+    """
     # Costs half a second, which whoever is refused before need not wait.
     from transship.catalog.engine import Catalog  # noqa: PLC0415
+    from transship.staging.opening import staging_problem  # noqa: PLC0415
+    from transship.stores_in_force import store_problem, stores_in_force  # noqa: PLC0415
 
-    with closing(Catalog.open(settings)):
-        pass
+    with closing(Catalog.open(settings)) as catalog:
+        stores = stores_in_force(settings, catalog)
+        print_problems(store_problem(catalog, store_id, store) for store_id, store in stores.items())
+        print_problems([staging_problem(settings, catalog)])
 
 
 def _require_services(settings: Settings) -> None:

@@ -42,7 +42,14 @@ from transship.catalog.underway import (
     underway,
 )
 from transship.catalog.uploads import end_lost_uploads, give_up_uploads
-from transship.domain.errors import DispatchFailed, ImageNotFound, LockLost, TaskNotFound, UploadIncomplete
+from transship.domain.errors import (
+    DispatchFailed,
+    ImageNotFound,
+    LockLost,
+    TaskNotFound,
+    TransferFailed,
+    UploadIncomplete,
+)
 from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image
 from transship.domain.import_request import ImportMethod
 from transship.domain.push import RUNNER_SOCKET
@@ -60,6 +67,7 @@ from transship.keeper.push import LocalRunner
 from transship.keeper.verdict import Action, Patience, Verdict, judge
 from transship.keeper.waits import Situation, explain
 from transship.stores.table import document_name
+from transship.stores_in_force import explained, prepare_store
 
 DEPLOYMENT: Final = "transship"
 DEFAULT_QUEUE: Final = "default"
@@ -428,6 +436,7 @@ class Keeper:
             kept = mirrored_stores(connection, self.catalog)
         for store_id, settings_json in wanted.items():
             if kept.get(store_id) != settings_json:
+                self._prepare_edited(store_id, settings_json)
                 with self.catalog.write() as connection:
                     mirror_store(connection, self.catalog, store_id, settings_json, utc_now())
                 changed += 1
@@ -436,6 +445,15 @@ class Keeper:
                 forget_store(connection, store_id)
             changed += 1
         return changed
+
+    def _prepare_edited(self, store_id: str, settings_json: str) -> None:
+        """Prepare the directory that an edit may have named; what cannot be prepared stays unused until it is."""
+        settings = FileStoreSettings.model_validate_json(settings_json)
+        try:
+            if prepare_store(self.catalog, store_id, settings):
+                log.info("store prepared", store=store_id, directory=str(settings.dir))
+        except TransferFailed as fault:
+            log.warning("store not prepared", store=store_id, reason=explained(fault, settings))
 
     def end_lost_uploads(self) -> int:
         """Free images whose upload lost its process; return how many."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,24 @@ class Content:
 
 class StoreDriver(ABC):
     """A place that keeps image data. Drivers know no Prefect and no catalogue."""
+
+    @abstractmethod
+    def prepare(self, known: Iterable[str], *, before: bool) -> None:
+        """Make the store ready for use once, and mark it as this store's; one that is ready is left as it is.
+
+        Every other method raises `StoreUnavailable` for a store that was not prepared, or is not the one that was: it
+        never takes what is not there now (a directory that is not mounted) for empty. A kind that cannot lose sight
+        of its data in such a way has nothing to do here.
+
+        Args:
+            known: URLs of objects that the store is said to hold.
+            before: whether it was prepared before, so that what is missing must not be made anew.
+
+        Raises:
+            StoreUnavailable: it was prepared before, or should hold objects, and neither is to be seen; or it is
+                marked as another store's or another catalogue's. Nothing was made or written.
+            StoreDenied, StoreFull: it cannot be made ready; a directory may have been made.
+        """
 
     @abstractmethod
     def put(self, image_id: str, staged: StagedFile, progress: Progress, stop: StopToken) -> StoredObject:

@@ -12,13 +12,13 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from transship.directories import make_directory
+from transship.directories import MARK, make_directory, mark_directory, read_mark, sync_directory
 from transship.domain.errors import (
     AlreadyStored,
     ObjectMissing,
@@ -40,6 +40,12 @@ READ_BYTES: Final = 1024 * 1024
 DIRECTORY_MODE: Final = 0o750
 """Lets readers such as Nova in by their group."""
 
+MARK_MODE: Final = 0o640
+
+NOT_PREPARED: Final = (
+    "its directory is not mounted or was never prepared; 'transship doctor' shows operators the remedy"
+)
+
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR})
@@ -51,6 +57,7 @@ _NO_LINK: Final = frozenset(
 _PART_SUFFIX: Final = ".part"
 _PART: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[0-9]+\.part")
 CHECK_NAMES: Final = (".check", ".check.link")
+_OWN_NAMES: Final = frozenset({MARK, *CHECK_NAMES})
 
 _LINKING: Final = threading.Lock()
 """Held while a staged inode is linked and gets its mode, so that two stores never disagree about one inode."""
@@ -61,20 +68,38 @@ class FileStore(StoreDriver):
 
     Args:
         store_id: id of the store, for messages.
-        directory: absolute; made on first use. Its path is part of each location URL, as it is written here.
+        directory: absolute. Its path is part of each location URL, as it is written here.
         file_mode: permission bits of stored files, e.g. ``0o640``.
+        catalog_id: id of the catalogue that the store belongs to; the directory carries a mark of both. Empty: a
+            store of no catalogue, whose directory carries none and is made by `prepare` or `check`.
 
     Raises:
         ValueError: the directory is not absolute.
     """
 
-    def __init__(self, store_id: str, directory: Path, file_mode: int) -> None:
+    def __init__(self, store_id: str, directory: Path, file_mode: int, catalog_id: str = "") -> None:
         if not directory.is_absolute():
             raise ValueError(f"store {store_id}: {directory} is not an absolute path")
         self._store_id = store_id
         self._directory = directory
         self._file_mode = file_mode
         self._url_prefix = f"file://{directory}/"
+        self._mark = f"store {store_id} of catalogue {catalog_id}" if catalog_id else ""
+
+    def prepare(self, known: Iterable[str], *, before: bool) -> None:
+        """Make the directory and mark it; see `StoreDriver.prepare`.
+
+        An empty mark that lies there is an operator's word that the directory is the right one.
+        """
+        with self._faults(needed_bytes=1):
+            found = read_mark(self._directory)
+            if found is None and (before or self._lacks(known)):
+                raise StoreUnavailable(self._store_id, NOT_PREPARED)
+            if not found:
+                make_directory(self._directory, DIRECTORY_MODE)
+                sync_directory(self._directory.parent)
+            if self._mark:
+                self._require(found or mark_directory(self._directory, self._mark, MARK_MODE))
 
     def put(self, image_id: str, staged: StagedFile, progress: Progress, stop: StopToken) -> StoredObject:
         """Link or copy the staged file into the directory; see `StoreDriver.put`.
@@ -88,7 +113,7 @@ class FileStore(StoreDriver):
         part = self._directory / f"{image_id}.{staged.epoch}{_PART_SUFFIX}"
         final = self._directory / image_id
         with _opened_staged(staged) as source, self._faults(staged.size):
-            self._make_directory()
+            self._require_prepared()
             if os.path.lexists(final):
                 raise AlreadyStored(self._store_id, image_id)
             # Left by an attempt of this very lease. It may be a link to the staged inode: never open it for writing.
@@ -107,6 +132,7 @@ class FileStore(StoreDriver):
         """Return the size of a stored file; see `StoreDriver.size`."""
         path = self._path_of(url)
         with self._faults():
+            self._require_prepared()
             try:
                 status = os.lstat(path)
             except OSError as error:
@@ -135,25 +161,26 @@ class FileStore(StoreDriver):
             raise StoreDenied(self._store_id, f"{url} does not name a file of {self._directory}")
         path = self._directory / url.removeprefix(self._url_prefix)
         with self._faults():
+            self._require_prepared()
             with suppress(FileNotFoundError):
                 if not stat.S_ISREG(os.lstat(path).st_mode):
                     raise StoreDenied(self._store_id, f"{path} is not a regular file")
                 path.unlink()
-            _sync_directory(self._directory)
+            self._require_prepared()  # it may have gone since the look before
+            sync_directory(self._directory)
 
     def discard_temporaries(self, image_id: str, before_epoch: int) -> int:
         """Remove partial files of older epochs; see `StoreDriver.discard_temporaries`."""
         _require_canonical(image_id)
         pattern = re.compile(rf"{image_id}\.([0-9]+)\{_PART_SUFFIX}")
         with self._faults():
-            if not self._directory.is_dir():
-                return 0
+            self._require_prepared()
             found = [match for name in os.listdir(self._directory) if (match := pattern.fullmatch(name))]
             stale = [match.string for match in found if int(match[1]) < before_epoch]
             for name in stale:
                 (self._directory / name).unlink(missing_ok=True)
             if stale:
-                _sync_directory(self._directory)
+                sync_directory(self._directory)
         return len(stale)
 
     def url_of(self, image_id: str) -> str:
@@ -163,19 +190,19 @@ class FileStore(StoreDriver):
     def contents(self) -> Iterator[Content]:
         """Yield every name in the directory; see `StoreDriver.contents`."""
         with self._faults():
-            try:
-                names = os.listdir(self._directory)
-            except FileNotFoundError:
-                return  # it is made on first use
+            self._require_prepared()
+            names = os.listdir(self._directory)
         for name in names:
-            if name not in CHECK_NAMES:
+            if name not in _OWN_NAMES:
                 temporary = _PART.fullmatch(name)
                 yield Content(name, self._url_prefix + (temporary[1] if temporary else name))
 
     def check(self) -> None:
-        """Write, link and remove a small file; see `StoreDriver.check`. A missing directory is made."""
+        """Write, link and remove a small file; see `StoreDriver.check`."""
+        if not self._mark:
+            self.prepare((), before=False)
         with self._faults(needed_bytes=1):
-            self._make_directory()
+            self._require_prepared()
             room = os.statvfs(self._directory)
             if room.f_blocks and not room.f_bavail:
                 raise StoreFull(self._store_id, 1)
@@ -246,7 +273,7 @@ class FileStore(StoreDriver):
             raise AlreadyStored(self._store_id, final.name) from error
         try:
             part.unlink()
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
         except FileNotFoundError:
             # Only who took over removes it under us: what has the final name now is theirs.
             return
@@ -288,16 +315,34 @@ class FileStore(StoreDriver):
         return self._directory / url.removeprefix(self._url_prefix)
 
     def _not_read(self, url: str, error: OSError) -> TransferFailed:
-        # A missing directory is a store that is away (not mounted), which says nothing about its objects.
-        if error.errno in _NOT_THERE and self._directory.is_dir():
+        if error.errno in _NOT_THERE:
+            self._require_prepared()  # it may have gone since the look before
             return ObjectMissing(self._store_id, url)
         return self._translated(error, 0)
 
-    def _make_directory(self) -> None:
-        if self._directory.is_dir():
+    def _require_prepared(self) -> None:
+        """Refuse a directory that is not the one that was prepared: what is missing there says nothing.
+
+        Raises:
+            StoreUnavailable: it is missing, not marked, or another's.
+            OSError: the mark cannot be read.
+        """
+        found = read_mark(self._directory)
+        if not self._mark and self._directory.is_dir():
             return
-        make_directory(self._directory, DIRECTORY_MODE)
-        _sync_directory(self._directory.parent)
+        if not found:
+            raise StoreUnavailable(self._store_id, NOT_PREPARED)
+        self._require(found)
+
+    def _require(self, found: str) -> None:
+        if found != self._mark:
+            reason = f"its directory is marked as that of another: {found}; give each a directory of its own"
+            raise StoreUnavailable(self._store_id, reason)
+
+    def _lacks(self, known: Iterable[str]) -> bool:
+        """Return whether objects should lie in the directory, and none of them does."""
+        paths = [self._path_of(url) for url in known if self._owns(url)]
+        return bool(paths) and not any(os.path.lexists(path) for path in paths)
 
     @contextmanager
     def _faults(self, needed_bytes: int = 0) -> Iterator[None]:
@@ -342,11 +387,3 @@ def _rejoined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 def _require_canonical(image_id: str) -> None:
     if str(UUID(image_id)) != image_id:
         raise ValueError(f"{image_id!r} is not a canonical UUID")
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

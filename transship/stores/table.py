@@ -13,16 +13,17 @@ StoreSettings = FileStoreSettings
 """Settings of any store type; becomes a union with the second type."""
 
 
-def driver_of(store_id: str, settings: StoreSettings) -> StoreDriver:
+def driver_of(store_id: str, settings: StoreSettings, catalog_id: str) -> StoreDriver:
     """Return the driver that the settings describe; nothing is opened or written yet.
 
     Args:
         store_id: id of the store, for messages.
         settings: the store's own settings.
+        catalog_id: id of the catalogue that the store belongs to.
     """
     match settings:
         case FileStoreSettings():
-            return FileStore(store_id, settings.dir, int(settings.file_mode, 8))
+            return FileStore(store_id, settings.dir, int(settings.file_mode, 8), catalog_id)
 
 
 def document_name(store_id: str) -> str:

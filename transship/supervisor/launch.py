@@ -19,7 +19,7 @@ from transship.supervisor.component import Component
 from transship.supervisor.guard import run_guarded
 from transship.supervisor.home import HomeLock, is_locked, log_dir, read_holder, signal_holder, status_path
 from transship.supervisor.log_file import last_lines
-from transship.supervisor.output import SUPERVISOR, Console, Output, Sink, log_path
+from transship.supervisor.output import SUPERVISOR, WARNING, Console, Output, Sink, log_path
 from transship.supervisor.status import Phase, read_status
 from transship.supervisor.supervisor import DEBOUNCE_S, Plan, Supervisor
 
@@ -145,7 +145,7 @@ class _Report:
         self._descriptor: int | None = descriptor
 
     def __call__(self, component: str, line: str) -> None:
-        if component == SUPERVISOR:
+        if component == SUPERVISOR or line.startswith(WARNING):
             self._send(self.LINE, component, line)
 
     def ready(self) -> None:

@@ -14,6 +14,9 @@ from transship.supervisor.log_file import RotatingFile
 SUPERVISOR: Final = "supervisor"
 """Name under which the supervisor's own lines stand."""
 
+WARNING: Final = "warning: "
+"""Begins a line of a component that whoever starts it has to see."""
+
 COLOURS: Final = (36, 33, 35, 32, 34, 31)
 """ANSI foreground colours of components, in the order in which they first speak."""
 

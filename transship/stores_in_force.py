@@ -1,0 +1,86 @@
+"""The stores in force, as configured and then edited in the Prefect UI: their preparation, and their faults.
+
+A store is prepared once: by ``transship deploy``, or by the keeper when its block in the Prefect UI names another
+directory. The catalogue notes it, so that whoever comes later can tell a new directory from one that is not mounted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+from pydantic import TypeAdapter, ValidationError
+
+from config.settings import Settings
+from transship.catalog.engine import Catalog
+from transship.catalog.journal import complete_urls
+from transship.catalog.stores import mirrored_stores, note_prepared, was_prepared
+from transship.directories import MARK
+from transship.domain.errors import StoreUnavailable, TransferFailed
+from transship.stores.table import StoreSettings, driver_of
+
+_ANY_STORE: Final[TypeAdapter[StoreSettings]] = TypeAdapter(StoreSettings)
+
+log = structlog.get_logger("transship.stores")
+
+
+def stores_in_force(settings: Settings, catalog: Catalog) -> Mapping[str, StoreSettings]:
+    """Return the settings of all stores by id, in configured order, as the keeper last saw them in the Prefect UI."""
+    with catalog.read() as connection:
+        edited = mirrored_stores(connection, catalog)
+    return {
+        store_id: _parsed(store_id, edited[store_id], configured) if store_id in edited else configured
+        for store_id, configured in settings.all_stores.items()
+    }
+
+
+def _parsed(store_id: str, text: str, configured: StoreSettings) -> StoreSettings:
+    try:
+        return _ANY_STORE.validate_json(text)
+    except ValidationError as error:
+        # Pydantic's text would repeat the input, which holds keys.
+        log.warning("edited store settings cannot be used", store=store_id, faults=error.error_count())
+        return configured
+
+
+def prepare_store(catalog: Catalog, store_id: str, settings: StoreSettings) -> bool:
+    """Make a store ready for its first use; later, make sure that it is there.
+
+    A directory that holds images which the journal names, or has a mark of this store, is taken as it is.
+
+    Returns:
+        Whether this was the first time.
+
+    Raises:
+        TransferFailed: it is not there, is another's or cannot be made ready; nothing was noted.
+    """
+    driver = driver_of(store_id, settings, catalog.id())
+    user, place = f"store {store_id}", driver.url_of("")
+    with catalog.read() as connection:
+        before = was_prepared(connection, user, place)
+        known = complete_urls(connection, store_id)
+    driver.prepare(known, before=before)
+    if not before:
+        with catalog.write() as connection:
+            note_prepared(connection, user, place)
+    return not before
+
+
+def store_problem(catalog: Catalog, store_id: str, settings: StoreSettings) -> str:
+    """Return why a store cannot be used on this host now, and what to do about it; empty if it can."""
+    try:
+        driver_of(store_id, settings, catalog.id()).check()
+    except TransferFailed as fault:
+        return explained(fault, settings)
+    return ""
+
+
+def explained(fault: TransferFailed, settings: StoreSettings) -> str:
+    """Return what is wrong with a store, and what to do about it, for operators."""
+    if not isinstance(fault, StoreUnavailable):
+        return str(fault)
+    return (
+        f"{fault}. Mount {settings.dir} and run 'transship deploy'; if the store is to begin anew there,"
+        f" put an empty file {MARK} into it first"
+    )
