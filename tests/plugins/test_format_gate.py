@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import struct
 import subprocess
@@ -120,6 +121,56 @@ def _volume(jump: bytes, oem: bytes, *fields: tuple[int, bytes]) -> Maker:
 
 def _fat_parameters(media: int, fats: int = 2) -> tuple[int, bytes]:
     return 11, struct.pack("<HBHBHHBHHHII", 512, 1, 1, fats, 224, 2880, media, 9, 18, 2, 0, 0)
+
+
+def _vmdk_extent_named(name: bytes, encoding: str = "") -> Maker:
+    """A streamOptimized VMDK whose descriptor names its extent otherwise, as exports of such machines do."""
+
+    def make(folder: Path) -> Path:
+        path = _from_disk("vmdk", "subformat=streamOptimized")(folder)
+        at, length = (512 * number for number in struct.unpack_from("<QQ", path.read_bytes(), 28))
+        text = path.read_bytes()[at : at + length].rstrip(b"\0").replace(b"made.vmdk", name)
+        if encoding:
+            text = text.replace(b"version=1\n", f'version=1\nencoding="{encoding}"\n'.encode())
+        return images.patched(path, at, text.ljust(length, b"\0"))
+
+    return make
+
+
+EXTENT_NAMES = [
+    ("utf-8", "Größe-磁盘.vmdk"),
+    ("gbk", "测试-disk1.vmdk"),
+    ("windows-1252", "Größe-disk1.vmdk"),
+    ("shift_jis", "ソフト表.vmdk"),  # the second bytes of its characters are ASCII, '\\' among them
+    ("big5", "功能.vmdk"),
+]
+
+
+@pytest.mark.parametrize(("encoding", "name"), EXTENT_NAMES)
+def test_a_vmdk_descriptor_may_be_in_another_encoding(encoding: str, name: str, tmp_path: Path) -> None:
+    path = _vmdk_extent_named(name.encode(encoding), encoding)(tmp_path)
+    assert inspect(path, "vmdk") == Inspected("vmdk", DISK_BYTES)
+
+
+@pytest.mark.parametrize(("encoding", "name"), EXTENT_NAMES)
+def test_an_extent_elsewhere_is_refused_in_any_encoding(encoding: str, name: str, tmp_path: Path) -> None:
+    path = _vmdk_extent_named(f"/etc/{name}".encode(encoding), encoding)(tmp_path)
+    with pytest.raises(FormatUnsafe, match="extent"):
+        inspect(path, "vmdk")
+
+
+def _extended_l2(folder: Path) -> Path:
+    return _from_disk("qcow2", "extended_l2=on,cluster_size=128k")(folder)
+
+
+@pytest.mark.parametrize("declared", ["qcow2", "raw"])
+def test_extended_l2_entries_are_refused_with_a_remedy_that_helps(declared: str, tmp_path: Path) -> None:
+    path, rewritten = _extended_l2(tmp_path), tmp_path / "rewritten"
+    with pytest.raises(FormatUnsafe) as refused:
+        inspect(path, declared)
+    (remedy,) = re.findall(r"'qemu-img (.*?)'", refused.value.reason)
+    images.qemu_img(*remedy.split(), path, rewritten)
+    assert inspect(rewritten, "qcow2") == Inspected("qcow2", DISK_BYTES)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ from oslo_utils.imageutils import format_inspector
 # What the inspectors let through when a header is cut short or lies about its own structure.
 PARSER_FAULTS: Final = (struct.error, AttributeError, KeyError, IndexError, ValueError, TypeError, OverflowError)
 
+_EXTENDED_L2: Final = 1 << 4
 _VHD_FIXED: Final = 2
 _VHD_FOOTER: Final = struct.Struct(">8sIIQI4sI4sQQIII")
+_ASCII_ONLY: Final = bytes(range(0x80)) + b"?" * 0x80
 _FILE_SYSTEMS: Final = (b"NTFS    ", b"EXFAT   ", b"ReFS\0\0\0\0", b"-FVE-FS-")
 """Names in a boot sector's OEM field; the last is BitLocker's."""
 
@@ -43,6 +45,20 @@ class Inspectors(format_inspector.InspectWrapper):
         return sorted((each for each in self._inspectors if each.NAME != "raw" and _matches(each)), key=str)
 
 
+class QcowInspector(format_inspector.QcowInspector):
+    """Names extended L2 entries, and what to do about them, instead of calling them unknown."""
+
+    def check_unknown_features(self) -> None:
+        """Refuse what a reader has to know and this service does not."""
+        features = int.from_bytes(self.region("header").data[self.I_FEATURES :][: self.I_FEATURES_LEN], "big")
+        if self.qemu_header_info.get("version") == 3 and features & _EXTENDED_L2:
+            raise format_inspector.SafetyViolation(
+                "it has extended L2 entries (subclusters); write it anew with"
+                " 'qemu-img convert -O qcow2 -o extended_l2=off' and import the result"
+            )
+        super().check_unknown_features()
+
+
 class VhdInspector(format_inspector.VHDInspector):
     """Takes the size from the field that a resize changes; the one before it keeps what the disk once had."""
 
@@ -53,10 +69,15 @@ class VhdInspector(format_inspector.VHDInspector):
 
 
 class VmdkInspector(format_inspector.VMDKInspector):
-    """Refuses a parent, which readers would open as well as the file."""
+    """Reads descriptors in any encoding that extends ASCII: no byte of theirs but '/' itself is a slash."""
+
+    def _parse_descriptor(self) -> None:
+        descriptor = self.region("descriptor")
+        descriptor.data = descriptor.data.translate(_ASCII_ONLY)
+        super()._parse_descriptor()
 
     def check_descriptor(self) -> None:
-        """Refuse extents elsewhere, and a parent."""
+        """Refuse extents elsewhere, and a parent, which readers would open as well."""
         super().check_descriptor()
         if any(line.strip().startswith("parentfilenamehint") for line in (self.desc_text or "").split("\n")):
             raise format_inspector.SafetyViolation("it is a snapshot that needs its parent; export the whole disk")
@@ -70,6 +91,7 @@ class PartitionTableInspector(format_inspector.GPTInspector):
 
 
 _REPLACED: Final[Mapping[str, type[format_inspector.FileInspector]]] = {
+    "qcow2": QcowInspector,
     "vhd": VhdInspector,
     "vmdk": VmdkInspector,
     "gpt": PartitionTableInspector,
