@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.session import current
 from tasks.staged_files import Staged
+from transship.plugins.decompression import reason_to_keep
 from transship.plugins.format_gate import archive_kind, inspect_file
 from transship.plugins.size_cap import refuse_beyond_cap
 
@@ -44,7 +45,7 @@ def inspect(staged: Staged, what: str, *, unpacked_later: bool) -> Inspection:
     session.board.enter("inspect", staged.size)
     path = session.staging.sealed(staged.name)
     image = session.image
-    if unpacked_later and image.container_format != "compressed":
+    if unpacked_later and not reason_to_keep(image):
         kind = archive_kind(path)
         if kind is not None:
             return Inspection(kind, None)
@@ -58,6 +59,7 @@ def inspect(staged: Staged, what: str, *, unpacked_later: bool) -> Inspection:
         progress=session.board.advance,
     )
     refuse_beyond_cap(found, image.owner, session.settings.imports)
+    session.remarks += [warning for warning in found.warnings if warning not in session.remarks]
     if found.virtual_size is not None:
         session.change_image(virtual_size=found.virtual_size)
     return Inspection(found.detected, found.virtual_size)

@@ -79,6 +79,14 @@ def test_an_image_that_shall_stay_compressed_is_left_alone(tmp_path: Path) -> No
     assert (outcome.path, outcome.summary) == (None, "kept as it is: container_format is compressed")
 
 
+@pytest.mark.parametrize("declared", ["ari", "aki", "ami"])
+def test_kernels_and_ramdisks_stay_packed(declared: str, tmp_path: Path) -> None:
+    work, workspace = work_on(staged(tmp_path, gzip.compress(DATA)), settings_with(tmp_path), disk_format=declared)
+    outcome = PLUGIN.run(work)
+    assert (outcome.path, outcome.summary) == (None, f"kept as it is: disk_format is {declared}")
+    assert_nothing_left(workspace)
+
+
 def _crc_wrong(packed: bytes) -> bytes:
     return packed[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:]
 

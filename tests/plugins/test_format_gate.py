@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import lzma
+import random
 import re
 import shutil
 import struct
 import subprocess
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -297,11 +304,22 @@ def test_two_formats_in_one_file_are_refused(tmp_path: Path) -> None:
         inspect(path, "qcow2")
 
 
-@pytest.mark.parametrize("declared", ["raw", "qcow2"])
-def test_a_hybrid_iso_passes_only_as_iso(declared: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("hybrid", [True, False])
+@pytest.mark.parametrize("declared", ["qcow2", "vmdk"])
+def test_an_iso_does_not_pass_as_a_disk_image(declared: str, hybrid: bool, tmp_path: Path) -> None:
     with pytest.raises(FormatMismatch) as refused:
-        inspect(images.iso(tmp_path / "i", hybrid=True), declared)
+        inspect(images.iso(tmp_path / "i", hybrid=hybrid), declared)
     assert (refused.value.declared, refused.value.detected) == (declared, "iso")
+
+
+def test_a_hybrid_iso_declared_raw_is_treated_like_a_plain_one(tmp_path: Path) -> None:
+    table = images.protective_mbr(kind=0x17)
+    plain, hybrid = images.iso(tmp_path / "p"), images.iso(tmp_path / "h", hybrid=True, hybrid_mbr=table)
+    assert inspect(hybrid, "raw") == inspect(plain, "raw")
+    assert inspect(plain, "raw").warnings == ("the image is declared raw and its data are iso; accepted as raw",)
+    for path in (plain, hybrid):
+        with pytest.raises(FormatMismatch):
+            inspect(path, "raw", refuse_raw_in_disguise=True)
 
 
 def test_the_partition_table_of_a_hybrid_iso_only_warns(tmp_path: Path) -> None:
@@ -422,6 +440,80 @@ def test_a_magic_before_nonsense_ends_in_a_verdict(magic: bytes, length: int, tm
         inspect(path, "raw")
     except TransshipError as refused:
         assert str(refused)  # noqa: PT017 (either verdict is right; an error of a parser is not)
+
+
+def _tar(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        member = tarfile.TarInfo("disk.raw")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _zip(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("disk.raw", content)
+    return buffer.getvalue()
+
+
+PACKINGS = {
+    "gzip": gzip.compress,
+    "zip": _zip,
+    "xz": lzma.compress,
+    "bzip2": bz2.compress,
+    "lzma": lambda content: lzma.compress(content, lzma.FORMAT_ALONE),
+    "tar": _tar,
+    "lha": lambda content: b"\x20\x80-lh5-" + content,
+    "zstd": lambda content: b"\x28\xb5\x2f\xfd" + content,
+    "lz4": lambda content: b"\x04\x22\x4d\x18" + content,
+    "7z": lambda content: b"7z\xbc\xaf\x27\x1c" + content,
+    "rar": lambda content: b"Rar!\x1a\x07\x01\x00" + content,
+    "lzip": lambda content: b"LZIP\x01" + content,
+    "lzop": lambda content: b"\x89LZO\x00\x0d\x0a\x1a\x0a" + content,
+    "compress": lambda content: b"\x1f\x9d\x90" + content,
+    "cab": lambda content: b"MSCF" + bytes(4) + content,
+}
+
+
+def _packed(packing: str, folder: Path) -> Path:
+    # Packed data may have any two bytes where an MBR has its signature.
+    path = _bytes(PACKINGS[packing](b"QFI\xfb" + random.Random(7).randbytes(4096)))(folder)
+    return images.patched(path, 510, b"\x55\xaa")
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_packed_data_are_named_and_to_be_unpacked(packing: str, tmp_path: Path) -> None:
+    with pytest.raises(FormatMismatch) as refused:
+        inspect(_packed(packing, tmp_path), "qcow2")
+    assert f"its data are {packing}, which is no disk format; unpack" in str(refused.value)
+    assert "set disk_format" not in str(refused.value)
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_packed_data_declared_raw_are_accepted_with_a_warning_that_names_them(packing: str, tmp_path: Path) -> None:
+    path = _packed(packing, tmp_path)
+    warning = f"the image is declared raw and its data are {packing}; accepted as raw"
+    assert inspect(path, "raw") == Inspected("raw", path.stat().st_size, (warning,))
+    with pytest.raises(FormatMismatch, match=packing):
+        inspect(path, "raw", refuse_raw_in_disguise=True)
+
+
+@pytest.mark.parametrize("command", ["xz", "bzip2", "zstd", "lz4"])
+def test_what_a_real_packer_made_is_named(command: str, tmp_path: Path) -> None:
+    if shutil.which(command) is None:
+        pytest.skip(f"{command} is not installed")
+    disk = images.raw_disk(tmp_path / "disk", images.MIB)
+    packed = subprocess.run([command, "-c", disk], check=True, capture_output=True).stdout
+    with pytest.raises(FormatMismatch, match=f"its data are {command},"):
+        inspect(_bytes(packed)(tmp_path), "qcow2")
+
+
+@pytest.mark.parametrize("declared", ["aki", "ari", "ami"])
+@pytest.mark.parametrize("packing", ["gzip", "xz", "zstd", "lz4"])
+def test_kernels_and_ramdisks_are_packed_without_a_warning(packing: str, declared: str, tmp_path: Path) -> None:
+    assert inspect(_packed(packing, tmp_path), declared) == Inspected("raw", None)
 
 
 @pytest.mark.parametrize(

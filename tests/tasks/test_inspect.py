@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
-from collections.abc import Iterator
+import lzma
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,23 @@ def test_an_archive_is_other_data_when_nobody_unpacks_it(session: ImportSession,
     session.change_image(disk_format="qcow2")
     with pytest.raises(FormatMismatch):
         inspect.fn(staged_file(session, gzip.compress(disk)), "source", unpacked_later=False)
+
+
+@pytest.mark.parametrize("disk_format", ["ari", "aki", "ami"])
+def test_a_ramdisk_is_inspected_as_it_is(session: ImportSession, disk: bytes, disk_format: str) -> None:
+    session.change_image(disk_format=disk_format)
+    found = inspect.fn(staged_file(session, gzip.compress(disk)), "source", unpacked_later=True)
+    assert (found, session.remarks) == (Inspection("raw", None), [])
+
+
+@pytest.mark.parametrize(("pack", "name"), [(gzip.compress, "gzip"), (lzma.compress, "xz"), (bz2.compress, "bzip2")])
+def test_people_are_told_what_an_image_declared_raw_is(
+    session: ImportSession, disk: bytes, pack: Callable[[bytes], bytes], name: str
+) -> None:
+    staged = staged_file(session, pack(disk))
+    for _ in range(2):  # as before and after a plugin
+        inspect.fn(staged, "source", unpacked_later=False)
+    assert session.remarks == [f"the image is declared raw and its data are {name}; accepted as raw"]
 
 
 def test_a_container_that_is_not_looked_into_passes(session: ImportSession, disk: bytes) -> None:

@@ -62,6 +62,8 @@ def store_upload(work: StoredUpload, driver: StoreDriver) -> None:
         LockLost: the image was deleted or taken over; what is in the store is the journal's to remove.
     """
     inspected = _inspect(work)
+    for warning in inspected.warnings:
+        log.warning("data accepted with a warning", image_id=work.upload.image.id, reason=warning)
     prepare_upload(work.catalog, work.upload.lease, work.store)
     try:
         url = _clear_way(work, driver)

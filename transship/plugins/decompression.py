@@ -15,8 +15,9 @@ from typing import Final
 
 from config.settings import Settings
 from transship.domain.errors import ArchiveRefused, human_size
+from transship.domain.image import Image
 from transship.plugins.base import PluginOutcome, PluginWork
-from transship.plugins.format_gate import archive_kind, is_tar
+from transship.plugins.format_gate import AMAZON_FORMATS, archive_kind, packing
 from transship.plugins.gzip_archive import unpack_gzip
 from transship.plugins.lha_archive import unpack_lha
 from transship.plugins.pace import Paced
@@ -47,8 +48,9 @@ class ImageDecompression:
             ImageTooLarge: what comes out passes the size cap or the ratio; nothing is left of it.
             StagingFull, StagingBroken: staging cannot take it; nothing is left of it.
         """
-        if work.image.container_format == "compressed":
-            return PluginOutcome(summary="kept as it is: container_format is compressed")
+        reason = reason_to_keep(work.image)
+        if reason:
+            return PluginOutcome(summary=f"kept as it is: {reason}")
         kind = archive_kind(work.path)
         if kind is None:
             return PluginOutcome(summary="nothing to unpack: not a compressed file")
@@ -65,6 +67,16 @@ class ImageDecompression:
 
 
 PLUGIN: Final = ImageDecompression()
+
+
+def reason_to_keep(image: Image) -> str:
+    """Return why an image's data are not unpacked, whatever they are; empty if an archive is to be.
+
+    Boot loaders unpack kernels and ramdisks themselves, and an ami is uploaded beside them.
+    """
+    if image.container_format == "compressed":
+        return "container_format is compressed"
+    return f"disk_format is {image.disk_format}" if image.disk_format in AMAZON_FORMATS else ""
 
 
 def _unpack(work: PluginWork, kind: str, target: Path) -> tuple[int, int]:
@@ -96,8 +108,8 @@ def output_bound(packed_bytes: int, settings: Settings) -> Bound:
 
 
 def _refuse_second_layer(kind: str, path: Path) -> None:
-    inner = archive_kind(path)
+    inner = packing(path)
+    if inner == "tar":
+        raise ArchiveRefused(kind, "multi-layer (tar) not supported; import the image that the tar archive holds")
     if inner is not None:
         raise ArchiveRefused(kind, f"it holds a {inner} file and only one layer is unpacked; unpack it once yourself")
-    if is_tar(path):
-        raise ArchiveRefused(kind, "multi-layer (tar) not supported; import the image that the tar archive holds")

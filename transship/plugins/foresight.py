@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from config.settings import Settings
 from transship.domain.image import Image
+from transship.plugins.decompression import reason_to_keep
 from transship.plugins.format_gate import ARCHIVE_HEADS, WITHOUT_INSPECTOR
 
 HEAD_BYTES = 16
@@ -30,7 +31,7 @@ def _may_change(plugin: str, settings: Settings, image: Image, head: bytes) -> b
             return False
         case "image_decompression":
             packed = any(magic.match(head) for _, magic in ARCHIVE_HEADS)
-            return packed and image.container_format != "compressed"
+            return packed and not reason_to_keep(image)
         case "image_conversion":
             stays = WITHOUT_INSPECTOR | {"iso", settings.conversion.output_format}
             return image.container_format == "bare" and image.disk_format not in stays

@@ -31,7 +31,10 @@ from transship.staging_faults import staging_faults
 CHUNK_BYTES: Final = 1024 * 1024
 """Ten times faster than 64 KiB; not larger, or the VHDX inspector misses a size that lies in the chunk before."""
 
-WITHOUT_INSPECTOR: Final = frozenset({"ami", "aki", "ari", "ploop"})
+AMAZON_FORMATS: Final = frozenset({"ami", "aki", "ari"})
+"""Disk formats of machines that are booted from a kernel, a ramdisk and a file system apart."""
+
+WITHOUT_INSPECTOR: Final = AMAZON_FORMATS | {"ploop"}
 """Disk formats whose data cannot be told from raw ones."""
 
 KERNEL_FORMATS: Final = frozenset({"aki", "ari"})
@@ -42,7 +45,26 @@ ARCHIVE_HEADS: Final = (
     ("zip", re.compile(rb"\APK(?:\x03\x04|\x05\x06)")),
     ("lha", re.compile(rb"\A..-(?:lh[0-9a-z]|lz[45s]|pm[012s])-", re.DOTALL)),
 )
-_TAR_MAGIC_AT: Final = 257
+"""What the image_decompression plugin unpacks."""
+
+PACKING_HEADS: Final = (
+    *ARCHIVE_HEADS,
+    ("xz", re.compile(rb"\A\xfd7zXZ\x00")),
+    ("bzip2", re.compile(rb"\ABZh[1-9](?:1AY&SY|\x17rE8P\x90)")),
+    ("zstd", re.compile(rb"\A(?:\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)")),
+    ("lz4", re.compile(rb"\A(?:\x04\x22\x4d|\x02\x21\x4c)\x18")),
+    ("7z", re.compile(rb"\A7z\xbc\xaf\x27\x1c")),
+    ("rar", re.compile(rb"\ARar!\x1a\x07")),
+    ("lzma", re.compile(rb"\A\x5d\x00\x00.{2}(?:\xff{8}|.{5}\x00{3})", re.DOTALL)),
+    ("lzip", re.compile(rb"\ALZIP[\x00\x01]")),
+    ("lzop", re.compile(rb"\A\x89LZO\x00\x0d\x0a\x1a\x0a")),
+    ("compress", re.compile(rb"\A\x1f\x9d")),
+    ("cab", re.compile(rb"\AMSCF\x00{4}")),
+    ("tar", re.compile(rb"\A.{257}ustar", re.DOTALL)),
+)
+"""Compressed files and archives, none of which is a disk image itself."""
+
+PACKING_HEAD_BYTES: Final = 512
 
 _FOREIGN_HEADS: Final = (
     ("ploop", re.compile(rb"\AWithou(?:tFreeSpace|FreSpacExt)")),
@@ -74,12 +96,14 @@ class Findings:
         names: formats that matched, as the inspectors name them; ``raw`` alone if none did.
         virtual_sizes: bytes that a guest would see, by format, where the header says it.
         failures: safety checks that failed, by format: name of the check and its reason.
+        packing: how raw data are packed, e.g. ``xz``; None if they are not.
     """
 
     size_bytes: int
     names: frozenset[str]
     virtual_sizes: Mapping[str, int] = field(default_factory=dict)
     failures: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    packing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +175,20 @@ def judge(
     warnings += _safety_warnings(findings, name, declared, settings)
     detected = "raw" if name == "gpt" else name
     inner_size = findings.virtual_sizes.get(name)
-    if detected == declared:
+    found = findings.packing or detected
+    disguised = f"the image is declared raw and its data are {found}; accepted as raw"
+    if detected == declared and not (findings.packing and settings.refuse_raw_in_disguise):
+        warnings += [disguised] if findings.packing else []
         virtual_size = findings.size_bytes if detected == "raw" else inner_size
     elif detected == "raw" and declared in WITHOUT_INSPECTOR:
         virtual_size = None
     elif declared == "raw" and not strict and not settings.refuse_raw_in_disguise:
-        warnings.append(f"the image is declared raw and its data are {detected}; accepted as raw")
+        warnings.append(disguised)
         virtual_size = findings.size_bytes
     elif strict or settings.require_match or declared == "raw":
-        raise FormatMismatch(declared, detected)
+        raise FormatMismatch(declared, found)
     else:
-        warnings.append(f"the image declares {declared} and its data are {detected}; formats.require_match is off")
+        warnings.append(f"the image declares {declared} and its data are {found}; formats.require_match is off")
         virtual_size = inner_size
     largest = max(virtual_size or 0, inner_size or 0)
     if largest > size_cap_bytes:
@@ -184,7 +211,10 @@ def examine(path: Path, size_cap_bytes: int, stop: StopToken, progress: Callable
     report = Paced(progress)
     with staging_faults(path), path.open("rb", buffering=0) as source:
         size_bytes = os.fstat(source.fileno()).st_size
-        head, tail = os.pread(source.fileno(), 512, 0), os.pread(source.fileno(), 512, max(0, size_bytes - 512))
+        head, tail = (
+            os.pread(source.fileno(), PACKING_HEAD_BYTES, 0),
+            os.pread(source.fileno(), 512, max(0, size_bytes - 512)),
+        )
         reader = Inspectors(source)
         done_bytes = 0
         while chunk := reader.read(CHUNK_BYTES):
@@ -198,8 +228,9 @@ def examine(path: Path, size_cap_bytes: int, stop: StopToken, progress: Callable
             foreign = _foreign(head, tail, size_bytes)
             if foreign is not None:
                 return foreign
-            # A partition table is that of the disk within.
-            inspectors = [fixed] if (fixed := fixed_vhd(tail)) is not None else inspectors
+            # What looks like a partition table is that of the disk within, or packed data by chance.
+            packed_as, fixed = _kind(head, PACKING_HEADS), fixed_vhd(tail)
+            inspectors = [fixed] if fixed is not None else inspectors if packed_as is None else []
         failures = {inspector.NAME: _failed_checks(inspector) for inspector in inspectors}
         virtual_sizes = _virtual_sizes(inspectors, size_bytes)
         for name, failed in failures.items():
@@ -210,6 +241,7 @@ def examine(path: Path, size_cap_bytes: int, stop: StopToken, progress: Callable
     return Findings(
         size_bytes=size_bytes,
         names=frozenset(failures) or frozenset({"raw"}),
+        packing=None if failures else _kind(head, PACKING_HEADS),
         virtual_sizes=virtual_sizes,
         failures=failures,
     )
@@ -221,23 +253,28 @@ def archive_kind(path: Path) -> str | None:
     Raises:
         StagingBroken: the file cannot be read.
     """
-    with staging_faults(path), path.open("rb") as source:
-        head = source.read(8)
-    return next((kind for kind, magic in ARCHIVE_HEADS if magic.match(head)), None)
+    return _kind(_head_of(path), ARCHIVE_HEADS)
 
 
-def is_tar(path: Path) -> bool:
-    """Return whether a file is a POSIX or GNU tar archive.
+def packing(path: Path) -> str | None:
+    """Return how a file is packed, by its first bytes: an archive's kind, or e.g. ``xz`` or ``tar``.
 
     Raises:
         StagingBroken: the file cannot be read.
     """
-    with staging_faults(path), path.open("rb") as source:
-        source.seek(_TAR_MAGIC_AT)
-        return source.read(5) == b"ustar"
+    return _kind(_head_of(path), PACKING_HEADS)
 
 
 # --- reading -----------------------------------------------------------------------------------
+
+
+def _head_of(path: Path) -> bytes:
+    with staging_faults(path), path.open("rb") as source:
+        return source.read(PACKING_HEAD_BYTES)
+
+
+def _kind(head: bytes, heads: tuple[tuple[str, re.Pattern[bytes]], ...]) -> str | None:
+    return next((kind for kind, magic in heads if magic.match(head)), None)
 
 
 def _virtual_sizes(inspectors: list[format_inspector.FileInspector], size_bytes: int) -> dict[str, int]:
@@ -283,8 +320,6 @@ def _foreign(head: bytes, tail: bytes, size_bytes: int) -> Findings | None:
 
 def _one_format(findings: Findings, declared: str) -> tuple[str, list[str]]:
     if findings.names == {"iso", "gpt"}:
-        if declared != "iso":
-            raise FormatMismatch(declared, "iso")
         # The partition table of a hybrid ISO is made for boot loaders and rarely passes.
         return "iso", [f"hybrid ISO: {text}" for text in _texts(findings.failures.get("gpt", {}))]
     if len(findings.names) > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from transship.domain.errors.base import human_size
 from transship.domain.errors.transfers import TransferFailed
+from transship.domain.image import DISK_FORMATS
 
 
 class ImageTooLarge(TransferFailed):
@@ -131,7 +132,12 @@ class ArchiveRefused(TransferFailed):
 
 
 class FormatMismatch(TransferFailed):
-    """The data are in another format than the image declares."""
+    """The data are in another format than the image declares.
+
+    Args:
+        declared: the image's disk format.
+        detected: what the data are: a disk format, or something that is none, e.g. ``xz``.
+    """
 
     blames_data = True
 
@@ -140,10 +146,12 @@ class FormatMismatch(TransferFailed):
         self.declared, self.detected = declared, detected
 
     def __str__(self) -> str:
-        return (
-            f"the image declares disk_format {self.declared} but its data are {self.detected};"
-            f" set disk_format to what the data are and import again"
+        remedy = (
+            "; set disk_format to what the data are and import again"
+            if self.detected in DISK_FORMATS
+            else ", which is no disk format; unpack or convert them, and import the result"
         )
+        return f"the image declares disk_format {self.declared} but its data are {self.detected}{remedy}"
 
 
 class FormatUnsafe(TransferFailed):
