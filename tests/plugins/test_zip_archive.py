@@ -95,6 +95,59 @@ def test_only_the_content_matters(archive: bytes, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["image.1.decompressed.0", "staged", "work"]
 
 
+def named(*members: tuple[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+FORK = b"\0\5\x16\7\0\2\0\0Mac OS X        " + os.urandom(200)
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        pytest.param(named(("disk.raw", DATA), ("__MACOSX/._disk.raw", FORK)), id="resource fork"),
+        pytest.param(
+            named(("disk.raw", DATA), ("__MACOSX/", b""), ("__MACOSX/._disk.raw", FORK)), id="resource fork in a folder"
+        ),
+        pytest.param(named((".DS_Store", FORK), ("disk.raw", DATA)), id="view of a folder"),
+        pytest.param(
+            named(("my disk/.DS_Store", FORK), ("my disk/x.raw", DATA), ("__MACOSX/my disk/._x.raw", FORK)), id="folder"
+        ),
+        pytest.param(named(("._disk.raw", FORK), ("disk.raw", DATA)), id="fork beside the file"),
+        pytest.param(
+            named(*((f"__MACOSX/{n}", FORK) for n in range(7)), ("disk.raw", DATA), ("__MACOSX/x", FORK)),
+            id="amid many",
+        ),
+        pytest.param(named(("__MACOSX/._disk.raw", DATA)), id="a fork alone is the image"),
+    ],
+)
+def test_what_macos_packs_beside_the_image_does_not_count(archive: bytes, tmp_path: Path) -> None:
+    assert unpacked(staged(tmp_path, archive)) == DATA
+
+
+def test_what_macos_packs_may_come_with_sizes_behind_the_data(tmp_path: Path) -> None:
+    pipe = Pipe()
+    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (("disk.raw", DATA), ("__MACOSX/._disk.raw", FORK)):
+            with archive.open(name, "w") as stream:
+                stream.write(content)
+    assert unpacked(staged(tmp_path, pipe.getvalue())) == DATA
+
+
+def _with_hidden_data() -> bytes:
+    """Data between the image and its resource fork that no member names."""
+    archive = named(("disk.raw", DATA), ("__MACOSX/._disk.raw", FORK))
+    fork_at, directory_at = archive.index(b"PK\3\4", 4), archive.index(b"PK\1\2")
+    moved = bytearray(archive[:fork_at] + bytes(25) + archive[fork_at:])
+    struct.pack_into("<I", moved, moved.index(b"PK\1\2", directory_at + 26) + 42, fork_at + 25)
+    struct.pack_into("<I", moved, len(moved) - 6, directory_at + 25)
+    return bytes(moved)
+
+
 def with_long_end_record(archive: bytes, members: int = 1) -> bytes:
     """Move what the end record says into zip64 records, as packers of large files do."""
     body, end = archive[:-22], archive[-22:]
@@ -170,6 +223,12 @@ GOOD = packed(DATA)
     [
         pytest.param(packed(), "has no member", id="no member"),
         pytest.param(packed(DATA, DATA), "has 2 members", id="two members"),
+        pytest.param(named(("a", DATA), ("b", DATA), ("__MACOSX/._a", FORK)), "has 2 members", id="two, and a fork"),
+        pytest.param(named(("__MACOSX/._a", FORK), (".DS_Store", FORK)), "has no member", id="forks alone"),
+        pytest.param(named(("a/__MACOSX/b", DATA), ("c", DATA)), "has 2 members", id="a folder of that name elsewhere"),
+        pytest.param(named(("d/", b""), ("__MACOSX/._d", FORK)), "is a directory", id="directory, and a fork"),
+        pytest.param(named(("a", packed(DATA)), ("._a", FORK)), "holds a zip file", id="zip in zip, and a fork"),
+        pytest.param(_with_hidden_data(), "other data stand between", id="data between members"),
         pytest.param(packed(*[b""] * 3000), "has 3000 members", id="many members"),
         pytest.param(with_long_end_record(packed(DATA), 70_000), "has 70000 members", id="very many members"),
         pytest.param(packed(b"", name="images/"), "is a directory", id="directory by name"),

@@ -1,7 +1,9 @@
 """Unpack zip files of exactly one member, as a stream, by what the data are and never by names.
 
+What macOS packs beside a file does not count: the names of these members are all that names decide.
+
 The standard library's reader is not used: it reads a directory of any length into memory, and takes
-a file whose parts contradict each other. Here the directory is read first and alone; member, directory
+a file whose parts contradict each other. Here the directory is read first and alone; members, directory
 and end record must follow each other without gaps that could hide something.
 
 Source: PKWARE APPNOTE 6.3.10, sections 4.3 to 4.5, 5.8 (LZMA).
@@ -36,8 +38,11 @@ _LOCAL: Final = struct.Struct("<4s5H3I2H")
 _END_MAGIC, _END_64_LOCATOR_MAGIC, _END_64_MAGIC = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"
 _ENTRY_MAGIC, _LOCAL_MAGIC = b"PK\x01\x02", b"PK\x03\x04"
 
+MOST_MEMBERS: Final = 16
+"""Members that are looked at, those of macOS included; with more there are several of the user's."""
+
 _LONGEST_COMMENT: Final = 0xFFFF
-_LARGEST_DIRECTORY: Final = _ENTRY.size + 3 * 0xFFFF
+_LARGEST_ENTRY: Final = _ENTRY.size + 3 * 0xFFFF
 _LARGEST_DESCRIPTOR: Final = 24
 _IN_EXTRA_16, _IN_EXTRA_32 = 0xFFFF, 0xFFFFFFFF
 _ZIP64_EXTRA: Final = 0x0001
@@ -84,6 +89,22 @@ def unpack_zip(work: Unpacking) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Entry:
+    """What the directory says of a member."""
+
+    name: bytes
+    made: int
+    flags: int
+    method: int
+    crc: int
+    packed_size: int
+    size: int
+    disk: int
+    external: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Member:
     """The only member: where its packed data lie, and what the directory says of the content."""
 
@@ -108,33 +129,74 @@ class _Directory:
 
 def _only_member(source: BinaryIO, file_bytes: int) -> _Member:
     directory = _directory(source, file_bytes)
-    if directory.members != 1:
-        many = "no member" if not directory.members else f"{directory.members} members"
-        raise _refused(f"it has {many}; pack exactly one image into it")
-    if not _ENTRY.size <= directory.length <= _LARGEST_DIRECTORY:
-        raise _damaged("its directory is not that of one member")
-    entry = _read(source, directory.at, directory.length)
-    (magic, made, _need, flags, method, _time, _date, crc, packed_size, size, *rest) = _ENTRY.unpack_from(entry)
-    (name_length, extra_length, comment_length, disk, _internal, external, at) = rest
-    if magic != _ENTRY_MAGIC or _ENTRY.size + name_length + extra_length + comment_length != directory.length:
-        raise _damaged("its directory is not that of one member")
-    if flags & _ENCRYPTED or method == _AES:
+    if not 1 <= directory.members <= MOST_MEMBERS:
+        raise _not_one(directory.members)
+    entries = _entries(source, directory)
+    images = [entry for entry in entries if not _made_by_macos(entry.name)] if len(entries) > 1 else entries
+    if len(images) != 1:
+        raise _not_one(len(images))
+    (image,) = images
+    if image.flags & _ENCRYPTED or image.method == _AES:
         raise _refused("it is encrypted; pack the image without a password")
-    if disk not in (0, _IN_EXTRA_16):
+    if image.disk not in (0, _IN_EXTRA_16):
         raise _refused("it is one part of a split archive; join the parts first")
-    name = entry[_ENTRY.size : _ENTRY.size + name_length]
-    if _is_directory(name, made, external):
+    if _is_directory(image.name, image.made, image.external):
         raise _refused("its only member is a directory; pack the image itself")
-    if method not in _CONTENTS:
-        called = _METHODS.get(method, f"number {method}")
+    if image.method not in _CONTENTS:
+        called = _METHODS.get(image.method, f"number {image.method}")
         raise _refused(f"method {called} is not supported; pack the image by deflate, bzip2 or LZMA")
-    extra = entry[_ENTRY.size + name_length :][:extra_length]
-    size, packed_size, at = _long_sizes(extra, (size, packed_size, at))
-    data_at = _data_at(source, at, flags, method)
-    gap = directory.at - (data_at + packed_size)
-    if not 0 <= gap <= _LARGEST_DESCRIPTOR:
+    data_at = _image_data_at(source, entries, image, directory.at)
+    return _Member(image.method, data_at, image.packed_size, image.size, image.crc)
+
+
+def _image_data_at(source: BinaryIO, entries: list[_Entry], image: _Entry, end: int) -> int:
+    """Return where the image's data begin; members must fill the file up to the directory, hiding nothing."""
+    found = done = 0
+    for entry in sorted(entries, key=lambda each: each.at):
+        if done == 0 and entry.at != 0:
+            raise _damaged("other data stand before its member")
+        if not 0 <= entry.at - done <= _LARGEST_DESCRIPTOR:
+            raise _damaged("its members are not where its directory says, or other data stand between them")
+        data_at = _data_at(source, entry)
+        done = data_at + entry.packed_size
+        if entry is image:
+            found = data_at
+    if not 0 <= end - done <= _LARGEST_DESCRIPTOR:
         raise _damaged("its member is not where its directory says, or other data stand behind it")
-    return _Member(method, data_at, packed_size, size, crc)
+    return found
+
+
+def _entries(source: BinaryIO, directory: _Directory) -> list[_Entry]:
+    if not _ENTRY.size * directory.members <= directory.length <= _LARGEST_ENTRY * directory.members:
+        raise _damaged("its directory is not that of its members")
+    listed = _read(source, directory.at, directory.length)
+    entries, at = [], 0
+    for _ in range(directory.members):
+        if at + _ENTRY.size > len(listed):
+            raise _damaged("its directory is not that of its members")
+        (magic, made, _need, flags, method, _time, _date, crc, packed_size, size, *rest) = _ENTRY.unpack_from(
+            listed, at
+        )
+        (name_length, extra_length, comment_length, disk, _internal, external, local_at) = rest
+        if magic != _ENTRY_MAGIC:
+            raise _damaged("its directory is not that of its members")
+        at += _ENTRY.size
+        name, extra = listed[at : at + name_length], listed[at + name_length :][:extra_length]
+        at += name_length + extra_length + comment_length
+        size, packed_size, local_at = _long_sizes(extra, (size, packed_size, local_at))
+        entries.append(_Entry(name, made, flags, method, crc, packed_size, size, disk, external, local_at))
+    if at != len(listed):
+        raise _damaged("its directory is not that of its members")
+    return entries
+
+
+def _made_by_macos(name: bytes) -> bool:
+    """Return whether macOS packed it beside the user's files: resource forks, and views of folders.
+
+    Source: RFC 1740 (AppleDouble), and what Archive Utility packs.
+    """
+    folder, _slash, file = name.rpartition(b"/")
+    return b"__MACOSX" in folder.split(b"/")[:1] or file.startswith(b"._") or file == b".DS_Store"
 
 
 def _directory(source: BinaryIO, file_bytes: int) -> _Directory:
@@ -177,20 +239,18 @@ def _long_directory(source: BinaryIO, end: int) -> _Directory | None:
 
 
 def _placed(directory: _Directory, end: int) -> _Directory:
-    # One of several members needs no look: it is refused for its number, before anything else is read.
-    if directory.members == 1 and directory.at + directory.length != end:
+    # Many members need no look: they are refused for their number, before anything else is read.
+    if directory.members <= MOST_MEMBERS and directory.at + directory.length != end:
         raise _damaged("its directory is not where it should be, or other data stand before it")
     return directory
 
 
-def _data_at(source: BinaryIO, at: int, flags: int, method: int) -> int:
-    if at != 0:
-        raise _damaged("other data stand before its member")
-    local = _LOCAL.unpack(_read(source, at, _LOCAL.size))
-    (magic, _need, local_flags, local_method, *_times_and_sizes, name_length, extra_length) = local
-    if magic != _LOCAL_MAGIC or local_method != method or (local_flags ^ flags) & _ENCRYPTED:
+def _data_at(source: BinaryIO, entry: _Entry) -> int:
+    local = _LOCAL.unpack(_read(source, entry.at, _LOCAL.size))
+    (magic, _need, flags, method, *_times_and_sizes, name_length, extra_length) = local
+    if magic != _LOCAL_MAGIC or method != entry.method or (flags ^ entry.flags) & _ENCRYPTED:
         raise _damaged("member and directory contradict each other")
-    return at + _LOCAL.size + int(name_length) + int(extra_length)
+    return entry.at + _LOCAL.size + int(name_length) + int(extra_length)
 
 
 def _long_sizes(extra: bytes, short: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -327,6 +387,10 @@ _CONTENTS: Final[dict[int, Callable[[_Packed, int], Iterator[bytes]]]] = {
     _BZIP2: _un_bzipped,
     _LZMA: _un_lzma,
 }
+
+
+def _not_one(members: int) -> ArchiveRefused:
+    return _refused(f"it has {f'{members} members' if members else 'no member'}; pack exactly one image into it")
 
 
 def _refused(reason: str) -> ArchiveRefused:
