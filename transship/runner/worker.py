@@ -412,17 +412,16 @@ class WarmWorker(ProcessWorker):
             with _alone(flow_run):
                 await self.on_death(flow_run.id, end.pid)
         run = await self._as_it_is(flow_run)
-        if run is not None and run.run_count > flow_run.run_count + 1:
-            log.info("run was begun again elsewhere; its end is not ours to tell", flow_run_id=str(flow_run.id))
-            return
         state = run.state if run is not None else None
         if state is not None and (state.is_final() or state.is_paused() or state.is_scheduled()):
             return
         if state is not None and (state.is_cancelling() or (stopping == "cancelled" and not state.is_final())):
             await self._set_cancelled(flow_run)
         elif end.outcome is Outcome.ABORTED and state is not None:
-            # Prefect refused to let it begin: somebody else has it.
-            log.info("run was refused by Prefect", flow_run_id=str(flow_run.id), reason=end.message)
+            # Prefect refused to let it begin, or the catalogue did: somebody else has it.
+            log.info("run is somebody else's", flow_run_id=str(flow_run.id), reason=end.message)
+        elif run is not None and run.run_count > flow_run.run_count + 1:
+            log.info("run was begun again elsewhere; its end is not ours to tell", flow_run_id=str(flow_run.id))
         else:
             text = f"its process {end.message}" if end.outcome is None else end.message
             await self._propose_crashed_state(flow_run, text or "its process was told to end")
