@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Final
 from uuid import uuid4
 
 import structlog
@@ -25,12 +27,15 @@ from tasks.progress import ProgressBoard
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun
 from transship.catalog.leases import Lease, process_name, renew_lease
-from transship.domain.errors import CatalogUnavailable, ImportInterrupted, LockLost
+from transship.domain.errors import CatalogUnavailable, ImportInterrupted, ImportTooLong, LockLost
 from transship.domain.fence import Fence
 from transship.domain.image import Image
 from transship.domain.stop import StopToken
 from transship.domain.uri_filter import Allowance
 from transship.staging.area import StagingArea
+
+UNDO_S: Final = 600.0
+"""How long a stopped import may undo what it did; beyond that its process hangs, and somebody else takes over."""
 
 log = structlog.get_logger("transship.session")
 
@@ -168,7 +173,10 @@ def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
 def _keep_lease(session: ImportSession, closed: threading.Event) -> None:
     settings = session.settings.lease
     failing_since: float | None = None
+    began = time.monotonic()
     while not closed.wait(settings.renew_s):
+        if not _in_time(session, time.monotonic() - began):
+            return
         try:
             session.fence.renew()
             failing_since = None
@@ -182,3 +190,15 @@ def _keep_lease(session: ImportSession, closed: threading.Event) -> None:
             if now - failing_since > settings.ttl_s:
                 session.stop.stop(ImportInterrupted("the catalogue could not be reached to renew the lease"))
                 return
+
+
+def _in_time(session: ImportSession, ran_s: float) -> bool:
+    """Stop an import that runs for too long; return False when it did not end by then, and its lease may be lost."""
+    limit_s = session.settings.imports.timeout_s
+    if ran_s <= limit_s:
+        return True
+    session.stop.stop(ImportTooLong(limit_s, session.board.line))
+    if ran_s <= limit_s + UNDO_S:
+        return True
+    log.error("import hangs beyond its time; its lease is given up", ran_s=round(ran_s))
+    return False

@@ -49,6 +49,10 @@ class ImportSettings(Section):
     )
     store_retries: int = Field(3, ge=0, description="Attempts after the first for a store that is unavailable.")
     verify_stores: bool = Field(True, description="Compare size of each stored object before the image becomes active.")
+    timeout_s: Seconds = Field(
+        86400.0,
+        description="Longest run of one attempt of an import; then it fails. Waiting for a worker does not count.",
+    )
     max_per_project: int = Field(
         0,
         ge=0,

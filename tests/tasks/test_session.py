@@ -20,7 +20,7 @@ from tests.fakes.running_import import Ticks, begin, begin_again, easy_settings,
 from transship.catalog.engine import Catalog
 from transship.catalog.leases import expire_lease, lease_of, renew_lease
 from transship.catalog.tasks import get_task
-from transship.domain.errors import ImportInterrupted, LockLost
+from transship.domain.errors import ImportInterrupted, ImportTooLong, LockLost
 from transship.domain.fence import Fence
 from transship.domain.task import TaskProgress
 
@@ -66,6 +66,42 @@ def test_a_lost_lease_stops_every_thread(session: ImportSession) -> None:
     steal(session.catalog, session.begun)
     _keep_lease(session, Ticks(100))
     assert isinstance(session.stop.reason, LockLost)
+
+
+def timed(session: ImportSession, limit_s: float) -> None:
+    imports = session.settings.imports.model_copy(update={"timeout_s": limit_s})
+    session.settings = session.settings.model_copy(update={"imports": imports})
+
+
+def test_an_import_that_runs_for_too_long_is_stopped_in_its_step_and_keeps_its_lease_to_undo(
+    session: ImportSession,
+) -> None:
+    session.board.enter("convert", 100)
+    timed(session, 1e-9)
+    expire_lease(session.catalog, session.lease)
+    _keep_lease(session, Ticks(2))
+    assert isinstance(session.stop.reason, ImportTooLong)
+    assert "in this step: convert" in str(session.stop.reason)
+    assert "imports.timeout_s" in str(session.stop.reason)
+    with session.catalog.read() as connection:
+        assert lease_of(connection, session.image.id).live
+
+
+def test_an_import_that_does_not_end_when_it_is_stopped_loses_its_lease(
+    session: ImportSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.session.UNDO_S", 0.0)
+    timed(session, 1e-9)
+    expire_lease(session.catalog, session.lease)
+    _keep_lease(session, Ticks(1_000_000))
+    with session.catalog.read() as connection:
+        assert lease_of(connection, session.image.id).expired
+
+
+def test_an_import_within_its_time_goes_on(session: ImportSession) -> None:
+    timed(session, 3600.0)
+    _keep_lease(session, Ticks(3))
+    assert session.stop.reason is None
 
 
 def test_a_catalogue_that_is_away_for_too_long_interrupts_the_import(tmp_path: Path, catalog: Catalog) -> None:

@@ -5,7 +5,7 @@
     │   └── SeveralRefused        more than one; all are named
     ├── RequestRefused            the caller acts: 4xx
     ├── TransferFailed            the operator or time acts; `retryable` says whether time helps
-    │   └── ImportStopped         cancelled or interrupted from outside
+    │   └── ImportStopped         cancelled or interrupted from outside, or out of time
     ├── LockLost                  another worker took over; stop and touch nothing
     └── Superseded                the flow run has nothing to do any more
 
@@ -128,7 +128,13 @@ from transship.domain.errors.stores import (
     StoresUnavailable,
     StoreUnavailable,
 )
-from transship.domain.errors.transfers import ImportCancelled, ImportInterrupted, ImportStopped, TransferFailed
+from transship.domain.errors.transfers import (
+    ImportCancelled,
+    ImportInterrupted,
+    ImportStopped,
+    ImportTooLong,
+    TransferFailed,
+)
 
 __all__ = [
     "AlreadyBeingCopied",
@@ -164,6 +170,7 @@ __all__ = [
     "ImportInterrupted",
     "ImportRunning",
     "ImportStopped",
+    "ImportTooLong",
     "LockLost",
     "MediaTypeRefused",
     "MethodNotOffered",

@@ -43,3 +43,22 @@ class ImportInterrupted(ImportStopped):
 
     def __str__(self) -> str:
         return f"the import was interrupted: {self.why}"
+
+
+class ImportTooLong(ImportStopped):
+    """One attempt of the import ran for longer than the site allows.
+
+    Args:
+        limit_s: seconds that it was allowed.
+        doing: what it did at the end of them, for people.
+    """
+
+    def __init__(self, limit_s: float, doing: str) -> None:
+        super().__init__(limit_s, doing)
+        self.limit_s, self.doing = limit_s, doing
+
+    def __str__(self) -> str:
+        return (
+            f"the import ran for longer than the {self.limit_s:g} seconds that imports.timeout_s allows, and was ended"
+            f" in this step: {self.doing}. Import a smaller image, or ask the operator to raise the limit"
+        )
