@@ -33,6 +33,7 @@ from transship.domain.errors import (
     TransferFailed,
 )
 from transship.domain.staged import StagedFile
+from transship.domain.task import wait_text
 from transship.stores.base import StoreDriver
 
 TURN_S: Final = 0.5
@@ -99,6 +100,7 @@ def _write(session: ImportSession, driver: StoreDriver, store: str, staged: Stag
     session.board.store(store, "uploading", 0, staged.size)
     driver.check()
     url = _clear_way(session, driver, store)
+    session.board.store(store, "uploading", 0, staged.size)
     open_location(session.catalog, session.lease, store, url, utc_now(), copied_from=staged.name)
     driver.discard_temporaries(session.lease.image_id, session.lease.epoch)
     source = StagedFile(
@@ -144,7 +146,7 @@ def _unplace_in_turn(session: ImportSession, store: str) -> None:
     Raises:
         CopyBeingRemoved: it was at it for longer than that.
     """
-    patience = int(session.settings.lease.ttl_s / TURN_S) + 1
+    patience, began = int(session.settings.lease.ttl_s / TURN_S) + 1, utc_now()
     for tries_left in range(patience, -1, -1):
         try:
             unplace(session, store)
@@ -152,6 +154,9 @@ def _unplace_in_turn(session: ImportSession, store: str) -> None:
         except CopyBeingRemoved:
             if not tries_left:
                 raise
+        remedy = "it ends by itself within a minute"
+        waits = wait_text("the removal of an earlier copy, which housekeeping has begun,", began, remedy)
+        session.board.store(store, "waiting", waits=waits)
         session.stop.wait(TURN_S)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.session import DataSource, ImportSession
+from tasks.session import DataSource, ImportSession, utc_now
 from transship.domain.errors import RemoteRefused, SourceRefused, TransferFailed
 from transship.domain.uri_filter import Allowance
 from transship.sources.gate import UriGate, gate_from
@@ -36,10 +36,15 @@ def told_of_remote(session: ImportSession, refused: SourceRefused) -> TransferFa
 def web_source(session: ImportSession) -> WebSource:
     """Return the download engine with this site's limits."""
     settings = session.settings
+
+    def waiting(host: str) -> None:
+        session.board.wait_for(f"a connection to {host}", utc_now(), "it goes on when other downloads from there end")
+
     return WebSource(
         uri_gate(session),
         settings.download,
         settings.imports.image_size_cap_bytes,
         reserve_step_bytes=settings.staging.unknown_size_reserve_bytes,
         slots_file=session.staging.connections_file,
+        waiting=waiting,
     )

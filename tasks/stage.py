@@ -12,7 +12,7 @@ from prefect.runtime import task_run
 from prefect.states import Completed
 
 from tasks.retrying import may_pass_next_time
-from tasks.session import ImportSession, current
+from tasks.session import ImportSession, current, utc_now
 from tasks.sources import data_source, told_of_remote, web_source
 from tasks.staged_files import Staged, new_name, open_file, reserve, seal, unstage
 from transship.catalog.journal import StagedRow, adopt_staged, remember_validators, staged_of_image
@@ -80,7 +80,10 @@ def stage(source: str) -> Staged:
             )
         except SourceBusy as busy:
             if busy.retry_after_s is not None and _another_attempt_follows(session):
-                session.stop.wait(min(busy.retry_after_s, session.settings.download.retry_after_cap_s))
+                wait_s = min(busy.retry_after_s, session.settings.download.retry_after_cap_s)
+                remedy = f"the source asked to be left alone for {wait_s:.0f} s: {busy}"
+                session.board.wait_for("its next attempt", utc_now(), remedy)
+                session.stop.wait(wait_s)
             raise
         except SourceRefused as refused:
             raise told_of_remote(session, refused) from refused

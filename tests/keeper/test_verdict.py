@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.fakes.images import NOW
@@ -89,6 +91,14 @@ def test_a_request_that_no_worker_begins_ends_after_the_pending_time() -> None:
     verdict = judge(task(), lease("queued", age_s=7300.0), run("SCHEDULED", age_s=7300.0), PATIENCE)
     assert verdict.action is Action.END
     assert "no worker" in verdict.reason
+    assert "ask the operator whether workers are running" in verdict.reason
+
+
+def test_a_request_that_ends_after_the_pending_time_says_what_it_waited_for() -> None:
+    waiting = replace(task(), message="waits for host two since noon; it is lost")
+    verdict = judge(waiting, lease("queued", age_s=7300.0), None, PATIENCE)
+    assert verdict.action is Action.END
+    assert "(waits for host two since noon; it is lost)" in verdict.reason
 
 
 @pytest.mark.parametrize(

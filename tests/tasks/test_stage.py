@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import threading
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from tests.fakes.running_import import (
     staging_names,
     steal,
 )
+from tests.fakes.system import until
 from tests.fakes.web_server import Talk, WebServer, answer, cut, raw, whole
 from transship.catalog.engine import Catalog
 from transship.domain.errors import (
@@ -38,6 +40,8 @@ from transship.domain.errors import (
     StagingFull,
 )
 from transship.domain.stop import StopToken
+from transship.sources.slots import ConnectionSlots
+from transship.sources.watch import Watch
 from transship.staging.area import StagingArea
 
 BODY = os.urandom(300_000)
@@ -261,6 +265,7 @@ def test_the_wait_that_a_busy_server_asks_for_is_kept(
         with pytest.raises(SourceBusy):
             stage.fn("a.img")
     assert token.waits == waits
+    assert session.board.line.startswith("stage: waits for its next attempt since ") is bool(waits)
 
 
 @pytest.mark.parametrize(("run_count", "waits"), [(1, [7.0]), (2, [7.0]), (3, [])], ids=["first", "second", "last"])
@@ -322,3 +327,20 @@ def test_a_lease_that_is_lost_in_the_middle_ends_the_download(
 
     with importing(settings, catalog, server.on("/a.img", lose_it)) as session, pytest.raises(LockLost):
         stage.fn("a.img")
+
+
+def test_a_download_that_waits_for_a_connection_says_so_until_its_bytes_come(
+    tmp_path: Path, catalog: Catalog, server: WebServer
+) -> None:
+    settings = easy_settings(tmp_path, download={"connections_per_host": 1})
+    with importing(settings, catalog, server.serve("/a.img", BODY)) as session:
+        session.staging.directory.mkdir(parents=True, exist_ok=True)
+        others = Watch("http://127.0.0.1/other", settings.download, StopToken())
+        release = ConnectionSlots(session.staging.connections_file, 1).take("127.0.0.1", others)
+        downloading = threading.Thread(target=contextvars.copy_context().run, args=(stage.fn, "a.img"))
+        downloading.start()
+        until(lambda: session.board.now.waits, 180.0, "the download to wait")
+        assert session.board.line.startswith("stage: waits for a connection to 127.0.0.1 since ")
+        release()
+        downloading.join()
+        assert (session.board.now.waits, session.board.now.done_bytes) == ("", len(BODY))

@@ -380,9 +380,18 @@ def test_an_import_waits_until_housekeeping_has_left_the_place_of_its_copy(
         staged = staged_file(next_session, b"new data")
         with pytest.raises(CopyBeingRemoved):
             unplace(next_session, "local")
-        next_session.stop = waiting = RemovedMeanwhile(lambda: finish_removal(next_session, claimed))
+        said: list[str] = []
+
+        def removed() -> None:
+            said.append(next_session.board.line)
+            finish_removal(next_session, claimed)
+
+        next_session.board.enter("place", staged.size)
+        next_session.stop = waiting = RemovedMeanwhile(removed)
         place.fn("local", staged)
         assert waiting.waits == 1
+        assert "local waits for the removal of an earlier copy, which housekeeping has begun, since " in said[0]
+        assert "waits" not in next_session.board.line
     assert (settings.all_stores["local"].dir / session.image.id).read_bytes() == b"new data"
     assert row_of(session).state == "stored"
 

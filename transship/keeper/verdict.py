@@ -81,7 +81,7 @@ def _lost(run: FlowRunState | None) -> Verdict:
 
 def _not_dispatched(task: ImportTask, lease: LeaseState, patience: Patience) -> Verdict:
     if lease.age_s > patience.pending_timeout_s:
-        return _timed_out(patience)
+        return _timed_out(task, patience)
     if task.flow_run_id is not None and lease.age_s > patience.stuck_s:
         return Verdict(Action.RESUME, "Prefect forgot the run of this import")
     return Verdict(Action.NOTHING)
@@ -104,18 +104,18 @@ def _queued(task: ImportTask, lease: LeaseState, run: FlowRunState, patience: Pa
         case "COMPLETED":
             return Verdict(Action.END, _with_message("the run ended without carrying the import", run))
         case _ if lease.age_s > patience.pending_timeout_s:
-            return _timed_out(patience)
+            return _timed_out(task, patience)
         case "PENDING" | "RUNNING" if min(run.age_s, lease.age_s) > patience.stuck_s:
             return Verdict(Action.RESCHEDULE, f"the run was {run.name} for {run.age_s:.0f} s without a process")
     status = status_of_prefect_state(run.type, run.name)
     return Verdict(Action.NOTHING) if status is task.status else Verdict(Action.MIRROR, "", status)
 
 
-def _timed_out(patience: Patience) -> Verdict:
+def _timed_out(task: ImportTask, patience: Patience) -> Verdict:
+    # What its task says of the wait is the best answer to why.
+    why = f" ({task.message})" if task.message else "; ask the operator whether workers are running"
     return Verdict(
-        Action.END,
-        f"no worker began the import within {patience.pending_timeout_s:.0f} s;"
-        " ask the operator whether workers are running, then import the image again",
+        Action.END, f"no worker began the import within {patience.pending_timeout_s:.0f} s{why}. Import the image again"
     )
 
 

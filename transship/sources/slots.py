@@ -33,9 +33,11 @@ class ConnectionSlots:
     Args:
         path: the file; made if missing.
         per_host: connections to one host, 1 to 4000.
+        waiting: told the host when the wait for a first connection begins.
     """
 
-    def __init__(self, path: Path, per_host: int) -> None:
+    def __init__(self, path: Path, per_host: int, waiting: Callable[[str], None] = lambda _host: None) -> None:
+        self._waiting = waiting
         self._path = path
         self._per_host = min(per_host, _ROW_BYTES - 1)
 
@@ -50,6 +52,7 @@ class ConnectionSlots:
             descriptor = self._open()
             undo.callback(os.close, descriptor)
             if not self._lock_one(descriptor, host):
+                self._waiting(host)
                 self._queue_up(descriptor, host, watch)
             return undo.pop_all().close
 

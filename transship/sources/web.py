@@ -51,6 +51,7 @@ class WebSource:
         reserve_step_bytes: int = RESERVE_STEP_BYTES,
         tls: ssl.SSLContext | None = None,
         slots_file: Path | None = None,
+        waiting: Callable[[str], None] = lambda _host: None,
     ) -> None:
         """Prepare downloads.
 
@@ -62,6 +63,7 @@ class WebSource:
             tls: settings for https; None: the system's authorities and those of ``limits``, TLS 1.2 or newer.
             slots_file: file by which all processes of this machine keep to ``limits.connections_per_host``;
                 None: no such limit.
+            waiting: told the host when a download begins to wait for one of these connections.
 
         Raises:
             ConfigurationRefused: a file of authorities cannot be used.
@@ -74,7 +76,9 @@ class WebSource:
         behind_proxy = None if tls or proxy is None else _tls(limits, proxied=True)
         self._line = Line(tls or _tls(limits, proxied=False), limits, proxy, behind_proxy)
         limited = slots_file is not None and limits.connections_per_host
-        self._slots = ConnectionSlots(slots_file, limits.connections_per_host) if slots_file and limited else None
+        self._slots = (
+            ConnectionSlots(slots_file, limits.connections_per_host, waiting) if slots_file and limited else None
+        )
 
     def fetch(
         self,
