@@ -182,6 +182,23 @@ def test_recent_requests_are_about_to_begin(catalog: Catalog, tmp_path: Path, mo
 
 
 @pytest.mark.real
+def test_the_limit_of_the_pool_bounds_the_share_of_a_project(
+    catalog: Catalog, prefect_server: PrefectServer, tmp_path: Path
+) -> None:
+    login = {"auth_url": "http://127.0.0.1:1/v3", "username": "u", "password": "p", "project_name": "service"}
+    settings = settings_in(tmp_path, **prefect_server.apart(tmp_path), api={"auth": "keystone"}, auth=login)
+    keeper = Keeper(settings, catalog, PrefectApi(prefect_server.url, prefect_server.auth_string), "keeper")
+    with prefect_server.as_client():
+        apply(settings)
+    shares = []
+    for limit in (None, 3, 1):
+        prefect_server.ask("PATCH", f"/work_pools/{settings.prefect.work_pool}", {"concurrency_limit": limit})
+        patiently(keeper.look_at_pool)
+        shares.append(keeper._share([Host("one", SINCE, True, 8), Host("two", HEARD, False, 8)]))
+    assert shares == [7, 2, 1]
+
+
+@pytest.mark.real
 def test_pauses_and_limits_in_prefect_are_named(
     catalog: Catalog, prefect_server: PrefectServer, tmp_path: Path
 ) -> None:

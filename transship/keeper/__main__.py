@@ -71,6 +71,7 @@ def run(keeper: Keeper, couriers: Couriers, stopped: threading.Event, wait: Call
         Duty("lost uploads", 2.0, keeper.end_lost_uploads),
         Duty("settle", 10.0, keeper.settle),
         Duty("mirror stores", 10.0, keeper.mirror_stores),
+        Duty("look at the pool", 10.0, keeper.look_at_pool),
         # The first time as soon as this keeper is active: a start sweeps what the last end left.
         Duty("sweep", SWEEP_S, keeper.ask_for_sweep),
         sweep,

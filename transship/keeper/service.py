@@ -185,6 +185,10 @@ class Keeper:
         told_apart = self.settings.api.auth != "none"
         return project_share(slots, self.settings.imports.max_per_project, told_apart=told_apart)
 
+    def look_at_pool(self) -> None:
+        """Learn the work pool's limit, which bounds the worker slots that projects share."""
+        self.prefect.pool(self.settings.prefect.work_pool)
+
     def explain_waits(self) -> int:
         """Write on each import that no worker has begun what it waits for; return how many there are.
 
