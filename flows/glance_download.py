@@ -20,7 +20,6 @@ from flows.requests_by_hand import ShortText, form_order, form_request, new_imag
 from tasks.read_remote import read_remote
 from tasks.session import ImportSession, utc_now
 from tasks.stage import stage
-from tasks.verify_source import verify_source
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Caller, begin_by_hand
 from transship.domain.import_request import ImportMethod
@@ -93,5 +92,4 @@ def glance_download(
 def _steps(session: ImportSession, undo: ExitStack) -> str:
     tried_again = patience(session.settings.download)
     staged = stage.with_options(**tried_again)(read_remote.with_options(**tried_again)())
-    verify_source(staged)
     return deliver(session, staged, undo)

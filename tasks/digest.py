@@ -15,10 +15,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from tasks.session import ExpectedData, ImportSession, current
+from tasks.session import ImportSession, current
 from tasks.staged_files import Staged, path_of
 from transship.catalog.journal import staged_of_image
-from transship.domain.errors import SourceDiffers
 from transship.domain.stop import StopToken
 from transship.plugins.pace import Paced
 from transship.staging_faults import staging_error
@@ -48,37 +47,28 @@ def digest(staged: Staged) -> Digests:
     """Compute the image's digests, unless they were computed when the data came in.
 
     Raises:
-        SourceDiffers: they are not those that the source told.
         StagingBroken: the file cannot be read.
         LockLost, ImportStopped: the import must end.
     """
     session = current()
-    imports = session.settings.imports
-    # An image that has data keeps the algorithm by which they are known.
-    algorithm = session.image.os_hash_algo or imports.hashing_algorithm
-    algorithms = dict.fromkeys([*(["md5"] if imports.md5_checksum or session.image.checksum else []), algorithm])
-    expected = session.expected
-    if expected and expected.algorithm:
-        algorithms[expected.algorithm] = None
+    algorithms = algorithms_of(session)
+    algorithm = algorithms[-1]
     known = _known(session, staged)
-    if expected is None and known.keys() >= algorithms.keys():
+    if known.keys() >= set(algorithms):
         digests = Digests(known.get("md5"), algorithm, known[algorithm])
         # Prefect unwraps a returned state; its name tells people that nothing was read.
         return Completed(name="Skipped", message="computed when the data came in", data=digests)  # type: ignore[return-value]  # see above
-    found = file_digests(path_of(session, staged), list(algorithms), session.stop, session.board.hashing)
-    if expected and expected.algorithm:
-        compare(expected, found[expected.algorithm])
+    found = file_digests(path_of(session, staged), algorithms, session.stop, session.board.hashing)
     return Digests(found.get("md5"), algorithm, found[algorithm])
 
 
-def compare(expected: ExpectedData, found: str) -> None:
-    """Compare a digest with the one that the source told.
-
-    Raises:
-        SourceDiffers: they differ.
-    """
-    if found != expected.value:
-        raise SourceDiffers(expected.source, expected.algorithm, expected.value, found)
+def algorithms_of(session: ImportSession) -> list[str]:
+    """Return the algorithms of the image's digests, each once; the one of ``os_hash_value`` is the last."""
+    imports = session.settings.imports
+    # An image that has data keeps the algorithm by which they are known.
+    algorithm = session.image.os_hash_algo or imports.hashing_algorithm
+    md5 = imports.md5_checksum or bool(session.image.checksum)
+    return [*(["md5"] if md5 and algorithm != "md5" else []), algorithm]
 
 
 def _known(session: ImportSession, staged: Staged) -> Mapping[str, str]:

@@ -59,9 +59,9 @@ def read_remote() -> str:
     session.arriving = facts.properties
     algorithm, value = facts.digest or ("", "")
     source = f"image {image.image_id} in region {image.region}"
-    session.expected = ExpectedData(source, facts.size, algorithm, value)
+    expected = ExpectedData(source, facts.size, algorithm, value)
     pinned = f"{image.image_id} {algorithm}:{value}" if value else ""
-    session.source = DataSource(f"{record.uri}/file", record.allowance, record.private, pinned)
+    session.source = DataSource(f"{record.uri}/file", record.allowance, record.private, pinned, expected)
     if not value:
         session.remarks.append("the remote Glance tells no digest, so that the size alone was compared")
     return source

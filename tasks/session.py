@@ -41,6 +41,22 @@ log = structlog.get_logger("transship.session")
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectedData:
+    """What a source says of its data.
+
+    Attributes:
+        source: for display.
+        size: bytes; None when it does not say.
+        algorithm, value: a digest in lower-case hex; both empty when the source tells none.
+    """
+
+    source: str
+    size: int | None
+    algorithm: str = ""
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DataSource:
     """Where an import's data come from.
 
@@ -49,28 +65,14 @@ class DataSource:
         allowance: a host and port that may be reached besides the settings' own rules.
         private: headers for the origin of ``uri`` alone.
         pinned: what tells this version of the data from any other; empty: the server has to.
+        expected: what is known of the data before they are fetched.
     """
 
     uri: str = field(repr=False)
     allowance: Allowance | None = None
     private: Mapping[str, str] = field(default_factory=dict, repr=False)
     pinned: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ExpectedData:
-    """What a source says of its data.
-
-    Attributes:
-        source: for display.
-        size: bytes.
-        algorithm, value: a digest in lower-case hex; both empty when the source tells none.
-    """
-
-    source: str
-    size: int
-    algorithm: str = ""
-    value: str = ""
+    expected: ExpectedData | None = None
 
 
 @dataclass(slots=True)
@@ -82,7 +84,6 @@ class ImportSession:
         image: the record as the steps so far have changed it; written to the catalogue by `finish` alone.
         remarks: what people should know of an import that succeeds; part of its final message.
         source: where the data come from, None until it is known.
-        expected: what the source says of its data, None when it says nothing, or when that was compared.
         arriving: extra properties that become the image's together with its data.
     """
 
@@ -96,7 +97,6 @@ class ImportSession:
     image: Image
     remarks: list[str] = field(default_factory=list)
     source: DataSource | None = None
-    expected: ExpectedData | None = None
     arriving: Mapping[str, str] = field(default_factory=dict)
 
     @property

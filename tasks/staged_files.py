@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -128,8 +129,11 @@ def _reserve_now(session: ImportSession, name: str, size_bytes: int) -> None:
     )
 
 
-def seal(session: ImportSession, name: str) -> Staged:
+def seal(session: ImportSession, name: str, digests: Mapping[str, str] | None = None) -> Staged:
     """Complete a file; from here on it is only read.
+
+    Args:
+        digests: of its data, lower-case hex by algorithm; None where none were computed.
 
     Raises:
         LockLost: another worker took over.
@@ -137,7 +141,7 @@ def seal(session: ImportSession, name: str) -> Staged:
     """
     session.stop.check()
     size = session.staging.seal(name)
-    seal_staged(session.catalog, session.lease, name, session.staging.host, size)
+    seal_staged(session.catalog, session.lease, name, session.staging.host, size, digests)
     return Staged(name, size)
 
 

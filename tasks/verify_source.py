@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
+from collections.abc import Mapping
+from pathlib import Path
 
-from tasks.digest import compare, file_digests
-from tasks.session import current
-from tasks.staged_files import Staged
+from tasks.digest import algorithms_of, file_digests
+from tasks.session import DataSource, ExpectedData, ImportSession
 from transship.domain.errors import SourceDiffers
+from transship.domain.uri_filter import display_uri
+from transship.plugins.foresight import HEAD_BYTES, may_change_data
+from transship.sources.web import Downloaded
+from transship.staging_faults import staging_faults
 
 
-@task(name="verify-source", task_run_name="verify source", cache_policy=NO_CACHE, retries=0)
-def verify_source(staged: Staged) -> None:
-    """Make sure that the staged file is what the source says.
+def verified(session: ImportSession, origin: DataSource, done: Downloaded, path: Path) -> Mapping[str, str] | None:
+    """Make sure that a downloaded file is what its source says, and return the digests that were computed for it.
 
-    The digest is compared here only if plugins may change the file. Otherwise `tasks.digest` compares
-    it beside the copies to the stores, so that the bytes are hashed once; either way before the image
-    becomes active.
+    Where no plugin is going to change the data, the image's own digests are computed in the same pass.
+
+    Args:
+        origin: where the data came from.
+        done: what the download says; the digest in its answer's head counts where ``origin`` names none.
+        path: the complete file.
+
+    Returns:
+        Lower-case hex by algorithm; None when the source names no digest.
 
     Raises:
         SourceDiffers: size or digest differ.
         StagingBroken: the file cannot be read.
         LockLost, ImportStopped: the import must end.
     """
-    session = current()
-    expected = session.expected
-    if expected is None:
-        return
-    if staged.size != expected.size:
-        raise SourceDiffers(expected.source, "size", str(expected.size), str(staged.size))
-    if not session.settings.imports.plugins:
-        return
-    session.board.enter("verify-source", staged.size)
-    if expected.algorithm:
-        path = session.staging.sealed(staged.name)
-        digests = file_digests(path, [expected.algorithm], session.stop, session.board.advance)
-        compare(expected, digests[expected.algorithm])
-    session.expected = None
+    expected = expected_of(origin, done)
+    if expected.size not in (None, done.size):
+        raise SourceDiffers(expected.source, "size", str(expected.size), str(done.size))
+    if not expected.algorithm:
+        return None
+    session.board.enter("verify-source", done.size)
+    with staging_faults(path), path.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+    own = [] if may_change_data(session.settings, session.image, head) else algorithms_of(session)
+    algorithms = list(dict.fromkeys([expected.algorithm, *own]))
+    digests = file_digests(path, algorithms, session.stop, session.board.advance)
+    if digests[expected.algorithm] != expected.value:
+        raise SourceDiffers(expected.source, expected.algorithm, expected.value, digests[expected.algorithm])
+    return digests
+
+
+def expected_of(origin: DataSource, done: Downloaded) -> ExpectedData:
+    """Return what is known of the data: from a record of them, else from the head of the answer."""
+    known = origin.expected or ExpectedData(display_uri(origin.uri), None)
+    if known.algorithm or not done.validators.digest:
+        return known
+    algorithm, _, value = done.validators.digest.partition(":")
+    return ExpectedData(known.source, known.size, algorithm, value)

@@ -95,7 +95,7 @@ def test_row_05_data_that_cannot_be_fetched_free_the_image_and_bring_no_property
 
 def test_row_05_data_of_another_size_than_the_record_says_free_the_image(remotes: RemoteImports) -> None:
     _, image_id = remotes.bring(remotes.glance.image(BODY, size=len(BODY) + 1))
-    remotes.assert_freed(image_id, f"the size of the downloaded data is {len(BODY)}, its record says {len(BODY) + 1}")
+    remotes.assert_freed(image_id, f"the size of the downloaded data is {len(BODY)}, the source says {len(BODY) + 1}")
 
 
 def test_row_05_a_cut_is_tried_again_and_goes_on_where_it_was(remotes: RemoteImports) -> None:
@@ -209,7 +209,7 @@ def test_case_39_the_section_as_the_guide_spells_it_counts_with_a_warning(tmp_pa
     assert ["glance_download_properties" in note.text for note in loaded.notes] == [True]
 
 
-@pytest.mark.parametrize("plugins", ["", "no_op"], ids=["hashed beside the copies", "hashed before the plugins"])
+@pytest.mark.parametrize("plugins", ["", "no_op"], ids=["no plugin", "a plugin"])
 @pytest.mark.parametrize(
     "digest",
     [
@@ -227,3 +227,36 @@ def test_case_40_other_bytes_than_the_remote_digest_says_never_become_active(
     assert state.is_failed()
     remotes.assert_freed(image_id, "of the downloaded data is")
     assert remotes.imports.task(image_id).status is TaskStatus.FAILURE
+
+
+DAMAGED = {
+    "other bytes": BODY[:-1] + bytes([BODY[-1] ^ 1]),
+    "fewer bytes": BODY[:-1],
+    "more bytes": BODY + b"x",
+}
+
+
+@pytest.mark.parametrize("plugins", ["", "no_op"], ids=["no plugin", "a plugin"])
+@pytest.mark.parametrize("first", DAMAGED.values(), ids=DAMAGED.keys())
+def test_case_40_bytes_that_differ_from_the_remote_record_are_fetched_once_more(
+    remotes: RemoteImports, first: bytes, plugins: str
+) -> None:
+    remotes.imports.site.set(imports__plugins=plugins)
+    remote_id = remotes.glance.image(BODY, whole_of(first), whole_of(BODY))
+    state, image_id = remotes.bring(remote_id)
+    assert state.is_completed(), state.message
+    assert remotes.imports.site.stored() == {image_id: BODY}
+    assert [asked.headers.get("range") for asked in remotes.glance.asked_for_data(remote_id)] == [None, None]
+
+
+def test_case_40_bytes_that_differ_twice_are_not_fetched_a_third_time(remotes: RemoteImports) -> None:
+    remote_id = remotes.glance.image(BODY, os_hash_value=hashlib.sha512(b"other").hexdigest())
+    remotes.bring(remote_id)
+    assert len(remotes.glance.asked_for_data(remote_id)) == 2
+
+
+def test_case_40_a_checksum_that_only_the_answer_names_counts(remotes: RemoteImports) -> None:
+    wrong = whole(BODY, etag="", headers={"Content-MD5": hashlib.md5(b"other").hexdigest()})
+    record = {"os_hash_algo": None, "os_hash_value": None, "checksum": None}
+    _, image_id = remotes.bring(remotes.glance.image(BODY, wrong, **record))
+    remotes.assert_freed(image_id, "the md5 of the downloaded data is")

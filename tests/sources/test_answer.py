@@ -164,6 +164,36 @@ def test_only_strong_validators_allow_a_resume(headers: Message, if_range: str) 
     assert (validators.if_range, validators.strong, validators.total_bytes) == (if_range, bool(if_range), 9)
 
 
+MD5, SHA256 = "900150983cd24fb0d6963f7d28e17f72", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+"""Of "abc"."""
+MD5_64, SHA256_64 = "kAFQmDzST7DWlj99KOF/cg==", "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0="
+
+
+@pytest.mark.parametrize(
+    ("headers", "digest"),
+    [
+        (head(("Content-MD5", MD5_64)), f"md5:{MD5}"),
+        (head(("Content-MD5", MD5.upper())), f"md5:{MD5}"),
+        (head(("Repr-Digest", f"sha-256=:{SHA256_64}:")), f"sha256:{SHA256}"),
+        (head(("Repr-Digest", f"md5=:{MD5_64}:,sha-256=:{SHA256_64}:;p=1")), f"sha256:{SHA256}"),
+        (head(("Repr-Digest", f"md5=:{MD5_64}:"), ("Repr-Digest", f"sha-256=:{SHA256_64}:")), f"sha256:{SHA256}"),
+        (head(("Content-MD5", MD5_64), ("Repr-Digest", f"sha-256=:{SHA256_64}:")), f"sha256:{SHA256}"),
+        (head(("Digest", f"MD5={MD5_64},SHA-256={SHA256_64}")), f"sha256:{SHA256}"),
+        (head(("Digest", f"id-sha-256={SHA256_64}")), f"sha256:{SHA256}"),
+        (head(("Digest", f"sha-256={SHA256}")), f"sha256:{SHA256}"),
+        (head(("Content-MD5", SHA256_64)), ""),
+        (head(("Content-MD5", f"{MD5_64}, {MD5_64}")), ""),
+        (head(("Content-MD5", "")), ""),
+        (head(("Digest", "unixsum=30637")), ""),
+        (head(("Repr-Digest", f"sha-512=:{SHA256_64}:")), ""),
+        (head(("Repr-Digest", f"sha-256={SHA256_64}")), ""),
+        (head(), ""),
+    ],
+)
+def test_the_strongest_digest_of_a_whole_answer_is_taken(headers: Message, digest: str) -> None:
+    assert validators_of(headers, 3, NOW).digest == digest
+
+
 @pytest.mark.parametrize(
     ("value", "span"),
     [

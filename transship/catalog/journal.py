@@ -233,8 +233,14 @@ def remember_validators(
         )
 
 
-def seal_staged(catalog: Catalog, lease: Lease, name: str, host: str, size: int) -> None:
+def seal_staged(
+    catalog: Catalog, lease: Lease, name: str, host: str, size: int, digests: Mapping[str, str] | None = None
+) -> None:
     """Note that a staged file is complete.
+
+    Args:
+        size: bytes.
+        digests: of its data, lower-case hex by algorithm; None where none were computed.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -244,7 +250,7 @@ def seal_staged(catalog: Catalog, lease: Lease, name: str, host: str, size: int)
         connection.execute(
             update(STAGED)
             .where(STAGED.c.name == name, STAGED.c.host == host)
-            .values(state="sealed", size=size, reserved_bytes=0)
+            .values(state="sealed", size=size, reserved_bytes=0, digests=None if digests is None else dict(digests))
         )
 
 

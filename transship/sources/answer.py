@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email import errors as email_errors
@@ -48,6 +49,18 @@ Every other word changes nothing: servers put charsets, media types and MIME's e
 which is how the data came to an S3 store: it keeps the word with the object and gives the plain data out.
 """
 
+_DIGEST_BYTES: Final = {"sha512": 64, "sha256": 32, "sha1": 20, "md5": 16}
+"""Algorithms that are compared, strongest first, with the bytes of their digests."""
+
+_DIGEST_NAMES: Final = {"sha-512": "sha512", "sha-256": "sha256", "sha": "sha1", "md5": "md5", "": "md5"}
+_DIGEST_HEADERS: Final = {
+    "Repr-Digest": re.compile(r"([A-Za-z0-9*_.-]+)=:([A-Za-z0-9+/=]*):"),
+    "Content-Digest": re.compile(r"([A-Za-z0-9*_.-]+)=:([A-Za-z0-9+/=]*):"),
+    "Digest": re.compile(r"([A-Za-z0-9-]+)=([A-Za-z0-9+/]+={0,2})"),
+    "Content-MD5": re.compile(r"^\s*()([A-Za-z0-9+/]+={0,2})\s*$"),
+}
+"""Headers that name a digest, and how they write it: algorithm and value."""
+
 _OF_PARTS: Final = (
     email_errors.NoBoundaryInMultipartDefect,
     email_errors.StartBoundaryNotFoundDefect,
@@ -69,6 +82,7 @@ class Validators:
         etag: as sent, with quotes; empty when there is none that can be used: a weak one, or one that is malformed.
         last_modified: as sent; empty when there is none, or when it is too young to tell two versions apart.
         total_bytes: size of the whole source, None when it was not announced.
+        digest: of the whole source as the server says it, ``sha256:`` and lower-case hex; empty when it says none.
         pinned: what tells it from elsewhere, e.g. the digest of an image that cannot change; then the server need
             say nothing. Empty when nothing does.
     """
@@ -77,6 +91,7 @@ class Validators:
     last_modified: str = ""
     total_bytes: int | None = None
     pinned: str = ""
+    digest: str = ""
 
     @property
     def strong(self) -> bool:
@@ -211,7 +226,36 @@ def validators_of(headers: Message, total_bytes: int | None, now: datetime) -> V
     sent = _date(str(headers.get("Date", ""))) or now
     if changed is None or (sent - changed).total_seconds() < _SETTLED_S:
         last_modified = ""
-    return Validators(etag, last_modified, total_bytes)
+    return Validators(etag, last_modified, total_bytes, digest=digest_of(headers))
+
+
+def digest_of(headers: Message) -> str:
+    """Return the strongest digest that the head of a whole answer names, as `Validators.digest` has it.
+
+    Values that make no sense are ignored, as are algorithms that are no more than a sum.
+
+    Source: RFC 9530 (``Repr-Digest``, ``Content-Digest``), RFC 3230 (``Digest``), RFC 1864 (``Content-MD5``, which
+    Glance writes in hex).
+    """
+    found: dict[str, str] = {}
+    for name, pattern in _DIGEST_HEADERS.items():
+        for word, value in pattern.findall(", ".join(_all(headers, name))):
+            algorithm = _DIGEST_NAMES.get(word.lower().removeprefix("id-"), "")
+            if algorithm and (digest := _hex_of(value, algorithm)):
+                found.setdefault(algorithm, digest)
+    return next((f"{algorithm}:{found[algorithm]}" for algorithm in _DIGEST_BYTES if algorithm in found), "")
+
+
+def _hex_of(value: str, algorithm: str) -> str:
+    """Return a digest in lower-case hex, from base64 or hex; empty when it is none."""
+    length = _DIGEST_BYTES[algorithm]
+    if re.fullmatch(f"[0-9A-Fa-f]{{{2 * length}}}", value):
+        return value.lower()
+    try:
+        digest = b64decode(value, validate=True)
+    except ValueError:
+        return ""
+    return digest.hex() if len(digest) == length else ""
 
 
 def span_of(headers: Message) -> Span | None:

@@ -164,7 +164,7 @@ class Landing:
         self._make_room(0 if total is None else total, total)
         version = validators_of(answer.headers, total, datetime.now(UTC))
         if self._pinned:
-            version = Validators(total_bytes=total, pinned=self._pinned)
+            version = Validators(total_bytes=total, pinned=self._pinned, digest=version.digest)
         # In this order: no moment at which what is remembered is not what the file holds.
         if self._journal.exists:
             self._journal.void()

@@ -222,7 +222,7 @@ class SourceDiffers(TransferFailed):
     Args:
         source: for display.
         what: ``size``, or the name of a digest's algorithm.
-        expected, found: as text.
+        expected, found: as text; what the record of a Glance says, or the head of an answer.
     """
 
     def __init__(self, source: str, what: str, expected: str, found: str) -> None:
@@ -231,6 +231,6 @@ class SourceDiffers(TransferFailed):
 
     def __str__(self) -> str:
         return (
-            f"{self.source}: the {self.what} of the downloaded data is {self.found}, its record says {self.expected};"
-            " the data were changed on the way or at the source"
+            f"{self.source}: the {self.what} of the downloaded data is {self.found}, the source says {self.expected};"
+            " the data were changed on the way or at the source, or what it says is wrong"
         )
