@@ -137,6 +137,21 @@ def test_all_options_reach_the_requests() -> None:
     }
 
 
+NAMES = {
+    "https://example.org/noble.img;jsessionid=s3cret": "noble.img",
+    "https://example.org/noble.img%3Ftoken=s3cret": "noble.img",
+    "https://example.org/noble.img\uff1ftoken=s3cret": "noble.img",
+    "https://example.org/noble.img?token=s3cret#s3cret": "noble.img",
+    "https://us\uff1as3cret\uff20example.org/noble.img": "(not shown)",
+    "file:///images/odd%3B%20name%23%3F.img": "odd; name#?.img",
+}
+
+
+@pytest.mark.parametrize(("source", "name"), NAMES.items())
+def test_an_image_is_named_by_its_file_and_not_by_a_secret(source: str, name: str) -> None:
+    assert record_of(ImportOptions(source=source, disk_format="raw"), source)["name"] == name
+
+
 def test_uploaded_data_are_asked_for_without_a_uri() -> None:
     assert request_of(ImportOptions(source="disk.raw"), "")["method"] == {"name": "glance-direct"}
 

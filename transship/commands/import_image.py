@@ -95,7 +95,7 @@ def import_image(invocation: Invocation, options: ImportOptions) -> int:
     with ExitStack() as until_done:
         served_file = file if options.serve is not None else None
         uri, port = until_done.enter_context(served(served_file)) if served_file else (options.source, 0)
-        image = api.create(record_of(options, file.path.as_uri() if file and not served_file else uri))
+        image = api.create(record_of(options, file.path.as_uri() if file else uri))
         try:
             if served_file:
                 grant_allowance(settings, image.id, LOOPBACK, port)
@@ -251,6 +251,8 @@ def _tell_it_goes_on(image_id: str, file: LocalFile | None) -> None:
 
 
 def _file_name(uri: str) -> str:
+    if uri.startswith("file:"):
+        return unquote(uri.rpartition("/")[2])
     return unquote(display_uri(uri).rpartition("/")[2]) or display_uri(uri)
 
 

@@ -435,6 +435,18 @@ def test_parsing_any_text_raises_nothing_but_the_refusal(text: str) -> None:
         assert parse_uri(uri.text, DEFAULTS).text == uri.text
 
 
+@given(st.text("abc/:@?#;&=%2345fF\uff1f\uff20\u00fc"))
+def test_what_is_shown_of_a_uri_is_shown_again_as_it_is(path: str) -> None:
+    """A flow's form takes it as its parameter."""
+    for text in (f"http://host/{path}", f"http://{path}"):
+        assert not may_hold_secrets(display_uri(text))
+        try:
+            shown = parse_uri(text, DEFAULTS).display
+        except UriRefused:
+            continue
+        assert not may_hold_secrets(shown)
+
+
 @given(SECRET, SECRET, SECRET, SECRET)
 def test_no_refusal_shows_user_info_query_or_fragment(user: str, password: str, query: str, fragment: str) -> None:
     text = f"ftp://{user}:{password}@host:99/x?{query}#{fragment}"
