@@ -336,6 +336,45 @@ def test_known_zeros_need_no_data(made: Callable[[str], Path], tmp_path: Path) -
     assert flaw(images.patched(path, l2_at, struct.pack(">Q", 1 << 40 | 1)), "qcow2") == ""
 
 
+def _with_footer(image: Path, folder: Path, capacity: int | None = None) -> Path:
+    """Describe the tables of a streamOptimized VMDK in a footer, as VMware's exports do."""
+    path = copied(image, folder)
+    footer = bytearray(path.read_bytes()[:512])
+    if capacity is not None:
+        struct.pack_into("<Q", footer, 12, capacity)
+    images.patched(path, 56, b"\xff" * 8)
+    with path.open("ab") as end:
+        end.write(struct.pack("<QII496x", 1, 0, 3) + bytes(footer) + bytes(512))
+    return path
+
+
+def test_a_vmdk_with_its_tables_in_a_footer_is_whole_until_it_is_cut(
+    made: Callable[[str], Path], disk: Path, tmp_path: Path
+) -> None:
+    path = _with_footer(made("vmdk streamOptimized"), tmp_path)
+    assert inspect(path, "vmdk") == Inspected("vmdk", DISK_BYTES)
+    images.qemu_img("compare", "-f", "vmdk", "-F", "raw", path, disk)
+    for missing_bytes in (1, 512, 1024, 1536, 5000):
+        (tmp_path / "cut").mkdir(exist_ok=True)
+        cut = copied(path, tmp_path / "cut", path.stat().st_size - missing_bytes)
+        with pytest.raises(FormatUnsafe):
+            inspect(cut, "vmdk")
+
+
+def test_a_footer_of_another_size_than_the_header_is_refused(made: Callable[[str], Path], tmp_path: Path) -> None:
+    path = _with_footer(made("vmdk streamOptimized"), tmp_path, capacity=DISK_BYTES // 1024)
+    with pytest.raises(FormatUnsafe, match="states another size"):
+        inspect(path, "vmdk")
+
+
+def test_a_cluster_that_claims_to_be_two_kinds_hides_no_other(made: Callable[[str], Path], tmp_path: Path) -> None:
+    path = copied(made("qcow2 of small clusters"), tmp_path)
+    l2_at = number(path, number(path, 40, ">Q"), ">Q") & 0x00FFFFFFFFFFFE00
+    entries = [1 << 63 | 1 << 40] * 63 + [3 << 62]
+    images.patched(path, l2_at, struct.pack(">64Q", *entries))
+    assert "cut short" in flaw(path, "qcow2")
+
+
 # --- images that are not all of the disk -------------------------------------------------------
 
 

@@ -112,7 +112,6 @@ def _nothing(_file: _File) -> None:
 
 # --- qcow2 -------------------------------------------------------------------------------------
 
-
 _QCOW2_OFFSET: Final = 0x00FF_FFFF_FFFF_FE00
 _QCOW2_COPIED, _QCOW2_COMPRESSED = 1 << 63, 1 << 62
 
@@ -146,7 +145,7 @@ def _qcow2_l2(file: _File, at: int, bits: int, version: int) -> None:
     zeros = 1 if version >= 3 else 0
     for piece in file.numbers("L2 table", at, (1 << bits) // 8, "Q", "big"):
         last = max(piece)
-        if min(piece) & _QCOW2_COPIED and not last & zeros:
+        if min(piece) & _QCOW2_COPIED and not last & (zeros | _QCOW2_COMPRESSED):
             # All are plain clusters, as in most tables; the largest number is the furthest cluster.
             plain = last & _QCOW2_OFFSET
         elif last:
