@@ -85,13 +85,14 @@ def new_image(
     *,
     name: str,
     project_id: str,
-    disk_format: str = "raw",
+    disk_format: str | None = None,
     container_format: str = "bare",
 ) -> Image:
     """Return the image record that a download started by hand makes.
 
     Args:
-        disk_format, container_format: replaced by those of the remote image in a glance-download.
+        disk_format: None: the import asks the data, or the remote image in a glance-download.
+        container_format: replaced by that of the remote image in a glance-download.
     """
     return Image(
         id=image_id,

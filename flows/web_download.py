@@ -47,7 +47,7 @@ def web_download(
     uri: PublicUri,
     stores: list[str] | None = None,
     all_stores: bool = False,
-    disk_format: DiskFormat = "raw",
+    disk_format: DiskFormat | None = None,
     container_format: ContainerFormat = "bare",
     name: ShortText | None = None,
     project_id: ShortText = "",
@@ -61,7 +61,7 @@ def web_download(
         uri: Where the image lies, http or https. No user name, password, query or path parameters: all see them.
         stores: Ids of the stores to write. None: the default store.
         all_stores: Write every store that can be written, instead.
-        disk_format: Format of the image inside; of the inner image when it is compressed.
+        disk_format: Format of the image inside; of the inner image when it is compressed. None: asked of the data.
         container_format: Format of the container, bare for plain disks.
         name: Name of the new image. None: the last part of the URL.
         project_id: Project that will own the image.

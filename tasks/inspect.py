@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -11,6 +12,7 @@ from tasks.session import current
 from tasks.staged_files import Staged
 from transship.plugins.decompression import reason_to_keep
 from transship.plugins.format_gate import archive_kind, inspect_file
+from transship.plugins.format_guess import guess_disk_format
 from transship.plugins.size_cap import refuse_beyond_cap
 
 
@@ -30,7 +32,7 @@ class Inspection:
 
 @task(name="inspect", task_run_name="inspect {what}", cache_policy=NO_CACHE, retries=0)
 def inspect(staged: Staged, what: str, *, unpacked_later: bool) -> Inspection:
-    """Make sure that the data are what the image declares, and safe.
+    """Make sure that the data are what the image declares, and safe; one that declares nothing is what they are.
 
     Args:
         staged: file to inspect.
@@ -38,7 +40,7 @@ def inspect(staged: Staged, what: str, *, unpacked_later: bool) -> Inspection:
         unpacked_later: an archive passes here, because decompression comes next and is followed by another look.
 
     Raises:
-        FormatMismatch, FormatUnsafe, ImageTooLarge: the data must not be used.
+        FormatMismatch, FormatUnsafe, FormatUnknown, ImageTooLarge: the data must not be used.
         StagingBroken: the file cannot be read.
     """
     session = current()
@@ -49,6 +51,12 @@ def inspect(staged: Staged, what: str, *, unpacked_later: bool) -> Inspection:
         kind = archive_kind(path)
         if kind is not None:
             return Inspection(kind, None)
+    if image.disk_format is None:
+        name = unquote(urlsplit(session.begun.uri).path)
+        kept = image.container_format == "compressed"
+        told = guess_disk_format(path, name, session.settings, unpacked=kept, stop=session.stop)
+        session.change_image(disk_format=told)
+        image = session.image
     found = inspect_file(
         path,
         image.disk_format or "",

@@ -138,7 +138,7 @@ def import_(
     context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="[URL|FILE]", help="Where the image comes from.")] = "",
     name: Annotated[str, typer.Option("--name", help="Name of the image; else that of the file.")] = "",
-    disk_format: Annotated[str, typer.Option("--disk-format", help="Else guessed from the file's name.")] = "",
+    disk_format: Annotated[str, typer.Option("--disk-format", help="Else asked of the data.")] = "",
     container_format: Annotated[str, typer.Option("--container-format")] = "bare",
     stores: Annotated[list[str] | None, typer.Option("--store", help="Target store; may be repeated.")] = None,
     all_stores: Annotated[bool, typer.Option("--all-stores", help="Import into every store.")] = False,

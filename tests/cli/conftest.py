@@ -17,6 +17,7 @@ from tests.fakes.images_api import ApiServer, ImagesApi
 from transship.api.app import build_app
 from transship.catalog.copies import DataFacts, copy_written
 from transship.catalog.endings import fail_import, finish_import
+from transship.catalog.images import get_image
 from transship.catalog.imports import begin_import
 from transship.catalog.journal import open_location, staged_upload
 from transship.catalog.tasks import read_secret, tasks_of_image
@@ -63,6 +64,7 @@ class Worker:
         with catalog.read() as connection:
             task = tasks_of_image(connection, image_id, now)[0]
             uri = read_secret(connection, catalog, task.id, "uri")
+            declared = get_image(connection, image_id)
         lease = begin_import(catalog, task.id, "run-of-" + image_id[:8], "test", ttl_s=3600.0, now=now).lease
         if self.failure:
             fail_import(
@@ -88,8 +90,8 @@ class Worker:
             checksum=md5(data, usedforsecurity=False).hexdigest(),
             os_hash_algo="sha512",
             os_hash_value=sha512(data).hexdigest(),
-            disk_format="raw",
-            container_format="bare",
+            disk_format=declared.disk_format or "",
+            container_format=declared.container_format or "",
         )
         finish_import(catalog, lease, facts, {}, message="done", now=now, time_to_live_h=48)
 

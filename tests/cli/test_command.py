@@ -82,7 +82,7 @@ def test_help_imports_neither_settings_nor_prefect() -> None:
         (("--config", "/no/such.toml", "config", "show"), 1, "/no/such.toml is not a file"),
         (("up", "--config", "/no/such.toml"), 1, "/no/such.toml is not a file"),
         (("import",), 2, "name one source"),
-        (("import", "http://example.org/x"), 2, "--disk-format"),
+        (("import", "/etc/hostname"), 2, "--disk-format"),
         (("--set", "api.port=9", "images"), 1, "does not answer"),
         (("no-such-command",), 2, "No such command"),
         (("import", "--no-such-option"), 2, "No such option"),

@@ -5,40 +5,12 @@ from datetime import UTC, datetime
 import pytest
 
 from transship.commands.context import parse_overrides
-from transship.commands.formats import guess_disk_format
 from transship.commands.images_api import StoreView, TaskView
 from transship.commands.progress import LineView, phase_line
 from transship.commands.status import component_row, duration, is_healthy
 from transship.domain.errors import CommandRefused
 from transship.supervisor.component import Condition
 from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus
-
-
-@pytest.mark.parametrize(
-    ("source", "disk_format"),
-    [
-        ("https://example.org/debian-12.iso", "iso"),
-        ("https://example.org/disk.qcow2?sig=a.vmdk#x.vdi", "qcow2"),
-        ("https://example.org/disk.qcow2.gz", "qcow2"),
-        ("https://example.org/DISK.IMG", "raw"),
-        ("http://example.org/a%2Evhdx", "vhdx"),
-        ("/srv/images/disk.raw", "raw"),
-        ("disk.vmdk", "vmdk"),
-        ("./disk.vdi", "vdi"),
-        ("disk.vhd", "vhd"),
-        ("a?b.iso", "iso"),
-    ],
-)
-def test_the_name_tells_the_disk_format(source: str, disk_format: str) -> None:
-    assert guess_disk_format(source) == disk_format
-
-
-@pytest.mark.parametrize(
-    "source", ["https://example.org/", "https://example.org/disk", "disk.gz", "disk.tar", ".iso", ""]
-)
-def test_a_name_that_does_not_tell_asks_for_the_option(source: str) -> None:
-    with pytest.raises(CommandRefused, match="--disk-format"):
-        guess_disk_format(source)
 
 
 @pytest.mark.parametrize(

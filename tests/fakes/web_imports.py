@@ -18,8 +18,8 @@ from transship.domain.task import ImportTask
 
 
 def run(uri: str, **parameters: Any) -> tuple[State[Any], str]:
-    """Start the flow by hand; return its end and the id of its image."""
-    parameters = {"image_id": uuid4(), **parameters}
+    """Start the flow by hand, for a raw disk unless told else; return its end and the id of its image."""
+    parameters = {"image_id": uuid4(), "disk_format": "raw", **parameters}
     state: State[Any] = web_download(uri, return_state=True, **parameters)
     return state, str(parameters["image_id"])
 

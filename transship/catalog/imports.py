@@ -124,7 +124,8 @@ def ask_import(catalog: Catalog, image_id: str, order: Order, caller: Caller, no
             changed.
     """
     with catalog.write() as connection:
-        task_id = _ask(connection, catalog, image_id, order, caller, now)
+        image = _admitted(connection, image_id, order.request)
+        task_id = _ask(connection, catalog, image, order, caller, now)
         queue_lease(connection, image_id, task_id)
         post(connection, OutboxKind.DISPATCH, f"{task_id}/1", task_id, {"attempt": 1})
         return get_task(connection, task_id)
@@ -192,7 +193,8 @@ def begin_by_hand(
         known = latest_task_of_run(connection, flow_run_id)
         if known is None:
             insert_image(connection, image)
-            task_id = _ask(connection, catalog, image.id, order, caller, now)
+            # A new one is queued and free, and may lack the disk format, which the data will tell.
+            task_id = _ask(connection, catalog, lock_image(connection, image.id), order, caller, now)
             return _take(connection, catalog, get_task(connection, task_id), flow_run_id, owner, ttl_s, now)
     return begin_import(catalog, known.id, flow_run_id, owner, ttl_s=ttl_s, now=now)
 
@@ -224,7 +226,8 @@ def begin_upload_by_hand(
         lock_name(connection, f"flow run {flow_run_id}")
         known = latest_task_of_run(connection, flow_run_id)
         if known is None:
-            task_id = _ask(connection, catalog, image_id, order, caller, now)
+            image = _admitted(connection, image_id, order.request)
+            task_id = _ask(connection, catalog, image, order, caller, now)
             holder = staged_upload(connection, image_id).host
             if holder == host:
                 return _take(connection, catalog, get_task(connection, task_id), flow_run_id, owner, ttl_s, now)
@@ -273,13 +276,12 @@ def begin_copy_by_hand(
         lock_name(connection, f"flow run {flow_run_id}")
         known = latest_task_of_run(connection, flow_run_id)
         if known is None:
-            image = lock_image(connection, image_id)
-            admit(image, request)
+            image = _admitted(connection, image_id, request)
             held = [location.store for location in image.locations]
             targets = choose_copy_targets(request, None, stores, held)
             if not targets:
                 raise Superseded("every store holds the image")
-            task_id = _ask(connection, catalog, image_id, copy_order(image_id, request, targets), caller, now)
+            task_id = _ask(connection, catalog, image, copy_order(image_id, request, targets), caller, now)
             return _take(connection, catalog, get_task(connection, task_id), flow_run_id, owner, ttl_s, now)
     return begin_import(catalog, known.id, flow_run_id, owner, ttl_s=ttl_s, now=now)
 
@@ -294,9 +296,15 @@ def copy_order(image_id: str, request: ImportRequest, targets: Sequence[str]) ->
     return Order(request, tuple(targets), {"image_id": image_id, "import_req": import_req, "backend": list(targets)})
 
 
-def _ask(connection: Connection, catalog: Catalog, image_id: str, order: Order, caller: Caller, now: datetime) -> str:
+def _admitted(connection: Connection, image_id: str, request: ImportRequest) -> Image:
+    """Return an image, locked, whose state allows an import."""
     image = lock_image(connection, image_id)
-    admit(image, order.request)
+    admit(image, request)
+    return image
+
+
+def _ask(connection: Connection, catalog: Catalog, image: Image, order: Order, caller: Caller, now: datetime) -> str:
+    image_id = image.id
     if order.request.method is ImportMethod.GLANCE_DIRECT:
         staged_upload(connection, image_id)
     task_id = str(uuid4())

@@ -1,43 +1,84 @@
-"""Guess a disk format from a file name."""
+"""Find the disk format of an image whose format the command line does not state, by its data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from transship.domain.errors import CommandRefused
+from config.settings import Settings
+from transship.domain.errors import (
+    CommandRefused,
+    FormatUnknown,
+    RedirectRefused,
+    SourceNotAccepted,
+    StagingBroken,
+    TransferFailed,
+)
+from transship.domain.stop import StopToken
+from transship.domain.uri_filter import display_uri
+from transship.logs import configure_logs
+from transship.plugins.format_guess import HEAD_BYTES, TAIL_BYTES, guess_disk_format
+from transship.sources.gate import gate_from
+from transship.sources.web import Glimpse, WebSource
 
-FORMAT_OF_SUFFIX: Final[Mapping[str, str]] = {
-    ".iso": "iso",
-    ".qcow2": "qcow2",
-    ".img": "raw",
-    ".raw": "raw",
-    ".vmdk": "vmdk",
-    ".vdi": "vdi",
-    ".vhd": "vhd",
-    ".vhdx": "vhdx",
-}
-COMPRESSED: Final = (".gz",)
+REMEDY: Final = "add --disk-format, e.g. --disk-format qcow2"
+_DECOMPRESSION: Final = "image_decompression"
 
 
-def guess_disk_format(source: str) -> str:
-    """Return the disk format that the name of a file or URL speaks of.
-
-    Args:
-        source: path or URL; a query does not count, ``.gz`` is looked through.
+def disk_format_of_file(path: Path, settings: Settings, container_format: str) -> str:
+    """Return the disk format of a local file.
 
     Raises:
-        CommandRefused: the name does not tell.
+        CommandRefused: neither the data nor the name tell it for certain.
     """
-    path = PurePosixPath(unquote(urlsplit(source).path) if "://" in source else source)
-    if path.suffix.lower() in COMPRESSED:
-        path = path.with_suffix("")
+    return _guessed(path, path.name, str(path), settings, container_format, whole=True)
+
+
+def disk_format_of_url(uri: str, settings: Settings, container_format: str) -> str:
+    """Return the disk format of what lies at a URL; reads its beginning and, where the server serves ranges, its end.
+
+    The look passes the same gate as the import's download, and dials the same addresses. It takes none of the host's
+    connection slots: it is short, and need not wait for imports that download for hours.
+
+    Raises:
+        CommandRefused: the data cannot be looked at, or neither they nor the name tell it for certain.
+        SourceNotAccepted, RedirectRefused: the URL or a redirect must not be imported from.
+        ConfigurationRefused: the settings of sources cannot be used.
+    """
+    configure_logs("ERROR", "import")  # what is wrong stands in the error
+    source = WebSource(gate_from(settings), settings.download, settings.imports.image_size_cap_bytes)
     try:
-        return FORMAT_OF_SUFFIX[path.suffix.lower()]
-    except KeyError:
-        raise CommandRefused(
-            f"the name {path.name or source!r} does not tell the disk format; add --disk-format,"
-            f" e.g. --disk-format qcow2"
-        ) from None
+        seen = source.glimpse(uri, head_bytes=HEAD_BYTES, tail_bytes=TAIL_BYTES, stop=StopToken())
+    except (SourceNotAccepted, RedirectRefused):
+        raise
+    except TransferFailed as error:
+        raise CommandRefused(f"{error}. Without --disk-format the data have to be looked at first") from error
+    name = unquote(urlsplit(uri).path).rpartition("/")[2]
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "source"
+        _write_sparse(path, seen)
+        whole = seen.size is not None and (bool(seen.tail) or seen.size <= len(seen.head))
+        return _guessed(path, name, display_uri(uri), settings, container_format, whole=whole)
+
+
+def _guessed(path: Path, name: str, shown: str, settings: Settings, container_format: str, *, whole: bool) -> str:
+    # In a container of its own an archive is kept, and the disk format is that of its content.
+    unpacked = _DECOMPRESSION in settings.imports.plugins or container_format == "compressed"
+    try:
+        return guess_disk_format(path, name, settings, unpacked=unpacked, whole=whole)
+    except FormatUnknown as unknown:
+        reason = f"the disk format of {shown} is not stated and its data do not tell it: {unknown.reason}; {REMEDY}"
+        raise CommandRefused(reason) from unknown
+    except StagingBroken as error:
+        raise CommandRefused(f"{shown} cannot be looked at: {error}") from error
+
+
+def _write_sparse(path: Path, seen: Glimpse) -> None:
+    """Make a file that begins and ends as the source does, with a hole between."""
+    with path.open("wb") as file:
+        file.write(seen.head)
+        if seen.size is not None and seen.tail:
+            file.seek(seen.size - len(seen.tail))
+            file.write(seen.tail)

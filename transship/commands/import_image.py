@@ -15,7 +15,7 @@ from transship.catalog.allowances import grant_allowance
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured
-from transship.commands.formats import guess_disk_format
+from transship.commands.formats import disk_format_of_file, disk_format_of_url
 from transship.commands.images_api import ImagesApi, ImageView, TaskView
 from transship.commands.keystone_login import images_api
 from transship.commands.progress import progress_view
@@ -36,7 +36,7 @@ class ImportOptions:
         source: URL, or path of a local file, which is uploaded.
         serve: local file to serve instead of uploading it; alternative to ``source``.
         name: of the image; empty: the file's name.
-        disk_format: empty: guessed from the file's name.
+        disk_format: empty: asked of the data.
         stores: target store ids; empty with ``all_stores`` unset: the default store.
         allow_failure: the image may become active although a store failed.
         properties: extra properties.
@@ -81,7 +81,9 @@ def import_image(invocation: Invocation, options: ImportOptions) -> int:
     """Import one image; return 0 when it is active, else 1.
 
     Raises:
-        CommandRefused: the options contradict each other, or the file cannot be read.
+        CommandRefused: the options contradict each other, the file cannot be read, or the disk format is neither
+            stated nor told by the data.
+        SourceNotAccepted, RedirectRefused: the URL must not be imported from; found out while its data were asked.
         ServiceRefused, ServiceUnreachable: as `ImagesApi`; a record made in vain is deleted again.
     """
     if bool(options.source) == (options.serve is not None):
@@ -92,10 +94,11 @@ def import_image(invocation: Invocation, options: ImportOptions) -> int:
     api = images_api(settings)
     path = options.local_path
     file = LocalFile.at(path) if path else None
+    disk_format = options.disk_format or _asked_of_data(settings, options, file)
     with ExitStack() as until_done:
         served_file = file if options.serve is not None else None
         uri, port = until_done.enter_context(served(served_file)) if served_file else (options.source, 0)
-        image = api.create(record_of(options, file.path.as_uri() if file else uri))
+        image = api.create(record_of(options, file.path.as_uri() if file else uri, disk_format))
         try:
             if served_file:
                 grant_allowance(settings, image.id, LOOPBACK, port)
@@ -112,19 +115,21 @@ def import_image(invocation: Invocation, options: ImportOptions) -> int:
         except KeyboardInterrupt:
             _tell_it_goes_on(image.id, served_file)
             return 130
-    return _report(settings, api.image(image.id), task, file, options)
+    return _report(settings, api.image(image.id), task, file, disk_format)
 
 
-def record_of(options: ImportOptions, uri: str) -> dict[str, object]:
-    """Return the attributes of the new image record.
+def _asked_of_data(settings: Settings, options: ImportOptions, file: LocalFile | None) -> str:
+    if file is not None:
+        return disk_format_of_file(file.path, settings, options.container_format)
+    return disk_format_of_url(options.source, settings, options.container_format)
 
-    Raises:
-        CommandRefused: no disk format is given, and the name does not tell it.
-    """
+
+def record_of(options: ImportOptions, uri: str, disk_format: str) -> dict[str, object]:
+    """Return the attributes of the new image record."""
     attributes: dict[str, object] = {
         **options.properties,
         "name": options.name or _file_name(uri),
-        "disk_format": options.disk_format or guess_disk_format(uri),
+        "disk_format": disk_format,
         "container_format": options.container_format,
     }
     return {**attributes, "id": options.image_id} if options.image_id else attributes
@@ -189,9 +194,7 @@ def _watch(api: ImagesApi, image_id: str) -> TaskView:
             time.sleep(POLL_S)
 
 
-def _report(
-    settings: Settings, image: ImageView, task: TaskView, file: LocalFile | None, options: ImportOptions
-) -> int:
+def _report(settings: Settings, image: ImageView, task: TaskView, file: LocalFile | None, asked_format: str) -> int:
     if task.status != "success" or image.status != "active":
         reason = task.message or image.message or f"the image is {image.status}"
         print(coloured(f"error: {reason}", RED))
@@ -213,12 +216,11 @@ def _report(
         print(f"{'location':<13} {store}: {url}")
     for store in image.failed_stores:
         print(coloured(f"warning: store {store} does not hold the image ({task.message})", YELLOW))
-    return _compare(image, file, options) if file else 0
+    return _compare(image, file, asked_format) if file else 0
 
 
-def _compare(image: ImageView, file: LocalFile, options: ImportOptions) -> int:
+def _compare(image: ImageView, file: LocalFile, asked_format: str) -> int:
     """Say whether the stored data are the file's; 1 when they should be and are not."""
-    asked_format = options.disk_format or guess_disk_format(str(file.path))
     if image.size != file.size or image.disk_format != asked_format:
         print("the stored data were unpacked or converted, so their digest is not the file's")
         return 0

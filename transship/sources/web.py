@@ -8,16 +8,35 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from config.settings import DownloadSettings
-from transship.domain.errors import ConfigurationRefused, SourceChanged, SourceRefused, SourceTruncated
+from transship.domain.errors import (
+    ConfigurationRefused,
+    SourceBusy,
+    SourceChanged,
+    SourceRefused,
+    SourceTruncated,
+    SourceUnreachable,
+)
 from transship.domain.stop import StopToken
 from transship.domain.uri_filter import Allowance, display_uri
-from transship.sources.answer import WHOLE, Fit, Span, Validators, continued_total, range_fit, whole_size_of
+from transship.sources.answer import (
+    WHOLE,
+    Fit,
+    Span,
+    Validators,
+    continued_total,
+    range_fit,
+    validators_of,
+    whole_size_of,
+)
 from transship.sources.asking import Asker
 from transship.sources.exchange import Exchange, Line
 from transship.sources.gate import UriGate
@@ -31,12 +50,27 @@ from transship.sources.slots import ConnectionSlots
 from transship.sources.watch import Watch
 from transship.sources.wire import WireBroken, client_tls
 
-__all__ = ["Downloaded", "Progress", "Reserve", "Validators", "WebSource"]
+__all__ = ["Downloaded", "Glimpse", "Progress", "Reserve", "Validators", "WebSource"]
 
 log = structlog.get_logger(__name__)
 
 RESERVE_STEP_BYTES: Final = 1024 * 1024 * 1024
 """Room reserved at a time while the size is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """How a source begins and ends.
+
+    Attributes:
+        head: its first bytes.
+        tail: its last bytes; empty when the server does not serve them without the rest.
+        size: of the whole source, bytes; None when it was not announced.
+    """
+
+    head: bytes
+    tail: bytes
+    size: int | None
 
 
 class WebSource:
@@ -157,18 +191,71 @@ class WebSource:
         """
         watch = Watch(display_uri(uri), self._limits, stop)
         asker = Asker(self._gate, self._line, self._slots, uri, allowance, private)
-        buffer = memoryview(bytearray(64 * 1024))
-        document = bytearray()
         with asker.answer({"Accept": "application/json"}, watch) as answer:
-            announced = answer.framing().length or 0
-            try:
-                while read := answer.read_into(buffer):
-                    document += buffer[:read]
-                    if len(document) > limit_bytes:
-                        raise SourceRefused(answer.display, answer.status, f"it is longer than {limit_bytes} bytes")
-            except WireBroken as broken:
-                raise SourceTruncated(answer.display, announced, len(document)) from broken
-        return bytes(document)
+            document = _read(answer, limit_bytes + 1)
+            if len(document) > limit_bytes:
+                raise SourceRefused(answer.display, answer.status, f"it is longer than {limit_bytes} bytes")
+        return document
+
+    def glimpse(self, uri: str, *, head_bytes: int, tail_bytes: int, stop: StopToken) -> Glimpse:
+        """Return how a source begins and ends, without the rest, under the same rules as a download of it.
+
+        Args:
+            uri: what to look at; may hold secrets, which no error repeats.
+            head_bytes: how much of its beginning.
+            tail_bytes: how much of its end; it is asked for as a range, where the server serves those.
+            stop: checked ten times a second.
+
+        Raises:
+            SourceTruncated: it ended before its end.
+            TransferFailed, LockLost: as `fetch`.
+        """
+        watch = Watch(display_uri(uri), self._limits, stop)
+        asker = Asker(self._gate, self._line, self._slots, uri, None)
+        with asker.answer({}, watch) as answer:
+            size = answer.framing().length
+            head = _read(answer, head_bytes)
+            version = validators_of(answer.headers, size, datetime.now(UTC))
+        if size is None and len(head) < head_bytes:
+            size = len(head)
+        if size is None:
+            return Glimpse(head, b"", None)
+        if size <= len(head):
+            return Glimpse(head, head[-tail_bytes:], size)
+        return Glimpse(head, _end(asker, Span(max(0, size - tail_bytes), size - 1, size), version, watch), size)
+
+
+def _end(asker: Asker, wanted: Span, version: Validators, watch: Watch) -> bytes:
+    """Return the end of a version of a source; nothing where the server does not serve it alone."""
+    headers = range_headers(wanted, version) if version.strong else {"Range": f"bytes={wanted.first}-{wanted.last}"}
+    try:
+        with asker.answer(headers, watch) as answer:
+            if answer.status != HTTPStatus.PARTIAL_CONTENT:
+                return b""
+            if range_fit(answer.status, answer.headers, answer.framing(), wanted, version) is not Fit.FITS:
+                return b""
+            length = wanted.last - wanted.first + 1
+            end = _read(answer, length)
+            return end if len(end) == length else b""
+    except (SourceBusy, SourceRefused, SourceTruncated, SourceUnreachable) as failed:
+        log.info("end of the source not read", uri=watch.uri, reason=str(failed))
+        return b""
+
+
+def _read(answer: Exchange, limit_bytes: int) -> bytes:
+    """Return the first bytes of an answer's body: all of it when it is not longer.
+
+    Raises:
+        SourceTruncated: it ended before its end.
+    """
+    read = bytearray()
+    buffer = memoryview(bytearray(64 * 1024))
+    try:
+        while len(read) < limit_bytes and (length := answer.read_into(buffer)):
+            read += buffer[:length]
+    except WireBroken as broken:
+        raise SourceTruncated(answer.display, answer.framing().length or 0, len(read)) from broken
+    return bytes(read[:limit_bytes])
 
 
 class _Attempt:

@@ -154,6 +154,23 @@ class FormatMismatch(TransferFailed):
         return f"the image declares disk_format {self.declared} but its data are {self.detected}{remedy}"
 
 
+class FormatUnknown(TransferFailed):
+    """Nobody stated the disk format, and the data do not tell it for certain; they are not taken for raw ones.
+
+    Args:
+        reason: what the data are instead, as the end of a sentence.
+    """
+
+    blames_data = True
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"disk_format is not stated and the data do not tell it: {self.reason}; state it and import again"
+
+
 class FormatUnsafe(TransferFailed):
     """The data fail a safety check of their format."""
 
