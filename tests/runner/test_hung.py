@@ -14,8 +14,9 @@ from uuid import UUID, uuid4
 
 import anyio
 import pytest
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Running, Scheduled
+from prefect.states import AwaitingRetry, Running, Scheduled
 from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 
 from config.settings import Settings
@@ -26,6 +27,7 @@ from transship.catalog.endings import resume_or_end
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, begin_import
 from transship.catalog.leases import expire_lease, process_name
+from transship.catalog.tasks import set_flow_run
 from transship.processes import Standstills, is_stopped, start_time
 from transship.runner.dispatcher import Dispatcher
 from transship.runner.generation import Executor
@@ -125,7 +127,12 @@ class NotingServer:
         self.given: list[str] = []
 
     async def read_flow_run(self, flow_run_id: UUID) -> FlowRun:
-        return FlowRun(id=flow_run_id, flow_id=uuid4(), state=self.state, run_count=self.run_count)
+        state_type, count = self.state.type, self.run_count
+        return FlowRun(id=flow_run_id, flow_id=uuid4(), state=self.state, state_type=state_type, run_count=count)
+
+    async def read_flow_runs(self, flow_run_filter: FlowRunFilter) -> list[FlowRun]:
+        assert flow_run_filter.id is not None
+        return [await self.read_flow_run(flow_run_id) for flow_run_id in flow_run_filter.id.any_ or []]
 
     async def set_flow_run_state(self, flow_run_id: UUID, state: State[Any], force: bool = False) -> None:
         self.given.append(state.name or "")
@@ -263,6 +270,32 @@ def test_a_process_that_lost_its_import_is_killed_although_its_template_is_stopp
         await carrying
         assert trial.worker.carried == 0
         os.kill(template, signal.SIGCONT)
+
+    tried(settings, catalog, test)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_process_that_hangs_before_it_begins_is_killed_when_its_run_is_scheduled_again_though_no_slot_is_free(
+    catalog: Catalog, settings: Settings
+) -> None:
+    async def test(trial: Trial) -> None:
+        flow_run, executor, carrying = await trial.carry()
+        task = asked(trial.catalog, queued_image(trial.catalog))
+        with trial.catalog.write() as connection:
+            set_flow_run(connection, task.id, str(flow_run.id))
+        # As it was when it was taken: it is shown a moment late.
+        assert flow_run.state is not None
+        trial.server.state = flow_run.state
+        for _ in range(3):
+            await trial.worker.look_for_stopped()
+            await trial.look()
+        assert executor.status is None
+        trial.server.state = AwaitingRetry()
+        assert await trial.worker.get_and_submit_flow_runs() == []
+        await trial.worker.look_for_stopped()
+        await trial.look()
+        await carrying
+        assert (executor.status, trial.worker.carried) == (-signal.SIGKILL, 0)
 
     tried(settings, catalog, test)
 

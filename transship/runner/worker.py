@@ -89,6 +89,7 @@ class Cold:
         grip: what is known of its import.
     """
 
+    flow_run: FlowRun
     scope: anyio.CancelScope
     grip: Grip = field(default_factory=Grip)
 
@@ -248,7 +249,7 @@ class WarmWorker(ProcessWorker):
     async def run(self, flow_run: FlowRun, configuration: Any, task_status: Any = None) -> ProcessWorkerResult:
         """Carry a run in a fresh interpreter."""
         with anyio.CancelScope() as scope:
-            self.cold[flow_run.id] = Cold(scope)
+            self.cold[flow_run.id] = Cold(flow_run, scope)
             try:
                 return await super().run(flow_run, configuration, task_status)
             finally:
@@ -512,23 +513,27 @@ class WarmWorker(ProcessWorker):
                 cold.scope.cancel()
 
     async def look_for_stopped(self) -> None:
-        """Ask which of the runs that we carry are to stop, for the case that an event was missed.
+        """Ask which of the runs that we carry are to stop or to begin again, for the case that it was missed.
 
         Raises:
             httpx.HTTPError, PrefectException: Prefect does not answer.
         """
-        ids = [flow_run_id for flow_run_id, held in self.held.items() if not held.stopping]
-        if not ids:
+        carried: dict[UUID, Held | Cold] = {**self.held, **self.cold}
+        if not carried:
             return
-        stopped = [StateType.CANCELLING, StateType.CANCELLED, StateType.PAUSED]
+        asked = [StateType.CANCELLING, StateType.CANCELLED, StateType.PAUSED, StateType.SCHEDULED]
         runs = await self.client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
-                id=FlowRunFilterId(any_=ids),
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=stopped)),
+                id=FlowRunFilterId(any_=list(carried)),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=asked)),
             )
         )
         for run in runs:
-            self.stop_run(run.id, _why(run.state_type))
+            if run.state_type is not StateType.SCHEDULED:
+                self.stop_run(run.id, _why(run.state_type))
+            elif _scheduled_since(carried[run.id].flow_run, run):
+                # Without a free slot nothing is offered to us.
+                self._is_carried(run.id)
 
     def beat(self) -> None:
         """Tell Prefect's automations that the runs which we carry are alive, but for those that lost their import."""
@@ -574,6 +579,12 @@ def _alone(flow_run: FlowRun) -> Iterator[None]:
 
 async def _ignore(_flow_run_id: UUID, _pid: int) -> None:
     """Do nothing about the death of an executor."""
+
+
+def _scheduled_since(taken: FlowRun, now: FlowRun) -> bool:
+    """Return whether a run was scheduled again since it was taken: its first schedule may still be shown."""
+    before = taken.state.id if taken.state is not None else None
+    return now.state is not None and now.state.id != before
 
 
 def _why(state_type: StateType | None) -> str:
