@@ -93,8 +93,8 @@ def test_a_task_shows_what_was_asked_for(api: ImagesApi) -> None:
 def test_a_task_shows_the_whole_progress_that_its_worker_reports(api: ImagesApi) -> None:
     image_id = api.create(**FORMATS)
     task = api.begin(image_id).task
-    store = StoreProgress("fast", "uploading", 5, 10, "away", 2, 3)
-    progress = TaskProgress("stage", 20, 50, 4, (store,), 8, 24.0)
+    store = StoreProgress("fast", "uploading", 5, 10, "away", 2, 3, "waits for a slot")
+    progress = TaskProgress("stage", 20, 50, 4, (store,), 8, 24.0, 6, 7, 9, "waits for its turn")
     for part in (store, progress):
         unsaid = [field.name for field in fields(part) if getattr(part, field.name) == field.default]
         assert unsaid == [], "each field has to be seen"

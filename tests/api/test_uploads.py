@@ -411,6 +411,7 @@ def test_an_upload_that_was_cut_short_is_refused(
         answer = put(api, image_id, "file", part)
         assert (answer.status_code, "cut short" in answer.json()["message"]) == (415, True)
         assert_queued_and_clean(api, image_id)
+        assert api.client.delete(f"/v2/images/{image_id}").status_code == 204
     assert put(api, api.create(disk_format=declared, container_format="bare"), "file", whole).status_code == 204
 
 

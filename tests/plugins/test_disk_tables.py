@@ -122,7 +122,7 @@ def test_an_image_that_was_cut_anywhere_is_refused(
         with pytest.raises(FormatUnsafe) as refused:
             inspect(path, "raw" if declared_raw else declared)
         assert refused.value.detected == declared, cut_at
-        assert "cut short" in refused.value.reason or "Incomplete file" in refused.value.reason, cut_at
+        assert "cut short" in refused.value.reason, cut_at
 
 
 @pytest.mark.parametrize("cut_at", [512, 64 * 1024, 200 * 1024])

@@ -35,6 +35,7 @@ needs_lhasa = pytest.mark.skipif(shutil.which("lhasa") is None, reason="lhasa is
 
 MIB = 1024 * 1024
 DATA = random.Random(9).randbytes(150_000) + b"the end"
+GZIPPED = gzip.compress(DATA, mtime=0)
 LEVELS = (level_0, level_1, level_2, level_3)
 STORED = Member(DATA, DATA)
 PACKED = Member(packed_literals(DATA), DATA, b"-lh5-")
@@ -90,7 +91,7 @@ def test_only_the_content_matters(archive: bytes, tmp_path: Path) -> None:
         pytest.param(level_2(replace(PACKED, size=5)) + END, "checksum is wrong", id="size too small"),
         pytest.param(level_0(replace(PACKED, name=b"")) + END, "comes out", id="no name"),
         pytest.param(level_2(replace(PACKED, packed=bytes(900))) + END, "comes out", id="nonsense inside"),
-        pytest.param(level_2(Member(gzip.compress(DATA), gzip.compress(DATA))) + END, "holds a gzip file", id="gzip"),
+        pytest.param(level_2(Member(GZIPPED, GZIPPED)) + END, "holds a gzip file", id="gzip"),
     ],
 )
 def test_what_does_not_unpack_well_is_refused_with_the_reason(archive: bytes, reason: str, tmp_path: Path) -> None:

@@ -292,6 +292,8 @@ def _virtual_sizes(inspectors: list[format_inspector.FileInspector], size_bytes:
 
 
 def _failed_checks(inspector: format_inspector.FileInspector) -> dict[str, str]:
+    if not inspector.complete:
+        return {"completeness": "its header is incomplete, so it is cut short; fetch or export it again"}
     try:
         inspector.safety_check()
     except format_inspector.SafetyCheckFailed as error:
