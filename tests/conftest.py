@@ -17,6 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.fakes.databases import DATABASES, POSTGRESQL, SQLITE
 from tests.fakes.images import settings_in
 from tests.fakes.postgres import postgres_binaries
+from tests.fakes.prefect_database import share_prefect_database
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.rabbitmq import RabbitServer, rabbitmq_is_installed
 from transship.catalog.engine import Catalog
@@ -43,6 +44,7 @@ def _isolate_prefect() -> None:
 
 
 _isolate_prefect()
+share_prefect_database()
 
 # No test asserts times: on a loaded machine both limits fail what is right.
 hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

@@ -23,6 +23,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from tests.fakes.ports import free_port
+from tests.fakes.prefect_database import copy_prefect_database
 
 SERVER = "transship.runner.prefect_server"
 START_TIMEOUT_S = 540.0
@@ -45,7 +46,7 @@ _ON_503 = Retry(total=8, backoff_factor=0.1, status_forcelist=(503,), allowed_me
 
 
 class PrefectServer:
-    """Start a server on entering and stop it on leaving; a fresh one needs some 10 seconds.
+    """Start a server on entering and stop it on leaving.
 
     Attributes:
         url: of the API, without a trailing slash.
@@ -102,6 +103,7 @@ class PrefectServer:
     def __enter__(self) -> Self:
         self._directory = tempfile.TemporaryDirectory(prefix="prefect-")
         home = Path(self._directory.name)
+        copy_prefect_database(home / "prefect.db")
         self._log = home / "server.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +24,7 @@ from config.secrets import prefect_auth_string
 from config.settings import Settings
 from tests.fakes.databases import DATABASES
 from tests.fakes.ports import free_port
+from tests.fakes.prefect_database import copy_prefect_database
 from tests.fakes.web_server import Behaviour, Talk
 from transship.catalog.allowances import grant_allowance
 from transship.catalog.engine import Catalog
@@ -116,7 +113,7 @@ class System:
         database = prefect_dir(self.settings) / "prefect.db"
         if not database.exists() and not self.settings.prefect.database_url:
             database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            shutil.copyfile(_empty_prefect_database(), database)
+            copy_prefect_database(database)
 
     def down(self) -> None:
         """Stop everything; fails when a process is left."""
@@ -283,26 +280,6 @@ class Gate:
             talk.send(self.body[half:])
 
         return behave
-
-
-@cache
-def _empty_prefect_database() -> Path:
-    """Let Prefect make a database once a process; `.ci/fresh-clone` shows that a start makes its own."""
-    directory = Path(tempfile.mkdtemp(prefix="prefect-database-"))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    database = directory / "prefect.db"
-    subprocess.run(
-        [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"],
-        env={
-            **{name: value for name, value in os.environ.items() if not name.startswith(("TRANSSHIP_", "PREFECT_"))},
-            "PREFECT_HOME": str(directory),
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
-            "DO_NOT_TRACK": "1",
-        },
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
-    return database
 
 
 def _alive(pid: int) -> bool:
