@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import certifi
 import hypothesis
 import pytest
 from xdist.remote import Producer
@@ -35,8 +36,12 @@ def _isolate_prefect() -> None:
         del os.environ[name]
     home = tempfile.mkdtemp(prefix="prefect-home-")
     atexit.register(shutil.rmtree, home, ignore_errors=True)
+    # Each client of Prefect loads all trusted certificates, even for HTTP. No test speaks HTTPS to it, so one will do.
+    certificate = Path(home, "certificate.pem")
+    certificate.write_text(certifi.contents().partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n")
     os.environ.update(
         PREFECT_HOME=home,
+        PREFECT_API_SSL_CERT_FILE=str(certificate),
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE="false",
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         DO_NOT_TRACK="1",
