@@ -36,7 +36,7 @@ def until(condition: Callable[[], Any], what: Callable[[], str] = str, timeout_s
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s:.0f} s\n{what()}")
-        threading.Event().wait(0.02)
+        threading.Event().wait(0.05)
     return value
 
 

@@ -34,17 +34,20 @@ sleep 600
 """A qemu-img that hangs in a conversion, with a child process of its own."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def source() -> Iterator[WebServer]:
     with WebServer() as started:
         yield started
 
 
-@pytest.fixture
-def importer(prefect_server: PrefectServer, source: WebServer, tmp_path: Path) -> Iterator[Runner]:
+@pytest.fixture(scope="module")
+def importer(
+    prefect_server: PrefectServer, source: WebServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Runner]:
     """A runner that carries the product's own flow, on a catalogue of its own."""
-    tool = tmp_path / "slow-qemu-img"
-    tool.write_text(SLOW_CONVERT.format(real=shutil.which("qemu-img"), home=tmp_path))
+    home = tmp_path_factory.mktemp("importer")
+    tool = home / "slow-qemu-img"
+    tool.write_text(SLOW_CONVERT.format(real=shutil.which("qemu-img"), home=home))
     tool.chmod(0o755)
     options = {
         "prefect.worker_limit": 1,
@@ -55,7 +58,7 @@ def importer(prefect_server: PrefectServer, source: WebServer, tmp_path: Path) -
         "conversion.qemu_img": str(tool),
         **STANDING_SOURCES,
     }
-    with Runner(prefect_server, tmp_path, options) as started:
+    with Runner(prefect_server, home, options) as started:
         Catalog.open(started.settings).close()
         yield started
 
@@ -96,7 +99,7 @@ def test_a_cancel_in_a_conversion(importer: Runner, source: WebServer, tmp_path:
     qcow2 = tmp_path / "disk.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", qcow2, "4M"], check=True)
     run_id = importer.import_by_hand(source.serve("/disk.qcow2", qcow2.read_bytes()), "qcow2")
-    until((tmp_path / "converting").exists, importer.said)
+    until((importer.home / "converting").exists, importer.said)
     assert cancel_in_the_middle(importer, run_id)["type"] == "CANCELLED", importer.said()
 
 
