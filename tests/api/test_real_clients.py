@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from hashlib import sha512
 from pathlib import Path
@@ -18,7 +19,7 @@ import openstack
 import pytest
 
 from tests.fakes.databases import DATABASES
-from tests.fakes.images import settings_in
+from tests.fakes.images import prepare_stores, settings_in
 from tests.fakes.ports import free_port
 from tests.fakes.terminal import run_at_terminal
 from transship.catalog.copies import DataFacts, copy_written
@@ -45,6 +46,9 @@ class RunningApi:
         self.home = home
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        settings = settings_in(home)
+        with closing(Catalog.open(settings)) as catalog:
+            prepare_stores(settings, catalog)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "transship.api"],
             env={
