@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import certifi
@@ -23,8 +24,19 @@ from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.rabbitmq import RabbitServer, rabbitmq_is_installed
 from transship.catalog.engine import Catalog
 
-SYSTEMS = ("tests/system/", "tests/runner/", "tests/faults/")
-"""Where tests start a whole system, which takes a core and a half of its own: one after the other."""
+REPOSITORY = Path(__file__).parents[1]
+
+LONGEST = (
+    "tests/system/shared",
+    "tests/system/plugins",
+    "tests/system/postgresql",
+    "tests/system/retries",
+    "tests/system/kills",
+    "tests/faults/test_every_step.py",
+    "tests/runner/test_runs.py",
+    "tests/runner/test_life.py",
+)
+"""Units that take longest, the longest first. Workers begin with them, so that none is left alone at the end."""
 
 
 def _isolate_prefect() -> None:
@@ -70,21 +82,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pictures", metavar="DIRECTORY", help="keep screenshots of Prefect's UI there")
 
 
-class OneSystemAtATime(LoadScopeScheduling):
-    """Share the tests between workers file by file; all that start whole systems go to one of them."""
+@cache
+def unit_of(file: str) -> str:
+    """Return what one worker runs as a whole: a file, or a package, whose files share what they start."""
+    directory = file.rpartition("/")[0]
+    return directory if Path(REPOSITORY, directory, "__init__.py").exists() else file
+
+
+class UnitScheduling(LoadScopeScheduling):
+    """Give each unit to one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "systems" if nodeid.startswith(SYSTEMS) else nodeid.partition("::")[0]
+        return unit_of(nodeid.partition("::")[0])
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneSystemAtATime:
-    return OneSystemAtATime(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> UnitScheduling:
+    return UnitScheduling(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the longest work where it is shared."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith(SYSTEMS))
+        rank = {unit: number for number, unit in enumerate(LONGEST)}
+        items.sort(key=lambda item: rank.get(unit_of(item.nodeid.partition("::")[0]), len(rank)))
 
 
 @pytest.fixture(scope="session", autouse=True)

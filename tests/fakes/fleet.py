@@ -65,7 +65,7 @@ class Fleet:
             "imports.enabled_methods": list(METHODS),
             "remotes": {REGION: {"url": self.remote.url}},
             "uri.allowed_hosts": ["127.0.0.1"],
-            "uri.allowed_ports": [self.source.port],
+            "uri.allowed_ports": [80, 443, self.source.port],
             "lease.crash_retries": 50,
             **(options or {}),
         }

@@ -5,7 +5,7 @@
         keystone.endpoint("image", "RegionTwo", "http://images.region-two.test")
         keystone.revoke(token)
 
-It answers as Keystone 30 does; `tests/system/test_remote_glance.py` asks a real one the same.
+It answers as Keystone 30 does; `tests/peers/test_remote_glance.py` asks a real one the same.
 """
 
 from __future__ import annotations

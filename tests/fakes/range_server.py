@@ -106,3 +106,19 @@ class RangedFile:
     def _await_company(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: len(self.sent) >= self.company, 60)
+
+
+class StopsAtHalf(RangedFile):
+    """A file that nobody gets more than half of until `go_on` is set; what stood still until then is cut off."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self.half, self.go_on = threading.Event(), threading.Event()
+        self.on_piece = self._stop_at_half
+
+    def _stop_at_half(self, _talk: Talk, sent: int) -> None:
+        if sent >= len(self.body) // 2:
+            self.half.set()
+        if self.half.is_set() and not self.go_on.is_set():
+            self.go_on.wait(300)
+            raise ConnectionAbortedError("the client is gone")

@@ -1,7 +1,7 @@
 """The Glance of another region on loopback: records and data of images, for callers with a token.
 
 It answers as Glance 33 does: data come with a length and with ranges, without ETag or Last-Modified.
-`tests/system/test_remote_glance.py` imports from a real one.
+`tests/peers/test_remote_glance.py` imports from a real one.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import requests
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from config.loading import load_settings
 from config.secrets import prefect_auth_string
@@ -25,10 +26,12 @@ from config.settings import Settings
 from tests.fakes.databases import DATABASES
 from tests.fakes.ports import free_port
 from tests.fakes.prefect_database import copy_prefect_database
+from tests.fakes.terminal import run_at_terminal
 from tests.fakes.web_server import Behaviour, Talk
 from transship.catalog.allowances import grant_allowance
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import LEASES
+from transship.catalog.types import in_seconds
 from transship.runner_status import read_runner_status, runner_status_path
 from transship.supervisor.home import prefect_dir
 
@@ -160,6 +163,16 @@ class System:
             owners = connection.execute(select(LEASES.c.owner).where(LEASES.c.state == "held")).scalars().all()
         return [int(pid) for owner in owners for pid in re.findall(r" pid (\d+) ", str(owner))]
 
+    def expire_lease(self, image_id: str) -> None:
+        """Let a lease end now whose holder is dead, as it would by itself in `lease.ttl_s`."""
+        with closing(Catalog.open(self.settings)) as catalog, catalog.write() as connection:
+            held = connection.execute(
+                update(LEASES)
+                .where(LEASES.c.image_id == image_id, LEASES.c.state == "held")
+                .values(expires_at=in_seconds(-1.0))
+            )
+            assert held.rowcount == 1, f"nobody holds the lease of {image_id}"
+
     def kill(self, *components: str) -> None:
         """SIGKILL components; ``flow`` stands for the processes that carry an import."""
         pids = self.pids()
@@ -253,6 +266,27 @@ class System:
         directory = self.settings.all_stores[store].dir
         found = directory.iterdir() if directory.exists() else ()
         return sorted(path.name for path in found if not path.name.startswith(".transship"))
+
+
+def openstack_command(system: System, *arguments: str) -> str:
+    """Run the `openstack` command as a client of a system; return what it printed."""
+    done = run_at_terminal(
+        [str(Path(sys.executable).parent / "openstack"), *arguments],
+        {"OS_AUTH_TYPE": "none", "OS_ENDPOINT": system.settings.api_url},
+        system.home,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def assert_holds(system: System, image: Mapping[str, object], body: bytes) -> None:
+    """Check that an image is active in the store ``local``, with these bytes wherever one looks."""
+    assert image["status"] == "active", image
+    assert (image["size"], image["os_hash_value"]) == (len(body), hashlib.sha512(body).hexdigest())
+    assert image["checksum"] == hashlib.md5(body).hexdigest()
+    assert (system.settings.all_stores["local"].dir / str(image["id"])).read_bytes() == body
+    downloaded = system.api("GET", f"/v2/images/{image['id']}/file").content
+    assert downloaded == body
 
 
 class Gate:

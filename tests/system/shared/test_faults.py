@@ -8,7 +8,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import requests
@@ -63,26 +62,22 @@ def test_an_import_survives_the_death_of_one_process(
     assert system.image(image_id)["status"] == "active"
 
 
-def test_an_import_survives_the_death_of_everything(source: WebServer, gate: Gate, tmp_path: Path) -> None:
-    options = {"uri.allowed_hosts": ["127.0.0.1"], "uri.allowed_ports": [source.port]}
-    with System(tmp_path, options) as system:
-        image_id = begin(system, source, gate, "/kill-all")
-        system.kill("supervisor", "flow", "worker", "api", "keeper", "prefect-server")
-        gate.open()
-        system.up()
-        assert_consistent(system, image_id)
-        assert system.image(image_id)["status"] == "active"
+def test_an_import_survives_the_death_of_everything(system: System, source: WebServer, gate: Gate) -> None:
+    image_id = begin(system, source, gate, "/kill-all")
+    system.kill("supervisor", "flow", "worker", "api", "keeper", "prefect-server")
+    gate.open()
+    system.up()
+    assert_consistent(system, image_id)
+    assert system.image(image_id)["status"] == "active"
 
 
-def test_an_import_goes_on_after_down_and_up(source: WebServer, gate: Gate, tmp_path: Path) -> None:
-    options = {"uri.allowed_hosts": ["127.0.0.1"], "uri.allowed_ports": [source.port]}
-    with System(tmp_path, options) as system:
-        image_id = begin(system, source, gate, "/down-up")
-        system.down()
-        gate.open()
-        system.up()
-        assert_consistent(system, image_id)
-        assert system.image(image_id)["status"] == "active"
+def test_an_import_goes_on_after_down_and_up(system: System, source: WebServer, gate: Gate) -> None:
+    image_id = begin(system, source, gate, "/down-up")
+    system.down()
+    gate.open()
+    system.up()
+    assert_consistent(system, image_id)
+    assert system.image(image_id)["status"] == "active"
 
 
 def test_prefect_may_be_away_for_two_minutes(system: System, source: WebServer, gate: Gate) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,35 +10,12 @@ import pytest
 from tasks.store_rates import MIB, SharedBucket
 from tests.fakes.fleet import METHODS, TARGETS, Fleet, Voyage
 from tests.fakes.system import FINAL, until
+from tests.system.retries.conftest import RATE_MIB_PER_S
 
 pytestmark = [pytest.mark.real, pytest.mark.faults]
 
 BODY = os.urandom(3 << 20)
 FIRST, SECOND = TARGETS
-RATE_MIB_PER_S = 8
-
-
-@pytest.fixture(scope="module")
-def slow_store() -> Iterator[Path]:
-    """A directory on another filesystem than staging: what comes there is copied, so that its rate counts."""
-    directory = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="transship-"))
-    yield directory
-    shutil.rmtree(directory)
-
-
-@pytest.fixture(scope="module")
-def fleet(slow_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    home = tmp_path_factory.mktemp("fleet")
-    assert home.stat().st_dev != slow_store.stat().st_dev
-    options = {
-        "stores": {FIRST: {"dir": str(home / "stores" / FIRST)}, SECOND: {"dir": str(slow_store)}},
-        "imports.store_mib_per_s": {SECOND: RATE_MIB_PER_S},
-        # What ends stays ended until somebody presses Retry.
-        "lease.crash_retries": 0,
-        "prefect.worker_limit": len(METHODS),
-    }
-    with Fleet(home, options) as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,11 +1,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,32 +8,12 @@ import openstack
 import pytest
 import requests
 
-from tests.fakes.system import System, until
-from tests.fakes.terminal import run_at_terminal
+from tests.fakes.system import System, assert_holds, openstack_command, until
 from tests.fakes.web_server import Behaviour, WebServer, answer, cut, redirect, whole
 
 pytestmark = pytest.mark.real
 
 BODY = b"a disk" * 50_000
-
-
-def openstack_command(system: System, *arguments: str) -> str:
-    done = run_at_terminal(
-        [str(Path(sys.executable).parent / "openstack"), *arguments],
-        {"OS_AUTH_TYPE": "none", "OS_ENDPOINT": system.settings.api_url},
-        system.home,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def assert_holds(system: System, image: Mapping[str, object], body: bytes) -> None:
-    assert image["status"] == "active", image
-    assert (image["size"], image["os_hash_value"]) == (len(body), hashlib.sha512(body).hexdigest())
-    assert image["checksum"] == hashlib.md5(body).hexdigest()
-    assert (system.settings.all_stores["local"].dir / str(image["id"])).read_bytes() == body
-    downloaded = system.api("GET", f"/v2/images/{image['id']}/file").content
-    assert downloaded == body
 
 
 def test_an_image_at_a_url_becomes_active_in_the_store(system: System, source: WebServer) -> None:
@@ -216,23 +191,3 @@ def test_bad_input_ends_with_its_reason_and_leaves_nothing(
     # A part that the source allows to continue may stay; none of these does.
     assert not [name for name in system.staged() if image_id in name]
     assert system.ask(image_id, source.serve("/good.img", BODY)).status_code == 202
-
-
-@pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
-def test_a_compressed_qcow2_is_unpacked_and_converted(source: WebServer, tmp_path: Path) -> None:
-    raw, qcow2 = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
-    raw.write_bytes(os.urandom(1 << 20) + bytes(7 << 20) + os.urandom(1 << 20))
-    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow2], check=True)
-    uri = source.serve("/disk.qcow2.gz", gzip.compress(qcow2.read_bytes()))
-    options = {
-        "imports.plugins": ["inject_image_metadata", "image_decompression", "image_conversion"],
-        "inject.properties": {"os_distro": "debian"},
-        "inject.ignore_user_roles": ["nobody"],
-        "uri.allowed_hosts": ["127.0.0.1"],
-        "uri.allowed_ports": [source.port],
-    }
-    with System(tmp_path / "home", options) as system:
-        image = system.import_from(uri, disk_format="qcow2")
-        assert_holds(system, image, raw.read_bytes())
-        assert (image["disk_format"], image["virtual_size"], image["os_distro"]) == ("raw", 9 << 20, "debian")
-        assert system.staged() == []

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from cryptography.fernet import Fernet
 from sqlalchemy import select
 
 from config.loading import load_settings
 from config.secrets import prefect_auth_string
 from tests.fakes.ending import end
-from tests.fakes.postgres import PostgresServer, postgres_binaries
-from tests.fakes.system import STANDING_SOURCES, Gate, System, until
+from tests.fakes.postgres import postgres_binaries
+from tests.fakes.system import Gate, System, until
 from tests.fakes.web_server import WebServer
+from tests.system.postgresql.conftest import FIRST
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import LEASES
 from transship.processes import descendants, start_time
@@ -38,10 +37,7 @@ pytestmark = [
 ]
 
 BODY: Final = os.urandom(1 << 20)
-FIRST, SECOND = "host1", "host2"
-
-ADDRESS: Final = "127.0.0.2"
-"""Of the first host's Prefect: not where it listens when nobody says anything."""
+SECOND = "host2"
 
 
 class SecondHost:
@@ -134,42 +130,12 @@ class Hosts:
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with PostgresServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def both(postgres: PostgresServer, source: WebServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
-    common = {
-        "default_store": "shared",
-        "database.url": postgres.new_database(),
-        "database.secret_key": Fernet.generate_key().decode(),
-        "prefect.host": ADDRESS,
-        "prefect.database_url": postgres.new_database(),
-        "prefect.worker_limit": 1,
-        "prefect.poll_interval_s": 2,
-        "uri.allowed_hosts": ["127.0.0.1"],
-        "uri.allowed_ports": [source.port],
-        "lease.ttl_s": 15.0,
-        "lease.renew_s": 1.0,
-        **STANDING_SOURCES,
-        "lease.crash_retries": 9,
-    }
-    directory = tmp_path_factory.mktemp("hosts")
-    shared = {"dir": str(directory / "shared")}
-    copied = directory / "transship.toml"
-    copied.write_text(_toml({**common, **{f"stores.shared.{name}": value for name, value in shared.items()}}))
-    with System(directory / "first", {**common, "stores": {"shared": shared}, "host_name": FIRST}) as first:
-        second = SecondHost(directory / "second", first, copied)
-        try:
-            yield Hosts(first, second)
-        finally:
-            second.down()
-
-
-def _toml(options: Mapping[str, object]) -> str:
-    return "".join(f"{option} = {json.dumps(value)}\n" for option, value in options.items())
+def both(system: System, shared_file: Path) -> Iterator[Hosts]:
+    second = SecondHost(system.home.with_name("second"), system, shared_file)
+    try:
+        yield Hosts(system, second)
+    finally:
+        second.down()
 
 
 @pytest.fixture

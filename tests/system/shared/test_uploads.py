@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.fakes.system import System, until
-from tests.system.test_main_job import assert_holds, openstack_command
+from tests.fakes.system import System, assert_holds, openstack_command, until
 
 pytestmark = pytest.mark.real
 
@@ -57,6 +56,7 @@ def test_an_upload_whose_api_was_killed_is_staged_again(system: System) -> None:
     # Before the dead upload's lease has expired nobody imports what it left.
     asked = {"method": {"name": "glance-direct"}}
     assert system.api("POST", f"/v2/images/{image_id}/import", json=asked).status_code == 409
+    system.expire_lease(image_id)
     until(lambda: system.image(image_id)["status"] == "queued", 180.0, "the image is freed")
     staged = system.api("PUT", f"/v2/images/{image_id}/stage", data=BODY, headers=octets)
     assert staged.status_code == 204, staged.text

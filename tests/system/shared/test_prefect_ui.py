@@ -28,12 +28,6 @@ BODY = os.urandom(1 << 20)
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with Fleet(tmp_path_factory.mktemp("fleet")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def ui(fleet: Fleet, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectUi]:
     chosen = request.config.getoption("--pictures")
     pictures = Path(chosen) if chosen else tmp_path_factory.mktemp("pictures")

@@ -35,85 +35,12 @@ pytestmark = [
 BODY: Final = os.urandom(MIB)
 DISK: Final = os.urandom(8 * MIB)
 
-LEASE_S: Final = 60.0
-"""The default: what goes on sooner than that goes on because somebody noticed, not because time was up."""
-
-SLOWED: Final = """#!/bin/sh
-# The first conversion after each `touch slow` takes some ten minutes; it is the real qemu-img that does.
-if [ "$1" = convert ] && mv {home}/slow {home}/slowed 2>/dev/null; then
-    shift
-    exec {real} convert -r 16K "$@"
-fi
-exec {real} "$@"
-"""
-
-CRASHING_PLUGIN: Final = '''
-"""A plugin with a fault in a C library, which shows the first time that it meets an image."""
-
-import ctypes
-from dataclasses import replace
-from pathlib import Path
-
-from transship.plugins.base import PluginOutcome
-from transship.plugins.conversion import PLUGIN as CONVERSION
-
-
-class Crashing:
-    name, label = "crashing", "crash"
-
-    def check(self, settings):
-        pass
-
-    def run(self, work):
-        met = Path(work.settings.home) / f"crashed-{work.image.id}"
-        if not work.image.name.startswith("segfault") or met.exists():
-            return PluginOutcome(summary="nothing to do")
-        met.touch()
-        if work.image.disk_format == "qcow2":
-            return CONVERSION.run(replace(work, progress=lambda *_: ctypes.string_at(0)))
-        ctypes.string_at(0)
-
-
-PLUGIN = Crashing()
-'''
-
-
-def install_crashing_plugin(site: Path) -> None:
-    """Put a distribution with the plugin into a directory that is to stand in PYTHONPATH."""
-    facts = site / "crashing_plugin-1.0.dist-info"
-    facts.mkdir(parents=True)
-    (site / "crashing_plugin.py").write_text(CRASHING_PLUGIN)
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: crashing_plugin\nVersion: 1.0\n")
-    (facts / "entry_points.txt").write_text("[transship.import_plugins]\ncrashing = crashing_plugin:PLUGIN\n")
-
 
 @pytest.fixture(scope="module")
 def qcow2(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     directory = tmp_path_factory.mktemp("disk")
     (directory / "disk.raw").write_bytes(DISK)
     return converted(directory / "disk.raw", directory / "disk.qcow2", "qcow2").read_bytes()
-
-
-@pytest.fixture(scope="module")
-def matrix(source: WebServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    home, tools = tmp_path_factory.mktemp("matrix"), tmp_path_factory.mktemp("tools")
-    install_crashing_plugin(tools / "site")
-    qemu_img = tools / "slowed-qemu-img"
-    qemu_img.write_text(SLOWED.format(home=home, real=shutil.which("qemu-img")))
-    qemu_img.chmod(0o755)
-    options = {
-        "uri.allowed_hosts": ["127.0.0.1"],
-        "uri.allowed_ports": [source.port],
-        "lease.ttl_s": LEASE_S,
-        "lease.renew_s": 3.0,
-        "lease.crash_retries": 9,
-        "imports.plugins": ["crashing", "image_conversion"],
-        "conversion.qemu_img": str(qemu_img),
-    }
-    system = System(home, options)
-    system.environment["PYTHONPATH"] = str(tools / "site")
-    with system:
-        yield system
 
 
 @dataclass(frozen=True)
@@ -189,17 +116,17 @@ def gate() -> Iterator[Gate]:
 
 @pytest.fixture
 def struck(
-    matrix: System, source: WebServer, gate: Gate, qcow2: bytes, request: pytest.FixtureRequest
+    system: System, source: WebServer, gate: Gate, qcow2: bytes, request: pytest.FixtureRequest
 ) -> tuple[Struck, Struck]:
     """An import in its download and one in its conversion, each in a process of its own."""
     name = re.sub(r"\W+", "-", request.node.name).strip("-")
-    (matrix.home / "slow").touch()
-    conversion = matrix.create(name=f"conversion {name}", disk_format="qcow2")
-    assert matrix.ask(conversion, source.serve(f"/{name}.qcow2", qcow2)).status_code == 202
-    download = matrix.create(name=f"download {name}")
-    assert matrix.ask(download, source.on(f"/{name}.img", gate.behaviour())).status_code == 202
-    assert gate.reached.wait(180), matrix.logs()
-    return (_standing(matrix, "download", download, BODY), _standing(matrix, "conversion", conversion, DISK))
+    (system.home / "slow").touch()
+    conversion = system.create(name=f"conversion {name}", disk_format="qcow2")
+    assert system.ask(conversion, source.serve(f"/{name}.qcow2", qcow2)).status_code == 202
+    download = system.create(name=f"download {name}")
+    assert system.ask(download, source.on(f"/{name}.img", gate.behaviour())).status_code == 202
+    assert gate.reached.wait(180), system.logs()
+    return (_standing(system, "download", download, BODY), _standing(system, "conversion", conversion, DISK))
 
 
 def _standing(system: System, where: str, image_id: str, body: bytes) -> Struck:
@@ -254,10 +181,10 @@ BLOWS: Final[Mapping[str, signal.Signals]] = {
     ],
 )
 def test_imports_go_on_after_the_death_of(
-    matrix: System, struck: tuple[Struck, Struck], gate: Gate, victim: str, blow: str
+    system: System, struck: tuple[Struck, Struck], gate: Gate, victim: str, blow: str
 ) -> None:
     flows = [one.flow for one in struck]
-    targets = {"flow": flows, "template": [runner_of(matrix).template_pid], "worker": [matrix.pids()["worker"]]}[victim]
+    targets = {"flow": flows, "template": [runner_of(system).template_pid], "worker": [system.pids()["worker"]]}[victim]
     # What has to be gone afterwards: the runs' processes and all that they had started, whoever was struck.
     below = [pid for one in struck for pid in one.below]
     doomed = [*flows, *below, *(targets if victim != "flow" else [])]
@@ -268,26 +195,26 @@ def test_imports_go_on_after_the_death_of(
     said("nothing left")
     gate.open()
     for one in struck:
-        assert_ended_well(matrix, one, said)
-    assert left_of(matrix) == []
+        assert_ended_well(system, one, said)
+    assert left_of(system) == []
 
 
-def test_a_cancel_ends_the_imports(matrix: System, struck: tuple[Struck, Struck]) -> None:
+def test_a_cancel_ends_the_imports(system: System, struck: tuple[Struck, Struck]) -> None:
     said = stopwatch("cancel")
     for one in struck:
-        matrix.set_state(one.run_id, "CANCELLING", "Cancelling")
+        system.set_state(one.run_id, "CANCELLING", "Cancelling")
     for one in struck:
-        task = matrix.ended(one.image_id, 300.0)
+        task = system.ended(one.image_id, 300.0)
         said(f"{one.where} ended")
-        assert (task["status"], matrix.image(one.image_id)["status"]) == ("failure", "queued")
+        assert (task["status"], system.image(one.image_id)["status"]) == ("failure", "queued")
         assert "cancelled" in task["message"]
     for one in struck:
-        state = until(lambda run=one.run_id: _final_state(matrix, run), 180.0, "Cancelled")
+        state = until(lambda run=one.run_id: _final_state(system, run), 180.0, "Cancelled")
         assert state == "CANCELLED"
         until(lambda pids=[one.flow, *one.below]: gone(pids), 180.0, "end of the run's processes")
-        assert one.image_id not in matrix.stored()
+        assert one.image_id not in system.stored()
     said("nothing left")
-    assert left_of(matrix) == []
+    assert left_of(system) == []
 
 
 def _final_state(system: System, run_id: str) -> str | None:
@@ -297,30 +224,30 @@ def _final_state(system: System, run_id: str) -> str | None:
 
 @pytest.mark.parametrize("child", [False, True], ids=["without-a-child", "with-a-qemu-img"])
 def test_a_segfault_in_a_task_hits_its_own_run_alone(
-    matrix: System, source: WebServer, struck: tuple[Struck, Struck], qcow2: bytes, child: bool
+    system: System, source: WebServer, struck: tuple[Struck, Struck], qcow2: bytes, child: bool
 ) -> None:
     name, body = ("segfault with a child", qcow2) if child else ("segfault alone", BODY)
-    image_id = matrix.create(name=name, disk_format="qcow2" if child else "raw")
+    image_id = system.create(name=name, disk_format="qcow2" if child else "raw")
     said = stopwatch(name)
-    assert matrix.ask(image_id, source.serve(f"/segfault-{child}", body)).status_code == 202
-    run_id = str(matrix.flow_run(image_id)["id"])
-    assert_ended_well(matrix, Struck("import", image_id, run_id, 0, (), DISK if child else BODY), said)
-    assert (matrix.home / f"crashed-{image_id}").exists()
-    states = matrix.prefect("GET", f"/flow_run_states/?flow_run_id={run_id}")
+    assert system.ask(image_id, source.serve(f"/segfault-{child}", body)).status_code == 202
+    run_id = str(system.flow_run(image_id)["id"])
+    assert_ended_well(system, Struck("import", image_id, run_id, 0, (), DISK if child else BODY), said)
+    assert (system.home / f"crashed-{image_id}").exists()
+    states = system.prefect("GET", f"/flow_run_states/?flow_run_id={run_id}")
     assert [state["message"] for state in states if state["type"] == "CRASHED"] == ["its process was killed by SIGSEGV"]
     # The others stand where they stood, in the same processes.
     for one in struck:
-        assert carrier(matrix, one.run_id) == one.flow
+        assert carrier(system, one.run_id) == one.flow
         assert not gone([one.flow])
-    assert len(left_of(matrix)) == 1
+    assert len(left_of(system)) == 1
     for one in struck:
-        matrix.set_state(one.run_id, "CANCELLING", "Cancelling")
-        matrix.ended(one.image_id, 300.0)
+        system.set_state(one.run_id, "CANCELLING", "Cancelling")
+        system.ended(one.image_id, 300.0)
 
 
-def test_imports_go_on_after_the_death_of_everything(matrix: System, struck: tuple[Struck, Struck], gate: Gate) -> None:
+def test_imports_go_on_after_the_death_of_everything(system: System, struck: tuple[Struck, Struck], gate: Gate) -> None:
     # The guard would clean up after the others; here nobody is left who could.
-    guard = parent_of(matrix.pids()["supervisor"])
+    guard = parent_of(system.pids()["supervisor"])
     everything = [guard, *descendants(guard)]
     assert set(everything) > {pid for one in struck for pid in (one.flow, *one.below)}
     said = stopwatch("host SIGKILL")
@@ -328,22 +255,22 @@ def test_imports_go_on_after_the_death_of_everything(matrix: System, struck: tup
     until(lambda: gone(everything), 180.0, "end of everything")
     said("nothing left")
     gate.open()
-    matrix.up()
+    system.up()
     said("up again")
     for one in struck:
-        assert_ended_well(matrix, one, said)
-    assert left_of(matrix) == []
+        assert_ended_well(system, one, said)
+    assert left_of(system) == []
 
 
-def test_imports_go_on_after_down_and_up(matrix: System, struck: tuple[Struck, Struck], gate: Gate) -> None:
+def test_imports_go_on_after_down_and_up(system: System, struck: tuple[Struck, Struck], gate: Gate) -> None:
     everything = [pid for one in struck for pid in (one.flow, *one.below)]
     said = stopwatch("host SIGTERM")
-    matrix.down()
+    system.down()
     said("down")
     assert gone(everything)
-    assert left_of(matrix) == []
+    assert left_of(system) == []
     gate.open()
-    matrix.up()
+    system.up()
     said("up again")
     for one in struck:
-        assert_ended_well(matrix, one, said)
+        assert_ended_well(system, one, said)

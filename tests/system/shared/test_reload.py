@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
 
-from tests.fakes.system import Gate, System, until
+from tests.fakes.system import Gate, System, assert_holds, until
 from tests.fakes.web_server import WebServer
-from tests.system.test_main_job import assert_holds
 from transship.directories import MARK
 
 pytestmark = pytest.mark.real
@@ -47,26 +45,6 @@ class Asking:
                 self.failed.append(repr(fault))
 
 
-@pytest.fixture(scope="module")
-def system(source: WebServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    home = tmp_path_factory.mktemp("reload")
-    options = {
-        "uri.allowed_hosts": ["127.0.0.1"],
-        "uri.allowed_ports": [source.port],
-        # The upload stands still for as long as the reload takes.
-        "upload.idle_timeout_s": 600.0,
-        "upload.min_speed_window_s": 600.0,
-    }
-    write_stores(home, "local")
-    with System(home, options) as system:
-        yield system
-
-
-def write_stores(home: Path, *names: str) -> None:
-    sections = [f'[stores.{name}]\ndir = "{home / name}"\n' for name in names]
-    (home / "transship.toml").write_text('default_store = "local"\n' + "".join(sections))
-
-
 def test_a_new_store_is_taken_up_while_everything_goes_on(system: System, source: WebServer) -> None:
     gate = Gate(BODY)
     held = system.create(name="held")
@@ -90,7 +68,8 @@ def test_a_new_store_is_taken_up_while_everything_goes_on(system: System, source
     client.start()
     assert half_sent.wait(180)
     before = system.pids()
-    write_stores(system.home, "local", "second")
+    # It stays: no other test uses a store of this name.
+    (system.home / "transship.toml").write_text(f'[stores.third]\ndir = "{system.home / "third"}"\n')
     with Asking(system) as asking:
         done = system.command("reload", timeout_s=540.0)
     assert done.returncode == 0, done.stdout + done.stderr + system.logs()
@@ -110,10 +89,10 @@ def test_a_new_store_is_taken_up_while_everything_goes_on(system: System, source
     until(lambda: not alive(before["api"]), 180.0, "the end of the former API")
 
     # What begins now has the new store.
-    asked = {"method": {"name": "glance-direct"}, "stores": ["second"]}
+    asked = {"method": {"name": "glance-direct"}, "stores": ["third"]}
     assert system.api("POST", f"/v2/images/{uploaded}/import", json=asked).status_code == 202
     assert system.ended(uploaded)["status"] == "success"
-    assert {path.name for path in (system.home / "second").iterdir()} == {uploaded, MARK}
+    assert {path.name for path in (system.home / "third").iterdir()} == {uploaded, MARK}
 
 
 def alive(pid: int) -> bool:
@@ -127,8 +106,12 @@ def alive(pid: int) -> bool:
 def test_what_processes_agree_on_is_refused_and_nothing_is_touched(system: System) -> None:
     before = system.pids()
     config = system.home / "transship.toml"
-    config.write_text(config.read_text() + f'[staging]\ndir = "{system.home / "elsewhere"}"\n')
-    done = system.command("reload", timeout_s=540.0)
+    text = config.read_text() if config.exists() else ""
+    config.write_text(f'{text}[staging]\ndir = "{system.home / "elsewhere"}"\n')
+    try:
+        done = system.command("reload", timeout_s=540.0)
+    finally:
+        config.write_text(text)
     assert done.returncode == 1
     assert "nothing was reloaded" in done.stdout
     assert "staging.dir: cannot change while anything runs" in done.stdout
