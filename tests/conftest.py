@@ -32,6 +32,7 @@ LONGEST = (
     "tests/system/postgresql",
     "tests/system/retries",
     "tests/system/kills",
+    "tests/peers",
     "tests/faults/test_every_step.py",
     "tests/runner/test_runs.py",
     "tests/runner/test_life.py",

@@ -11,7 +11,7 @@ from tests.flows.conftest import prefect_client, server, site
 __all__ = ["api_server", "imports", "prefect_client", "server", "site"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenStack]:
     if not request.config.getoption("--peers"):
         pytest.skip("installs and starts a real Keystone and a real Glance; run make test-peers")
