@@ -18,7 +18,7 @@ from tests.fakes.web_server import WebServer
 
 pytestmark = pytest.mark.real
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "debian-disk"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "debian-disk"
 GIB = 1 << 30
 VIRTUAL_BYTES = 4 * GIB
 PATIENCE_S = 600.0
