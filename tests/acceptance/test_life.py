@@ -88,7 +88,7 @@ def test_row_28_a_misconfigured_staging_ends_the_import_with_the_reason(
     staging.write_text("a file")
     imports.site.set(staging__dir=str(staging))
     _, image_id = imports.bring(server.serve("/a.img", BODY))
-    assert_failed(imports, image_id, "staging.dir: cannot be used: File exists")
+    assert_failed(imports, image_id, "staging.dir: cannot be used: Not a directory")
     assert str(imports.site.home) not in imports.task(image_id).message
 
 

@@ -137,13 +137,15 @@ def not_as_declared(_directory: Path) -> bytes:
 
 def not_convertible(directory: Path) -> bytes:
     disk = disk_images.raw_disk(directory / "disk")
-    # A table that lies where no cluster begins.
+    # Reference counts of a width that no program writes.
     return disk_images.patched(
-        disk_images.converted(disk, directory / "qcow2", "qcow2"), 40, struct.pack(">Q", 3)
+        disk_images.converted(disk, directory / "qcow2", "qcow2"), 96, struct.pack(">I", 9)
     ).read_bytes()
 
 
-@pytest.mark.parametrize(("data", "reason"), [(not_as_declared, "declares disk_format"), (not_convertible, "L1 table")])
+@pytest.mark.parametrize(
+    ("data", "reason"), [(not_as_declared, "declares disk_format"), (not_convertible, "eference count")]
+)
 def test_row_09_data_that_are_refused_or_cannot_be_converted_free_the_image_and_its_lock_at_once(
     imports: AskedImports, server: WebServer, tmp_path: Path, data: Callable[[Path], bytes], reason: str
 ) -> None:

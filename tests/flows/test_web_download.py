@@ -203,7 +203,7 @@ def test_one_store_that_fails_is_named_when_it_may(site: Site, server: WebServer
 def test_an_object_that_is_not_ours_survives_the_failure(site: Site, server: WebServer, disk: bytes) -> None:
     image_id = str(uuid4())
     directory = site.settings.all_stores["local"].dir
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)
     (directory / image_id).write_bytes(b"somebody else's")
     state, _ = run(server.serve("/disk.raw", disk), image_id=UUID(image_id))
     assert "already holds an object named" in str(state.message)

@@ -320,14 +320,15 @@ def test_nothing_outlives_a_killed_supervisor(start: Starter) -> None:
     assert not is_locked(running.settings)
 
 
-def test_children_take_interrupts_again_when_the_shell_ignored_them(start: Starter) -> None:
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_children_take_signals_again_that_whoever_started_us_ignores(start: Starter, number: signal.Signals) -> None:
+    previous = signal.signal(number, signal.SIG_IGN)
     try:
         running = start({"name": "child", "argv": sh("grep SigIgn /proc/self/status; exec sleep 1000")})
     finally:
-        signal.signal(signal.SIGINT, previous)
+        signal.signal(number, previous)
     ignored = int(running.line_with("SigIgn").split()[-1], 16)
-    assert not ignored & (1 << (signal.SIGINT - 1) | 1 << (signal.SIGTERM - 1))
+    assert not ignored & sum(1 << (each - 1) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     running.line_with("ready after")
     assert running.end(signal.SIGINT) == 0
 

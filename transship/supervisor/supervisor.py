@@ -122,6 +122,9 @@ class Supervisor:
         signals = stop_signals()
         for number in signals:
             loop.add_signal_handler(number, self._on_stop_signal, number)
+        if signal.SIGHUP not in signals:
+            # Components use it. They would inherit that it is ignored, but exec resets a handler.
+            loop.add_signal_handler(signal.SIGHUP, lambda: None)
         loop.add_signal_handler(RELOAD_SIGNAL, self._reload_asked.set)
         sweeper = asyncio.create_task(self._sweep())
         try:
