@@ -173,6 +173,17 @@ class System:
             )
             assert held.rowcount == 1, f"nobody holds the lease of {image_id}"
 
+    def expire_leases_of(self, pids: list[int]) -> None:
+        """Wait until processes are dead, and let the leases that they still hold end now.
+
+        A new worker gives the leases of its predecessor's processes up, but for those that had begun just before.
+        """
+        until(lambda: not any(_alive(pid) for pid in pids), 180.0, f"end of {pids}")
+        with closing(Catalog.open(self.settings)) as catalog, catalog.write() as connection:
+            for pid in pids:
+                held = LEASES.c.owner.contains(f" pid {pid} ") & (LEASES.c.state == "held")
+                connection.execute(update(LEASES).where(held).values(expires_at=in_seconds(-1.0)))
+
     def kill(self, *components: str) -> None:
         """SIGKILL components; ``flow`` stands for the processes that carry an import."""
         pids = self.pids()
