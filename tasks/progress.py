@@ -56,6 +56,7 @@ class ProgressBoard:
         self._catalog, self._task_id, self._attempt, self._image_id = catalog, task_id, attempt, image_id
         self._lock = threading.Lock()
         self._publishing = threading.Lock()
+        self._ended = False
         self._earlier = earlier
         self._phase_began = time.monotonic()
         known = {} if earlier is None else {entry.store: _waiting_again(entry) for entry in earlier.stores}
@@ -166,7 +167,10 @@ class ProgressBoard:
                 continue
             self._published = shown
             self._write_row(*shown)
-            self._write_artifact(*shown)
+            with self._publishing:
+                # The end may have been published since; it is the last word.
+                if not self._ended:
+                    self._write_artifact(*shown)
 
     def _write_row(self, progress: TaskProgress, text: str) -> None:
         try:
@@ -185,10 +189,6 @@ class ProgressBoard:
     def _write_artifact(self, progress: TaskProgress, text: str) -> None:
         if not _in_a_flow_run():
             return
-        with self._publishing:
-            self._publish_bar(progress, text)
-
-    def _publish_bar(self, progress: TaskProgress, text: str) -> None:
         try:
             if self._artifact is None:
                 created = create_progress_artifact(
@@ -210,7 +210,9 @@ class ProgressBoard:
         if not _in_a_flow_run():
             return
         text = f"{message} (image {self._image_id})"
-        self._write_artifact(self.now, text)
+        with self._publishing:
+            self._ended = True
+            self._write_artifact(self.now, text)
         rows = [
             {
                 "store": store.store,

@@ -6,12 +6,14 @@ import gzip
 import hashlib
 import json
 import socket
+import threading
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from prefect import Flow
+from prefect import Flow, flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.flow_engine import run_flow
@@ -20,13 +22,16 @@ from sqlalchemy import func, select
 
 from flows.housekeeping import housekeeping
 from flows.web_download import web_download
+from tasks.progress import ProgressBoard
 from tests.fakes.disk_images import MIB, raw_disk
 from tests.fakes.images import NOW, asked, queued_image, read_image, web_order
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.running_import import location, staging_names
+from tests.fakes.system import until
 from tests.fakes.web_imports import assert_nothing_left, newest_task, run
 from tests.fakes.web_server import WebServer, answer, cut, whole
 from tests.flows.conftest import Site
+from transship.catalog.engine import Catalog
 from transship.catalog.imports import Caller, ask_import
 from transship.catalog.schema import IMAGES
 from transship.domain.image import ImageStatus
@@ -164,6 +169,28 @@ def test_run_and_task_show_where_each_store_stood_in_the_end(
     [table] = [json.loads(artifact["data"]) for artifact in found if artifact["type"] == "table"]
     assert [(row["store"], row["state"]) for row in table] == ends
     assert ["store bad is unavailable" in row["reason"] for row in table] == [False, True]
+
+
+def test_what_a_late_publisher_has_to_say_does_not_replace_the_end(
+    prefect_server: PrefectServer, catalog: Catalog
+) -> None:
+    board = ProgressBoard(catalog, str(uuid4()), 1, "an image", ("good",))
+
+    @flow
+    def ends_before_its_publisher() -> None:
+        closed = threading.Event()
+        board.enter("place", 10)
+        board.write_end("imported")
+        publisher = threading.Thread(target=copy_context().run, args=(board.publish_until, closed))
+        publisher.start()
+        until(lambda: board._published is not None, what="a look of the publisher")
+        closed.set()
+        publisher.join()
+
+    ends_before_its_publisher()
+    key = f"import-{board._task_id}"
+    [shown] = prefect_server.ask("POST", "/artifacts/filter", {"artifacts": {"key": {"any_": [key]}}})
+    assert shown["description"] == "imported (image an image)"
 
 
 def test_a_store_that_is_not_mounted_fails_an_import_that_must_write_all(
