@@ -15,12 +15,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from prefect import Flow, Task
 from prefect.client.schemas.objects import State
+from prefect.exceptions import Abort
 
 from flows import copy_image, copying, glance_direct, glance_download, pipeline, web_download
 from tasks import stores
@@ -217,7 +218,9 @@ def _be_the_process(
         _leave_prefect_out()
         steps = Steps(at, act)
         steps.watch()
-        FLOWS[method].fn(**parameters)
+        # Prefect hears nothing of an attempt whose import another one has taken.
+        with suppress(Abort):
+            FLOWS[method].fn(**parameters)
         steps.pass_by("end")
     except BaseException:  # noqa: BLE001 - told by the exit code
         traceback.print_exc()
