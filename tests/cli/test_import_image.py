@@ -149,7 +149,7 @@ NAMES = {
 
 @pytest.mark.parametrize(("source", "name"), NAMES.items())
 def test_an_image_is_named_by_its_file_and_not_by_a_secret(source: str, name: str) -> None:
-    assert record_of(ImportOptions(source=source, disk_format="raw"), source)["name"] == name
+    assert record_of(ImportOptions(source=source), source, "raw")["name"] == name
 
 
 def test_uploaded_data_are_asked_for_without_a_uri() -> None:

@@ -30,7 +30,7 @@ POINTS = (
     "unlink in _publish",
     "copy_written",
     "fsync in _fill",
-    "fsync in _sync_directory",
+    "fsync in sync_directory",
     "finish_import",
 )
 """Points that an import of any method passes by."""
