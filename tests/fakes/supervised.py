@@ -5,7 +5,9 @@ The file holds JSON: home, detach, and components as argument lists with fields 
 
 import json
 import os
+import subprocess
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,25 @@ from transship.supervisor.component import Component
 from transship.supervisor.home import HomeLock, first_start
 from transship.supervisor.launch import Launch, run_in_background, run_in_foreground
 from transship.supervisor.supervisor import Plan
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def start(table_file: Path, asked: Mapping[str, object]) -> subprocess.Popen[str]:
+    """Run the supervisor in a process of its own.
+
+    Args:
+        table_file: where it finds what is asked, also when it is reloaded.
+        asked: the content of the file.
+    """
+    table_file.write_text(json.dumps(asked), encoding="utf-8")
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.fakes.supervised", str(table_file)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def read() -> dict[str, Any]:

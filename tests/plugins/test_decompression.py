@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import gzip
-import io
 import os
 import random
 import struct
-import tarfile
 import tracemalloc
-import zipfile
 import zlib
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.archives import tar_of, zip_of
 from tests.fakes.plugin_workspace import settings_with, work_on
 from tests.fakes.unpacking import assert_nothing_left, staged, unpack, unpacked
 from transship.domain.errors import ArchiveRefused, ImageTooLarge, ImportCancelled, StagingFull
@@ -95,22 +93,6 @@ def _length_wrong(packed: bytes) -> bytes:
     return packed[:-4] + bytes([packed[-4] ^ 1]) + packed[-3:]
 
 
-def _tar(content: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        member = tarfile.TarInfo("disk.raw")
-        member.size = len(content)
-        archive.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def _zip(content: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("disk.raw", content)
-    return buffer.getvalue()
-
-
 PACKED = gzip.compress(DATA)
 
 
@@ -128,8 +110,8 @@ PACKED = gzip.compress(DATA)
         pytest.param(PACKED + b"garbage", "gzip", "other data follow", id="garbage at the end"),
         pytest.param(PACKED + bytes(512) + b"x", "gzip", "other data follow", id="garbage after padding"),
         pytest.param(gzip.compress(PACKED), "gzip", "holds a gzip file", id="gzip in gzip"),
-        pytest.param(gzip.compress(_zip(DATA)), "gzip", "holds a zip file", id="zip in gzip"),
-        pytest.param(gzip.compress(_tar(DATA)), "gzip", "multi-layer (tar) not supported", id="tar in gzip"),
+        pytest.param(gzip.compress(zip_of(DATA)), "gzip", "holds a zip file", id="zip in gzip"),
+        pytest.param(gzip.compress(tar_of(DATA)), "gzip", "multi-layer (tar) not supported", id="tar in gzip"),
     ],
 )
 def test_what_cannot_be_unpacked_is_refused_with_the_reason(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import lzma
 import random
 import re
 import shutil
 import struct
 import subprocess
-import tarfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +17,7 @@ import pytest
 
 from config.settings import FormatSettings
 from tests.fakes import disk_images as images
+from tests.fakes.archives import tar_of, zip_of
 from transship.domain.errors import (
     FormatMismatch,
     FormatUnsafe,
@@ -442,29 +440,13 @@ def test_a_magic_before_nonsense_ends_in_a_verdict(magic: bytes, length: int, tm
         assert str(refused)  # noqa: PT017 (either verdict is right; an error of a parser is not)
 
 
-def _tar(content: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        member = tarfile.TarInfo("disk.raw")
-        member.size = len(content)
-        archive.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def _zip(content: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("disk.raw", content)
-    return buffer.getvalue()
-
-
 PACKINGS = {
     "gzip": gzip.compress,
-    "zip": _zip,
+    "zip": zip_of,
     "xz": lzma.compress,
     "bzip2": bz2.compress,
     "lzma": lambda content: lzma.compress(content, lzma.FORMAT_ALONE),
-    "tar": _tar,
+    "tar": tar_of,
     "lha": lambda content: b"\x20\x80-lh5-" + content,
     "zstd": lambda content: b"\x28\xb5\x2f\xfd" + content,
     "lz4": lambda content: b"\x04\x22\x4d\x18" + content,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
+from tests.fakes.supervised import start as supervised_process
 from tests.fakes.system import until
 from transship.supervisor.child import Child
 from transship.supervisor.component import Component
@@ -23,7 +22,6 @@ from transship.supervisor.slot import Slot
 from transship.supervisor.status import SupervisorStatus, read_status
 from transship.supervisor.supervisor import RELOAD_SIGNAL, Plan, Supervisor
 
-REPOSITORY = Path(__file__).parents[2]
 LIMIT_S = 180.0
 
 
@@ -106,14 +104,7 @@ def supervised(home: Path, *components: Mapping[str, object]) -> Iterator[subpro
     """Supervise components in a process of its own; each may be without signs of life for two seconds."""
     table = home.with_suffix(".json")
     asked = {"home": str(home), "components": components, "supervisor": {"start_timeout_s": 2.0}}
-    table.write_text(json.dumps(asked), encoding="utf-8")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fakes.supervised", str(table)],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = supervised_process(table, asked)
     try:
         yield process
     finally:

@@ -20,6 +20,7 @@ import pytest
 
 from config.settings import Settings
 from tests.fakes.ports import free_port
+from tests.fakes.supervised import start as supervised_process
 from tests.fakes.system import until
 from transship.domain.errors import ConfigurationRefused
 from transship.processes import children, descendants, start_time
@@ -29,8 +30,6 @@ from transship.supervisor.launch import stop_running
 from transship.supervisor.reloading import FIXED, refuse_fixed_changes
 from transship.supervisor.status import Phase, SupervisorStatus, read_status
 from transship.supervisor.supervisor import DEBOUNCE_S, RELOAD_SIGNAL
-
-REPOSITORY = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.faults
 
@@ -115,14 +114,7 @@ class Starter:
         table = self.home.with_suffix(".json")
         asked = {"home": str(self.home), "components": components, "detach": detach, "supervisor": supervisor}
         asked["standstill_s"] = standstill_s
-        table.write_text(json.dumps(asked), encoding="utf-8")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fakes.supervised", str(table)],
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        process = supervised_process(table, asked)
         self.started.append(Running(self.home, process))
         # A line that never comes ends the test instead of the patience of whoever runs it.
         limit = threading.Timer(300, process.kill)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.proxy_server import ProxyServer
 from tests.fakes.system import System
+from tests.fakes.umasks import umask
 from tests.fakes.web_server import WebServer
 from transship.directories import MARK
 
@@ -25,15 +24,6 @@ def proxy() -> Iterator[ProxyServer]:
     """A proxy that reaches nothing, and notes what it is asked for."""
     with ProxyServer({}) as started:
         yield started
-
-
-@contextmanager
-def umask(mask: int) -> Iterator[None]:
-    before = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from config.secrets import PREFECT_AUTH_FILE, PREFECT_KEY_FILE, create_secret
 from tests.fakes.images import settings_in
+from tests.fakes.umasks import umask
 from transship.catalog.engine import Catalog
 from transship.directories import MARK, make_directory
 from transship.domain.staged import StagedFile
@@ -26,15 +26,6 @@ from transship.supervisor.home import HomeLock, first_start, lock_path, log_dir,
 IMAGE = "3f2a1c9e-0000-4000-8000-000000000001"
 RUNNER = RunnerStatus(1, 1, "serving", "warm", "", 4, 0, 0, (), ())
 UMASKS = [pytest.param(mask, id=f"{mask:03o}") for mask in (0o000, 0o022, 0o077)]
-
-
-@contextmanager
-def umask(mask: int) -> Iterator[None]:
-    before = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 def modes(*paths: Path) -> dict[str, str]:
