@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -261,8 +261,8 @@ class Dispatcher:
             return False
 
     def _expire_lease(self, flow_run_id: UUID, pid: int) -> bool:
-        with closing(Catalog.open(self.settings)) as catalog:
-            had_it = expire_lease_of_dead(catalog, str(flow_run_id), process_name(self.settings.host_name, pid))
+        process = process_name(self.settings.host_name, pid)
+        had_it = expire_lease_of_dead(self._open_catalog(), str(flow_run_id), process)
         if had_it:
             log.info("lease of a dead process given up", flow_run_id=str(flow_run_id), pid=pid)
         return had_it
