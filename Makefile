@@ -48,7 +48,7 @@ test: bootstrap ## Run the tests
 	@$(PYTEST) $(ARGS)
 
 # Rooms whose tests open no catalogue: the database changes nothing there.
-WITHOUT_CATALOGUE := architecture blocks config contract deployments identity plugins sources staging supervisor unit
+WITHOUT_CATALOGUE := architecture blocks config contract deployments host identity plugins sources staging supervisor unit
 
 .PHONY: test-postgresql
 test-postgresql: bootstrap ## Run the tests that open a catalogue, on PostgreSQL instead of SQLite

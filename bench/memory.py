@@ -25,8 +25,8 @@ from bench.cases import random_file
 from tests.fakes.range_server import RangedFile
 from tests.fakes.system import System
 from tests.fakes.web_server import WebServer
-from transship.processes import children, descendants, resident_bytes
-from transship.runner_status import RunnerStatus, read_runner_status, runner_status_path
+from transship.host.processes import children, descendants, resident_bytes
+from transship.host.runner_status import RunnerStatus, read_runner_status, runner_status_path
 
 MIB: Final = 1024 * 1024
 LOOK_S: Final = 0.01

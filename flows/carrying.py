@@ -45,7 +45,7 @@ from transship.domain.errors import (
 )
 from transship.domain.import_request import ImportMethod
 from transship.domain.task import RunState
-from transship.logs import configure_flow_logs
+from transship.host.logs import configure_flow_logs
 from transship.staging.opening import open_staging
 
 FIRST_LINE: Final = "flow begun"

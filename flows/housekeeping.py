@@ -15,7 +15,7 @@ from prefect.states import Completed
 from config.snapshot import settings_in_force
 from tasks.sweep import sweep_staging, sweep_stores
 from transship.domain.task import RunState
-from transship.logs import configure_flow_logs
+from transship.host.logs import configure_flow_logs
 
 LONGEST_TABLE = 200
 """Rows of the artifact; `transship doctor` counts all."""

@@ -19,8 +19,8 @@ from tasks.session import ImportSession, current
 from tasks.staged_files import Staged, path_of
 from transship.catalog.journal import staged_of_image
 from transship.domain.stop import StopToken
+from transship.host.staging_faults import staging_error
 from transship.plugins.pace import Paced
-from transship.staging_faults import staging_error
 
 CHUNK_BYTES = 1024 * 1024
 """Fits a processor's second cache; larger buffers cost speed."""

@@ -26,7 +26,7 @@ from transship.domain.errors import (
 from transship.domain.image import Location
 from transship.domain.placement import StoreFacts, best_first
 from transship.domain.staged import SOURCE_ROLE
-from transship.staging_faults import staging_error
+from transship.host.staging_faults import staging_error
 from transship.stores.base import StoreDriver
 
 log = structlog.get_logger("transship.fetch")

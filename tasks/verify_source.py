@@ -9,9 +9,9 @@ from tasks.digest import algorithms_of, file_digests
 from tasks.session import DataSource, ExpectedData, ImportSession
 from transship.domain.errors import SourceDiffers
 from transship.domain.uri_filter import display_uri
+from transship.host.staging_faults import staging_faults
 from transship.plugins.foresight import HEAD_BYTES, may_change_data
 from transship.sources.web import Downloaded
-from transship.staging_faults import staging_faults
 
 
 def verified(session: ImportSession, origin: DataSource, done: Downloaded, path: Path) -> Mapping[str, str] | None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from transship.caller_environment import leave_caller_behind
 from transship.domain.errors import CommandRefused, TransshipError
+from transship.host.caller_environment import leave_caller_behind
 
 if TYPE_CHECKING:
     from transship.commands.context import Invocation

@@ -16,8 +16,8 @@ from config.settings import Settings
 from transship.catalog.engine import Catalog
 from transship.catalog.journal import complete_urls
 from transship.catalog.stores import mirrored_stores, note_prepared, was_prepared
-from transship.directories import MARK
 from transship.domain.errors import StoreUnavailable, TransferFailed
+from transship.host.directories import MARK
 from transship.stores.table import StoreSettings, driver_of
 
 _ANY_STORE: Final[TypeAdapter[StoreSettings]] = TypeAdapter(StoreSettings)

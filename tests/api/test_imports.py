@@ -21,7 +21,7 @@ from transship.catalog.allowances import grant_allowance
 from transship.catalog.schema import OUTBOX, TASKS
 from transship.catalog.tasks import read_secret, report_progress
 from transship.domain.task import StoreProgress, TaskProgress
-from transship.doorbell import DOORBELL_SOCKET, Doorbell
+from transship.host.doorbell import DOORBELL_SOCKET, Doorbell
 
 WEB: dict[str, Any] = {"method": {"name": "web-download", "uri": SOURCE}}
 

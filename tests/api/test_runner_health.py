@@ -10,8 +10,8 @@ import pytest
 
 from config.loading import load_settings
 from transship.api import health
-from transship.processes import start_time
-from transship.runner_status import RunnerStatus, runner_status_path, write_runner_status
+from transship.host.processes import start_time
+from transship.host.runner_status import RunnerStatus, runner_status_path, write_runner_status
 
 
 @pytest.mark.parametrize(

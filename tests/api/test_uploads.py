@@ -33,9 +33,9 @@ from transship.catalog.journal import StagedRow, find_location, staged_of_image
 from transship.catalog.leases import LeaseState, lease_of, take_lease
 from transship.catalog.schema import OUTBOX
 from transship.catalog.uploads import end_lost_uploads
-from transship.directories import MARK
 from transship.domain.errors import Superseded
 from transship.domain.import_request import ImportMethod
+from transship.host.directories import MARK
 from transship.staging.area import StagingArea
 
 RAW = {"disk_format": "raw", "container_format": "bare"}

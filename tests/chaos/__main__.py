@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tests.fakes.fleet import KINDS, METHODS, Fleet, slowly
 from transship.domain.errors import CatalogUnavailable, ConfigurationRefused
-from transship.processes import is_stopped, start_time
+from transship.host.processes import is_stopped, start_time
 
 BODY_BYTES = 3 << 20
 LONGEST_PAUSE_S = 2.0

@@ -26,8 +26,8 @@ from transship.commands.rerun import rerun
 from transship.commands.run import address_rows
 from transship.commands.status import status
 from transship.domain.errors import CommandRefused, ServiceUnreachable
-from transship.processes import start_time
-from transship.runner_status import RunnerStatus, runner_status_path, write_runner_status
+from transship.host.processes import start_time
+from transship.host.runner_status import RunnerStatus, runner_status_path, write_runner_status
 from transship.supervisor.home import HomeLock, first_start
 
 

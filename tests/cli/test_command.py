@@ -21,8 +21,8 @@ from tests.fakes.images import prepare_stores, settings_in
 from tests.fakes.ports import free_port
 from transship.catalog.engine import Catalog
 from transship.cli import app, main
-from transship.processes import start_time
-from transship.runner_status import RunnerStatus, write_runner_status
+from transship.host.processes import start_time
+from transship.host.runner_status import RunnerStatus, write_runner_status
 from transship.staging.area import StagingArea
 from transship.staging.opening import open_staging
 from transship.supervisor.home import HomeLock, first_start, status_path

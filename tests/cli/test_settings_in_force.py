@@ -16,8 +16,8 @@ from tests.cli.test_worker import told
 from transship.cli import main
 from transship.commands.context import Invocation
 from transship.commands.take_settings import main as take_settings
-from transship.processes import start_time
-from transship.runner_status import RunnerStatus, write_runner_status
+from transship.host.processes import start_time
+from transship.host.runner_status import RunnerStatus, write_runner_status
 from transship.supervisor.home import HomeLock, first_start, status_path
 from transship.supervisor.status import Phase, SupervisorStatus, write_status
 

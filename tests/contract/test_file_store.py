@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from transship.directories import MARK
 from transship.domain.errors import (
     ImportCancelled,
     ObjectMissing,
@@ -27,6 +26,7 @@ from transship.domain.errors import (
 )
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
+from transship.host.directories import MARK
 from transship.stores.base import Content
 from transship.stores.copying import PIECE_BYTES
 from transship.stores.file import CHECK_NAMES, FileStore

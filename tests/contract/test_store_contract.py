@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.fakes.flaky_store import FlakyStore
-from transship.directories import MARK
 from transship.domain.errors import (
     AlreadyStored,
     ImportCancelled,
@@ -33,6 +32,7 @@ from transship.domain.errors import (
 )
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
+from transship.host.directories import MARK
 from transship.stores.base import StoreDriver
 from transship.stores.file import FileStore
 

@@ -21,8 +21,8 @@ from tests.fakes.web_server import Behaviour, Talk, WebServer, whole
 from transship.catalog.allowances import grant_allowance
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import LEASES, LOCATIONS, SECRETS, STAGED, TASKS
-from transship.processes import start_time
-from transship.runner_status import read_runner_status, runner_status_path
+from transship.host.processes import start_time
+from transship.host.runner_status import read_runner_status, runner_status_path
 
 METHODS: Final = ("web-download", "glance-direct", "glance-download", "copy-image")
 KINDS: Final = ("flow", "worker", "template", "api", "keeper", "prefect-server")

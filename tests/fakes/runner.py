@@ -24,8 +24,8 @@ from tests.fakes.ending import end
 from tests.fakes.images import prepare_stores
 from tests.fakes.prefect_server import PrefectServer
 from transship.catalog.engine import Catalog
-from transship.processes import descendants, start_time
-from transship.runner_status import RunnerStatus, read_runner_status, runner_status_path
+from transship.host.processes import descendants, start_time
+from transship.host.runner_status import RunnerStatus, read_runner_status, runner_status_path
 
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 

@@ -32,7 +32,7 @@ from transship.catalog.allowances import grant_allowance
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import LEASES
 from transship.catalog.types import in_seconds
-from transship.runner_status import read_runner_status, runner_status_path
+from transship.host.runner_status import read_runner_status, runner_status_path
 from transship.supervisor.home import prefect_dir
 
 FINAL = ("success", "failure")

@@ -13,7 +13,7 @@ import socket
 import sys
 from pathlib import Path
 
-from transship.processes import end_with_parent
+from transship.host.processes import end_with_parent
 from transship.runner.messages import LINE_BYTES, Done, Job, Outcome, Ready, tell_dispatcher
 from transship.runner.template import Template
 

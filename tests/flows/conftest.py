@@ -17,8 +17,8 @@ from tests.fakes.images import prepare_stores, settings_in
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.web_server import WebServer
 from transship.catalog.engine import Catalog
-from transship.directories import MARK
-from transship.logs import FLOW_ROOMS
+from transship.host.directories import MARK
+from transship.host.logs import FLOW_ROOMS
 
 
 @dataclass(frozen=True)

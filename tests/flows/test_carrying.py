@@ -31,7 +31,6 @@ from transship.catalog.imports import Begun, begin_import
 from transship.catalog.journal import staged_of_image
 from transship.catalog.leases import expire_lease, lease_of
 from transship.catalog.tasks import get_task, read_secret
-from transship.directories import MARK
 from transship.domain.errors import (
     CatalogUnavailable,
     ImportInterrupted,
@@ -44,6 +43,7 @@ from transship.domain.errors import (
 )
 from transship.domain.image import Image, ImageStatus
 from transship.domain.task import ImportTask, TaskStatus
+from transship.host.directories import MARK
 
 DATA = os.urandom(10_000)
 

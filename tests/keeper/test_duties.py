@@ -22,9 +22,9 @@ from transship.catalog.outbox import OutboxKind, due
 from transship.catalog.schema import LEASES, LOCATIONS, OUTBOX
 from transship.catalog.tasks import get_task, keep_secret, purge_secrets, read_secret
 from transship.catalog.types import in_seconds
-from transship.directories import MARK
 from transship.domain.image import ImageStatus
 from transship.domain.task import TaskStatus
+from transship.host.directories import MARK
 from transship.keeper.prefect_api import PrefectApi
 from transship.keeper.service import REFUSAL_PATIENCE_S, Keeper, settings_of_block
 

@@ -17,7 +17,7 @@ from tests.fakes.system import until
 from tests.fakes.web_server import WebServer
 from transship.catalog.inventories import inventories
 from transship.catalog.schema import INVENTORIES, LOCATIONS
-from transship.directories import MARK
+from transship.host.directories import MARK
 
 pytestmark = [
     pytest.mark.real,

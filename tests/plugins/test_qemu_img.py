@@ -21,9 +21,9 @@ from transship.domain.errors import (
     TransferFailed,
 )
 from transship.domain.stop import StopToken
+from transship.host.staging_faults import staging_faults
 from transship.plugins.conversion import refuse_unfit
 from transship.plugins.qemu_img import ImageFacts, QemuImg, file_limit_bytes
-from transship.staging_faults import staging_faults
 
 GIB = 1 << 30
 

@@ -19,8 +19,8 @@ from tests.fakes.runner import Runner, until
 from tests.fakes.system import STANDING_SOURCES, Gate
 from tests.fakes.web_server import WebServer
 from transship.catalog.engine import Catalog
-from transship.directories import MARK
-from transship.processes import descendants, start_time
+from transship.host.directories import MARK
+from transship.host.processes import descendants, start_time
 
 pytestmark = pytest.mark.real
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.trial_template import HANGS
-from transship.processes import running_children, start_time
+from transship.host.processes import running_children, start_time
 from transship.runner.engine import Engine
 from transship.runner.generation import Executor
 from transship.runner.messages import Job

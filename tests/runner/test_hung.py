@@ -28,7 +28,7 @@ from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, begin_import
 from transship.catalog.leases import expire_lease, process_name
 from transship.catalog.tasks import set_flow_run
-from transship.processes import Standstills, is_stopped, start_time
+from transship.host.processes import Standstills, is_stopped, start_time
 from transship.runner.dispatcher import Dispatcher
 from transship.runner.generation import Executor
 from transship.runner.hung import ENDED_S, LOST_S, Grip

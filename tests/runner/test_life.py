@@ -15,9 +15,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from config.loading import load_settings
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.runner import Runner, until
-from transship.processes import descendants, start_time
+from transship.host.processes import descendants, start_time
+from transship.host.runner_status import runner_status_path
 from transship.runner.dispatcher import Dispatcher
-from transship.runner_status import runner_status_path
 
 pytestmark = pytest.mark.real
 

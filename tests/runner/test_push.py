@@ -9,8 +9,8 @@ import pytest
 
 from tests.fakes.shelf import Shelf
 from transship.domain.push import LONGEST_LINE_BYTES, Granted, Reserve, decode, encode
+from transship.host.local_sockets import connect_socket
 from transship.keeper.push import LocalRunner
-from transship.local_sockets import connect_socket
 
 RUN = {"id": "a", "state": {"type": "PENDING"}, "parameters": {"uri": "http://h/x" * 20_000}}
 
@@ -53,7 +53,7 @@ def test_without_a_runner_nothing_is_reserved(path: Path) -> None:
 
 def test_a_runner_that_says_nothing_is_not_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transship.keeper.push.PATIENCE_S", 0.5)
-    from transship.local_sockets import bind_socket  # noqa: PLC0415
+    from transship.host.local_sockets import bind_socket  # noqa: PLC0415
 
     with bind_socket(path, socket.SOCK_STREAM) as silent:
         silent.listen()

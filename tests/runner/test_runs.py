@@ -10,8 +10,8 @@ import pytest
 from tests.fakes.runner import Runner, until
 from tests.fakes.unhurried_runner import LIMITS_EVERY_S
 from transship.domain.push import RUNNER_SOCKET
+from transship.host.processes import start_time
 from transship.keeper.push import LocalRunner
-from transship.processes import start_time
 
 pytestmark = pytest.mark.real
 

@@ -11,7 +11,7 @@ import pytest
 from config.snapshot import newest_snapshot, read_snapshot
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.runner import Runner, until
-from transship.runner_status import RUNNER_READY, read_runner_status
+from transship.host.runner_status import RUNNER_READY, read_runner_status
 
 pytestmark = pytest.mark.real
 

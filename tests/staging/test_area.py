@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from transship.catalog.restores import Count
-from transship.directories import MARK
 from transship.domain.errors import ConfigurationRefused, StagingBroken, StagingFull
+from transship.host.directories import MARK
+from transship.host.staging_faults import staging_error
 from transship.staging.area import COUNT, StagingArea
-from transship.staging_faults import staging_error
 
 NAME = "3f2a1c9e-0000-4000-8000-000000000001.1.source"
 

@@ -12,8 +12,8 @@ from config.settings import Settings
 from tests.fakes.images import NOW, begun, queued_image, settings_in
 from transship.catalog.engine import Catalog
 from transship.catalog.journal import open_staged
-from transship.directories import MARK
 from transship.domain.errors import ConfigurationRefused, StagingUnavailable
+from transship.host.directories import MARK
 from transship.staging.area import StagingArea
 from transship.staging.opening import open_staging, staging_problem
 

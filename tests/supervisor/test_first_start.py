@@ -25,7 +25,7 @@ from config.settings import Settings
 from tests.fakes.ports import free_port
 from tests.fakes.system import until
 from transship.domain.errors import ConfigurationRefused
-from transship.processes import start_time
+from transship.host.processes import start_time
 from transship.supervisor.home import (
     Holder,
     HomeLock,

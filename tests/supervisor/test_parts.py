@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from transship.processes import children, describe_exit, start_time
+from transship.host.processes import children, describe_exit, start_time
 from transship.supervisor.component import Backoff, Condition
 from transship.supervisor.log_file import RotatingFile, last_lines
 from transship.supervisor.output import Output

@@ -23,7 +23,7 @@ from tests.fakes.ports import free_port
 from tests.fakes.supervised import start as supervised_process
 from tests.fakes.system import until
 from transship.domain.errors import ConfigurationRefused
-from transship.processes import children, descendants, start_time
+from transship.host.processes import children, descendants, start_time
 from transship.supervisor.component import Condition
 from transship.supervisor.home import is_locked, read_holder, status_path
 from transship.supervisor.launch import stop_running

@@ -12,7 +12,7 @@ from tests.fakes.proxy_server import ProxyServer
 from tests.fakes.system import System
 from tests.fakes.umasks import umask
 from tests.fakes.web_server import WebServer
-from transship.directories import MARK
+from transship.host.directories import MARK
 
 pytestmark = pytest.mark.real
 

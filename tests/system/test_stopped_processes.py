@@ -22,8 +22,8 @@ from transship.catalog.engine import Catalog
 from transship.catalog.schema import LEASES
 from transship.catalog.types import in_seconds
 from transship.domain.errors import CatalogUnavailable
-from transship.processes import descendants, is_stopped, start_time
-from transship.runner_status import read_runner_status, runner_status_path
+from transship.host.processes import descendants, is_stopped, start_time
+from transship.host.runner_status import read_runner_status, runner_status_path
 
 pytestmark = [pytest.mark.real, pytest.mark.faults]
 

@@ -34,7 +34,6 @@ from transship.catalog.imports import Begun
 from transship.catalog.journal import LocationRow
 from transship.catalog.leases import lease_of
 from transship.catalog.tasks import get_task
-from transship.directories import MARK
 from transship.domain.errors import (
     AlreadyStored,
     ImportCancelled,
@@ -46,6 +45,7 @@ from transship.domain.errors import (
 )
 from transship.domain.image import ImageStatus
 from transship.domain.task import StoreProgress, TaskStatus
+from transship.host.directories import MARK
 
 DATA = os.urandom(50_000)
 

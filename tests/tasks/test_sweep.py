@@ -44,7 +44,6 @@ from transship.catalog.removal import (
     scrap_staged,
 )
 from transship.catalog.schema import IMAGES, INVENTORIES, LOCATIONS, STAGED
-from transship.directories import MARK
 from transship.domain.errors import (
     AlreadyStored,
     ConfigurationRefused,
@@ -55,6 +54,7 @@ from transship.domain.errors import (
 )
 from transship.domain.image import ImageStatus
 from transship.domain.stop import StopToken
+from transship.host.directories import MARK
 
 
 @pytest.fixture

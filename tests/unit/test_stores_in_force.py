@@ -16,8 +16,8 @@ from transship.catalog.engine import Catalog
 from transship.catalog.journal import open_location
 from transship.catalog.schema import LOCATIONS
 from transship.catalog.stores import mirror_store
-from transship.directories import MARK
 from transship.domain.errors import StoreUnavailable
+from transship.host.directories import MARK
 from transship.stores_in_force import prepare_store, store_problem, stores_in_force
 
 

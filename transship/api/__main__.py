@@ -22,7 +22,7 @@ from transship.api.app import build_app
 from transship.api.http_protocol import BoundedHttpProtocol
 from transship.catalog.engine import Catalog
 from transship.domain.errors import ConfigurationRefused
-from transship.logs import configure_logs
+from transship.host.logs import configure_logs
 
 DRAIN_S: Final = 30
 """How long running downloads may go on after the stop signal, in seconds."""

@@ -14,7 +14,7 @@ from transship.api.errors import preferred_type
 from transship.api.site import Call
 from transship.catalog.health import CatalogHealth, look_at
 from transship.domain.errors import StoreDenied, StoreFull, StoreUnavailable
-from transship.runner_status import read_runner_status, runner_status_path
+from transship.host.runner_status import read_runner_status, runner_status_path
 
 FORMS: Final = ("text/plain", "text/html", "application/json")
 

@@ -20,7 +20,7 @@ from transship.catalog.imports import Caller
 from transship.domain.errors import ImageNotFound, StoreUnknown, TaskNotFound
 from transship.domain.placement import StoreFacts
 from transship.domain.visibility import Viewer
-from transship.doorbell import DOORBELL_SOCKET, ring
+from transship.host.doorbell import DOORBELL_SOCKET, ring
 from transship.identity.caller import Identity
 from transship.stores.base import StoreDriver
 from transship.stores.table import StoreSettings, driver_of

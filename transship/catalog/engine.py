@@ -26,8 +26,8 @@ from config.settings import DatabaseSettings, Settings
 from transship.catalog.faults import passing_faults, say
 from transship.catalog.locks import ADVISORY_LOCK, add_unless_there
 from transship.catalog.schema import META
-from transship.directories import make_directory
 from transship.domain.errors import CatalogUnavailable, ConfigurationRefused
+from transship.host.directories import make_directory
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 KEPT_CONNECTIONS: Final = 5

@@ -12,7 +12,7 @@ from config.settings import Settings
 from transship.catalog.engine import Catalog
 from transship.commands.images_api import ImagesApi
 from transship.domain.errors import CommandRefused
-from transship.runner_status import lone_worker
+from transship.host.runner_status import lone_worker
 from transship.supervisor.home import is_locked
 
 

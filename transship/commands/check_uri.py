@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured
-from transship.logs import configure_logs
+from transship.host.logs import configure_logs
 from transship.sources.gate import gate_from
 from transship.sources.judging import explained
 

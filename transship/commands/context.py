@@ -12,7 +12,7 @@ from config.loading import GLANCE_OPTION, SNAPSHOT_VARIABLE, LoadedSettings, hom
 from config.settings import Settings
 from config.snapshot import Snapshot, Sources, newest_snapshot, read_snapshot, settings_in_force, sources_of_process
 from transship.domain.errors import CommandRefused, ConfigurationRefused
-from transship.runner_status import read_runner_status, runner_status_path
+from transship.host.runner_status import read_runner_status, runner_status_path
 from transship.supervisor.home import is_locked
 
 

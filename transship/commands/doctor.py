@@ -37,9 +37,9 @@ from transship.domain.errors import (
     TransshipError,
     human_size,
 )
+from transship.host.runner_status import read_runner_status, runner_status_path
 from transship.notify.sink import wanted_sinks
 from transship.runner.prefect_server import NOTE_FILE, read_note
-from transship.runner_status import read_runner_status, runner_status_path
 from transship.staging.opening import staging_problem
 from transship.stores.table import StoreSettings
 from transship.stores_in_force import store_problem, stores_in_force

@@ -18,7 +18,7 @@ from transship.domain.errors import (
 )
 from transship.domain.stop import StopToken
 from transship.domain.uri_filter import display_uri
-from transship.logs import configure_logs
+from transship.host.logs import configure_logs
 from transship.plugins.format_guess import HEAD_BYTES, TAIL_BYTES, guess_disk_format
 from transship.sources.gate import gate_from
 from transship.sources.web import Glimpse, WebSource

@@ -14,8 +14,8 @@ from transship.commands.configuration import print_warnings
 from transship.commands.context import RED, Invocation, coloured
 from transship.commands.take_settings import validated_anew
 from transship.domain.errors import CommandRefused, ConfigurationRefused, ReloadFailed
-from transship.processes import signal_process
-from transship.runner_status import RunnerStatus, read_runner_status, runner_status_path
+from transship.host.processes import signal_process
+from transship.host.runner_status import RunnerStatus, read_runner_status, runner_status_path
 from transship.supervisor.home import Holder, is_locked, read_holder, signal_holder, status_path
 from transship.supervisor.status import Phase, SupervisorStatus, read_status
 from transship.supervisor.supervisor import RELOAD_SIGNAL

@@ -20,8 +20,8 @@ from transship.commands.keystone_login import images_api
 from transship.commands.prefect_http import PrefectHttp
 from transship.commands.run import address_rows
 from transship.domain.errors import CommandRefused, ServiceRefused, ServiceUnreachable, TransshipError, human_size
+from transship.host.runner_status import ExecutorStatus, lone_worker, read_runner_status, runner_status_path
 from transship.notify.sink import wanted_sinks
-from transship.runner_status import ExecutorStatus, lone_worker, read_runner_status, runner_status_path
 from transship.staging.opening import staging_problem
 from transship.stores_in_force import store_problem, stores_in_force
 from transship.supervisor.component import Condition

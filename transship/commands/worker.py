@@ -16,7 +16,7 @@ from transship.commands.context import Invocation
 from transship.commands.places import print_problems
 from transship.commands.prefect_http import PrefectHttp
 from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable
-from transship.runner_status import read_runner_status, runner_status_path
+from transship.host.runner_status import read_runner_status, runner_status_path
 from transship.supervisor.environment import base_environment, client_environment
 from transship.supervisor.home import first_start, is_locked
 

@@ -20,11 +20,11 @@ from config.settings import Settings
 from config.snapshot import settings_in_force
 from transship.catalog.engine import Catalog
 from transship.domain.errors import CatalogUnavailable, TransshipError
-from transship.doorbell import DOORBELL_SOCKET, Doorbell
+from transship.host.doorbell import DOORBELL_SOCKET, Doorbell
+from transship.host.logs import configure_logs
 from transship.keeper.courier import Couriers, open_sinks
 from transship.keeper.prefect_api import PrefectApi, PrefectAway, PrefectRefused
 from transship.keeper.service import TOLD_AT_ONCE, Keeper
-from transship.logs import configure_logs
 
 TICK_S = 0.1
 LEASE_TTL_S = 15.0

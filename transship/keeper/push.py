@@ -16,7 +16,7 @@ import structlog
 
 from transship.domain.errors import PushGarbled
 from transship.domain.push import LONGEST_LINE_BYTES, Granted, Message, Refused, Reserve, Run, Taken, decode, encode
-from transship.local_sockets import connect_socket
+from transship.host.local_sockets import connect_socket
 
 PATIENCE_S: Final = 0.5
 """A runner that does not answer within this time is busy enough for the run to be scheduled."""

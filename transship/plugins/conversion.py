@@ -13,11 +13,11 @@ from typing import Final
 
 from config.settings import Settings
 from transship.domain.errors import ConversionFailed, FormatMismatch, FormatUnsafe, ImageTooLarge
+from transship.host.staging_faults import staging_faults
 from transship.plugins.base import PluginOutcome, PluginWork
 from transship.plugins.format_gate import WITHOUT_INSPECTOR, Inspected, examine, judge
 from transship.plugins.pace import Paced
 from transship.plugins.qemu_img import ImageFacts, QemuImg
-from transship.staging_faults import staging_faults
 
 _SECTOR_BYTES: Final = 512
 

@@ -16,6 +16,7 @@ from typing import Final
 from config.settings import Settings
 from transship.domain.errors import ArchiveRefused, human_size
 from transship.domain.image import Image
+from transship.host.staging_faults import staging_faults
 from transship.plugins.base import PluginOutcome, PluginWork
 from transship.plugins.format_gate import AMAZON_FORMATS, archive_kind, packing
 from transship.plugins.gzip_archive import unpack_gzip
@@ -24,7 +25,6 @@ from transship.plugins.pace import Paced
 from transship.plugins.sparse_writer import Bound, SparseWriter
 from transship.plugins.unpacking import Unpacker, Unpacking
 from transship.plugins.zip_archive import unpack_zip
-from transship.staging_faults import staging_faults
 
 UNPACKERS: Final[Mapping[str, Unpacker]] = {"gzip": unpack_gzip, "zip": unpack_zip, "lha": unpack_lha}
 """By the kinds that `format_gate.archive_kind` tells apart."""

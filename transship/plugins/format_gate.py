@@ -23,10 +23,10 @@ from oslo_utils.imageutils import format_inspector
 from config.settings import FormatSettings
 from transship.domain.errors import FormatMismatch, FormatUnsafe, ImageTooLarge
 from transship.domain.stop import StopToken
+from transship.host.staging_faults import staging_faults
 from transship.plugins.disk_tables import flaw_of
 from transship.plugins.inspectors import PARSER_FAULTS, Inspectors, fixed_vhd
 from transship.plugins.pace import Paced
-from transship.staging_faults import staging_faults
 
 CHUNK_BYTES: Final = 1024 * 1024
 """Ten times faster than 64 KiB; not larger, or the VHDX inspector misses a size that lies in the chunk before."""

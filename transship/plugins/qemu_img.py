@@ -17,8 +17,8 @@ from typing import Final
 from config.settings import ConversionSettings
 from transship.domain.errors import ConfigurationRefused, ConversionFailed, StagingFull
 from transship.domain.stop import StopToken
+from transship.host.staging_faults import free_bytes
 from transship.plugins.limited_command import Finished, Limits, missing_tools, run_limited
-from transship.staging_faults import free_bytes
 
 MIB: Final = 1024 * 1024
 INFO_WALL_S: Final = 30.0

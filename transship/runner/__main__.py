@@ -17,11 +17,11 @@ from config.snapshot import settings_in_force, sources_of_process, take_snapshot
 from deployments.definition import definition_file, read_definitions
 from deployments.pool import DEFAULT_QUEUE, host_queue
 from transship.domain.errors import TransshipError
-from transship.logs import configure_logs
-from transship.processes import become_subreaper
+from transship.host.logs import configure_logs
+from transship.host.processes import become_subreaper
+from transship.host.runner_status import RUNNER_READY
 from transship.runner.dispatcher import Dispatcher
 from transship.runner.engine import PROBE
-from transship.runner_status import RUNNER_READY
 
 
 def main() -> int:

@@ -30,7 +30,7 @@ from transship.catalog.hosts import HEARD_EVERY_S, note_host
 from transship.catalog.leases import expire_lease_of_dead, process_name
 from transship.domain.errors import ConfigurationRefused, TransshipError
 from transship.domain.push import RUNNER_SOCKET
-from transship.processes import (
+from transship.host.processes import (
     Standstills,
     children,
     descendants,
@@ -43,6 +43,13 @@ from transship.processes import (
     start_time,
     variable_of,
 )
+from transship.host.runner_status import (
+    ExecutorStatus,
+    RunnerStatus,
+    last_runner_status,
+    runner_status_path,
+    write_runner_status,
+)
 from transship.runner import events, pins
 from transship.runner.duties import FAULTS, Work, every, keep_connected, keep_doing, reason_of
 from transship.runner.engine import Engine
@@ -52,13 +59,6 @@ from transship.runner.push import push_server
 from transship.runner.recycling import WearLimits
 from transship.runner.reservations import Reservations
 from transship.runner.worker import RUN_VARIABLE, WarmWorker
-from transship.runner_status import (
-    ExecutorStatus,
-    RunnerStatus,
-    last_runner_status,
-    runner_status_path,
-    write_runner_status,
-)
 
 BEAT_EVERY_S: Final = 30.0
 ORPHANS_EVERY_S: Final = 30.0

@@ -33,7 +33,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from transship.processes import end_with_parent, resident_bytes
+from transship.host.processes import end_with_parent, resident_bytes
 from transship.runner.lean_client import LeanClient, lean_client
 from transship.runner.messages import CANCEL_SIGNAL, LINE_BYTES, Done, Job, Outcome
 

@@ -17,7 +17,7 @@ from typing import Final, Protocol, Self
 import structlog
 
 from transship.domain.errors import WarmEngineUnavailable
-from transship.processes import describe_exit, signal_group, start_time
+from transship.host.processes import describe_exit, signal_group, start_time
 from transship.runner.messages import (
     LINE_BYTES,
     MESSAGE_BYTES,

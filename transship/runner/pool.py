@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 
 from transship.domain.errors import WarmEngineUnavailable
-from transship.processes import describe_exit
+from transship.host.processes import describe_exit
 from transship.runner.generation import Condition, Executor, Generation
 from transship.runner.idle_executors import IdleExecutors
 from transship.runner.messages import CANCEL_SIGNAL, Job, Outcome, Ready

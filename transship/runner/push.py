@@ -17,7 +17,7 @@ import structlog
 
 from transship.domain.errors import PushGarbled
 from transship.domain.push import LONGEST_LINE_BYTES, Granted, Message, Refused, Reserve, Run, Taken, decode, encode
-from transship.local_sockets import bind_socket
+from transship.host.local_sockets import bind_socket
 
 KEPT_S: Final = 30.0
 """How long a slot is kept for a keeper that says nothing: longer than it waits for Prefect's answer (17 s)."""

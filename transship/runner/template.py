@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from transship.processes import end_with_parent, signal_group
+from transship.host.processes import end_with_parent, signal_group
 from transship.runner import pins
 from transship.runner.messages import (
     MESSAGE_BYTES,

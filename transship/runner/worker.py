@@ -36,7 +36,7 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, Proc
 from transship.catalog.carriers import Standing
 from transship.domain.errors import WarmEngineUnavailable
 from transship.domain.task import ENDED_TYPES
-from transship.processes import children, signal_group, variable_of
+from transship.host.processes import children, signal_group, variable_of
 from transship.runner.generation import Executor
 from transship.runner.hung import Grip
 from transship.runner.messages import Job, Outcome

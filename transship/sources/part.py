@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from transship.staging_faults import staging_error
+from transship.host.staging_faults import staging_error
 
 WRITE_BACK_BYTES: Final = 32 * 1024 * 1024
 """Bytes after which the kernel is asked to begin writing, so that the last fsync is short."""

@@ -18,8 +18,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
+from transship.host.staging_faults import staging_error
 from transship.sources.answer import Validators
-from transship.staging_faults import staging_error
 
 SUFFIX: Final = ".ranges"
 """What a journal's name has more than its part's."""

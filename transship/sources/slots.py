@@ -16,9 +16,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from transship.host.staging_faults import staging_error
 from transship.sources.watch import Waiting
 from transship.sources.wire import STEP_S
-from transship.staging_faults import staging_error
 
 Release = Callable[[], None]
 

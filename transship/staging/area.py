@@ -18,10 +18,10 @@ from uuid import uuid4
 
 from config.settings import Settings
 from transship.catalog.restores import Count
-from transship.directories import MARK, make_directory, mark_directory, read_mark, sync_directory
 from transship.domain.errors import ConfigurationRefused, StagingBroken, StagingUnavailable
+from transship.host.directories import MARK, make_directory, mark_directory, read_mark, sync_directory
+from transship.host.staging_faults import staging_error
 from transship.sources.ranges import SUFFIX as RANGES
-from transship.staging_faults import staging_error
 
 DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600

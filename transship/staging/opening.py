@@ -12,8 +12,8 @@ from transship.catalog.journal import staged_names
 from transship.catalog.leases import Lease
 from transship.catalog.restores import count_opening
 from transship.catalog.stores import note_prepared, was_prepared
-from transship.directories import MARK, read_mark
 from transship.domain.errors import TransferFailed
+from transship.host.directories import MARK, read_mark
 from transship.staging.area import StagingArea
 
 LISTED_IN_LOG: Final = 20

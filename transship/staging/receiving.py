@@ -15,8 +15,8 @@ from transship.catalog.engine import Catalog
 from transship.catalog.journal import reserve_staged
 from transship.catalog.uploads import Upload, drop_scrap, is_scrap
 from transship.domain.errors import BadRequest, ImageTooLarge, StagingFull, human_size
+from transship.host.staging_faults import staging_error
 from transship.staging.area import StagingArea
-from transship.staging_faults import staging_error
 from transship.stores.copying import start_write_back
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from transship.directories import MARK, make_directory, mark_directory, read_mark, sync_directory
 from transship.domain.errors import (
     AlreadyStored,
     ObjectMissing,
@@ -30,6 +29,7 @@ from transship.domain.errors import (
 )
 from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
+from transship.host.directories import MARK, make_directory, mark_directory, read_mark, sync_directory
 from transship.stores.base import Content, StoredObject, StoreDriver
 from transship.stores.copying import copy_extents, reflink
 from transship.stores.pacing import PacedProgress

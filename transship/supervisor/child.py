@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from transship.processes import signal_group
+from transship.host.processes import signal_group
 from transship.supervisor.component import Component
 
 LONGEST_LINE_BYTES: Final = 64 * 1024

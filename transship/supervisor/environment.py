@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from config.secrets import prefect_auth_string, prefect_encryption_key
 from config.settings import Settings
-from transship.caller_environment import inherited
-from transship.logs import FLOW_ROOMS
+from transship.host.caller_environment import inherited
+from transship.host.logs import FLOW_ROOMS
 from transship.supervisor.home import prefect_dir
 
 

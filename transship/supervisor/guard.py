@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from transship.processes import (
+from transship.host.processes import (
     become_subreaper,
     children,
     end_strangers,

@@ -15,9 +15,9 @@ from typing import Final, Self
 
 from config.secrets import create_prefect_secrets
 from config.settings import Settings
-from transship.directories import make_directory
 from transship.domain.errors import ConfigurationRefused
-from transship.processes import start_time
+from transship.host.directories import make_directory
+from transship.host.processes import start_time
 
 LOG: Final = "log"
 PREFECT: Final = "prefect"

@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from transship.processes import cpu_time_s, descendants
+from transship.host.processes import cpu_time_s, descendants
 from transship.supervisor.child import Child
 from transship.supervisor.component import Component, Condition
 from transship.supervisor.patience import Vitals

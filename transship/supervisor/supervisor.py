@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from transship.domain.errors import StartFailed
-from transship.processes import (
+from transship.host.processes import (
     Standstills,
     become_subreaper,
     describe_exit,

@@ -9,8 +9,8 @@ from typing import Final
 
 from config.settings import Settings
 from transship.api import API_READY
+from transship.host.runner_status import RUNNER_READY
 from transship.runner.prefect_server import NOTE_FILE
-from transship.runner_status import RUNNER_READY
 from transship.supervisor.component import Component, Renewal
 from transship.supervisor.environment import base_environment, client_environment, server_environment
 

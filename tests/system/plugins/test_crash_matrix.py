@@ -23,8 +23,8 @@ import pytest
 from tests.fakes.disk_images import MIB, converted
 from tests.fakes.system import Gate, System, until
 from tests.fakes.web_server import WebServer
-from transship.processes import descendants, start_time
-from transship.runner_status import RunnerStatus, read_runner_status, runner_status_path
+from transship.host.processes import descendants, start_time
+from transship.host.runner_status import RunnerStatus, read_runner_status, runner_status_path
 
 pytestmark = [
     pytest.mark.real,

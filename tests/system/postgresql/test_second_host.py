@@ -25,8 +25,8 @@ from tests.fakes.web_server import WebServer
 from tests.system.postgresql.conftest import FIRST
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import LEASES
-from transship.processes import descendants, start_time
-from transship.runner_status import RUNNER_READY, RunnerStatus, read_runner_status, runner_status_path
+from transship.host.processes import descendants, start_time
+from transship.host.runner_status import RUNNER_READY, RunnerStatus, read_runner_status, runner_status_path
 
 pytestmark = [
     pytest.mark.real,

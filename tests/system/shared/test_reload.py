@@ -11,7 +11,7 @@ import requests
 
 from tests.fakes.system import Gate, System, assert_holds, until
 from tests.fakes.web_server import WebServer
-from transship.directories import MARK
+from transship.host.directories import MARK
 
 pytestmark = pytest.mark.real
 

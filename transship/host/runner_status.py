@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from config.settings import Settings
-from transship.processes import start_time
+from transship.host.processes import start_time
 
 STATUS_FILE: Final = "runner.json"
 

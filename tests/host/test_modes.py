@@ -14,11 +14,11 @@ from config.secrets import PREFECT_AUTH_FILE, PREFECT_KEY_FILE, create_secret
 from tests.fakes.images import settings_in
 from tests.fakes.umasks import umask
 from transship.catalog.engine import Catalog
-from transship.directories import MARK, make_directory
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
-from transship.local_sockets import bind_socket
-from transship.runner_status import RunnerStatus, write_runner_status
+from transship.host.directories import MARK, make_directory
+from transship.host.local_sockets import bind_socket
+from transship.host.runner_status import RunnerStatus, write_runner_status
 from transship.staging.area import StagingArea
 from transship.stores.file import FileStore
 from transship.supervisor.home import HomeLock, first_start, lock_path, log_dir, prefect_dir

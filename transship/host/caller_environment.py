@@ -137,6 +137,6 @@ def _row_of(name: str) -> Row:
 
 def _behind_ours(path: str) -> str:
     """Return a module search path that begins with what is installed; relative entries would follow the process."""
-    installed = {str(Path(__file__).parents[1]), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    installed = {str(Path(__file__).parents[2]), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     added = [entry for entry in path.split(os.pathsep) if os.path.isabs(entry) and entry not in installed]
     return os.pathsep.join([*sorted(installed), *added]) if added else ""

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from transship.domain.errors import StoreFull
-from transship.logs import FLOW_ROOMS, TASK_RUNS, configure_flow_logs, configure_logs
+from transship.host.logs import FLOW_ROOMS, TASK_RUNS, configure_flow_logs, configure_logs
 
 
 @pytest.fixture(autouse=True)

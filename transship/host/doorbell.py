@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from transship.local_sockets import bind_socket, connect_socket
+from transship.host.local_sockets import bind_socket, connect_socket
 
 DOORBELL_SOCKET: Final = "keeper.sock"
 """Name of the socket in the home directory's ``run``."""

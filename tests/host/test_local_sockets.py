@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from transship.doorbell import Doorbell, ring
-from transship.local_sockets import bind_socket, connect_socket
+from transship.host.doorbell import Doorbell, ring
+from transship.host.local_sockets import bind_socket, connect_socket
 
 
 def deep(directory: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from transship.caller_environment import FIXED, ROWS, inherited, is_kept, leave_caller_behind
+from transship.host.caller_environment import FIXED, ROWS, inherited, is_kept, leave_caller_behind
 
 KEPT = (
     "PATH",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from transship.processes import start_time
-from transship.runner_status import (
+from transship.host.processes import start_time
+from transship.host.runner_status import (
     ExecutorStatus,
     RunnerStatus,
     last_runner_status,

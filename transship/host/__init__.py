@@ -1,0 +1,1 @@
+"""This machine: its processes, sockets, directories, environment and logs."""
