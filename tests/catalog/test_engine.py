@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.util import CommandError
 from cryptography.fernet import Fernet
-from sqlalchemy import create_engine, update
+from sqlalchemy import create_engine, inspect, update
 
 from config.settings import Settings
 from tests.fakes.databases import DATABASES
@@ -108,16 +109,35 @@ def test_a_catalogue_of_a_newer_release_stops_the_start(catalog: Catalog, tmp_pa
         Catalog.open(settings_in(tmp_path))
 
 
-def test_whoever_only_looks_makes_no_tables_and_brings_none_up_to_date(tmp_path: Path) -> None:
+@pytest.mark.parametrize("opening", [Catalog.open, Catalog.as_it_is])
+def test_a_catalogue_from_before_the_first_release_is_refused_with_the_remedy_and_left_as_it_is(
+    tmp_path: Path, opening: Callable[[Settings], Catalog | None]
+) -> None:
+    settings = settings_in(tmp_path)
+    with closing(Catalog.open(settings)) as catalog, catalog.write() as connection:
+        connection.exec_driver_sql("alter table locations drop column put_token")
+        connection.exec_driver_sql("update alembic_version set version_num = '0006'")
+    with pytest.raises(ConfigurationRefused, match=r"before 0\.1\.0 \(schema 0006\).*empty home directory"):
+        opening(settings)
+    engine = create_engine(database_url(settings))
+    assert "put_token" not in {column["name"] for column in inspect(engine).get_columns("locations")}
+    engine.dispose()
+    assert _revision_in(settings) == "0006"
+
+
+def test_whoever_only_looks_makes_no_tables_and_brings_none_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     DATABASES.empty(tmp_path)
     settings = settings_in(tmp_path)
     before = _revision_in(settings)
     assert Catalog.as_it_is(settings) is None
     assert _revision_in(settings) == before
-    with closing(Catalog.open(settings)) as catalog, catalog.write() as connection:
-        connection.exec_driver_sql("update alembic_version set version_num = '0001'")
+    Catalog.open(settings).close()
+    made = _revision_in(settings)
+    monkeypatch.setattr("transship.catalog.engine._newest_revision", lambda: "a later release's")
     assert Catalog.as_it_is(settings) is None
-    assert _revision_in(settings) == "0001"
+    assert _revision_in(settings) == made
 
 
 def test_whoever_only_looks_sees_an_open_catalogue_and_what_is_wrong_with_it(catalog: Catalog, tmp_path: Path) -> None:

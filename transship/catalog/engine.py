@@ -30,6 +30,8 @@ from transship.domain.errors import CatalogUnavailable, ConfigurationRefused
 from transship.host.directories import make_directory
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
+BEFORE_FIRST_RELEASE: Final = frozenset({"0001", "0002", "0003", "0004", "0005", "0006"})
+"""Revisions of catalogues that no release made; nothing brings them up to date."""
 KEPT_CONNECTIONS: Final = 5
 """Connections to PostgreSQL that a process keeps open when it is idle."""
 CONNECT_TIMEOUT_S: Final = 10
@@ -59,8 +61,9 @@ class Catalog:
         """Connect, and bring the schema up to date under a lock.
 
         Raises:
-            ConfigurationRefused: the database cannot be reached, or its key is missing, not a Fernet
-                key, or not the one that the catalogue's secrets are encrypted with.
+            ConfigurationRefused: the database cannot be reached, or its schema is of a newer release or of a
+                version before the first one, or its key is missing, not a Fernet key, or not the one that the
+                catalogue's secrets are encrypted with.
         """
         url = database_url(settings)
         with _faults_refused():
@@ -83,7 +86,7 @@ class Catalog:
         """Connect to look only: nothing is made, nothing is brought up to date.
 
         Returns:
-            None when no process of this release has opened it: it has no tables yet, or those of an older one.
+            None when no process of this release has opened it: it has no tables yet, or those of an older release.
 
         Raises:
             ConfigurationRefused: as `open`.
@@ -298,6 +301,10 @@ def migrate(engine: Engine, url: URL) -> None:
     """Bring the schema to this release's revision; safe to call from many processes at once.
 
     All or nothing: a migration that fails leaves the schema as it was, and others who wait go on.
+
+    Raises:
+        ConfigurationRefused: a version before the first release made it.
+        CommandError: it is of a release that this one does not know.
     """
     if _revision(engine) == _newest_revision():
         return
@@ -318,14 +325,22 @@ def migrate(engine: Engine, url: URL) -> None:
 
 def _revision(engine: Engine) -> str | None:
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        revision = MigrationContext.configure(connection).get_current_revision()
+    if revision in BEFORE_FIRST_RELEASE:
+        raise ConfigurationRefused(
+            "settings",
+            "database.url",
+            f"the catalogue was made by a version before 0.1.0 (schema {revision}) and cannot be brought up to date;"
+            " start with an empty home directory and database, and import the images again",
+        )
+    return revision
 
 
 def _is_up_to_date(engine: Engine) -> bool:
     """Whether the schema is this release's.
 
     Raises:
-        CommandError: it is of a release that this one does not know.
+        ConfigurationRefused, CommandError: as `migrate`.
     """
     revision = _revision(engine)
     if revision is not None:

@@ -7,7 +7,7 @@ from alembic import op
 
 from transship.catalog.types import UtcTime
 
-revision = "0001"
+revision = "0100"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -21,6 +21,14 @@ def upgrade() -> None:
         sa.Column("value", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_catalog_meta")),
         comment="Facts about this catalogue, e.g. its id, which staging directories carry as a marker.",
+    )
+    op.create_table(
+        "hosts",
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("heard_at", UtcTime(), nullable=False, comment="last sign of life, by the database's clock"),
+        sa.Column("slots", sa.Integer(), nullable=False, comment="imports that its worker carries at the same time"),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_hosts")),
+        comment="Hosts with a staging directory; each worker writes its own row.",
     )
     op.create_table(
         "images",
@@ -48,10 +56,17 @@ def upgrade() -> None:
         sa.Column("import_message", sa.Text(), nullable=True, comment="why the last import failed"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_images")),
     )
-    with op.batch_alter_table("images", schema=None) as batch_op:
-        batch_op.create_index("ix_images_created_at_id", ["created_at", "id"], unique=False)
-        batch_op.create_index("ix_images_owner", ["owner"], unique=False)
-
+    op.create_index("ix_images_created_at_id", "images", ["created_at", "id"], unique=False)
+    op.create_index("ix_images_owner", "images", ["owner"], unique=False)
+    op.create_table(
+        "inventories",
+        sa.Column("place", sa.String(length=255), nullable=False, comment="store:<id> or staging:<host>"),
+        sa.Column("taken_at", UtcTime(), nullable=False),
+        sa.Column("strays", sa.BigInteger(), nullable=False, comment="how many things there no row names"),
+        sa.Column("names", sa.JSON(), nullable=False, comment="the first of them, in order"),
+        sa.PrimaryKeyConstraint("place", name=op.f("pk_inventories")),
+        comment="What housekeeping found that is not ours; it is listed here and never touched.",
+    )
     op.create_table(
         "keepers",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -59,6 +74,33 @@ def upgrade() -> None:
         sa.Column("expires_at", UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_keepers")),
     )
+    op.create_table(
+        "notification_sinks",
+        sa.Column("name", sa.String(length=20), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False, comment="why nothing can be sent to it now; empty when it can"),
+        sa.Column("since", UtcTime(), nullable=False, comment="when this was noted"),
+        sa.Column("dropped", sa.BigInteger(), nullable=False, comment="notifications given up because too many waited"),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_notification_sinks")),
+    )
+    op.create_table(
+        "notifications",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("message_id", sa.String(length=36), nullable=False),
+        sa.Column("event_type", sa.String(length=64), nullable=False),
+        sa.Column("priority", sa.String(length=10), nullable=False),
+        sa.Column("payload", sa.JSON(), nullable=False),
+        sa.Column("image_id", sa.String(length=36), nullable=False),
+        sa.Column("task_id", sa.String(length=36), nullable=True),
+        sa.Column("store", sa.String(length=255), nullable=True),
+        sa.Column("occurred_at", UtcTime(), nullable=False),
+        sa.Column("sent_to_bus", sa.Boolean(), nullable=False),
+        sa.Column("sent_to_log", sa.Boolean(), nullable=False),
+        sa.Column("sent_to_prefect", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_notifications")),
+    )
+    op.create_index("ix_notifications_sent_to_bus_id", "notifications", ["sent_to_bus", "id"], unique=False)
+    op.create_index("ix_notifications_sent_to_log_id", "notifications", ["sent_to_log", "id"], unique=False)
+    op.create_index("ix_notifications_sent_to_prefect_id", "notifications", ["sent_to_prefect", "id"], unique=False)
     op.create_table(
         "outbox",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -73,9 +115,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
         sa.UniqueConstraint("key", name=op.f("uq_outbox_key")),
     )
-    with op.batch_alter_table("outbox", schema=None) as batch_op:
-        batch_op.create_index("ix_outbox_due_at", ["due_at"], unique=False)
-
+    op.create_index("ix_outbox_due_at", "outbox", ["due_at"], unique=False)
     op.create_table(
         "secrets",
         sa.Column("task_id", sa.String(length=36), nullable=False),
@@ -118,9 +158,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_image_properties_image_id")),
         sa.PrimaryKeyConstraint("image_id", "name", name=op.f("pk_image_properties")),
     )
-    with op.batch_alter_table("image_properties", schema=None) as batch_op:
-        batch_op.create_index("ix_image_properties_name", ["name"], unique=False)
-
+    op.create_index("ix_image_properties_name", "image_properties", ["name"], unique=False)
     op.create_table(
         "image_tags",
         sa.Column("image_id", sa.String(length=36), nullable=False),
@@ -134,7 +172,7 @@ def upgrade() -> None:
         sa.Column("store", sa.String(length=255), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("task_id", sa.String(length=36), nullable=False),
-        sa.Column("state", sa.String(length=12), nullable=False, comment="waiting, uploading, done or failed"),
+        sa.Column("state", sa.String(length=12), nullable=False, comment="waiting, uploading, written, done or failed"),
         sa.Column("error", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_import_targets_image_id")),
         sa.PrimaryKeyConstraint("image_id", "store", name=op.f("pk_import_targets")),
@@ -151,9 +189,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_leases_image_id")),
         sa.PrimaryKeyConstraint("image_id", name=op.f("pk_leases")),
     )
-    with op.batch_alter_table("leases", schema=None) as batch_op:
-        batch_op.create_index("ix_leases_state", ["state"], unique=False)
-
+    op.create_index("ix_leases_state", "leases", ["state"], unique=False)
     op.create_table(
         "locations",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -164,15 +200,26 @@ def upgrade() -> None:
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=True),
         sa.Column("proof", sa.Text(), nullable=False),
+        sa.Column("copied_from", sa.Text(), nullable=False, comment="the file that was copied"),
+        sa.Column(
+            "put_token",
+            sa.Text(),
+            nullable=True,
+            comment="what the store's driver needs to resume an unfinished put, e.g. an upload id",
+        ),
         sa.Column("created_at", UtcTime(), nullable=False),
         sa.Column("updated_at", UtcTime(), nullable=False),
+        sa.Column(
+            "claim", sa.String(length=255), nullable=True, comment="who removes it now besides a holder of the lease"
+        ),
+        sa.Column(
+            "claim_until", UtcTime(), nullable=True, comment="by the database's clock; then another one may remove it"
+        ),
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_locations_image_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_locations")),
         sa.UniqueConstraint("image_id", "store", name=op.f("uq_locations_image_id_store")),
     )
-    with op.batch_alter_table("locations", schema=None) as batch_op:
-        batch_op.create_index("ix_locations_state", ["state"], unique=False)
-
+    op.create_index("ix_locations_state", "locations", ["state"], unique=False)
     op.create_table(
         "staged_files",
         sa.Column("name", sa.String(length=255), nullable=False, comment="file name in the host's staging directory"),
@@ -189,15 +236,19 @@ def upgrade() -> None:
         sa.Column("source_key", sa.String(length=64), nullable=False, comment="sha256 of the source's full URI"),
         sa.Column("validators", sa.JSON(), nullable=True),
         sa.Column(
+            "digests",
+            sa.JSON(),
+            nullable=True,
+            comment="of a sealed file, hex by algorithm, where they were computed on the way",
+        ),
+        sa.Column(
             "keep_until", UtcTime(), nullable=True, comment="kept for a rerun until then; none: the lease decides"
         ),
         sa.Column("created_at", UtcTime(), nullable=False),
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_staged_files_image_id")),
         sa.PrimaryKeyConstraint("name", "host", name=op.f("pk_staged_files")),
     )
-    with op.batch_alter_table("staged_files", schema=None) as batch_op:
-        batch_op.create_index("ix_staged_files_image_id", ["image_id"], unique=False)
-
+    op.create_index("ix_staged_files_image_id", "staged_files", ["image_id"], unique=False)
     op.create_table(
         "tasks",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -225,50 +276,6 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_tasks_image_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tasks")),
     )
-    with op.batch_alter_table("tasks", schema=None) as batch_op:
-        batch_op.create_index("ix_tasks_flow_run_id", ["flow_run_id"], unique=False)
-        batch_op.create_index("ix_tasks_image_id", ["image_id"], unique=False)
-        batch_op.create_index("ix_tasks_status", ["status"], unique=False)
-
-
-def downgrade() -> None:
-    """Take back."""
-    with op.batch_alter_table("tasks", schema=None) as batch_op:
-        batch_op.drop_index("ix_tasks_status")
-        batch_op.drop_index("ix_tasks_image_id")
-        batch_op.drop_index("ix_tasks_flow_run_id")
-
-    op.drop_table("tasks")
-    with op.batch_alter_table("staged_files", schema=None) as batch_op:
-        batch_op.drop_index("ix_staged_files_image_id")
-
-    op.drop_table("staged_files")
-    with op.batch_alter_table("locations", schema=None) as batch_op:
-        batch_op.drop_index("ix_locations_state")
-
-    op.drop_table("locations")
-    with op.batch_alter_table("leases", schema=None) as batch_op:
-        batch_op.drop_index("ix_leases_state")
-
-    op.drop_table("leases")
-    op.drop_table("import_targets")
-    op.drop_table("image_tags")
-    with op.batch_alter_table("image_properties", schema=None) as batch_op:
-        batch_op.drop_index("ix_image_properties_name")
-
-    op.drop_table("image_properties")
-    op.drop_table("image_members")
-    op.drop_table("allowances")
-    op.drop_table("stores")
-    op.drop_table("secrets")
-    with op.batch_alter_table("outbox", schema=None) as batch_op:
-        batch_op.drop_index("ix_outbox_due_at")
-
-    op.drop_table("outbox")
-    op.drop_table("keepers")
-    with op.batch_alter_table("images", schema=None) as batch_op:
-        batch_op.drop_index("ix_images_owner")
-        batch_op.drop_index("ix_images_created_at_id")
-
-    op.drop_table("images")
-    op.drop_table("catalog_meta")
+    op.create_index("ix_tasks_flow_run_id", "tasks", ["flow_run_id"], unique=False)
+    op.create_index("ix_tasks_image_id", "tasks", ["image_id"], unique=False)
+    op.create_index("ix_tasks_status", "tasks", ["status"], unique=False)
