@@ -15,9 +15,9 @@ from uuid import uuid4
 
 from config.settings import Settings
 from tasks.digest import file_digests
-from tasks.session import utc_now
 from tests.fakes.range_server import RangedFile
 from tests.fakes.web_server import WebServer
+from transship.domain.clock import utc_now
 from transship.domain.image import Image, ImageStatus
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken

@@ -11,9 +11,10 @@ from uuid import UUID
 from prefect.tasks import exponential_backoff
 
 from config.settings import DownloadSettings, Settings
-from tasks.session import process_owner, utc_now
+from tasks.session import process_owner
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, begin_import
+from transship.domain.clock import utc_now
 
 
 class Begin(Protocol):

@@ -21,7 +21,7 @@ from config.settings import Settings
 from config.snapshot import settings_in_force
 from flows.copying import copy_from_best
 from flows.undoing import clean_up
-from tasks.session import ImportSession, open_session, utc_now
+from tasks.session import ImportSession, open_session
 from tasks.staged_files import discard_scrap, discard_staged
 from transship.catalog.carriers import moved_on
 from transship.catalog.endings import fail_import
@@ -29,6 +29,7 @@ from transship.catalog.engine import Catalog
 from transship.catalog.images import load_images
 from transship.catalog.imports import Begun
 from transship.catalog.leases import expire_lease
+from transship.domain.clock import utc_now
 from transship.domain.errors import (
     CatalogUnavailable,
     ConfigurationRefused,

@@ -16,13 +16,14 @@ import structlog
 from prefect.futures import PrefectFuture, as_completed, wait
 
 from flows.undoing import clean_up
-from tasks.digest import Digests, digest
+from tasks.digest import digest
 from tasks.fetch import drop, fetch
 from tasks.finish import finish, prove, show
 from tasks.place import place, unplace
-from tasks.session import ImportSession, utc_now
-from tasks.staged_files import Staged, discard_staged
+from tasks.session import ImportSession
+from tasks.staged_files import discard_staged
 from transship.catalog.copies import copy_failed, prepare_copies, withdraw_copies
+from transship.domain.clock import utc_now
 from transship.domain.errors import (
     CopyDiffers,
     ImportCancelled,
@@ -32,6 +33,7 @@ from transship.domain.errors import (
     StoresUnavailable,
     TransferFailed,
 )
+from transship.domain.import_data import Digests, SealedFile
 from transship.domain.notification import upload_failure
 
 STOP_PATIENCE_S = 20.0
@@ -62,7 +64,7 @@ def copy_from_best(session: ImportSession, undo: ExitStack) -> str:
             drop(session, staged)
 
 
-def copy_to_stores(session: ImportSession, staged: Staged, undo: ExitStack) -> str:
+def copy_to_stores(session: ImportSession, staged: SealedFile, undo: ExitStack) -> str:
     """Write a sealed file to every target, end the import, and return one line for people.
 
     Raises:
@@ -92,7 +94,7 @@ class _Delivery:
     """
 
     session: ImportSession
-    staged: Staged
+    staged: SealedFile
     undo: ExitStack
     written: list[str] = field(default_factory=list)
     failed: dict[str, TransferFailed] = field(default_factory=dict)

@@ -18,10 +18,11 @@ from flows.carrying import carry
 from flows.pipeline import deliver
 from flows.requests_by_hand import ShortText, form_order, form_request, new_image
 from tasks.read_remote import read_remote
-from tasks.session import ImportSession, utc_now
+from tasks.session import ImportSession
 from tasks.stage import stage
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Caller, begin_by_hand
+from transship.domain.clock import utc_now
 from transship.domain.import_request import ImportMethod
 from transship.domain.remote import RemoteImage
 

@@ -10,7 +10,7 @@ from flows.copying import copy_to_stores
 from tasks.inspect import inspect
 from tasks.plugin import run_plugin
 from tasks.session import ImportSession
-from tasks.staged_files import Staged
+from transship.domain.import_data import SealedFile
 from transship.domain.staged import SOURCE_ROLE
 from transship.plugins.base import ImportPlugin
 from transship.plugins.registry import load_plugins
@@ -18,7 +18,7 @@ from transship.plugins.registry import load_plugins
 DECOMPRESSION = "image_decompression"
 
 
-def deliver(session: ImportSession, staged: Staged, undo: ExitStack) -> str:
+def deliver(session: ImportSession, staged: SealedFile, undo: ExitStack) -> str:
     """Inspect, transform, and write a staged file to every target; return one line for people.
 
     Raises:
@@ -29,12 +29,12 @@ def deliver(session: ImportSession, staged: Staged, undo: ExitStack) -> str:
     return copy_to_stores(session, staged, undo)
 
 
-def _unwrapped(staged: Staged | State[Staged]) -> Staged:
+def _unwrapped(staged: SealedFile | State[SealedFile]) -> SealedFile:
     """Return what a task gave; one that was skipped gives its state, so that people see that nothing was done."""
     return staged.result() if isinstance(staged, State) else staged
 
 
-def _transform(session: ImportSession, staged: Staged) -> Staged:
+def _transform(session: ImportSession, staged: SealedFile) -> SealedFile:
     plugins = load_plugins(session.settings)
     inspect(staged, SOURCE_ROLE, unpacked_later=_unpacks(plugins))
     for position, plugin in enumerate(plugins):

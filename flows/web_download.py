@@ -17,11 +17,12 @@ from flows.beginning import Begin, beginning, patience
 from flows.carrying import carry
 from flows.pipeline import deliver
 from flows.requests_by_hand import PublicUri, ShortText, form_order, form_request, new_image
-from tasks.session import ImportSession, utc_now
+from tasks.session import ImportSession
 from tasks.stage import stage
 from tasks.validate_uri import validate_uri
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Caller, begin_by_hand
+from transship.domain.clock import utc_now
 from transship.domain.import_request import ImportMethod
 
 DiskFormat = Literal["ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop"]

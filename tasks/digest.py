@@ -7,7 +7,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from tasks.session import ImportSession, current
-from tasks.staged_files import Staged, path_of
+from tasks.staged_files import path_of
 from transship.catalog.journal import staged_of_image
+from transship.domain.import_data import Digests, SealedFile
 from transship.domain.stop import StopToken
 from transship.host.staging_faults import staging_error
 from transship.plugins.pace import Paced
@@ -27,23 +27,8 @@ CHUNK_BYTES = 1024 * 1024
 ZEROS = bytes(CHUNK_BYTES)
 
 
-@dataclass(frozen=True, slots=True)
-class Digests:
-    """Digests of one file, lower-case hex.
-
-    Attributes:
-        checksum: md5; None when switched off.
-        algorithm: name of the second digest.
-        value: the second digest.
-    """
-
-    checksum: str | None
-    algorithm: str
-    value: str
-
-
 @task(name="digest", task_run_name="digest", cache_policy=NO_CACHE, retries=0)
-def digest(staged: Staged) -> Digests:
+def digest(staged: SealedFile) -> Digests:
     """Compute the image's digests, unless they were computed when the data came in.
 
     Raises:
@@ -71,7 +56,7 @@ def algorithms_of(session: ImportSession) -> list[str]:
     return [*(["md5"] if md5 and algorithm != "md5" else []), algorithm]
 
 
-def _known(session: ImportSession, staged: Staged) -> Mapping[str, str]:
+def _known(session: ImportSession, staged: SealedFile) -> Mapping[str, str]:
     with session.catalog.read() as connection:
         rows = staged_of_image(connection, session.lease.image_id, session.staging.host)
     return next((row.digests for row in rows if row.name == staged.name and row.digests), {})

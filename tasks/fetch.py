@@ -11,7 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.session import ImportSession, current
-from tasks.staged_files import Staged, new_name, open_file, path_of, reserve, seal, unstage
+from tasks.staged_files import new_name, open_file, path_of, reserve, seal, unstage
 from tasks.stores import store_driver
 from transship.catalog.journal import StagedRow, adopt_staged, staged_of_image
 from transship.catalog.stores import mirrored_stores
@@ -24,6 +24,7 @@ from transship.domain.errors import (
     StoreUnavailable,
 )
 from transship.domain.image import Location
+from transship.domain.import_data import SealedFile
 from transship.domain.placement import StoreFacts, best_first
 from transship.domain.staged import SOURCE_ROLE
 from transship.host.staging_faults import staging_error
@@ -33,7 +34,7 @@ log = structlog.get_logger("transship.fetch")
 
 
 @task(name="fetch", task_run_name="fetch the image's data", cache_policy=NO_CACHE, retries=0)
-def fetch(refused: Mapping[str, str]) -> Staged:
+def fetch(refused: Mapping[str, str]) -> SealedFile:
     """Return the image's data as a sealed file.
 
     A file that an earlier attempt kept comes first; then the stores that hold the image, best first,
@@ -65,14 +66,14 @@ def fetch(refused: Mapping[str, str]) -> Staged:
     raise NoReadableCopy(session.lease.image_id, list(reasons.values()))
 
 
-def _kept(session: ImportSession, refused: Mapping[str, str]) -> Staged | None:
+def _kept(session: ImportSession, refused: Mapping[str, str]) -> SealedFile | None:
     """Return a sealed file of an earlier attempt that may hold the data; files that cannot are removed."""
     with session.catalog.read() as connection:
         rows = staged_of_image(connection, session.lease.image_id, session.staging.host)
     found = None
     for row in rows:
         if row.name not in refused and _has_the_size(session, row):
-            found = Staged(row.name, session.image.size or 0)
+            found = SealedFile(row.name, session.image.size or 0)
         elif not session.staging.being_written(row.name):
             unstage(session, row.name)
     if found is not None:
@@ -98,18 +99,18 @@ def _store_facts(session: ImportSession) -> list[StoreFacts]:
     ]
 
 
-def _from_store(session: ImportSession, location: Location) -> Staged:
+def _from_store(session: ImportSession, location: Location) -> SealedFile:
     driver = store_driver(location.store, session.settings, session.catalog)
     size = driver.size(location.url)
     if session.image.size not in (None, size):
         raise StoredDiffers(location.store, f"{session.image.size} bytes", f"{size} bytes")
     local = driver.local_file(location.url)
     if local is not None:
-        return Staged(f"{location.store}/{session.lease.image_id}", size, location.store, str(local))
+        return SealedFile(f"{location.store}/{session.lease.image_id}", size, location.store, str(local))
     return _read_into_staging(session, driver, location, size)
 
 
-def _read_into_staging(session: ImportSession, driver: StoreDriver, location: Location, size: int) -> Staged:
+def _read_into_staging(session: ImportSession, driver: StoreDriver, location: Location, size: int) -> SealedFile:
     name = new_name(session, SOURCE_ROLE)
     open_file(session, name, SOURCE_ROLE)
     reserve(session, name, size)
@@ -134,7 +135,7 @@ def _counted(pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
         yield done, piece
 
 
-def drop(session: ImportSession, staged: Staged) -> None:
+def drop(session: ImportSession, staged: SealedFile) -> None:
     """Give a file up that turned out to hold other bytes; a store's own stays where it is."""
     if not staged.path and path_of(session, staged).exists():
         unstage(session, staged.name)

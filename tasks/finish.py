@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.digest import Digests
-from tasks.session import ImportSession, current, utc_now
-from tasks.staged_files import Staged
+from tasks.session import ImportSession, current
 from transship.catalog.copies import Arriving, DataFacts, activate_copies
 from transship.catalog.endings import finish_import
+from transship.domain.clock import utc_now
 from transship.domain.errors import CopyDiffers
+from transship.domain.import_data import Digests, SealedFile
 
 
-def prove(session: ImportSession, staged: Staged, digests: Digests) -> None:
+def prove(session: ImportSession, staged: SealedFile, digests: Digests) -> None:
     """Make sure, before anybody sees a copy, that the bytes are those that the image is known by, if it is.
 
     Raises:
@@ -30,7 +30,7 @@ def prove(session: ImportSession, staged: Staged, digests: Digests) -> None:
                 raise CopyDiffers(staged.store or staged.name, what, str(value), str(found[what]))
 
 
-def show(session: ImportSession, staged: Staged, digests: Digests, stores: Sequence[str]) -> None:
+def show(session: ImportSession, staged: SealedFile, digests: Digests, stores: Sequence[str]) -> None:
     """Show copies that may be there without the others; the image becomes active with the first.
 
     Args:
@@ -47,7 +47,7 @@ def show(session: ImportSession, staged: Staged, digests: Digests, stores: Seque
 
 
 @task(name="finish", task_run_name="finish", cache_policy=NO_CACHE, retries=0)
-def finish(staged: Staged, digests: Digests, failed: Mapping[str, str]) -> str:
+def finish(staged: SealedFile, digests: Digests, failed: Mapping[str, str]) -> str:
     """Write image, locations, task and lease in one transaction, and return one line for people.
 
     Args:
@@ -77,7 +77,7 @@ def finish(staged: Staged, digests: Digests, failed: Mapping[str, str]) -> str:
     return message
 
 
-def _facts(session: ImportSession, staged: Staged, digests: Digests) -> DataFacts:
+def _facts(session: ImportSession, staged: SealedFile, digests: Digests) -> DataFacts:
     image = session.image
     return DataFacts(
         size=staged.size,

@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.session import current
-from tasks.staged_files import Staged
+from transship.domain.import_data import SealedFile
 from transship.plugins.decompression import reason_to_keep
 from transship.plugins.format_gate import archive_kind, inspect_file
 from transship.plugins.format_guess import guess_disk_format
@@ -31,7 +31,7 @@ class Inspection:
 
 
 @task(name="inspect", task_run_name="inspect {what}", cache_policy=NO_CACHE, retries=0)
-def inspect(staged: Staged, what: str, *, unpacked_later: bool) -> Inspection:
+def inspect(staged: SealedFile, what: str, *, unpacked_later: bool) -> Inspection:
     """Make sure that the data are what the image declares, and safe; one that declares nothing is what they are.
 
     Args:

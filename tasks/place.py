@@ -10,8 +10,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from tasks.retrying import may_pass_next_time
-from tasks.session import ImportSession, current, utc_now
-from tasks.staged_files import Staged, path_of
+from tasks.session import ImportSession, current
+from tasks.staged_files import path_of
 from tasks.store_rates import store_pace
 from tasks.store_slots import store_slot
 from tasks.stores import store_driver
@@ -24,6 +24,7 @@ from transship.catalog.journal import (
     mark_deleting,
     open_location,
 )
+from transship.domain.clock import utc_now
 from transship.domain.errors import (
     AlreadyStored,
     CopyBeingRemoved,
@@ -32,6 +33,7 @@ from transship.domain.errors import (
     StoredDiffers,
     TransferFailed,
 )
+from transship.domain.import_data import SealedFile
 from transship.domain.staged import StagedFile
 from transship.domain.task import wait_text
 from transship.stores.base import StoreDriver
@@ -43,7 +45,7 @@ log = structlog.get_logger("transship.place")
 
 
 @task(name="place", task_run_name="place {store}", cache_policy=NO_CACHE, retry_condition_fn=may_pass_next_time)
-def place(store: str, staged: Staged) -> str:
+def place(store: str, staged: SealedFile) -> str:
     """Write the image's data to one store and return the location URL.
 
     The journal names the copy before the store sees a byte. A copy that an earlier attempt finished
@@ -82,7 +84,7 @@ def place(store: str, staged: Staged) -> str:
     return url
 
 
-def _finished_before(session: ImportSession, driver: StoreDriver, store: str, staged: Staged) -> str | None:
+def _finished_before(session: ImportSession, driver: StoreDriver, store: str, staged: SealedFile) -> str | None:
     """Return the URL of a copy that an earlier attempt finished from this very file and that is still there."""
     row = _row(session, store)
     if row is None or row.state != "stored" or row.copied_from != staged.name or row.size != staged.size:
@@ -96,7 +98,7 @@ def _finished_before(session: ImportSession, driver: StoreDriver, store: str, st
     return row.url
 
 
-def _write(session: ImportSession, driver: StoreDriver, store: str, staged: Staged) -> str:
+def _write(session: ImportSession, driver: StoreDriver, store: str, staged: SealedFile) -> str:
     session.board.store(store, "uploading", 0, staged.size)
     driver.check()
     url = _clear_way(session, driver, store)

@@ -6,15 +6,16 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.session import ImportSession, current
-from tasks.staged_files import PluginWorkspace, Staged, holds_upload, seal, unstage
+from tasks.staged_files import PluginWorkspace, holds_upload, seal, unstage
 from transship.catalog.imports import inject_properties
 from transship.domain.image import RESERVED_PREFIX
+from transship.domain.import_data import SealedFile
 from transship.plugins.base import ImportPlugin, PluginOutcome, PluginWork
 from transship.plugins.registry import load_plugins
 
 
 @task(name="plugin", task_run_name="{label}", cache_policy=NO_CACHE, retries=0)
-def run_plugin(name: str, label: str, staged: Staged) -> Staged:
+def run_plugin(name: str, label: str, staged: SealedFile) -> SealedFile:
     """Let a plugin do its work, and return the file with which the import goes on.
 
     Args:
@@ -32,7 +33,7 @@ def run_plugin(name: str, label: str, staged: Staged) -> Staged:
     return _apply(session, plugin.run(_work(session, plugin, staged)), staged)
 
 
-def _work(session: ImportSession, plugin: ImportPlugin, staged: Staged) -> PluginWork:
+def _work(session: ImportSession, plugin: ImportPlugin, staged: SealedFile) -> PluginWork:
     return PluginWork(
         image=session.image,
         path=session.staging.sealed(staged.name),
@@ -44,7 +45,7 @@ def _work(session: ImportSession, plugin: ImportPlugin, staged: Staged) -> Plugi
     )
 
 
-def _apply(session: ImportSession, outcome: PluginOutcome, staged: Staged) -> Staged:
+def _apply(session: ImportSession, outcome: PluginOutcome, staged: SealedFile) -> SealedFile:
     changes = {
         "disk_format": outcome.disk_format,
         "container_format": outcome.container_format,

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 import httpx
@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from transship.catalog.engine import Catalog
 from transship.catalog.tasks import report_end, report_progress
+from transship.domain.clock import utc_now
 from transship.domain.errors import CatalogUnavailable, human_size
 from transship.domain.task import StoreProgress, TaskProgress, seconds_left, wait_text
 
@@ -175,7 +176,7 @@ class ProgressBoard:
     def _write_row(self, progress: TaskProgress, text: str) -> None:
         try:
             with self._catalog.write() as connection:
-                report_progress(connection, self._task_id, self._attempt, text, progress, datetime.now(UTC))
+                report_progress(connection, self._task_id, self._attempt, text, progress, utc_now())
         except (SQLAlchemyError, CatalogUnavailable) as error:
             log.warning("progress not written", error=str(error))
 

@@ -8,7 +8,8 @@ from typing import Any
 from prefect import Task
 from prefect.client.schemas.objects import State, TaskRun
 
-from tasks.session import current, utc_now
+from tasks.session import current
+from transship.domain.clock import utc_now
 from transship.domain.errors import TransferFailed
 
 

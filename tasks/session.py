@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Final
 from uuid import uuid4
 
@@ -27,6 +26,7 @@ from tasks.progress import ProgressBoard
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun
 from transship.catalog.leases import Lease, process_name, renew_lease
+from transship.domain.clock import utc_now
 from transship.domain.errors import CatalogUnavailable, ImportInterrupted, ImportTooLong, LockLost
 from transship.domain.fence import Fence
 from transship.domain.image import Image
@@ -119,11 +119,6 @@ def current() -> ImportSession:
         LookupError: called outside of an import; a programming error.
     """
     return _CURRENT.get()
-
-
-def utc_now() -> datetime:
-    """Return the time, aware, UTC."""
-    return datetime.now(UTC)
 
 
 def process_owner(settings: Settings) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.session import DataSource, ImportSession, utc_now
+from tasks.session import DataSource, ImportSession
+from transship.domain.clock import utc_now
 from transship.domain.errors import RemoteRefused, SourceRefused, TransferFailed
 from transship.domain.uri_filter import Allowance
 from transship.sources.gate import UriGate, gate_from

@@ -14,12 +14,14 @@ from prefect.runtime import task_run
 from prefect.states import Completed
 
 from tasks.retrying import may_pass_next_time
-from tasks.session import DataSource, ExpectedData, ImportSession, current, utc_now
+from tasks.session import DataSource, ExpectedData, ImportSession, current
 from tasks.sources import data_source, told_of_remote, web_source
-from tasks.staged_files import Staged, new_name, open_file, reserve, seal, unstage
+from tasks.staged_files import new_name, open_file, reserve, seal, unstage
 from tasks.verify_source import verified
 from transship.catalog.journal import StagedRow, adopt_staged, remember_validators, staged_of_image
+from transship.domain.clock import utc_now
 from transship.domain.errors import SourceBusy, SourceDiffers, SourceRefused
+from transship.domain.import_data import SealedFile
 from transship.domain.staged import SOURCE_ROLE
 from transship.sources.web import Downloaded, Validators
 
@@ -38,7 +40,7 @@ END_UNPROVEN = "end_unproven"
     cache_policy=NO_CACHE,
     retry_condition_fn=may_pass_next_time,
 )
-def stage(source: str) -> Staged:
+def stage(source: str) -> SealedFile:
     """Download the source into staging, compare it with what the source says of it, and seal it.
 
     A sealed file of an earlier attempt is taken as it is; a part is continued if the source says
@@ -62,7 +64,7 @@ def stage(source: str) -> Staged:
     if earlier is not None and earlier.state == "sealed" and earlier.size is not None:
         if (earlier.validators or {}).get(END_UNPROVEN):
             session.remarks.append(NO_PROVEN_END)
-        kept = Staged(earlier.name, earlier.size)
+        kept = SealedFile(earlier.name, earlier.size)
         # The flow unwraps it; the name of the state tells people that nothing was fetched.
         return Completed(name="Skipped", message="staged by an earlier attempt", data=kept)  # type: ignore[return-value]  # see above
     if earlier is not None:

@@ -10,9 +10,11 @@ from typing import Final
 
 import structlog
 
-from tasks.session import ImportSession, utc_now
+from tasks.session import ImportSession
 from transship.catalog.journal import StagedRow, drop_staged, open_staged, reserve_staged, seal_staged, staged_of_image
+from transship.domain.clock import utc_now
 from transship.domain.errors import StagingBusy
+from transship.domain.import_data import SealedFile
 from transship.domain.import_request import ImportMethod
 from transship.domain.staged import SOURCE_ROLE
 
@@ -22,24 +24,7 @@ WAIT_STEP_S: Final = 1.0
 log = structlog.get_logger("transship.staging")
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """Receipt of a sealed file.
-
-    Attributes:
-        name: its name in the staging directory of this host; of a store's own file ``<store>/<image id>``.
-        size: bytes.
-        store: the store that it was read from; empty when it came from elsewhere.
-        path: where it lies when it is the store's own; empty in staging.
-    """
-
-    name: str
-    size: int
-    store: str = ""
-    path: str = ""
-
-
-def path_of(session: ImportSession, staged: Staged) -> Path:
+def path_of(session: ImportSession, staged: SealedFile) -> Path:
     """Return where a sealed file lies."""
     return Path(staged.path) if staged.path else session.staging.sealed(staged.name)
 
@@ -70,7 +55,7 @@ class PluginWorkspace:
         reserve(self.session, path.name.removesuffix(".part"), size_bytes)
 
 
-def holds_upload(session: ImportSession, staged: Staged) -> bool:
+def holds_upload(session: ImportSession, staged: SealedFile) -> bool:
     """Return whether a file is what a client uploaded: it is nowhere else, and kept until the import has succeeded."""
     uploaded = session.begun.task.method == ImportMethod.GLANCE_DIRECT
     return uploaded and staged.name.endswith(f".{SOURCE_ROLE}")
@@ -129,7 +114,7 @@ def _reserve_now(session: ImportSession, name: str, size_bytes: int) -> None:
     )
 
 
-def seal(session: ImportSession, name: str, digests: Mapping[str, str] | None = None) -> Staged:
+def seal(session: ImportSession, name: str, digests: Mapping[str, str] | None = None) -> SealedFile:
     """Complete a file; from here on it is only read.
 
     Args:
@@ -142,7 +127,7 @@ def seal(session: ImportSession, name: str, digests: Mapping[str, str] | None = 
     session.stop.check()
     size = session.staging.seal(name)
     seal_staged(session.catalog, session.lease, name, session.staging.host, size, digests)
-    return Staged(name, size)
+    return SealedFile(name, size)
 
 
 def unstage(session: ImportSession, name: str) -> None:

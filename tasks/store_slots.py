@@ -22,7 +22,8 @@ from prefect.client.schemas.responses import ConcurrencyLimitWithLeaseResponse
 from prefect.exceptions import PrefectException
 
 from config.settings import store_limit_name
-from tasks.session import ImportSession, utc_now
+from tasks.session import ImportSession
+from transship.domain.clock import utc_now
 from transship.domain.task import wait_text
 
 LEASE_S: Final = 60.0

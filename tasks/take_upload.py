@@ -6,13 +6,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.session import current
-from tasks.staged_files import Staged, unstage
+from tasks.staged_files import unstage
 from transship.catalog.journal import adopt_staged, staged_of_image, staged_upload
 from transship.domain.errors import UploadElsewhere, UploadIncomplete, UploadLost
+from transship.domain.import_data import SealedFile
 
 
 @task(name="take-upload", task_run_name="take upload", cache_policy=NO_CACHE, retries=0)
-def take_upload() -> Staged:
+def take_upload() -> SealedFile:
     """Return the sealed file that holds the uploaded data; what an earlier attempt made of them is removed.
 
     Raises:
@@ -40,4 +41,4 @@ def take_upload() -> Staged:
     for row in rows:
         if row.name != upload.name and not session.staging.being_written(row.name):
             unstage(session, row.name)
-    return Staged(upload.name, upload.size)
+    return SealedFile(upload.name, upload.size)

@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from config.loading import load_settings
-from tasks.session import utc_now
 from tasks.sweep import sweep_staging, sweep_stores
 from tests.fakes.asked_imports import AskedImports
 from tests.fakes.images import NOW
@@ -23,6 +22,7 @@ from transship.catalog.endings import end_unheld, resume_or_end
 from transship.catalog.imports import Caller, Order, ask_import, begin_import
 from transship.catalog.leases import expire_lease, lease_of, renew_lease
 from transship.catalog.tasks import tasks_of_image
+from transship.domain.clock import utc_now
 from transship.domain.errors import AlreadyBeingCopied, LockLost
 from transship.domain.image import ImageStatus
 from transship.domain.import_request import ImportMethod, ImportRequest

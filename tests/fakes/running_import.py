@@ -10,13 +10,14 @@ from uuid import uuid4
 
 from config.settings import Settings
 from tasks.session import ImportSession, open_session
-from tasks.staged_files import Staged, new_name, open_file, seal
+from tasks.staged_files import new_name, open_file, seal
 from tests.fakes.images import NOW, prepare_stores, queued_image, settings_in, web_order
 from transship.catalog.endings import resume_or_end
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, Caller, ask_import, begin_import
 from transship.catalog.journal import LocationRow, StagedRow, find_location, staged_of_image
 from transship.catalog.leases import expire_lease, take_lease
+from transship.domain.import_data import SealedFile
 from transship.domain.staged import SOURCE_ROLE
 from transship.staging.opening import open_staging
 
@@ -76,7 +77,7 @@ def session_of(settings: Settings, catalog: Catalog, begun: Begun) -> Iterator[I
         yield session
 
 
-def staged_file(session: ImportSession, content: bytes, role: str = SOURCE_ROLE) -> Staged:
+def staged_file(session: ImportSession, content: bytes, role: str = SOURCE_ROLE) -> SealedFile:
     """Make a sealed staged file of an import."""
     name = new_name(session, role)
     open_file(session, name, role)

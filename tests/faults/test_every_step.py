@@ -18,7 +18,6 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import func, select
 
-from tasks.session import utc_now
 from tasks.sweep import sweep_staging, sweep_stores
 from tests.acceptance.conftest import api_server
 from tests.fakes.asked_imports import AskedImports
@@ -34,6 +33,7 @@ from transship.catalog.endings import resume_or_end
 from transship.catalog.leases import lease_of
 from transship.catalog.schema import LOCATIONS, SECRETS, STAGED
 from transship.catalog.tasks import tasks_of_image
+from transship.domain.clock import utc_now
 from transship.domain.image import ImageStatus
 from transship.domain.import_request import ImportMethod
 from transship.domain.task import ImportTask, TaskStatus

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.digest import CHUNK_BYTES, ZEROS, Digests, _pieces, digest, file_digests
+from tasks.digest import CHUNK_BYTES, ZEROS, _pieces, digest, file_digests
 from tasks.session import ImportSession
-from tasks.staged_files import Staged
 from tests.fakes.running_import import begin, easy_settings, session_of, staged_file
 from transship.catalog.engine import Catalog
 from transship.domain.errors import LockLost, StagingBroken
+from transship.domain.import_data import Digests, SealedFile
 from transship.domain.stop import StopToken
 
 ALGORITHMS = ["md5", "sha512"]
@@ -104,7 +104,7 @@ def test_the_settings_choose_the_digests(tmp_path: Path, catalog: Catalog, algor
 
 def test_the_digest_of_a_staged_file_that_is_gone_fails(session: ImportSession) -> None:
     with pytest.raises(StagingBroken):
-        digest.fn(Staged("nothing", 4))
+        digest.fn(SealedFile("nothing", 4))
 
 
 def test_the_digests_say_how_far_all_of_them_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

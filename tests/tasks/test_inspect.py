@@ -14,7 +14,7 @@ import pytest
 from tasks.inspect import Inspection, inspect
 from tasks.plugin import run_plugin
 from tasks.session import ImportSession
-from tasks.staged_files import Staged, discard_scrap, discard_staged, new_name, open_file
+from tasks.staged_files import discard_scrap, discard_staged, new_name, open_file
 from tests.fakes.disk_images import MIB, converted, raw_disk
 from tests.fakes.images import read_image
 from tests.fakes.running_import import (
@@ -29,6 +29,7 @@ from tests.fakes.running_import import (
 )
 from transship.catalog.engine import Catalog
 from transship.domain.errors import FormatMismatch, FormatUnsafe, LockLost, StagingBroken, StagingFull
+from transship.domain.import_data import SealedFile
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_a_container_that_is_not_looked_into_passes(session: ImportSession, disk
 
 def test_a_staged_file_that_is_gone_is_told(session: ImportSession) -> None:
     with pytest.raises(StagingBroken):
-        inspect.fn(Staged("nothing", 5), "source", unpacked_later=False)
+        inspect.fn(SealedFile("nothing", 5), "source", unpacked_later=False)
 
 
 # --- plugins -----------------------------------------------------------------------------------
@@ -163,7 +164,7 @@ def test_a_new_file_takes_the_place_of_the_old_one(unpacking: ImportSession, dis
     before = staged_file(unpacking, gzip.compress(disk))
     made = run_plugin.fn("image_decompression", "decompress", before)
     epoch = unpacking.lease.epoch
-    assert made == Staged(f"{unpacking.image.id}.{epoch}.decompress-decompressed", len(disk))
+    assert made == SealedFile(f"{unpacking.image.id}.{epoch}.decompress-decompressed", len(disk))
     assert unpacking.staging.sealed(made.name).read_bytes() == disk
     assert staging_names(unpacking.settings) == {made.name}
     assert [(row.name, row.state, row.role) for row in staged_rows(unpacking)] == [(made.name, "sealed", "decompress")]

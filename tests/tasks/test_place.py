@@ -11,11 +11,9 @@ from uuid import uuid4
 import pytest
 
 from config.settings import Settings
-from tasks.digest import Digests
 from tasks.finish import finish
 from tasks.place import _verify, place, unplace
 from tasks.session import ImportSession
-from tasks.staged_files import Staged
 from tests.fakes.flaky_store import FlakyStore
 from tests.fakes.images import read_image
 from tests.fakes.running_import import (
@@ -44,6 +42,7 @@ from transship.domain.errors import (
     StoreUnavailable,
 )
 from transship.domain.image import ImageStatus
+from transship.domain.import_data import Digests, SealedFile
 from transship.domain.task import StoreProgress, TaskStatus
 from transship.host.directories import MARK
 
@@ -264,5 +263,5 @@ def test_a_worker_that_lost_the_lease_finishes_nothing(two_stores: ImportSession
 def test_a_stopped_import_is_not_finished(two_stores: ImportSession) -> None:
     two_stores.stop.stop(ImportCancelled("by hand"))
     with pytest.raises(ImportCancelled):
-        finish.fn(Staged("any", 1), DIGESTS, {})
+        finish.fn(SealedFile("any", 1), DIGESTS, {})
     assert read_image(two_stores.catalog, two_stores.image.id).status is ImageStatus.IMPORTING

@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State
 from config.settings import Settings
 from tasks.session import ImportSession
 from tasks.stage import NO_PROVEN_END, stage
-from tasks.staged_files import Staged, new_name, open_file, reserve
+from tasks.staged_files import new_name, open_file, reserve
 from tests.fakes.running_import import (
     begin,
     begin_again,
@@ -39,6 +39,7 @@ from transship.domain.errors import (
     StagingBroken,
     StagingFull,
 )
+from transship.domain.import_data import SealedFile
 from transship.domain.stop import StopToken
 from transship.sources.slots import ConnectionSlots
 from transship.sources.watch import Watch
@@ -53,14 +54,14 @@ def importing(settings: Settings, catalog: Catalog, uri: str) -> Iterator[Import
         yield session
 
 
-def content(session: ImportSession, staged: Staged) -> bytes:
+def content(session: ImportSession, staged: SealedFile) -> bytes:
     return session.staging.sealed(staged.name).read_bytes()
 
 
 def test_a_source_is_downloaded_and_sealed(settings: Settings, catalog: Catalog, server: WebServer) -> None:
     with importing(settings, catalog, server.serve("/a.img", BODY)) as session:
         staged = stage.fn("a.img")
-        assert staged == Staged(f"{session.image.id}.{session.lease.epoch}.source", len(BODY))
+        assert staged == SealedFile(f"{session.image.id}.{session.lease.epoch}.source", len(BODY))
         assert content(session, staged) == BODY
         [row] = staged_rows(session)
     assert (row.state, row.size, row.reserved_bytes, row.epoch) == ("sealed", len(BODY), 0, session.lease.epoch)
@@ -138,7 +139,7 @@ def test_the_sealed_file_of_an_earlier_attempt_is_taken(
         before = stage.fn("a.img")
     begun = begin_again(catalog, begun)
     with session_of(settings, catalog, begun) as session:
-        state = cast(State[Staged], stage.fn("a.img"))  # Prefect hands its data on
+        state = cast(State[SealedFile], stage.fn("a.img"))  # Prefect hands its data on
         assert (state.name, state.type) == ("Skipped", "COMPLETED")
         assert state.result() == before
         assert [row.epoch for row in staged_rows(session)] == [begun.lease.epoch]

@@ -13,7 +13,7 @@ from sqlalchemy import update
 
 from config.settings import Settings
 from tasks.place import place, unplace
-from tasks.session import ImportSession, utc_now
+from tasks.session import ImportSession
 from tasks.staged_files import new_name, open_file
 from tasks.sweep import Swept, _remove, sweep_staging, sweep_stores
 from tests.fakes.backups import contents_of, restore
@@ -44,6 +44,7 @@ from transship.catalog.removal import (
     scrap_staged,
 )
 from transship.catalog.schema import IMAGES, INVENTORIES, LOCATIONS, STAGED
+from transship.domain.clock import utc_now
 from transship.domain.errors import (
     AlreadyStored,
     ConfigurationRefused,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 
@@ -18,6 +17,7 @@ from transship.catalog.journal import (
     open_location,
 )
 from transship.catalog.uploads import Upload, finish_upload, prepare_upload, refuse_upload
+from transship.domain.clock import utc_now
 from transship.domain.errors import AlreadyStored, LockLost, ObjectMissing, StoredDiffers, TransferFailed
 from transship.domain.fence import Fence
 from transship.domain.notification import upload_failure
@@ -67,10 +67,10 @@ def store_upload(work: StoredUpload, driver: StoreDriver) -> None:
     prepare_upload(work.catalog, work.upload.lease, work.store)
     try:
         url = _clear_way(work, driver)
-        open_location(work.catalog, work.upload.lease, work.store, url, _now())
+        open_location(work.catalog, work.upload.lease, work.store, url, utc_now())
         _put(work, driver, url)
         work.stop.check()
-        finish_upload(work.catalog, work.upload.lease, work.store, _facts(work, inspected), _now())
+        finish_upload(work.catalog, work.upload.lease, work.store, _facts(work, inspected), utc_now())
     except AlreadyStored as foreign:
         # Somebody else's object is in its place: the row must never lead a sweep to it.
         forget_location(work.catalog, work.upload.lease, work.store)
@@ -131,7 +131,7 @@ def _put(work: StoredUpload, driver: StoreDriver, url: str) -> None:
         found = driver.size(url)
         if found != size:
             raise StoredDiffers(work.store, f"{size} bytes", f"{found} bytes")
-    copy_written(work.catalog, lease, work.store, stored.size, stored.proof, _now())
+    copy_written(work.catalog, lease, work.store, stored.size, stored.proof, utc_now())
 
 
 def _facts(work: StoredUpload, inspected: Inspected) -> DataFacts:
@@ -162,14 +162,10 @@ def _take_back(work: StoredUpload, driver: StoreDriver) -> None:
 
 def _remove(work: StoredUpload, driver: StoreDriver, url: str) -> None:
     lease = work.upload.lease
-    mark_deleting(work.catalog, lease, work.store, _now())
+    mark_deleting(work.catalog, lease, work.store, utc_now())
     driver.discard_temporaries(lease.image_id, lease.epoch + 1)
     # Another process may have written its own copy there while this one slept.
     work.fence.check()
     driver.delete(url)
     with work.catalog.write() as connection:
         drop_location(connection, lease.image_id, work.store)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

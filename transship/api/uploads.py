@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 from uuid import uuid4
 
@@ -28,6 +27,7 @@ from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image
 from transship.catalog.leases import renew_lease
 from transship.catalog.uploads import Upload, abandon_upload, begin_upload, finish_stage
+from transship.domain.clock import utc_now
 from transship.domain.errors import (
     BadRequest,
     CatalogUnavailable,
@@ -73,7 +73,7 @@ async def stage_image(call: Call) -> Response:
         return () if may_change_data(settings, image, head) else _algorithms(settings)
 
     def end(carried: Carried, received: Received) -> None:
-        finish_stage(call.site.catalog, carried.upload, received.size, received.digests, _now())
+        finish_stage(call.site.catalog, carried.upload, received.size, received.digests, utc_now())
         log.info("data staged", image_id=call.image_id, size=received.size, host=settings.host_name)
 
     await _take(call, ImageStatus.UPLOADING, bounds, lambda _image: None, digests, end)
@@ -209,7 +209,7 @@ def _begin(
         owner=owner,
         host=settings.host_name,
         ttl_s=settings.lease.ttl_s,
-        now=_now(),
+        now=utc_now(),
     )
     reception = Reception(catalog, area, upload, bounds, lambda head: digests(head, upload.image))
     fence = Fence(lambda: renew_lease(catalog, upload.lease, settings.lease.ttl_s), settings.lease.ttl_s)
@@ -338,7 +338,7 @@ def _give_up(call: Call, carried: Carried, failed: BaseException) -> TransshipEr
     catalog, upload = call.site.catalog, carried.upload
     instead: TransshipError | None = None
     try:
-        abandon_upload(catalog, upload.lease, _now())
+        abandon_upload(catalog, upload.lease, utc_now())
     except LockLost as lost:
         instead = _why_lost(call, upload, lost)
     except CatalogUnavailable as away:
@@ -359,7 +359,3 @@ def _why_lost(call: Call, upload: Upload, lost: LockLost) -> TransshipError:
     except CatalogUnavailable:
         return lost
     return UploadTakenOver(upload.image.id)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

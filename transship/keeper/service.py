@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 import structlog
@@ -42,6 +42,7 @@ from transship.catalog.underway import (
     underway,
 )
 from transship.catalog.uploads import end_lost_uploads, give_up_uploads
+from transship.domain.clock import utc_now
 from transship.domain.errors import (
     DispatchFailed,
     ImageNotFound,
@@ -95,11 +96,6 @@ log = structlog.get_logger("transship.keeper")
 def host_queue(host: str) -> str:
     """Return the name of the work queue whose runs one host alone takes."""
     return f"host-{host}"
-
-
-def utc_now() -> datetime:
-    """Return the time, aware, UTC."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
