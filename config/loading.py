@@ -24,7 +24,7 @@ from config.settings import LOOPBACK_HOSTS, AbsolutePath, Settings
 from transship.domain.errors import ConfigurationRefused, SeveralRefused
 
 if TYPE_CHECKING:
-    from config.glance_files import GlanceSettings, GlanceValue
+    from config.glance.files import GlanceSettings, GlanceValue
 
 PREFIX: Final = "TRANSSHIP_"
 NESTING: Final = "__"
@@ -194,7 +194,7 @@ def _glance_settings(gathered: _Gathered) -> GlanceSettings | None:
     if not named:
         return None
     # oslo.config costs a third of a second, which those without such files need not pay.
-    from config.glance_files import read_glance_settings  # noqa: PLC0415
+    from config.glance.files import read_glance_settings  # noqa: PLC0415
 
     return read_glance_settings(named, gathered.origin_of((GLANCE_OPTION,)))
 

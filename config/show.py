@@ -115,7 +115,7 @@ def settings_page() -> str:
 
 def write_files(root: Path) -> None:
     """Write the sample file and the pages below the repository's root."""
-    from config.glance_page import GLANCE_FILE, glance_page  # noqa: PLC0415 (oslo.config is slow to import)
+    from config.glance.page import GLANCE_FILE, glance_page  # noqa: PLC0415 (oslo.config is slow to import)
 
     glance = glance_page((root / GLANCE_FILE).read_text(encoding="utf-8"))
     for name, text in ((SAMPLE_FILE, sample_toml()), (DOCS_FILE, settings_page()), (GLANCE_FILE, glance)):

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from oslo_config import cfg
 
-from config.glance_files import files_named
+from config.glance.files import files_named
 from config.settings import NotificationDriver, Settings
 from transship.domain.errors import ConfigurationRefused, NotificationUndelivered
 from transship.domain.notification import Notification, SinkName, is_disabled, message_of

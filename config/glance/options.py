@@ -1,114 +1,39 @@
 """Which options of Glance are read, what they become here, and which are known but not served.
 
-The values are parsed by the types of oslo.config that Glance declares them with, so that lists and
-mappings mean here what they mean there. `config.glance_files` reads the files; the tables of
-docs/glance-configuration.md are made from these.
+`config.glance.files` reads the files; the tables of docs/glance-configuration.md are made from these.
 
 Source: Glance, options of ``glance-api.conf`` and ``glance-image-import.conf``; glance_store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from collections.abc import Mapping
+from typing import Final
 
 from oslo_config import types
 
-from config.glance_quotes import Word, list_words, mapping_words
+from config.glance.option import STORE_SECTION, IgnoredOption, MappedOption, Reading
+from config.glance.readers import (
+    read_boolean,
+    read_cache_time,
+    read_file_mode,
+    read_hosts,
+    read_inject,
+    read_integer,
+    read_optional_path,
+    read_plain_list,
+    read_port,
+    read_ports,
+    read_staging_uri,
+    read_text,
+    read_words,
+)
 from config.settings import NotificationDriver
 from transship.domain.import_request import ImportMethod
 
 DEFAULT_SECTION: Final = "DEFAULT"
 NOTIFICATIONS_SECTION: Final = "oslo_messaging_notifications"
-STORE_SECTION: Final = "<store>"
-"""Stands for the section of each store, and in single-store mode for ``[glance_store]``."""
 
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What the text of an option means.
-
-    Attributes:
-        value: for the setting, before its own validation; None: the setting is left as it is.
-        warnings: what is not right about the text although it was understood.
-    """
-
-    value: object
-    warnings: tuple[str, ...] = ()
-
-
-Reader = Callable[[str], Reading]
-"""Raises ValueError for texts that Glance would refuse too."""
-
-
-@dataclass(frozen=True, slots=True)
-class MappedOption:
-    """An option of Glance that becomes a setting.
-
-    Attributes:
-        section, name: as Glance writes them.
-        setting: dotted; ``<store>`` stands for the store's id.
-        read: parses its text.
-        note: what should be known about it, for the documentation.
-        required: the store cannot be served without it.
-        warning: what people should know when the value is in force; may be empty.
-        secret: no error repeats its text.
-    """
-
-    section: str
-    name: str
-    setting: str
-    read: Reader
-    note: str = ""
-    required: bool = False
-    warning: str = ""
-    secret: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class IgnoredOption:
-    """An option of Glance that concerns imports and is not served.
-
-    Attributes:
-        section, name: as Glance writes them; a name of ``*`` stands for the whole section.
-        reason: why, and what to do instead.
-        harmless: values with which ignoring it changes nothing, lower case.
-    """
-
-    section: str
-    name: str
-    reason: str
-    harmless: tuple[str, ...] = ()
-
-
-# --- readers -----------------------------------------------------------------------------------
-
-
-def _typed(kind: Callable[[str], Any]) -> Reader:
-    return lambda text: Reading(kind(text))
-
-
-def _bounded(item: types.ConfigType) -> Reader:
-    kind = types.List(item, bounds=True)
-
-    def read(text: str) -> Reading:
-        try:
-            return Reading(kind(text))
-        except ValueError as error:
-            hint = "" if text.strip().startswith("[") else "; it is a list in brackets, e.g. [a, b]"
-            raise ValueError(f"{error}{hint}") from error
-
-    return read
-
-
-_TEXT: Final = types.String()
-_WORD: Final = types.String(quotes=True)
-_WORDS: Final = _bounded(_WORD)
-_HOSTS: Final = _bounded(types.HostAddress())
-_PORTS: Final = _bounded(types.Port(min=1))
-_ELLIPSIS: Final = "..."
 _SPELLED: Final = "brackets, quotes and ... are taken off with a warning"
 _DRIVERS: Final = tuple(driver.value for driver in NotificationDriver)
 _OTHER_DRIVERS: Final = ("routing", "test")
@@ -135,25 +60,6 @@ def read_drivers(text: str) -> Reading:
     return Reading([name for name in asked if name in _DRIVERS], warnings)
 
 
-def read_staging_uri(text: str) -> Reading:
-    """Return the directory of a ``file://`` URI."""
-    parts = urlsplit(text)
-    if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
-        raise ValueError(f"{text!r} is no file:///path/to/dir URI; staging is a directory of this host")
-    return Reading(unquote(parts.path))
-
-
-def read_file_mode(text: str) -> Reading:
-    """Return the octal mode of stored files; Glance's 0 leaves it alone."""
-    number = int(text)
-    return Reading(None if number <= 0 else f"{number:04}")
-
-
-def read_optional_path(text: str) -> Reading:
-    """Return a path; an empty one leaves the setting as it is, as in the libraries that Glance gives it to."""
-    return Reading(text.strip() or None)
-
-
 def read_flavor(text: str) -> Reading:
     """Return who may call, as a pipeline of Glance's paste file is named for it."""
     parts = set(text.strip().lower().split("+")) - {"caching", "cachemanagement", "none", ""}
@@ -161,78 +67,6 @@ def read_flavor(text: str) -> Reading:
         raise ValueError("only keystone, and no flavor at all, are served; an identity that a proxy states is not")
     return Reading("keystone" if parts else "none")
 
-
-def read_cache_time(text: str) -> Reading:
-    """Return seconds; the middleware's -1 stands for no cache."""
-    return Reading(max(0, int(text)))
-
-
-def read_plain_list(text: str) -> Reading:
-    """Return items between commas; brackets, quotes and an ellipsis are taken off, with a warning.
-
-    Glance would keep them as parts of the items, so that nothing ever matched.
-    """
-    form = "it is a plain list, e.g. a,b"
-    inner, warnings = _unbracketed(text.strip().rstrip(","), (("[", "]"),), form)
-    words = list_words(inner)
-    items = [word.text for word in words if word.text or word.quoted]
-    if any(word.quoted for word in words):
-        warnings.append(f"quotes were taken off: {form}")
-    else:
-        items = types.List()(inner)
-    alone = [item for item in items if item.startswith("[") or item.endswith("]")]
-    if alone:
-        raise ValueError(f"a bracket stands alone in {alone[0]!r}; {form}")
-    kept = [item for item in items if item != _ELLIPSIS]
-    return Reading(kept, (*warnings, *_left_out(items, kept)))
-
-
-def read_inject(text: str) -> Reading:
-    """Return properties and values; brackets, quotes around each and an ellipsis are taken off, with a warning.
-
-    Glance would keep brackets and quotes as parts of names and values, and refuse the ellipsis.
-    """
-    form = "write it as property1:value1,property2:value2"
-    inner, warnings = _unbracketed(text.strip(), (("[", "]"), ("{", "}")), form)
-    pieces = mapping_words(inner)
-    kept = [piece for piece in pieces if piece[0].text != _ELLIPSIS]
-    try:
-        if any(word.quoted for piece in pieces for word in piece):
-            warnings.append(f"quotes were taken off: {form}")
-            properties = _quoted_properties(kept)
-        else:
-            properties = types.Dict()(",".join(":".join(word.text for word in piece) for piece in kept))
-    except ValueError as error:
-        raise ValueError(f"{error}; {form}") from error
-    return Reading(properties, (*warnings, *_left_out(pieces, kept)))
-
-
-def _quoted_properties(pieces: Sequence[tuple[Word, ...]]) -> dict[str, str]:
-    """Return what a mapping with quotes says; one pair of quotes may stand around name and value together."""
-    properties: dict[str, str] = {}
-    for words in pieces:
-        name, *value = [word.text for word in words] if len(words) > 1 else words[0].text.split(":", 1)
-        if not name or not value:
-            raise ValueError('Value should be NAME:VALUE pairs separated by ","')
-        if name in properties:
-            raise ValueError(f"Duplicate key {name}")
-        properties[name] = value[0]
-    return properties
-
-
-def _unbracketed(text: str, brackets: Sequence[tuple[str, str]], form: str) -> tuple[str, list[str]]:
-    """Take off brackets around a whole value; return what is left, and a warning if there were any."""
-    for first, last in brackets:
-        if text.startswith(first) and text.endswith(last):
-            return text[1:-1], [f"brackets were taken off: {form}"]
-    return text, []
-
-
-def _left_out(found: Sequence[object], kept: Sequence[object]) -> tuple[str, ...]:
-    return () if kept == found else (f"'{_ELLIPSIS}' was left out: it stands for nothing",)
-
-
-# --- tables ------------------------------------------------------------------------------------
 
 _AUTHTOKEN: Final = "keystone_authtoken"
 _FALLBACK_URL: Final = "counts if [oslo_messaging_notifications] transport_url is not set"
@@ -258,47 +92,47 @@ OPTIONS: Final = (
         DEFAULT_SECTION,
         "public_endpoint",
         "api.public_endpoint",
-        _typed(_TEXT),
+        read_text,
         "clients are sent there even if a Glance still answers there; transship doctor says where it leads",
     ),
     MappedOption(
         DEFAULT_SECTION,
         "bind_host",
         "api.host",
-        _typed(_TEXT),
+        read_text,
         "an address that is not loopback is used only if api.auth is keystone or api.accept_anyone is true, else left"
         " out with a warning",
     ),
-    MappedOption(DEFAULT_SECTION, "bind_port", "api.port", _typed(types.Port())),
-    MappedOption(DEFAULT_SECTION, "limit_param_default", "api.limit_param_default", _typed(types.Integer())),
-    MappedOption(DEFAULT_SECTION, "api_limit_max", "api.api_limit_max", _typed(types.Integer())),
-    MappedOption(DEFAULT_SECTION, "max_request_id_length", "api.max_request_id_length", _typed(types.Integer())),
-    MappedOption(DEFAULT_SECTION, "image_size_cap", "imports.image_size_cap_bytes", _typed(types.Integer())),
+    MappedOption(DEFAULT_SECTION, "bind_port", "api.port", read_port),
+    MappedOption(DEFAULT_SECTION, "limit_param_default", "api.limit_param_default", read_integer),
+    MappedOption(DEFAULT_SECTION, "api_limit_max", "api.api_limit_max", read_integer),
+    MappedOption(DEFAULT_SECTION, "max_request_id_length", "api.max_request_id_length", read_integer),
+    MappedOption(DEFAULT_SECTION, "image_size_cap", "imports.image_size_cap_bytes", read_integer),
     MappedOption(
-        DEFAULT_SECTION, "hashing_algorithm", "imports.hashing_algorithm", _typed(_TEXT), "sha256, sha384 or sha512"
+        DEFAULT_SECTION, "hashing_algorithm", "imports.hashing_algorithm", read_text, "sha256, sha384 or sha512"
     ),
-    MappedOption(DEFAULT_SECTION, "image_property_quota", "quota.image_property_quota", _typed(types.Integer())),
-    MappedOption(DEFAULT_SECTION, "image_tag_quota", "quota.image_tag_quota", _typed(types.Integer())),
+    MappedOption(DEFAULT_SECTION, "image_property_quota", "quota.image_property_quota", read_integer),
+    MappedOption(DEFAULT_SECTION, "image_tag_quota", "quota.image_tag_quota", read_integer),
     MappedOption(
         "paste_deploy", "flavor", "api.auth", read_flavor, "keystone, also with caching or cachemanagement; else none"
     ),
-    MappedOption(_AUTHTOKEN, "www_authenticate_uri", "auth.www_authenticate_uri", _typed(_TEXT)),
-    MappedOption(_AUTHTOKEN, "auth_url", "auth.auth_url", _typed(_TEXT)),
-    MappedOption(_AUTHTOKEN, "username", "auth.username", _typed(_TEXT)),
-    MappedOption(_AUTHTOKEN, "user_id", "auth.user_id", _typed(_TEXT)),
-    MappedOption(_AUTHTOKEN, "password", "auth.password", _typed(_TEXT), secret=True),
-    MappedOption(_AUTHTOKEN, "user_domain_id", "auth.user_domain_id", _typed(_TEXT)),
-    MappedOption(_AUTHTOKEN, "user_domain_name", "auth.user_domain_name", _typed(_TEXT)),
-    MappedOption(_AUTHTOKEN, "project_name", "auth.project_name", _typed(_TEXT)),
-    MappedOption(_AUTHTOKEN, "project_id", "auth.project_id", _typed(_TEXT)),
-    MappedOption(_AUTHTOKEN, "project_domain_id", "auth.project_domain_id", _typed(_TEXT)),
-    MappedOption(_AUTHTOKEN, "project_domain_name", "auth.project_domain_name", _typed(_TEXT)),
-    MappedOption(_AUTHTOKEN, "application_credential_id", "auth.application_credential_id", _typed(_TEXT)),
+    MappedOption(_AUTHTOKEN, "www_authenticate_uri", "auth.www_authenticate_uri", read_text),
+    MappedOption(_AUTHTOKEN, "auth_url", "auth.auth_url", read_text),
+    MappedOption(_AUTHTOKEN, "username", "auth.username", read_text),
+    MappedOption(_AUTHTOKEN, "user_id", "auth.user_id", read_text),
+    MappedOption(_AUTHTOKEN, "password", "auth.password", read_text, secret=True),
+    MappedOption(_AUTHTOKEN, "user_domain_id", "auth.user_domain_id", read_text),
+    MappedOption(_AUTHTOKEN, "user_domain_name", "auth.user_domain_name", read_text),
+    MappedOption(_AUTHTOKEN, "project_name", "auth.project_name", read_text),
+    MappedOption(_AUTHTOKEN, "project_id", "auth.project_id", read_text),
+    MappedOption(_AUTHTOKEN, "project_domain_id", "auth.project_domain_id", read_text),
+    MappedOption(_AUTHTOKEN, "project_domain_name", "auth.project_domain_name", read_text),
+    MappedOption(_AUTHTOKEN, "application_credential_id", "auth.application_credential_id", read_text),
     MappedOption(
         _AUTHTOKEN,
         "application_credential_secret",
         "auth.application_credential_secret",
-        _typed(_TEXT),
+        read_text,
         secret=True,
     ),
     MappedOption(_AUTHTOKEN, "cafile", "auth.ca_file", read_optional_path),
@@ -306,27 +140,27 @@ OPTIONS: Final = (
     MappedOption(
         _AUTHTOKEN, "service_token_roles", "auth.service_token_roles", read_plain_list, "they are always required"
     ),
-    MappedOption("task", "task_time_to_live", "imports.task_time_to_live_h", _typed(types.Integer()), "hours"),
+    MappedOption("task", "task_time_to_live", "imports.task_time_to_live_h", read_integer, "hours"),
     MappedOption("image_format", "disk_formats", "formats.disk_formats", read_plain_list),
     MappedOption("image_format", "container_formats", "formats.container_formats", read_plain_list),
     MappedOption("image_format", "vmdk_allowed_types", "formats.vmdk_allowed_types", read_plain_list),
-    MappedOption("image_format", "require_image_format_match", "formats.require_match", _typed(types.Boolean())),
+    MappedOption("image_format", "require_image_format_match", "formats.require_match", read_boolean),
     MappedOption("image_format", "gpt_safety_checks_nonfatal", "formats.gpt_safety_checks_nonfatal", read_plain_list),
     MappedOption(
         "image_import_opts",
         "image_import_plugins",
         "imports.plugins",
-        _WORDS,
+        read_words,
         "an unknown name, or conversion before decompression, stops the start",
     ),
-    MappedOption("image_import_opts", "max_parallel_stores", "imports.max_parallel_stores", _typed(types.Integer())),
-    MappedOption("glance_download_properties", "extra_properties", "glance_download.extra_properties", _WORDS),
-    MappedOption("import_filtering_opts", "allowed_schemes", "uri.allowed_schemes", _WORDS),
-    MappedOption("import_filtering_opts", "disallowed_schemes", "uri.disallowed_schemes", _WORDS),
-    MappedOption("import_filtering_opts", "allowed_hosts", "uri.allowed_hosts", _HOSTS),
-    MappedOption("import_filtering_opts", "disallowed_hosts", "uri.disallowed_hosts", _HOSTS),
-    MappedOption("import_filtering_opts", "allowed_ports", "uri.allowed_ports", _PORTS),
-    MappedOption("import_filtering_opts", "disallowed_ports", "uri.disallowed_ports", _PORTS),
+    MappedOption("image_import_opts", "max_parallel_stores", "imports.max_parallel_stores", read_integer),
+    MappedOption("glance_download_properties", "extra_properties", "glance_download.extra_properties", read_words),
+    MappedOption("import_filtering_opts", "allowed_schemes", "uri.allowed_schemes", read_words),
+    MappedOption("import_filtering_opts", "disallowed_schemes", "uri.disallowed_schemes", read_words),
+    MappedOption("import_filtering_opts", "allowed_hosts", "uri.allowed_hosts", read_hosts),
+    MappedOption("import_filtering_opts", "disallowed_hosts", "uri.disallowed_hosts", read_hosts),
+    MappedOption("import_filtering_opts", "allowed_ports", "uri.allowed_ports", read_ports),
+    MappedOption("import_filtering_opts", "disallowed_ports", "uri.disallowed_ports", read_ports),
     MappedOption(
         "inject_metadata_properties",
         "ignore_user_roles",
@@ -341,11 +175,11 @@ OPTIONS: Final = (
         read_inject,
         _SPELLED,
     ),
-    MappedOption("image_conversion", "output_format", "conversion.output_format", _typed(_TEXT)),
-    MappedOption(DEFAULT_SECTION, "default_publisher_id", "notifications.publisher_id", _typed(_TEXT)),
+    MappedOption("image_conversion", "output_format", "conversion.output_format", read_text),
+    MappedOption(DEFAULT_SECTION, "default_publisher_id", "notifications.publisher_id", read_text),
     MappedOption(DEFAULT_SECTION, "disabled_notifications", "notifications.disabled", read_plain_list),
     MappedOption(
-        DEFAULT_SECTION, "transport_url", "notifications.transport_url", _typed(_TEXT), _FALLBACK_URL, secret=True
+        DEFAULT_SECTION, "transport_url", "notifications.transport_url", read_text, _FALLBACK_URL, secret=True
     ),
     MappedOption(
         NOTIFICATIONS_SECTION,
@@ -354,30 +188,28 @@ OPTIONS: Final = (
         read_drivers,
         "may stand several times; routing and test are left out with a warning",
     ),
-    MappedOption(NOTIFICATIONS_SECTION, "transport_url", "notifications.transport_url", _typed(_TEXT), secret=True),
+    MappedOption(NOTIFICATIONS_SECTION, "transport_url", "notifications.transport_url", read_text, secret=True),
     MappedOption(NOTIFICATIONS_SECTION, "topics", "notifications.topics", read_plain_list),
     MappedOption(
         "os_glance_staging_store",
         "filesystem_store_datadir",
         "staging.dir",
-        _typed(_TEXT),
+        read_text,
         "counts if enabled_backends is set, or the other one is missing",
         warning=_SHARED_STAGING,
     ),
-    MappedOption(
-        "glance_store", "default_backend", "default_store", _typed(_TEXT), "must be set with enabled_backends"
-    ),
+    MappedOption("glance_store", "default_backend", "default_store", read_text, "must be set with enabled_backends"),
 )
 """Options that become settings; those of the stores stand in `STORE_OPTIONS`."""
 
 COMMON_STORE_OPTIONS: Final = (
-    MappedOption(STORE_SECTION, "store_description", "stores.<store>.description", _typed(_TEXT)),
-    MappedOption(STORE_SECTION, "weight", "stores.<store>.weight", _typed(types.Integer())),
+    MappedOption(STORE_SECTION, "store_description", "stores.<store>.description", read_text),
+    MappedOption(STORE_SECTION, "weight", "stores.<store>.weight", read_integer),
 )
 
 STORE_OPTIONS: Final[Mapping[str, tuple[MappedOption, ...]]] = {
     "file": (
-        MappedOption(STORE_SECTION, "filesystem_store_datadir", "stores.<store>.dir", _typed(_TEXT), required=True),
+        MappedOption(STORE_SECTION, "filesystem_store_datadir", "stores.<store>.dir", read_text, required=True),
         MappedOption(
             STORE_SECTION,
             "filesystem_store_file_perm",

@@ -1,4 +1,4 @@
-"""The tables of ``docs/glance-configuration.md``, made from `config.glance_options`."""
+"""The tables of ``docs/glance-configuration.md``, made from `config.glance.options`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from config.glance_options import (
+from config.glance.option import IgnoredOption, MappedOption
+from config.glance.options import (
     DEFAULT_SECTION,
     ELSEWHERE,
     IGNORED,
@@ -14,8 +15,6 @@ from config.glance_options import (
     OPTIONS,
     SECTION_SPELLINGS,
     STORE_OPTIONS,
-    IgnoredOption,
-    MappedOption,
 )
 
 GLANCE_FILE: Final = Path("docs/glance-configuration.md")

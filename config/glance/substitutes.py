@@ -10,7 +10,7 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping
 
-from config.glance_options import DEFAULT_SECTION, DEFAULTS, canonical_section
+from config.glance.options import DEFAULT_SECTION, DEFAULTS, canonical_section
 
 Key = tuple[str, str]
 """Section and option, as Glance names them."""

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oslo_config import cfg
 
-from config.glance_options import DEFAULTS
-from config.glance_substitutes import Key, NoSubstitute, substituted
+from config.glance.options import DEFAULTS
+from config.glance.substitutes import Key, NoSubstitute, substituted
 
 TEXTS = st.lists(
     st.sampled_from(

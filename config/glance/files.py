@@ -1,6 +1,6 @@
 """Read ``glance-image-import.conf`` and ``glance-api.conf`` as a source of settings.
 
-What the options mean stands in `config.glance_options`. Whatever is wrong is gathered, so that one
+What the options mean stands in `config.glance.options`. Whatever is wrong is gathered, so that one
 look mends everything; what was understood but is not right, or has no effect here, becomes a note.
 """
 
@@ -14,7 +14,8 @@ from typing import Final
 
 from oslo_config import cfg, iniparser, types
 
-from config.glance_options import (
+from config.glance.option import IgnoredOption, MappedOption
+from config.glance.options import (
     AUTH_SECTION,
     DEFAULT_SECTION,
     ELSEWHERE,
@@ -27,12 +28,10 @@ from config.glance_options import (
     SINGLE_STORE_TYPES,
     STORE_OPTIONS,
     WHOLLY_KNOWN,
-    IgnoredOption,
-    MappedOption,
     canonical_section,
-    read_plain_list,
 )
-from config.glance_substitutes import Key, substituted
+from config.glance.readers import read_plain_list
+from config.glance.substitutes import Key, substituted
 from config.notes import Note, NoteKind
 from transship.domain.errors import ConfigurationRefused
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from config.glance_files import read_glance_settings
-from config.glance_options import OPTIONS, STORE_OPTIONS
-from config.glance_page import GLANCE_FILE, glance_page
+from config.glance.files import read_glance_settings
+from config.glance.options import OPTIONS, STORE_OPTIONS
+from config.glance.page import GLANCE_FILE, glance_page
 from config.loading import LoadedSettings, field_at, load_settings
 from config.notes import NoteKind
 from config.settings import NotificationDriver, Settings
@@ -19,7 +19,7 @@ from tests.fakes.privileges import without_privileges
 from transship.domain.errors import ConfigurationRefused, SeveralRefused
 from transship.domain.import_request import ImportMethod
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def write(folder: Path, text: str, name: str = "glance-api.conf") -> Path:

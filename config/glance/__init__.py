@@ -1,0 +1,1 @@
+"""Settings from the files of a Glance: which options count, what they mean, where a value came from."""

@@ -1,0 +1,158 @@
+"""What the texts of options mean.
+
+They are parsed by the types of oslo.config that Glance declares them with, so that lists and mappings mean here what
+they mean there. Each raises ValueError for a text that Glance would refuse too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit
+
+from config.glance.option import Reading
+from config.glance.quotes import Word, list_words, mapping_words
+
+if TYPE_CHECKING:
+    from oslo_config import types
+
+_ELLIPSIS: Final = "..."
+
+
+def read_text(text: str) -> Reading:
+    """Return the text as it stands."""
+    return Reading(text)
+
+
+def read_integer(text: str) -> Reading:
+    """Return a whole number."""
+    return Reading(_types().Integer()(text))
+
+
+def read_boolean(text: str) -> Reading:
+    """Return what a word such as ``true``, ``on`` or ``0`` says."""
+    return Reading(_types().Boolean()(text))
+
+
+def read_port(text: str) -> Reading:
+    """Return the number of a TCP port."""
+    return Reading(_types().Port()(text))
+
+
+def read_words(text: str) -> Reading:
+    """Return the words of a list in brackets."""
+    return _bounded(text, _types().String(quotes=True))
+
+
+def read_hosts(text: str) -> Reading:
+    """Return the addresses and host names of a list in brackets."""
+    return _bounded(text, _types().HostAddress())
+
+
+def read_ports(text: str) -> Reading:
+    """Return the ports of a list in brackets."""
+    return _bounded(text, _types().Port(min=1))
+
+
+def read_staging_uri(text: str) -> Reading:
+    """Return the directory of a ``file://`` URI."""
+    parts = urlsplit(text)
+    if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
+        raise ValueError(f"{text!r} is no file:///path/to/dir URI; staging is a directory of this host")
+    return Reading(unquote(parts.path))
+
+
+def read_file_mode(text: str) -> Reading:
+    """Return the octal mode of stored files; Glance's 0 leaves it alone."""
+    number = int(text)
+    return Reading(None if number <= 0 else f"{number:04}")
+
+
+def read_optional_path(text: str) -> Reading:
+    """Return a path; an empty one leaves the setting as it is, as in the libraries that Glance gives it to."""
+    return Reading(text.strip() or None)
+
+
+def read_plain_list(text: str) -> Reading:
+    """Return items between commas; brackets, quotes and an ellipsis are taken off, with a warning.
+
+    Glance would keep them as parts of the items, so that nothing ever matched.
+    """
+    form = "it is a plain list, e.g. a,b"
+    inner, warnings = _unbracketed(text.strip().rstrip(","), (("[", "]"),), form)
+    words = list_words(inner)
+    items = [word.text for word in words if word.text or word.quoted]
+    if any(word.quoted for word in words):
+        warnings.append(f"quotes were taken off: {form}")
+    else:
+        items = _types().List()(inner)
+    alone = [item for item in items if item.startswith("[") or item.endswith("]")]
+    if alone:
+        raise ValueError(f"a bracket stands alone in {alone[0]!r}; {form}")
+    kept = [item for item in items if item != _ELLIPSIS]
+    return Reading(kept, (*warnings, *_left_out(items, kept)))
+
+
+def read_inject(text: str) -> Reading:
+    """Return properties and values; brackets, quotes around each and an ellipsis are taken off, with a warning.
+
+    Glance would keep brackets and quotes as parts of names and values, and refuse the ellipsis.
+    """
+    form = "write it as property1:value1,property2:value2"
+    inner, warnings = _unbracketed(text.strip(), (("[", "]"), ("{", "}")), form)
+    pieces = mapping_words(inner)
+    kept = [piece for piece in pieces if piece[0].text != _ELLIPSIS]
+    try:
+        if any(word.quoted for piece in pieces for word in piece):
+            warnings.append(f"quotes were taken off: {form}")
+            properties = _quoted_properties(kept)
+        else:
+            properties = _types().Dict()(",".join(":".join(word.text for word in piece) for piece in kept))
+    except ValueError as error:
+        raise ValueError(f"{error}; {form}") from error
+    return Reading(properties, (*warnings, *_left_out(pieces, kept)))
+
+
+def _quoted_properties(pieces: Sequence[tuple[Word, ...]]) -> dict[str, str]:
+    """Return what a mapping with quotes says; one pair of quotes may stand around name and value together."""
+    properties: dict[str, str] = {}
+    for words in pieces:
+        name, *value = [word.text for word in words] if len(words) > 1 else words[0].text.split(":", 1)
+        if not name or not value:
+            raise ValueError('Value should be NAME:VALUE pairs separated by ","')
+        if name in properties:
+            raise ValueError(f"Duplicate key {name}")
+        properties[name] = value[0]
+    return properties
+
+
+def _unbracketed(text: str, brackets: Sequence[tuple[str, str]], form: str) -> tuple[str, list[str]]:
+    """Take off brackets around a whole value; return what is left, and a warning if there were any."""
+    for first, last in brackets:
+        if text.startswith(first) and text.endswith(last):
+            return text[1:-1], [f"brackets were taken off: {form}"]
+    return text, []
+
+
+def _left_out(found: Sequence[object], kept: Sequence[object]) -> tuple[str, ...]:
+    return () if kept == found else (f"'{_ELLIPSIS}' was left out: it stands for nothing",)
+
+
+def read_cache_time(text: str) -> Reading:
+    """Return seconds; the middleware's -1 stands for no cache."""
+    return Reading(max(0, int(text)))
+
+
+def _bounded(text: str, item: types.ConfigType) -> Reading:
+    try:
+        return Reading(_types().List(item, bounds=True)(text))
+    except ValueError as error:
+        hint = "" if text.strip().startswith("[") else "; it is a list in brackets, e.g. [a, b]"
+        raise ValueError(f"{error}{hint}") from error
+
+
+def _types() -> Any:  # the package has no types of its own
+    # It costs a third of a second, which settings without a file of Glance need not pay.
+    from oslo_config import types  # noqa: PLC0415
+
+    return types
