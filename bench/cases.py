@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from config.settings import Settings
+from config.settings import Settings, UriSettings
 from tasks.digest import file_digests
 from tests.fakes.range_server import RangedFile
 from tests.fakes.web_server import WebServer
@@ -21,7 +21,6 @@ from transship.domain.clock import utc_now
 from transship.domain.image import Image, ImageStatus
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
-from transship.domain.uri_filter import Allowance
 from transship.plugins.base import PluginWork
 from transship.plugins.conversion import PLUGIN as CONVERSION
 from transship.plugins.decompression import PLUGIN as DECOMPRESSION
@@ -97,7 +96,7 @@ def download(directory: Path, size: int) -> Case:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(directory)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     port = server.server_address[1]
-    settings = Settings(home=directory)
+    settings = Settings(home=directory, uri=UriSettings(internal_hosts=(f"127.0.0.1:{port}",)))
     source = WebSource(gate_from(settings), settings.download, settings.imports.image_size_cap_bytes)
     url = f"http://127.0.0.1:{port}/{image.name}"
 
@@ -107,7 +106,6 @@ def download(directory: Path, size: int) -> Case:
         source.fetch(
             url,
             part,
-            allowance=Allowance("127.0.0.1", port),
             resume=None,
             remember=_drop,
             reserve=_drop,
@@ -130,7 +128,7 @@ def ranges(directory: Path, size: int) -> Case:
     server = WebServer()
     server.__enter__()
     url = server.on("/image", file)
-    settings = Settings(home=directory)
+    settings = Settings(home=directory, uri=UriSettings(internal_hosts=(f"127.0.0.1:{server.port}",)))
 
     def fetch(connections: int) -> None:
         part = directory / "part"
@@ -139,7 +137,6 @@ def ranges(directory: Path, size: int) -> Case:
         WebSource(gate_from(settings), limits, settings.imports.image_size_cap_bytes).fetch(
             url,
             part,
-            allowance=Allowance("127.0.0.1", server.port),
             resume=None,
             remember=_drop,
             reserve=_drop,

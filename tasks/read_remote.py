@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import Final
-from urllib.parse import urlsplit
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.retrying import may_pass_next_time
 from tasks.session import DataSource, ExpectedData, ImportSession, current
-from tasks.sources import allowance, told_of_remote, web_source
+from tasks.sources import told_of_remote, web_source
 from transship.domain.errors import RemoteUnknown, RemoteUnusable, SourceRefused
 from transship.domain.image import LARGEST_PROPERTIES_BYTES, properties_bytes
 from transship.domain.remote import RemoteAccess, RemoteFacts, RemoteImage, image_url, judge_remote
-from transship.domain.uri_filter import DEFAULT_PORTS, Allowance
 from transship.identity.login import Login
 
 RECORD_LIMIT_BYTES: Final = 4 * 1024 * 1024
@@ -61,7 +59,7 @@ def read_remote() -> str:
     source = f"image {image.image_id} in region {image.region}"
     expected = ExpectedData(source, facts.size, algorithm, value)
     pinned = f"{image.image_id} {algorithm}:{value}" if value else ""
-    session.source = DataSource(f"{record.uri}/file", record.allowance, record.private, pinned, expected)
+    session.source = DataSource(f"{record.uri}/file", record.private, record.region, pinned, expected)
     if not value:
         session.remarks.append("the remote Glance tells no digest, so that the size alone was compared")
     return source
@@ -77,11 +75,9 @@ def _record_of(session: ImportSession, access: RemoteAccess) -> DataSource:
     if remote is None:
         if not access.endpoint:
             raise RemoteUnknown(image.region, access.refusal)
-        return DataSource(image_url(access.endpoint, image.image_id), allowance(session), _token(access.token))
-    parts = urlsplit(remote.url)
-    allowed = Allowance(parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme])
+        return DataSource(image_url(access.endpoint, image.image_id), _token(access.token))
     token = Login(remote).token() if remote.complete else access.token if remote.send_caller_token else ""
-    return DataSource(image_url(remote.url, image.image_id), allowed, _token(token))
+    return DataSource(image_url(remote.url, image.image_id), _token(token), image.region)
 
 
 def _token(token: str) -> dict[str, str]:
@@ -91,9 +87,8 @@ def _token(token: str) -> dict[str, str]:
 def _facts(session: ImportSession, image: RemoteImage, record: DataSource) -> RemoteFacts:
     settings = session.settings
     try:
-        text = web_source(session).read_document(
+        text = web_source(session, record).read_document(
             record.uri,
-            allowance=record.allowance,
             private=record.private,
             limit_bytes=RECORD_LIMIT_BYTES,
             stop=session.stop,

@@ -31,7 +31,6 @@ from transship.domain.errors import CatalogUnavailable, ImportInterrupted, Impor
 from transship.domain.fence import Fence
 from transship.domain.image import Image
 from transship.domain.stop import StopToken
-from transship.domain.uri_filter import Allowance
 from transship.staging.area import StagingArea
 
 UNDO_S: Final = 600.0
@@ -62,15 +61,15 @@ class DataSource:
 
     Attributes:
         uri: http or https; may hold secrets.
-        allowance: a host and port that may be reached besides the settings' own rules.
+        region: the configured region whose Glance it is; empty: an address that the gate judges by its lists.
         private: headers for the origin of ``uri`` alone.
         pinned: what tells this version of the data from any other; empty: the server has to.
         expected: what is known of the data before they are fetched.
     """
 
     uri: str = field(repr=False)
-    allowance: Allowance | None = None
     private: Mapping[str, str] = field(default_factory=dict, repr=False)
+    region: str = ""
     pinned: str = ""
     expected: ExpectedData | None = None
 

@@ -92,10 +92,9 @@ def _fetched(
     session: ImportSession, origin: DataSource, name: str, path: Path, resume: Validators | None
 ) -> Downloaded:
     try:
-        return web_source(session).fetch(
+        return web_source(session, origin).fetch(
             origin.uri,
             path,
-            allowance=origin.allowance,
             resume=resume,
             remember=lambda validators: _remember(session, name, validators),
             reserve=lambda size_bytes: reserve(session, name, size_bytes),

@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.retrying import may_pass_next_time
 from tasks.session import current
-from tasks.sources import allowance, uri_gate
+from tasks.sources import data_source, uri_gate
 from transship.domain.errors import SourceNotAccepted
 from transship.domain.uri_filter import display_uri
 from transship.sources.judging import judged
@@ -32,8 +32,9 @@ def validate_uri() -> str:
     """
     session = current()
     session.board.enter("validate-uri")
-    gate, uri, granted = uri_gate(session), session.begun.uri, allowance(session)
+    source = data_source(session)
+    gate, uri = uri_gate(session, source), source.uri
     display, limits = display_uri(uri), session.settings.download
     watch = Watch(display, limits, session.stop)
     timeout_s = limits.connect_timeout_s
-    return judged(lambda: gate.admit(uri, granted), display, timeout_s, watch, SourceNotAccepted).uri.display
+    return judged(lambda: gate.admit(uri), display, timeout_s, watch, SourceNotAccepted).uri.display

@@ -149,16 +149,12 @@ def import_(
         list[str] | None, typer.Option("--property", metavar="NAME=VALUE", help="Extra property; may be repeated.")
     ] = None,
     image_id: Annotated[str, typer.Option("--id", help="Id of the image, a UUID; else chosen for you.")] = "",
-    serve: Annotated[
-        Path | None, typer.Option("--serve", metavar="FILE", help="Serve this local file for this one import.")
-    ] = None,
 ) -> None:
     """Import an image and show how it goes on."""
     from transship.commands.import_image import ImportOptions, import_image, parse_properties
 
     options = ImportOptions(
         source=source,
-        serve=serve,
         name=name,
         disk_format=disk_format,
         container_format=container_format,

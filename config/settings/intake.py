@@ -8,7 +8,18 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from config.settings.keystone import KeystoneLogin
-from config.settings.section import GIB, MIB, AbsolutePath, Bytes, Network, Port, Seconds, Section, web_url
+from config.settings.section import (
+    GIB,
+    MIB,
+    AbsolutePath,
+    Bytes,
+    HostOrNetwork,
+    Network,
+    Port,
+    Seconds,
+    Section,
+    web_url,
+)
 
 
 class UriSettings(Section):
@@ -25,6 +36,11 @@ class UriSettings(Section):
     )
     disallowed_networks: tuple[Network, ...] = Field(
         (), description="Networks (CIDR) whose addresses are refused when allowed_networks is empty."
+    )
+    internal_hosts: tuple[HostOrNetwork, ...] = Field(
+        (),
+        description="Hosts (host or host:port) and networks (CIDR) that may be reached although their addresses are"
+        " private; a port named here is accepted for that host. This is no allow list.",
     )
     allowed_ports: tuple[Port, ...] = Field((80, 443), description="Ports accepted when a URI names one.")
     disallowed_ports: tuple[Port, ...] = Field((), description="Ports refused when allowed_ports is empty.")

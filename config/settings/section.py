@@ -47,8 +47,13 @@ def _network(text: str) -> str:
         raise ValueError(f"{error}; write a network like 10.0.0.0/8 or fd00::/8, or one address") from error
 
 
+def _host_or_network(text: str) -> str:
+    return _network(text) if "/" in text else text.strip()
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Network = Annotated[str, AfterValidator(_network)]
+HostOrNetwork = Annotated[str, AfterValidator(_host_or_network)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(ge=0)]

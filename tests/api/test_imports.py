@@ -10,14 +10,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import pytest
 from structlog.testing import capture_logs
 
 from config.settings import DownloadSettings, UriSettings
 from tests.fakes.images_api import FORMATS, SOURCE, ApiMaker, ImagesApi
-from transship.catalog.allowances import grant_allowance
 from transship.catalog.schema import OUTBOX, TASKS
 from transship.catalog.tasks import read_secret, report_progress
 from transship.domain.task import StoreProgress, TaskProgress
@@ -221,22 +219,15 @@ def test_a_uri_that_the_rules_refuse_is_a_400_that_names_the_rule(api: ImagesApi
         ({"allowed_hosts": ("93.184.215.14",), "disallowed_hosts": ("93.184.215.14",)}, SOURCE, 202),
         ({"disallowed_hosts": ("93.184.215.14",)}, SOURCE, 400),
         ({"allowed_hosts": ("127.0.0.1",)}, "http://127.0.0.1/x", 202),
+        ({"internal_hosts": ("127.0.0.1:4711",)}, "http://127.0.0.1:4711/disk.qcow2", 202),
+        ({"internal_hosts": ("127.0.0.1:4711",)}, "http://127.0.0.1/disk.qcow2", 400),
+        ({"internal_hosts": ("127.0.0.1:4711",)}, "http://93.184.215.14:4711/disk.qcow2", 400),
     ],
 )
 def test_the_sites_lists_decide_on_uris(make_api: ApiMaker, rules: dict[str, object], uri: str, status: int) -> None:
     api = make_api(uri=UriSettings.model_validate(rules))
     body = {"method": {"name": "web-download", "uri": uri}}
     assert _import(api, api.create(**FORMATS), body).status_code == status
-
-
-def test_an_allowance_opens_one_address_for_one_image(api: ImagesApi) -> None:
-    allowed, other = api.create(**FORMATS), api.create(**FORMATS)
-    uri = "http://127.0.0.1:4711/disk.qcow2"
-    port = urlsplit(uri).port
-    assert port is not None
-    grant_allowance(api.settings, allowed, "127.0.0.1", port)
-    body = {"method": {"name": "web-download", "uri": uri}}
-    assert (_import(api, other, body).status_code, _import(api, allowed, body).status_code) == (400, 202)
 
 
 @pytest.mark.parametrize("missing", ["container_format", "disk_format"])

@@ -47,16 +47,9 @@ def test_an_upload_that_is_refused_leaves_no_record(site: Site, disk: Path) -> N
     assert site.api.client.get("/v2/images").json()["images"] == []
 
 
-def test_the_file_is_served_no_longer_when_the_command_has_ended(site: Site, disk: Path) -> None:
-    import_image(site.invocation, ImportOptions(serve=disk))
-    (uri,) = site.worker.fetched
-    with pytest.raises(OSError, match="refused"):
-        site.worker._fetch(uri)
-
-
 def test_data_that_were_unpacked_are_not_compared(site: Site, disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     site.worker.changed = b"another length"
-    assert import_image(site.invocation, ImportOptions(serve=disk)) == 0
+    assert import_image(site.invocation, ImportOptions(source=str(disk))) == 0
     assert "unpacked or converted" in capsys.readouterr().out
 
 
@@ -64,13 +57,13 @@ def test_data_of_the_same_size_that_differ_are_an_error(
     site: Site, disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site.worker.changed = DATA[::-1]
-    assert import_image(site.invocation, ImportOptions(serve=disk)) == 1
+    assert import_image(site.invocation, ImportOptions(source=str(disk))) == 1
     assert "sha512 is not the source's" in capsys.readouterr().out
 
 
 def test_the_message_of_a_failure_is_shown(site: Site, disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     site.worker.failure = "staging is full: 5 GiB needed"
-    assert import_image(site.invocation, ImportOptions(serve=disk)) == 1
+    assert import_image(site.invocation, ImportOptions(source=str(disk))) == 1
     shown = capsys.readouterr().out
     assert "error: staging is full: 5 GiB needed" in shown
     assert "is queued" in shown
@@ -93,20 +86,19 @@ def test_an_api_that_does_not_run_is_named(tmp_path: Path, disk: Path) -> None:
 
     nobody = Invocation(overrides={"home": str(tmp_path), "api.port": "9"})
     with pytest.raises(ServiceUnreachable, match=r"Images API at http://127\.0\.0\.1:9 does not answer"):
-        import_image(nobody, ImportOptions(serve=disk))
+        import_image(nobody, ImportOptions(source=str(disk)))
 
 
 @pytest.mark.parametrize(
     "options",
     [
         ImportOptions(),
-        ImportOptions(source=SOURCE, serve=Path("/etc/hostname")),
         ImportOptions(source=SOURCE, stores=("a",), all_stores=True),
         ImportOptions(source="/no/such/file.img"),
         ImportOptions(source="/"),
         ImportOptions(source="/etc/hostname"),
     ],
-    ids=["nothing", "two sources", "two store choices", "no such file", "directory", "format unknown"],
+    ids=["nothing", "two store choices", "no such file", "directory", "format unknown"],
 )
 def test_a_command_line_that_makes_no_sense_changes_nothing(site: Site, options: ImportOptions) -> None:
     with pytest.raises(CommandRefused):

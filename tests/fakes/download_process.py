@@ -31,7 +31,6 @@ def download(url: str, part: Path, notes: Path, range_bytes: int) -> Downloaded:
     return WebSource(UriGate(rules), limits, 1 << 40).fetch(
         url,
         part,
-        allowance=None,
         resume=Validators(**json.loads(notes.read_text())) if notes.exists() else None,
         remember=remember,
         reserve=lambda _: None,

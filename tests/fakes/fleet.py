@@ -18,7 +18,6 @@ from sqlalchemy import select
 from tests.fakes.remote_glance import RemoteGlance
 from tests.fakes.system import FINAL, System, until
 from tests.fakes.web_server import Behaviour, Talk, WebServer, whole
-from transship.catalog.allowances import grant_allowance
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import LEASES, LOCATIONS, SECRETS, STAGED, TASKS
 from transship.host.processes import start_time
@@ -102,7 +101,6 @@ class Fleet:
         match method:
             case "web-download":
                 named["uri"] = self.source.on(f"/{image_id}.img", served)
-                grant_allowance(self.system.settings, image_id, "127.0.0.1", self.source.port)
             case "glance-download":
                 named |= {"glance_image_id": self.remote.image(body, served), "glance_region": REGION}
             case "glance-direct":

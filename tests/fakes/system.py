@@ -28,7 +28,6 @@ from tests.fakes.ports import free_port
 from tests.fakes.prefect_database import copy_prefect_database
 from tests.fakes.terminal import run_at_terminal
 from tests.fakes.web_server import Behaviour, Talk
-from transship.catalog.allowances import grant_allowance
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import LEASES
 from transship.catalog.types import in_seconds
@@ -205,9 +204,7 @@ class System:
         return str(created.json()["id"])
 
     def ask(self, image_id: str, uri: str, **body: object) -> requests.Response:
-        """Ask for a web-download from a server of this test, which is allowed for this image alone."""
-        port = int(uri.rsplit(":", 1)[1].split("/", maxsplit=1)[0])
-        grant_allowance(self.settings, image_id, "127.0.0.1", port)
+        """Ask for a web-download."""
         return self.api(
             "POST", f"/v2/images/{image_id}/import", json={"method": {"name": "web-download", "uri": uri}, **body}
         )

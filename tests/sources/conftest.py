@@ -12,7 +12,7 @@ import pytest
 from config.settings import DownloadSettings
 from tests.fakes.web_server import WebServer
 from transship.domain.stop import StopToken
-from transship.domain.uri_filter import Allowance, UriRules
+from transship.domain.uri_filter import UriRules
 from transship.sources.gate import Resolver, UriGate, straight_ways_from
 from transship.sources.web import Downloaded, Reserve, Validators, WebSource
 
@@ -60,7 +60,6 @@ class Download:
         cap_bytes: int = 1 << 30,
         step_bytes: int = 1 << 20,
         tls: ssl.SSLContext | None = None,
-        allowance: Allowance | None = None,
         resume: Validators | None = None,
         reserve: Reserve | None = None,
         slots_file: Path | None = None,
@@ -73,7 +72,6 @@ class Download:
         return source.fetch(
             uri,
             self.path,
-            allowance=allowance,
             resume=resume,
             remember=self._remember,
             reserve=reserve or self.reserved.append,

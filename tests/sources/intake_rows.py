@@ -118,7 +118,6 @@ class Ground:
                 done = source.fetch(
                     url,
                     part,
-                    allowance=None,
                     resume=known[-1] if known and known[-1].strong else None,
                     remember=known.append,
                     reserve=reserve,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from config.settings import DownloadSettings, UriSettings
+from config.settings import DownloadSettings, RemoteSettings, Settings, UriSettings
 from tests.sources.conftest import Names
 from transship.domain.errors import ConfigurationRefused, NamesUnanswered, UriRefused
-from transship.domain.uri_filter import Allowance, UriRules
-from transship.sources.gate import SystemResolver, UriGate, host_to_ascii, rules_from
+from transship.domain.uri_filter import UriRules
+from transship.sources.gate import SystemResolver, UriGate, gate_from, host_to_ascii, rules_from
 from transship.sources.judging import explained
 
 PUBLIC = "93.184.215.14"
@@ -70,11 +71,86 @@ def test_a_name_without_an_address_is_refused() -> None:
     assert refused.value.rule == "not_resolvable"
 
 
-def test_an_allowance_holds_for_one_import_only() -> None:
-    site = gate({})
-    assert site.admit("http://127.0.0.1:4567/x", Allowance("127.0.0.1", 4567)).rule == "allowance"
+INTERNAL = {
+    "host": (("mirror.example",), "http://mirror.example/x", ""),
+    "host in other letters": (("Mirror.Example.",), "http://mirror.example/x", ""),
+    "host does not lift the ports": (("mirror.example",), "http://mirror.example:4567/x", "allowed_ports"),
+    "host and port": (("mirror.example:4567",), "http://mirror.example:4567/x", ""),
+    "its other ports": (("mirror.example:4567",), "http://mirror.example/x", "private_address"),
+    "another host on its port": (("mirror.example:4567",), "http://other.example:4567/x", "allowed_ports"),
+    "another host": (("mirror.example",), "http://other.example/x", "private_address"),
+    "network": (("10.0.0.0/8",), "http://mirror.example/x", ""),
+    "another network": (("192.168.0.0/16",), "http://mirror.example/x", "private_address"),
+    "network does not lift the ports": (("10.0.0.0/8",), "http://mirror.example:4567/x", "allowed_ports"),
+    "mapped network": (("::ffff:10.0.0.0/104",), "http://mirror.example/x", ""),
+    "address": (("127.0.0.1:4567",), "http://127.0.0.1:4567/x", ""),
+    "IPv6 address": (("::1",), "http://[::1]/x", ""),
+    "IPv6 address and port": (("[::1]:4567",), "http://[::1]:4567/x", ""),
+    "public hosts need no entry": (("10.0.0.0/8",), "http://public.example/x", ""),
+}
+NAMES = {"mirror.example": [("10.0.0.5",)], "other.example": [("10.0.0.5",)], "public.example": [(PUBLIC,)]}
+
+
+@pytest.mark.parametrize(("entries", "text", "rule"), INTERNAL.values(), ids=INTERNAL.keys())
+def test_internal_hosts_may_be_private(entries: tuple[str, ...], text: str, rule: str) -> None:
+    verdict = gate(NAMES, rules_from(UriSettings(internal_hosts=entries))).explain(text)
+    assert (verdict.accepted, verdict.rule if rule else "") == (not rule, rule)
+
+
+@pytest.mark.parametrize(
+    ("lists", "rule"),
+    [
+        ({"allowed_hosts": ("other.example",)}, "allowed_hosts"),
+        ({"allowed_networks": ("192.168.0.0/16",)}, "allowed_networks"),
+        ({"disallowed_hosts": ("mirror.example",)}, "disallowed_hosts"),
+        ({"disallowed_hosts": ("10.0.0.5",)}, "disallowed_hosts"),
+        ({"disallowed_networks": ("10.0.0.0/24",)}, "disallowed_networks"),
+        ({"allowed_ports": (), "disallowed_ports": (4567,)}, "disallowed_ports"),
+        ({"allowed_schemes": ("https",)}, "allowed_schemes"),
+    ],
+)
+def test_the_lists_hold_for_internal_hosts_too(lists: dict[str, tuple[str, ...]], rule: str) -> None:
+    rules = rules_from(UriSettings.model_validate({"internal_hosts": ("mirror.example:4567", "10.0.0.0/8"), **lists}))
+    with pytest.raises(UriRefused) as refused:
+        gate(NAMES, rules).admit("http://mirror.example:4567/x")
+    assert refused.value.rule == rule
+
+
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "169.254.1.1", "100.100.100.200", "fe80::1", "0.0.0.0", "224.0.0.1"]
+)
+def test_no_entry_opens_metadata_and_link_local_addresses(address: str) -> None:
+    rules = rules_from(UriSettings(internal_hosts=("mirror.example", "0.0.0.0/0", "::/0", "metadata.google.internal")))
+    site = gate({"mirror.example": [(address,)]}, rules)
+    for text in ("http://mirror.example/", "http://metadata.google.internal/"):
+        with pytest.raises(UriRefused, match="which no rule can allow"):
+            site.admit(text)
+
+
+@pytest.mark.parametrize("entry", ["mirror:0", "mirror:65536", "mirror:http", "http://mirror", "127.1", "a b", ":80"])
+def test_an_entry_of_internal_hosts_that_is_none_stops_the_start(entry: str) -> None:
+    with pytest.raises((ConfigurationRefused, ValidationError)):
+        rules_from(UriSettings(internal_hosts=(entry,)))
+
+
+def test_a_configured_region_is_reached_whatever_the_lists_say(tmp_path: Path) -> None:
+    settings = Settings(
+        home=tmp_path,
+        uri=UriSettings(allowed_hosts=("mirror.example",), disallowed_networks=("127.0.0.0/8",)),
+        remotes={
+            "Two": RemoteSettings(url="http://127.0.0.1:9292"),
+            "Bad": RemoteSettings(url="http://169.254.169.254"),
+        },
+    )
+    region = gate_from(settings, settings.remote("two"))
+    assert region.admit("http://127.0.0.1:9292/v2/images").rule == "remotes"
+    for text in ("http://127.0.0.1:9293/v2/images", "http://127.0.0.1/v2/images", "http://127.0.0.2:9292/v2/images"):
+        with pytest.raises(UriRefused):
+            region.admit(text)
     with pytest.raises(UriRefused):
-        site.admit("http://127.0.0.1:4567/x")
+        gate_from(settings).admit("http://127.0.0.1:9292/v2/images")
+    with pytest.raises(UriRefused, match="metadata"):
+        gate_from(settings, settings.remote("Bad")).admit("http://169.254.169.254/v2/images")
 
 
 @pytest.mark.parametrize(
@@ -348,13 +424,6 @@ def test_networks_are_one_more_level(settings: UriSettings, address: str, rule: 
 def test_networks_choose_among_the_addresses_of_a_name() -> None:
     rules = rules_from(UriSettings(allowed_networks=("10.0.0.0/8",)))
     assert gate({"host": [(PUBLIC, "10.0.0.5")]}, rules).admit("http://host/").addresses == ("10.0.0.5",)
-
-
-def test_an_allowance_lifts_networks_but_not_what_nothing_lifts() -> None:
-    rules = rules_from(UriSettings(disallowed_networks=("127.0.0.0/8",)))
-    assert gate({}, rules).admit("http://127.0.0.1:4567/x", Allowance("127.0.0.1", 4567)).rule == "allowance"
-    with pytest.raises(UriRefused, match="metadata"):
-        gate({}, rules).admit("http://169.254.169.254/", Allowance("169.254.169.254", 80))
 
 
 @pytest.mark.parametrize("network", ["10.0.0.0/33", "10.0.0.5/8", "example.com", ""])

@@ -100,7 +100,7 @@ def test_a_part_of_another_version_is_not_continued(server: WebServer, download:
 
 def read(uri: str, limit_bytes: int = 1000) -> bytes:
     source = WebSource(UriGate(LOOPBACK), PLAIN, 1 << 30)
-    return source.read_document(uri, allowance=None, private=TOKEN, limit_bytes=limit_bytes, stop=StopToken())
+    return source.read_document(uri, private=TOKEN, limit_bytes=limit_bytes, stop=StopToken())
 
 
 def test_a_document_is_read_whole_with_the_private_headers(server: WebServer) -> None:

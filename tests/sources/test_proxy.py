@@ -22,7 +22,7 @@ from transship.domain.errors import (
     SourceUnreachable,
     SourceUntrusted,
 )
-from transship.domain.uri_filter import Allowance, StraightWays, UriRules
+from transship.domain.uri_filter import StraightWays, UriRules
 from transship.sources.gate import UriGate, gate_from, rules_from, straight_ways_from
 from transship.sources.web import WebSource
 
@@ -232,8 +232,8 @@ def test_configured_regions_are_reached_straight_unless_told(
         download=DownloadSettings(proxy_url=SecretStr("http://127.0.0.1:3128")),
         remotes={"Two": RemoteSettings(url="http://127.0.0.1:9292", through_proxy=through_proxy)},
     )
-    port = int(url.split(":")[2].split("/", maxsplit=1)[0])
-    assert gate_from(settings).admit(url, Allowance("127.0.0.1", port)).proxied is proxied
+    uri = UriSettings(internal_hosts=("127.0.0.1:9292", "127.0.0.1:9293"))
+    assert gate_from(settings.model_copy(update={"uri": uri})).admit(url).proxied is proxied
 
 
 @pytest.mark.parametrize("entry", ["10.0.0.0/33", "http://mirror.example", "*", "", "."])

@@ -47,7 +47,7 @@ from transship.domain.errors import (
     StagingFull,
     TransferFailed,
 )
-from transship.domain.uri_filter import Allowance, UriRules
+from transship.domain.uri_filter import HostPort, UriRules
 from transship.sources import progress
 from transship.sources.exchange import NO_ANSWER
 from transship.sources.part import PartFile
@@ -118,11 +118,11 @@ def test_h22_a_file_name_of_the_server_is_ignored(server: WebServer, download: D
     assert os.listdir(download.path.parent) == [download.path.name]
 
 
-def test_an_allowance_opens_one_host_and_port(server: WebServer, download: Download) -> None:
+def test_an_internal_host_is_opened_with_its_port(server: WebServer, download: Download) -> None:
     url = server.serve("/x", DATA)
     with pytest.raises(SourceNotAccepted):
         download.fetch(url, rules=UriRules())
-    assert download.fetch(url, rules=UriRules(), allowance=Allowance("127.0.0.1", server.port)).size == len(DATA)
+    assert download.fetch(url, rules=UriRules(internal_hosts=(HostPort("127.0.0.1", server.port),))).size == len(DATA)
 
 
 def test_the_name_goes_into_the_host_header_while_the_judged_address_is_dialled(

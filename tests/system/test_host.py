@@ -27,11 +27,12 @@ def proxy() -> Iterator[ProxyServer]:
 
 
 @pytest.fixture(scope="module")
-def system(proxy: ProxyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def system(source: WebServer, proxy: ProxyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Started from the shell of somebody else, whose variables would lead our processes astray."""
     home = tmp_path_factory.mktemp("home")
     stores = {"near": {"dir": str(home / "stores" / "near")}, "far": {"dir": str(home / "mount" / "far")}}
-    made = System(home, {"stores": stores, "default_store": "near", "imports.store_retries": 0})
+    options = {"stores": stores, "default_store": "near", "imports.store_retries": 0}
+    made = System(home, {**options, "uri.internal_hosts": [f"127.0.0.1:{source.port}"]})
     proxies = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "ws_proxy")
     made.environment |= {
         **dict.fromkeys(proxies, proxy.url),

@@ -16,7 +16,6 @@ from transship.api.images import MEDIA_TYPE
 from transship.api.policy import COPY_IMAGE
 from transship.api.site import Call
 from transship.api.views import task_view
-from transship.catalog.allowances import allowance_of
 from transship.catalog.hosts import refuse_unless_served
 from transship.catalog.images import get_image
 from transship.catalog.imports import Order, ask_import
@@ -27,7 +26,6 @@ from transship.domain.image import Image
 from transship.domain.import_request import ImportMethod, ImportRequest, described, parse_import_request
 from transship.domain.placement import choose_copy_targets, choose_targets
 from transship.domain.remote import RemoteAccess, RemoteImage
-from transship.domain.uri_filter import Allowance
 from transship.domain.visibility import refuse_unless_changed_by, refuse_unless_seen
 
 log = structlog.get_logger(__name__)
@@ -44,13 +42,11 @@ class _Asked:
 
     Attributes:
         body: the decoded JSON.
-        granted: one more host and port that the image's imports may reach.
         targets: the stores to write; empty when every store holds the image.
     """
 
     body: object
     request: ImportRequest
-    granted: Allowance | None
     targets: tuple[str, ...]
 
 
@@ -65,7 +61,7 @@ async def start_import(call: Call) -> Response:
         log.info("every store holds the image", image_id=call.image_id)
         return Response(status_code=202)
     if asked.request.method is ImportMethod.WEB_DOWNLOAD:
-        await call.site.judge.admit(asked.request.uri, asked.granted)
+        await call.site.judge.admit(asked.request.uri)
     return await run_in_threadpool(_accept, call, asked)
 
 
@@ -75,7 +71,6 @@ def _judge(call: Call, sent: bytes) -> _Asked:
     image_id = call.image_id
     with call.site.catalog.read() as connection:
         image = get_image(connection, image_id)
-        granted = allowance_of(connection, image_id)
     refuse_unless_seen(call.viewer, image)
     admit(image, request)
     if request.method is ImportMethod.COPY_IMAGE:
@@ -83,8 +78,7 @@ def _judge(call: Call, sent: bytes) -> _Asked:
     else:
         refuse_unless_changed_by(call.viewer, image)
     header = call.request.headers.get(STORE_HEADER) or None
-    allowance = None if granted is None else Allowance(granted.host, granted.port)
-    return _Asked(body, request, allowance, _targets(call, request, header, image))
+    return _Asked(body, request, _targets(call, request, header, image))
 
 
 def _accept(call: Call, asked: _Asked) -> Response:

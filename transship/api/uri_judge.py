@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from typing import Final
 from weakref import WeakValueDictionary
 
-from transship.domain.uri_filter import Allowance, display_uri
+from transship.domain.uri_filter import display_uri
 from transship.sources.gate import Admitted, UriGate
 from transship.sources.judging import not_in_time
 
@@ -41,20 +41,20 @@ class UriJudge:
         self._of_one_zone = of_one_zone
         self._zones: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def admit(self, text: str, allowance: Allowance | None) -> Admitted:
+    async def admit(self, text: str) -> Admitted:
         """Judge a URI and the addresses that its name has now.
 
         Raises:
             UriRefused: it does not pass.
             NamesUnanswered: nobody tells the address of its name, or not in time.
         """
-        name = self._gate.name_to_resolve(text, allowance)
+        name = self._gate.name_to_resolve(text)
         if not name:
-            return self._gate.admit(text, allowance)
+            return self._gate.admit(text)
         try:
             async with asyncio.timeout(self._timeout_s):
                 turns = await self._taken(zone_of(name))
-                return await self._beside(lambda: self._gate.admit(text, allowance), turns)
+                return await self._beside(lambda: self._gate.admit(text), turns)
         except TimeoutError as error:
             raise not_in_time(display_uri(text)) from error
 

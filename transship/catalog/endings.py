@@ -18,7 +18,7 @@ from transship.catalog.journal import staged_upload
 from transship.catalog.leases import Lease, free_lease, is_of_host, lock_lease, prove_lease, queue_lease
 from transship.catalog.notifications import announce_image, announce_task
 from transship.catalog.outbox import OutboxKind, post
-from transship.catalog.schema import ALLOWANCES, IMAGES, LOCATIONS, SECRETS, STAGED, TASKS
+from transship.catalog.schema import IMAGES, LOCATIONS, SECRETS, STAGED, TASKS
 from transship.catalog.tasks import drop_secrets, end_task, get_task
 from transship.domain.admission import STARTS_FROM
 from transship.domain.errors import UploadIncomplete
@@ -65,7 +65,6 @@ def finish_import(
             result={"image_id": lease.image_id},
         )
         drop_secrets(connection, lease.task_id)
-        connection.execute(delete(ALLOWANCES).where(ALLOWANCES.c.image_id == lease.image_id))
         _scrap_staged(connection, lease.image_id)
         _sweep_elsewhere(connection, lease)
         free_lease(connection, lease.image_id)

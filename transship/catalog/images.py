@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from transship.catalog.notifications import announce_deleted, announce_image
-from transship.catalog.schema import ALLOWANCES, IMAGES, LEASES, LOCATIONS, PROPERTIES, TAGS, TARGETS
+from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, PROPERTIES, TAGS, TARGETS
 from transship.catalog.types import in_seconds
 from transship.domain.errors import ImageChanged, ImageExists, ImageNotFound
 from transship.domain.image import Image, ImageStatus, Location, Visibility
@@ -213,7 +213,7 @@ def mark_deleted(connection: Connection, image_id: str, now: datetime) -> None:
     connection.execute(
         update(LOCATIONS).where(LOCATIONS.c.image_id == image_id).values(state="deleting", updated_at=now)
     )
-    for table in (PROPERTIES, TAGS, TARGETS, ALLOWANCES):
+    for table in (PROPERTIES, TAGS, TARGETS):
         connection.execute(delete(table).where(table.c.image_id == image_id))
 
 

@@ -14,7 +14,6 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from transship.catalog.allowances import AllowedAddress, allowance_of
 from transship.catalog.copies import failed_targets, open_targets, targets_of
 from transship.catalog.engine import Catalog
 from transship.catalog.hosts import refuse_unless_served
@@ -89,7 +88,6 @@ class Begun:
 
     Attributes:
         uri: the full source URI, with whatever secrets it holds.
-        allowance: an address that it may reach besides the settings' own rules.
         strict: the image becomes active only when every target was written.
         access: how the source of a glance-download is reached; None for the other methods.
     """
@@ -101,7 +99,6 @@ class Begun:
     strict: bool
     roles: tuple[str, ...]
     uri: str
-    allowance: AllowedAddress | None
     access: RemoteAccess | None = None
 
     @property
@@ -432,6 +429,5 @@ def _take(
         strict=row.strict,
         roles=tuple(row.roles),
         uri=read_secret(connection, catalog, task.id, "uri"),
-        allowance=allowance_of(connection, task.image_id),
         access=RemoteAccess.from_text(remote) if remote else None,
     )

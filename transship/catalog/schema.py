@@ -201,15 +201,6 @@ SECRETS: Final = Table(
     Column("expires_at", UtcTime),
 )
 
-ALLOWANCES: Final = Table(
-    "allowances",
-    METADATA,
-    Column("image_id", ForeignKey(IMAGES.c.id), primary_key=True),
-    Column("host", String(NAME_LENGTH), nullable=False),
-    Column("port", Integer, nullable=False),
-    comment="Address that one import may reach besides what the settings allow; granted on the operator's machine.",
-)
-
 OUTBOX: Final = Table(
     "outbox",
     METADATA,

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
 from config.settings import Settings
-from transship.catalog.allowances import grant_allowance
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured
 from transship.commands.formats import disk_format_of_file, disk_format_of_url
 from transship.commands.images_api import ImagesApi, ImageView, TaskView
 from transship.commands.keystone_login import images_api
+from transship.commands.local_file import CHUNK_BYTES, LocalFile
 from transship.commands.progress import progress_view
-from transship.commands.served_file import CHUNK_BYTES, LOOPBACK, LocalFile, served
 from transship.domain.errors import CommandRefused, ServiceUnreachable, TransshipError, human_size
 from transship.domain.uri_filter import display_uri
 
@@ -34,7 +32,6 @@ class ImportOptions:
 
     Attributes:
         source: URL, or path of a local file, which is uploaded.
-        serve: local file to serve instead of uploading it; alternative to ``source``.
         name: of the image; empty: the file's name.
         disk_format: empty: asked of the data.
         stores: target store ids; empty with ``all_stores`` unset: the default store.
@@ -44,7 +41,6 @@ class ImportOptions:
     """
 
     source: str = ""
-    serve: Path | None = None
     name: str = ""
     disk_format: str = ""
     container_format: str = "bare"
@@ -57,8 +53,6 @@ class ImportOptions:
     @property
     def local_path(self) -> Path | None:
         """Path of the file to bring; None when the source is a URL."""
-        if self.serve is not None:
-            return self.serve
         return None if "://" in self.source else Path(self.source)
 
 
@@ -86,8 +80,8 @@ def import_image(invocation: Invocation, options: ImportOptions) -> int:
         SourceNotAccepted, RedirectRefused: the URL must not be imported from; found out while its data were asked.
         ServiceRefused, ServiceUnreachable: as `ImagesApi`; a record made in vain is deleted again.
     """
-    if bool(options.source) == (options.serve is not None):
-        raise CommandRefused("name one source: a URL, a local file, or --serve FILE")
+    if not options.source:
+        raise CommandRefused("name a source: a URL or a local file")
     if options.stores and options.all_stores:
         raise CommandRefused("--store and --all-stores exclude each other")
     settings = invocation.settings
@@ -95,26 +89,21 @@ def import_image(invocation: Invocation, options: ImportOptions) -> int:
     path = options.local_path
     file = LocalFile.at(path) if path else None
     disk_format = options.disk_format or _asked_of_data(settings, options, file)
-    with ExitStack() as until_done:
-        served_file = file if options.serve is not None else None
-        uri, port = until_done.enter_context(served(served_file)) if served_file else (options.source, 0)
-        image = api.create(record_of(options, file.path.as_uri() if file else uri, disk_format))
-        try:
-            if served_file:
-                grant_allowance(settings, image.id, LOOPBACK, port)
-            elif file:
-                print(f"image {image.id}: uploading {file.path}", flush=True)
-                _upload(api, image.id, file)
-            api.start_import(image.id, request_of(options, "" if file and not served_file else uri))
-        except (TransshipError, KeyboardInterrupt):
-            api.delete(image.id)
-            raise
-        print(f"image {image.id}: importing {file.path if file else display_uri(uri)}", flush=True)
-        try:
-            task = _watch(api, image.id)
-        except KeyboardInterrupt:
-            _tell_it_goes_on(image.id, served_file)
-            return 130
+    image = api.create(record_of(options, file.path.as_uri() if file else options.source, disk_format))
+    try:
+        if file:
+            print(f"image {image.id}: uploading {file.path}", flush=True)
+            _upload(api, image.id, file)
+        api.start_import(image.id, request_of(options, "" if file else options.source))
+    except (TransshipError, KeyboardInterrupt):
+        api.delete(image.id)
+        raise
+    print(f"image {image.id}: importing {file.path if file else display_uri(options.source)}", flush=True)
+    try:
+        task = _watch(api, image.id)
+    except KeyboardInterrupt:
+        print(f"\nno longer watching; the import of image {image.id} goes on: 'transship images' shows how it ends")
+        return 130
     return _report(settings, api.image(image.id), task, file, disk_format)
 
 
@@ -244,12 +233,6 @@ def _locations(settings: Settings, image_id: str) -> Mapping[str, str]:
         return {}
     finally:
         catalog.close()
-
-
-def _tell_it_goes_on(image_id: str, file: LocalFile | None) -> None:
-    print(f"\nno longer watching; the import of image {image_id} goes on: 'transship images' shows how it ends")
-    if file:
-        print(coloured(f"{file.path} is served no longer: if it was not downloaded yet, the import will fail", YELLOW))
 
 
 def _file_name(uri: str) -> str:

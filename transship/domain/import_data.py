@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from transship.domain.image import Image
 from transship.domain.remote import RemoteImage
-from transship.domain.uri_filter import Allowance
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,6 @@ class JudgedSource:
         display: the source for people.
         image: the record, with what the source says of it.
         addresses: those that its name had when it was judged; empty where it was not looked up.
-        allowance: a host and port that may be reached besides the settings' own rules.
         headers: for the origin of ``uri`` alone.
         pinned: what tells this version of the data from any other; empty: the server has to.
         announced: what a record says of the data; None where there is none.
@@ -52,7 +50,6 @@ class JudgedSource:
     display: str
     image: Image
     addresses: tuple[str, ...] = ()
-    allowance: Allowance | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     pinned: str = ""
     announced: Announced | None = None

@@ -14,7 +14,7 @@ from transship.domain.errors import (
     SourceNotAccepted,
     SourceRefused,
 )
-from transship.domain.uri_filter import Allowance, SourceUri, display_uri
+from transship.domain.uri_filter import SourceUri, display_uri
 from transship.sources.answer import REDIRECTS, WHOLE, failure_of, whole_part
 from transship.sources.exchange import Exchange, Line, ask
 from transship.sources.gate import Admitted, UriGate
@@ -46,7 +46,6 @@ class Asker:
         line: Line,
         slots: ConnectionSlots | None,
         uri: str,
-        allowance: Allowance | None,
         private: Mapping[str, str] | None = None,
     ) -> None:
         """Prepare; nothing is asked yet.
@@ -56,7 +55,6 @@ class Asker:
             line: how sources are reached.
             slots: limit of connections to one host.
             uri: what to ask for.
-            allowance: one more host and port that may be reached.
             private: headers for the origin of ``uri`` alone, e.g. a token; no redirect takes them elsewhere.
         """
         self._private = private or {}
@@ -64,7 +62,6 @@ class Asker:
         self._line = line
         self._slots = slots
         self._uri = uri
-        self._allowance = allowance
         self._home: tuple[str, str, int] | None = None
         self._end: Admitted | None = None
 
@@ -131,7 +128,7 @@ class Asker:
 
     def _admitted(self, uri: str, watch: Waiting) -> Admitted:
         return judged(
-            lambda: self._gate.admit(uri, self._allowance),
+            lambda: self._gate.admit(uri),
             display_uri(uri),
             self._line.limits.connect_timeout_s,
             watch,
@@ -142,7 +139,7 @@ class Asker:
         before = answer.source.uri
         location = _location(answer)
         return judged(
-            lambda: self._gate.admit_redirect(before, location, self._allowance),
+            lambda: self._gate.admit_redirect(before, location),
             before.display,
             self._line.limits.connect_timeout_s,
             watch,

@@ -20,7 +20,7 @@ from config.settings import DownloadSettings, RemoteSettings, Settings, UriSetti
 from transship.domain.errors import ConfigurationRefused, NamesUnanswered, UriRefused
 from transship.domain.uri_filter import (
     DEFAULT_PORTS,
-    Allowance,
+    HostPort,
     HostUnusable,
     Network,
     SourceUri,
@@ -161,12 +161,16 @@ def _label_to_ascii(label: str) -> str:
     return idna.alabel(label).decode("ascii")
 
 
-def rules_from(settings: UriSettings) -> UriRules:
+def rules_from(settings: UriSettings, region: RemoteSettings | None = None) -> UriRules:
     """Return the rules that the settings state, every host in its canonical spelling.
 
+    Args:
+        region: the configured region whose Glance may be reached whatever the lists say.
+
     Raises:
-        ConfigurationRefused: a host of the lists is none.
+        ConfigurationRefused: an entry of the lists is none.
     """
+    internal_networks = [entry for entry in settings.internal_hosts if "/" in entry]
     return UriRules(
         allowed_schemes=tuple(scheme.strip().lower() for scheme in settings.allowed_schemes),
         disallowed_schemes=tuple(scheme.strip().lower() for scheme in settings.disallowed_schemes),
@@ -176,21 +180,27 @@ def rules_from(settings: UriSettings) -> UriRules:
         disallowed_networks=_networks(settings.disallowed_networks),
         allowed_ports=settings.allowed_ports,
         disallowed_ports=settings.disallowed_ports,
+        internal_hosts=tuple(_internal_host(entry) for entry in settings.internal_hosts if "/" not in entry),
+        internal_networks=_networks(internal_networks),
+        region=None if region is None else _place_of(region),
         allow_https_to_http=settings.allow_https_to_http,
         max_length=settings.max_length,
         max_redirects=settings.max_redirects,
     )
 
 
-def gate_from(settings: Settings) -> UriGate:
+def gate_from(settings: Settings, region: RemoteSettings | None = None) -> UriGate:
     """Return the gate of a site, the same for the service, its imports and ``transship check-uri``.
 
+    Args:
+        region: the configured region that is the source; the operator named its address, so no list is asked about it.
+
     Raises:
-        ConfigurationRefused: a host of the lists is none.
+        ConfigurationRefused: an entry of the lists is none.
     """
     proxied = bool(settings.download.proxy_url.get_secret_value())
     ways = straight_ways_from(settings.download, settings.remotes.values())
-    return UriGate(rules_from(settings.uri), proxied=proxied, straight=ways)
+    return UriGate(rules_from(settings.uri, region), proxied=proxied, straight=ways)
 
 
 def straight_ways_from(settings: DownloadSettings, remotes: Iterable[RemoteSettings] = ()) -> StraightWays:
@@ -204,16 +214,29 @@ def straight_ways_from(settings: DownloadSettings, remotes: Iterable[RemoteSetti
     networks = [entry for entry in entries if _is_network(entry)]
     domains = [entry for entry in entries if entry.startswith(".")]
     hosts = [entry for entry in entries if entry not in networks and entry not in domains]
-    straight = [urlsplit(remote.url) for remote in remotes if not remote.through_proxy]
     return StraightWays(
         hosts=_hosts(option, hosts),
         domains=_hosts(option, [domain.removeprefix(".") for domain in domains]),
         networks=_networks(networks),
-        places=tuple(
-            (canonical_host(parts.hostname or "", host_to_ascii), parts.port or DEFAULT_PORTS[parts.scheme])
-            for parts in straight
-        ),
+        places=tuple(_place_of(remote) for remote in remotes if not remote.through_proxy),
     )
+
+
+def _place_of(remote: RemoteSettings) -> HostPort:
+    parts = urlsplit(remote.url)
+    host = canonical_host(parts.hostname or "", host_to_ascii)
+    return HostPort(host, parts.port or DEFAULT_PORTS[parts.scheme])
+
+
+def _internal_host(entry: str) -> HostPort:
+    """Return what a ``host`` or ``host:port`` names; an IPv6 address with a port stands in brackets."""
+    option = "uri.internal_hosts"
+    host, _, port = entry.rpartition(":")
+    if not host or (":" in host and not host.endswith("]")):
+        return HostPort(_configured_host(option, entry))
+    if not (port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
+        raise ConfigurationRefused("settings", option, f"{entry!r}: the port must be a number from 1 to 65535")
+    return HostPort(_configured_host(option, host), int(port))
 
 
 def _is_network(text: str) -> bool:
@@ -264,32 +287,31 @@ class UriGate:
         self._straight = StraightWays() if straight is None else straight
         self._resolver: Resolver = SystemResolver() if resolver is None else resolver
 
-    def admit(self, text: str, allowance: Allowance | None = None) -> Admitted:
+    def admit(self, text: str) -> Admitted:
         """Judge a URI and the addresses that its name has now; asks the resolver once.
 
         Addresses that do not pass are left out as long as one passes.
 
         Args:
             text: the URI as the caller sent it; may hold secrets, which no error repeats.
-            allowance: one more host and port for this import.
 
         Raises:
             UriRefused: it does not pass; ``not_resolvable`` when its name has no address.
             NamesUnanswered: nobody tells the address of its name now.
         """
-        return self._admit(parse_uri(text, self.rules, host_to_ascii), allowance)
+        return self._admit(parse_uri(text, self.rules, host_to_ascii))
 
-    def name_to_resolve(self, text: str, allowance: Allowance | None = None) -> str:
+    def name_to_resolve(self, text: str) -> str:
         """Judge all of a URI that needs no resolver; return the name that `admit` will ask it for, empty if none.
 
         Raises:
             UriRefused: as `admit`.
         """
         uri = parse_uri(text, self.rules, host_to_ascii)
-        judge_uri(uri, self.rules, allowance)
+        judge_uri(uri, self.rules)
         return "" if _is_address(uri.host) else uri.host
 
-    def admit_redirect(self, source: SourceUri, location: str, allowance: Allowance | None = None) -> Admitted:
+    def admit_redirect(self, source: SourceUri, location: str) -> Admitted:
         """Judge where a redirect of ``source`` leads to, as strictly as a caller's own URI.
 
         Raises:
@@ -297,12 +319,12 @@ class UriGate:
         """
         uri = parse_uri(join_location(source, location), self.rules, host_to_ascii)
         judge_redirect(source, uri, self.rules)
-        return self._admit(uri, allowance)
+        return self._admit(uri)
 
-    def explain(self, text: str, allowance: Allowance | None = None) -> Verdict:
+    def explain(self, text: str) -> Verdict:
         """Return the verdict on a URI and the rule that decided; never raises."""
         try:
-            admitted = self.admit(text, allowance)
+            admitted = self.admit(text)
         except UriRefused as refused:
             return Verdict.of_refusal(refused)
         uri = admitted.uri
@@ -312,11 +334,11 @@ class UriGate:
         reason = f"{uri.host} port {uri.effective_port} is accepted; {way}"
         return Verdict(True, admitted.rule, reason, display_uri(text), admitted.addresses)
 
-    def _admit(self, uri: SourceUri, allowance: Allowance | None) -> Admitted:
-        rule = judge_uri(uri, self.rules, allowance)
+    def _admit(self, uri: SourceUri) -> Admitted:
+        rule = judge_uri(uri, self.rules)
         found = self._resolved(uri)
         proxied = self._proxied and not self._straight.cover(uri, found)
-        return Admitted(uri, self._judged(uri, found, allowance, proxied=proxied), rule, proxied)
+        return Admitted(uri, self._judged(uri, found, proxied=proxied), rule, proxied)
 
     def _resolved(self, uri: SourceUri) -> tuple[str, ...]:
         if _is_address(uri.host):
@@ -334,14 +356,12 @@ class UriGate:
             raise UriRefused(uri.display, NOT_RESOLVABLE, reason)
         return addresses
 
-    def _judged(
-        self, uri: SourceUri, addresses: Sequence[str], allowance: Allowance | None, *, proxied: bool
-    ) -> tuple[str, ...]:
+    def _judged(self, uri: SourceUri, addresses: Sequence[str], *, proxied: bool) -> tuple[str, ...]:
         passing: list[str] = []
         refusals: list[UriRefused] = []
         for address in addresses:
             try:
-                judge_address(address, uri, self.rules, allowance)
+                judge_address(address, uri, self.rules)
             except UriRefused as refused:
                 refusals.append(refused)
             else:

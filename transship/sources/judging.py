@@ -7,7 +7,7 @@ from collections.abc import Callable
 from config.settings import DownloadSettings
 from transship.domain.errors import NamesUnanswered, SourceUnreachable, TransferFailed, UriRefused
 from transship.domain.stop import StopToken
-from transship.domain.uri_filter import Allowance, display_uri
+from transship.domain.uri_filter import display_uri
 from transship.sources.aside import TookTooLong, run_aside
 from transship.sources.gate import NAMES_UNANSWERED, NOT_RESOLVABLE, Admitted, UriGate, Verdict
 from transship.sources.watch import Waiting, Watch
@@ -42,13 +42,11 @@ def judged(
         raise final(refused.uri, refused.rule, refused.reason) from refused
 
 
-def explained(gate: UriGate, text: str, limits: DownloadSettings, allowance: Allowance | None = None) -> Verdict:
+def explained(gate: UriGate, text: str, limits: DownloadSettings) -> Verdict:
     """Return the gate's verdict on a URI; undecided when the resolver does not answer in time."""
     display = display_uri(text)
     try:
-        return run_aside(
-            lambda: gate.explain(text, allowance), limits.connect_timeout_s, Watch(display, limits, StopToken())
-        )
+        return run_aside(lambda: gate.explain(text), limits.connect_timeout_s, Watch(display, limits, StopToken()))
     except TookTooLong:
         return Verdict.of_refusal(not_in_time(display))
 

@@ -26,7 +26,7 @@ from transship.domain.errors import (
     SourceUnreachable,
 )
 from transship.domain.stop import StopToken
-from transship.domain.uri_filter import Allowance, display_uri
+from transship.domain.uri_filter import display_uri
 from transship.sources.answer import (
     WHOLE,
     Fit,
@@ -119,7 +119,6 @@ class WebSource:
         uri: str,
         path: Path,
         *,
-        allowance: Allowance | None,
         resume: Validators | None,
         remember: Callable[[Validators], None],
         reserve: Reserve,
@@ -139,7 +138,6 @@ class WebSource:
         Args:
             uri: as the caller gave it; may hold secrets, which no error repeats.
             path: the ``.part`` file; made if missing.
-            allowance: one more host and port for this import.
             resume: validators of the bytes that the file holds; None: start from zero.
             remember: called with the validators of a fresh start, when the file is empty and before its first byte.
             reserve: called with the file's size before it grows so far.
@@ -160,7 +158,7 @@ class WebSource:
             What arrived stays in the file; a later attempt can resume it with the remembered validators.
         """
         watch = Watch(display_uri(uri), self._limits, stop)
-        asker = Asker(self._gate, self._line, self._slots, uri, allowance, private)
+        asker = Asker(self._gate, self._line, self._slots, uri, private)
         room = Room(self._cap_bytes, self._step_bytes, reserve)
         with PartFile(path) as part:
             landing = Landing(part, room, self._limits, remember, Teller(progress), asker, watch, pinned)
@@ -170,7 +168,6 @@ class WebSource:
         self,
         uri: str,
         *,
-        allowance: Allowance | None,
         private: Mapping[str, str],
         limit_bytes: int,
         stop: StopToken,
@@ -179,7 +176,6 @@ class WebSource:
 
         Args:
             uri: what to read.
-            allowance: one more host and port that may be reached.
             private: headers for the origin of ``uri`` alone; no redirect takes them elsewhere.
             limit_bytes: longest document accepted.
             stop: checked ten times a second.
@@ -190,7 +186,7 @@ class WebSource:
             TransferFailed, LockLost: as `fetch`.
         """
         watch = Watch(display_uri(uri), self._limits, stop)
-        asker = Asker(self._gate, self._line, self._slots, uri, allowance, private)
+        asker = Asker(self._gate, self._line, self._slots, uri, private)
         with asker.answer({"Accept": "application/json"}, watch) as answer:
             document = _read(answer, limit_bytes + 1)
             if len(document) > limit_bytes:
@@ -211,7 +207,7 @@ class WebSource:
             TransferFailed, LockLost: as `fetch`.
         """
         watch = Watch(display_uri(uri), self._limits, stop)
-        asker = Asker(self._gate, self._line, self._slots, uri, None)
+        asker = Asker(self._gate, self._line, self._slots, uri)
         with asker.answer({}, watch) as answer:
             size = answer.framing().length
             head = _read(answer, head_bytes)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transship.domain.errors import UriRefused
 from transship.domain.import_request import ImportMethod, described, parse_import_request
 from transship.domain.uri_filter import (
-    Allowance,
+    HostPort,
     HostUnusable,
     SourceUri,
     UriRules,
@@ -28,9 +28,9 @@ from transship.domain.uri_filter import (
 DEFAULTS = UriRules()
 
 
-def admitted(text: str, rules: UriRules = DEFAULTS, allowance: Allowance | None = None) -> SourceUri:
+def admitted(text: str, rules: UriRules = DEFAULTS) -> SourceUri:
     uri = parse_uri(text, rules)
-    judge_uri(uri, rules, allowance)
+    judge_uri(uri, rules)
     return uri
 
 
@@ -213,26 +213,35 @@ def test_an_allow_list_that_is_set_decides_alone_at_its_level(rules: UriRules, t
         (DEFAULTS, "http://h:80/", "allowed_ports"),
         (UriRules(allowed_hosts=("h",)), "http://h:80/", "allowed_hosts"),
         (UriRules(allowed_ports=()), "http://h:81/", "default"),
+        (UriRules(internal_hosts=(HostPort("h"),)), "http://h/", "internal_hosts"),
+        (UriRules(internal_hosts=(HostPort("h", 81),)), "http://h:81/", "internal_hosts"),
+        (UriRules(internal_hosts=(HostPort("h", 81),), allowed_hosts=("h",)), "http://h:81/", "allowed_hosts"),
     ],
 )
 def test_the_rule_that_let_a_uri_pass_is_named(rules: UriRules, text: str, passed_by: str) -> None:
     assert judge_uri(parse_uri(text, rules), rules) == passed_by
 
 
-def test_an_allowance_lifts_host_and_port_for_its_pair_alone() -> None:
-    rules = UriRules(allowed_hosts=("mirror",))
-    grant = Allowance("127.0.0.1", 4567)
-    assert judge_uri(parse_uri("http://127.0.0.1:4567/x", rules), rules, grant) == "allowance"
+def test_a_region_lifts_host_and_port_for_its_pair_alone() -> None:
+    rules = UriRules(allowed_hosts=("mirror",), region=HostPort("127.0.0.1", 4567))
+    assert judge_uri(parse_uri("http://127.0.0.1:4567/x", rules), rules) == "remotes"
     for text in ("http://127.0.0.1:4568/x", "http://127.0.0.2:4567/x", "http://127.0.0.1/x"):
         with pytest.raises(UriRefused):
-            judge_uri(parse_uri(text, rules), rules, grant)
+            judge_uri(parse_uri(text, rules), rules)
 
 
-def test_an_allowance_lifts_no_rule_on_metadata_names() -> None:
-    grant = Allowance("metadata.google.internal", 80)
-    uri = parse_uri("http://metadata.google.internal/", DEFAULTS)
+@pytest.mark.parametrize(
+    "rules",
+    [
+        UriRules(region=HostPort("metadata.google.internal", 80)),
+        UriRules(internal_hosts=(HostPort("metadata.google.internal", 80),)),
+    ],
+    ids=["region", "internal host"],
+)
+def test_no_rule_on_metadata_names_is_lifted(rules: UriRules) -> None:
+    uri = parse_uri("http://metadata.google.internal/", rules)
     with pytest.raises(UriRefused, match="metadata"):
-        judge_uri(uri, DEFAULTS, grant)
+        judge_uri(uri, rules)
 
 
 # --- addresses ---------------------------------------------------------------------------------
@@ -284,10 +293,10 @@ ADDRESSES = {
 NAMED_MAY = {"loopback_address", "private_address", ""}
 
 
-def rule_for_address(address: str, rules: UriRules, allowance: Allowance | None = None) -> str:
+def rule_for_address(address: str, rules: UriRules) -> str:
     uri = parse_uri("http://named/x", rules)
     try:
-        judge_address(address, uri, rules, allowance)
+        judge_address(address, uri, rules)
     except UriRefused as refused:
         return refused.rule
     return ""
@@ -302,7 +311,9 @@ def test_an_address_is_judged_by_where_it_leads(address: str, rule: str) -> None
 def test_a_named_host_may_be_private_or_loopback_and_no_more(address: str, rule: str) -> None:
     expected = "" if rule in NAMED_MAY else rule
     assert rule_for_address(address, UriRules(allowed_hosts=("named",))) == expected
-    assert rule_for_address(address, DEFAULTS, Allowance("named", 80)) == expected
+    assert rule_for_address(address, UriRules(region=HostPort("named", 80))) == expected
+    assert rule_for_address(address, UriRules(internal_hosts=(HostPort("named", 80),))) == expected
+    assert rule_for_address(address, UriRules(internal_hosts=(HostPort("other", 80),))) == rule
 
 
 def test_a_denied_address_is_denied_under_any_name() -> None:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Final
 
 from transship.domain.errors import UriRefused
-from transship.domain.uri_filter.rules import Allowance, Network, UriRules
+from transship.domain.uri_filter.rules import Network, UriRules, is_internal
 from transship.domain.uri_filter.source_uri import SourceUri
 
 METADATA_ADDRESSES: Final = frozenset(
@@ -70,7 +70,7 @@ _NAT64: Final = IPv6Network("64:ff9b::/96")
 _6TO4: Final = IPv6Network("2002::/16")
 
 
-def judge_address(address: str, uri: SourceUri, rules: UriRules, allowance: Allowance | None = None) -> None:
+def judge_address(address: str, uri: SourceUri, rules: UriRules) -> None:
     """Refuse an address that must not be dialled for a URI.
 
     Addresses that carry an IPv4 address (mapped, compatible, NAT64, 6to4) are judged as that one too.
@@ -79,9 +79,9 @@ def judge_address(address: str, uri: SourceUri, rules: UriRules, allowance: Allo
 
     Args:
         address: as a resolver returned it, or the host itself where that is an address.
-        uri: what it was resolved for; a host named in ``allowed_hosts`` may be private or loopback.
+        uri: what it was resolved for; a host named in ``allowed_hosts`` or ``internal_hosts`` may be private or
+            loopback.
         rules: the site's rules.
-        allowance: the extra host and port of this import.
 
     Raises:
         UriRefused: with the rule that the address does not pass.
@@ -93,7 +93,7 @@ def judge_address(address: str, uri: SourceUri, rules: UriRules, allowance: Allo
     carried = tuple(_carried(parsed))
     for one in (parsed, *carried):
         _refuse_never(one, uri, is_carrier=one is parsed and bool(carried))
-    if allowance is not None and allowance.covers(uri):
+    if rules.region is not None and rules.region.matches(uri):
         return
     # Packets to a carrier end at what it carries, so that is what an allow list must name.
     _judge_networks(carried or (parsed,), (parsed, *carried), uri, rules)
@@ -101,7 +101,7 @@ def judge_address(address: str, uri: SourceUri, rules: UriRules, allowance: Allo
         return
     for one in (parsed, *carried):
         _refuse_denied(one, uri, rules)
-        if not rules.allowed_networks:
+        if not (rules.allowed_networks or is_internal(uri, rules) or lies_in(one, rules.internal_networks)):
             _refuse_unless_named(one, uri)
 
 
@@ -175,8 +175,8 @@ def _refuse_unless_named(address: Address, uri: SourceUri) -> None:
     for rule, kind, network in _NAMED_NETWORKS:
         if address in network:
             reason = (
-                f"{_where(address, uri)} {kind} address;"
-                f" only what the operator names in uri.allowed_hosts or uri.allowed_networks may be one"
+                f"{_where(address, uri)} {kind} address, which this site does not reach;"
+                " the operator can name it in uri.internal_hosts"
             )
             raise UriRefused(uri.display, rule, reason)
 

@@ -25,6 +25,23 @@ Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
+class HostPort:
+    """A host, with one port or with all of them.
+
+    Attributes:
+        host: as `canonical_host` returns it.
+        port: 1 to 65535; None: every port.
+    """
+
+    host: str
+    port: int | None = None
+
+    def matches(self, uri: SourceUri) -> bool:
+        """Whether ``uri`` leads there."""
+        return uri.host == self.host and self.port in (None, uri.effective_port)
+
+
+@dataclass(frozen=True, slots=True)
 class UriRules:
     """What the operator accepts.
 
@@ -33,6 +50,9 @@ class UriRules:
         allowed_hosts, disallowed_hosts: names and addresses as `canonical_host` returns them.
         allowed_networks, disallowed_networks: where the addresses may or must not lie.
         allowed_ports, disallowed_ports: 1 to 65535.
+        internal_hosts, internal_networks: what may be reached although its addresses are private or loopback; an
+            entry with a port also passes ``allowed_ports``. They are no allow list, and lift nothing else.
+        region: the Glance of a configured region. No list is asked about it, and it may be private or loopback.
         allow_https_to_http: follow redirects that leave TLS.
         max_length: longest URI, in characters.
         max_redirects: redirects followed for one download.
@@ -46,37 +66,20 @@ class UriRules:
     disallowed_networks: tuple[Network, ...] = ()
     allowed_ports: tuple[int, ...] = (80, 443)
     disallowed_ports: tuple[int, ...] = ()
+    internal_hosts: tuple[HostPort, ...] = ()
+    internal_networks: tuple[Network, ...] = ()
+    region: HostPort | None = None
     allow_https_to_http: bool = False
     max_length: int = 4096
     max_redirects: int = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """One host and port that a single import may use besides what the rules accept.
-
-    It lifts the rules on host, port, networks, and private and loopback addresses for exactly this pair;
-    never those on schemes, link-local and metadata addresses.
-
-    Attributes:
-        host: as `canonical_host` returns it.
-        port: 1 to 65535.
-    """
-
-    host: str
-    port: int
-
-    def covers(self, uri: SourceUri) -> bool:
-        """Whether ``uri`` leads to this host and port."""
-        return (self.host, self.port) == (uri.host, uri.effective_port)
-
-
-def judge_uri(uri: SourceUri, rules: UriRules, allowance: Allowance | None = None) -> str:
+def judge_uri(uri: SourceUri, rules: UriRules) -> str:
     """Refuse a URI whose scheme, host or port does not pass, and return the rule that let it pass.
 
     Returns:
-        ``allowance``, ``allowed_hosts``, ``allowed_networks`` (still to be held against the addresses),
-        ``allowed_ports``, or ``default`` when no list had to decide.
+        ``remotes`` (the region's address), ``allowed_hosts``, ``allowed_networks`` (still to be held against the
+        addresses), ``internal_hosts``, ``allowed_ports``, or ``default`` when no list had to decide.
 
     Raises:
         UriRefused: with the first rule that it does not pass.
@@ -87,15 +90,22 @@ def judge_uri(uri: SourceUri, rules: UriRules, allowance: Allowance | None = Non
     if uri.host in METADATA_HOSTS:
         reason = f"{uri.host} is a cloud's metadata service, which no rule can allow"
         raise UriRefused(uri.display, "metadata_address", reason)
-    if allowance is not None and allowance.covers(uri):
-        return "allowance"
+    if rules.region is not None and rules.region.matches(uri):
+        return "remotes"
     _judge_host(uri, rules)
     _judge_port(uri, rules)
     if rules.allowed_hosts:
         return "allowed_hosts"
     if rules.allowed_networks:
         return "allowed_networks"
+    if is_internal(uri, rules):
+        return "internal_hosts"
     return "allowed_ports" if rules.allowed_ports and uri.port is not None else "default"
+
+
+def is_internal(uri: SourceUri, rules: UriRules) -> bool:
+    """Whether the host of ``uri`` is one that may have private and loopback addresses."""
+    return any(entry.matches(uri) for entry in rules.internal_hosts)
 
 
 def judge_scheme(scheme: str, rules: UriRules, display: str) -> None:
@@ -128,7 +138,7 @@ def _judge_port(uri: SourceUri, rules: UriRules) -> None:
     if uri.port is None:
         return
     if rules.allowed_ports:
-        if uri.port not in rules.allowed_ports:
+        if uri.port not in rules.allowed_ports and HostPort(uri.host, uri.port) not in rules.internal_hosts:
             accepted = ", ".join(str(port) for port in rules.allowed_ports)
             reason = f"port {uri.port} is not accepted; accepted: {accepted}"
             raise UriRefused(uri.display, "allowed_ports", reason)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from transship.domain.uri_filter.addresses import lies_in
-from transship.domain.uri_filter.rules import Network
+from transship.domain.uri_filter.rules import HostPort, Network
 from transship.domain.uri_filter.source_uri import SourceUri
 
 
@@ -19,17 +19,17 @@ class StraightWays:
         hosts: names and addresses as `canonical_host` returns them.
         domains: names with all that stands below them, without the dot in front.
         networks: where all addresses of a host must lie.
-        places: pairs of host and port.
+        places: single hosts and ports.
     """
 
     hosts: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
     networks: tuple[Network, ...] = ()
-    places: tuple[tuple[str, int], ...] = ()
+    places: tuple[HostPort, ...] = ()
 
     def name(self, uri: SourceUri) -> bool:
         """Whether ``uri`` is reached so whatever its addresses are."""
-        if uri.host in self.hosts or (uri.host, uri.effective_port) in self.places:
+        if uri.host in self.hosts or any(place.matches(uri) for place in self.places):
             return True
         return any(uri.host == domain or uri.host.endswith(f".{domain}") for domain in self.domains)
 

@@ -132,15 +132,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_stores")),
     )
     op.create_table(
-        "allowances",
-        sa.Column("image_id", sa.String(length=36), nullable=False),
-        sa.Column("host", sa.String(length=255), nullable=False),
-        sa.Column("port", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_allowances_image_id")),
-        sa.PrimaryKeyConstraint("image_id", name=op.f("pk_allowances")),
-        comment="Address that one import may reach besides what the settings allow; granted on the operator's machine.",
-    )
-    op.create_table(
         "image_members",
         sa.Column("image_id", sa.String(length=36), nullable=False),
         sa.Column("member", sa.String(length=255), nullable=False),

@@ -1,0 +1,48 @@
+"""A local file that ``transship import`` uploads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from transship.domain.errors import CommandRefused
+
+CHUNK_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file as it was when it was looked at first.
+
+    Attributes:
+        path: absolute.
+        size: bytes.
+    """
+
+    path: Path
+    size: int
+
+    @classmethod
+    def at(cls, path: Path) -> LocalFile:
+        """Look at a file.
+
+        Raises:
+            CommandRefused: it cannot be read, or is no regular file.
+        """
+        path = path.absolute()
+        try:
+            with path.open("rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+        except OSError as error:
+            raise CommandRefused(f"{path} cannot be read: {error.strerror}") from error
+        if not path.is_file():
+            raise CommandRefused(f"{path} is not a file")
+        return cls(path, size)
+
+    def digest(self, algorithm: str) -> str:
+        """Return the digest of the contents, lower-case hex; reads the whole file."""
+        with self.path.open("rb") as stream:
+            return hashlib.file_digest(stream, algorithm).hexdigest()
