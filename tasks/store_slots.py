@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextvars
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -21,10 +20,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.responses import ConcurrencyLimitWithLeaseResponse
 from prefect.exceptions import PrefectException
 
-from config.settings import store_limit_name
-from tasks.session import ImportSession
-from transship.domain.clock import utc_now
-from transship.domain.task import wait_text
+from config.settings import ImportSettings, store_limit_name
+from transship.domain.stop import StopToken
+from transship.domain.waiting import CopyWatch, wait_until
 
 LEASE_S: Final = 60.0
 """A slot whose holder died is free again after this time; the least that Prefect accepts."""
@@ -39,16 +37,13 @@ log = structlog.get_logger("transship.slots")
 
 
 @contextmanager
-def store_slot(session: ImportSession, store: str) -> Iterator[None]:
+def store_slot(imports: ImportSettings, store: str, stop: StopToken, watch: CopyWatch) -> Iterator[None]:
     """Hold a slot of a store for the length of a block, if the store has a limit.
 
     Raises:
         LockLost, ImportStopped: the import must end; no slot is held then.
     """
-    lease = None
-    if store in session.settings.imports.store_slots:
-        lease = _wait_for_slot(session, store)
-        session.board.store(store, "uploading")
+    lease = _wait_for_slot(imports, store, stop, watch) if store in imports.store_slots else None
     if lease is None:
         yield
         return
@@ -64,29 +59,42 @@ def store_slot(session: ImportSession, store: str) -> Iterator[None]:
         _give_back(lease, store)
 
 
-def _wait_for_slot(session: ImportSession, store: str) -> UUID | None:
+def _wait_for_slot(imports: ImportSettings, store: str, stop: StopToken, watch: CopyWatch) -> UUID | None:
     """Return the lease of a slot, None when the copy has to do without."""
-    patience_s = session.settings.imports.store_slot_timeout_s
-    began, end = utc_now(), time.monotonic() + patience_s
-    remedy = f"it goes on when other copies end or the limit {store_limit_name(store)} is raised in Prefect"
-    wait_s = FIRST_WAIT_S
-    while True:
-        session.stop.check()
+    lease: UUID | None = None
+
+    def taken() -> bool:
+        nonlocal lease
         try:
-            return _take(store)
+            lease = _take(store)
         except httpx.HTTPStatusError as refused:
-            if refused.response.status_code != HTTPStatus.LOCKED:
-                log.warning("store limit not asked; going on without", store=store, reason=str(refused))
-                return None
+            if refused.response.status_code == HTTPStatus.LOCKED:
+                return False
+            log.warning("store limit not asked; going on without", store=store, reason=str(refused))
         except AWAY as away:
             log.warning("store limit not asked; going on without", store=store, reason=str(away))
-            return None
-        if time.monotonic() >= end:
-            log.warning("no slot of the store came free in time; going on without", store=store, waited_s=patience_s)
-            return None
-        session.board.store(store, "waiting", waits=wait_text("a slot of its store", began, remedy))
-        session.stop.wait(wait_s)
-        wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+        return True
+
+    in_time = wait_until(
+        taken,
+        "a slot of its store",
+        f"it goes on when other copies end or the limit {store_limit_name(store)} is raised in Prefect",
+        patience_s=imports.store_slot_timeout_s,
+        pauses_s=_pauses_s(),
+        stop=stop,
+        watch=watch,
+    )
+    if not in_time:
+        waited_s = imports.store_slot_timeout_s
+        log.warning("no slot of the store came free in time; going on without", store=store, waited_s=waited_s)
+    return lease
+
+
+def _pauses_s() -> Iterator[float]:
+    pause_s = FIRST_WAIT_S
+    while True:
+        yield pause_s
+        pause_s = min(2 * pause_s, LONGEST_WAIT_S)
 
 
 def _take(store: str) -> UUID | None:

@@ -12,7 +12,7 @@ import pytest
 
 from config.settings import Settings
 from tasks.finish import finish
-from tasks.place import _verify, place, unplace
+from tasks.place import place, unplace
 from tasks.session import ImportSession
 from tests.fakes.flaky_store import FlakyStore
 from tests.fakes.images import read_image
@@ -45,6 +45,7 @@ from transship.domain.image import ImageStatus
 from transship.domain.import_data import Digests, SealedFile
 from transship.domain.task import StoreProgress, TaskStatus
 from transship.host.directories import MARK
+from transship.placing.placer import verify
 
 DATA = os.urandom(50_000)
 
@@ -151,8 +152,8 @@ def test_a_store_that_holds_less_than_was_written_differs() -> None:
     url = store.url_of(image_id)
     store.objects[image_id] = b"cut"
     with pytest.raises(StoredDiffers, match="expected 4 bytes, found 3 bytes"):
-        _verify(store, "shelf", url, 4)
-    _verify(store, "shelf", url, 3)
+        verify(store, "shelf", url, 4)
+    verify(store, "shelf", url, 3)
 
 
 def test_a_store_that_is_not_configured_any_more_is_told(session: ImportSession) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,6 +15,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from structlog.testing import capture_logs
 
 from config.settings import Settings, store_limit_name
+from tasks.place import _OnBoard
 from tasks.session import ImportSession
 from tasks.store_slots import store_slot
 from tests.fakes.ports import free_port
@@ -46,6 +48,10 @@ def session(catalog: Catalog, tmp_path: Path, store: str) -> Iterator[ImportSess
         yield opened
 
 
+def slot(session: ImportSession, store: str) -> AbstractContextManager[None]:
+    return store_slot(session.settings.imports, store, session.stop, _OnBoard(session.board, store, 1))
+
+
 def taken(server: PrefectServer, store: str) -> int:
     return int(server.ask("GET", f"/v2/concurrency_limits/{store_limit_name(store)}")["active_slots"])
 
@@ -53,7 +59,7 @@ def taken(server: PrefectServer, store: str) -> int:
 def test_a_slot_is_held_while_a_copy_is_written(
     session: ImportSession, store: str, prefect_server: PrefectServer
 ) -> None:
-    with store_slot(session, store):
+    with slot(session, store):
         assert taken(prefect_server, store) == 1
     assert taken(prefect_server, store) == 0
 
@@ -61,7 +67,7 @@ def test_a_slot_is_held_while_a_copy_is_written(
 def test_a_copy_that_fails_gives_its_slot_back(
     session: ImportSession, store: str, prefect_server: PrefectServer
 ) -> None:
-    with pytest.raises(ZeroDivisionError), store_slot(session, store):
+    with pytest.raises(ZeroDivisionError), slot(session, store):
         raise ZeroDivisionError
     assert taken(prefect_server, store) == 0
 
@@ -70,10 +76,10 @@ def test_the_next_copy_waits_until_the_slot_is_free(session: ImportSession, stor
     got_it = threading.Event()
 
     def other() -> None:
-        with store_slot(session, store):
+        with slot(session, store):
             got_it.set()
 
-    with store_slot(session, store):
+    with slot(session, store):
         thread = threading.Thread(target=contextvars.copy_context().run, args=(other,))
         thread.start()
         until(lambda: session.board.now.stores[0].waits, 180.0, "the other to wait")
@@ -86,9 +92,9 @@ def test_the_next_copy_waits_until_the_slot_is_free(session: ImportSession, stor
 
 
 def test_a_copy_that_waits_for_a_slot_can_be_cancelled(session: ImportSession, store: str) -> None:
-    with store_slot(session, store):
+    with slot(session, store):
         session.stop.stop(ImportCancelled("cancelled in Prefect"))
-        with pytest.raises(ImportCancelled), store_slot(session, store):
+        with pytest.raises(ImportCancelled), slot(session, store):
             pytest.fail("no slot was free")
 
 
@@ -98,9 +104,9 @@ def test_without_a_free_slot_in_time_the_copy_is_written_all_the_same(
     settings = settings_of(tmp_path, store, store_slot_timeout_s=0.01)
     with (
         session_of(settings, catalog, begin(catalog, "http://h/x", store)) as session,
-        store_slot(session, store),
+        slot(session, store),
         capture_logs() as logs,
-        store_slot(session, store),
+        slot(session, store),
     ):
         pass
     assert [line["event"] for line in logs] == ["no slot of the store came free in time; going on without"]
@@ -109,7 +115,7 @@ def test_without_a_free_slot_in_time_the_copy_is_written_all_the_same(
 def test_without_prefect_the_copy_is_written_all_the_same(session: ImportSession, store: str) -> None:
     away = {PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api", PREFECT_CLIENT_MAX_RETRIES: 0}
     written = []
-    with temporary_settings(away), capture_logs() as logs, store_slot(session, store):
+    with temporary_settings(away), capture_logs() as logs, slot(session, store):
         written.append(store)
     assert written == [store]
     assert [line["event"] for line in logs] == ["store limit not asked; going on without"]
@@ -121,7 +127,7 @@ def test_a_store_without_a_limit_costs_no_call(catalog: Catalog, tmp_path: Path)
         session_of(settings, catalog, begin(catalog)) as session,
         temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}),
         capture_logs() as logs,
-        store_slot(session, "local"),
+        slot(session, "local"),
     ):
         pass
     assert logs == []

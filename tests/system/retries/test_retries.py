@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.store_rates import MIB, SharedBucket
 from tests.fakes.fleet import METHODS, TARGETS, Fleet, Voyage
 from tests.fakes.system import FINAL, until
 from tests.system.retries.conftest import RATE_MIB_PER_S
+from transship.placing.rates import MIB, SharedBucket
 
 pytestmark = [pytest.mark.real, pytest.mark.faults]
 

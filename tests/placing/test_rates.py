@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from tasks.place import place
-from tasks.store_rates import MIB, SharedBucket, store_pace
 from tests.fakes.running_import import begin, easy_settings, file_stores, session_of, staged_file
 from transship.catalog.engine import Catalog
 from transship.domain.errors import ImportCancelled
 from transship.domain.staged import unpaced
+from transship.placing.rates import MIB, SharedBucket, store_pace
 from transship.stores.copying import copy_extents
 
 BOOT = uuid4()
@@ -85,12 +85,12 @@ def settings_of(home: Path, mib_per_s: float):
 def test_a_store_without_a_rate_is_written_at_once(catalog: Catalog, tmp_path: Path) -> None:
     settings = easy_settings(tmp_path, **file_stores(fast=tmp_path / "images"))
     with session_of(settings, catalog, begin(catalog, "http://h/x", "fast")) as session:
-        assert store_pace(session, "fast") is unpaced
+        assert store_pace(session.settings, "fast", session.stop) is unpaced
 
 
 def test_who_waits_for_the_rate_stops_when_the_import_does(catalog: Catalog, tmp_path: Path) -> None:
     with session_of(settings_of(tmp_path, 0.001), catalog, begin(catalog, "http://h/x", "fast")) as session:
-        pace = store_pace(session, "fast")
+        pace = store_pace(session.settings, "fast", session.stop)
         pace(MIB)
         session.stop.stop(ImportCancelled("enough"))
         with pytest.raises(ImportCancelled):
@@ -103,8 +103,8 @@ def test_a_rate_that_cannot_be_kept_holds_nothing_up(catalog: Catalog, tmp_path:
         settings.run_dir.mkdir(parents=True, exist_ok=True)
         (settings.run_dir / "rate-fast").mkdir()
         with capture_logs() as logs:
-            store_pace(session, "fast")(MIB)
-            store_pace(session, "fast")(MIB)
+            store_pace(session.settings, "fast", session.stop)(MIB)
+            store_pace(session.settings, "fast", session.stop)(MIB)
     assert [line["event"] for line in logs] == ["rate of the store not kept"] * 2
 
 

@@ -1,7 +1,7 @@
-"""Rates of stores: how many bytes a second all imports of this host together write to a store.
+"""Rates of stores: how many bytes a second all imports and uploads of this host together write to a store.
 
-The bucket is a small file that the host's import processes share; nobody is asked over a network while bytes move. A
-rate spares a store; it never keeps an image out of it: where the file cannot be used, the copy is written without.
+The bucket is a small file that the host's processes share; nobody is asked over a network while bytes move. A
+rate spares a store; it never keeps an image out of it. Where the file cannot be used, the copy is written without.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from uuid import UUID
 
 import structlog
 
-from tasks.session import ImportSession
+from config.settings import Settings
 from transship.domain.staged import Pace, unpaced
+from transship.domain.stop import StopToken
 
 MIB: Final = 1024 * 1024
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -28,12 +29,12 @@ _RECORD: Final = struct.Struct("<16sd")
 log = structlog.get_logger("transship.rates")
 
 
-def store_pace(session: ImportSession, store: str) -> Pace:
-    """Return what a copy to a store has to ask before it moves bytes."""
-    rate_mib_per_s = session.settings.imports.store_mib_per_s.get(store)
+def store_pace(settings: Settings, store: str, stop: StopToken) -> Pace:
+    """Return what a copy to a store has to ask before it moves bytes; a stop ends its waits."""
+    rate_mib_per_s = settings.imports.store_mib_per_s.get(store)
     if rate_mib_per_s is None:
         return unpaced
-    bucket = SharedBucket(session.settings.run_dir / f"rate-{store}", rate_mib_per_s * MIB)
+    bucket = SharedBucket(settings.run_dir / f"rate-{store}", rate_mib_per_s * MIB)
 
     def pace(size_bytes: int) -> None:
         try:
@@ -42,7 +43,7 @@ def store_pace(session: ImportSession, store: str) -> Pace:
             log.warning("rate of the store not kept", store=store, reason=str(error))
             return
         if wait_s > 0:
-            session.stop.wait(wait_s)
+            stop.wait(wait_s)
 
     return pace
 

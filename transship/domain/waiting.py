@@ -1,0 +1,57 @@
+"""Waiting for somebody else, in a way that people see and a stop ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from transship.domain.clock import utc_now
+from transship.domain.stop import StopToken
+from transship.domain.task import wait_text
+
+
+class CopyWatch(Protocol):
+    """Is told how a copy goes on, from any thread; never raises."""
+
+    def advance(self, done_bytes: int) -> None:
+        """Note that the copy is being written, and how many bytes its store has; 0 when it begins or goes on."""
+
+    def wait(self, text: str) -> None:
+        """Note why the copy waits; `wait_text` says how."""
+
+
+def wait_until(
+    attempt: Callable[[], bool],
+    what: str,
+    remedy: str,
+    *,
+    patience_s: float,
+    pauses_s: Iterable[float],
+    stop: StopToken,
+    watch: CopyWatch,
+) -> bool:
+    """Try something again and again, and return whether it worked in time.
+
+    Args:
+        attempt: returns whether it worked.
+        what, remedy: as in `wait_text`.
+        patience_s: seconds after which no further attempt is made; the first one is always made.
+        pauses_s: seconds between attempts, without an end.
+
+    Raises:
+        LockLost, ImportStopped: the work must end.
+    """
+    text, end = wait_text(what, utc_now(), remedy), time.monotonic() + patience_s
+    worked = waited = False
+    for pause_s in pauses_s:
+        stop.check()
+        worked = attempt()
+        if worked or time.monotonic() >= end:
+            break
+        watch.wait(text)
+        waited = True
+        stop.wait(pause_s)
+    if waited:
+        watch.advance(0)
+    return worked

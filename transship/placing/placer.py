@@ -1,0 +1,202 @@
+"""Write one store's copy of an image, and take it back, for the holder of the image's lease.
+
+The journal names a copy before its store sees a byte, and forgets it after the last one is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from config.settings import Settings
+from transship.catalog.copies import copy_written
+from transship.catalog.engine import Catalog
+from transship.catalog.journal import (
+    LocationRow,
+    drop_location,
+    find_location,
+    forget_location,
+    mark_deleting,
+    open_location,
+)
+from transship.catalog.leases import Lease
+from transship.domain.clock import utc_now
+from transship.domain.errors import AlreadyStored, CopyBeingRemoved, ObjectMissing, StoredDiffers
+from transship.domain.fence import Fence
+from transship.domain.import_data import Copy, SealedFile
+from transship.domain.outcome import Done, Outcome, Skipped
+from transship.domain.staged import StagedFile
+from transship.domain.stop import StopToken
+from transship.domain.waiting import CopyWatch, wait_until
+from transship.placing.rates import store_pace
+from transship.stores.base import StoredObject, StoreDriver
+
+TURN_S: Final = 0.5
+"""Seconds between two looks whether housekeeping has ended with a copy."""
+
+Slots = Callable[[str, StopToken, CopyWatch], AbstractContextManager[None]]
+"""Holds a slot of a store for the length of a block. It may delay a copy; it raises only what the stop token says."""
+
+log = structlog.get_logger("transship.place")
+
+
+@dataclass(frozen=True, slots=True)
+class Placer:
+    """Writes and takes back the copies of one image.
+
+    Attributes:
+        lease: of the image; each write to the catalogue proves it.
+        fence: asked before what cannot be taken back.
+        stop: says that the work must end.
+        driver_of: returns a store's driver; raises TransferFailed for a store that cannot be used.
+        slots: bound how many copies are written to a store at the same time.
+    """
+
+    settings: Settings
+    catalog: Catalog
+    lease: Lease
+    fence: Fence
+    stop: StopToken
+    driver_of: Callable[[str], StoreDriver]
+    slots: Slots
+
+    def place(self, store: str, file: SealedFile, path: Path, watch: CopyWatch) -> Outcome[Copy]:
+        """Write a file to a store, within the store's rate and slots.
+
+        A copy that an earlier attempt finished from the same file is taken as it is; one that it left unfinished, or
+        made from another file, is replaced; an object that is not ours is left alone.
+
+        Args:
+            path: where the file lies on this host.
+
+        Raises:
+            AlreadyStored: the store holds an object of that name that is not ours; the journal names nothing.
+            TransferFailed: the store did not take it; the journal names what may be left in it.
+            LockLost, ImportStopped: the work must end.
+        """
+        driver = self.driver_of(store)
+        finished = self._finished_before(driver, store, file)
+        if finished is not None:
+            return Skipped(Copy(store, finished.url), "written by an earlier attempt")
+        watch.advance(0)
+        try:
+            return Done(Copy(store, self._write(driver, store, file, path, watch).url))
+        except AlreadyStored:
+            # Somebody else's object is in its place: the row must never lead a sweep to it.
+            forget_location(self.catalog, self.lease, store)
+            raise
+
+    def take_back(self, store: str) -> None:
+        """Remove a store's copy, if the journal names one that clients do not see.
+
+        Raises:
+            TransferFailed: the store does not allow it now; the row stays ``deleting`` for housekeeping.
+            LockLost: another worker took over; nothing was removed.
+            ImportInterrupted: the catalogue does not say whether; the row stays ``deleting`` for housekeeping.
+        """
+        image_id, row = self.lease.image_id, self._row(store)
+        if row is None or row.state == "active":
+            return
+        mark_deleting(self.catalog, self.lease, store, utc_now())
+        driver = self.driver_of(store)
+        driver.discard_temporaries(image_id, self.lease.epoch + 1)
+        # Another worker may have written its own copy there while this one slept.
+        self.fence.check()
+        driver.delete(row.url)
+        with self.catalog.write() as connection:
+            drop_location(connection, image_id, store)
+        log.info("copy removed", image_id=image_id, store=store)
+
+    def _finished_before(self, driver: StoreDriver, store: str, file: SealedFile) -> LocationRow | None:
+        """Return the copy that an earlier attempt finished from this very file, if it is still there."""
+        row = self._row(store)
+        if row is None or row.state != "stored" or row.copied_from != file.name or row.size != file.size:
+            return None
+        try:
+            if driver.size(row.url) != file.size:
+                return None
+        except ObjectMissing:
+            return None
+        copy_written(self.catalog, self.lease, store, file.size, row.proof, utc_now())
+        return row
+
+    def _write(self, driver: StoreDriver, store: str, file: SealedFile, path: Path, watch: CopyWatch) -> StoredObject:
+        driver.check()
+        url = self._clear_way(driver, store, watch)
+        open_location(self.catalog, self.lease, store, url, utc_now(), copied_from=file.name)
+        driver.discard_temporaries(self.lease.image_id, self.lease.epoch)
+        with self.slots(store, self.stop, watch):
+            stored = self._put(driver, store, file, path, watch)
+        if self.settings.imports.verify_stores:
+            verify(driver, store, stored.url, file.size)
+        copy_written(self.catalog, self.lease, store, stored.size, stored.proof, utc_now())
+        return stored
+
+    def _clear_way(self, driver: StoreDriver, store: str, watch: CopyWatch) -> str:
+        """Remove what an earlier attempt left in the store; return the URL to write.
+
+        Raises:
+            AlreadyStored: the store holds an object of that name that no journal row names.
+        """
+        if self._row(store) is not None:
+            self._take_back_in_turn(store, watch)
+        url = driver.url_of(self.lease.image_id)
+        try:
+            driver.size(url)
+        except ObjectMissing:
+            return url
+        raise AlreadyStored(store, self.lease.image_id)
+
+    def _take_back_in_turn(self, store: str, watch: CopyWatch) -> None:
+        """Remove an earlier copy, once housekeeping no longer does: its claim lasts as long as a lease at most.
+
+        Raises:
+            CopyBeingRemoved: it was at it for longer than that.
+        """
+
+        def removed() -> bool:
+            try:
+                self.take_back(store)
+            except CopyBeingRemoved:
+                return False
+            return True
+
+        in_time = wait_until(
+            removed,
+            "the removal of an earlier copy, which housekeeping has begun,",
+            "it ends by itself within a minute",
+            patience_s=self.settings.lease.ttl_s,
+            pauses_s=repeat(TURN_S),
+            stop=self.stop,
+            watch=watch,
+        )
+        if not in_time:
+            raise CopyBeingRemoved(store)
+
+    def _put(self, driver: StoreDriver, store: str, file: SealedFile, path: Path, watch: CopyWatch) -> StoredObject:
+        """Hand a file to the driver: the one place where it gets what a put needs."""
+        pace = store_pace(self.settings, store, self.stop)
+        staged = StagedFile(path, file.size, self.lease.epoch, stored=bool(file.path), pace=pace)
+        return driver.put(self.lease.image_id, staged, watch.advance, self.stop)
+
+    def _row(self, store: str) -> LocationRow | None:
+        with self.catalog.read() as connection:
+            return find_location(connection, self.lease.image_id, store)
+
+
+def verify(driver: StoreDriver, store: str, url: str, size: int) -> None:
+    """Make sure that a store holds as many bytes as it was given.
+
+    Raises:
+        StoredDiffers: it holds others.
+        ObjectMissing, StoreDenied, StoreUnavailable: the store does not say.
+    """
+    found = driver.size(url)
+    if found != size:
+        raise StoredDiffers(store, f"{size} bytes", f"{found} bytes")
