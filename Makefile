@@ -70,8 +70,9 @@ check: bootstrap ## Lint, check formats, types and the direction of imports
 	.venv/bin/lint-imports
 
 .PHONY: docs
-docs: bootstrap ## Write the generated pages anew: settings and samples, intake, acceptance
+docs: bootstrap ## Write the generated pages anew: settings and samples, errors, intake, acceptance
 	.venv/bin/python -m config.show
+	.venv/bin/python -m tests.architecture.errors_page
 	.venv/bin/python -m tests.sources.intake_rows
 	.venv/bin/python -m tests.acceptance.page
 

@@ -36,6 +36,7 @@ from transship.domain.errors import (
     ImportCancelled,
     ImportInterrupted,
     ImportStopped,
+    InternalFault,
     LockLost,
     SiteMisconfigured,
     StagingBroken,
@@ -179,17 +180,6 @@ def _for_users(refused: ConfigurationRefused) -> str:
     """Tell the operator all, in the log of the run, and return what concerns users: no path, no value."""
     log.error("a setting cannot be used", reason=str(refused))
     return refused.for_users
-
-
-class InternalFault(TransferFailed):
-    """A defect of this service ended the import; the log of the flow run has the trace."""
-
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(kind, text)
-        self.kind, self.text = kind, text
-
-    def __str__(self) -> str:
-        return f"internal error ({self.kind}); the operator finds the trace in the log of the flow run"
 
 
 def _fail(session: ImportSession, undo: ExitStack, failed: TransferFailed) -> State[Any]:

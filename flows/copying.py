@@ -28,7 +28,7 @@ from transship.domain.errors import (
     CopyDiffers,
     ImportCancelled,
     ImportStopped,
-    StagingBroken,
+    StagingUnusable,
     StoresFailed,
     StoresUnavailable,
     TransferFailed,
@@ -56,7 +56,7 @@ def copy_from_best(session: ImportSession, undo: ExitStack) -> str:
         staged = fetch(refused)
         try:
             return copy_to_stores(session, staged, undo)
-        except (CopyDiffers, StagingBroken) as useless:
+        except (CopyDiffers, StagingUnusable) as useless:
             refused[staged.store or staged.name] = str(useless)
             log.warning("source given up", origin=staged.store or staged.name, reason=str(useless))
             undo.close()
@@ -69,7 +69,7 @@ def copy_to_stores(session: ImportSession, staged: SealedFile, undo: ExitStack) 
 
     Raises:
         StoresFailed: a store that had to succeed did not, or none did that could make the image active.
-        CopyDiffers, StagingBroken: the file is not the image that the catalogue knows, or cannot be read.
+        CopyDiffers, StagingUnusable: the file is not the image that the catalogue knows, or cannot be read.
         LockLost, ImportStopped: the import must end.
     """
     delivery = _Delivery(session, staged, undo)
@@ -112,7 +112,7 @@ class _Delivery:
         except StoresFailed:
             self._stop_the_others(hashing)
             raise
-        except (CopyDiffers, StagingBroken):
+        except (CopyDiffers, StagingUnusable):
             # Another file may do, so the token must not be spent; what these copies write is undone.
             self._wait_for_all(hashing, None)
             raise
@@ -172,7 +172,7 @@ class _Delivery:
             if not self.session.begun.strict:
                 self.hidden.append(store)
             return
-        if isinstance(failure, StagingBroken):
+        if isinstance(failure, StagingUnusable):
             raise failure  # no store's fault, and every other one would meet it too
         log.warning("store not written", store=store, reason=str(failure))
         self.failed[store] = failure

@@ -45,7 +45,7 @@ def read_remote() -> str:
     session.board.enter("read-remote")
     access = session.begun.access
     if access is None:
-        raise RemoteUnknown("?", "how to reach it was not kept; import again")
+        raise RemoteUnknown("?", "how to reach it was not kept", "import again")
     image = access.image
     record = _record_of(session, access)
     facts = _facts(session, image, record)

@@ -302,7 +302,7 @@ def test_case_21_staged_data_become_the_image(imports: AskedImports) -> None:
 def test_case_22_staging_twice_is_a_409(imports: AskedImports) -> None:
     image_id = staged(imports)
     answer = imports.stage(image_id, BODY)
-    assert (answer.status_code, "has data on staging" in answer.json()["message"]) == (409, True)
+    assert (answer.status_code, "already has staged data" in answer.json()["message"]) == (409, True)
 
 
 def test_case_23_any_host_takes_the_request_and_the_one_with_the_data_carries_it(imports: AskedImports) -> None:

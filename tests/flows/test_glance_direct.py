@@ -64,7 +64,7 @@ def test_a_run_started_by_hand_on_another_host_hands_the_import_over(imports: As
     imports.site.set(host_name="there", staging__dir=str(imports.site.home / "staging-there"))
     state = by_hand(image_id)
     assert (state.type, state.name) == ("COMPLETED", "Superseded")
-    assert "the data lie on host here" in str(state.message)
+    assert "the data are on host here" in str(state.message)
     task = imports.task(image_id)
     assert (task.status, imports.lease(image_id)) == (TaskStatus.PENDING, "queued")
     with imports.site.catalog.read() as connection:
@@ -78,7 +78,7 @@ def test_a_run_that_was_moved_to_another_host_fails_and_keeps_the_data(imports: 
     imports.ask_direct(image_id)
     imports.site.set(host_name="there", staging__dir=str(imports.site.home / "staging-there"))
     state = imports.carry(image_id)
-    assert "lie on host here, and this is there" in str(state.message)
+    assert "are on host here, and this is there" in str(state.message)
     assert imports.image(image_id).status is ImageStatus.UPLOADING
     imports.site.set(host_name="here", staging__dir=str(imports.site.home / "staging"))
     imports.ask_direct(image_id)

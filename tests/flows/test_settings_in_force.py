@@ -51,7 +51,7 @@ def test_a_run_without_settings_tells_users_no_path(site: Site, server: WebServe
     with capture_logs() as logs:
         state, _ = run(server.serve("/disk.raw", BODY), project_id="p1")
     assert state.is_crashed()
-    assert "not set up right" in str(state.message)
+    assert "not configured correctly" in str(state.message)
     assert str(site.home) not in str(state.message)
     assert [line for line in logs if str(snapshot) in line.get("reason", "")]
 

@@ -23,9 +23,10 @@ from transship.catalog.imports import begin_import
 from transship.catalog.leases import expire_lease
 from transship.catalog.outbox import OutboxKind, due, post
 from transship.catalog.tasks import get_task
+from transship.domain.errors import PrefectAway
 from transship.domain.image import ImageStatus
 from transship.domain.task import ImportTask, TaskStatus
-from transship.keeper.prefect_api import FlowRunState, PrefectApi, PrefectAway
+from transship.keeper.prefect_api import FlowRunState, PrefectApi
 from transship.keeper.service import Keeper
 
 pytestmark = pytest.mark.real

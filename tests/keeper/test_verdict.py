@@ -6,12 +6,12 @@ import pytest
 
 from tests.fakes.images import NOW
 from transship.catalog.leases import LeaseState
+from transship.domain.errors import UnknownPrefectState
 from transship.domain.task import (
     STATUS_OF_TYPE,
     ImportTask,
     RunState,
     TaskStatus,
-    UnknownPrefectState,
     status_of_prefect_state,
 )
 from transship.keeper.prefect_api import FlowRunState

@@ -181,4 +181,7 @@ def test_an_error_of_the_system_becomes_one_of_ours(number: int, kind: type[Exce
 
 
 def test_an_error_without_a_number_keeps_its_words() -> None:
-    assert str(staging_error(OSError("odd"), 0)) == "staging cannot be used: odd"
+    assert (
+        str(staging_error(OSError("odd"), 0))
+        == "staging cannot be used: odd; ask the operator to check the staging directory"
+    )

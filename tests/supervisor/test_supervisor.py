@@ -469,7 +469,9 @@ def test_a_reload_says_what_a_component_complains_of(start: Starter) -> None:
     worker: dict[str, object] = {"name": "worker", "renewal": "signal", "ready_text": "taken up", "settle_s": 1000.0}
     running = start({**worker, "argv": sh(told)})
     running.line_with("ready after")
-    assert "worker did not take them up: no such plugin" in reloaded(running, {**worker, "argv": sh(told)})
+    assert "worker did not apply the current code and settings: no such plugin" in reloaded(
+        running, {**worker, "argv": sh(told)}
+    )
     assert running.end() == 0
 
 

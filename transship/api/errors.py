@@ -35,8 +35,8 @@ from transship.domain.errors import (
     RangeUnsatisfiable,
     RequestIdTooLong,
     RequestRefused,
-    StagingBroken,
     StagingFull,
+    StagingUnusable,
     StoreDenied,
     StoreFull,
     StoreUnavailable,
@@ -71,7 +71,7 @@ STATUS: Final[Mapping[type[TransshipError], HTTPStatus]] = {
     FormatUnsafe: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     RangeUnsatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     RequestIdTooLong: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    StagingBroken: HTTPStatus.SERVICE_UNAVAILABLE,
+    StagingUnusable: HTTPStatus.SERVICE_UNAVAILABLE,
     ImportStopped: HTTPStatus.SERVICE_UNAVAILABLE,
     CopyBeingRemoved: HTTPStatus.SERVICE_UNAVAILABLE,
     StoreDenied: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -88,11 +88,13 @@ UNEXPECTED: Final = "The server has either erred or is incapable of performing t
 
 
 def http_status(error: TransshipError) -> HTTPStatus:
-    """Return the status of the nearest listed ancestor; 500 if none is listed."""
-    for kind in type(error).__mro__:
-        if kind in STATUS:
-            return STATUS[kind]
-    return HTTPStatus.INTERNAL_SERVER_ERROR
+    """Return the status of an error's class; 500 if it has none."""
+    return status_of(type(error)) or HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def status_of(kind: type[TransshipError]) -> HTTPStatus | None:
+    """Return the status of the nearest listed ancestor; None if none is listed."""
+    return next((STATUS[each] for each in kind.__mro__ if each in STATUS), None)
 
 
 def error_response(error: TransshipError, accept: str) -> Response:

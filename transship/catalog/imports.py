@@ -232,7 +232,7 @@ def begin_upload_by_hand(
             queue_lease(connection, image_id, task_id)
             post(connection, OutboxKind.DISPATCH, f"{task_id}/1", task_id, {"attempt": 1})
     if known is None:
-        raise Superseded(f"the data lie on host {holder}, and the import goes on there, as task {task_id}")
+        raise Superseded(f"the data are on host {holder}, and the import goes on there, as task {task_id}")
     return begin_import(catalog, known.id, flow_run_id, owner, ttl_s=ttl_s, now=now)
 
 

@@ -177,7 +177,7 @@ def _with_files(invocation: Invocation, files: Sequence[Path]) -> Invocation:
     ours = [path for path in files if path.suffix == TOML]
     glances = [str(path.absolute()) for path in files if path.suffix != TOML]
     if len(ours) > 1:
-        raise CommandRefused(f"{ours[1]}: name one {TOML} file; only one is read at a start")
+        raise CommandRefused(f"{ours[1]}: only one {TOML} file is read at a start", "name one")
     overrides = {GLANCE_OPTION: os.pathsep.join(glances)} if glances else {}
     return replace(
         invocation, config=ours[0] if ours else invocation.config, overrides={**invocation.overrides, **overrides}

@@ -13,7 +13,7 @@ from transship.domain.errors import (
     FormatUnknown,
     RedirectRefused,
     SourceNotAccepted,
-    StagingBroken,
+    StagingUnusable,
     TransferFailed,
 )
 from transship.domain.stop import StopToken
@@ -71,7 +71,7 @@ def _guessed(path: Path, name: str, shown: str, settings: Settings, container_fo
     except FormatUnknown as unknown:
         reason = f"the disk format of {shown} is not stated and its data do not tell it: {unknown.reason}; {REMEDY}"
         raise CommandRefused(reason) from unknown
-    except StagingBroken as error:
+    except StagingUnusable as error:
         raise CommandRefused(f"{shown} cannot be looked at: {error}") from error
 
 

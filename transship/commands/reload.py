@@ -41,9 +41,9 @@ def reload(invocation: Invocation) -> int:
     holder = _reloadable_supervisor(settings) if is_locked(settings) else None
     running = read_runner_status(runner_status_path(settings))
     if holder is None and running is None:
-        raise CommandRefused(f"nothing runs in {settings.home}; 'transship up' or 'transship worker' starts it")
+        raise CommandRefused(f"nothing runs in {settings.home}", "'transship up' or 'transship worker' starts it")
     if before is None:
-        raise CommandRefused(f"what runs is of a former version; {RESTART}")
+        raise CommandRefused("what runs is of a former version", RESTART)
     _refuse_other_sources(invocation, before)
     try:
         loaded = validated_anew(before)
@@ -63,7 +63,7 @@ def _refuse_other_sources(invocation: Invocation, before: Snapshot) -> None:
     known = {**sources.overrides, "home": asked.overrides.get("home")}
     others = [name for name, value in asked.overrides.items() if known.get(name) != value]
     if others or asked.config not in (None, sources.directory / named):
-        raise CommandRefused(f"a reload reads the settings from where they came from at the start; {RESTART}")
+        raise CommandRefused("a reload reads the settings from where they came from at the start", RESTART)
 
 
 def _reloadable_supervisor(settings: Settings) -> tuple[Holder, int]:
@@ -74,9 +74,9 @@ def _reloadable_supervisor(settings: Settings) -> tuple[Holder, int]:
     """
     holder, before = read_holder(settings), read_status(status_path(settings))
     if holder is None or before is None or before.pid != holder.pid or before.phase is not Phase.READY:
-        raise CommandRefused(f"what runs in {settings.home} is starting or stopping; try again when it is ready")
+        raise CommandRefused(f"what runs in {settings.home} is starting or stopping", "try again when it is ready")
     if before.reloads is None:
-        raise CommandRefused(f"what runs is of a former version; {RESTART}")
+        raise CommandRefused("what runs is of a former version", RESTART)
     return holder, before.reloads
 
 

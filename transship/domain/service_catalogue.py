@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from transship.domain.errors import EndpointUnknown
+from transship.domain.errors import EndpointUnknown, InterfaceUnknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ class ServiceCatalogue:
             interface: ``public``, ``internal`` or ``admin``.
 
         Raises:
-            EndpointUnknown: the catalogue has no such region, or no such interface in it.
+            EndpointUnknown: the catalogue has no such region.
+            InterfaceUnknown: it has no such interface in the region.
         """
         offered = [each for each in self.endpoints if each.service == service]
         here = [each for each in offered if each.region.casefold() == region.casefold()]
@@ -46,7 +47,10 @@ class ServiceCatalogue:
             if each.interface == interface:
                 return each.url.rstrip("/")
         regions = tuple(sorted({each.region for each in offered}))
-        raise EndpointUnknown(service, region, interface, regions, tuple(sorted({each.interface for each in here})))
+        if here:
+            interfaces = tuple(sorted({each.interface for each in here}))
+            raise InterfaceUnknown(service, region, regions, interface, interfaces)
+        raise EndpointUnknown(service, region, regions)
 
 
 def parse_catalogue(services: object) -> ServiceCatalogue:

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from transship.domain.errors import TransshipError
+from transship.domain.errors import UnknownPrefectState
 
 
 class TaskStatus(StrEnum):
@@ -27,17 +27,6 @@ class TaskStatus(StrEnum):
 
 WAITS_FOR: Final = "waits for"
 """How each explanation of a wait begins; commands find waits by it."""
-
-
-class UnknownPrefectState(TransshipError):
-    """Prefect reports a state type that this release does not know."""
-
-    def __init__(self, state_type: str, state_name: str) -> None:
-        super().__init__(state_type, state_name)
-        self.state_type, self.state_name = state_type, state_name
-
-    def __str__(self) -> str:
-        return f"unknown Prefect state {self.state_name} ({self.state_type})"
 
 
 STATUS_OF_TYPE: Final[Mapping[str, TaskStatus]] = {

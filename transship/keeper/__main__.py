@@ -19,11 +19,11 @@ from config.secrets import prefect_auth_string
 from config.settings import Settings
 from config.snapshot import settings_in_force
 from transship.catalog.engine import Catalog
-from transship.domain.errors import CatalogUnavailable, TransshipError
+from transship.domain.errors import CatalogUnavailable, PrefectAway, PrefectRefused, TransshipError
 from transship.host.doorbell import DOORBELL_SOCKET, Doorbell
 from transship.host.logs import configure_logs
 from transship.keeper.courier import Couriers, open_sinks
-from transship.keeper.prefect_api import PrefectApi, PrefectAway, PrefectRefused
+from transship.keeper.prefect_api import PrefectApi
 from transship.keeper.service import TOLD_AT_ONCE, Keeper
 
 TICK_S = 0.1

@@ -19,9 +19,9 @@ from config.secrets import prefect_auth_string
 from config.settings import Settings
 from transship.catalog.engine import Catalog
 from transship.catalog.notifications import drop_beyond, forget_sent, mark_sent, note_fault, waiting
-from transship.domain.errors import CatalogUnavailable, NotificationUndelivered
+from transship.domain.errors import CatalogUnavailable, NotificationUndelivered, PrefectAway, PrefectRefused
 from transship.domain.notification import Notification, SinkName
-from transship.keeper.prefect_api import PrefectApi, PrefectAway, PrefectRefused
+from transship.keeper.prefect_api import PrefectApi
 from transship.notify.prefect_events import event_of
 from transship.notify.sink import Sink, wanted_sinks
 

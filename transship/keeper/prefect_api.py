@@ -16,39 +16,12 @@ from uuid import uuid4
 import requests
 from requests.adapters import HTTPAdapter
 
-from transship.domain.errors import TransshipError
+from transship.domain.errors import PrefectAway, PrefectRefused
 from transship.domain.task import ENDED_TYPES, TYPE_OF_STATE, RunState
 from transship.keeper.waits import Pool, Queue
 
 DEPLOYMENT_KEPT_S: Final = 30.0
 """How long what was read of a deployment is used, in seconds; its id is kept until Prefect refuses it."""
-
-
-class PrefectAway(TransshipError):
-    """Prefect's server cannot be reached or cannot serve now; trying again later helps."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"Prefect cannot serve now: {self.reason}"
-
-
-class PrefectRefused(TransshipError):
-    """Prefect's server refused a request; the same request will be refused again.
-
-    Args:
-        status: HTTP status, 400 to 499.
-        reason: the server's own words, shortened.
-    """
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(status, reason)
-        self.status, self.reason = status, reason
-
-    def __str__(self) -> str:
-        return f"Prefect answered HTTP {self.status}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)

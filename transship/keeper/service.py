@@ -47,6 +47,8 @@ from transship.domain.errors import (
     DispatchFailed,
     ImageNotFound,
     LockLost,
+    PrefectAway,
+    PrefectRefused,
     TaskNotFound,
     TransferFailed,
     UploadIncomplete,
@@ -60,8 +62,6 @@ from transship.keeper.prefect_api import (
     CreatedRun,
     FlowRunState,
     PrefectApi,
-    PrefectAway,
-    PrefectRefused,
     WantedRun,
 )
 from transship.keeper.push import LocalRunner

@@ -102,14 +102,14 @@ def _inspect(work: PluginWork, path: Path, declared: str) -> Inspected:
 def refuse_unfit(facts: ImageFacts, declared: str, settings: Settings) -> None:
     """Refuse what the header says to qemu-img itself, should the gate have read it otherwise."""
     if facts.disk_format != declared:
-        raise FormatMismatch(declared, facts.disk_format)
+        raise FormatMismatch.between(declared, facts.disk_format)
     if facts.refers_to:
-        raise FormatUnsafe(declared, f"they refer to a {' and a '.join(facts.refers_to)}; flatten the image first")
+        raise FormatUnsafe(declared, f"they refer to a {' and a '.join(facts.refers_to)}", "flatten the image first")
     if facts.encrypted:
         raise FormatUnsafe(declared, "they are encrypted and cannot be converted without the key")
     if declared == "vmdk" and facts.vmdk_type not in settings.formats.vmdk_allowed_types:
         allowed = ", ".join(settings.formats.vmdk_allowed_types) or "none"
-        raise FormatUnsafe("vmdk", f"subformat {facts.vmdk_type}; formats.vmdk_allowed_types accepts: {allowed}")
+        raise FormatUnsafe("vmdk", f"subformat {facts.vmdk_type}", f"formats.vmdk_allowed_types accepts: {allowed}")
     cap_bytes = settings.imports.image_size_cap_bytes
     if facts.virtual_size > cap_bytes:
         raise ImageTooLarge("virtual size", facts.virtual_size, cap_bytes, "imports.image_size_cap_bytes")

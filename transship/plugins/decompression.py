@@ -110,6 +110,6 @@ def output_bound(packed_bytes: int, settings: Settings) -> Bound:
 def _refuse_second_layer(kind: str, path: Path) -> None:
     inner = packing(path)
     if inner == "tar":
-        raise ArchiveRefused(kind, "multi-layer (tar) not supported; import the image that the tar archive holds")
+        raise ArchiveRefused(kind, "multi-layer (tar) not supported", "import the image that the tar archive holds")
     if inner is not None:
-        raise ArchiveRefused(kind, f"it holds a {inner} file and only one layer is unpacked; unpack it once yourself")
+        raise ArchiveRefused(kind, f"it holds a {inner} file and only one layer is unpacked", "unpack it once yourself")

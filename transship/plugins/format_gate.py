@@ -186,7 +186,7 @@ def judge(
         warnings.append(disguised)
         virtual_size = findings.size_bytes
     elif strict or settings.require_match or declared == "raw":
-        raise FormatMismatch(declared, found)
+        raise FormatMismatch.between(declared, found)
     else:
         warnings.append(f"the image declares {declared} and its data are {found}; formats.require_match is off")
         virtual_size = inner_size
@@ -328,7 +328,7 @@ def _one_format(findings: Findings, declared: str) -> tuple[str, list[str]]:
         raise FormatUnsafe("+".join(sorted(findings.names)), "they match several formats at once")
     (name,) = findings.names
     if name in {"ploop", "bochs", "cloop", "dmg"} and name != declared:
-        raise FormatUnsafe(name, "this format is not accepted; convert it and import the result")
+        raise FormatUnsafe(name, "this format is not accepted", "convert it and import the result")
     return name, []
 
 

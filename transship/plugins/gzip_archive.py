@@ -40,7 +40,9 @@ def unpack_gzip(work: Unpacking) -> None:
             try:
                 piece = member.decompress(packed, work.settings.chunk_bytes)
             except isal_zlib.IsalError as error:  # type: ignore[misc] # its stub types the class as an instance
-                raise ArchiveRefused("gzip", "its data are damaged (checksum or structure); fetch it again") from error
+                raise ArchiveRefused(
+                    "gzip", "its data are damaged (checksum or structure)", "fetch it again"
+                ) from error
             if piece:
                 work.write(piece)
                 work.progress(source.tell(), work.packed_bytes)
@@ -51,7 +53,7 @@ def unpack_gzip(work: Unpacking) -> None:
                 continue
             packed = source.read(INPUT_BYTES)
             if not packed and not piece:
-                raise ArchiveRefused("gzip", "it is truncated; fetch it again")
+                raise ArchiveRefused("gzip", "it is truncated", "fetch it again")
         packed = _next_member(source, member.unused_data, stop)
 
 
@@ -64,10 +66,10 @@ def _with_whole_header(source: BinaryIO, packed: bytes, stop: StopToken) -> byte
         stop.check()
         more = source.read(INPUT_BYTES)
         if not more:
-            raise ArchiveRefused("gzip", "it is truncated; fetch it again")
+            raise ArchiveRefused("gzip", "it is truncated", "fetch it again")
         packed += more
         if len(packed) > _LONGEST_HEADER + INPUT_BYTES:
-            raise ArchiveRefused("gzip", "its header is longer than 1 MiB; pack the image without name and comment")
+            raise ArchiveRefused("gzip", "its header is longer than 1 MiB", "pack the image without name and comment")
     return packed
 
 
@@ -94,5 +96,5 @@ def _next_member(source: BinaryIO, rest: bytes, stop: StopToken) -> bytes:
             break
         rest = (rest + more).lstrip(b"\0")
     if rest and not rest.startswith(GZIP_MAGIC):
-        raise ArchiveRefused("gzip", "other data follow its end; remove them and import again")
+        raise ArchiveRefused("gzip", "other data follow its end", "remove them and import again")
     return rest

@@ -47,8 +47,8 @@ def unpack_lha(work: Unpacking) -> None:
     command = shutil.which(work.settings.lha_command)
     if command is None or missing_tools():
         raise _refused(
-            f"{work.settings.lha_command} is not installed on this host;"
-            " its operator can install lhasa, or unpack the image yourself"
+            f"{work.settings.lha_command} is not installed on this host",
+            "its operator can install lhasa, or unpack the image yourself",
         )
     content = _Content(work, member.size)
     _run(work, [command, "pq2", str(work.path)], content.take)
@@ -124,9 +124,9 @@ def _run(work: Unpacking, command: list[str], on_stdout: Callable[[bytes], None]
 def _only_member(work: Unpacking) -> _Member:
     member = _member(work.source, work.packed_bytes)
     if member.method == _DIRECTORY:
-        raise _refused("it begins with a directory or a link; pack the image itself")
+        raise _refused("it begins with a directory or a link", "pack the image itself")
     if member.method not in METHODS:
-        raise _refused(f"method {member.method.decode('ascii', 'replace')} is not supported; pack the image by -lh5-")
+        raise _refused(f"method {member.method.decode('ascii', 'replace')} is not supported", "pack the image by -lh5-")
     _refuse_what_follows(work, member.end)
     return member
 
@@ -138,7 +138,7 @@ def _member(source: BinaryIO, file_bytes: int) -> _Member:
     packed_bytes, size = _number(head, 7, 4), _number(head, 11, 4)
     level = head[20]
     if level not in _LEVELS:
-        raise _refused(f"header level {level} is not known; pack the image with another program")
+        raise _refused(f"header level {level} is not known", "pack the image with another program")
     length, extended_bytes = _LEVELS[level](head)
     # Level 1 counts the extended headers as packed data.
     end = length + packed_bytes + (0 if level == 1 else extended_bytes)
@@ -190,7 +190,7 @@ def _extended_bytes(head: bytes, at: int, length: int, size_bytes: int) -> int:
         if length <= size_bytes or at + length > len(head):
             raise _damaged("its header is longer than headers are")
         if head[at] == _LONG_SIZES:
-            raise _refused("members of 4 GiB and more are not supported; pack the image by gzip")
+            raise _refused("members of 4 GiB and more are not supported", "pack the image by gzip")
         following = _number(head, at + length - size_bytes, size_bytes)
         at, length = at + length, following
     return at - first
@@ -200,11 +200,11 @@ def _refuse_what_follows(work: Unpacking, end: int) -> None:
     work.source.seek(end)
     first = work.source.read(1)
     if first not in (b"", b"\0"):
-        raise _refused("it has several members, or other data follow its end; pack exactly one image into it")
+        raise _refused("it has several members, or other data follow its end", "pack exactly one image into it")
     while more := work.source.read(_TAIL_BYTES):
         work.stop.check()
         if more.strip(b"\0"):
-            raise _refused("other data follow its end; remove them and import again")
+            raise _refused("other data follow its end", "remove them and import again")
 
 
 def _number(head: bytes, at: int, length: int) -> int:
@@ -219,9 +219,9 @@ def _read(source: BinaryIO, at: int, length: int) -> bytes:
     return bytes(read)
 
 
-def _refused(reason: str) -> ArchiveRefused:
-    return ArchiveRefused("lha", reason)
+def _refused(reason: str, remedy: str = "") -> ArchiveRefused:
+    return ArchiveRefused("lha", reason, remedy)
 
 
 def _damaged(reason: str) -> ArchiveRefused:
-    return ArchiveRefused("lha", f"{reason}, so it is damaged; fetch it again")
+    return ArchiveRefused("lha", f"{reason}, so it is damaged", "fetch it again")

@@ -137,14 +137,14 @@ def _only_member(source: BinaryIO, file_bytes: int) -> _Member:
         raise _not_one(len(images))
     (image,) = images
     if image.flags & _ENCRYPTED or image.method == _AES:
-        raise _refused("it is encrypted; pack the image without a password")
+        raise _refused("it is encrypted", "pack the image without a password")
     if image.disk not in (0, _IN_EXTRA_16):
-        raise _refused("it is one part of a split archive; join the parts first")
+        raise _refused("it is one part of a split archive", "join the parts first")
     if _is_directory(image.name, image.made, image.external):
-        raise _refused("its only member is a directory; pack the image itself")
+        raise _refused("its only member is a directory", "pack the image itself")
     if image.method not in _CONTENTS:
         called = _METHODS.get(image.method, f"number {image.method}")
-        raise _refused(f"method {called} is not supported; pack the image by deflate, bzip2 or LZMA")
+        raise _refused(f"method {called} is not supported", "pack the image by deflate, bzip2 or LZMA")
     data_at = _image_data_at(source, entries, image, directory.at)
     return _Member(image.method, data_at, image.packed_size, image.size, image.crc)
 
@@ -207,7 +207,7 @@ def _directory(source: BinaryIO, file_bytes: int) -> _Directory:
         if len(tail) - found >= _END.size and found + _END.size + _END.unpack_from(tail, found)[-1] == len(tail):
             break
     else:
-        raise _refused("it is truncated, or other data follow its end; fetch it again")
+        raise _refused("it is truncated, or other data follow its end", "fetch it again")
     _magic, disk, directory_disk, _here, members, length, at, _comment = _END.unpack_from(tail, found)
     end = tail_at + found
     if _IN_EXTRA_16 in (members, disk) or _IN_EXTRA_32 in (length, at):
@@ -215,7 +215,7 @@ def _directory(source: BinaryIO, file_bytes: int) -> _Directory:
         if long is not None:
             return long
     if disk or directory_disk:
-        raise _refused("it is one part of a split archive; join the parts first")
+        raise _refused("it is one part of a split archive", "join the parts first")
     return _placed(_Directory(at, length, members), end)
 
 
@@ -228,7 +228,7 @@ def _long_directory(source: BinaryIO, end: int) -> _Directory | None:
     if magic != _END_64_LOCATOR_MAGIC:
         return None
     if disks > 1:
-        raise _refused("it is one part of a split archive; join the parts first")
+        raise _refused("it is one part of a split archive", "join the parts first")
     if record_at + _END_64.size > locator_at:
         raise _damaged("its zip64 end record is not where it should be")
     record = _END_64.unpack(_read(source, record_at, _END_64.size))
@@ -371,7 +371,7 @@ def _lzma_decompressor(properties: bytes) -> lzma.LZMADecompressor:
         raise _damaged("its LZMA properties are cut short")
     packed_bits, dictionary_bytes = struct.unpack("<BI", properties[4:9])
     if dictionary_bytes > LARGEST_DICTIONARY_BYTES:
-        raise _refused(f"its LZMA dictionary is larger than {LARGEST_DICTIONARY_BYTES >> 20} MiB; pack it with less")
+        raise _refused(f"its LZMA dictionary is larger than {LARGEST_DICTIONARY_BYTES >> 20} MiB", "pack it with less")
     rest, lc = divmod(packed_bits, 9)
     pb, lp = divmod(rest, 5)
     filters = [{"id": lzma.FILTER_LZMA1, "dict_size": max(4096, dictionary_bytes), "lc": lc, "lp": lp, "pb": pb}]
@@ -390,12 +390,12 @@ _CONTENTS: Final[dict[int, Callable[[_Packed, int], Iterator[bytes]]]] = {
 
 
 def _not_one(members: int) -> ArchiveRefused:
-    return _refused(f"it has {f'{members} members' if members else 'no member'}; pack exactly one image into it")
+    return _refused(f"it has {f'{members} members' if members else 'no member'}", "pack exactly one image into it")
 
 
-def _refused(reason: str) -> ArchiveRefused:
-    return ArchiveRefused("zip", reason)
+def _refused(reason: str, remedy: str = "") -> ArchiveRefused:
+    return ArchiveRefused("zip", reason, remedy)
 
 
 def _damaged(reason: str) -> ArchiveRefused:
-    return ArchiveRefused("zip", f"{reason}, so it is damaged; fetch it again")
+    return ArchiveRefused("zip", f"{reason}, so it is damaged", "fetch it again")

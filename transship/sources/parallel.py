@@ -77,8 +77,7 @@ class RangesUnusable(Exception):
 class _Over(TransshipError):
     """The other connections' sign that the download has ended."""
 
-    def __str__(self) -> str:
-        return "the download has ended; this connection is not needed any more"
+    BRIEF = "the download has ended; this connection is not needed any more"
 
 
 class _Silent(WireBroken):

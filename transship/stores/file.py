@@ -42,9 +42,8 @@ DIRECTORY_MODE: Final = 0o750
 
 MARK_MODE: Final = 0o640
 
-NOT_PREPARED: Final = (
-    "its directory is not mounted or was never prepared; 'transship doctor' shows operators the remedy"
-)
+NOT_PREPARED: Final = "its directory is not mounted or was never prepared"
+ASK_DOCTOR: Final = "'transship doctor' shows operators the remedy"
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -94,7 +93,7 @@ class FileStore(StoreDriver):
         with self._faults(needed_bytes=1):
             found = read_mark(self._directory)
             if found is None and (before or self._lacks(known)):
-                raise StoreUnavailable(self._store_id, NOT_PREPARED)
+                raise StoreUnavailable(self._store_id, NOT_PREPARED, ASK_DOCTOR)
             if not found:
                 make_directory(self._directory, DIRECTORY_MODE)
                 sync_directory(self._directory.parent)
@@ -331,7 +330,7 @@ class FileStore(StoreDriver):
         if not self._mark and self._directory.is_dir():
             return
         if not found:
-            raise StoreUnavailable(self._store_id, NOT_PREPARED)
+            raise StoreUnavailable(self._store_id, NOT_PREPARED, ASK_DOCTOR)
         self._require(found)
 
     def _require(self, found: str) -> None:

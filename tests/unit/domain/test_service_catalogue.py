@@ -32,8 +32,12 @@ def test_a_region_is_found_in_any_case_and_by_its_interface(region: str, interfa
 @pytest.mark.parametrize(
     ("region", "interface", "told"),
     [
-        ("RegionThree", "public", "no service of type image in region RegionThree; regions: RegionOne, RegionTwo"),
-        ("RegionOne", "admin", "region RegionOne has no admin endpoint of a service of type image; it has: public"),
+        ("RegionThree", "public", "no service of type image in region RegionThree; its regions: RegionOne, RegionTwo"),
+        (
+            "RegionOne",
+            "admin",
+            "region RegionOne has no admin endpoint of a service of type image; its interfaces: public",
+        ),
     ],
 )
 def test_what_is_not_there_is_said_with_what_is(region: str, interface: str, told: str) -> None:

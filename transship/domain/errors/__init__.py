@@ -9,9 +9,9 @@
     ├── LockLost                  another worker took over; stop and touch nothing
     └── Superseded                the flow run has nothing to do any more
 
-Each class takes domain values in positional order and hands all of them to ``super().__init__``,
-so that it survives pickling. ``str(error)`` says what and which, then what to do about it; it
-never holds a secret, a user name of a URL or a URL's query.
+A class declares its facts as fields and its words as two templates over them (`TransshipError`): ``brief`` says what
+happened and to what, ``remedy`` what to do about it, ``str(error)`` both. None holds a secret, a user name of a URL
+or a URL's query. ``docs/errors.md`` lists them all.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ from transship.domain.errors.refusals import (
     ImageGone,
     ImageNotFound,
     ImportRunning,
+    InterfaceUnknown,
     MediaTypeRefused,
     MethodNotOffered,
     NamesUnanswered,
@@ -79,7 +80,11 @@ from transship.domain.errors.site import (
     DispatchFailed,
     IdentityRefused,
     IdentityUnavailable,
+    InternalFault,
+    PrefectAway,
+    PrefectRefused,
     SiteMisconfigured,
+    UnknownPrefectState,
 )
 from transship.domain.errors.sources import (
     RedirectRefused,
@@ -106,11 +111,13 @@ from transship.domain.errors.staged import (
     FormatUnknown,
     FormatUnsafe,
     ImageTooLarge,
+    NoDiskFormat,
     PluginFailed,
     StagingBroken,
     StagingBusy,
     StagingFull,
     StagingUnavailable,
+    StagingUnusable,
     UploadElsewhere,
     UploadLost,
 )
@@ -173,16 +180,21 @@ __all__ = [
     "ImportRunning",
     "ImportStopped",
     "ImportTooLong",
+    "InterfaceUnknown",
+    "InternalFault",
     "LockLost",
     "MediaTypeRefused",
     "MethodNotOffered",
     "NamesUnanswered",
+    "NoDiskFormat",
     "NoReadableCopy",
     "NotInStore",
     "NotTakenUp",
     "NotificationUndelivered",
     "ObjectMissing",
     "PluginFailed",
+    "PrefectAway",
+    "PrefectRefused",
     "PropertyConflict",
     "PushGarbled",
     "QuotaExceeded",
@@ -215,6 +227,7 @@ __all__ = [
     "StagingBusy",
     "StagingFull",
     "StagingUnavailable",
+    "StagingUnusable",
     "StartFailed",
     "StopFailed",
     "StoreDenied",
@@ -232,6 +245,7 @@ __all__ = [
     "TransferFailed",
     "TransshipError",
     "Unauthenticated",
+    "UnknownPrefectState",
     "UploadElsewhere",
     "UploadIncomplete",
     "UploadLost",

@@ -1,8 +1,11 @@
-"""The roots of the tree, and what is neither the caller's nor a transfer's."""
+"""The root of the tree, how errors are declared, and what is neither the caller's nor a transfer's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from string import Formatter
+from typing import Any, ClassVar, Final, dataclass_transform
 
 
 def human_size(size_bytes: int) -> str:
@@ -15,25 +18,83 @@ def human_size(size_bytes: int) -> str:
     raise AssertionError("unreachable: the loop ends at TiB")
 
 
+class _Template(Formatter):
+    """``str.format`` over an error's attributes, with four more formats: ``size``, ``list``, ``clauses``, ``lines``."""
+
+    def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        return getattr(args[0], str(key))
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        match format_spec:
+            case "size":
+                return human_size(max(0, value))
+            case "list":
+                return ", ".join(value) or "none"
+            case "clauses":
+                return "; ".join(value)
+            case "lines":
+                return "".join(f"\n{each}" for each in value)
+        return str(super().format_field(value, format_spec))
+
+
+_TEMPLATE: Final = _Template()
+
+
+@dataclass_transform(eq_default=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class TransshipError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose.
+
+    A subclass is a dataclass without saying so: it declares its facts as fields, in the order of its constructor, and
+    its words as two templates over them. Two errors are equal when they are the same object, as exceptions are.
+
+    Attributes:
+        BRIEF: what happened, and to what: a clause without a full stop.
+        REMEDY: what the reader can do about it: a clause in the imperative; empty when there is nothing to do.
+    """
+
+    BRIEF: ClassVar[str] = ""
+    REMEDY: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        dataclass(eq=False, repr=False, match_args=False)(cls)
+        for _, name, _, _ in _TEMPLATE.parse(cls.BRIEF + cls.REMEDY):
+            if name is not None and name not in cls.__dataclass_fields__ and not hasattr(cls, name):
+                raise TypeError(f"{cls.__name__}: its words name {name!r}, which it does not have")
+
+    def __post_init__(self) -> None:
+        # Pickling and copying call the class with these.
+        self.args = tuple(getattr(self, each.name) for each in fields(self))
+
+    def __str__(self) -> str:
+        return "; ".join(part for part in (self.brief, self.remedy) if part)
+
+    @property
+    def brief(self) -> str:
+        """What happened, and to what."""
+        return _TEMPLATE.vformat(self.BRIEF, (self,), {})
+
+    @property
+    def remedy(self) -> str:
+        """What the reader can do about it; empty when there is nothing to do, or the brief says it."""
+        return _TEMPLATE.vformat(self.REMEDY, (self,), {})
 
 
 class ConfigurationRefused(TransshipError):
     """A setting cannot be used; nothing was started.
 
-    Args:
-        source: where the value stands: a file, ``environment`` or ``default``.
+    Attributes:
+        source: where the value comes from: a file, ``environment`` or ``default``.
         option: dotted name of the option, e.g. ``staging.free_floor_bytes``.
         reason: what is wrong with it and what would be right.
     """
 
-    def __init__(self, source: str, option: str, reason: str) -> None:
-        super().__init__(source, option, reason)
-        self.source, self.option, self.reason = source, option, reason
+    source: str
+    option: str
+    reason: str
 
-    def __str__(self) -> str:
-        return f"{self.source}: {self.option}: {self.reason}"
+    BRIEF = "{source}: {option}: {reason}"
 
     @property
     def for_users(self) -> str:
@@ -46,37 +107,28 @@ class ConfigurationRefused(TransshipError):
 class SeveralRefused(ConfigurationRefused):
     """Several settings cannot be used; all are named, so that one look mends them.
 
-    Args:
+    Attributes:
         source, option, reason: the first one, as in `ConfigurationRefused`.
         others: ``source: option: reason`` of each further one.
     """
 
-    def __init__(self, source: str, option: str, reason: str, others: Sequence[str]) -> None:
-        super().__init__(source, option, reason)
-        self.args = (source, option, reason, others)
-        self.others = others
+    others: Sequence[str]
 
-    def __str__(self) -> str:
-        return "\n".join((super().__str__(), *self.others))
+    BRIEF = "{source}: {option}: {reason}{others:lines}"
 
 
 class LockLost(TransshipError):
     """Another worker holds the image's lease, or the image is gone; this one must not touch it."""
 
-    def __init__(self, image_id: str, epoch: int) -> None:
-        super().__init__(image_id, epoch)
-        self.image_id, self.epoch = image_id, epoch
+    image_id: str
+    epoch: int
 
-    def __str__(self) -> str:
-        return f"image {self.image_id} is no longer ours (lease epoch {self.epoch} was superseded)"
+    BRIEF = "image {image_id} is no longer ours (lease epoch {epoch} was superseded)"
 
 
 class Superseded(TransshipError):
     """A flow run has nothing to do: its import is over, or another process carries it."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: str
 
-    def __str__(self) -> str:
-        return self.reason
+    BRIEF = "{reason}"

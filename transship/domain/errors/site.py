@@ -1,7 +1,8 @@
-"""What the service itself leans on: Keystone, the catalogue, Prefect, its own settings."""
+"""What the service itself depends on: Keystone, the catalogue, Prefect, its own settings."""
 
 from __future__ import annotations
 
+from transship.domain.errors.base import TransshipError
 from transship.domain.errors.transfers import TransferFailed
 
 
@@ -10,59 +11,98 @@ class IdentityUnavailable(TransferFailed):
 
     retryable = True
 
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(url, reason)
-        self.url, self.reason = url, reason
+    url: str
+    reason: str
 
-    def __str__(self) -> str:
-        return f"the identity service {self.url} is unavailable: {self.reason}; try again later"
+    BRIEF = "the identity service {url} is unavailable: {reason}"
+    REMEDY = "try again later"
 
 
 class IdentityRefused(TransferFailed):
-    """A Keystone does not let the service log in."""
+    """A Keystone does not accept the service's own login."""
 
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(url, reason)
-        self.url, self.reason = url, reason
+    url: str
+    reason: str
 
-    def __str__(self) -> str:
-        return f"the identity service {self.url} refuses the service's login: {self.reason}; check its credentials"
+    BRIEF = "the identity service {url} refuses the service's login: {reason}"
+    REMEDY = "check its credentials"
 
 
 class CatalogUnavailable(TransferFailed):
     """The catalogue's database does not answer now; nothing was written.
 
-    Args:
+    Attributes:
         reason: what is the matter, without names of hosts.
     """
 
     retryable = True
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: str
 
-    def __str__(self) -> str:
-        return f"the catalogue is unavailable: {self.reason}; try again later"
+    BRIEF = "the catalogue is unavailable: {reason}"
+    REMEDY = "try again later"
 
 
 class SiteMisconfigured(TransferFailed):
-    """A setting of this site cannot be used; the operator has to mend it."""
+    """A setting of this site cannot be used; the operator has to correct it."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: str
 
-    def __str__(self) -> str:
-        return f"this site is not set up right, ask its operator: {self.reason}"
+    BRIEF = "this site is not configured correctly: {reason}"
+    REMEDY = "ask its operator"
 
 
 class DispatchFailed(TransferFailed):
-    """Prefect refused to take the run."""
+    """Prefect refused to create the flow run."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: str
 
-    def __str__(self) -> str:
-        return f"Prefect does not take the run: {self.reason}; 'transship deploy' applies the deployments"
+    BRIEF = "Prefect refuses the flow run: {reason}"
+    REMEDY = "'transship deploy' applies the deployments"
+
+
+class InternalFault(TransferFailed):
+    """A defect of this service ended the import; the log of the flow run has the trace.
+
+    Attributes:
+        kind: class of the exception.
+        text: its text, which users do not see.
+    """
+
+    kind: str
+    text: str
+
+    BRIEF = "internal error ({kind})"
+    REMEDY = "the operator finds the trace in the log of the flow run"
+
+
+class PrefectAway(TransshipError):
+    """Prefect's server cannot be reached or cannot serve now; the keeper tries again."""
+
+    reason: str
+
+    BRIEF = "Prefect cannot serve now: {reason}"
+
+
+class PrefectRefused(TransshipError):
+    """Prefect's server refused a request; the same request will be refused again.
+
+    Attributes:
+        status: HTTP status, 400 to 499.
+        reason: the server's own words, shortened.
+    """
+
+    status: int
+    reason: str
+
+    BRIEF = "Prefect answered HTTP {status}: {reason}"
+
+
+class UnknownPrefectState(TransshipError):
+    """Prefect reports a state type that this release does not know."""
+
+    state_type: str
+    state_name: str
+
+    BRIEF = "unknown Prefect state {state_name} ({state_type})"
+    REMEDY = "run the Prefect release that this release of Transship is locked to"

@@ -1,4 +1,4 @@
-"""Where bytes come from: servers, addresses, another Glance."""
+"""Sources: servers, addresses, another Glance."""
 
 from __future__ import annotations
 
@@ -10,32 +10,27 @@ class SourceUnreachable(TransferFailed):
 
     retryable = True
 
-    def __init__(self, uri: str, reason: str) -> None:
-        super().__init__(uri, reason)
-        self.uri, self.reason = uri, reason
+    uri: str
+    reason: str
 
-    def __str__(self) -> str:
-        return f"{self.uri} cannot be reached: {self.reason}"
+    BRIEF = "{uri} cannot be reached: {reason}"
+    REMEDY = "check the address, or try again later"
 
 
 class SourceUntrusted(TransferFailed):
-    """The source's TLS certificate is not accepted; time does not mend that."""
+    """The source's TLS certificate is not accepted; a retry does not change that."""
 
-    def __init__(self, uri: str, reason: str) -> None:
-        super().__init__(uri, reason)
-        self.uri, self.reason = uri, reason
+    uri: str
+    reason: str
 
-    def __str__(self) -> str:
-        return (
-            f"the certificate of {self.uri} is not accepted: {self.reason};"
-            f" use a name that the certificate holds, or let this host trust its authority"
-        )
+    BRIEF = "the certificate of {uri} is not accepted: {reason}"
+    REMEDY = "use a host name that the certificate covers, or ask the operator to trust its authority"
 
 
 class SourceBusy(TransferFailed):
     """The source's server answered that it cannot serve now (408, 425, 429, 5xx).
 
-    Args:
+    Attributes:
         uri: for display.
         status: HTTP status, 408 to 599.
         retry_after_s: seconds that the server asked to wait, None when it did not say.
@@ -43,51 +38,51 @@ class SourceBusy(TransferFailed):
 
     retryable = True
 
-    def __init__(self, uri: str, status: int, retry_after_s: float | None) -> None:
-        super().__init__(uri, status, retry_after_s)
-        self.uri, self.status, self.retry_after_s = uri, status, retry_after_s
+    uri: str
+    status: int
+    retry_after_s: float | None
 
-    def __str__(self) -> str:
-        return f"{self.uri} answered HTTP {self.status}; try again later"
+    BRIEF = "{uri} answered HTTP {status}"
+    REMEDY = "try again later"
 
 
 class SourceRefused(TransferFailed):
     """The source's server refused the request for good (other 4xx and unusable answers)."""
 
-    def __init__(self, uri: str, status: int, reason: str) -> None:
-        super().__init__(uri, status, reason)
-        self.uri, self.status, self.reason = uri, status, reason
+    uri: str
+    status: int
+    reason: str
 
-    def __str__(self) -> str:
-        return f"{self.uri} answered HTTP {self.status}: {self.reason}; check the address"
+    BRIEF = "{uri} answered HTTP {status}: {reason}"
+    REMEDY = "check the address"
 
 
 class RedirectRefused(TransferFailed):
     """The source redirects to a place that is not accepted.
 
-    Args:
+    Attributes:
         uri: the redirecting URI, for display.
         rule: name of the rule that decided.
         reason: what the rule found.
     """
 
-    def __init__(self, uri: str, rule: str, reason: str) -> None:
-        super().__init__(uri, rule, reason)
-        self.uri, self.rule, self.reason = uri, rule, reason
+    uri: str
+    rule: str
+    reason: str
 
-    def __str__(self) -> str:
-        return f"{self.uri} redirects to a place that is not accepted: {self.reason} ({self.rule})"
+    BRIEF = "{uri} redirects to a place that is not accepted: {reason} ({rule})"
+    REMEDY = "use another address"
 
 
 class SourceNotAccepted(TransferFailed):
-    """The source was refused when the import ran: its rules or its addresses do not pass any more."""
+    """The source was refused when the import ran: its address, or the site's rules, have changed."""
 
-    def __init__(self, uri: str, rule: str, reason: str) -> None:
-        super().__init__(uri, rule, reason)
-        self.uri, self.rule, self.reason = uri, rule, reason
+    uri: str
+    rule: str
+    reason: str
 
-    def __str__(self) -> str:
-        return f"{self.uri} is not accepted: {self.reason} ({self.rule})"
+    BRIEF = "{uri} is not accepted: {reason} ({rule})"
+    REMEDY = "use another address"
 
 
 class SourceTruncated(TransferFailed):
@@ -95,142 +90,149 @@ class SourceTruncated(TransferFailed):
 
     retryable = True
 
-    def __init__(self, uri: str, expected_bytes: int, received_bytes: int) -> None:
-        super().__init__(uri, expected_bytes, received_bytes)
-        self.uri, self.expected_bytes, self.received_bytes = uri, expected_bytes, received_bytes
+    uri: str
+    expected_bytes: int
+    received_bytes: int
 
-    def __str__(self) -> str:
-        return f"{self.uri} was truncated: {self.received_bytes} of {self.expected_bytes} bytes arrived"
+    BRIEF = "{uri} was truncated: {received_bytes} of {expected_bytes} bytes arrived"
+    REMEDY = "try again, or ask whoever runs that server"
 
 
 class SourceTooLong(TransferFailed):
     """The source sent more than the size that it announced."""
 
-    def __init__(self, uri: str, expected_bytes: int) -> None:
-        super().__init__(uri, expected_bytes)
-        self.uri, self.expected_bytes = uri, expected_bytes
+    uri: str
+    expected_bytes: int
 
-    def __str__(self) -> str:
-        return f"{self.uri} sent more than the {self.expected_bytes} bytes that it announced"
+    BRIEF = "{uri} sent more than the {expected_bytes} bytes that it announced"
+    REMEDY = "ask whoever runs that server"
 
 
 class SourceEmpty(TransferFailed):
-    """The source holds no byte."""
+    """The source has no data."""
 
-    def __init__(self, uri: str) -> None:
-        super().__init__(uri)
-        self.uri = uri
+    uri: str
 
-    def __str__(self) -> str:
-        return f"{self.uri} is empty: 0 bytes"
+    BRIEF = "{uri} is empty: 0 bytes"
+    REMEDY = "check the address"
 
 
 class SourceTooSlow(TransferFailed):
     """The source stayed below the minimum speed, or sent nothing, for too long.
 
-    Args:
+    Attributes:
         uri: for display.
         rate: bytes a second over the window.
-        minimum: bytes a second that are asked for.
+        minimum: least bytes a second.
         window_s: seconds over which the rate was taken.
     """
 
     retryable = True
 
-    def __init__(self, uri: str, rate: int, minimum: int, window_s: float) -> None:
-        super().__init__(uri, rate, minimum, window_s)
-        self.uri, self.rate, self.minimum, self.window_s = uri, rate, minimum, window_s
+    uri: str
+    rate: int
+    minimum: int
+    window_s: float
 
-    def __str__(self) -> str:
-        return f"{self.uri} sent {self.rate} bytes/s over {self.window_s:.0f} s; at least {self.minimum} are asked for"
+    BRIEF = "{uri} sent {rate} bytes/s over {window_s:.0f} s; at least {minimum} are required"
+    REMEDY = "use a faster mirror, or try again later"
 
 
 class SourceTookTooLong(TransferFailed):
     """The whole download passed its time limit."""
 
-    def __init__(self, uri: str, limit_s: float) -> None:
-        super().__init__(uri, limit_s)
-        self.uri, self.limit_s = uri, limit_s
+    uri: str
+    limit_s: float
 
-    def __str__(self) -> str:
-        return f"{self.uri} was not complete after {self.limit_s:.0f} s (download.total_timeout_s)"
+    BRIEF = "{uri} was not complete after {limit_s:.0f} s (download.total_timeout_s)"
+    REMEDY = "use a faster mirror, or ask the operator to raise the limit"
 
 
 class SourceChanged(TransferFailed):
-    """The source was replaced while it was downloaded; the next attempt starts afresh."""
+    """The source was replaced during the download; the next attempt starts from the beginning."""
 
     retryable = True
 
-    def __init__(self, uri: str) -> None:
-        super().__init__(uri)
-        self.uri = uri
+    uri: str
 
-    def __str__(self) -> str:
-        return f"{self.uri} changed while it was downloaded"
+    BRIEF = "{uri} changed while it was downloaded"
+    REMEDY = "import it again when it is complete"
 
 
 class RemoteUnknown(TransferFailed):
-    """There is no way to the Glance of a region."""
+    """The Glance of a region cannot be located."""
 
-    def __init__(self, region: str, reason: str) -> None:
-        super().__init__(region, reason)
-        self.region, self.reason = region, reason
+    region: str
+    reason: str
+    remedy: str = "name a region of the service catalogue, or ask the operator to add it to 'remotes'"
 
-    def __str__(self) -> str:
-        return f"the Glance of region {self.region} is not known: {self.reason}"
+    BRIEF = "the Glance of region {region} is not known: {reason}"
 
 
 class RemoteRefused(TransferFailed):
-    """The Glance of a region does not give an image out.
+    """The Glance of a region does not deliver an image.
 
-    Args:
+    Attributes:
         region, image_id: what was asked for.
         status: HTTP status of its answer.
     """
 
-    def __init__(self, region: str, image_id: str, status: int) -> None:
-        super().__init__(region, image_id, status)
-        self.region, self.image_id, self.status = region, image_id, status
+    region: str
+    image_id: str
+    status: int
 
-    def __str__(self) -> str:
+    BRIEF = "image {image_id} in region {region}: its Glance answered HTTP {status}: {reason}"
+
+    @property
+    def reason(self) -> str:
+        """What the status means there."""
+        return self._meaning[0]
+
+    @property
+    def remedy(self) -> str:
+        """What the caller can do about that status."""
+        return self._meaning[1]
+
+    @property
+    def _meaning(self) -> tuple[str, str]:
         match self.status:
             case 401:
-                reason = "it does not accept the token, which has expired or is not valid there; use a new one"
+                return "it does not accept the token, which has expired or is not valid there", "use a new one"
             case 403:
-                reason = "the token's owner may not read it"
+                return "the token's owner may not read it", "ask its owner for access"
             case 404:
-                reason = "it has no such image, or the token's owner may not see it"
-            case _:
-                reason = "check the endpoint of its region"
-        return f"image {self.image_id} in region {self.region}: its Glance answered HTTP {self.status}: {reason}"
+                return "it has no such image, or the token's owner may not see it", "check the image's id"
+        return "it refuses the request", "check the endpoint of its region"
 
 
 class RemoteUnusable(TransferFailed):
-    """An image of another Glance cannot be imported as it is."""
+    """An image of another Glance cannot be imported as it is.
 
-    def __init__(self, region: str, image_id: str, reason: str) -> None:
-        super().__init__(region, image_id, reason)
-        self.region, self.image_id, self.reason = region, image_id, reason
+    Attributes:
+        region, image_id: which one.
+        reason: what stands in the way, and what would help.
+    """
 
-    def __str__(self) -> str:
-        return f"image {self.image_id} in region {self.region} cannot be imported: {self.reason}"
+    region: str
+    image_id: str
+    reason: str
+
+    BRIEF = "image {image_id} in region {region} cannot be imported: {reason}"
 
 
 class SourceDiffers(TransferFailed):
-    """What was downloaded is not what its source says it is.
+    """What was downloaded is not what its source announced.
 
-    Args:
+    Attributes:
         source: for display.
         what: ``size``, or the name of a digest's algorithm.
         expected, found: as text; what the record of a Glance says, or the head of an answer.
     """
 
-    def __init__(self, source: str, what: str, expected: str, found: str) -> None:
-        super().__init__(source, what, expected, found)
-        self.source, self.what, self.expected, self.found = source, what, expected, found
+    source: str
+    what: str
+    expected: str
+    found: str
 
-    def __str__(self) -> str:
-        return (
-            f"{self.source}: the {self.what} of the downloaded data is {self.found}, the source says {self.expected};"
-            " the data were changed on the way or at the source, or what it says is wrong"
-        )
+    BRIEF = "{source}: the {what} of the downloaded data is {found}, the source says {expected}"
+    REMEDY = "the data were changed on the way or at the source, or what it says is wrong: ask whoever runs it"

@@ -1,8 +1,7 @@
-"""Data on their way: staging, archives, formats, plugins."""
+"""Staging, archives, formats and plugins: what happens to data between source and store."""
 
 from __future__ import annotations
 
-from transship.domain.errors.base import human_size
 from transship.domain.errors.transfers import TransferFailed
 from transship.domain.image import DISK_FORMATS
 
@@ -10,7 +9,7 @@ from transship.domain.image import DISK_FORMATS
 class ImageTooLarge(TransferFailed):
     """The image is larger than the site accepts.
 
-    Args:
+    Attributes:
         what: which size: ``download``, ``decompressed image``, ``virtual size`` …
         size_bytes: size found; the size reached so far where the whole is unknown.
         limit_bytes: most bytes that are accepted.
@@ -19,156 +18,143 @@ class ImageTooLarge(TransferFailed):
 
     blames_data = True
 
-    def __init__(self, what: str, size_bytes: int, limit_bytes: int, option: str) -> None:
-        super().__init__(what, size_bytes, limit_bytes, option)
-        self.what, self.size_bytes, self.limit_bytes, self.option = what, size_bytes, limit_bytes, option
+    what: str
+    size_bytes: int
+    limit_bytes: int
+    option: str
 
-    def __str__(self) -> str:
-        return (
-            f"{self.what} of {human_size(self.size_bytes)} is larger than the"
-            f" {human_size(self.limit_bytes)} that {self.option} allows"
-        )
+    BRIEF = "{what} of {size_bytes:size} is larger than the {limit_bytes:size} that {option} allows"
+    REMEDY = "import a smaller image, or ask the operator to raise the limit"
 
 
 class StagingFull(TransferFailed):
-    """Staging has no room for this import; other imports and the databases keep theirs."""
+    """Staging has no room for this import; the room of other imports and of the databases is not touched."""
 
-    def __init__(self, needed_bytes: int, available_bytes: int) -> None:
-        super().__init__(needed_bytes, available_bytes)
-        self.needed_bytes, self.available_bytes = needed_bytes, available_bytes
+    needed_bytes: int
+    available_bytes: int
 
-    def __str__(self) -> str:
-        return (
-            f"staging is full: {human_size(self.needed_bytes)} needed,"
-            f" {human_size(max(0, self.available_bytes))} available; free some space or try again later"
-        )
+    BRIEF = "staging is full: {needed_bytes:size} needed, {available_bytes:size} available"
+    REMEDY = "free some space or try again later"
 
 
 class StagingBusy(StagingFull):
-    """Staging has no room now, but would have if other imports ended; waiting may help."""
+    """Staging has no room now, but will have when other imports end."""
 
-    def __init__(self, needed_bytes: int, available_bytes: int, others_bytes: int) -> None:
-        TransferFailed.__init__(self, needed_bytes, available_bytes, others_bytes)
-        self.needed_bytes, self.available_bytes = needed_bytes, available_bytes
-        self.others_bytes = others_bytes
+    others_bytes: int
 
-    def __str__(self) -> str:
-        return (
-            f"staging is full: {human_size(self.needed_bytes)} needed,"
-            f" {human_size(max(0, self.available_bytes))} available,"
-            f" {human_size(self.others_bytes)} taken by other imports; try again later"
-        )
+    BRIEF = (
+        "staging is full: {needed_bytes:size} needed, {available_bytes:size} available,"
+        " {others_bytes:size} taken by other imports"
+    )
+    REMEDY = "try again later"
 
 
-class StagingBroken(TransferFailed):
+class StagingUnusable(TransferFailed):
     """Staging could not be read or written."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
-    def __str__(self) -> str:
-        return f"staging cannot be used: {self.reason}"
+class StagingBroken(StagingUnusable):
+    """The operating system refused to read or write staging, or a staged file is not as it should be."""
+
+    reason: str
+
+    BRIEF = "staging cannot be used: {reason}"
+    REMEDY = "ask the operator to check the staging directory"
 
 
-class StagingUnavailable(StagingBroken):
+class StagingUnavailable(StagingUnusable):
     """The staging directory is not where it was prepared; what was kept there is untouched."""
 
     retryable = True
 
-    def __init__(self, host: str) -> None:
-        super().__init__(host)
-        self.host = host
+    host: str
 
-    def __str__(self) -> str:
-        return (
-            f"the staging directory of {self.host} is not mounted; 'transship doctor' there shows operators the remedy"
-        )
+    BRIEF = "the staging directory of {host} is not mounted"
+    REMEDY = "'transship doctor' there shows operators the remedy"
 
 
 class UploadLost(TransferFailed):
-    """Uploaded data are not on staging any more, or are not what was uploaded."""
+    """Uploaded data are no longer in staging, or are not what was uploaded."""
 
     blames_data = True
 
-    def __init__(self, image_id: str, host: str) -> None:
-        super().__init__(image_id, host)
-        self.image_id, self.host = image_id, host
+    image_id: str
+    host: str
 
-    def __str__(self) -> str:
-        return f"the uploaded data of image {self.image_id} are gone from the staging of {self.host}; upload them again"
+    BRIEF = "the uploaded data of image {image_id} are gone from the staging of {host}"
+    REMEDY = "upload them again"
 
 
 class UploadElsewhere(TransferFailed):
-    """Uploaded data lie on another host than the one that was to import them."""
+    """Uploaded data are on another host than the one that was to import them."""
 
-    def __init__(self, image_id: str, host: str, here: str) -> None:
-        super().__init__(image_id, host, here)
-        self.image_id, self.host, self.here = image_id, host, here
+    image_id: str
+    host: str
+    here: str
 
-    def __str__(self) -> str:
-        return (
-            f"the uploaded data of image {self.image_id} lie on host {self.host}, and this is {self.here};"
-            f" import the image again, and leave the run in the work queue host-{self.host}"
-        )
+    BRIEF = "the uploaded data of image {image_id} are on host {host}, and this is {here}"
+    REMEDY = "import the image again, and leave the run in the work queue host-{host}"
 
 
 class ArchiveRefused(TransferFailed):
     """The staged file is a compressed file that cannot be unpacked.
 
-    Args:
+    Attributes:
         kind: ``gzip``, ``zip`` or ``lha``.
         reason: what is wrong with it.
     """
 
     blames_data = True
 
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(kind, reason)
-        self.kind, self.reason = kind, reason
+    kind: str
+    reason: str
+    remedy: str = ""
 
-    def __str__(self) -> str:
-        return f"the {self.kind} file cannot be unpacked: {self.reason}"
+    BRIEF = "the {kind} file cannot be unpacked: {reason}"
 
 
 class FormatMismatch(TransferFailed):
     """The data are in another format than the image declares.
 
-    Args:
+    Attributes:
         declared: the image's disk format.
         detected: what the data are: a disk format, or something that is none, e.g. ``xz``.
     """
 
     blames_data = True
 
-    def __init__(self, declared: str, detected: str) -> None:
-        super().__init__(declared, detected)
-        self.declared, self.detected = declared, detected
+    declared: str
+    detected: str
 
-    def __str__(self) -> str:
-        remedy = (
-            "; set disk_format to what the data are and import again"
-            if self.detected in DISK_FORMATS
-            else ", which is no disk format; unpack or convert them, and import the result"
-        )
-        return f"the image declares disk_format {self.declared} but its data are {self.detected}{remedy}"
+    BRIEF = "the image declares disk_format {declared} but its data are {detected}"
+    REMEDY = "set disk_format to what the data are and import again"
+
+    @classmethod
+    def between(cls, declared: str, detected: str) -> FormatMismatch:
+        """Return the error whose remedy suits what was found."""
+        return (FormatMismatch if detected in DISK_FORMATS else NoDiskFormat)(declared, detected)
+
+
+class NoDiskFormat(FormatMismatch):
+    """The data are in something that no image can declare, e.g. packed by ``xz``."""
+
+    BRIEF = "the image declares disk_format {declared} but its data are {detected}, which is no disk format"
+    REMEDY = "unpack or convert them, and import the result"
 
 
 class FormatUnknown(TransferFailed):
-    """Nobody stated the disk format, and the data do not tell it for certain; they are not taken for raw ones.
+    """No disk format was stated, and the data do not show it for certain; they are not taken for raw data.
 
-    Args:
+    Attributes:
         reason: what the data are instead, as the end of a sentence.
     """
 
     blames_data = True
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: str
 
-    def __str__(self) -> str:
-        return f"disk_format is not stated and the data do not tell it: {self.reason}; state it and import again"
+    BRIEF = "disk_format is not stated and the data do not tell it: {reason}"
+    REMEDY = "state it and import again"
 
 
 class FormatUnsafe(TransferFailed):
@@ -176,12 +162,11 @@ class FormatUnsafe(TransferFailed):
 
     blames_data = True
 
-    def __init__(self, detected: str, reason: str) -> None:
-        super().__init__(detected, reason)
-        self.detected, self.reason = detected, reason
+    detected: str
+    reason: str
+    remedy: str = ""
 
-    def __str__(self) -> str:
-        return f"the {self.detected} data are not safe to use: {self.reason}"
+    BRIEF = "the {detected} data are not safe to use: {reason}"
 
 
 class ConversionFailed(TransferFailed):
@@ -189,20 +174,19 @@ class ConversionFailed(TransferFailed):
 
     blames_data = True
 
-    def __init__(self, source_format: str, target_format: str, reason: str) -> None:
-        super().__init__(source_format, target_format, reason)
-        self.source_format, self.target_format, self.reason = source_format, target_format, reason
+    source_format: str
+    target_format: str
+    reason: str
 
-    def __str__(self) -> str:
-        return f"the image cannot be converted from {self.source_format} to {self.target_format}: {self.reason}"
+    BRIEF = "the image cannot be converted from {source_format} to {target_format}: {reason}"
+    REMEDY = "check it with 'qemu-img check', or convert it yourself and import the result"
 
 
 class PluginFailed(TransferFailed):
     """An import plugin ended with an error that it did not explain."""
 
-    def __init__(self, plugin: str, reason: str) -> None:
-        super().__init__(plugin, reason)
-        self.plugin, self.reason = plugin, reason
+    plugin: str
+    reason: str
 
-    def __str__(self) -> str:
-        return f"import plugin {self.plugin} failed: {self.reason}"
+    BRIEF = "import plugin {plugin} failed: {reason}"
+    REMEDY = "ask the operator"

@@ -1,4 +1,4 @@
-"""The root of what the operator or time mends, and ends that come from outside."""
+"""The root of failed imports, and ends that come from outside."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from transship.domain.errors.base import TransshipError
 
 
 class TransferFailed(TransshipError):
-    """An import could not be carried through.
+    """An import could not be completed.
 
     Attributes:
         retryable: True when the same attempt may succeed some seconds later.
@@ -26,39 +26,32 @@ class ImportStopped(TransferFailed):
 class ImportCancelled(ImportStopped):
     """Somebody cancelled the run, or deleted the image."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
+    why: str
 
-    def __str__(self) -> str:
-        return f"the import was cancelled: {self.why}"
+    BRIEF = "the import was cancelled: {why}"
 
 
 class ImportInterrupted(ImportStopped):
-    """The service stopped below the import; it is resumed by itself."""
+    """The service stopped during the import; the import resumes automatically."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
+    why: str
 
-    def __str__(self) -> str:
-        return f"the import was interrupted: {self.why}"
+    BRIEF = "the import was interrupted: {why}"
 
 
 class ImportTooLong(ImportStopped):
     """One attempt of the import ran for longer than the site allows.
 
-    Args:
+    Attributes:
         limit_s: seconds that it was allowed.
-        doing: what it did at the end of them, for people.
+        doing: the step that it was in, for people.
     """
 
-    def __init__(self, limit_s: float, doing: str) -> None:
-        super().__init__(limit_s, doing)
-        self.limit_s, self.doing = limit_s, doing
+    limit_s: float
+    doing: str
 
-    def __str__(self) -> str:
-        return (
-            f"the import ran for longer than the {self.limit_s:g} seconds that imports.timeout_s allows, and was ended"
-            f" in this step: {self.doing}. Import a smaller image, or ask the operator to raise the limit"
-        )
+    BRIEF = (
+        "the import ran for longer than the {limit_s:g} seconds that imports.timeout_s allows, and was ended in this"
+        " step: {doing}"
+    )
+    REMEDY = "import a smaller image, or ask the operator to raise the limit"
