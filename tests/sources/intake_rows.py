@@ -141,7 +141,7 @@ class Ground:
         text = re.sub(r"over \d+ s", "over N s", text)
         text = re.sub(r"download of 1\.\d MiB", "download of 1.N MiB", text)
         # The words of OpenSSL and Python change with their versions.
-        text = re.sub(r"is not accepted: [^;]*; use", "is not accepted: (OpenSSL's words); use", text)
+        text = re.sub(r"(certificate of \S+ is not accepted): [^;]*; use", r"\1: (OpenSSL's words); use", text)
         text = text.replace("Requested Range", "Range")
         return Outcome("tried again" if failed.retryable else "refused", decided_by, text)
 
