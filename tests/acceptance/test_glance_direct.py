@@ -17,8 +17,9 @@ from tests.fakes.running_import import location, staging_names
 from transship.catalog.hosts import note_host
 from transship.domain.image import ImageStatus
 from transship.domain.task import TaskStatus
+from transship.keeper.dispatch import queue_of
+from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import PrefectApi
-from transship.keeper.service import Keeper
 
 pytestmark = pytest.mark.real
 
@@ -312,7 +313,7 @@ def test_case_23_any_host_takes_the_request_and_the_one_with_the_data_carries_it
     assert answer.status_code == 202
     assert imports.tasks(image_id)[0]["request_id"] == answer.headers["x-openstack-request-id"]
     keeper = Keeper(imports.site.settings, imports.site.catalog, PrefectApi("http://127.0.0.1:1", ""), "keeper")
-    assert keeper.queue_of(imports.task(image_id)) == "host-here"
+    assert queue_of(keeper, imports.task(image_id)) == "host-here"
     imports.site.set(host_name="here", staging__dir=str(imports.site.home / "staging"))
     imports.carry(image_id)
     assert_active(imports, image_id, BODY)

@@ -27,7 +27,7 @@ from transship.domain.errors import AlreadyBeingCopied, LockLost
 from transship.domain.image import ImageStatus
 from transship.domain.import_request import ImportMethod, ImportRequest
 from transship.domain.task import ImportTask, TaskStatus
-from transship.keeper.service import run_parameters
+from transship.keeper.dispatch import run_parameters
 from transship.keeper.verdict import Action, Patience, judge
 from transship.stores.file import FileStore
 

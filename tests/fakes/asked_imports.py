@@ -21,7 +21,7 @@ from transship.catalog.imports import Caller
 from transship.catalog.leases import lease_of
 from transship.domain.image import Image
 from transship.domain.task import ImportTask
-from transship.keeper.service import run_parameters
+from transship.keeper.dispatch import run_parameters
 
 FLOWS: Mapping[str, Callable[..., Any]] = {
     "glance-direct": glance_direct,

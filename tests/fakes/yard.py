@@ -35,7 +35,7 @@ from transship.catalog.leases import lease_of
 from transship.catalog.tasks import tasks_of_image
 from transship.domain.image import Image
 from transship.domain.task import ImportTask
-from transship.keeper.service import run_parameters
+from transship.keeper.dispatch import run_parameters
 
 FLOWS: Final[Mapping[str, Flow[..., Any]]] = {"web-download": web_download, "copy-image": copy_image}
 BODY: Final = bytes(range(256)) * 4096

@@ -37,7 +37,7 @@ from transship.domain.clock import utc_now
 from transship.domain.image import ImageStatus
 from transship.domain.import_request import ImportMethod
 from transship.domain.task import ImportTask, TaskStatus
-from transship.keeper.service import run_parameters
+from transship.keeper.dispatch import run_parameters
 
 pytestmark = pytest.mark.faults
 

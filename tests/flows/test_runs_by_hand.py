@@ -28,7 +28,7 @@ from transship.domain.errors import ImageNotFound, Superseded
 from transship.domain.image import ImageStatus
 from transship.domain.import_request import ImportMethod, ImportRequest
 from transship.domain.task import ImportTask, TaskStatus
-from transship.keeper.service import run_parameters
+from transship.keeper.dispatch import run_parameters
 
 pytestmark = pytest.mark.real
 

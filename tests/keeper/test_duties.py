@@ -17,6 +17,7 @@ from tests.fakes.system import until
 from transship.catalog.engine import Catalog
 from transship.catalog.hosts import note_host
 from transship.catalog.journal import mark_deleting, open_location, open_staged
+from transship.catalog.keepers import stay_active, step_down
 from transship.catalog.leases import free_lease
 from transship.catalog.outbox import OutboxKind, due
 from transship.catalog.schema import LEASES, LOCATIONS, OUTBOX
@@ -25,8 +26,11 @@ from transship.catalog.types import in_seconds
 from transship.domain.image import ImageStatus
 from transship.domain.task import TaskStatus
 from transship.host.directories import MARK
+from transship.keeper.dispatch import REFUSAL_PATIENCE_S, tell
+from transship.keeper.housekeeping import ask_for_sweep, sweep_what_is_due
+from transship.keeper.keeper import Keeper
+from transship.keeper.mirror import mirror_stores, settings_of_block
 from transship.keeper.prefect_api import PrefectApi
-from transship.keeper.service import REFUSAL_PATIENCE_S, Keeper, settings_of_block
 
 
 def keeper_of(catalog: Catalog, home: Path, url: str, auth_string: str = "", owner: str = "one") -> Keeper:
@@ -43,7 +47,7 @@ def test_a_request_is_kept_while_prefect_is_away(catalog: Catalog, tmp_path: Pat
     task = asked(catalog, image)
     keeper = keeper_of(catalog, tmp_path, f"http://127.0.0.1:{free_port()}/api")
     age_outbox(catalog, 2 * REFUSAL_PATIENCE_S)
-    assert keeper.tell() == 0
+    assert tell(keeper) == 0
     with catalog.read() as connection:
         assert get_task(connection, task.id).status is TaskStatus.PENDING
         assert due(connection, 10) == []
@@ -59,11 +63,11 @@ def test_a_wrong_password_gets_its_time_to_be_mended_and_then_ends_the_task(
     image = queued_image(catalog)
     task = asked(catalog, image)
     keeper = keeper_of(catalog, tmp_path, prefect_server.url, "admin:wrong")
-    assert keeper.tell() == 0
+    assert tell(keeper) == 0
     with catalog.read() as connection:
         assert get_task(connection, task.id).status is TaskStatus.PENDING
     age_outbox(catalog, REFUSAL_PATIENCE_S + 1)
-    assert keeper.tell() == 0
+    assert tell(keeper) == 0
     with catalog.read() as connection:
         ended = get_task(connection, task.id)
     assert ended.status is TaskStatus.FAILURE
@@ -73,11 +77,11 @@ def test_a_wrong_password_gets_its_time_to_be_mended_and_then_ends_the_task(
 
 def test_of_two_keepers_one_is_active(catalog: Catalog, tmp_path: Path) -> None:
     one, two = (keeper_of(catalog, tmp_path, "http://127.0.0.1:1/api", owner=owner) for owner in ("one", "two"))
-    assert one.stay_active(3600.0)
-    assert not two.stay_active(3600.0)
-    assert one.stay_active(3600.0)
-    one.step_down()
-    assert two.stay_active(3600.0)
+    assert stay_active(catalog, one.owner, 3600.0)
+    assert not stay_active(catalog, two.owner, 3600.0)
+    assert stay_active(catalog, one.owner, 3600.0)
+    step_down(catalog, one.owner)
+    assert stay_active(catalog, two.owner, 3600.0)
 
 
 def test_store_settings_of_a_block_are_checked(tmp_path: Path) -> None:
@@ -104,12 +108,12 @@ def test_a_directory_that_an_edit_names_is_prepared_once(catalog: Catalog, tmp_p
     keeper = Keeper(settings_in(tmp_path), catalog, cast(PrefectApi, blocks), "one")
     first, second = tmp_path / "first", tmp_path / "second"
     for blocks.directory in (first, second):
-        assert (keeper.mirror_stores(), keeper.mirror_stores()) == (1, 0)
+        assert (mirror_stores(keeper), mirror_stores(keeper)) == (1, 0)
         assert (blocks.directory / MARK).read_text() == f"store local of catalogue {catalog.id()}"
     shutil.rmtree(first)
     blocks.directory = first
     with capture_logs() as logs:
-        assert keeper.mirror_stores() == 1
+        assert mirror_stores(keeper) == 1
     assert not first.exists()
     assert [(log["event"], log["store"]) for log in logs] == [("store not prepared", "local")]
     assert f"Mount {first}" in logs[0]["reason"]
@@ -126,7 +130,7 @@ def test_secrets_of_running_tasks_are_not_purged(catalog: Catalog) -> None:
 def test_a_sweep_that_is_asked_for_often_is_told_once(catalog: Catalog, tmp_path: Path) -> None:
     keeper = keeper_of(catalog, tmp_path, f"http://127.0.0.1:{free_port()}/api")
     for _ in range(2):
-        keeper.ask_for_sweep()
+        ask_for_sweep(keeper)
     assert [row.kind for row in all_rows(catalog)] == [OutboxKind.SWEEP]
 
 
@@ -140,7 +144,7 @@ def test_a_copy_is_swept_as_soon_as_it_may_be(catalog: Catalog, tmp_path: Path) 
         with catalog.write() as connection:
             connection.execute(update(LOCATIONS).values(updated_at=in_seconds(-waited_s)))
             connection.execute(update(LEASES).values(state=lease))
-        return keeper.sweep_what_is_due()
+        return sweep_what_is_due(keeper)
 
     ttl_s = keeper.settings.lease.ttl_s
     assert [look(2 * ttl_s, "held"), look(ttl_s / 2, "free")] == [False, False]
@@ -172,10 +176,10 @@ def test_each_host_that_is_live_or_has_scrap_gets_one_run_in_its_own_queue(
     keeper = Keeper(settings, catalog, PrefectApi(prefect_server.url, prefect_server.auth_string), "one")
 
     def queues_of_runs() -> list[str]:
-        keeper.ask_for_sweep()
+        ask_for_sweep(keeper)
 
         def all_told() -> bool:
-            keeper.tell()
+            tell(keeper)
             return not all_rows(catalog)
 
         until(all_told, 180.0, "the sweep to be told")
@@ -186,5 +190,5 @@ def test_each_host_that_is_live_or_has_scrap_gets_one_run_in_its_own_queue(
     queues = [f"host-{host}" for host in (live, mine, scrap)]
     assert queues_of_runs() == queues
     # What no worker has taken yet waits, and no second one is added, however much later.
-    monkeypatch.setattr("transship.keeper.service.utc_now", lambda: NOW)
+    monkeypatch.setattr("transship.keeper.housekeeping.utc_now", lambda: NOW)
     assert queues_of_runs() == queues

@@ -16,8 +16,9 @@ from transship.catalog.tasks import get_task
 from transship.catalog.uploads import begin_upload, finish_stage
 from transship.domain.image import ImageStatus
 from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.keeper.dispatch import tell
+from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import PrefectApi
-from transship.keeper.service import Keeper
 
 pytestmark = pytest.mark.real
 
@@ -48,7 +49,7 @@ def asked(catalog: Catalog, image_id: str) -> str:
 
 def test_uploaded_data_are_imported_by_the_host_that_holds_them(keeper: Keeper, prefect_server: PrefectServer) -> None:
     task_id = asked(keeper.catalog, staged(keeper.catalog, "far-away"))
-    until(keeper.tell, 180.0, "dispatch")
+    until(lambda: tell(keeper), 180.0, "dispatch")
     with keeper.catalog.read() as connection:
         task = get_task(connection, task_id)
     run = prefect_server.ask("GET", f"/flow_runs/{task.flow_run_id}")

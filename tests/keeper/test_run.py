@@ -16,8 +16,8 @@ from transship.catalog.outbox import OutboxKind
 from transship.catalog.schema import OUTBOX, STAGED
 from transship.keeper.__main__ import SWEEP_DUE_S, SWEEP_S, TICK_S, Duty, run, sweep_due
 from transship.keeper.courier import Couriers
+from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import PrefectApi
-from transship.keeper.service import Keeper
 
 
 def attempts(catalog: Catalog) -> list[int]:

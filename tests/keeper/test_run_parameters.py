@@ -9,7 +9,7 @@ import pytest
 from tests.fakes.images import NOW, new_image
 from transship.domain.import_request import ImportMethod
 from transship.domain.task import ImportTask, TaskStatus
-from transship.keeper.service import run_parameters
+from transship.keeper.dispatch import run_parameters
 
 METHODS: dict[ImportMethod, dict[str, str]] = {
     ImportMethod.GLANCE_DIRECT: {},

@@ -14,11 +14,13 @@ from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.system import until
 from tests.fakes.together import at_once
 from transship.catalog.engine import Catalog
+from transship.catalog.keepers import stay_active
 from transship.catalog.schema import KEEPERS, OUTBOX
 from transship.catalog.tasks import get_task
 from transship.catalog.types import in_seconds
+from transship.keeper.dispatch import tell
+from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import PrefectApi
-from transship.keeper.service import Keeper
 
 KEEPERS_AT_ONCE = 6
 
@@ -28,7 +30,9 @@ def test_of_many_keepers_that_start_at_once_one_is_active(catalog: Catalog, tmp_
     keepers = [Keeper(settings_in(tmp_path), catalog, prefect, str(n)) for n in range(KEEPERS_AT_ONCE)]
 
     def actives() -> int:
-        return at_once(*[lambda keeper=keeper: keeper.stay_active(3600.0) for keeper in keepers]).count(True)
+        return at_once(*[lambda keeper=keeper: stay_active(catalog, keeper.owner, 3600.0) for keeper in keepers]).count(
+            True
+        )
 
     assert actives() == 1
     assert actives() == 1
@@ -51,7 +55,7 @@ def test_many_keepers_that_tell_at_once_start_one_run_for_each_import(
     ]
 
     def all_told() -> bool:
-        at_once(*[keeper.tell for keeper in keepers])
+        at_once(*[lambda keeper=keeper: tell(keeper) for keeper in keepers])
         with catalog.read() as connection:
             return connection.execute(select(func.count()).select_from(OUTBOX)).scalar_one() == 0
 

@@ -18,8 +18,9 @@ from transship.catalog.outbox import OutboxKind, done, post
 from transship.catalog.schema import OUTBOX, TASKS
 from transship.catalog.tasks import get_task
 from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import PrefectApi
-from transship.keeper.service import Keeper
+from transship.keeper.turns import explain_waits, rows_in_turn
 from transship.keeper.waits import Pool
 
 
@@ -32,7 +33,7 @@ class AnsweringPrefect(PrefectApi):
 
 @pytest.fixture(autouse=True)
 def explained_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transship.keeper.service.UNEXPLAINED_S", -1.0)
+    monkeypatch.setattr("transship.keeper.turns.UNEXPLAINED_S", -1.0)
 
 
 def keeper_of(catalog: Catalog, home: Path, **limits: int) -> Keeper:
@@ -65,12 +66,12 @@ def ask_direct(catalog: Catalog, project: str, host: str) -> str:
 
 
 def turns(keeper: Keeper) -> list[str]:
-    return [str(row.task_id) for row in keeper._rows_in_turn()]
+    return [str(row.task_id) for row in rows_in_turn(keeper)]
 
 
 def hand_over(keeper: Keeper) -> list[str]:
     """Give the turns, as if Prefect had taken them."""
-    given = keeper._rows_in_turn()
+    given = rows_in_turn(keeper)
     with keeper.catalog.write() as connection:
         for row in given:
             done(connection, row)
@@ -95,7 +96,7 @@ def test_the_rest_waits_with_a_reason_until_a_worker_has_begun_one(catalog: Cata
     tasks = [ask(catalog, "p") for _ in range(4)]
     assert hand_over(keeper) == tasks[:2]
     assert hand_over(keeper) == []
-    keeper.explain_waits()
+    explain_waits(keeper)
     assert "waits for its turn" in message(catalog, tasks[2])
     begin_import(catalog, tasks[0], str(uuid4()), "worker", ttl_s=3600.0, now=NOW)
     assert message(catalog, tasks[0]) == ""
@@ -106,7 +107,7 @@ def test_a_project_has_no_more_under_way_than_it_may(catalog: Catalog, tmp_path:
     keeper = keeper_of(catalog, tmp_path, max_per_project=1)
     first, second, other = ask(catalog, "p"), ask(catalog, "p"), ask(catalog, "q")
     assert hand_over(keeper) == [first, other]
-    keeper.explain_waits()
+    explain_waits(keeper)
     assert "until its project has less than 1 imports under way" in message(catalog, second)
     begin_import(catalog, first, str(uuid4()), "worker", ttl_s=3600.0, now=NOW)
     assert hand_over(keeper) == []
@@ -130,7 +131,7 @@ def test_imports_that_nobody_begins_keep_the_others_waiting_for_a_while_only(
     later = ask(catalog, "p")
     hand_over(keeper)
     assert hand_over(keeper) == []
-    monkeypatch.setattr("transship.keeper.service.UNBEGUN_FORGOTTEN_S", -1.0)
+    monkeypatch.setattr("transship.keeper.turns.UNBEGUN_FORGOTTEN_S", -1.0)
     assert hand_over(keeper) == [later]
 
 
@@ -148,7 +149,7 @@ def test_a_project_that_asked_for_more_than_a_thousand_hides_nobody(catalog: Cat
     last = ask(catalog, "many")
     single = ask(catalog, "single")
     assert turns(keeper) == ["None", first, single]
-    keeper.explain_waits()
+    explain_waits(keeper)
     assert "waits for its turn" in message(catalog, last)
 
 
@@ -173,7 +174,7 @@ def test_by_default_one_slot_stays_free_of_each_project(
     assert hand_over(keeper) == many[:share]
     single = ask(catalog, "single")
     assert hand_over(keeper) == [single]
-    keeper.explain_waits()
+    explain_waits(keeper)
     assert f"less than {share} imports under way" in message(catalog, many[share])
     assert end_unheld(catalog, many[0], "over", now=NOW, time_to_live_h=1)
     assert [one for one in hand_over(keeper) if one in many] == [many[share]]
@@ -214,4 +215,4 @@ def test_what_is_no_import_waits_for_no_turn(catalog: Catalog, tmp_path: Path) -
         ask(catalog, "p")
     with catalog.write() as connection:
         post(connection, OutboxKind.SWEEP, "sweep", None)
-    assert [row.kind for row in keeper._rows_in_turn()] == [OutboxKind.SWEEP, OutboxKind.DISPATCH]
+    assert [row.kind for row in rows_in_turn(keeper)] == [OutboxKind.SWEEP, OutboxKind.DISPATCH]

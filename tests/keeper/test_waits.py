@@ -24,8 +24,9 @@ from transship.catalog.leases import expire_lease
 from transship.catalog.outbox import done, due, postpone
 from transship.catalog.tasks import get_task
 from transship.catalog.underway import WaitingImport, pending_imports, waiting_imports
+from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import PrefectApi
-from transship.keeper.service import Keeper
+from transship.keeper.turns import explain_waits, look_at_pool, project_limit
 from transship.keeper.waits import Pool, Queue, Situation, explain
 
 SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -93,7 +94,7 @@ def test_a_resumed_import_keeps_the_reason_in_front() -> None:
 
 @pytest.fixture(autouse=True)
 def explained_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transship.keeper.service.UNEXPLAINED_S", -1.0)
+    monkeypatch.setattr("transship.keeper.turns.UNEXPLAINED_S", -1.0)
 
 
 def without_prefect(catalog: Catalog, home: Path) -> Keeper:
@@ -122,7 +123,7 @@ def test_without_prefect_the_keeper_still_says_what_is_waited_for_and_calls_no_l
     plain = asked(catalog, queued_image(catalog)).id
     near, far = (asked_direct(catalog, staged(catalog, host)) for host in ("here", "lost"))
     handed_over(catalog)
-    assert keeper.explain_waits() == 3
+    assert explain_waits(keeper) == 3
     assert message(catalog, plain).startswith("waits for Prefect since ")
     assert message(catalog, near).startswith("waits for Prefect since ")
     assert message(catalog, far).startswith("waits for host lost, which holds the uploaded data and was last heard at ")
@@ -136,8 +137,8 @@ def test_a_request_that_prefect_did_not_take_says_so(catalog: Catalog, tmp_path:
     with catalog.write() as connection:
         (row,) = due(connection, 1)
         postpone(connection, row, 3600.0, "Prefect answered HTTP 401: unauthorized")
-    keeper.prefect.pool = Pool  # type: ignore[method-assign,assignment]  # it answers again meanwhile
-    keeper.explain_waits()
+    keeper.prefect.pool = Pool  # type: ignore[method-assign]  # it answers again meanwhile
+    explain_waits(keeper)
     assert message(catalog, task_id).startswith("waits for Prefect since ")
     assert "HTTP 401" in message(catalog, task_id)
 
@@ -152,7 +153,7 @@ def test_an_import_that_began_meanwhile_is_left_alone(catalog: Catalog, tmp_path
         return Pool(name)
 
     keeper.prefect.pool = begun_meanwhile  # type: ignore[method-assign]  # the moment between look and write
-    keeper.explain_waits()
+    explain_waits(keeper)
     assert message(catalog, task_id) == ""
 
 
@@ -166,7 +167,7 @@ def test_a_resumed_import_waits_with_its_reason_and_begins_without(catalog: Cata
         assert pending_imports(connection, -1.0) == []
     expire_lease(catalog, lease)
     assert resume_or_end(catalog, image.id, "its worker was lost", crash_retries=9, now=NOW, time_to_live_h=1)
-    keeper.explain_waits()
+    explain_waits(keeper)
     said = message(catalog, task_id)
     assert said.startswith("its worker was lost; it is being resumed (attempt 2) and waits for Prefect since ")
     with catalog.read() as connection:
@@ -174,10 +175,10 @@ def test_a_resumed_import_waits_with_its_reason_and_begins_without(catalog: Cata
 
 
 def test_recent_requests_are_about_to_begin(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transship.keeper.service.UNEXPLAINED_S", 3600.0)
+    monkeypatch.setattr("transship.keeper.turns.UNEXPLAINED_S", 3600.0)
     keeper = without_prefect(catalog, tmp_path)
     task_id = asked(catalog, queued_image(catalog)).id
-    assert keeper.explain_waits() == 0
+    assert explain_waits(keeper) == 0
     assert message(catalog, task_id) == ""
 
 
@@ -193,8 +194,8 @@ def test_the_limit_of_the_pool_bounds_the_share_of_a_project(
     shares = []
     for limit in (None, 3, 1):
         prefect_server.ask("PATCH", f"/work_pools/{settings.prefect.work_pool}", {"concurrency_limit": limit})
-        patiently(keeper.look_at_pool)
-        shares.append(keeper._share([Host("one", SINCE, True, 8), Host("two", HEARD, False, 8)]))
+        patiently(lambda: look_at_pool(keeper))
+        shares.append(project_limit(keeper, [Host("one", SINCE, True, 8), Host("two", HEARD, False, 8)]))
     assert shares == [7, 2, 1]
 
 
@@ -213,7 +214,7 @@ def test_pauses_and_limits_in_prefect_are_named(
 
     def said() -> str:
         patiently(lambda: api.pool(name))
-        patiently(keeper.explain_waits)
+        patiently(lambda: explain_waits(keeper))
         return message(catalog, task_id)
 
     assert "transship deploy" in said()

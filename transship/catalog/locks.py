@@ -23,8 +23,8 @@ def lock_name(connection: Connection, name: str) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK, func.hashtext(name))))
 
 
-def add_unless_there(connection: Connection, table: Table, key: str, values: Mapping[str, object]) -> None:
-    """Insert a row, unless one of that key is there or is being added by another transaction.
+def add_unless_there(connection: Connection, table: Table, key: str, values: Mapping[str, object]) -> bool:
+    """Insert a row, unless one of that key is there or is being added by another transaction; return whether it was.
 
     Looking first would not do on PostgreSQL: both would see nothing, and the second insert would fail.
 
@@ -32,7 +32,8 @@ def add_unless_there(connection: Connection, table: Table, key: str, values: Map
         key: the column that must be unique.
     """
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    connection.execute(insert(table).values(values).on_conflict_do_nothing(index_elements=[key]))
+    added = connection.execute(insert(table).values(values).on_conflict_do_nothing(index_elements=[key]))
+    return bool(added.rowcount)
 
 
 def add_or_replace(connection: Connection, table: Table, key: str, values: Mapping[str, object]) -> None:

@@ -153,7 +153,7 @@ def running_imports(connection: Connection) -> int:
     return int(connection.execute(select(func.count()).select_from(LEASES).where(held)).scalar_one())
 
 
-def explain_waits(catalog: Catalog, explained: Sequence[tuple[WaitingImport, str]], now: datetime) -> None:
+def note_waits(catalog: Catalog, explained: Sequence[tuple[WaitingImport, str]], now: datetime) -> None:
     """Write why imports wait on those tasks that do not say so yet; what has begun since is left alone."""
     new = [(wait, message) for wait, message in explained if wait.message != message]
     if not new:

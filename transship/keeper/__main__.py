@@ -19,12 +19,18 @@ from config.secrets import prefect_auth_string
 from config.settings import Settings
 from config.snapshot import settings_in_force
 from transship.catalog.engine import Catalog
+from transship.catalog.keepers import stay_active, step_down
 from transship.domain.errors import CatalogUnavailable, PrefectAway, PrefectRefused, TransshipError
 from transship.host.doorbell import DOORBELL_SOCKET, Doorbell
 from transship.host.logs import configure_logs
 from transship.keeper.courier import Couriers, open_sinks
+from transship.keeper.dispatch import tell
+from transship.keeper.housekeeping import ask_for_sweep, free_lost_uploads, purge, sweep_what_is_due
+from transship.keeper.keeper import Keeper
+from transship.keeper.mirror import mirror_stores
 from transship.keeper.prefect_api import PrefectApi
-from transship.keeper.service import TOLD_AT_ONCE, Keeper
+from transship.keeper.reconcile import reconcile, settle
+from transship.keeper.turns import TOLD_AT_ONCE, explain_waits, look_at_pool
 
 TICK_S = 0.1
 LEASE_TTL_S = 15.0
@@ -62,27 +68,27 @@ def run(keeper: Keeper, couriers: Couriers, stopped: threading.Event, wait: Call
     Args:
         wait: waits so many seconds, or less; returns whether there is something to tell.
     """
-    tell = Duty("tell", 0.2, lambda: _tell(keeper, tell))
-    sweep = Duty("sweep what is due", SWEEP_DUE_S, lambda: sweep_due(keeper, sweep))
+    telling = Duty("tell", 0.2, lambda: _tell(keeper, telling))
+    sweeping = Duty("sweep what is due", SWEEP_DUE_S, lambda: sweep_due(keeper, sweeping))
     duties = [
-        tell,
-        Duty("reconcile", 2.0, keeper.reconcile),
-        Duty("explain waits", 2.0, keeper.explain_waits),
-        Duty("lost uploads", 2.0, keeper.end_lost_uploads),
-        Duty("settle", 10.0, keeper.settle),
-        Duty("mirror stores", 10.0, keeper.mirror_stores),
-        Duty("look at the pool", 10.0, keeper.look_at_pool),
+        telling,
+        Duty("reconcile", 2.0, lambda: reconcile(keeper)),
+        Duty("explain waits", 2.0, lambda: explain_waits(keeper)),
+        Duty("lost uploads", 2.0, lambda: free_lost_uploads(keeper)),
+        Duty("settle", 10.0, lambda: settle(keeper)),
+        Duty("mirror stores", 10.0, lambda: mirror_stores(keeper)),
+        Duty("look at the pool", 10.0, lambda: look_at_pool(keeper)),
         # The first time as soon as this keeper is active: a start sweeps what the last end left.
-        Duty("sweep", SWEEP_S, keeper.ask_for_sweep),
-        sweep,
-        Duty("purge", 600.0, keeper.purge),
+        Duty("sweep", SWEEP_S, lambda: ask_for_sweep(keeper)),
+        sweeping,
+        Duty("purge", 600.0, lambda: purge(keeper)),
         Duty("tidy notifications", 5.0, couriers.tidy),
     ]
     active, renew_at = False, 0.0
     couriers.start()
     while not stopped.is_set():
-        if wait(TICK_S if tell.next_at else 0.0):
-            tell.next_at = 0.0
+        if wait(TICK_S if telling.next_at else 0.0):
+            telling.next_at = 0.0
         now = time.monotonic()
         if now >= renew_at:
             renew_at = now + LEASE_TTL_S / 3
@@ -93,11 +99,11 @@ def run(keeper: Keeper, couriers: Couriers, stopped: threading.Event, wait: Call
                 duty.run_if_due(now)
     couriers.stop()
     if active:
-        keeper.step_down()
+        step_down(keeper.catalog, keeper.owner)
 
 
 def _tell(keeper: Keeper, duty: Duty) -> None:
-    if keeper.tell() == TOLD_AT_ONCE:
+    if tell(keeper) == TOLD_AT_ONCE:
         # There may be more.
         duty.next_at = 0.0
 
@@ -105,12 +111,12 @@ def _tell(keeper: Keeper, duty: Duty) -> None:
 def sweep_due(keeper: Keeper, duty: Duty) -> None:
     """Have swept what may be removed now; look the less often the longer it stays."""
     # What cannot be removed, of a store or host that is away, is not worth a run every few seconds.
-    duty.every_s = min(2 * duty.every_s, SWEEP_S) if keeper.sweep_what_is_due() else SWEEP_DUE_S
+    duty.every_s = min(2 * duty.every_s, SWEEP_S) if sweep_what_is_due(keeper) else SWEEP_DUE_S
 
 
 def _stay_active(keeper: Keeper, was_active: bool) -> bool:
     try:
-        active = keeper.stay_active(LEASE_TTL_S)
+        active = stay_active(keeper.catalog, keeper.owner, LEASE_TTL_S)
     except (SQLAlchemyError, CatalogUnavailable) as error:
         log.warning("keeper lease not renewed", reason=str(error))
         return False

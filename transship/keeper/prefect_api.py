@@ -20,6 +20,8 @@ from transship.domain.errors import PrefectAway, PrefectRefused
 from transship.domain.task import ENDED_TYPES, TYPE_OF_STATE, RunState
 from transship.keeper.waits import Pool, Queue
 
+DEPLOYMENT: Final = "transship"
+"""Name of each flow's deployment."""
 DEPLOYMENT_KEPT_S: Final = 30.0
 """How long what was read of a deployment is used, in seconds; its id is kept until Prefect refuses it."""
 

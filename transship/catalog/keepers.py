@@ -1,0 +1,26 @@
+"""The keepers' lease: which one of the keepers that share the catalogue acts."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+
+from transship.catalog.engine import Catalog
+from transship.catalog.locks import add_unless_there
+from transship.catalog.schema import KEEPERS
+from transship.catalog.types import in_seconds
+
+
+def stay_active(catalog: Catalog, owner: str, ttl_s: float) -> bool:
+    """Take or renew the keepers' lease; return whether this keeper is the active one."""
+    free_or_own = (KEEPERS.c.owner == owner) | (KEEPERS.c.expires_at < in_seconds(0))
+    values = {"owner": owner, "expires_at": in_seconds(ttl_s)}
+    with catalog.write() as connection:
+        if connection.execute(update(KEEPERS).where(KEEPERS.c.id == 1, free_or_own).values(values)).rowcount:
+            return True
+        return add_unless_there(connection, KEEPERS, "id", {"id": 1, **values})
+
+
+def step_down(catalog: Catalog, owner: str) -> None:
+    """Give the keepers' lease up, so that another one is active at once."""
+    with catalog.write() as connection:
+        connection.execute(update(KEEPERS).where(KEEPERS.c.owner == owner).values(expires_at=in_seconds(-1.0)))

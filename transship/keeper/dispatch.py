@@ -1,0 +1,195 @@
+"""Telling Prefect what the outbox holds: imports to start or to cancel, and sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+
+from transship.catalog.images import get_image
+from transship.catalog.journal import staged_upload
+from transship.catalog.leases import lease_of
+from transship.catalog.outbox import OutboxKind, OutboxRow, done, postpone
+from transship.catalog.tasks import get_task, set_flow_run
+from transship.domain.errors import (
+    DispatchFailed,
+    ImageNotFound,
+    PrefectAway,
+    PrefectRefused,
+    TaskNotFound,
+    UploadIncomplete,
+)
+from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image
+from transship.domain.import_request import ImportMethod
+from transship.domain.task import ImportTask, RunState
+from transship.keeper.housekeeping import order_sweeps
+from transship.keeper.keeper import Keeper
+from transship.keeper.prefect_api import DEPLOYMENT, CreatedRun, WantedRun
+from transship.keeper.reconcile import end_import
+from transship.keeper.turns import DEFAULT_QUEUE, TOLD_AT_ONCE, host_queue, rows_in_turn
+
+REFUSAL_PATIENCE_S: Final = 120.0
+"""How long refusals that an operator can mend (no deployment yet, wrong password) are tried again."""
+MENDABLE: Final = frozenset({401, 403, 404})
+
+log = structlog.get_logger("transship.keeper")
+
+
+def tell(keeper: Keeper) -> int:
+    """Tell Prefect what the outbox holds; return how many rows were told."""
+    rows = rows_in_turn(keeper)[:TOLD_AT_ONCE]
+    told = 0
+    for row in rows:
+        try:
+            _tell_one(keeper, row)
+        except PrefectAway as away:
+            wait_s = min(30.0, 0.2 * 2 ** min(row.attempts, 10))
+            _postpone(keeper, row, wait_s, str(away))
+            log.warning("Prefect away, kept for later", key=row.key, wait_s=wait_s, reason=str(away))
+        except PrefectRefused as refused:
+            _refused(keeper, row, refused)
+        else:
+            told += 1
+    return told
+
+
+def _tell_one(keeper: Keeper, row: OutboxRow) -> None:
+    match row.kind:
+        case OutboxKind.DISPATCH:
+            _dispatch(keeper, row)
+        case OutboxKind.CANCEL:
+            _cancel(keeper, row)
+            _done(keeper, row)
+        case OutboxKind.SWEEP:
+            order_sweeps(keeper)
+            _done(keeper, row)
+
+
+def _dispatch(keeper: Keeper, row: OutboxRow) -> None:
+    try:
+        with keeper.catalog.read() as connection:
+            task = get_task(connection, str(row.task_id))
+            image = get_image(connection, task.image_id)
+            lease = lease_of(connection, image.id)
+    except (TaskNotFound, ImageNotFound):
+        _done(keeper, row)
+        return
+    # A worker begins what Prefect was told of: only this row's end was missed, by a keeper that was killed.
+    begun = lease.task_id == task.id and lease.state == "held"
+    if begun or task.status.final or task.attempt != row.payload["attempt"]:
+        _done(keeper, row)
+        return
+    run_id = _start_again(keeper, task) or _create_run(keeper, task, image, row.key)
+    with keeper.catalog.write() as connection:
+        set_flow_run(connection, task.id, run_id)
+        done(connection, row)
+    log.info("import dispatched", task_id=task.id, image_id=task.image_id, flow_run_id=run_id, attempt=task.attempt)
+
+
+def _start_again(keeper: Keeper, task: ImportTask) -> str | None:
+    """Schedule the run that the task has; return its id, None when Prefect has no such run."""
+    if task.flow_run_id is None:
+        return None
+    try:
+        keeper.prefect.set_state(task.flow_run_id, RunState.AWAITING_RETRY, task.message)
+    except PrefectRefused as refused:
+        if refused.status == 404:
+            return None
+        raise
+    return task.flow_run_id
+
+
+def _create_run(keeper: Keeper, task: ImportTask, image: Image, key: str) -> str:
+    wanted = WantedRun(
+        f"{task.method}/{DEPLOYMENT}",
+        f"{task.method} {image.name or ''} {image.id[:8]}".replace("  ", " "),
+        run_parameters(task, image),
+        key,
+        queue_of(keeper, task),
+        (f"image:{image.id}",),
+    )
+    return _start(keeper, wanted).id
+
+
+def queue_of(keeper: Keeper, task: ImportTask) -> str:
+    """Return the work queue of a task's run: where uploaded data lie, they are imported."""
+    if task.method != ImportMethod.GLANCE_DIRECT:
+        return DEFAULT_QUEUE
+    try:
+        with keeper.catalog.read() as connection:
+            return host_queue(staged_upload(connection, task.image_id).host)
+    except UploadIncomplete:
+        # Any worker can say so on the task.
+        return DEFAULT_QUEUE
+
+
+def _start(keeper: Keeper, wanted: WantedRun) -> CreatedRun:
+    """Make a run: pushed to this machine's runner if that has a slot for it, else scheduled for any worker."""
+    slot = None if keeper.prefect.limits_active_runs(wanted.deployment) else keeper.runner.reserve(wanted.queue)
+    if slot is None:
+        return keeper.prefect.schedule(wanted)
+    with slot:
+        run = keeper.prefect.claim(wanted, f"the worker of {keeper.settings.host_name}")
+        # Under a key that was used before, Prefect answers with the earlier run, which somebody may have.
+        pushed = run.as_asked and slot.push(run.answer)
+    log.info("run pushed" if pushed else "run not pushed", flow_run_id=run.id)
+    return run
+
+
+def _cancel(keeper: Keeper, row: OutboxRow) -> None:
+    run_id = str(row.payload["flow_run_id"])
+    run = keeper.prefect.states([run_id]).get(run_id)
+    if run is not None and not run.final:
+        waits = run.type in ("SCHEDULED", "PAUSED")
+        name = RunState.CANCELLED if waits else RunState.CANCELLING
+        # Not forced: it may have ended since, and nobody would end what is Cancelling then.
+        keeper.prefect.ask_state(run_id, name, "the image was deleted")
+
+
+def _refused(keeper: Keeper, row: OutboxRow, refused: PrefectRefused) -> None:
+    keeper.prefect.forget_deployments()
+    if refused.status in MENDABLE and row.age_s < REFUSAL_PATIENCE_S:
+        _postpone(keeper, row, 2.0, str(refused))
+        log.warning("Prefect refused, trying again", key=row.key, reason=str(refused))
+        return
+    log.error("Prefect refused", key=row.key, reason=str(refused))
+    if row.kind is OutboxKind.DISPATCH and row.task_id is not None:
+        end_import(keeper, row.task_id, str(DispatchFailed(str(refused))))
+    _done(keeper, row)
+
+
+def _done(keeper: Keeper, row: OutboxRow) -> None:
+    with keeper.catalog.write() as connection:
+        done(connection, row)
+
+
+def _postpone(keeper: Keeper, row: OutboxRow, wait_s: float, reason: str) -> None:
+    with keeper.catalog.write() as connection:
+        postpone(connection, row, wait_s, reason)
+
+
+def run_parameters(task: ImportTask, image: Image) -> dict[str, Any]:
+    """Return the parameters of a task's flow run: ids and what a person wants to see, no secret."""
+    asked = task.input.get("import_req")
+    request: Mapping[str, object] = asked if isinstance(asked, Mapping) else {}
+    parameters: dict[str, Any] = {
+        "image_id": image.id,
+        "task_id": task.id,
+        "stores": task.input.get("backend"),
+        "all_stores_must_succeed": request.get("all_stores_must_succeed", True),
+    }
+    if task.method in (ImportMethod.GLANCE_DIRECT, ImportMethod.COPY_IMAGE):
+        return parameters
+    said = request.get("method")
+    method: Mapping[str, object] = said if isinstance(said, Mapping) else {}
+    parameters |= {"name": image.name, "project_id": image.owner}
+    if task.method == ImportMethod.GLANCE_DOWNLOAD:
+        names = ("glance_region", "glance_image_id", "glance_service_interface")
+        return {**parameters, **{name: method[name] for name in names if name in method}}
+    parameters["uri"] = method.get("uri", "")
+    if image.disk_format in DISK_FORMATS:
+        parameters["disk_format"] = image.disk_format
+    if image.container_format in CONTAINER_FORMATS:
+        parameters["container_format"] = image.container_format
+    return parameters

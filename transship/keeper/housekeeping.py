@@ -1,0 +1,78 @@
+"""Having removed what may go: sweeps on each host, lost uploads, secrets and rows of old."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from transship.catalog.hosts import forget_hosts, live_hosts
+from transship.catalog.outbox import OutboxKind, post
+from transship.catalog.removal import hosts_with_scrap, removable_locations
+from transship.catalog.tasks import purge_secrets
+from transship.catalog.uploads import end_lost_uploads, give_up_uploads
+from transship.domain.clock import utc_now
+from transship.keeper.keeper import Keeper
+from transship.keeper.prefect_api import DEPLOYMENT, WantedRun
+from transship.keeper.turns import host_queue
+
+SWEEPS_APART_S: Final = 10.0
+"""Sweeps that are asked for closer together are one; what comes too late for it is found by the next look."""
+
+log = structlog.get_logger("transship.keeper")
+
+
+def ask_for_sweep(keeper: Keeper) -> None:
+    """Have housekeeping run soon, on every host."""
+    with keeper.catalog.write() as connection:
+        post(connection, OutboxKind.SWEEP, "sweep", None)
+
+
+def sweep_what_is_due(keeper: Keeper) -> bool:
+    """Ask for a sweep if there is something to remove now; return whether there is.
+
+    A copy may be removed only when its writer's lease has ended: after the sweep that its import's end asked for.
+    """
+    with keeper.catalog.read() as connection:
+        due_now = removable_locations(connection, older_than_s=keeper.settings.lease.ttl_s)
+        found = bool(due_now or hosts_with_scrap(connection))
+    if found:
+        ask_for_sweep(keeper)
+    return found
+
+
+def order_sweeps(keeper: Keeper) -> None:
+    """Schedule housekeeping on every host that has a worker, or something to remove."""
+    with keeper.catalog.read() as connection:
+        # When everything starts, no worker was heard of yet: this host has one, or soon will.
+        names = {keeper.settings.host_name, *live_hosts(connection), *hosts_with_scrap(connection)}
+    moment = int(utc_now().timestamp() // SWEEPS_APART_S)
+    # Only a worker of its own host reaches a staging directory; one that is gone has one run waiting, not many.
+    waiting = keeper.prefect.waiting_tags(_sweep_tag(host) for host in names)
+    for host in sorted(host for host in names if _sweep_tag(host) not in waiting):
+        key, tags = f"sweep/{host}/{moment}", (_sweep_tag(host),)
+        wanted = WantedRun(f"housekeeping/{DEPLOYMENT}", "housekeeping", {}, key, host_queue(host), tags)
+        keeper.prefect.schedule(wanted)
+
+
+def free_lost_uploads(keeper: Keeper) -> int:
+    """Free images whose upload lost its process; return how many."""
+    ended = end_lost_uploads(keeper.catalog, utc_now())
+    for image_id in ended:
+        log.warning("upload lost its process; the image is queued again", image_id=image_id)
+    return len(ended)
+
+
+def purge(keeper: Keeper) -> None:
+    """Remove secrets of tasks that nobody may start again, the uploaded data of such imports, and hosts of old."""
+    kept_since = utc_now() - timedelta(seconds=keeper.settings.lease.rerun_ttl_s)
+    with keeper.catalog.write() as connection:
+        purge_secrets(connection, kept_since)
+        forget_hosts(connection)
+    for image_id in give_up_uploads(keeper.catalog, kept_since, utc_now()):
+        log.info("uploaded data are kept no longer; the image is queued again", image_id=image_id)
+
+
+def _sweep_tag(host: str) -> str:
+    return f"sweep:{host}"

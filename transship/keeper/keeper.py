@@ -1,0 +1,30 @@
+"""What all duties of the keeper need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from config.settings import Settings
+from transship.catalog.engine import Catalog
+from transship.domain.push import RUNNER_SOCKET
+from transship.keeper.prefect_api import PrefectApi
+from transship.keeper.push import LocalRunner
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """A keeper; each duty is a function that takes it.
+
+    Attributes:
+        owner: this process, in the keepers' lease.
+    """
+
+    settings: Settings
+    catalog: Catalog
+    prefect: PrefectApi
+    owner: str
+
+    @property
+    def runner(self) -> LocalRunner:
+        """The runner of this machine."""
+        return LocalRunner(self.settings.run_dir / RUNNER_SOCKET)

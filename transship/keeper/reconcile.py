@@ -1,0 +1,127 @@
+"""Putting right what Prefect lost: unfinished imports, and runs that ended without saying so."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from transship.catalog.endings import end_unheld, resume_or_end
+from transship.catalog.leases import LeaseState, lease_of
+from transship.catalog.outbox import awaiting_dispatch
+from transship.catalog.tasks import get_task, mark_settled, set_status, unfinished_tasks, unsettled_tasks
+from transship.domain.clock import utc_now
+from transship.domain.errors import LockLost
+from transship.domain.task import ImportTask, RunState, TaskStatus
+from transship.keeper.keeper import Keeper
+from transship.keeper.prefect_api import FlowRunState
+from transship.keeper.verdict import Action, Patience, Verdict, judge
+
+STUCK_S: Final = 90.0
+"""Longer than any start of a flow process that was seen on a loaded machine (20 s), with room."""
+SETTLE_AFTER_S: Final = 60.0
+"""A flow process tells Prefect its last state after the catalogue; this is its time to do so."""
+
+log = structlog.get_logger("transship.keeper")
+
+
+def reconcile(keeper: Keeper) -> int:
+    """Look at every unfinished import and put right what is wrong; return how many were."""
+    with keeper.catalog.read() as connection:
+        tasks = unfinished_tasks(connection)
+        untold = awaiting_dispatch(connection)
+    if not tasks:
+        return 0
+    runs = keeper.prefect.states(task.flow_run_id for task in tasks if task.flow_run_id)
+    acted = 0
+    for task in tasks:
+        try:
+            with keeper.catalog.read() as connection:
+                lease = lease_of(connection, task.image_id)
+                # Read again after Prefect was asked: the import may have moved on meanwhile.
+                fresh = get_task(connection, task.id)
+        except LockLost:
+            continue
+        if fresh.status.final or fresh.attempt != task.attempt:
+            continue
+        run = runs.get(fresh.flow_run_id or "")
+        patience = Patience(keeper.settings.lease.pending_timeout_s, STUCK_S)
+        if fresh.id in untold and _ended_before(lease, run, patience):
+            continue
+        acted += _act(keeper, fresh, judge(fresh, lease, run, patience), run)
+    return acted
+
+
+def _act(keeper: Keeper, task: ImportTask, verdict: Verdict, run: FlowRunState | None) -> bool:
+    match verdict.action:
+        case Action.NOTHING:
+            return False
+        case Action.RESUME:
+            log.warning("import lost its worker", task_id=task.id, image_id=task.image_id, reason=verdict.reason)
+            resume_or_end(
+                keeper.catalog,
+                task.image_id,
+                verdict.reason,
+                crash_retries=keeper.settings.lease.crash_retries,
+                now=utc_now(),
+                time_to_live_h=keeper.settings.imports.task_time_to_live_h,
+                rerun_ttl_s=keeper.settings.lease.rerun_ttl_s,
+            )
+        case Action.END:
+            end_import(keeper, task.id, verdict.reason)
+        case Action.RESCHEDULE if run is not None:
+            log.warning("run rescheduled", task_id=task.id, flow_run_id=run.id, reason=verdict.reason)
+            keeper.prefect.set_state(run.id, RunState.AWAITING_RETRY, verdict.reason)
+        case Action.MIRROR if verdict.status is not None:
+            with keeper.catalog.write() as connection:
+                set_status(connection, task.id, verdict.status, utc_now())
+    return True
+
+
+def end_import(keeper: Keeper, task_id: str, reason: str) -> None:
+    ended = end_unheld(
+        keeper.catalog,
+        task_id,
+        reason,
+        now=utc_now(),
+        time_to_live_h=keeper.settings.imports.task_time_to_live_h,
+        rerun_ttl_s=keeper.settings.lease.rerun_ttl_s,
+    )
+    if ended:
+        log.warning("import ended", task_id=task_id, reason=reason)
+
+
+def settle(keeper: Keeper) -> int:
+    """Show in Prefect how tasks ended whose flow run did not say so itself; return how many were put right."""
+    now = utc_now()
+    with keeper.catalog.read() as connection:
+        tasks = unsettled_tasks(connection, now - timedelta(seconds=SETTLE_AFTER_S))
+    if not tasks:
+        return 0
+    runs = keeper.prefect.states(str(task.flow_run_id) for task in tasks)
+    wrong = 0
+    for task in tasks:
+        run = runs.get(str(task.flow_run_id))
+        if run is not None and _contradicts(task, run, (now - task.updated_at).total_seconds()):
+            name = RunState.IMPORTED if task.status is TaskStatus.SUCCESS else RunState.FAILED
+            keeper.prefect.set_state(run.id, name, task.message)
+            wrong += 1
+    with keeper.catalog.write() as connection:
+        mark_settled(connection, [task.id for task in tasks])
+    return wrong
+
+
+def _ended_before(lease: LeaseState, run: FlowRunState | None, patience: Patience) -> bool:
+    """Return whether a run shows the end of an earlier attempt, because Prefect was not told of this one yet."""
+    waits = lease.state == "queued" and lease.age_s <= patience.pending_timeout_s
+    return waits and run is not None and run.type in ("CRASHED", "COMPLETED", "FAILED")
+
+
+def _contradicts(task: ImportTask, run: FlowRunState, ended_for_s: float) -> bool:
+    """Return whether a run shows something else than its task's end, and is not a newer attempt."""
+    if run.age_s < ended_for_s - 5.0 and not run.final:
+        return False
+    if task.status is TaskStatus.SUCCESS:
+        return run.type != "COMPLETED"
+    return not run.final

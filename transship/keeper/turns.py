@@ -1,0 +1,94 @@
+"""Whose turn it is to be handed to Prefect, and what the others wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import Connection
+
+from transship.catalog.hosts import Host, hosts
+from transship.catalog.outbox import OutboxKind, OutboxRow, due, rows_with
+from transship.catalog.underway import (
+    first_in_line,
+    imports_wait,
+    note_waits,
+    pending_imports,
+    running_imports,
+    underway,
+)
+from transship.domain.clock import utc_now
+from transship.domain.errors import PrefectAway, PrefectRefused
+from transship.domain.turns import next_turns, project_share
+from transship.keeper.keeper import Keeper
+from transship.keeper.waits import Situation, explain
+
+DEFAULT_QUEUE: Final = "default"
+TOLD_AT_ONCE: Final = 20
+"""Outbox rows between two looks at the other duties."""
+NO_IMPORTS: Final = frozenset(OutboxKind) - {OutboxKind.DISPATCH}
+"""What waits for no turn."""
+UNBEGUN_FORGOTTEN_S: Final = 60.0
+"""After so long a handed-over import that nobody began counts no longer as one that a worker is about to begin."""
+UNEXPLAINED_S: Final = 2.0
+"""Imports that wait for less are about to begin; nobody has to be told why."""
+
+
+def host_queue(host: str) -> str:
+    """Return the name of the work queue whose runs one host alone takes."""
+    return f"host-{host}"
+
+
+def rows_in_turn(keeper: Keeper) -> list[OutboxRow]:
+    """Return those rows that may be told now: what is no import, then the imports whose turn it is."""
+    with keeper.catalog.read() as connection:
+        rows = due(connection, TOLD_AT_ONCE, NO_IMPORTS)
+        if imports_wait(connection):
+            rows += rows_with(connection, _turns(keeper, connection))
+    return rows
+
+
+def _turns(keeper: Keeper, connection: Connection) -> tuple[int, ...]:
+    """Return the outbox rows of the imports whose turn it is, in order."""
+    limits = keeper.settings.imports
+    known = hosts(connection)
+    carried = underway(connection, UNBEGUN_FORGOTTEN_S, [host.name for host in known if host.alive])
+    room = max(0, limits.dispatch_ahead - carried.unbegun)
+    waiting = first_in_line(connection, room) if room else []
+    return next_turns(waiting, carried.by_project, room=room, limit_per_project=project_limit(keeper, known))
+
+
+def project_limit(keeper: Keeper, known: Sequence[Host]) -> int:
+    """Return how many imports one project may have under way; 0: no limit."""
+    slots = sum(host.slots for host in known if host.alive) or keeper.settings.prefect.worker_limit
+    pool = keeper.prefect.known_pool
+    if pool is not None and pool.limit is not None:
+        slots = min(slots, pool.limit)
+    told_apart = keeper.settings.api.auth != "none"
+    return project_share(slots, keeper.settings.imports.max_per_project, told_apart=told_apart)
+
+
+def look_at_pool(keeper: Keeper) -> None:
+    """Learn the work pool's limit, which bounds the worker slots that projects share."""
+    keeper.prefect.pool(keeper.settings.prefect.work_pool)
+
+
+def explain_waits(keeper: Keeper) -> int:
+    """Write on each import that no worker has begun what it waits for; return how many there are.
+
+    Whether Prefect answers or not: that it does not is one of the reasons.
+    """
+    with keeper.catalog.read() as connection:
+        waiting = pending_imports(connection, UNEXPLAINED_S)
+        known, running = hosts(connection), running_imports(connection)
+    if not waiting:
+        return 0
+    pool_name, pool, away = keeper.settings.prefect.work_pool, None, ""
+    try:
+        pool = keeper.prefect.pool(pool_name)
+    except (PrefectAway, PrefectRefused) as fault:
+        away = str(fault)
+    now = Situation(away, pool, pool_name, known, running, project_limit(keeper, known))
+    explained = [(wait, explain(wait, host_queue(wait.host) if wait.host else DEFAULT_QUEUE, now)) for wait in waiting]
+    note_waits(keeper.catalog, explained, utc_now())
+    return len(waiting)
