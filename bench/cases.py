@@ -25,7 +25,7 @@ from transship.plugins.base import PluginWork
 from transship.plugins.conversion import PLUGIN as CONVERSION
 from transship.plugins.decompression import PLUGIN as DECOMPRESSION
 from transship.sources.gate import gate_from
-from transship.sources.web import WebSource
+from transship.sources.web import PartTarget, SourceRequest, WebSource
 from transship.stores.file import FileStore
 
 
@@ -103,15 +103,7 @@ def download(directory: Path, size: int) -> Case:
     def fetch() -> None:
         part = directory / "part"
         part.unlink(missing_ok=True)
-        source.fetch(
-            url,
-            part,
-            resume=None,
-            remember=_drop,
-            reserve=_drop,
-            progress=lambda *_: None,
-            stop=StopToken(),
-        )
+        source.fetch(SourceRequest(url), PartTarget(part, _drop, _drop, lambda *_: None), StopToken())
 
     return Case(
         "curl",
@@ -134,15 +126,8 @@ def ranges(directory: Path, size: int) -> Case:
         part = directory / "part"
         part.unlink(missing_ok=True)
         limits = settings.download.model_copy(update={"connections": connections, "range_bytes": size // 16})
-        WebSource(gate_from(settings), limits, settings.imports.image_size_cap_bytes).fetch(
-            url,
-            part,
-            resume=None,
-            remember=_drop,
-            reserve=_drop,
-            progress=lambda *_: None,
-            stop=StopToken(),
-        )
+        source = WebSource(gate_from(settings), limits, settings.imports.image_size_cap_bytes)
+        source.fetch(SourceRequest(url), PartTarget(part, _drop, _drop, lambda *_: None), StopToken())
 
     return Case(
         "one connection",

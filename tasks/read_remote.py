@@ -16,6 +16,7 @@ from transship.domain.errors import RemoteUnknown, RemoteUnusable, SourceRefused
 from transship.domain.image import LARGEST_PROPERTIES_BYTES, properties_bytes
 from transship.domain.remote import RemoteAccess, RemoteFacts, RemoteImage, image_url, judge_remote
 from transship.identity.login import Login
+from transship.sources.web import SourceRequest
 
 RECORD_LIMIT_BYTES: Final = 4 * 1024 * 1024
 """Longest record that is read; Glance's own limits of properties allow a fraction of it."""
@@ -87,12 +88,8 @@ def _token(token: str) -> dict[str, str]:
 def _facts(session: ImportSession, image: RemoteImage, record: DataSource) -> RemoteFacts:
     settings = session.settings
     try:
-        text = web_source(session, record).read_document(
-            record.uri,
-            private=record.private,
-            limit_bytes=RECORD_LIMIT_BYTES,
-            stop=session.stop,
-        )
+        request = SourceRequest(record.uri, record.private)
+        text = web_source(session, record).read_document(request, RECORD_LIMIT_BYTES, session.stop)
     except SourceRefused as refused:
         raise told_of_remote(session, refused) from refused
     try:

@@ -23,7 +23,7 @@ from transship.domain.clock import utc_now
 from transship.domain.errors import SourceBusy, SourceDiffers, SourceRefused
 from transship.domain.import_data import SealedFile
 from transship.domain.staged import SOURCE_ROLE
-from transship.sources.web import Downloaded, Validators
+from transship.sources.web import Downloaded, PartTarget, SourceRequest, Validators
 
 log = structlog.get_logger("transship.stage")
 
@@ -92,17 +92,15 @@ def _fetched(
     session: ImportSession, origin: DataSource, name: str, path: Path, resume: Validators | None
 ) -> Downloaded:
     try:
-        return web_source(session, origin).fetch(
-            origin.uri,
+        target = PartTarget(
             path,
-            resume=resume,
             remember=lambda validators: _remember(session, name, validators),
             reserve=lambda size_bytes: reserve(session, name, size_bytes),
             progress=session.board.advance,
-            stop=session.stop,
-            private=origin.private,
-            pinned=origin.pinned,
+            resume=resume,
         )
+        request = SourceRequest(origin.uri, origin.private, origin.pinned)
+        return web_source(session, origin).fetch(request, target, session.stop)
     except SourceBusy as busy:
         if busy.retry_after_s is not None and _another_attempt_follows(session):
             wait_s = min(busy.retry_after_s, session.settings.download.retry_after_cap_s)

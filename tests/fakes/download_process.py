@@ -15,7 +15,7 @@ from config.settings import DownloadSettings
 from transship.domain.stop import StopToken
 from transship.domain.uri_filter import UriRules
 from transship.sources.gate import UriGate
-from transship.sources.web import Downloaded, Validators, WebSource
+from transship.sources.web import Downloaded, PartTarget, SourceRequest, Validators, WebSource
 
 
 def download(url: str, part: Path, notes: Path, range_bytes: int) -> Downloaded:
@@ -28,15 +28,9 @@ def download(url: str, part: Path, notes: Path, range_bytes: int) -> Downloaded:
         fresh.write_text(json.dumps(asdict(validators)))
         os.replace(fresh, notes)
 
-    return WebSource(UriGate(rules), limits, 1 << 40).fetch(
-        url,
-        part,
-        resume=Validators(**json.loads(notes.read_text())) if notes.exists() else None,
-        remember=remember,
-        reserve=lambda _: None,
-        progress=lambda *_: None,
-        stop=StopToken(),
-    )
+    resume = Validators(**json.loads(notes.read_text())) if notes.exists() else None
+    target = PartTarget(part, remember, lambda _: None, lambda *_: None, resume)
+    return WebSource(UriGate(rules), limits, 1 << 40).fetch(SourceRequest(url), target, StopToken())
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import struct
 import zipfile
 import zlib
@@ -11,14 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import DecompressionSettings
+from config.settings import DecompressionSettings, DownloadSettings
 from transship.domain.errors import ArchiveRefused
 from transship.domain.stop import StopToken
+from transship.domain.uri_filter import UriRules, parse_uri
 from transship.plugins.gzip_archive import INPUT_BYTES, unpack_gzip
 from transship.plugins.unpacking import Unpacker, Unpacking
 from transship.plugins.zip_archive import unpack_zip
-from transship.sources.chunks import Chunks
-from transship.sources.wire import LineReader
+from transship.sources.connection import Connection
+from transship.sources.gate import Admitted
+from transship.sources.watch import Watch
 
 DATA = bytes(range(256)) * 3
 
@@ -118,28 +121,32 @@ def test_a_zip_file_may_be_read_in_small_pieces(method: int, longest: int) -> No
     assert unpacked(unpack_zip, Reads(whole.getvalue(), longest=longest)) == DATA
 
 
-class Arrives(io.RawIOBase):
-    """A stream that gives its pieces one at a time."""
+class Fed(Watch):
+    """Sends the next piece when the one before was heard, and ends the stream behind the last one."""
 
-    def __init__(self, pieces: list[bytes]) -> None:
-        super().__init__()
-        self._pieces = pieces
+    def __init__(self, sender: socket.socket, pieces: list[bytes]) -> None:
+        super().__init__("u", DownloadSettings(), StopToken())
+        self._sender, self._pieces = sender, pieces
+        self.heard(0)
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]  # typeshed: any buffer
-        piece = self._pieces.pop(0) if self._pieces else b""
-        memoryview(buffer)[: len(piece)] = piece
-        return len(piece)
+    def heard(self, size_bytes: int) -> None:
+        super().heard(size_bytes)
+        if self._pieces:
+            self._sender.sendall(self._pieces.pop(0))
+        else:
+            self._sender.close()
 
 
 def test_chunks_may_arrive_in_two_pieces_at_any_place() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     body = b"3;name=value\r\nabc\r\n0A\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n"
+    source = Admitted(parse_uri("http://source/x", UriRules()), (), "default")
     for end in range(1, len(body)):
-        for pieces in ([body[:end], body[end:]], [bytes([byte]) for byte in body]):
-            chunks = Chunks(LineReader(Arrives(list(pieces)), 1024))
-            found, buffer = b"", memoryview(bytearray(4))
-            while read := chunks.read_into(buffer):
-                found += bytes(buffer[:read])
+        for pieces in ([head + body[:end], body[end:]], [head, *(bytes([byte]) for byte in body)]):
+            ours, theirs = socket.socketpair()
+            with theirs, Connection(ours, source, Fed(theirs, list(pieces))) as connection:
+                connection.read_head()
+                found, buffer = b"", memoryview(bytearray(4))
+                while read := connection.read_into(buffer):
+                    found += bytes(buffer[:read])
             assert found == b"abc0123456789"

@@ -13,8 +13,8 @@ from config.settings import DownloadSettings
 from tests.fakes.web_server import WebServer
 from transship.domain.stop import StopToken
 from transship.domain.uri_filter import UriRules
-from transship.sources.gate import Resolver, UriGate, straight_ways_from
-from transship.sources.web import Downloaded, Reserve, Validators, WebSource
+from transship.sources.gate import Resolver, UriGate, direct_routes_from
+from transship.sources.web import Downloaded, PartTarget, Reserve, SourceRequest, Validators, WebSource
 
 LOOPBACK = UriRules(allowed_hosts=("127.0.0.1", "::1", "localhost"), allowed_ports=())
 PLAIN = DownloadSettings(
@@ -67,19 +67,16 @@ class Download:
         pinned: str = "",
     ) -> Downloaded:
         proxied = bool(limits.proxy_url.get_secret_value())
-        gate = UriGate(rules, resolver, proxied=proxied, straight=straight_ways_from(limits))
+        gate = UriGate(rules, resolver, proxied=proxied, direct=direct_routes_from(limits))
         source = WebSource(gate, limits, cap_bytes, reserve_step_bytes=step_bytes, tls=tls, slots_file=slots_file)
-        return source.fetch(
-            uri,
+        target = PartTarget(
             self.path,
-            resume=resume,
             remember=self._remember,
             reserve=reserve or self.reserved.append,
             progress=lambda done, total: self.told.append((done, total)),
-            stop=self.stop,
-            private=private,
-            pinned=pinned,
+            resume=resume,
         )
+        return source.fetch(SourceRequest(uri, private or {}, pinned), target, self.stop)
 
     @property
     def data(self) -> bytes:

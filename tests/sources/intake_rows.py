@@ -29,10 +29,10 @@ from tests.fakes.web_server import Behaviour, Talk, WebServer, answer, cut, drip
 from transship.domain.errors import StagingFull, TransferFailed
 from transship.domain.stop import StopToken
 from transship.domain.uri_filter import UriRules
-from transship.sources import wire
+from transship.sources import dialling
+from transship.sources.dialling import client_tls
 from transship.sources.gate import UriGate, rules_from
-from transship.sources.web import Downloaded, Validators, WebSource
-from transship.sources.wire import client_tls
+from transship.sources.web import Downloaded, PartTarget, SourceRequest, Validators, WebSource
 
 PAGE: Final = Path("docs/intake.md")
 DATA: Final = bytes(range(256)) * 1200
@@ -115,15 +115,9 @@ class Ground:
         source = WebSource(gate, limits, cap_bytes, tls=tls)
         for attempt in range(1, attempts + 1):
             try:
-                done = source.fetch(
-                    url,
-                    part,
-                    resume=known[-1] if known and known[-1].strong else None,
-                    remember=known.append,
-                    reserve=reserve,
-                    progress=lambda *_: None,
-                    stop=StopToken(),
-                )
+                resume = known[-1] if known and known[-1].strong else None
+                target = PartTarget(part, known.append, reserve, lambda *_: None, resume)
+                done = source.fetch(SourceRequest(url), target, StopToken())
             except TransferFailed as failed:
                 if failed.retryable and attempt < attempts:
                     continue
@@ -543,7 +537,7 @@ def _dead_ipv6(ground: Ground) -> Outcome:
     ground.dns.say("dual.example", ("::1", "127.0.0.1"))
     rules = UriRules(allowed_hosts=("dual.example",), allowed_ports=())
     # Who refuses is passed over at once: no head start ends within the time for all of them.
-    with patch.object(wire, "HEAD_START_S", 2 * LIMITS.connect_timeout_s):
+    with patch.object(dialling, "HEAD_START_S", 2 * LIMITS.connect_timeout_s):
         return ground.fetch(ground.server.url("/x", "dual.example"), rules=rules, ipv6_first=True)
 
 

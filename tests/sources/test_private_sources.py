@@ -11,9 +11,9 @@ from tests.fakes.web_server import WebServer, answer, cut, endless, redirect, wh
 from tests.sources.conftest import LOOPBACK, PLAIN, Download
 from transship.domain.errors import SourceRefused, SourceTruncated
 from transship.domain.stop import StopToken
+from transship.sources.dialling import client_tls
 from transship.sources.gate import UriGate
-from transship.sources.web import Validators, WebSource
-from transship.sources.wire import client_tls
+from transship.sources.web import SourceRequest, Validators, WebSource
 
 DATA = bytes(range(256)) * 1200  # 300 KiB
 TOKEN = {"X-Auth-Token": "hush"}
@@ -100,7 +100,7 @@ def test_a_part_of_another_version_is_not_continued(server: WebServer, download:
 
 def read(uri: str, limit_bytes: int = 1000) -> bytes:
     source = WebSource(UriGate(LOOPBACK), PLAIN, 1 << 30)
-    return source.read_document(uri, private=TOKEN, limit_bytes=limit_bytes, stop=StopToken())
+    return source.read_document(SourceRequest(uri, TOKEN), limit_bytes, StopToken())
 
 
 def test_a_document_is_read_whole_with_the_private_headers(server: WebServer) -> None:

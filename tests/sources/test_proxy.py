@@ -22,8 +22,8 @@ from transship.domain.errors import (
     SourceUnreachable,
     SourceUntrusted,
 )
-from transship.domain.uri_filter import StraightWays, UriRules
-from transship.sources.gate import UriGate, gate_from, rules_from, straight_ways_from
+from transship.domain.uri_filter import DirectRoutes, UriRules
+from transship.sources.gate import UriGate, direct_routes_from, gate_from, rules_from
 from transship.sources.web import WebSource
 
 DATA = bytes(range(256)) * 1200
@@ -189,18 +189,18 @@ def test_no_proxy_names_hosts_domains_and_networks(
 
 
 def test_a_network_must_hold_all_addresses_of_a_host() -> None:
-    ways = StraightWays(networks=(ip_network("10.0.0.0/8"),))
+    routes = DirectRoutes(networks=(ip_network("10.0.0.0/8"),))
     rules = UriRules(allowed_hosts=("both.example", "nowhere.example"))
     names = Names({"both.example": [("10.0.0.5", "93.184.215.14")]})
-    gate = UriGate(rules, names, proxied=True, straight=ways)
+    gate = UriGate(rules, names, proxied=True, direct=routes)
     assert gate.admit("http://both.example/").proxied
     assert gate.admit("http://nowhere.example/").proxied
 
 
 def test_what_is_reached_straight_is_judged_as_without_a_proxy() -> None:
     names = Names({"mirror.example": [("93.184.215.14", "10.0.0.5")], "inside.example": [("10.0.0.5",)]})
-    ways = straight_ways_from(DownloadSettings(no_proxy=(".example",)))
-    gate = UriGate(UriRules(), names, proxied=True, straight=ways)
+    routes = direct_routes_from(DownloadSettings(no_proxy=(".example",)))
+    gate = UriGate(UriRules(), names, proxied=True, direct=routes)
     assert gate.admit("http://mirror.example/").addresses == ("93.184.215.14",)
     assert gate.explain("http://inside.example/").rule == "private_address"
     assert gate.explain("http://nowhere.example/").rule == "not_resolvable"

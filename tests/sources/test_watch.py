@@ -12,7 +12,9 @@ import pytest
 from config.settings import DownloadSettings
 from transship.domain.errors import SourceTooSlow
 from transship.domain.stop import StopToken
-from transship.sources import wire
+from transship.domain.uri_filter import UriRules, parse_uri
+from transship.sources import connection
+from transship.sources.gate import Admitted
 from transship.sources.watch import Watch
 
 LIMITS = DownloadSettings(idle_timeout_s=30, min_speed_bytes_per_s=1000, min_speed_window_s=60)
@@ -99,7 +101,7 @@ def test_connections_that_are_silent_side_by_side_are_silent_once() -> None:
 def test_time_in_which_we_were_not_there_is_not_the_sources_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the machine slept, or others had its processors: hours go by between two looks at the clock."""
     hours = itertools.count(step=3600.0)
-    monkeypatch.setattr(wire, "time", SimpleNamespace(monotonic=lambda: next(hours)))
+    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=lambda: next(hours)))
     ours, theirs = socket.socketpair()
 
     class Sending(Watch):
@@ -108,9 +110,10 @@ def test_time_in_which_we_were_not_there_is_not_the_sources_silence(monkeypatch:
             theirs.sendall(b"there")
 
     with ours, theirs:
-        watched = wire.Wire(ours, Sending("u", LIMITS, StopToken()))
-        assert watched.reader.read1(5) == b"there"
-        watched.hang_up()
+        source = Admitted(parse_uri("http://source/x", UriRules()), (), "default")
+        buffer = memoryview(bytearray(5))
+        with connection.Connection(ours, source, Sending("u", LIMITS, StopToken())) as watched:
+            assert (watched.read_into(buffer), bytes(buffer)) == (5, b"there")
 
 
 def test_time_that_was_not_spent_waiting_is_not_held_against_the_source() -> None:

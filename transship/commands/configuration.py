@@ -22,7 +22,7 @@ from transship.domain.notification import SinkName
 from transship.notify.sink import wanted_sinks
 from transship.plugins.registry import load_plugins
 from transship.sources.gate import gate_from
-from transship.sources.web import refuse_bad_authorities
+from transship.sources.transport import refuse_bad_authorities
 
 TOML: Final = ".toml"
 LISTED: Final = 8

@@ -21,7 +21,7 @@ from transship.domain.uri_filter import display_uri
 from transship.host.logs import configure_logs
 from transship.plugins.format_guess import HEAD_BYTES, TAIL_BYTES, guess_disk_format
 from transship.sources.gate import gate_from
-from transship.sources.web import Glimpse, WebSource
+from transship.sources.web import Glimpse, SourceRequest, WebSource
 
 REMEDY: Final = "add --disk-format, e.g. --disk-format qcow2"
 _DECOMPRESSION: Final = "image_decompression"
@@ -50,7 +50,7 @@ def disk_format_of_url(uri: str, settings: Settings, container_format: str) -> s
     configure_logs("ERROR", "import")  # what is wrong stands in the error
     source = WebSource(gate_from(settings), settings.download, settings.imports.image_size_cap_bytes)
     try:
-        seen = source.glimpse(uri, head_bytes=HEAD_BYTES, tail_bytes=TAIL_BYTES, stop=StopToken())
+        seen = source.glimpse(SourceRequest(uri), HEAD_BYTES, TAIL_BYTES, StopToken())
     except (SourceNotAccepted, RedirectRefused):
         raise
     except TransferFailed as error:

@@ -106,6 +106,10 @@ class Validators:
         """
         return {"Range": ranges, **({} if self.pinned else {"If-Range": self.if_range})}
 
+    def headers_for(self, span: Span) -> dict[str, str]:
+        """Return the headers that ask for one part of this version."""
+        return self.headers(f"bytes={span.first}-{span.last}")
+
     @property
     def if_range(self) -> str:
         """Value for an ``If-Range`` header; empty when neither validator is strong."""

@@ -20,11 +20,11 @@ from config.settings import DownloadSettings, RemoteSettings, Settings, UriSetti
 from transship.domain.errors import ConfigurationRefused, NamesUnanswered, UriRefused
 from transship.domain.uri_filter import (
     DEFAULT_PORTS,
+    DirectRoutes,
     HostPort,
     HostUnusable,
     Network,
     SourceUri,
-    StraightWays,
     UriRules,
     both_forms,
     canonical_host,
@@ -199,11 +199,11 @@ def gate_from(settings: Settings, region: RemoteSettings | None = None) -> UriGa
         ConfigurationRefused: an entry of the lists is none.
     """
     proxied = bool(settings.download.proxy_url.get_secret_value())
-    ways = straight_ways_from(settings.download, settings.remotes.values())
-    return UriGate(rules_from(settings.uri, region), proxied=proxied, straight=ways)
+    direct = direct_routes_from(settings.download, settings.remotes.values())
+    return UriGate(rules_from(settings.uri, region), proxied=proxied, direct=direct)
 
 
-def straight_ways_from(settings: DownloadSettings, remotes: Iterable[RemoteSettings] = ()) -> StraightWays:
+def direct_routes_from(settings: DownloadSettings, remotes: Iterable[RemoteSettings] = ()) -> DirectRoutes:
     """Return what is reached without the proxy: what the settings name, and the regions that they configure.
 
     Raises:
@@ -214,7 +214,7 @@ def straight_ways_from(settings: DownloadSettings, remotes: Iterable[RemoteSetti
     networks = [entry for entry in entries if _is_network(entry)]
     domains = [entry for entry in entries if entry.startswith(".")]
     hosts = [entry for entry in entries if entry not in networks and entry not in domains]
-    return StraightWays(
+    return DirectRoutes(
         hosts=_hosts(option, hosts),
         domains=_hosts(option, [domain.removeprefix(".") for domain in domains]),
         networks=_networks(networks),
@@ -271,7 +271,7 @@ class UriGate:
         proxied: downloads go through a proxy. It finds the host by itself, so nothing can be pinned:
             addresses that this machine finds are judged, and a name that only the proxy knows may
             pass, unless a list of allowed networks asks for its address.
-        straight: what is reached without the proxy, and judged as if there were none.
+        direct: what is reached without the proxy, and judged as if there were none.
     """
 
     def __init__(
@@ -280,11 +280,11 @@ class UriGate:
         resolver: Resolver | None = None,
         *,
         proxied: bool = False,
-        straight: StraightWays | None = None,
+        direct: DirectRoutes | None = None,
     ) -> None:
         self.rules = rules
         self._proxied = proxied
-        self._straight = StraightWays() if straight is None else straight
+        self._direct = DirectRoutes() if direct is None else direct
         self._resolver: Resolver = SystemResolver() if resolver is None else resolver
 
     def admit(self, text: str) -> Admitted:
@@ -337,13 +337,13 @@ class UriGate:
     def _admit(self, uri: SourceUri) -> Admitted:
         rule = judge_uri(uri, self.rules)
         found = self._resolved(uri)
-        proxied = self._proxied and not self._straight.cover(uri, found)
+        proxied = self._proxied and not self._direct.cover(uri, found)
         return Admitted(uri, self._judged(uri, found, proxied=proxied), rule, proxied)
 
     def _resolved(self, uri: SourceUri) -> tuple[str, ...]:
         if _is_address(uri.host):
             return (uri.host,)
-        without_address = self._proxied and not self._straight.name(uri) and not self.rules.allowed_networks
+        without_address = self._proxied and not self._direct.name(uri) and not self.rules.allowed_networks
         try:
             addresses = self._resolver.resolve(uri.host, uri.effective_port)
         except ResolverSilent as silent:

@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
+import contextvars
+import threading
+import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from config.settings import DownloadSettings
 from transship.domain.errors import NamesUnanswered, SourceUnreachable, TransferFailed, UriRefused
 from transship.domain.stop import StopToken
 from transship.domain.uri_filter import display_uri
-from transship.sources.aside import TookTooLong, run_aside
+from transship.sources.dialling import STEP_S
 from transship.sources.gate import NAMES_UNANSWERED, NOT_RESOLVABLE, Admitted, UriGate, Verdict
 from transship.sources.watch import Waiting, Watch
+
+Answer = TypeVar("Answer")
+
+
+class TookTooLong(Exception):
+    """No answer came in time; the thread that waits for it is left behind."""
+
+
+def run_within(question: Callable[[], Answer], timeout_s: float, watch: Waiting) -> Answer:
+    """Return what ``question`` returns; it runs beside this thread, because a resolver cannot be interrupted.
+
+    Raises:
+        UriRefused: ``question`` raised it; it must raise nothing else.
+        TookTooLong: no answer in time.
+        TransferFailed, LockLost: the watch ended the wait.
+    """
+    answers: list[Answer] = []
+    refusals: list[UriRefused] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            answers.append(question())
+        except UriRefused as refused:
+            refusals.append(refused)
+        finally:
+            done.set()
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(run,), name="resolve", daemon=True).start()
+    ends_at = time.monotonic() + timeout_s
+    while not done.wait(STEP_S):
+        watch.check()
+        if time.monotonic() > ends_at:
+            break
+    if refusals:
+        raise refusals[0]
+    if not answers:
+        raise TookTooLong
+    return answers[0]
+
 
 FinalError = Callable[[str, str, str], TransferFailed]
 """Makes the error for a refusal that time does not lift, of URI, rule and reason."""
@@ -33,7 +78,7 @@ def judged(
         TransferFailed, LockLost: ``final``, or the watch ended the wait.
     """
     try:
-        return run_aside(judge, timeout_s, watch)
+        return run_within(judge, timeout_s, watch)
     except TookTooLong as error:
         raise SourceUnreachable(display, not_in_time(display).reason) from error
     except UriRefused as refused:
@@ -46,7 +91,7 @@ def explained(gate: UriGate, text: str, limits: DownloadSettings) -> Verdict:
     """Return the gate's verdict on a URI; undecided when the resolver does not answer in time."""
     display = display_uri(text)
     try:
-        return run_aside(lambda: gate.explain(text), limits.connect_timeout_s, Watch(display, limits, StopToken()))
+        return run_within(lambda: gate.explain(text), limits.connect_timeout_s, Watch(display, limits, StopToken()))
     except TookTooLong:
         return Verdict.of_refusal(not_in_time(display))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import Final
 
 import structlog
 
+from config.settings import DownloadSettings
 from transship.domain.errors import (
     RedirectRefused,
     SourceBusy,
@@ -33,13 +35,12 @@ from transship.domain.errors import (
 )
 from transship.domain.stop import StopToken
 from transship.sources.answer import Fit, Span, Validators, range_fit
-from transship.sources.asking import Asker, NoSlotFree
-from transship.sources.exchange import Exchange
+from transship.sources.client import NoSlotFree, SourceClient
+from transship.sources.connection import Connection
+from transship.sources.dialling import STEP_S, ConnectionBroken
 from transship.sources.part import PartFile
-from transship.sources.progress import Teller
 from transship.sources.ranges import Finished, RangeJournal, RangePlan
 from transship.sources.watch import Watch
-from transship.sources.wire import STEP_S, WireBroken
 
 log = structlog.get_logger(__name__)
 
@@ -80,100 +81,84 @@ class _Over(TransshipError):
     BRIEF = "the download has ended; this connection is not needed any more"
 
 
-class _Silent(WireBroken):
+class _Silent(ConnectionBroken):
     """One connection was silent for too long, whatever the others did."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ways:
-    """What a ranged download works with.
-
-    Attributes:
-        asker: asks for the source.
-        watch: limits of the whole download.
-        part, journal: where the bytes go, and what says which are there.
-        connections: most connections at once.
-        chunk_bytes: bytes read at a time.
-        teller: learns of the progress.
-    """
-
-    asker: Asker
-    watch: Watch
-    part: PartFile
-    journal: RangeJournal
-    connections: int
-    chunk_bytes: int
-    teller: Teller
-
-
-def range_headers(wanted: Span, known: Validators) -> dict[str, str]:
-    """Return the headers that ask for one range of a known version."""
-    return known.headers(f"bytes={wanted.first}-{wanted.last}")
-
-
-def bring_ranges(ways: Ways, version: Validators, finished: Finished, opening: Exchange, position: int) -> None:
-    """Bring all ranges that are not finished.
+class RangedDownload:
+    """Brings the ranges of one version of a source.
 
     Args:
-        ways: what to work with; the journal must say what ``finished`` says.
+        client: asks for the source.
+        watch: limits of the whole download.
+        part, journal: where the bytes go, and what says which are there.
+        limits: connections at once, and bytes read at a time.
         version: strong validators of what the file holds.
-        finished: what the file holds.
-        opening: an answer that was judged already; it holds bytes from ``position`` on, at least to its range's end.
-            The caller closes it.
-        position: place of its next byte.
-
-    Raises:
-        SourceChanged: the source is of another version now; what the file holds is void.
-        RangesUnusable: the server does not serve ranges; it may serve the whole.
-        TransferFailed: the last connection's failure, or a limit of the whole; finished ranges stay.
-        LockLost, ImportStopped: asked to stop; no thread is left behind.
     """
-    _Download(ways, version, finished).run(opening, position)
 
+    def __init__(
+        self,
+        client: SourceClient,
+        watch: Watch,
+        part: PartFile,
+        journal: RangeJournal,
+        limits: DownloadSettings,
+        version: Validators,
+    ) -> None:
+        self.client = client
+        self.watch = watch
+        self.part = part
+        self.journal = journal
+        self.limits = limits
+        self.version = version
 
-class _Download:
-    def __init__(self, ways: Ways, version: Validators, finished: Finished) -> None:
-        self._ways = ways
-        self._version = version
-        self._plan = finished.plan
-        self._board = _Board(finished)
-        self._halt = StopToken()
+    def run(self, finished: Finished, opening: Connection, position: int, report: Callable[[int, int], None]) -> None:
+        """Bring all ranges that are not finished.
 
-    def run(self, opening: Exchange, position: int) -> None:
-        """Work until everything is there or the failure is certain."""
-        numbers = range(min(self._ways.connections, self._board.open_ranges))
-        self._board.lanes.update(numbers)
+        Args:
+            finished: what the file and the journal hold.
+            opening: an answer that was judged already; it holds bytes from ``position`` on, at least to its range's
+                end. The caller closes it.
+            position: place of its next byte.
+            report: called with the bytes done and in all.
+
+        Raises:
+            SourceChanged: the source is of another version now; what the file holds is void.
+            RangesUnusable: the server does not serve ranges; it may serve the whole.
+            TransferFailed: the last connection's failure, or a limit of the whole; finished ranges stay.
+            LockLost, ImportStopped: asked to stop; no thread is left behind.
+        """
+        board, halt = RangeBoard(finished), StopToken()
+        numbers = range(min(self.limits.connections, board.open_ranges))
+        board.workers.update(numbers)
         failures: list[TransferFailed | RangesUnusable] = []
         with ThreadPoolExecutor(max(1, len(numbers)), thread_name_prefix="range") as pool:
             running: set[Future[TransferFailed | RangesUnusable | None]] = set()
             try:
                 for number in numbers:
                     context = contextvars.copy_context()
-                    lane = _Lane(self._ways, self._version, self._plan, self._board, self._halt, number)
+                    worker = _RangeWorker(self, finished.plan, board, halt, number)
                     first = (opening, position) if number == 0 else None
-                    running.add(pool.submit(context.run, lane.run, first))
+                    running.add(pool.submit(context.run, worker.run, first))
                 while running:
                     ended, running = wait(running, STEP_S, FIRST_COMPLETED)
                     failures += [failure for future in ended if (failure := future.result()) is not None]
-                    self._ways.watch.check()
-                    self._ways.teller.tell(self._board.done_bytes, self._plan.total_bytes)
+                    self.watch.check()
+                    report(board.done_bytes, finished.plan.total_bytes)
             finally:
-                self._halt.stop(_Over())
-        if not self._board.complete:
-            self._note_unfinished()
+                halt.stop(_Over())
+        if not board.complete:
+            self.part.sync()
+            for index, done in board.unfinished().items():
+                self.journal.note(finished.plan, index, done)
             raise failures[-1]
 
-    def _note_unfinished(self) -> None:
-        self._ways.part.sync()
-        for index, done in self._board.unfinished().items():
-            self._ways.journal.note(self._plan, index, done)
 
-
-class _Board:
+class RangeBoard:
     """Which range is whose. Every method may be called from any thread.
 
     Attributes:
-        lanes: numbers of the connections that have not given up.
+        workers: numbers of the connections that have not given up.
     """
 
     def __init__(self, finished: Finished) -> None:
@@ -185,7 +170,7 @@ class _Board:
         self._sum = sum(self._done)
         self._unproven: set[int] = set()
         self._changed = threading.Condition()
-        self.lanes: set[int] = set()
+        self.workers: set[int] = set()
 
     @property
     def open_ranges(self) -> int:
@@ -211,7 +196,7 @@ class _Board:
         """Return the place of the first byte that a range lacks."""
         return self._plan.first(index) + self._done[index]
 
-    def claim_at(self, position: int, watch: LaneWatch) -> int | None:
+    def claim_at(self, position: int, watch: ConnectionWatch) -> int | None:
         """Take the range whose next byte stands at ``position``; None when another connection has it.
 
         While the other one has not had a right answer yet it is waited for: an answer that can go
@@ -227,7 +212,7 @@ class _Board:
             self._free.remove(index)
             return index
 
-    def claim(self, watch: LaneWatch) -> int | None:
+    def claim(self, watch: ConnectionWatch) -> int | None:
         """Take the last range that is free, waiting for one to be given back; None when all are finished."""
         with self._changed:
             while self._open and not self._free:
@@ -268,15 +253,15 @@ class _Board:
     def leave(self, number: int) -> None:
         """Note that a connection gives up."""
         with self._changed:
-            self.lanes.discard(number)
+            self.workers.discard(number)
 
     def is_first(self, number: int) -> bool:
         """Whether a connection is the one that has to wait its turn; the others do without."""
         with self._changed:
-            return number == min(self.lanes, default=number)
+            return number == min(self.workers, default=number)
 
 
-class LaneWatch:
+class ConnectionWatch:
     """One connection's view of the watch that all share: its own silence ends it alone.
 
     Attributes:
@@ -304,7 +289,7 @@ class LaneWatch:
         """Note time that was spent waiting for the source.
 
         Raises:
-            WireBroken: this connection was silent for too long.
+            ConnectionBroken: this connection was silent for too long.
             TransferFailed, LockLost: a limit of the whole.
         """
         self.stop.check()
@@ -318,33 +303,32 @@ class LaneWatch:
 class _Reading:
     """An answer in the middle of its body, and the place of its next byte."""
 
-    answer: Exchange
+    answer: Connection
     position: int
     undo: ExitStack = field(default_factory=ExitStack)
 
 
-class _Lane:
+class _RangeWorker:
     """One connection after the other, until nothing is left to do or one of them fails."""
 
     def __init__(
-        self, ways: Ways, version: Validators, plan: RangePlan, board: _Board, halt: StopToken, number: int
+        self, download: RangedDownload, plan: RangePlan, board: RangeBoard, halt: StopToken, number: int
     ) -> None:
-        self._ways = ways
-        self._version = version
+        self._download = download
         self._plan = plan
         self._board = board
         self._number = number
-        self._watch = LaneWatch(ways.watch, halt)
-        self._buffer = memoryview(bytearray(ways.chunk_bytes))
+        self._watch = ConnectionWatch(download.watch, halt)
+        self._buffer = memoryview(bytearray(download.limits.chunk_bytes))
         self._reading: _Reading | None = None
 
-    def run(self, opening: tuple[Exchange, int] | None) -> TransferFailed | RangesUnusable | None:
+    def run(self, opening: tuple[Connection, int] | None) -> TransferFailed | RangesUnusable | None:
         """Work; returns why it gave up, None when everything is finished."""
         if opening is not None:
             answer, position = opening
             answer.hand_to(self._watch)
             undo = ExitStack()
-            undo.enter_context(self._ways.watch.one_of_several())
+            undo.enter_context(self._download.watch.one_of_several())
             self._reading = _Reading(answer, position, undo)
         try:
             while (index := self._claim()) is not None:
@@ -376,8 +360,8 @@ class _Lane:
             self._watch.stop.wait(_SLOT_WAIT_S)
             return None
         except _Silent:
-            failure = self._ways.watch.silent()
-        except WireBroken as broken:
+            failure = self._download.watch.silent()
+        except ConnectionBroken as broken:
             log.info("connection broke", uri=self._watch.uri, range=index, reason=broken.reason)
             failure = SourceTruncated(self._watch.uri, self._plan.total_bytes, self._board.done_bytes)
         except _ENDS_ONE_CONNECTION as failed:
@@ -397,11 +381,11 @@ class _Lane:
         first = self._board.next_byte(index)
         wanted = Span(first, self._plan.first(index) + self._plan.length(index) - 1, self._plan.total_bytes)
         with ExitStack() as undo:
-            undo.enter_context(self._ways.watch.one_of_several())
+            undo.enter_context(self._download.watch.one_of_several())
             patient = self._board.is_first(self._number)
-            headers = range_headers(wanted, self._version)
-            answer = undo.enter_context(self._ways.asker.answer(headers, self._watch, patient=patient))
-            fit = range_fit(answer.status, answer.headers, answer.framing(), wanted, self._version)
+            headers = self._download.version.headers_for(wanted)
+            answer = undo.enter_context(self._download.client.get(headers, self._watch, patient=patient))
+            fit = range_fit(answer.status, answer.headers, answer.framing(), wanted, self._download.version)
             if fit is Fit.CHANGED:
                 raise SourceChanged(answer.display)
             if fit is Fit.UNUSABLE:
@@ -410,13 +394,13 @@ class _Lane:
 
     def _fill(self, index: int, reading: _Reading) -> None:
         end = self._plan.first(index) + self._plan.length(index)
-        part = self._ways.part
+        part = self._download.part
         flushed = noted = reading.position
         step = self._plan.range_bytes // _NOTES_PER_RANGE
         while reading.position < end:
             read = reading.answer.read_into(self._buffer[: end - reading.position])
             if not read:
-                raise WireBroken("the answer ended before its range")
+                raise ConnectionBroken("the answer ended before its range")
             self._watch.check()
             part.write_at(self._buffer[:read], reading.position)
             reading.position += read
@@ -443,8 +427,8 @@ class _Lane:
 
     def _note(self, index: int) -> None:
         done = self._board.next_byte(index) - self._plan.first(index)
-        self._ways.part.sync()
-        self._ways.journal.note(self._plan, index, done)
+        self._download.part.sync()
+        self._download.journal.note(self._plan, index, done)
 
     def _hang_up(self) -> None:
         reading, self._reading = self._reading, None

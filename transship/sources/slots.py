@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from transship.host.staging_faults import staging_error
+from transship.sources.dialling import STEP_S
 from transship.sources.watch import Waiting
-from transship.sources.wire import STEP_S
 
 Release = Callable[[], None]
 

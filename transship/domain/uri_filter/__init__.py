@@ -14,19 +14,19 @@ two parsers could read in two ways, no link-local or metadata address.
 from __future__ import annotations
 
 from transship.domain.uri_filter.addresses import both_forms, judge_address
+from transship.domain.uri_filter.direct_routes import DirectRoutes
 from transship.domain.uri_filter.hosts import HostUnusable, canonical_host
 from transship.domain.uri_filter.parsing import join_location, parse_uri
 from transship.domain.uri_filter.rules import HostPort, Network, UriRules, judge_redirect, judge_uri
 from transship.domain.uri_filter.source_uri import DEFAULT_PORTS, SourceUri, display_uri, may_hold_secrets
-from transship.domain.uri_filter.straight_ways import StraightWays
 
 __all__ = [
     "DEFAULT_PORTS",
+    "DirectRoutes",
     "HostPort",
     "HostUnusable",
     "Network",
     "SourceUri",
-    "StraightWays",
     "UriRules",
     "both_forms",
     "canonical_host",

@@ -12,7 +12,7 @@ from transship.domain.uri_filter.source_uri import SourceUri
 
 
 @dataclass(frozen=True, slots=True)
-class StraightWays:
+class DirectRoutes:
     """What is reached without the proxy, where there is one.
 
     Attributes:

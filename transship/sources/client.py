@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
-from transship.domain.errors import (
-    RedirectRefused,
-    SourceNotAccepted,
-    SourceRefused,
-)
+from transship.domain.errors import RedirectRefused, SourceNotAccepted, SourceRefused
 from transship.domain.uri_filter import SourceUri, display_uri
 from transship.sources.answer import REDIRECTS, WHOLE, failure_of, whole_part
-from transship.sources.exchange import Exchange, Line, ask
+from transship.sources.connection import Connection
 from transship.sources.gate import Admitted, UriGate
 from transship.sources.judging import judged
 from transship.sources.slots import ConnectionSlots, Release
+from transship.sources.transport import Transport
 from transship.sources.watch import Waiting
 
 log = structlog.get_logger(__name__)
@@ -33,39 +31,51 @@ class NoSlotFree(Exception):
     """A further connection to this host is not possible now."""
 
 
-class Asker:
+@dataclass(frozen=True, slots=True)
+class SourceRequest:
+    """What to ask for.
+
+    Attributes:
+        uri: as the caller gave it; may hold secrets, which no error repeats.
+        headers: for the origin of ``uri`` alone, e.g. a token; no redirect takes them elsewhere.
+        pinned: what else is known to tell this version of the source from any other, e.g. a digest that the caller
+            compares in the end; then no validators of the server are needed to resume or to use ranges.
+    """
+
+    uri: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    pinned: str = ""
+
+    @property
+    def display(self) -> str:
+        """The URI for people."""
+        return display_uri(self.uri)
+
+
+class SourceClient:
     """Asks for one source, any number of times, from any thread.
 
     Where redirects lead is remembered while its ranges are asked for: a redirector that sends each request
     to another mirror must not mix two of them, and a short-lived address need not be made for each range.
+
+    Args:
+        gate: judges the URI and each redirect.
+        transport: how sources are reached.
+        slots: limit of connections to one host.
+        request: what to ask for.
     """
 
     def __init__(
-        self,
-        gate: UriGate,
-        line: Line,
-        slots: ConnectionSlots | None,
-        uri: str,
-        private: Mapping[str, str] | None = None,
+        self, gate: UriGate, transport: Transport, slots: ConnectionSlots | None, request: SourceRequest
     ) -> None:
-        """Prepare; nothing is asked yet.
-
-        Args:
-            gate: judges the URI and each redirect.
-            line: how sources are reached.
-            slots: limit of connections to one host.
-            uri: what to ask for.
-            private: headers for the origin of ``uri`` alone, e.g. a token; no redirect takes them elsewhere.
-        """
-        self._private = private or {}
         self._gate = gate
-        self._line = line
+        self._transport = transport
         self._slots = slots
-        self._uri = uri
+        self._request = request
         self._home: tuple[str, str, int] | None = None
         self._end: Admitted | None = None
 
-    def answer(self, wanted: Mapping[str, str], watch: Waiting, *, patient: bool = True) -> Exchange:
+    def get(self, wanted: Mapping[str, str], watch: Waiting, *, patient: bool = True) -> Connection:
         """Return an answer that holds the whole source; with a ``Range`` wanted also other 206 and 416.
 
         A range is asked for where the redirects of an earlier answer ended, judged anew. When that place refuses,
@@ -88,35 +98,30 @@ class Asker:
                 return self._follow(self._admitted(end.uri.text, watch), wanted, watch, patient)
             except _SENDS_BACK as refused:
                 log.info("asking the source itself again", uri=end.uri.display, reason=str(refused))
-        first = self._admitted(self._uri, watch)
+        first = self._admitted(self._request.uri, watch)
         self._home, self._end = _origin(first.uri), None
         return self._follow(first, wanted, watch, patient)
 
-    def _follow(self, first: Admitted, wanted: Mapping[str, str], watch: Waiting, patient: bool) -> Exchange:
+    def _follow(self, first: Admitted, wanted: Mapping[str, str], watch: Waiting, patient: bool) -> Connection:
         data = _WITH_RANGE if "Range" in wanted else WHOLE
         source = first
         for _ in range(self._gate.rules.max_redirects + 1):
-            private = self._private if _origin(source.uri) == self._home else {}
-            answer = self._ask(source, {**wanted, **private}, watch, patient)
+            private = self._request.headers if _origin(source.uri) == self._home else {}
+            with ExitStack() as undo:
+                undo.callback(self._slot(source.uri.host, watch, patient))
+                answer = self._transport.get(source, {**wanted, **private}, watch)
+                answer.when_closed(undo.pop_all().close)
             if answer.status in data or whole_part(answer.status, answer.headers) is not None:
                 if source is not first:
                     self._end = source
                 return answer
             answer.close()
             if answer.status not in REDIRECTS:
-                now = datetime.now(UTC)
-                cap_s = self._line.limits.retry_after_cap_s
-                raise failure_of(answer.display, answer.status, answer.headers, cap_s, now)
+                cap_s = self._transport.limits.retry_after_cap_s
+                raise failure_of(answer.display, answer.status, answer.headers, cap_s, datetime.now(UTC))
             source = self._redirected(answer, watch)
         most = self._gate.rules.max_redirects
         raise RedirectRefused(source.uri.display, "max_redirects", f"more than {most} redirects in a row")
-
-    def _ask(self, source: Admitted, wanted: Mapping[str, str], watch: Waiting, patient: bool) -> Exchange:
-        with ExitStack() as undo:
-            undo.callback(self._slot(source.uri.host, watch, patient))
-            answer = ask(source, wanted, self._line, watch)
-            answer.when_closed(undo.pop_all().close)
-            return answer
 
     def _slot(self, host: str, watch: Waiting, patient: bool) -> Release:
         if self._slots is None:
@@ -127,21 +132,16 @@ class Asker:
         return release
 
     def _admitted(self, uri: str, watch: Waiting) -> Admitted:
-        return judged(
-            lambda: self._gate.admit(uri),
-            display_uri(uri),
-            self._line.limits.connect_timeout_s,
-            watch,
-            SourceNotAccepted,
-        )
+        timeout_s = self._transport.limits.connect_timeout_s
+        return judged(lambda: self._gate.admit(uri), display_uri(uri), timeout_s, watch, SourceNotAccepted)
 
-    def _redirected(self, answer: Exchange, watch: Waiting) -> Admitted:
+    def _redirected(self, answer: Connection, watch: Waiting) -> Admitted:
         before = answer.source.uri
         location = _location(answer)
         return judged(
             lambda: self._gate.admit_redirect(before, location),
             before.display,
-            self._line.limits.connect_timeout_s,
+            self._transport.limits.connect_timeout_s,
             watch,
             lambda _uri, rule, reason: RedirectRefused(before.display, rule, reason),
         )
@@ -152,7 +152,7 @@ def _origin(uri: SourceUri) -> tuple[str, str, int]:
     return uri.scheme, uri.host, uri.effective_port
 
 
-def _location(answer: Exchange) -> str:
+def _location(answer: Connection) -> str:
     """Return the ``Location`` as text; http.client decodes headers as Latin-1, servers mostly send UTF-8."""
     value = str(answer.headers.get("Location", "")).strip(" \t")
     try:

@@ -1,0 +1,413 @@
+"""Bring a source into its part file, within its limits: begin afresh or go on, in one stream or in ranges."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+
+from config.settings import DownloadSettings
+from transship.domain.errors import (
+    ImageTooLarge,
+    SourceChanged,
+    SourceEmpty,
+    SourceRefused,
+    SourceTooLong,
+    SourceTruncated,
+    SourceUnreachable,
+)
+from transship.sources.answer import (
+    SNIFF_BYTES,
+    WHOLE,
+    Fit,
+    Span,
+    Validators,
+    begins_like_page,
+    content_type_of,
+    continued_total,
+    is_page_type,
+    range_fit,
+    takes_ranges,
+    total_of,
+    validators_of,
+    whole_size_of,
+)
+from transship.sources.client import SourceClient
+from transship.sources.connection import Connection
+from transship.sources.dialling import ConnectionBroken
+from transship.sources.parallel import RangedDownload, RangesUnusable
+from transship.sources.part import PartFile
+from transship.sources.ranges import Finished, RangeJournal, RangePlan
+from transship.sources.watch import Watch
+
+log = structlog.get_logger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all or 0); never goes back as long as the size stays what it is."""
+
+_PROGRESS_EVERY_S: Final = 0.25
+
+
+class Reserve(Protocol):
+    """Sets staging room aside."""
+
+    def __call__(self, size_bytes: int, /) -> None:
+        """Make sure that the file may grow to ``size_bytes`` in all.
+
+        Raises:
+            StagingFull: there is no room.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class PartTarget:
+    """Where a download goes, and who learns of it.
+
+    Attributes:
+        path: the ``.part`` file; made if missing.
+        remember: called with the validators of a fresh start, when the file is empty and before its first byte.
+        reserve: called with the file's size before it grows so far.
+        progress: called at most four times a second, and once at the end.
+        resume: validators of the bytes that the file holds; None: start from zero.
+    """
+
+    path: Path
+    remember: Callable[[Validators], None]
+    reserve: Reserve
+    progress: Progress
+    resume: Validators | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """A complete download.
+
+    Attributes:
+        size: bytes of the file.
+        validators: of the version that the file holds.
+        content_type: as the server named it; for information only.
+        resumed_from: bytes that earlier attempts had brought; 0 for a download from the start.
+        end_proven: whether the server marked the end, by a length or a last chunk. If not, the end of the
+            connection was taken for it, and a cut could not be told from it.
+    """
+
+    size: int
+    validators: Validators
+    content_type: str
+    resumed_from: int
+    end_proven: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SizeLimits:
+    """How large a download may become, and grow at a time.
+
+    Attributes:
+        cap_bytes: largest download accepted.
+        step_bytes: room reserved at a time while the size is unknown.
+    """
+
+    cap_bytes: int
+    step_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """An answer whose body is to be brought, and what the file holds already.
+
+    Attributes:
+        answer: its next byte belongs at ``position``.
+        version: validators of what the file holds, and will hold.
+        position: place of the next byte.
+        total: size of the whole source; None when it is not announced.
+        resumed_from: bytes that earlier attempts had brought.
+        ranges: what the file holds, for a body that comes in ranges; None for one stream.
+        missing: whether anything is still to come.
+    """
+
+    answer: Connection
+    version: Validators
+    position: int
+    total: int | None
+    resumed_from: int = 0
+    ranges: Finished | None = None
+    missing: bool = True
+
+
+class ProgressReporter:
+    """Passes on progress, seldom enough for its listener; to be used by one thread."""
+
+    def __init__(self, listener: Progress) -> None:
+        self._listener = listener
+        self._told_at = 0.0
+        self._most_done = 0
+
+    def report(self, done: int, total: int | None) -> None:
+        """Pass on if the last time was long enough ago."""
+        now = time.monotonic()
+        if now - self._told_at >= _PROGRESS_EVERY_S:
+            self._told_at = now
+            self._pass_on(done, total or 0)
+
+    def report_end(self, size: int) -> None:
+        """Pass on that all ``size`` bytes are there."""
+        self._pass_on(size, size)
+
+    def _pass_on(self, done: int, total: int) -> None:
+        # A fresh start does not take back what people were told.
+        self._most_done = max(self._most_done, done)
+        self._listener(min(self._most_done, total) if total else self._most_done, total)
+
+
+class Download:
+    """One attempt to bring a source into a part file.
+
+    Args:
+        client: asks for the source.
+        target: where it goes.
+        part: the open file at ``target.path``.
+        sizes: how large it may become.
+        limits: connections, ranges, chunks.
+        watch: ends it.
+        pinned: what tells the version of the source from elsewhere, in the place of the server's validators.
+    """
+
+    def __init__(
+        self,
+        client: SourceClient,
+        target: PartTarget,
+        part: PartFile,
+        sizes: SizeLimits,
+        limits: DownloadSettings,
+        watch: Watch,
+        pinned: str,
+    ) -> None:
+        self._client = client
+        self._target = target
+        self._part = part
+        self._journal = RangeJournal(part.path)
+        self._sizes = sizes
+        self._limits = limits
+        self._watch = watch
+        self._pinned = pinned
+        self._progress = ProgressReporter(target.progress)
+        self._reserved_bytes = 0
+        self._may_use_ranges = True
+
+    # --- what to bring -------------------------------------------------------------------------
+
+    @contextmanager
+    def opened(self, known: Validators | None) -> Iterator[Body]:
+        """Ask for what the file lacks, and yield the answer that brings it; closed when the block ends.
+
+        Args:
+            known: validators of what the file holds; None, or of no use: all is asked for, and the file emptied.
+        """
+        with ExitStack() as undo:
+            body = None
+            if known is not None and known.strong and known.pinned == self._pinned:
+                body = self._continued(known, undo)
+            if body is None:
+                undo.close()
+                body = self._afresh(undo.enter_context(self._client.get({}, self._watch)))
+            yield body
+
+    def start_over(self, reason: SourceChanged | RangesUnusable) -> None:
+        """Bring the source in one stream the next time.
+
+        Also one that changed: one whose machines name the same file differently would change for ever.
+        """
+        log.info("starting over in one stream", uri=reason.uri, reason=type(reason).__name__)
+        self._may_use_ranges = False
+
+    def _continued(self, known: Validators, undo: ExitStack) -> Body | None:
+        """Ask for what is missing; None when nothing of the file is of use, or the server does not let us go on."""
+        size = self._part.size
+        if not size:
+            return None
+        if self._journal.exists:
+            finished = self._journal.read(known)
+            if finished is None or finished.end > size or not any(finished.done.values()):
+                return None
+            return self._continued_in_ranges(finished, known, undo)
+        # Of a file that is whole the last byte is asked for again: only so its validators are compared.
+        offset = size if known.total_bytes is None else min(size, known.total_bytes - 1)
+        if offset <= 0 or (known.total_bytes is not None and size > known.total_bytes):
+            return None
+        answer = undo.enter_context(self._client.get(known.headers(f"bytes={offset}-"), self._watch))
+        if answer.status == 206:
+            total = continued_total(answer.headers, answer.framing(), offset, known)
+            if total is not None:
+                return self._rest(answer, offset, total, known)
+        # 416 comes only if the validator still matches (RFC 9110, section 13.2.2), so the file is whole.
+        if answer.status == 416 and known.total_bytes is None and whole_size_of(answer.headers) == offset:
+            version = replace(known, total_bytes=offset)
+            return Body(answer, version, offset, offset, resumed_from=offset, missing=False)
+        total = known.total_bytes or answer.framing().length or 0
+        return self._instead(answer, Span(offset, max(offset, total - 1), total), known)
+
+    def _rest(self, answer: Connection, offset: int, total: int, known: Validators) -> Body:
+        """Prepare for the rest of a source, of which the file holds an unbroken beginning."""
+        self._make_room(total, total)
+        version = replace(known, total_bytes=total)
+        log.info("download resumed", uri=answer.display, size=total, done=offset)
+        finished = None
+        if self._limits.connections > 1 and known.total_bytes and total - offset > self._limits.range_bytes:
+            plan = RangePlan(total, self._limits.range_bytes)
+            finished = Finished(plan, plan.prefix(offset))
+            self._part.sync()
+            self._journal.begin(version, finished)
+        self._part.go_on_at(offset)
+        return Body(answer, version, offset, total, resumed_from=offset, ranges=finished)
+
+    def _continued_in_ranges(self, finished: Finished, known: Validators, undo: ExitStack) -> Body | None:
+        plan = finished.plan
+        done = dict(finished.done)
+        missing = [index for index in range(plan.count) if done.get(index, 0) < plan.length(index)]
+        if not missing:
+            # The last byte is asked for again: only so the validators are compared.
+            missing = [plan.count - 1]
+            done[plan.count - 1] -= 1
+        index = missing[0]
+        first = plan.first(index) + done.get(index, 0)
+        wanted = Span(first, plan.first(index) + plan.length(index) - 1, plan.total_bytes)
+        answer = undo.enter_context(self._client.get(known.headers_for(wanted), self._watch))
+        if answer.status == 206:
+            fit = range_fit(answer.status, answer.headers, answer.framing(), wanted, known)
+            if fit is Fit.FITS:
+                self._make_room(plan.total_bytes, plan.total_bytes)
+                held = sum(done.values())
+                log.info("download resumed", uri=answer.display, size=known.total_bytes, done=held)
+                return Body(answer, known, first, plan.total_bytes, resumed_from=held, ranges=Finished(plan, done))
+        return self._instead(answer, wanted, known)
+
+    def _instead(self, answer: Connection, wanted: Span, known: Validators) -> Body | None:
+        """Start over on an answer that is not what was asked for, if it is the whole source; else return None."""
+        fit = range_fit(answer.status, answer.headers, answer.framing(), wanted, known)
+        log.info("source does not continue, starting over", uri=answer.display, status=answer.status, fit=fit)
+        if fit is not Fit.CHANGED:
+            self._may_use_ranges = False
+        return self._afresh(answer) if answer.status in WHOLE else None
+
+    def _afresh(self, answer: Connection) -> Body:
+        """Empty the file for a whole source."""
+        framing = answer.framing()
+        total = total_of(answer.display, answer.status, answer.headers, framing)
+        if total == 0 and not self._limits.allow_empty:
+            raise SourceEmpty(answer.display)
+        self._make_room(0 if total is None else total, total)
+        version = validators_of(answer.headers, total, datetime.now(UTC))
+        if self._pinned:
+            version = Validators(total_bytes=total, pinned=self._pinned, digest=version.digest)
+        # In this order: no moment at which what is remembered is not what the file holds.
+        if self._journal.exists:
+            self._journal.void()
+        self._part.empty()
+        plan = self._plan(answer, version) if self._may_use_ranges and framing.length is not None else None
+        if plan is not None:
+            self._journal.void()
+        self._target.remember(version)
+        log.info("download started", uri=answer.display, size=total, ranges=0 if plan is None else plan.count)
+        if plan is not None:
+            self._journal.begin(version, Finished(plan))
+            return Body(answer, version, 0, total, ranges=Finished(plan))
+        self._journal.remove()
+        if total is None and not framing.chunked:
+            log.warning("the source announces no size, a cut cannot be told from its end", uri=answer.display)
+        return Body(answer, version, 0, total)
+
+    def _plan(self, answer: Connection, version: Validators) -> RangePlan | None:
+        """Return how to cut a source, None when it must come in one stream."""
+        total, limits = version.total_bytes, self._limits
+        if total is None or total <= limits.range_bytes or limits.connections == 1 or not version.strong:
+            return None
+        if not (version.pinned or takes_ranges(answer.headers)) or is_page_type(content_type_of(answer.headers)):
+            return None
+        return RangePlan(total, limits.range_bytes)
+
+    # --- bringing it ---------------------------------------------------------------------------
+
+    def fill(self, body: Body) -> None:
+        """Bring a body in one stream.
+
+        Raises:
+            RangesUnusable: the answer to a request for the rest is longer than that, so what it holds is not the rest.
+        """
+        answer, part, total = body.answer, self._part, body.total
+        buffer = memoryview(bytearray(self._limits.chunk_bytes))
+        page_start = bytearray() if part.position == 0 and is_page_type(content_type_of(answer.headers)) else None
+        while True:
+            try:
+                read = answer.read_into(buffer)
+            except ConnectionBroken as broken:
+                raise self._broke_off(body, broken) from broken
+            if not read:
+                break
+            self._watch.check()
+            if page_start is not None and len(page_start) < SNIFF_BYTES:
+                page_start += buffer[: min(read, SNIFF_BYTES)]
+                self._refuse_page(answer, page_start)
+            done = part.position + read
+            if total is not None and done > total:
+                raise self._too_long(body, total)
+            self._make_room(done, total)
+            part.write(buffer[:read])
+            self._progress.report(done, total)
+        if total is not None and part.position < total:
+            raise SourceTruncated(answer.display, total, part.position)
+        if total is not None and answer.has_surplus():
+            raise self._too_long(body, total)
+        if part.position == 0 and not self._limits.allow_empty:
+            raise SourceEmpty(answer.display)
+
+    def fill_in_ranges(self, body: Body, finished: Finished) -> None:
+        """Bring a body and what else is missing over several connections."""
+        ranged = RangedDownload(self._client, self._watch, self._part, self._journal, self._limits, body.version)
+        ranged.run(finished, body.answer, body.position, self._progress.report)
+        size = finished.plan.total_bytes
+        if self._part.size != size:
+            raise SourceTruncated(body.answer.display, size, self._part.size)
+        self._journal.remove()
+
+    def downloaded(self, body: Body) -> Downloaded:
+        """Return what the file holds once nothing is missing."""
+        size = body.total if body.total is not None else self._part.position
+        self._progress.report_end(size)
+        end_proven = body.total is not None or body.answer.framing().chunked
+        return Downloaded(size, body.version, content_type_of(body.answer.headers), body.resumed_from, end_proven)
+
+    def _broke_off(self, body: Body, broken: ConnectionBroken) -> SourceTruncated | SourceUnreachable:
+        done, display = self._part.position, body.answer.display
+        log.info("download broke", uri=display, done=done, size=body.total, reason=broken.reason)
+        if body.total is not None:
+            return SourceTruncated(display, body.total, done)
+        return SourceUnreachable(display, f"the connection broke after {done} bytes")
+
+    def _too_long(self, body: Body, total: int) -> SourceTooLong | RangesUnusable:
+        if body.resumed_from:
+            return RangesUnusable(body.answer.display, body.answer.status)
+        return SourceTooLong(body.answer.display, total)
+
+    def _make_room(self, needed_bytes: int, total: int | None) -> None:
+        sizes = self._sizes
+        if needed_bytes > sizes.cap_bytes:
+            raise ImageTooLarge("download", needed_bytes, sizes.cap_bytes, "imports.image_size_cap_bytes")
+        if total is None:
+            if 0 < self._reserved_bytes >= needed_bytes:
+                return
+            needed_bytes = min(sizes.cap_bytes, max(needed_bytes, self._reserved_bytes) + sizes.step_bytes)
+        if needed_bytes > self._reserved_bytes:
+            self._target.reserve(needed_bytes)
+            self._reserved_bytes = needed_bytes
+
+    def _refuse_page(self, answer: Connection, start: bytes | bytearray) -> None:
+        if begins_like_page(bytes(start)):
+            self._part.empty()
+            reason = "it sends a web page, not an image (a login or error page?)"
+            raise SourceRefused(answer.display, answer.status, reason)
