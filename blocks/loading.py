@@ -1,36 +1,23 @@
-"""Settings and driver of a store as its block in Prefect describes it now."""
+"""Settings of a store as its block in Prefect holds them now."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, cast
+from typing import Final
 
 import httpx
 import structlog
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from pydantic import ValidationError
 
-from blocks.image_store import ImageStore
-from blocks.table import BLOCKS
+from config.settings import StoreSettings
+from config.settings.stores import StoreKind, installed_kinds, kind_of
 from transship.domain.errors import ConfigurationRefused
-from transship.stores.base import StoreDriver
-from transship.stores.table import StoreSettings, document_name, driver_of
+from transship.stores.documents import document_name
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
-
-
-def load_store(store_id: str, configured: StoreSettings, catalog_id: str) -> StoreDriver:
-    """Return the driver of a store, with the settings that its block holds now.
-
-    Args:
-        store_id: id of the store.
-        configured: its settings in the configuration.
-        catalog_id: id of the catalogue that the store belongs to.
-
-    Raises:
-        ConfigurationRefused: the block holds settings that cannot be used.
-    """
-    return driver_of(store_id, load_settings_of(store_id, configured), catalog_id)
 
 
 def load_settings_of(store_id: str, configured: StoreSettings) -> StoreSettings:
@@ -43,37 +30,37 @@ def load_settings_of(store_id: str, configured: StoreSettings) -> StoreSettings:
         ConfigurationRefused: the block holds settings that cannot be used.
     """
     try:
-        block = _load(store_id, configured)
+        edited = _load(store_id, configured)
     except httpx.HTTPError as error:
         _log.warning("store block not read, using the configured settings", store=store_id, reason=str(error))
         return configured
-    if block is None:
+    if edited is None:
         _log.warning("store has no block, using the configured settings", store=store_id)
         return configured
-    return block.settings()
+    return edited
 
 
-def _load(store_id: str, configured: StoreSettings) -> ImageStore | None:
+def _load(store_id: str, configured: StoreSettings) -> StoreSettings | None:
     if get_current_settings().api.url is None:
         return None  # asking now would start a Prefect server of its own in this process
     name = document_name(store_id)
-    for block_class in _likely_first(configured):
-        slug = block_class.get_block_type_slug()
-        try:
-            # `_sync` is the decorator's own argument; Prefect does not type it.
-            return cast(ImageStore, block_class.load(name, _sync=True))  # type: ignore[call-arg]
-        except RuntimeError as error:
-            if not isinstance(error.__cause__, ValidationError):
-                raise
-            raise ConfigurationRefused(f"Prefect block {slug}/{name}", *_first_fault(error.__cause__)) from error
-        except ValueError:
-            continue  # Prefect's way to say that there is no such document
+    with get_client(sync_client=True) as client:
+        for kind in _likely_first(configured):
+            try:
+                document = client.read_block_document_by_name(name, kind.slug)
+            except ObjectNotFound:
+                continue
+            try:
+                return kind.settings_of(document.data)
+            except ValidationError as error:
+                raise ConfigurationRefused(f"Prefect block {kind.slug}/{name}", *_first_fault(error)) from error
     return None
 
 
-def _likely_first(configured: StoreSettings) -> Iterator[type[ImageStore]]:
-    yield BLOCKS[configured.type]
-    yield from (block_class for kind, block_class in BLOCKS.items() if kind != configured.type)
+def _likely_first(configured: StoreSettings) -> Iterator[StoreKind]:
+    likely = kind_of(configured)
+    yield likely
+    yield from (kind for kind in installed_kinds().values() if kind != likely)
 
 
 def _first_fault(error: ValidationError) -> tuple[str, str]:

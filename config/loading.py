@@ -13,14 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from config.notes import Note, NoteKind
-from config.settings import LOOPBACK_HOSTS, AbsolutePath, Settings
+from config.settings import LOOPBACK_HOSTS, AbsolutePath, Settings, StoreSettings
+from config.settings.stores import KINDS
 from transship.domain.errors import ConfigurationRefused, SeveralRefused
 
 if TYPE_CHECKING:
@@ -167,12 +168,13 @@ def _paths_of(model: BaseModel, above: OptionPath) -> Iterator[OptionPath]:
 
 def value_at(settings: Settings, path: OptionPath) -> object:
     """Return the value in force of an option of `option_paths`."""
-    if path[0] == "stores":
-        return getattr(settings.all_stores[path[1]], path[2])
-    if path[0] == "remotes":
-        return getattr(settings.remotes[path[1]], path[2])
     value: object = settings
-    for name in path:
+    rest = path
+    if path[0] == "stores":
+        value, rest = settings.all_stores[path[1]], path[2:]
+    elif path[0] == "remotes":
+        value, rest = settings.remotes[path[1]], path[2:]
+    for name in rest:
         value = getattr(value, name)
     return value
 
@@ -359,25 +361,37 @@ def _from_text(option: str, value: object) -> object:
     return _decoded(value, os.pathsep if option == GLANCE_OPTION else ",")
 
 
-def field_at(path: OptionPath) -> FieldInfo | None:
-    """Return the description of the option at a path; None if there is no such option."""
-    model: type[BaseModel] = Settings
+def field_at(path: OptionPath, stores: Mapping[str, StoreSettings] | None = None) -> FieldInfo | None:
+    """Return the description of the option at a path; None if there is no such option.
+
+    Args:
+        path: of an option.
+        stores: those whose kinds are known; an option of another one is looked for in all kinds that come with us.
+    """
+    models: Sequence[type[BaseModel]] = (Settings,)
     rest = list(path)
     while rest:
-        found = model.model_fields.get(rest.pop(0))
-        if found is None or not rest:
-            return found
-        models = [each for each in (found.annotation, *get_args(found.annotation)) if _is_model(each)]
-        if not models:
-            return None
-        if found.annotation is not models[0]:
-            rest.pop(0)  # the key of a mapping: a store id
-        model = models[0]
+        name = rest.pop(0)
+        found = [model.model_fields[name] for model in models if name in model.model_fields]
+        if not found or not rest:
+            # Where kinds differ about an option, what one of them hides stays hidden.
+            return min(found, key=lambda each: each.annotation is not SecretStr, default=None)
+        models = _models_in(found[0].annotation)
+        if models and models[0] is not found[0].annotation:
+            key = rest.pop(0)  # of a mapping: a store id
+            if models[0] is StoreSettings:
+                known = (stores or {}).get(key)
+                models = (type(known),) if known else tuple(kind.settings for kind in KINDS.values())
     return None
 
 
-def _is_model(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _models_in(annotation: object) -> tuple[type[BaseModel], ...]:
+    """Return the model that an annotation is, or that it is a mapping to or an alternative of."""
+    if get_origin(annotation) is Annotated:
+        return _models_in(get_args(annotation)[0])
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return (annotation,)
+    return tuple(model for each in get_args(annotation) for model in _models_in(each))
 
 
 def _is_list_or_mapping(found: FieldInfo) -> bool:

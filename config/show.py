@@ -17,7 +17,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from config.loading import LoadedSettings, OptionPath, field_at, option_paths, value_at, variable_of
-from config.settings import FileStoreSettings, RemoteSettings, Settings
+from config.settings import RemoteSettings, Settings
+from config.settings.stores import KINDS
 
 MASK: Final = "********"
 SAMPLE_FILE: Final = Path("config/samples/transship.toml")
@@ -31,7 +32,6 @@ _TYPE_WORDS: Final = (
     (Path, "path"),
     (SecretStr, "secret text"),
 )
-_STORE_TYPES: Final[Mapping[str, type[BaseModel]]] = {"file": FileStoreSettings}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def option_rows(loaded: LoadedSettings) -> tuple[OptionRow, ...]:
             ".".join(path),
             _shown(value_at(loaded.settings, path)),
             loaded.origins[".".join(path)],
-            described.description or "" if (described := field_at(path)) else "",
+            described.description or "" if (described := field_at(path, loaded.settings.all_stores)) else "",
         )
         for path in option_paths(loaded.settings)
     )
@@ -133,7 +133,6 @@ _EXAMPLES: Final[Mapping[OptionPath, str]] = {
     ("remotes", "<id>", "ca_file"): "/etc/transship/keystone-authority.pem",
     ("remotes", "<id>", "url"): "https://images.region-two.example.org",
     ("staging", "dir"): "/srv/transship/staging",
-    ("stores", "<id>", "dir"): "/srv/transship/images",
 }
 """What the sample shows for options whose default is not a value that can be written down."""
 
@@ -192,13 +191,13 @@ def _sections() -> Iterator[_Section]:
         if _is_section(each) and isinstance(each.annotation, type):
             options = tuple(_option(field, (name, key)) for key, field in each.annotation.model_fields.items())
             yield _Section(name, f"[{name}]", _doc(each.annotation), options)
-    for kind, model in _STORE_TYPES.items():
-        options = tuple(_option(field, ("stores", "<id>", key)) for key, field in model.model_fields.items())
+    for kind in KINDS.values():
+        options = tuple(_option(field, ("stores", "<id>", key)) for key, field in kind.settings.model_fields.items())
         stores = Settings.model_fields["stores"].description or ""
         yield _Section(
-            f"stores.&lt;id&gt; of type {kind}",
+            f"stores.&lt;id&gt; of type {kind.name}",
             "# [stores.local]",
-            (*_doc(model), stores, "One section a store; the id is its name."),
+            (*_doc(kind.settings), stores, "One section a store; the id is its name."),
             options,
         )
     options = tuple(_option(each, ("remotes", "<id>", key)) for key, each in RemoteSettings.model_fields.items())
@@ -221,7 +220,8 @@ def _doc(model: type[BaseModel]) -> tuple[str, ...]:
 
 def _option(field: FieldInfo, path: OptionPath) -> _Option:
     default = _default_text(field, path)
-    literal = json.dumps(_EXAMPLES.get(path, "")) if default.startswith("(") else default
+    example = next(iter(field.examples or ()), _EXAMPLES.get(path, ""))
+    literal = json.dumps(example) if default.startswith("(") else default
     variable = variable_of((path[0], "<id>", path[-1])) if len(path) == 3 else variable_of(path)
     return _Option(path[-1], field.description or "", _type_text(field), default, literal, variable)
 

@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from contextlib import chdir
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from config.loading import (
     DEFAULT,
@@ -31,6 +30,7 @@ from config.loading import (
 )
 from config.notes import Note, NoteKind
 from config.settings import Settings
+from config.settings.section import plain
 from transship.domain.errors import ConfigurationRefused
 
 _NAME: Final = re.compile(r"settings-(\d+)\.json")
@@ -158,7 +158,7 @@ def _as_text(loaded: LoadedSettings, sources: Sources, *, supervised: bool) -> s
         "notes": [[note.kind, note.origin, note.text] for note in loaded.notes],
         "texts": {str(path): text for path, text in loaded.texts.items()},
     }
-    return json.dumps(content, default=_plain, indent=1)
+    return json.dumps(content, default=plain, indent=1)
 
 
 def _holds(path: Path, text: str) -> bool:
@@ -233,18 +233,6 @@ def _given(settings: Settings) -> dict[str, Any]:
     """Return what was set, secrets in the clear, and what defaults made of this process."""
     computed = {name: getattr(settings, name) for name in _COMPUTED}
     return {**settings.model_dump(mode="python", exclude_unset=True), **computed}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return dict(value)
-    return list(value)  # type: ignore[call-overload]  # tuples and sets; anything else is a defect, and raises
 
 
 def _by_age(directory: Path) -> list[Path]:

@@ -15,12 +15,14 @@ from typing import Any, Final
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 from prefect.exceptions import ObjectNotFound
+from pydantic import SecretStr
 
-from blocks.image_store import ImageStore
-from blocks.table import BLOCKS, block_of
-from config.settings import Settings
+from blocks import ImageStore, block_class, block_of
+from config.settings import Settings, StoreSettings
+from config.settings.section import plain
+from config.settings.stores import installed_kinds, kind_of
 from deployments.change import Action, Change
-from transship.stores.table import document_name
+from transship.stores.documents import document_name
 
 APPLIED_VARIABLE: Final = "transship_applied_stores"
 """Prefect variable: SHA-256 of the settings that were applied last, by store id."""
@@ -28,25 +30,25 @@ APPLIED_VARIABLE: Final = "transship_applied_stores"
 
 async def apply_block_types(client: PrefectClient) -> tuple[Change, ...]:
     """Register every type of store block, whether a store of it is configured or not."""
-    return tuple([await _register(client, block_class) for block_class in BLOCKS.values()])
+    return tuple([await _register(client, block_class(kind)) for kind in installed_kinds().values()])
 
 
-async def _register(client: PrefectClient, block_class: type[ImageStore]) -> Change:
-    slug = block_class.get_block_type_slug()
-    action = await _type_action(client, block_class)
-    await block_class.aregister_type_and_schema(client=client)
+async def _register(client: PrefectClient, block: type[ImageStore]) -> Change:
+    slug = block.get_block_type_slug()
+    action = await _type_action(client, block)
+    await block.aregister_type_and_schema(client=client)
     return Change("block type", slug, action)
 
 
-async def _type_action(client: PrefectClient, block_class: type[ImageStore]) -> Action:
+async def _type_action(client: PrefectClient, block: type[ImageStore]) -> Action:
     try:
-        await client.read_block_type_by_slug(block_class.get_block_type_slug())
+        await client.read_block_type_by_slug(block.get_block_type_slug())
     except ObjectNotFound:
         return Action.CREATED
     try:
         await client.read_block_schema_by_checksum(
-            block_class._calculate_schema_checksum(),  # noqa: SLF001 - the only name that Prefect gives it
-            version=block_class.get_block_schema_version(),
+            block._calculate_schema_checksum(),  # noqa: SLF001 - the only name that Prefect gives it
+            version=block.get_block_schema_version(),
         )
     except ObjectNotFound:
         return Action.UPDATED
@@ -59,32 +61,32 @@ async def apply_store_blocks(client: PrefectClient, settings: Settings, *, overw
     changes: list[Change] = []
     digests: dict[str, str] = {}
     for store_id, store in settings.all_stores.items():
-        change = await _apply_document(client, store_id, block_of(store), applied.get(store_id), overwrite=overwrite)
+        change = await _apply_document(client, store_id, store, applied.get(store_id), overwrite=overwrite)
         changes.append(change)
         kept = change.action is Action.KEPT and store_id in applied
-        digests[store_id] = applied[store_id] if kept else _digest(_values(block_of(store)))
+        digests[store_id] = applied[store_id] if kept else _digest(_values(store))
     await _remember(client, applied, digests)
     return tuple(changes)
 
 
 async def _apply_document(
-    client: PrefectClient, store_id: str, block: ImageStore, applied: str | None, *, overwrite: bool
+    client: PrefectClient, store_id: str, store: StoreSettings, applied: str | None, *, overwrite: bool
 ) -> Change:
-    slug, document = block.get_block_type_slug(), document_name(store_id)
+    slug, document = kind_of(store).slug, document_name(store_id)
     name = f"{slug}/{document}"
-    wanted = _values(block)
+    wanted = _values(store)
     try:
         found = (await client.read_block_document_by_name(document, slug)).data
     except ObjectNotFound:
-        await block.asave(document, client=client)
+        await block_of(store).asave(document, client=client)
         return Change("store block", name, Action.CREATED)
     if found == wanted:
         return Change("store block", name, Action.UNCHANGED)
     edited = _digest(found) != applied
     if edited and not overwrite:
-        return Change("store block", name, Action.KEPT, _difference(found, wanted))
-    await block.asave(document, overwrite=True, client=client)
-    return Change("store block", name, Action.UPDATED, _difference(found, wanted))
+        return Change("store block", name, Action.KEPT, _difference(found, store))
+    await block_of(store).asave(document, overwrite=True, client=client)
+    return Change("store block", name, Action.UPDATED, _difference(found, store))
 
 
 async def _applied(client: PrefectClient) -> dict[str, str]:
@@ -104,14 +106,22 @@ async def _remember(client: PrefectClient, before: Mapping[str, str], now: Mappi
         await client.update_variable(VariableUpdate(name=APPLIED_VARIABLE, value=together))
 
 
-def _values(block: ImageStore) -> dict[str, Any]:
-    return block.model_dump(mode="json", include=set(type(block).model_fields))
+def _values(store: StoreSettings) -> dict[str, Any]:
+    """Return the contents of a store's document as Prefect gives them back, secrets in the clear."""
+    values: dict[str, Any] = json.loads(json.dumps(kind_of(store).document_of(store), default=plain))
+    return values
 
 
 def _digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+def _difference(found: Mapping[str, Any], store: StoreSettings) -> str:
+    wanted, document = _values(store), kind_of(store).document_of(store)
     names = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-    return ", ".join(f"{name}: {found.get(name)!r} in Prefect, {wanted.get(name)!r} configured" for name in names)
+    return ", ".join(
+        f"{name}: a secret that differs"
+        if isinstance(document.get(name), SecretStr)
+        else f"{name}: {found.get(name)!r} in Prefect, {wanted.get(name)!r} configured"
+        for name in names
+    )

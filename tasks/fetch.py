@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -10,11 +9,11 @@ import structlog
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from config.settings.stores import store_facts
 from tasks.session import ImportSession, current
 from tasks.staged_files import new_name, open_file, path_of, reserve, seal, unstage
-from tasks.stores import store_driver
+from tasks.stores import using_store
 from transship.catalog.journal import StagedRow, adopt_staged, staged_of_image
-from transship.catalog.stores import mirrored_stores
 from transship.domain.errors import (
     NoReadableCopy,
     ObjectMissing,
@@ -29,6 +28,7 @@ from transship.domain.placement import StoreFacts, best_first
 from transship.domain.staged import SOURCE_ROLE
 from transship.host.staging_faults import staging_error
 from transship.stores.base import StoreDriver
+from transship.stores_in_force import stores_in_force
 
 log = structlog.get_logger("transship.fetch")
 
@@ -90,24 +90,21 @@ def _has_the_size(session: ImportSession, row: StagedRow) -> bool:
 
 def _store_facts(session: ImportSession) -> list[StoreFacts]:
     """Return the stores with the weights in force: those that were edited in the Prefect UI go first."""
-    with session.catalog.read() as connection:
-        edited = mirrored_stores(connection, session.catalog)
-    weights = {store: json.loads(text).get("weight") for store, text in edited.items()}
     return [
-        replace(fact, weight=fact.weight if weights.get(fact.id) is None else int(weights[fact.id]))
-        for fact in session.settings.store_facts
+        store_facts(store_id, store, default=store_id == session.settings.default_store)
+        for store_id, store in stores_in_force(session.settings, session.catalog).items()
     ]
 
 
 def _from_store(session: ImportSession, location: Location) -> SealedFile:
-    driver = store_driver(location.store, session.settings, session.catalog)
-    size = driver.size(location.url)
-    if session.image.size not in (None, size):
-        raise StoredDiffers(location.store, f"{session.image.size} bytes", f"{size} bytes")
-    local = driver.local_file(location.url)
-    if local is not None:
-        return SealedFile(f"{location.store}/{session.lease.image_id}", size, location.store, str(local))
-    return _read_into_staging(session, driver, location, size)
+    with using_store(location.store, session.settings, session.catalog) as driver:
+        size = driver.size(location.url)
+        if session.image.size not in (None, size):
+            raise StoredDiffers(location.store, f"{session.image.size} bytes", f"{size} bytes")
+        local = driver.local_file(location.url)
+        if local is not None:
+            return SealedFile(f"{location.store}/{session.lease.image_id}", size, location.store, str(local))
+        return _read_into_staging(session, driver, location, size)
 
 
 def _read_into_staging(session: ImportSession, driver: StoreDriver, location: Location, size: int) -> SealedFile:

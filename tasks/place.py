@@ -13,7 +13,7 @@ from tasks.retrying import may_pass_next_time
 from tasks.session import ImportSession, current
 from tasks.staged_files import path_of
 from tasks.store_slots import store_slot
-from tasks.stores import store_driver
+from tasks.stores import using_store
 from transship.domain.errors import ImportStopped, TransferFailed
 from transship.domain.import_data import SealedFile
 from transship.domain.outcome import Skipped
@@ -56,7 +56,7 @@ def placer(session: ImportSession) -> Placer:
         session.lease,
         session.fence,
         session.stop,
-        lambda store: store_driver(store, session.settings, session.catalog),
+        lambda store: using_store(store, session.settings, session.catalog),
         lambda store, stop, watch: store_slot(session.settings.imports, store, stop, watch),
     )
 

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import structlog
 
-from blocks.loading import load_store
-from config.settings import Settings
+from blocks.loading import load_settings_of
+from config.settings import Settings, StoreSettings
 from transship.catalog.engine import Catalog
 from transship.domain.errors import ConfigurationRefused, StoreMisconfigured
 from transship.stores.base import StoreDriver
+from transship.stores.pool import DRIVERS
 
 log = structlog.get_logger("transship.stores")
 
 
-def store_driver(store: str, settings: Settings, catalog: Catalog) -> StoreDriver:
-    """Return the driver of a store.
+@contextmanager
+def using_store(store: str, settings: Settings, catalog: Catalog) -> Iterator[StoreDriver]:
+    """Lend the driver of a store, open, for the length of a block.
 
     Raises:
         StoreMisconfigured: no store of that id is configured any more, or its block cannot be used.
+        StoreUnavailable, StoreDenied: it cannot be opened.
     """
+    with DRIVERS.using(store, _in_force(store, settings), catalog.id()) as driver:
+        yield driver
+
+
+def _in_force(store: str, settings: Settings) -> StoreSettings:
     configured = settings.all_stores.get(store)
     if configured is None:
         raise StoreMisconfigured(store, "it is not configured any more")
     try:
-        return load_store(store, configured, catalog.id())
+        return load_settings_of(store, configured)
     except ConfigurationRefused as refused:
         log.error("the settings of a store cannot be used", store=store, reason=str(refused))  # noqa: TRY400 - the trace says no more
         raise StoreMisconfigured(store, refused.for_users) from refused

@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from config.settings import Settings
 from config.snapshot import settings_in_force
-from tasks.stores import store_driver
+from tasks.stores import using_store
 from transship.catalog.engine import Catalog
 from transship.catalog.inventories import inventory_is_due, write_inventory
 from transship.catalog.journal import LocationRow, drop_staged, known_urls, staged_names
@@ -127,7 +127,8 @@ def _remove(settings: Settings, catalog: Catalog, row: LocationRow) -> bool:
         return False
     found = True
     try:
-        found = _remove_claimed(store_driver(row.store, settings, catalog), claim)
+        with using_store(row.store, settings, catalog) as driver:
+            found = _remove_claimed(driver, claim)
     finally:
         release_location(catalog, claim, gone=not found)
     return found
@@ -154,7 +155,8 @@ def _take_inventories(settings: Settings, catalog: Catalog) -> tuple[str, ...]:
         if not due:
             continue
         try:
-            contents = list(store_driver(store, settings, catalog).contents())
+            with using_store(store, settings, catalog) as driver:
+                contents = list(driver.contents())
         except TransferFailed as failed:
             log.warning("store not looked through", store=store, reason=str(failed))
             continue

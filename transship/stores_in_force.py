@@ -7,20 +7,17 @@ directory. The catalogue notes it, so that whoever comes later can tell a new di
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 import structlog
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from config.settings import Settings
+from config.settings import Settings, StoreSettings
 from transship.catalog.engine import Catalog
 from transship.catalog.journal import complete_urls
 from transship.catalog.stores import mirrored_stores, note_prepared, was_prepared
 from transship.domain.errors import StoreUnavailable, TransferFailed
-from transship.host.directories import MARK
-from transship.stores.table import StoreSettings, driver_of
-
-_ANY_STORE: Final[TypeAdapter[StoreSettings]] = TypeAdapter(StoreSettings)
+from transship.stores.documents import settings_from
+from transship.stores.pool import DRIVERS, new_driver
 
 log = structlog.get_logger("transship.stores")
 
@@ -37,7 +34,7 @@ def stores_in_force(settings: Settings, catalog: Catalog) -> Mapping[str, StoreS
 
 def _parsed(store_id: str, text: str, configured: StoreSettings) -> StoreSettings:
     try:
-        return _ANY_STORE.validate_json(text)
+        return settings_from(text)
     except ValidationError as error:
         # Pydantic's text would repeat the input, which holds keys.
         log.warning("edited store settings cannot be used", store=store_id, faults=error.error_count())
@@ -55,12 +52,12 @@ def prepare_store(catalog: Catalog, store_id: str, settings: StoreSettings) -> b
     Raises:
         TransferFailed: it is not there, is another's or cannot be made ready; nothing was noted.
     """
-    driver = driver_of(store_id, settings, catalog.id())
-    user, place = f"store {store_id}", driver.url_of("")
-    with catalog.read() as connection:
-        before = was_prepared(connection, user, place)
-        known = complete_urls(connection, store_id)
-    driver.prepare(known, before=before)
+    with DRIVERS.using(store_id, settings, catalog.id()) as driver:
+        user, place = f"store {store_id}", driver.url_of("")
+        with catalog.read() as connection:
+            before = was_prepared(connection, user, place)
+            known = complete_urls(connection, store_id)
+        driver.prepare(known, before=before)
     if not before:
         with catalog.write() as connection:
             note_prepared(connection, user, place)
@@ -70,17 +67,14 @@ def prepare_store(catalog: Catalog, store_id: str, settings: StoreSettings) -> b
 def store_problem(catalog: Catalog, store_id: str, settings: StoreSettings) -> str:
     """Return why a store cannot be used on this host now, and what to do about it; empty if it can."""
     try:
-        driver_of(store_id, settings, catalog.id()).check()
+        with DRIVERS.using(store_id, settings, catalog.id()) as driver:
+            driver.check()
     except TransferFailed as fault:
-        return explained(fault, settings)
+        return explained(fault, store_id, settings)
     return ""
 
 
-def explained(fault: TransferFailed, settings: StoreSettings) -> str:
+def explained(fault: TransferFailed, store_id: str, settings: StoreSettings) -> str:
     """Return what is wrong with a store, and what to do about it, for operators."""
-    if not isinstance(fault, StoreUnavailable):
-        return str(fault)
-    return (
-        f"{fault}. Mount {settings.dir} and run 'transship deploy'; if the store is to begin anew there,"
-        f" put an empty file {MARK} into it first"
-    )
+    remedy = new_driver(store_id, settings, "").remedy() if isinstance(fault, StoreUnavailable) else ""
+    return f"{fault}. {remedy}" if remedy else str(fault)

@@ -17,22 +17,21 @@ from oslo_config import cfg, iniparser, types
 from config.glance.option import IgnoredOption, MappedOption
 from config.glance.options import (
     AUTH_SECTION,
+    COMMON_STORE_OPTIONS,
     DEFAULT_SECTION,
     ELSEWHERE,
     IGNORED,
-    IGNORED_STORE_OPTIONS,
     LOGIN_OPTIONS,
     MULTI_VALUED,
     OPTIONS,
     SECTION_SPELLINGS,
-    SINGLE_STORE_TYPES,
-    STORE_OPTIONS,
     WHOLLY_KNOWN,
     canonical_section,
 )
 from config.glance.readers import read_plain_list
 from config.glance.substitutes import Key, substituted
 from config.notes import Note, NoteKind
+from config.settings.stores import KINDS, GlanceFacts, kind_named
 from transship.domain.errors import ConfigurationRefused
 
 IMPORT_FILE: Final = "glance-image-import.conf"
@@ -276,7 +275,7 @@ class _Reader:
             reason = "must name the default store when enabled_backends is set; one of " + ", ".join(backends)
             self.refused.append(ConfigurationRefused(str(entry.file), f"[{_STORES}] default_backend", reason))
         for store_id, kind in backends.items():
-            if kind in STORE_OPTIONS:
+            if _served(kind):
                 self._read_store(store_id, kind, entry, (store_id.lower(), _SHARED))
             else:
                 self.refused.append(entry.refused(f"store {store_id} is of {_unserved(kind)}"))
@@ -290,7 +289,7 @@ class _Reader:
         except ValueError as error:
             self.refused.append(source.refused(str(error)))
             return
-        if kind not in STORE_OPTIONS:
+        if not _served(kind):
             self.refused.append(source.refused(f"the store is of {_unserved(kind)}"))
             return
         if listed is not None and kind not in listed:
@@ -312,7 +311,7 @@ class _Reader:
             return None
         reading = read_plain_list(self._substituted(entry))
         listed = [_type_of(name) for name in reading.value] if isinstance(reading.value, list) else []
-        others = [each for each in listed if each not in STORE_OPTIONS]
+        others = [each for each in listed if not _served(each)]
         unserved = (f"{', '.join(others)}: not served by this release",) if others else ()
         for text in (*reading.warnings, *unserved):
             self._warn(entry, text)
@@ -326,14 +325,15 @@ class _Reader:
 
     def _read_store(self, store_id: str, kind: str, source: _Entry, sections: tuple[str, ...]) -> None:
         self.values.append(GlanceValue(("stores", store_id, "type"), kind, source.origin))
-        for option in STORE_OPTIONS[kind]:
+        facts = _glance_facts(kind)
+        for option in (*facts.options, *COMMON_STORE_OPTIONS):
             entry = self._first(sections, option.name)
             if entry is not None:
                 self._map(option, entry, (store_id,))
             elif option.required:
                 reason = f"is needed by store {store_id} of type {kind}, and not set"
                 self.refused.append(ConfigurationRefused(str(source.file), f"[{sections[0]}] {option.name}", reason))
-        for ignored in IGNORED_STORE_OPTIONS.get(kind, ()):
+        for ignored in facts.ignored:
             entry = self._first(sections, ignored.name)
             if entry is not None:
                 self._ignore(entry, ignored.reason)
@@ -386,7 +386,17 @@ _INSTEAD: Final[Mapping[str, str]] = {
 
 
 def _type_of(name: str) -> str:
-    return SINGLE_STORE_TYPES.get(name, name)
+    return next((kind.name for kind in KINDS.values() if kind.glance and name in kind.glance.names), name)
+
+
+def _served(name: str) -> bool:
+    kind = kind_named(name)
+    return kind is not None and kind.glance is not None
+
+
+def _glance_facts(name: str) -> GlanceFacts:
+    kind = kind_named(name)
+    return (kind and kind.glance) or GlanceFacts()
 
 
 def _ignored(key: Key) -> IgnoredOption | None:
@@ -394,7 +404,7 @@ def _ignored(key: Key) -> IgnoredOption | None:
 
 
 def _unserved(kind: str) -> str:
-    served = ", ".join(STORE_OPTIONS)
+    served = ", ".join(name for name, each in KINDS.items() if each.glance)
     return f"type {kind}, which this release does not serve; served: {served}. Take it out, or give it another type"
 
 

@@ -16,7 +16,6 @@ from config.glance.option import STORE_SECTION, IgnoredOption, MappedOption, Rea
 from config.glance.readers import (
     read_boolean,
     read_cache_time,
-    read_file_mode,
     read_hosts,
     read_inject,
     read_integer,
@@ -200,43 +199,12 @@ OPTIONS: Final = (
     ),
     MappedOption("glance_store", "default_backend", "default_store", read_text, "must be set with enabled_backends"),
 )
-"""Options that become settings; those of the stores stand in `STORE_OPTIONS`."""
+"""Options that become settings; those of one kind of store alone stand with the kind."""
 
 COMMON_STORE_OPTIONS: Final = (
     MappedOption(STORE_SECTION, "store_description", "stores.<store>.description", read_text),
     MappedOption(STORE_SECTION, "weight", "stores.<store>.weight", read_integer),
 )
-
-STORE_OPTIONS: Final[Mapping[str, tuple[MappedOption, ...]]] = {
-    "file": (
-        MappedOption(STORE_SECTION, "filesystem_store_datadir", "stores.<store>.dir", read_text, required=True),
-        MappedOption(
-            STORE_SECTION,
-            "filesystem_store_file_perm",
-            "stores.<store>.file_mode",
-            read_file_mode,
-            "0 leaves the setting as it is",
-        ),
-        *COMMON_STORE_OPTIONS,
-    ),
-}
-"""By type of store as ``enabled_backends`` names it; a type that is not here stops the start."""
-
-SINGLE_STORE_TYPES: Final[Mapping[str, str]] = {"filesystem": "file"}
-"""What ``[glance_store] default_store`` calls types that ``enabled_backends`` has another name for."""
-
-IGNORED_STORE_OPTIONS: Final[Mapping[str, tuple[IgnoredOption, ...]]] = {
-    "file": (
-        IgnoredOption(STORE_SECTION, "filesystem_store_chunk_size", "files are copied as fast as the system can"),
-        IgnoredOption(STORE_SECTION, "filesystem_thin_provisioning", "holes are always kept"),
-        IgnoredOption(STORE_SECTION, "filesystem_store_metadata_file", "locations carry no further metadata"),
-        IgnoredOption(
-            STORE_SECTION,
-            "filesystem_store_datadirs",
-            "several directories of one store are not served; name one in filesystem_store_datadir",
-        ),
-    ),
-}
 
 _NO_QUOTA: Final = "quotas of projects are not served by this release"
 _NO_LOCATIONS: Final = "locations are not shown by this release"

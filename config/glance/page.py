@@ -8,14 +8,14 @@ from typing import Final
 
 from config.glance.option import IgnoredOption, MappedOption
 from config.glance.options import (
+    COMMON_STORE_OPTIONS,
     DEFAULT_SECTION,
     ELSEWHERE,
     IGNORED,
-    IGNORED_STORE_OPTIONS,
     OPTIONS,
     SECTION_SPELLINGS,
-    STORE_OPTIONS,
 )
+from config.settings.stores import KINDS
 
 GLANCE_FILE: Final = Path("docs/glance-configuration.md")
 BEGIN: Final = "<!-- From here to the end: written by `python -m config.show`; do not edit. -->"
@@ -32,13 +32,15 @@ def _tables() -> Iterable[str]:
     yield from (_mapped(option) for option in OPTIONS)
     yield "| `[keystone_authtoken] auth_section` | - | the login is read in the section that it names |"
     yield "| `[glance_store] default_store` | `default_store` | type and id of the one store without enabled_backends |"
-    for kind, options in STORE_OPTIONS.items():
-        yield from ("", f"## Stores of type {kind}", "")
+    for kind in KINDS.values():
+        if kind.glance is None:
+            continue
+        yield from ("", f"## Stores of type {kind.name}", "")
         yield "In the section of the store's id, else in `[backend_defaults]`;"
         yield "without `enabled_backends` in `[glance_store]`."
         yield from ("", "| Glance | setting | |", "| --- | --- | --- |")
-        yield from (_mapped(option) for option in options)
-        yield from (_ignored(option) for option in IGNORED_STORE_OPTIONS.get(kind, ()))
+        yield from (_mapped(option) for option in (*kind.glance.options, *COMMON_STORE_OPTIONS))
+        yield from (_ignored(option) for option in kind.glance.ignored)
     yield from ("", "## Known, and without effect", "", "| Glance | why |", "| --- | --- |")
     yield from (f"| `[{option.section}] {option.name}` | {option.reason} |" for option in IGNORED)
     yield from (f"| `[{section}] {name}` | {reason} |" for (section, name), reason in ELSEWHERE.items())

@@ -39,7 +39,7 @@ from config.settings.processes import (
     http_origin,
 )
 from config.settings.section import AbsolutePath, Section
-from config.settings.stores import FileStoreSettings, store_limit_name
+from config.settings.stores import AnyStore, FileStoreSettings, StoreSettings, store_facts, store_limit_name
 from transship.domain.placement import RESERVED_STORE_PREFIX, StoreFacts
 
 __all__ = [
@@ -68,6 +68,7 @@ __all__ = [
     "RunnerSettings",
     "Settings",
     "StagingSettings",
+    "StoreSettings",
     "SupervisorSettings",
     "UploadSettings",
     "UriSettings",
@@ -107,7 +108,7 @@ class Settings(Section):
     supervisor: SupervisorSettings = SupervisorSettings()
     host_name: str = Field(default_factory=lambda: os.uname().nodename, description="Name of this host in leases.")
     default_store: str = Field("local", description="Store of imports that name none.")
-    stores: Mapping[str, FileStoreSettings] = Field({}, description="Stores by id; none: one file store named local.")
+    stores: Mapping[str, AnyStore] = Field({}, description="Stores by id; none: one file store named local.")
 
     remotes: Mapping[str, RemoteSettings] = Field(
         {}, description="Regions whose Glance glance-download reaches at a URL; others are found in service catalogues."
@@ -115,7 +116,7 @@ class Settings(Section):
 
     @field_validator("stores")
     @classmethod
-    def _ids_not_reserved(cls, stores: Mapping[str, FileStoreSettings]) -> Mapping[str, FileStoreSettings]:
+    def _ids_not_reserved(cls, stores: Mapping[str, StoreSettings]) -> Mapping[str, StoreSettings]:
         for store_id in stores:
             if store_id.startswith(RESERVED_STORE_PREFIX):
                 raise ValueError(f"store id {store_id} begins with {RESERVED_STORE_PREFIX}, which is reserved")
@@ -148,7 +149,7 @@ class Settings(Section):
         return self
 
     @property
-    def all_stores(self) -> Mapping[str, FileStoreSettings]:
+    def all_stores(self) -> Mapping[str, StoreSettings]:
         """The configured stores; without any, one file store ``local`` under the home directory."""
         if self.stores:
             return self.stores
@@ -158,7 +159,7 @@ class Settings(Section):
     def store_facts(self) -> tuple[StoreFacts, ...]:
         """What everybody may know of the configured stores, in configured order."""
         return tuple(
-            StoreFacts(store_id, store.type, store.description, store.weight, False, store_id == self.default_store)
+            store_facts(store_id, store, default=store_id == self.default_store)
             for store_id, store in self.all_stores.items()
         )
 

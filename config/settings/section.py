@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import Enum
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+
+WHOLE_PATHS: Final = "whole paths"
+"""Key of a validation's context: when it is true, a path that is not absolute is refused instead of completed."""
 
 
 def web_url(option: str, text: str) -> str:
@@ -31,7 +36,9 @@ def web_url(option: str, text: str) -> str:
     return text.rstrip("/")
 
 
-def _absolute(path: Path) -> Path:
+def _absolute(path: Path, info: ValidationInfo) -> Path:
+    if info.context and info.context.get(WHOLE_PATHS) and not path.is_absolute():
+        raise ValueError(f"{str(path)!r} is not an absolute path")
     if path == Path():  # empty text: the working directory of whichever process reads it
         raise ValueError("is empty; write the whole path, or leave the option out")
     try:
@@ -63,3 +70,16 @@ class Section(BaseModel):
     """A group of settings: frozen, and unknown names are an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
+
+
+def plain(value: object) -> object:
+    """Return what JSON has for a value of a setting, for ``json.dumps(…, default=plain)``; secrets are in the clear."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value)  # type: ignore[call-overload]  # tuples and sets; anything else is a defect, and raises

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import pytest
@@ -49,7 +50,7 @@ def test_no_import_takes_the_place_of_a_copy_while_a_client_removes_it(
     """A removal that hangs in the store would else remove what the import wrote there meanwhile."""
     image_id = api.active(b"data", ("fast", "archive"))
     store = SlowStore("archive", api.stores["archive"], 0o640)
-    monkeypatch.setattr(StoreShelf, "driver", lambda _shelf, _store: store)
+    monkeypatch.setattr(StoreShelf, "using", lambda _shelf, _store: nullcontext(store))
     with ThreadPoolExecutor(1) as threads:
         removal = threads.submit(api.client.delete, f"/v2/stores/archive/{image_id}")
         try:

@@ -10,11 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from blocks import FileStoreBlock
-from blocks.loading import load_store
+from blocks.loading import load_settings_of
 from config.settings import FileStoreSettings
 from tests.fakes.prefect_server import PrefectServer
 from transship.domain.errors import ConfigurationRefused
-from transship.stores.table import document_name
+from transship.stores.documents import document_name
+from transship.stores.pool import new_driver
 
 
 @pytest.fixture
@@ -35,7 +36,8 @@ def store_id() -> str:
 
 
 def directory_of(store_id: str, configured: FileStoreSettings) -> str:
-    return load_store(store_id, configured, "catalogue").url_of("").removeprefix("file://").rstrip("/")
+    driver = new_driver(store_id, load_settings_of(store_id, configured), "catalogue")
+    return driver.url_of("").removeprefix("file://").rstrip("/")
 
 
 @pytest.mark.real
@@ -69,7 +71,7 @@ def test_an_edit_that_cannot_be_used_is_named(
     server.ask("PATCH", f"/block_documents/{saved}", edit)
 
     with pytest.raises(ConfigurationRefused, match=r"image-store-file/fast.*directory.*not an absolute path"):
-        load_store(store_id, configured, "catalogue")
+        load_settings_of(store_id, configured)
 
 
 def test_while_prefect_is_away_the_configuration_decides(store_id: str, configured: FileStoreSettings) -> None:

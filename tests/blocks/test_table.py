@@ -8,11 +8,10 @@ import pytest
 from prefect.client.schemas.actions import BlockDocumentCreate
 from pydantic import ValidationError
 
-from blocks import FileStoreBlock
-from blocks.table import block_of
+from blocks import FileStoreBlock, block_of
 from config.settings import FileStoreSettings
+from transship.stores.documents import document_name
 from transship.stores.file import FileStore
-from transship.stores.table import document_name
 
 
 def test_settings_survive_the_way_through_their_block(tmp_path: Path) -> None:

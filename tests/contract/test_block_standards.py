@@ -7,8 +7,7 @@ import re
 
 import pytest
 
-from blocks import ImageStore
-from blocks.table import BLOCKS
+from blocks import BLOCKS, ImageStore
 
 BLOCK_CLASSES = [pytest.param(block_class, id=kind) for kind, block_class in BLOCKS.items()]
 

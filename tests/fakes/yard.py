@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -70,8 +71,8 @@ class Yard:
         sections = {name: {"dir": str(site.home / name), "weight": weight} for name, weight in weights.items()}
         site.set(stores=json.dumps(sections), default_store=names[0])
         for module in ("tasks.place", "tasks.fetch"):
-            patch.setattr(f"{module}.store_driver", lambda store, _settings, _catalog: self.stores[store])
-        patch.setattr(StoreShelf, "driver", lambda _shelf, store: self.stores[store])
+            patch.setattr(f"{module}.using_store", lambda store, _settings, _catalog: nullcontext(self.stores[store]))
+        patch.setattr(StoreShelf, "using", lambda _shelf, store: nullcontext(self.stores[store]))
         patch.setattr(resource, "identify", lambda _request, request_id: replace(self.caller, request_id=request_id))
         self.serve()
 

@@ -84,11 +84,16 @@ def test_of_two_keepers_one_is_active(catalog: Catalog, tmp_path: Path) -> None:
     assert stay_active(catalog, two.owner, 3600.0)
 
 
+FILE = {"slug": "image-store-file"}
+
+
 def test_store_settings_of_a_block_are_checked(tmp_path: Path) -> None:
-    good = {"name": "fast", "data": {"directory": str(tmp_path), "weight": 3, "file_mode": "0644"}}
+    good = {"name": "fast", "block_type": FILE, "data": {"directory": str(tmp_path), "weight": 3, "file_mode": "0644"}}
     assert '"weight": 3' in str(settings_of_block(good))
-    assert settings_of_block({"name": "fast", "data": {}}) is None
-    assert settings_of_block({"name": "fast", "data": {"directory": str(tmp_path), "file_mode": "rw"}}) is None
+    assert settings_of_block({"name": "fast", "block_type": FILE, "data": {}}) is None
+    wrong = {"name": "fast", "block_type": FILE, "data": {"directory": str(tmp_path), "file_mode": "rw"}}
+    assert settings_of_block(wrong) is None
+    assert settings_of_block({**good, "block_type": {"slug": "image-store-tape"}}) is None
 
 
 class EditedBlocks:
@@ -99,7 +104,7 @@ class EditedBlocks:
         self.directory = Path()
 
     def store_blocks(self) -> list[dict[str, Any]]:
-        return [{"name": self._store_id, "data": {"directory": str(self.directory)}}]
+        return [{"name": self._store_id, "block_type": FILE, "data": {"directory": str(self.directory)}}]
 
 
 def test_a_directory_that_an_edit_names_is_prepared_once(catalog: Catalog, tmp_path: Path) -> None:

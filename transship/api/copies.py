@@ -50,9 +50,9 @@ def _remove(call: Call, claim: Claim) -> None:
     """Remove a claimed copy; what its store does not allow now stays for housekeeping."""
     removed = False
     try:
-        driver = call.site.stores.driver(claim.row.store)
-        claim.check()
-        driver.delete(claim.row.url)
+        with call.site.stores.using(claim.row.store) as driver:
+            claim.check()
+            driver.delete(claim.row.url)
         removed = True
     except (StoreUnavailable, StoreDenied, StoreUnknown) as error:
         log.warning("data not removed yet", image_id=claim.row.image_id, store=claim.row.store, reason=str(error))

@@ -31,9 +31,9 @@ def show_store_details(call: Call) -> Response:
     """``GET /v2/info/stores/detail``."""
     if not may_see_store_details(call.viewer):
         raise Forbidden("You are not permitted to see the details of stores")
-    in_force = call.site.stores.settings_in_force()
-    stores = [store_detail_view(store, in_force[store.id]) for store in call.site.stores.facts()]
-    return JSONResponse({"stores": stores}, media_type=MEDIA_TYPE)
+    stores = call.site.stores
+    shown = [store_detail_view(store, stores.public_properties(store.id)) for store in stores.facts()]
+    return JSONResponse({"stores": shown}, media_type=MEDIA_TYPE)
 
 
 def show_usage(call: Call) -> Response:

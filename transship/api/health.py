@@ -64,7 +64,8 @@ def _runner_state(settings: Settings) -> str:
 
 def _store_state(call: Call, store_id: str) -> str:
     try:
-        call.site.stores.driver(store_id).check()
+        with call.site.stores.using(store_id) as driver:
+            driver.check()
     except (StoreUnavailable, StoreDenied, StoreFull) as error:
         return str(error)
     return "ok"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -135,8 +136,18 @@ def _pieces(call: Call, image: Image, part: ByteRange, size: int) -> Iterator[by
 
 
 def _read(call: Call, location: Location, part: ByteRange, size: int) -> Iterator[bytes]:
-    driver = call.site.stores.driver(location.store)
-    found = driver.size(location.url)
-    if found != size:
-        raise StoredDiffers(location.store, f"{size} bytes", f"{found} bytes")
-    return driver.read(location.url, part.start, part.length)
+    with ExitStack() as held:
+        driver = held.enter_context(call.site.stores.using(location.store))
+        found = driver.size(location.url)
+        if found != size:
+            raise StoredDiffers(location.store, f"{size} bytes", f"{found} bytes")
+        pieces = _until_read(driver.read(location.url, part.start, part.length), held.pop_all())
+    next(pieces)
+    return pieces
+
+
+def _until_read(pieces: Iterator[bytes], held: ExitStack) -> Iterator[bytes]:
+    """Yield pieces, the first of them empty, and let go of what is held after the last, or when nobody reads on."""
+    with held:
+        yield b""  # one that was never begun would not let go
+        yield from pieces

@@ -218,7 +218,8 @@ def _remove_data(call: Call, image_id: str, location: Location) -> None:
     However late this is, it meets no newer copy: nothing is written of a deleted image, and its id is never used again.
     """
     try:
-        call.site.stores.driver(location.store).delete(location.url)
+        with call.site.stores.using(location.store) as driver:
+            driver.delete(location.url)
     except (StoreUnavailable, StoreDenied, StoreUnknown) as error:
         log.warning("data not removed yet", image_id=image_id, store=location.store, reason=str(error))
         return

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
 
-from config.settings import Settings
+from config.settings import Settings, StoreSettings
+from config.settings.stores import store_facts
 from transship.api.policy import Policy
 from transship.api.schemas import Schemas
 from transship.api.uri_judge import UriJudge
@@ -23,7 +25,7 @@ from transship.domain.visibility import Viewer
 from transship.host.doorbell import DOORBELL_SOCKET, ring
 from transship.identity.caller import Identity
 from transship.stores.base import StoreDriver
-from transship.stores.table import StoreSettings, driver_of
+from transship.stores.pool import DRIVERS, new_driver
 from transship.stores_in_force import stores_in_force
 
 STORES_KEPT_S: Final = 5.0
@@ -57,29 +59,36 @@ class StoreShelf:
 
     def facts(self) -> tuple[StoreFacts, ...]:
         """Return what everybody may know of the stores, in configured order."""
-        in_force = self.settings_in_force()
         return tuple(
-            StoreFacts(
-                fact.id,
-                fact.kind,
-                in_force[fact.id].description,
-                in_force[fact.id].weight,
-                fact.read_only,
-                fact.default,
-            )
-            for fact in self._settings.store_facts
+            store_facts(store_id, store, default=store_id == self._settings.default_store)
+            for store_id, store in self.settings_in_force().items()
         )
 
-    def driver(self, store_id: str) -> StoreDriver:
-        """Return the driver of a store.
+    @contextmanager
+    def using(self, store_id: str) -> Iterator[StoreDriver]:
+        """Lend the driver of a store, open, for the length of a block.
 
         Raises:
             StoreUnknown: the store is not configured any more.
+            StoreUnavailable, StoreDenied: it cannot be opened.
         """
+        with DRIVERS.using(store_id, self._settings_of(store_id), self._catalog.id()) as driver:
+            yield driver
+
+    def public_properties(self, store_id: str) -> Mapping[str, object]:
+        """Return what operators and services may know of how a store keeps data.
+
+        Raises:
+            StoreUnknown: the store is not configured any more.
+            StoreUnavailable: a library that its kind needs is not installed.
+        """
+        return new_driver(store_id, self._settings_of(store_id), self._catalog.id()).public_properties()
+
+    def _settings_of(self, store_id: str) -> StoreSettings:
         in_force = self.settings_in_force()
         if store_id not in in_force:
             raise StoreUnknown(store_id, list(in_force))
-        return driver_of(store_id, in_force[store_id], self._catalog.id())
+        return in_force[store_id]
 
 
 @dataclass(frozen=True, slots=True)

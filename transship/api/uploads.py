@@ -93,12 +93,11 @@ async def upload_image(call: Call) -> Response:
                 raise BadRequest(f"'{name}' needs to be set before data are uploaded")
 
     def end(carried: Carried, received: Received) -> None:
-        store_upload(
-            StoredUpload(
-                settings, call.site.catalog, carried.area, carried.upload, received, store, carried.fence, carried.stop
-            ),
-            call.site.stores.driver(store),
+        work = StoredUpload(
+            settings, call.site.catalog, carried.area, carried.upload, received, store, carried.fence, carried.stop
         )
+        with call.site.stores.using(store) as driver:
+            store_upload(work, driver)
         _tidy(carried)
         log.info("data stored", image_id=call.image_id, size=received.size, store=store)
 

@@ -10,8 +10,6 @@ from transship.domain.image import Image
 from transship.domain.notification import TASK_TYPE
 from transship.domain.placement import StoreFacts, best_first
 from transship.domain.task import ImportTask
-from transship.stores.copying import PIECE_BYTES
-from transship.stores.table import StoreSettings
 
 
 def image_view(image: Image, stores: Sequence[StoreFacts]) -> dict[str, object]:
@@ -126,13 +124,9 @@ def store_view(store: StoreFacts) -> dict[str, object]:
     return shown
 
 
-def store_detail_view(store: StoreFacts, settings: StoreSettings) -> dict[str, object]:
-    """Return what operators and services may know of a store."""
-    return {**store_view(store), "type": store.kind, "weight": store.weight, "properties": _store_properties(settings)}
-
-
-def _store_properties(settings: StoreSettings) -> Mapping[str, object]:
-    return {"data_dir": str(settings.dir), "chunk_size": PIECE_BYTES, "thin_provisioning": True}
+def store_detail_view(store: StoreFacts, properties: Mapping[str, object]) -> dict[str, object]:
+    """Return what operators and services may know of a store, and of how its kind keeps data."""
+    return {**store_view(store), "type": store.kind, "weight": store.weight, "properties": properties}
 
 
 def second(moment: datetime) -> str:

@@ -129,10 +129,11 @@ def _refuse_shared_directories(settings: Settings) -> None:
     """Refuse two users of one directory: what one of them removes would be the other's data."""
     users = {settings.staging_dir.resolve(): "staging"}
     for store_id, store in settings.all_stores.items():
-        other = users.setdefault(store.dir.resolve(), f"store {store_id}")
-        if other != f"store {store_id}":
-            reason = f"{store.dir} is the directory of {other} too; give each a directory of its own"
-            raise ConfigurationRefused("settings", f"stores.{store_id}.dir", reason)
+        for option, directory in store.directories().items():
+            other = users.setdefault(directory.resolve(), f"store {store_id}")
+            if other != f"store {store_id}":
+                reason = f"{directory} is the directory of {other} too; give each a directory of its own"
+                raise ConfigurationRefused("settings", f"stores.{store_id}.{option}", reason)
 
 
 def _refuse_bad_logins(settings: Settings) -> None:

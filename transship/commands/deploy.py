@@ -70,6 +70,6 @@ def _prepared(settings: Settings, catalog: Catalog) -> Iterator[_Prepared]:
         try:
             first = prepare_store(catalog, store_id, store)
         except TransferFailed as fault:
-            yield _Prepared(store_id, "unavailable", explained(fault, store))
+            yield _Prepared(store_id, "unavailable", explained(fault, store_id, store))
         else:
             yield _Prepared(store_id, "prepared" if first else "ready")

@@ -16,7 +16,7 @@ from typing import Final
 
 from config.loading import LoadedSettings
 from config.secrets import PREFECT_KEY_FILE, prefect_auth_file
-from config.settings import Settings
+from config.settings import Settings, StoreSettings
 from config.snapshot import Snapshot
 from deployments.definition import definition_file, read_definitions
 from transship.catalog.engine import Catalog, database_url
@@ -34,6 +34,7 @@ from transship.domain.errors import (
     ConfigurationRefused,
     ServiceRefused,
     ServiceUnreachable,
+    TransferFailed,
     TransshipError,
     human_size,
 )
@@ -41,8 +42,9 @@ from transship.host.runner_status import read_runner_status, runner_status_path
 from transship.notify.sink import wanted_sinks
 from transship.runner.prefect_server import NOTE_FILE, read_note
 from transship.staging.opening import staging_problem
-from transship.stores.table import StoreSettings
-from transship.stores_in_force import store_problem, stores_in_force
+from transship.stores.base import Room
+from transship.stores.pool import DRIVERS
+from transship.stores_in_force import explained, store_problem, stores_in_force
 from transship.supervisor.home import is_locked, require_free_port
 
 OLDEST_PYTHON: Final = (3, 11)
@@ -156,14 +158,15 @@ def check_room(settings: Settings) -> Iterator[Finding]:
     floor = settings.staging.free_floor_bytes
     places = {"home": settings.home, "staging": settings.staging_dir}
     for name, directory in places.items():
-        yield room_finding(name, directory, floor)
+        # It may be made only when something is written there.
+        free = shutil.disk_usage(_existing(directory)).free
+        yield room_finding(name, Room(str(directory), free), floor)
 
 
-def room_finding(name: str, directory: Path, floor_bytes: int) -> Finding:
-    """Compare the room where a directory lies, or will lie, with the floor that imports leave free."""
-    free = shutil.disk_usage(_existing(directory)).free
-    text = f"{directory}: {human_size(free)} free"
-    if free > floor_bytes:
+def room_finding(name: str, room: Room, floor_bytes: int) -> Finding:
+    """Compare the room of a place with the floor that imports leave free."""
+    text = f"{room.where}: {human_size(room.free_bytes)} free"
+    if room.free_bytes > floor_bytes:
         return Finding(Level.OK, name, text)
     limit = f"staging.free_floor_bytes is {human_size(floor_bytes)}"
     return Finding(Level.FAIL, name, f"{text}, {limit}, so imports are refused; make room")
@@ -236,7 +239,14 @@ def store_finding(settings: Settings, catalog: Catalog, store_id: str, store: St
     name = f"store {store_id}"
     if problem := store_problem(catalog, store_id, store):
         return Finding(Level.FAIL, name, problem)
-    return room_finding(name, store.dir, settings.staging.free_floor_bytes)
+    try:
+        with DRIVERS.using(store_id, store, catalog.id()) as driver:
+            room = driver.room()
+    except TransferFailed as fault:
+        return Finding(Level.FAIL, name, explained(fault, store_id, store))
+    if room is None:
+        return Finding(Level.OK, name, "can be written")
+    return room_finding(name, room, settings.staging.free_floor_bytes)
 
 
 def _strays(catalog: Catalog) -> Iterator[Finding]:

@@ -54,7 +54,7 @@ class Placer:
         lease: of the image; each write to the catalogue proves it.
         fence: asked before what cannot be taken back.
         stop: says that the work must end.
-        driver_of: returns a store's driver; raises TransferFailed for a store that cannot be used.
+        using: lends a store's driver for the length of a block; raises TransferFailed for a store that cannot be used.
         slots: bound how many copies are written to a store at the same time.
     """
 
@@ -63,7 +63,7 @@ class Placer:
     lease: Lease
     fence: Fence
     stop: StopToken
-    driver_of: Callable[[str], StoreDriver]
+    using: Callable[[str], AbstractContextManager[StoreDriver]]
     slots: Slots
 
     def place(self, store: str, file: SealedFile, path: Path, watch: CopyWatch) -> Outcome[Copy]:
@@ -80,17 +80,17 @@ class Placer:
             TransferFailed: the store did not take it; the journal names what may be left in it.
             LockLost, ImportStopped: the work must end.
         """
-        driver = self.driver_of(store)
-        finished = self._finished_before(driver, store, file)
-        if finished is not None:
-            return Skipped(Copy(store, finished.url), "written by an earlier attempt")
-        watch.advance(0)
-        try:
-            return Done(Copy(store, self._write(driver, store, file, path, watch).url))
-        except AlreadyStored:
-            # Somebody else's object is in its place: the row must never lead a sweep to it.
-            forget_location(self.catalog, self.lease, store)
-            raise
+        with self.using(store) as driver:
+            finished = self._finished_before(driver, store, file)
+            if finished is not None:
+                return Skipped(Copy(store, finished.url), "written by an earlier attempt")
+            watch.advance(0)
+            try:
+                return Done(Copy(store, self._write(driver, store, file, path, watch).url))
+            except AlreadyStored:
+                # Somebody else's object is in its place: the row must never lead a sweep to it.
+                forget_location(self.catalog, self.lease, store)
+                raise
 
     def take_back(self, store: str) -> None:
         """Remove a store's copy, if the journal names one that clients do not see.
@@ -100,18 +100,27 @@ class Placer:
             LockLost: another worker took over; nothing was removed.
             ImportInterrupted: the catalogue does not say whether; the row stays ``deleting`` for housekeeping.
         """
-        image_id, row = self.lease.image_id, self._row(store)
+        row = self._give_up(store)
+        if row is not None:
+            with self.using(store) as driver:
+                self._remove(driver, row)
+
+    def _give_up(self, store: str) -> LocationRow | None:
+        """Note that a store's copy is to be removed, and return it; None if clients see it, or there is none."""
+        row = self._row(store)
         if row is None or row.state == "active":
-            return
+            return None
         mark_deleting(self.catalog, self.lease, store, utc_now())
-        driver = self.driver_of(store)
-        driver.discard_temporaries(image_id, self.lease.epoch + 1)
+        return row
+
+    def _remove(self, driver: StoreDriver, row: LocationRow) -> None:
+        driver.discard_temporaries(row.image_id, self.lease.epoch + 1)
         # Another worker may have written its own copy there while this one slept.
         self.fence.check()
         driver.delete(row.url)
         with self.catalog.write() as connection:
-            drop_location(connection, image_id, store)
-        log.info("copy removed", image_id=image_id, store=store)
+            drop_location(connection, row.image_id, row.store)
+        log.info("copy removed", image_id=row.image_id, store=row.store)
 
     def _finished_before(self, driver: StoreDriver, store: str, file: SealedFile) -> LocationRow | None:
         """Return the copy that an earlier attempt finished from this very file, if it is still there."""
@@ -145,7 +154,7 @@ class Placer:
             AlreadyStored: the store holds an object of that name that no journal row names.
         """
         if self._row(store) is not None:
-            self._take_back_in_turn(store, watch)
+            self._take_back_in_turn(driver, store, watch)
         url = driver.url_of(self.lease.image_id)
         try:
             driver.size(url)
@@ -153,7 +162,7 @@ class Placer:
             return url
         raise AlreadyStored(store, self.lease.image_id)
 
-    def _take_back_in_turn(self, store: str, watch: CopyWatch) -> None:
+    def _take_back_in_turn(self, driver: StoreDriver, store: str, watch: CopyWatch) -> None:
         """Remove an earlier copy, once housekeeping no longer does: its claim lasts as long as a lease at most.
 
         Raises:
@@ -162,7 +171,9 @@ class Placer:
 
         def removed() -> bool:
             try:
-                self.take_back(store)
+                row = self._give_up(store)
+                if row is not None:
+                    self._remove(driver, row)
             except CopyBeingRemoved:
                 return False
             return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +39,52 @@ class Content:
     url: str
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much room a store has.
+
+    Attributes:
+        where: what has it, e.g. a directory.
+        free_bytes: bytes that can still be written.
+    """
+
+    where: str
+    free_bytes: int
+
+
 class StoreDriver(ABC):
-    """A place that keeps image data. Drivers know no Prefect and no catalogue."""
+    """A place that keeps image data. Drivers know no Prefect and no catalogue.
+
+    A driver is made anywhere, and used in one process alone: between `open` and `close`, from several threads.
+    `public_properties`, `remedy` and `url_of` say what its settings say, and need no `open`.
+    """
+
+    def open(self) -> None:  # noqa: B027 - most kinds have nothing to open
+        """Connect to the store; called once, in the process that uses the driver, before anything else is.
+
+        Raises:
+            StoreUnavailable: it does not answer; nothing is left open. May be called again.
+            StoreDenied: it does not let us in; the same.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most kinds have nothing to close
+        """Let go of everything that `open` took; called once, last, when nobody uses the driver. Raises nothing."""
+
+    def public_properties(self) -> Mapping[str, object]:
+        """Return what ``GET /v2/info/stores/detail`` shows of the store's settings: never a secret."""
+        return {}
+
+    def remedy(self) -> str:
+        """Return what operators can do when the store is unavailable, as a sentence without its full stop."""
+        return ""
+
+    def room(self) -> Room | None:
+        """Return how much room the store has; None where nobody can say.
+
+        Raises:
+            StoreDenied, StoreUnavailable: it does not say now.
+        """
+        return None
 
     @abstractmethod
     def prepare(self, known: Iterable[str], *, before: bool) -> None:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 from uuid import UUID
 
+from config.settings import FileStoreSettings
 from transship.domain.errors import (
     AlreadyStored,
     ObjectMissing,
@@ -30,8 +32,8 @@ from transship.domain.errors import (
 from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
 from transship.host.directories import MARK, make_directory, mark_directory, read_mark, sync_directory
-from transship.stores.base import Content, StoredObject, StoreDriver
-from transship.stores.copying import copy_extents, reflink
+from transship.stores.base import Content, Room, StoredObject, StoreDriver
+from transship.stores.copying import PIECE_BYTES, copy_extents, reflink
 from transship.stores.pacing import PacedProgress
 
 READ_BYTES: Final = 1024 * 1024
@@ -84,6 +86,27 @@ class FileStore(StoreDriver):
         self._file_mode = file_mode
         self._url_prefix = f"file://{directory}/"
         self._mark = f"store {store_id} of catalogue {catalog_id}" if catalog_id else ""
+
+    @classmethod
+    def of(cls, store_id: str, settings: FileStoreSettings, catalog_id: str) -> Self:
+        """Return the driver that the settings describe."""
+        return cls(store_id, settings.dir, int(settings.file_mode, 8), catalog_id)
+
+    def public_properties(self) -> Mapping[str, object]:
+        """Return what Glance shows of such a store."""
+        return {"data_dir": str(self._directory), "chunk_size": PIECE_BYTES, "thin_provisioning": True}
+
+    def remedy(self) -> str:
+        """Say how the directory comes back, or begins anew."""
+        return (
+            f"Mount {self._directory} and run 'transship deploy'; if the store is to begin anew there,"
+            f" put an empty file {MARK} into it first"
+        )
+
+    def room(self) -> Room:
+        """Return the room of the directory's filesystem."""
+        with self._faults():
+            return Room(str(self._directory), shutil.disk_usage(self._directory).free)
 
     def prepare(self, known: Iterable[str], *, before: bool) -> None:
         """Make the directory and mark it; see `StoreDriver.prepare`.

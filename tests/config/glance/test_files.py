@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from config.glance.files import read_glance_settings
-from config.glance.options import OPTIONS, STORE_OPTIONS
+from config.glance.options import COMMON_STORE_OPTIONS, OPTIONS
 from config.glance.page import GLANCE_FILE, glance_page
 from config.loading import LoadedSettings, field_at, load_settings
 from config.notes import NoteKind
 from config.settings import NotificationDriver, Settings
+from config.settings.stores import KINDS
 from deployments.definition import definition_file, read_definitions
 from tests.fakes.privileges import without_privileges
 from transship.domain.errors import ConfigurationRefused, SeveralRefused
@@ -494,7 +495,7 @@ def test_what_glance_would_refuse_stops_the_start_by_name(text: str, option: str
 
 @pytest.mark.parametrize("kind", ["rbd", "s3", "swift", "cinder", "vmware", "http", "nonsense"])
 def test_a_type_of_store_that_is_not_served_stops_the_start(kind: str, tmp_path: Path) -> None:
-    if kind in STORE_OPTIONS:
+    if kind in KINDS:
         pytest.skip(f"{kind} is served")
     text = f"[DEFAULT]\nenabled_backends = good:file, other:{kind}\n[glance_store]\ndefault_backend = good\n"
     refused = refusal(tmp_path, text + "[good]\nfilesystem_store_datadir = /srv/good\n")
@@ -809,8 +810,8 @@ def test_a_switch_in_the_position_that_holds_here_is_passed_over_however_it_is_s
 
 
 def test_no_option_is_mapped_to_a_setting_that_does_not_exist() -> None:
-    stores = [option.setting for options in STORE_OPTIONS.values() for option in options]
-    for setting in [option.setting for option in OPTIONS] + stores:
+    of_kinds = [option for kind in KINDS.values() if kind.glance for option in kind.glance.options]
+    for setting in [option.setting for option in (*OPTIONS, *COMMON_STORE_OPTIONS, *of_kinds)]:
         assert field_at(tuple(setting.split("."))) is not None, setting
 
 

@@ -1,0 +1,29 @@
+"""The kinds of stores: the settings of each, and one row that says what else belongs to it."""
+
+from config.settings.stores.file import FileStoreSettings
+from config.settings.stores.kind import BlockFacts, GlanceFacts, StoreKind, StoreSettings, store_limit_name
+from config.settings.stores.kinds import (
+    KINDS,
+    AnyStore,
+    installed_kinds,
+    kind_named,
+    kind_of,
+    kind_of_block,
+    store_facts,
+)
+
+__all__ = [
+    "KINDS",
+    "AnyStore",
+    "BlockFacts",
+    "FileStoreSettings",
+    "GlanceFacts",
+    "StoreKind",
+    "StoreSettings",
+    "installed_kinds",
+    "kind_named",
+    "kind_of",
+    "kind_of_block",
+    "store_facts",
+    "store_limit_name",
+]
