@@ -36,7 +36,9 @@ class NotificationSettings(Section):
     disabled: tuple[str, ...] = Field(
         (), description="Types that messaging and log leave out, e.g. image.update; image or task: the whole group."
     )
-    prefect_events: bool = Field(True, description="Show the same facts as events of Prefect.")
+    prefect_events: bool = Field(
+        False, description="Send the same facts to Prefect as events, for its event feed and for automations."
+    )
     backlog_limit: int = Field(
         100_000, ge=100, description="Most notifications that wait for one way out; beyond it the oldest are given up."
     )

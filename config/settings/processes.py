@@ -89,7 +89,10 @@ class PrefectSettings(Section):
     poll_interval_s: int = Field(
         5, ge=1, le=60, description="Seconds between a worker's looks for runs of which no event told it."
     )
-    retention_days: int = Field(30, ge=1, description="Days that Prefect keeps finished runs and events.")
+    retention_days: int = Field(30, ge=1, description="Days that Prefect keeps finished runs, their states and logs.")
+    event_retention_h: int = Field(
+        1, ge=1, description="Hours that Prefect keeps events. Those of an import take eight times the room of its run."
+    )
 
 
 class RunnerSettings(Section):

@@ -146,10 +146,11 @@ def test_tidying_bounds_what_waits_and_removes_what_was_sent(catalog: Catalog) -
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, ["prefect"]),
-        ({"drivers": ["noop"], "prefect_events": False}, []),
-        ({"drivers": ["messagingv2", "messaging"], "prefect_events": False}, ["bus"]),
-        ({"drivers": ["log", "messagingv2", "noop"]}, ["bus", "log", "prefect"]),
+        ({}, []),
+        ({"prefect_events": True}, ["prefect"]),
+        ({"drivers": ["noop"]}, []),
+        ({"drivers": ["messagingv2", "messaging"]}, ["bus"]),
+        ({"drivers": ["log", "messagingv2", "noop"], "prefect_events": True}, ["bus", "log", "prefect"]),
     ],
 )
 def test_the_settings_name_the_ways_out(settings: dict[str, object], expected: list[str]) -> None:
@@ -158,7 +159,11 @@ def test_the_settings_name_the_ways_out(settings: dict[str, object], expected: l
 
 @pytest.mark.real
 def test_all_ways_out_open_although_nobody_is_there(tmp_path: Path) -> None:
-    chosen = {"drivers": ["messagingv2", "log"], "transport_url": f"rabbit://127.0.0.1:{free_port()}/"}
+    chosen = {
+        "drivers": ["messagingv2", "log"],
+        "transport_url": f"rabbit://127.0.0.1:{free_port()}/",
+        "prefect_events": True,
+    }
     nobody = {"api_url": f"http://127.0.0.1:{free_port()}/api"}
     sinks = open_sinks(settings_in(tmp_path, notifications=chosen, prefect=nobody))
     assert [sink.name for sink in sinks] == list(SinkName)

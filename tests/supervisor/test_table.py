@@ -34,7 +34,11 @@ print(json.dumps({
     "url": s.api.url,
     "home": str(s.home),
     "vacuum": sorted(s.server.services.db_vacuum.enabled_vacuum_types),
-    "retention": [s.server.services.db_vacuum.retention_period.days, s.server.events.retention_period.days],
+    "retention_h": [
+        period.total_seconds() / 3600
+        for period in (s.server.services.db_vacuum.retention_period, s.server.events.retention_period)
+    ],
+    "vacuum_s": s.server.services.db_vacuum.loop_seconds,
     "leases": s.server.concurrency.lease_storage,
     "analytics": s.server.analytics_enabled,
     "query": s.worker.query_seconds,
@@ -69,11 +73,12 @@ def test_prefect_knows_every_variable_that_it_is_given(tmp_path: Path, name: str
 
 
 def test_the_server_reads_address_secrets_and_tuning(tmp_path: Path) -> None:
-    found = read_back(table_of(tmp_path, port=14299, retention_days=12)["prefect-server"])
+    found = read_back(table_of(tmp_path, port=14299, retention_days=12, event_retention_h=36)["prefect-server"])
     settings = settings_of(tmp_path)
     assert found["auth"] == prefect_auth_string(settings)
     assert (found["port"], found["home"]) == (14299, str(tmp_path / "prefect"))
-    assert found["retention"] == [12, 12]
+    assert found["retention_h"] == [12 * 24, 36]
+    assert found["vacuum_s"] <= 600
     assert {"events", "flow_runs"} <= set(found["vacuum"])
     assert found["leases"] == "prefect.server.concurrency.lease_storage.filesystem"
     assert found["analytics"] is False

@@ -73,8 +73,6 @@ def server_environment(settings: Settings, base: Mapping[str, str]) -> dict[str,
     Raises:
         ConfigurationRefused: a secret cannot be read.
     """
-    # ISO 8601: one of the two settings does not take plain seconds.
-    retention = f"P{settings.prefect.retention_days}D"
     defaults = {
         # Without it, slots held by a run that died with the server would never be given back.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
@@ -85,8 +83,11 @@ def server_environment(settings: Settings, base: Mapping[str, str]) -> dict[str,
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "2",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
-        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": retention,
-        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": retention,
+        # ISO 8601: one of the two periods does not take plain seconds.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": f"P{settings.prefect.retention_days}D",
+        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": f"PT{settings.prefect.event_retention_h}H",
+        # An event outlives its time by at most this; the stock value is an hour.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "600",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_LOGGING_COLORS": "false",
