@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
-from prefect.tasks import exponential_backoff
-
-from config.settings import DownloadSettings, Settings
+from config.settings import Settings
 from tasks.session import process_owner
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, begin_import
@@ -41,9 +39,3 @@ def beginning(run_id: str, task_id: UUID | None, by_hand: ByHand) -> Callable[[S
         return taken(run_id, process_owner(settings), ttl_s=settings.lease.ttl_s, now=utc_now())
 
     return begin
-
-
-def patience(download: DownloadSettings) -> dict[str, Any]:
-    """Return the options of a Prefect task that is tried again as often as a download may be."""
-    delays = exponential_backoff(download.backoff_s)
-    return {"retries": download.retries, "retry_delay_seconds": delays, "retry_jitter_factor": 1.0}

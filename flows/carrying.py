@@ -55,7 +55,7 @@ FIRST_LINE: Final = "flow begun"
 
 log = structlog.get_logger("transship.flow")
 
-Steps = Callable[[ImportSession, ExitStack], str]
+Steps = Callable[[Begun, ExitStack], str]
 """The steps of a method: they push their undo on the stack, and return one line for people."""
 
 
@@ -99,7 +99,7 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
             return Failed(message=str(InternalFault(type(unexpected).__name__, str(unexpected))))
         try:
             with open_session(settings, catalog, begun) as session:
-                state = _run(flow_run_id, session, steps)
+                state = _run(flow_run_id, begun, session, steps)
         except BaseException as told:
             _abort_if_moved_on(catalog, flow_run_id, begun, told)
             raise
@@ -127,11 +127,13 @@ def _abort_if_moved_on(
         raise Abort("another process carries this import on") from told
 
 
-def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:
+def _run(flow_run_id: str, begun: Begun, session: ImportSession, steps: Steps) -> State[Any]:
     undo = ExitStack()
     try:
         _prepare_staging(session)
-        message = copy_from_best(session, undo) if session.begun.has_data else steps(session, undo)
+        message = copy_from_best(begun, undo) if begun.has_data else steps(begun, undo)
+        undo.pop_all()
+        clean_up(lambda: discard_staged(session, keep_source=False))
     except LockLost as lost:
         log.warning("import given up", reason=str(lost))
         clean_up(lambda: discard_scrap(session))
@@ -145,19 +147,19 @@ def _run(flow_run_id: str, session: ImportSession, steps: Steps) -> State[Any]:
         _give_up(session, ImportInterrupted(str(away)))
         return Crashed(message=f"The import is resumed by itself: {away}")
     except TransferFailed as failed:
-        return _fail(session, undo, failed)
+        return _fail(begun, session, undo, failed)
     except ConfigurationRefused as refused:
-        return _fail(session, undo, _site_fault(refused))
+        return _fail(begun, session, undo, _site_fault(refused))
     except Exception as unexpected:
         if (told := _signal_behind(unexpected)) is not None:
-            _end_on_signal(flow_run_id, session, undo)
+            _end_on_signal(flow_run_id, begun, session, undo)
             raise told from unexpected
         # The outermost report: whatever it was, the user gets a reason and the image its freedom.
         log.exception("import failed by an error of our own")
-        return _fail(session, undo, InternalFault(type(unexpected).__name__, str(unexpected)))
+        return _fail(begun, session, undo, InternalFault(type(unexpected).__name__, str(unexpected)))
     except BaseException:
         # SIGTERM, Ctrl-C, and Prefect's own signals for cancel, pause and suspend.
-        _end_on_signal(flow_run_id, session, undo)
+        _end_on_signal(flow_run_id, begun, session, undo)
         raise
     session.board.enter("done")
     session.board.write_end(message)
@@ -182,10 +184,10 @@ def _for_users(refused: ConfigurationRefused) -> str:
     return refused.for_users
 
 
-def _fail(session: ImportSession, undo: ExitStack, failed: TransferFailed) -> State[Any]:
+def _fail(begun: Begun, session: ImportSession, undo: ExitStack, failed: TransferFailed) -> State[Any]:
     """Undo, free the image with the reason, and return the state to show."""
     session.stop.stop(ImportCancelled(str(failed)))
-    rerunnable = _may_run_again(session, failed)
+    rerunnable = _may_run_again(begun, failed)
     try:
         clean_up(undo.close)
         clean_up(lambda: discard_staged(session, keep_source=rerunnable))
@@ -213,20 +215,20 @@ def _holders(session: ImportSession) -> frozenset[str]:
     """Return the stores that clients get the image from; none when the catalogue does not say."""
     try:
         with session.catalog.read() as connection:
-            images = load_images(connection, [session.image.id])
+            images = load_images(connection, [session.lease.image_id])
     except CatalogUnavailable as away:
         log.warning("stores of the image not known", reason=str(away))
         return frozenset()
     return frozenset(location.store for image in images for location in image.locations)
 
 
-def _may_run_again(session: ImportSession, failed: TransferFailed) -> bool:
+def _may_run_again(begun: Begun, failed: TransferFailed) -> bool:
     """Return whether a further attempt may go on with what is on staging.
 
     Uploaded data are nowhere else: they are kept unless they themselves are at fault. What is wrong with stores
     an operator can mend; the data were found good.
     """
-    if session.begun.task.method == ImportMethod.GLANCE_DIRECT:
+    if begun.task.method == ImportMethod.GLANCE_DIRECT:
         return not failed.blames_data
     return failed.retryable or isinstance(failed, ImportStopped | StoresFailed)
 
@@ -243,11 +245,11 @@ def _signal_behind(error: BaseException) -> TerminationSignal | None:
     return behind
 
 
-def _end_on_signal(flow_run_id: str, session: ImportSession, undo: ExitStack) -> None:
+def _end_on_signal(flow_run_id: str, begun: Begun, session: ImportSession, undo: ExitStack) -> None:
     """End in order when this process was told to: cancelled by somebody, or stopped by our own service."""
     why = _why_cancelled(flow_run_id)
     if why:
-        _fail(session, undo, ImportCancelled(why))
+        _fail(begun, session, undo, ImportCancelled(why))
         return
     _give_up(session, ImportInterrupted("the worker was stopped"))
 

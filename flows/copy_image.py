@@ -17,9 +17,8 @@ from flows.beginning import Begin, beginning
 from flows.carrying import carry
 from flows.copying import copy_from_best
 from flows.requests_by_hand import form_request
-from tasks.session import ImportSession
 from transship.catalog.engine import Catalog
-from transship.catalog.imports import Caller, begin_copy_by_hand
+from transship.catalog.imports import Begun, Caller, begin_copy_by_hand
 from transship.domain.import_request import ImportMethod
 
 
@@ -70,5 +69,5 @@ def copy_image(
     return carry(run_id, beginning(run_id, task_id, by_hand), _steps)
 
 
-def _steps(session: ImportSession, undo: ExitStack) -> str:
-    return copy_from_best(session, undo)
+def _steps(begun: Begun, undo: ExitStack) -> str:
+    return copy_from_best(begun, undo)

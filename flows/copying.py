@@ -20,9 +20,9 @@ from tasks.digest import digest
 from tasks.fetch import drop, fetch
 from tasks.finish import finish, prove, show
 from tasks.place import place, unplace
-from tasks.session import ImportSession
-from tasks.staged_files import discard_staged
+from tasks.session import ImportSession, current
 from transship.catalog.copies import copy_failed, prepare_copies, withdraw_copies
+from transship.catalog.imports import Begun
 from transship.domain.clock import utc_now
 from transship.domain.errors import (
     CopyDiffers,
@@ -33,7 +33,7 @@ from transship.domain.errors import (
     StoresUnavailable,
     TransferFailed,
 )
-from transship.domain.import_data import Digests, SealedFile
+from transship.domain.import_data import Copies, Copy, Digests, FinalData
 from transship.domain.notification import upload_failure
 
 STOP_PATIENCE_S = 20.0
@@ -42,7 +42,7 @@ STOP_PATIENCE_S = 20.0
 log = structlog.get_logger("transship.flow")
 
 
-def copy_from_best(session: ImportSession, undo: ExitStack) -> str:
+def copy_from_best(begun: Begun, undo: ExitStack) -> str:
     """Write the targets that lack an image which has its data already; return one line for people.
 
     A source whose bytes turn out to be others is given up for the next one.
@@ -51,37 +51,42 @@ def copy_from_best(session: ImportSession, undo: ExitStack) -> str:
         TransferFailed: what could not be done; the caller undoes what was pushed on ``undo``.
         LockLost, ImportStopped: the import must end.
     """
+    session = current()
     refused: dict[str, str] = {}
     while True:
-        staged = fetch(refused)
+        final = fetch(begun, refused)
         try:
-            return copy_to_stores(session, staged, undo)
+            copies = place_all(begun, final, undo)
         except (CopyDiffers, StagingUnusable) as useless:
-            refused[staged.store or staged.name] = str(useless)
-            log.warning("source given up", origin=staged.store or staged.name, reason=str(useless))
+            origin = final.file.store or final.file.name
+            refused[origin] = str(useless)
+            log.warning("source given up", origin=origin, reason=str(useless))
             undo.close()
             withdraw_copies(session.catalog, session.lease)
-            drop(session, staged)
+            drop(session, final.file)
+        else:
+            return finish(begun, final, copies)
 
 
-def copy_to_stores(session: ImportSession, staged: SealedFile, undo: ExitStack) -> str:
-    """Write a sealed file to every target, end the import, and return one line for people.
+def place_all(begun: Begun, final: FinalData, undo: ExitStack) -> Copies:
+    """Write a file to every target that lacks it, and compute its digests beside.
+
+    Args:
+        undo: takes back what was written, if the import fails.
 
     Raises:
         StoresFailed: a store that had to succeed did not, or none did that could make the image active.
         CopyDiffers, StagingUnusable: the file is not the image that the catalogue knows, or cannot be read.
         LockLost, ImportStopped: the import must end.
     """
-    delivery = _Delivery(session, staged, undo)
+    delivery = _Delivery(current(), begun, final, undo)
     digests = delivery.run()
     # In the order asked for, whichever ended first.
-    failed = {store: delivery.failed[store] for store in session.begun.targets if store in delivery.failed}
-    if failed and not delivery.written and not session.begun.has_data:
+    failed = {store: delivery.failed[store] for store in begun.targets if store in delivery.failed}
+    if failed and not delivery.written and not begun.has_data:
         raise stores_failed(failed)
-    message = finish(staged, digests, {store: str(error) for store, error in failed.items()})
-    undo.pop_all()
-    clean_up(lambda: discard_staged(session, keep_source=False))
-    return message
+    reasons = {store: str(error) for store, error in failed.items()}
+    return Copies(digests, tuple(delivery.written), reasons)
 
 
 @dataclass(slots=True)
@@ -94,18 +99,19 @@ class _Delivery:
     """
 
     session: ImportSession
-    staged: SealedFile
+    begun: Begun
+    final: FinalData
     undo: ExitStack
-    written: list[str] = field(default_factory=list)
+    written: list[Copy] = field(default_factory=list)
     failed: dict[str, TransferFailed] = field(default_factory=dict)
     hidden: list[str] = field(default_factory=list)
-    running: dict[PrefectFuture[str], str] = field(default_factory=dict)
+    running: dict[PrefectFuture[Copy], str] = field(default_factory=dict)
 
     def run(self) -> Digests:
         """Copy to all targets; return the file's digests, proven."""
         session = self.session
-        session.board.enter("place", self.staged.size)
-        hashing: PrefectFuture[Digests] = digest.submit(self.staged)
+        session.board.enter("place", self.final.file.size)
+        hashing: PrefectFuture[Digests] = digest.submit(self.final)
         try:
             self._copy(hashing)
             return self._proven(hashing)
@@ -125,7 +131,7 @@ class _Delivery:
     def _copy(self, hashing: PrefectFuture[Digests]) -> None:
         session = self.session
         at_once = session.settings.imports.max_parallel_stores
-        waiting = deque(session.begun.to_write)
+        waiting = deque(self.begun.to_write)
         if at_once > 1:
             self._prepare(list(waiting))
         watched = True
@@ -139,7 +145,7 @@ class _Delivery:
                 self._proven(hashing)
             else:
                 self._note(ended)
-            if self.failed and session.begun.strict:
+            if self.failed and self.begun.strict:
                 raise stores_failed(self.failed)
             # One at a time, each copy is shown before the next begins.
             if self.hidden and (not watched or at_once == 1):
@@ -149,17 +155,13 @@ class _Delivery:
         prepare_copies(self.session.catalog, self.session.lease, stores, utc_now())
 
     def _begin(self, store: str, *, prepared: bool) -> None:
-        session, imports = self.session, self.session.settings.imports
         if not prepared:
             self._prepare([store])
         # A copy that clients see by then is left alone.
-        self.undo.callback(unplace, session, store)
-        placing = place.with_options(
-            retries=imports.store_retries, retry_delay_seconds=[1, 2, 4], retry_jitter_factor=0.5
-        )
-        self.running[placing.submit(store, self.staged)] = store
+        self.undo.callback(unplace, self.session, store)
+        self.running[place.submit(store, self.final.file)] = store
 
-    def _note(self, ended: PrefectFuture[str]) -> None:
+    def _note(self, ended: PrefectFuture[Copy]) -> None:
         """Take the end of one copy down.
 
         Raises:
@@ -168,8 +170,8 @@ class _Delivery:
         store = self.running.pop(ended)
         failure = failure_of(ended)
         if failure is None:
-            self.written.append(store)
-            if not self.session.begun.strict:
+            self.written.append(ended.result())
+            if not self.begun.strict:
                 self.hidden.append(store)
             return
         if isinstance(failure, StagingUnusable):
@@ -183,11 +185,11 @@ class _Delivery:
 
     def _show(self, digests: Digests) -> None:
         stores, self.hidden = self.hidden, []
-        show(self.session, self.staged, digests, stores)
+        show(self.session, self.begun, self.final, digests, stores)
 
     def _proven(self, hashing: PrefectFuture[Digests]) -> Digests:
         digests = hashing.result()
-        prove(self.session, self.staged, digests)
+        prove(self.begun, self.final, digests)
         return digests
 
     def _stop_the_others(self, hashing: PrefectFuture[Digests]) -> None:
@@ -218,7 +220,7 @@ def stores_failed(failed: Mapping[str, TransferFailed]) -> StoresFailed:
     return (StoresUnavailable if may_pass else StoresFailed)([str(error) for error in failed.values()])
 
 
-def failure_of(copy: PrefectFuture[str]) -> TransferFailed | None:
+def failure_of(copy: PrefectFuture[Any]) -> TransferFailed | None:
     """Return why a copy that has ended failed, None when it did not; what ends the whole import is raised."""
     copy.wait()  # it has ended, but only who waits for it learns its state
     outcome = copy.state.result(raise_on_failure=False)

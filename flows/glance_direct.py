@@ -15,12 +15,13 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from config.settings import Settings
 from flows.beginning import Begin, beginning
 from flows.carrying import carry
-from flows.pipeline import deliver
+from flows.copying import place_all
+from flows.pipeline import transform
 from flows.requests_by_hand import form_order, form_request
-from tasks.session import ImportSession
+from tasks.finish import finish
 from tasks.take_upload import take_upload
 from transship.catalog.engine import Catalog
-from transship.catalog.imports import Caller, begin_upload_by_hand
+from transship.catalog.imports import Begun, Caller, begin_upload_by_hand
 from transship.domain.import_request import ImportMethod
 
 
@@ -71,5 +72,8 @@ def glance_direct(
     return carry(run_id, beginning(run_id, task_id, by_hand), _steps)
 
 
-def _steps(session: ImportSession, undo: ExitStack) -> str:
-    return deliver(session, take_upload(), undo)
+def _steps(begun: Begun, undo: ExitStack) -> str:
+    staged = take_upload(begun)
+    final = transform(staged, begun.roles)
+    copies = place_all(begun, final, undo)
+    return finish(begun, final, copies)

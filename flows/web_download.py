@@ -13,15 +13,16 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.settings import Settings
-from flows.beginning import Begin, beginning, patience
+from flows.beginning import Begin, beginning
 from flows.carrying import carry
-from flows.pipeline import deliver
+from flows.copying import place_all
+from flows.pipeline import transform
 from flows.requests_by_hand import PublicUri, ShortText, form_order, form_request, new_image
-from tasks.session import ImportSession
+from tasks.finish import finish
 from tasks.stage import stage
 from tasks.validate_uri import validate_uri
 from transship.catalog.engine import Catalog
-from transship.catalog.imports import Caller, begin_by_hand
+from transship.catalog.imports import Begun, Caller, begin_by_hand
 from transship.domain.clock import utc_now
 from transship.domain.import_request import ImportMethod
 
@@ -96,7 +97,9 @@ def web_download(
     return carry(run_id, beginning(run_id, task_id, by_hand), _steps)
 
 
-def _steps(session: ImportSession, undo: ExitStack) -> str:
-    tried_again = patience(session.settings.download)
-    staged = stage.with_options(**tried_again)(validate_uri.with_options(**tried_again)())
-    return deliver(session, staged, undo)
+def _steps(begun: Begun, undo: ExitStack) -> str:
+    source = validate_uri(begun)
+    staged = stage(source)
+    final = transform(staged, begun.roles)
+    copies = place_all(begun, final, undo)
+    return finish(begun, final, copies)

@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed
-
+from config.settings import Settings
 from tasks.session import ImportSession, current
 from tasks.staged_files import path_of
+from tasks.steps import step
 from transship.catalog.journal import staged_of_image
-from transship.domain.import_data import Digests, SealedFile
+from transship.domain.image import Image
+from transship.domain.import_data import Digests, FinalData, SealedFile
+from transship.domain.outcome import Done, Outcome, Skipped
 from transship.domain.stop import StopToken
 from transship.host.staging_faults import staging_error
 from transship.plugins.pace import Paced
@@ -27,8 +27,8 @@ CHUNK_BYTES = 1024 * 1024
 ZEROS = bytes(CHUNK_BYTES)
 
 
-@task(name="digest", task_run_name="digest", cache_policy=NO_CACHE, retries=0)
-def digest(staged: SealedFile) -> Digests:
+@step("digest", "digest")
+def digest(final: FinalData) -> Outcome[Digests]:
     """Compute the image's digests, unless they were computed when the data came in.
 
     Raises:
@@ -36,30 +36,29 @@ def digest(staged: SealedFile) -> Digests:
         LockLost, ImportStopped: the import must end.
     """
     session = current()
-    algorithms = algorithms_of(session)
+    algorithms = algorithms_of(session.settings, final.image)
     algorithm = algorithms[-1]
-    known = _known(session, staged)
+    known = _known(session, final.file)
     if known.keys() >= set(algorithms):
         digests = Digests(known.get("md5"), algorithm, known[algorithm])
-        # Prefect unwraps a returned state; its name tells people that nothing was read.
-        return Completed(name="Skipped", message="computed when the data came in", data=digests)  # type: ignore[return-value]  # see above
-    found = file_digests(path_of(session, staged), algorithms, session.stop, session.board.hashing)
-    return Digests(found.get("md5"), algorithm, found[algorithm])
+        return Skipped(digests, "computed when the data came in")
+    found = file_digests(path_of(session, final.file), algorithms, session.stop, session.board.hashing)
+    return Done(Digests(found.get("md5"), algorithm, found[algorithm]))
 
 
-def algorithms_of(session: ImportSession) -> list[str]:
+def algorithms_of(settings: Settings, image: Image) -> list[str]:
     """Return the algorithms of the image's digests, each once; the one of ``os_hash_value`` is the last."""
-    imports = session.settings.imports
+    imports = settings.imports
     # An image that has data keeps the algorithm by which they are known.
-    algorithm = session.image.os_hash_algo or imports.hashing_algorithm
-    md5 = imports.md5_checksum or bool(session.image.checksum)
+    algorithm = image.os_hash_algo or imports.hashing_algorithm
+    md5 = imports.md5_checksum or bool(image.checksum)
     return [*(["md5"] if md5 and algorithm != "md5" else []), algorithm]
 
 
-def _known(session: ImportSession, staged: SealedFile) -> Mapping[str, str]:
+def _known(session: ImportSession, file: SealedFile) -> Mapping[str, str]:
     with session.catalog.read() as connection:
         rows = staged_of_image(connection, session.lease.image_id, session.staging.host)
-    return next((row.digests for row in rows if row.name == staged.name and row.digests), {})
+    return next((row.digests for row in rows if row.name == file.name and row.digests), {})
 
 
 def file_digests(

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import structlog
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from config.settings.stores import store_facts
 from tasks.session import ImportSession, current
-from tasks.staged_files import new_name, open_file, path_of, reserve, seal, unstage
+from tasks.staged_files import keep_one, new_name, open_file, path_of, reserve, seal, unstage
+from tasks.steps import step
 from tasks.stores import using_store
-from transship.catalog.journal import StagedRow, adopt_staged, staged_of_image
+from transship.catalog.imports import Begun
+from transship.catalog.journal import StagedRow, adopt_staged
 from transship.domain.errors import (
     NoReadableCopy,
     ObjectMissing,
@@ -22,8 +22,9 @@ from transship.domain.errors import (
     StoreMisconfigured,
     StoreUnavailable,
 )
-from transship.domain.image import Location
-from transship.domain.import_data import SealedFile
+from transship.domain.image import Image, Location
+from transship.domain.import_data import FinalData, SealedFile
+from transship.domain.outcome import Done
 from transship.domain.placement import StoreFacts, best_first
 from transship.domain.staged import SOURCE_ROLE
 from transship.host.staging_faults import staging_error
@@ -33,9 +34,9 @@ from transship.stores_in_force import stores_in_force
 log = structlog.get_logger("transship.fetch")
 
 
-@task(name="fetch", task_run_name="fetch the image's data", cache_policy=NO_CACHE, retries=0)
-def fetch(refused: Mapping[str, str]) -> SealedFile:
-    """Return the image's data as a sealed file.
+@step("fetch", "fetch the image's data")
+def fetch(begun: Begun, refused: Mapping[str, str]) -> Done[FinalData]:
+    """Return the data of an image that has them.
 
     A file that an earlier attempt kept comes first; then the stores that hold the image, best first,
     each read only when the ones before it could not be. Data that lie in a file of this host are
@@ -49,43 +50,35 @@ def fetch(refused: Mapping[str, str]) -> SealedFile:
         StagingFull, StagingBroken: staging does not take the data.
         LockLost, ImportStopped: the import must end.
     """
-    session = current()
-    session.board.enter("stage", session.image.size or 0)
-    kept = _kept(session, refused)
+    session, image = current(), begun.image
+    session.board.enter("stage", image.size or 0)
+    kept = _kept(session, image, refused)
     if kept is not None:
-        return kept
+        return Done(FinalData(kept, image))
     reasons = dict(refused)
-    for location in best_first(session.begun.image.locations, _store_facts(session)):
+    for location in best_first(image.locations, _store_facts(session)):
         if location.store in refused:
             continue
         try:
-            return _from_store(session, location)
+            return Done(FinalData(_from_store(session, image, location), image))
         except (ObjectMissing, StoredDiffers, StoreDenied, StoreMisconfigured, StoreUnavailable) as error:
             log.warning("store cannot be read", store=location.store, reason=str(error))
             reasons[location.store] = str(error)
-    raise NoReadableCopy(session.lease.image_id, list(reasons.values()))
+    raise NoReadableCopy(image.id, list(reasons.values()))
 
 
-def _kept(session: ImportSession, refused: Mapping[str, str]) -> SealedFile | None:
+def _kept(session: ImportSession, image: Image, refused: Mapping[str, str]) -> SealedFile | None:
     """Return a sealed file of an earlier attempt that may hold the data; files that cannot are removed."""
-    with session.catalog.read() as connection:
-        rows = staged_of_image(connection, session.lease.image_id, session.staging.host)
-    found = None
-    for row in rows:
-        if row.name not in refused and _has_the_size(session, row):
-            found = SealedFile(row.name, session.image.size or 0)
-        elif not session.staging.being_written(row.name):
-            unstage(session, row.name)
-    if found is not None:
-        adopt_staged(session.catalog, session.lease, found.name, session.staging.host)
-    return found
+    found = keep_one(session, lambda row: row.name not in refused and _has_the_size(session, image, row))
+    if found is None:
+        return None
+    adopt_staged(session.catalog, session.lease, found.name, session.staging.host)
+    return SealedFile(found.name, image.size or 0)
 
 
-def _has_the_size(session: ImportSession, row: StagedRow) -> bool:
+def _has_the_size(session: ImportSession, image: Image, row: StagedRow) -> bool:
     path = session.staging.sealed(row.name)
-    return (
-        row.state == "sealed" and row.size == session.image.size and path.exists() and path.stat().st_size == row.size
-    )
+    return row.state == "sealed" and row.size == image.size and path.exists() and path.stat().st_size == row.size
 
 
 def _store_facts(session: ImportSession) -> list[StoreFacts]:
@@ -96,14 +89,14 @@ def _store_facts(session: ImportSession) -> list[StoreFacts]:
     ]
 
 
-def _from_store(session: ImportSession, location: Location) -> SealedFile:
+def _from_store(session: ImportSession, image: Image, location: Location) -> SealedFile:
     with using_store(location.store, session.settings, session.catalog) as driver:
         size = driver.size(location.url)
-        if session.image.size not in (None, size):
-            raise StoredDiffers(location.store, f"{session.image.size} bytes", f"{size} bytes")
+        if image.size not in (None, size):
+            raise StoredDiffers(location.store, f"{image.size} bytes", f"{size} bytes")
         local = driver.local_file(location.url)
         if local is not None:
-            return SealedFile(f"{location.store}/{session.lease.image_id}", size, location.store, str(local))
+            return SealedFile(f"{location.store}/{image.id}", size, location.store, str(local))
         return _read_into_staging(session, driver, location, size)
 
 
@@ -132,7 +125,7 @@ def _counted(pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
         yield done, piece
 
 
-def drop(session: ImportSession, staged: SealedFile) -> None:
+def drop(session: ImportSession, file: SealedFile) -> None:
     """Give a file up that turned out to hold other bytes; a store's own stays where it is."""
-    if not staged.path and path_of(session, staged).exists():
-        unstage(session, staged.name)
+    if not file.path and path_of(session, file).exists():
+        unstage(session, file.name)

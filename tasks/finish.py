@@ -2,85 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from prefect import task
-from prefect.cache_policies import NO_CACHE
+from collections.abc import Sequence
 
 from tasks.session import ImportSession, current
+from tasks.steps import step
 from transship.catalog.copies import Arriving, DataFacts, activate_copies
 from transship.catalog.endings import finish_import
+from transship.catalog.imports import Begun
 from transship.domain.clock import utc_now
 from transship.domain.errors import CopyDiffers
-from transship.domain.import_data import Digests, SealedFile
+from transship.domain.import_data import Copies, Digests, FinalData
+from transship.domain.outcome import Done
 
 
-def prove(session: ImportSession, staged: SealedFile, digests: Digests) -> None:
+def prove(begun: Begun, final: FinalData, digests: Digests) -> None:
     """Make sure, before anybody sees a copy, that the bytes are those that the image is known by, if it is.
 
     Raises:
         CopyDiffers: they are others.
     """
-    image = session.image
-    found = {"size": staged.size, "checksum": digests.checksum, digests.algorithm: digests.value}
+    image, file = begun.image, final.file
+    found = {"size": file.size, "checksum": digests.checksum, digests.algorithm: digests.value}
     known = {"size": image.size, "checksum": image.checksum, digests.algorithm: image.os_hash_value}
-    if session.begun.has_data:
+    if begun.has_data:
         for what, value in known.items():
             if value is not None and found[what] not in (None, value):
-                raise CopyDiffers(staged.store or staged.name, what, str(value), str(found[what]))
+                raise CopyDiffers(file.store or file.name, what, str(value), str(found[what]))
 
 
-def show(session: ImportSession, staged: SealedFile, digests: Digests, stores: Sequence[str]) -> None:
+def show(session: ImportSession, begun: Begun, final: FinalData, digests: Digests, stores: Sequence[str]) -> None:
     """Show copies that may be there without the others; the image becomes active with the first.
 
     Args:
-        staged: the file that the stores hold now.
-        digests: its digests, proven.
+        final: the data that the stores hold now.
+        digests: theirs, proven.
         stores: stores that were written.
 
     Raises:
         LockLost, ImportStopped: the import must end; nothing was written.
     """
     session.stop.check()
-    facts = _facts(session, staged, digests)
-    activate_copies(session.catalog, session.lease, stores, facts, _arriving(session), utc_now())
+    facts = _facts(final, digests)
+    activate_copies(session.catalog, session.lease, stores, facts, _arriving(begun, final), utc_now())
 
 
-@task(name="finish", task_run_name="finish", cache_policy=NO_CACHE, retries=0)
-def finish(staged: SealedFile, digests: Digests, failed: Mapping[str, str]) -> str:
+@step("finish", "finish")
+def finish(begun: Begun, final: FinalData, copies: Copies) -> Done[str]:
     """Write image, locations, task and lease in one transaction, and return one line for people.
 
     Args:
-        staged: the file that the stores hold now.
-        digests: its digests.
-        failed: reason by store id, for stores that were allowed to fail.
+        final: the data that the stores hold now.
+        copies: what became of each store.
 
     Raises:
         LockLost: another worker took over; nothing was written.
     """
     session = current()
     session.stop.check()
-    verb = "copied" if session.begun.has_data else "imported"
-    written = [store for store in session.begun.targets if store not in failed]
+    verb = "copied" if begun.has_data else "imported"
+    written = [store for store in begun.targets if store not in copies.failed]
     done = f"{verb} to {', '.join(written) or 'no store'}"
-    message = "; ".join((done, *(["failed: " + "; ".join(failed.values())] if failed else []), *session.remarks))
+    failed = ["failed: " + "; ".join(copies.failed.values())] if copies.failed else []
+    message = "; ".join((done, *failed, *final.remarks))
     finish_import(
         session.catalog,
         session.lease,
-        _facts(session, staged, digests),
-        failed,
+        _facts(final, copies.digests),
+        copies.failed,
         message=message,
         now=utc_now(),
         time_to_live_h=session.settings.imports.task_time_to_live_h,
-        arriving=_arriving(session),
+        arriving=_arriving(begun, final),
     )
-    return message
+    return Done(message)
 
 
-def _facts(session: ImportSession, staged: SealedFile, digests: Digests) -> DataFacts:
-    image = session.image
+def _facts(final: FinalData, digests: Digests) -> DataFacts:
+    image = final.image
     return DataFacts(
-        size=staged.size,
+        size=final.file.size,
         virtual_size=image.virtual_size,
         checksum=digests.checksum,
         os_hash_algo=digests.algorithm,
@@ -90,5 +90,5 @@ def _facts(session: ImportSession, staged: SealedFile, digests: Digests) -> Data
     )
 
 
-def _arriving(session: ImportSession) -> Arriving:
-    return Arriving(session.arriving, session.begun.image.properties)
+def _arriving(begun: Begun, final: FinalData) -> Arriving:
+    return Arriving(final.arriving, begun.image.properties)

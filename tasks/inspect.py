@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
-
-from prefect import task
-from prefect.cache_policies import NO_CACHE
+from dataclasses import replace
 
 from tasks.session import current
-from transship.domain.import_data import SealedFile
+from tasks.steps import step
+from transship.domain.import_data import Inspected, Staged
+from transship.domain.outcome import Done
 from transship.plugins.decompression import reason_to_keep
 from transship.plugins.format_gate import archive_kind, inspect_file
 from transship.plugins.format_guess import guess_disk_format
 from transship.plugins.size_cap import refuse_beyond_cap
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What the gate found.
-
-    Attributes:
-        detected: format of the data; ``gzip``, ``zip`` or ``lha`` for an archive that is still to be
-            unpacked; empty for containers that are not inspected.
-        virtual_size: bytes that a guest sees, None where the format does not tell.
-    """
-
-    detected: str
-    virtual_size: int | None
-
-
-@task(name="inspect", task_run_name="inspect {what}", cache_policy=NO_CACHE, retries=0)
-def inspect(staged: SealedFile, what: str, *, unpacked_later: bool) -> Inspection:
+@step("inspect", "inspect {what}")
+def inspect(staged: Staged, what: str, *, unpacked_later: bool) -> Done[Inspected]:
     """Make sure that the data are what the image declares, and safe; one that declares nothing is what they are.
 
     Args:
-        staged: file to inspect.
-        what: which one it is, for people: ``source``, or the verb of the plugin that made it.
+        staged: data to inspect.
+        what: which they are, for people: ``source``, or the verb of the plugin that made them.
         unpacked_later: an archive passes here, because decompression comes next and is followed by another look.
 
     Raises:
@@ -44,19 +28,17 @@ def inspect(staged: SealedFile, what: str, *, unpacked_later: bool) -> Inspectio
         StagingBroken: the file cannot be read.
     """
     session = current()
-    session.board.enter("inspect", staged.size)
-    path = session.staging.sealed(staged.name)
-    image = session.image
+    session.board.enter("inspect", staged.file.size)
+    path = session.staging.sealed(staged.file.name)
+    image = staged.image
     if unpacked_later and not reason_to_keep(image):
         kind = archive_kind(path)
         if kind is not None:
-            return Inspection(kind, None)
+            return Done(Inspected(staged, kind, None))
     if image.disk_format is None:
-        name = unquote(urlsplit(session.begun.uri).path)
         kept = image.container_format == "compressed"
-        told = guess_disk_format(path, name, session.settings, unpacked=kept, stop=session.stop)
-        session.change_image(disk_format=told)
-        image = session.image
+        told = guess_disk_format(path, staged.source_path, session.settings, unpacked=kept, stop=session.stop)
+        image = replace(image, disk_format=told)
     found = inspect_file(
         path,
         image.disk_format or "",
@@ -67,7 +49,8 @@ def inspect(staged: SealedFile, what: str, *, unpacked_later: bool) -> Inspectio
         progress=session.board.advance,
     )
     refuse_beyond_cap(found, image.owner, session.settings.imports)
-    session.remarks += [warning for warning in found.warnings if warning not in session.remarks]
     if found.virtual_size is not None:
-        session.change_image(virtual_size=found.virtual_size)
-    return Inspection(found.detected, found.virtual_size)
+        image = replace(image, virtual_size=found.virtual_size)
+    new = tuple(warning for warning in found.warnings if warning not in staged.remarks)
+    looked_into = replace(staged, image=image, remarks=(*staged.remarks, *new))
+    return Done(Inspected(looked_into, found.detected, found.virtual_size))

@@ -4,48 +4,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed
-
 from tasks.progress import ProgressBoard
-from tasks.retrying import may_pass_next_time
+from tasks.retrying import as_copies
 from tasks.session import ImportSession, current
 from tasks.staged_files import path_of
+from tasks.steps import step
 from tasks.store_slots import store_slot
 from tasks.stores import using_store
 from transship.domain.errors import ImportStopped, TransferFailed
-from transship.domain.import_data import SealedFile
-from transship.domain.outcome import Skipped
+from transship.domain.import_data import Copy, SealedFile
+from transship.domain.outcome import Outcome
 from transship.placing.placer import Placer
 
 
-@task(name="place", task_run_name="place {store}", cache_policy=NO_CACHE, retry_condition_fn=may_pass_next_time)
-def place(store: str, staged: SealedFile) -> str:
-    """Write the image's data to one store and return the location URL; `Placer.place` says how.
+@step("place", "place {store}", as_copies)
+def place(store: str, file: SealedFile) -> Outcome[Copy]:
+    """Write the image's data to one store; `Placer.place` says how.
 
     Args:
         store: store id.
-        staged: final sealed file.
+        file: the final data.
 
     Raises:
         TransferFailed: the store did not take it; the journal names what may be left in it.
         LockLost, ImportStopped: the import must end.
     """
     session = current()
-    watch = _OnBoard(session.board, store, staged.size)
+    watch = _OnBoard(session.board, store, file.size)
     try:
-        placed = placer(session).place(store, staged, path_of(session, staged), watch)
+        placed = placer(session).place(store, file, path_of(session, file), watch)
     except ImportStopped:
         raise
     except TransferFailed as failed:
         session.board.store(store, "failed", error=str(failed))
         raise
-    session.board.store(store, "done", staged.size, staged.size)
-    if isinstance(placed, Skipped):
-        # Prefect unwraps a returned state; its name tells people that nothing was written.
-        return Completed(name="Skipped", message=placed.why, data=placed.value.url)  # type: ignore[return-value]  # see above
-    return placed.value.url
+    session.board.store(store, "done", file.size, file.size)
+    return placed
 
 
 def placer(session: ImportSession) -> Placer:

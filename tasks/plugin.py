@@ -1,43 +1,46 @@
-"""Run one import plugin on the staged file."""
+"""Run one import plugin on inspected data."""
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
+from dataclasses import replace
 
 from tasks.session import ImportSession, current
-from tasks.staged_files import PluginWorkspace, holds_upload, seal, unstage
+from tasks.staged_files import PluginWorkspace, seal, unstage
+from tasks.steps import step
 from transship.catalog.imports import inject_properties
-from transship.domain.image import RESERVED_PREFIX
-from transship.domain.import_data import SealedFile
+from transship.domain.image import RESERVED_PREFIX, Image
+from transship.domain.import_data import Inspected, Staged
+from transship.domain.outcome import Done
 from transship.plugins.base import ImportPlugin, PluginOutcome, PluginWork
 from transship.plugins.registry import load_plugins
 
 
-@task(name="plugin", task_run_name="{label}", cache_policy=NO_CACHE, retries=0)
-def run_plugin(name: str, label: str, staged: SealedFile) -> SealedFile:
-    """Let a plugin do its work, and return the file with which the import goes on.
+@step("plugin", "{label}")
+def run_plugin(name: str, label: str, inspected: Inspected, roles: tuple[str, ...]) -> Done[Staged]:
+    """Let a plugin do its work, and return the data with which the import goes on.
 
     Args:
         name: the plugin's name in ``imports.plugins``.
         label: its verb, for people.
-        staged: file to work on; removed when the plugin made another one, unless a client uploaded it.
+        inspected: data to work on; their file is removed when the plugin made another one, unless a client
+            uploaded it.
+        roles: the caller's, lower case.
 
     Raises:
         TransferFailed: the plugin refused or failed; the flow removes what it wrote.
         LockLost, ImportStopped: the import must end.
     """
-    session = current()
-    session.board.enter(label, staged.size)
+    session, staged = current(), inspected.staged
+    session.board.enter(label, staged.file.size)
     plugin = next(plugin for plugin in load_plugins(session.settings) if plugin.name == name)
-    return _apply(session, plugin.run(_work(session, plugin, staged)), staged)
+    return Done(_apply(session, plugin.run(_work(session, plugin, staged, roles)), staged))
 
 
-def _work(session: ImportSession, plugin: ImportPlugin, staged: SealedFile) -> PluginWork:
+def _work(session: ImportSession, plugin: ImportPlugin, staged: Staged, roles: tuple[str, ...]) -> PluginWork:
     return PluginWork(
-        image=session.image,
-        path=session.staging.sealed(staged.name),
-        roles=session.begun.roles,
+        image=staged.image,
+        path=session.staging.sealed(staged.file.name),
+        roles=roles,
         settings=session.settings,
         workspace=PluginWorkspace(session, plugin.label),
         progress=session.board.advance,
@@ -45,22 +48,27 @@ def _work(session: ImportSession, plugin: ImportPlugin, staged: SealedFile) -> P
     )
 
 
-def _apply(session: ImportSession, outcome: PluginOutcome, staged: SealedFile) -> SealedFile:
-    changes = {
-        "disk_format": outcome.disk_format,
-        "container_format": outcome.container_format,
-        "virtual_size": outcome.virtual_size,
-    }
-    session.change_image(**{name: value for name, value in changes.items() if value is not None})
+def _apply(session: ImportSession, outcome: PluginOutcome, staged: Staged) -> Staged:
+    image, arriving = _changed(staged.image, outcome), staged.arriving
     ours = {name: value for name, value in outcome.properties.items() if not name.startswith(RESERVED_PREFIX)}
     if ours:
         inject_properties(session.catalog, session.lease, ours)
         # What the operator injects wins over what comes with the data.
-        session.arriving = {name: value for name, value in session.arriving.items() if name not in ours}
-        session.change_image(properties={**session.image.properties, **ours})
+        arriving = {name: value for name, value in arriving.items() if name not in ours}
+        image = replace(image, properties={**image.properties, **ours})
+    worked = replace(staged, image=image, arriving=arriving)
     if outcome.path is None:
-        return staged
+        return worked
     made = seal(session, outcome.path.name.removesuffix(".part"))
-    if not holds_upload(session, staged):
-        unstage(session, staged.name)
-    return made
+    if not staged.uploaded:
+        unstage(session, staged.file.name)
+    return replace(worked, file=made, uploaded=False)
+
+
+def _changed(image: Image, outcome: PluginOutcome) -> Image:
+    return replace(
+        image,
+        disk_format=image.disk_format if outcome.disk_format is None else outcome.disk_format,
+        container_format=image.container_format if outcome.container_format is None else outcome.container_format,
+        virtual_size=image.virtual_size if outcome.virtual_size is None else outcome.virtual_size,
+    )

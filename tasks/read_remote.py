@@ -1,19 +1,22 @@
-"""Read the record of a remote image, and note what the data should be and what is taken over."""
+"""Read the record of a remote image: what the data should be, and what is taken over."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
-from tasks.retrying import may_pass_next_time
-from tasks.session import DataSource, ExpectedData, ImportSession, current
+from tasks.retrying import as_downloads
+from tasks.session import ImportSession, current
 from tasks.sources import told_of_remote, web_source
+from tasks.steps import step
+from transship.catalog.imports import Begun
 from transship.domain.errors import RemoteUnknown, RemoteUnusable, SourceRefused
-from transship.domain.image import LARGEST_PROPERTIES_BYTES, properties_bytes
+from transship.domain.image import LARGEST_PROPERTIES_BYTES, Image, properties_bytes
+from transship.domain.import_data import Announced, JudgedSource
+from transship.domain.outcome import Done
 from transship.domain.remote import RemoteAccess, RemoteFacts, RemoteImage, image_url, judge_remote
 from transship.identity.login import Login
 from transship.sources.web import SourceRequest
@@ -21,17 +24,14 @@ from transship.sources.web import SourceRequest
 RECORD_LIMIT_BYTES: Final = 4 * 1024 * 1024
 """Longest record that is read; Glance's own limits of properties allow a fraction of it."""
 
+NO_DIGEST: Final = "the remote Glance tells no digest, so that the size alone was compared"
+
 _DIGESTS: Final = frozenset(name for name in hashlib.algorithms_guaranteed if not name.startswith("shake"))
 
 
-@task(
-    name="read-remote",
-    task_run_name="read remote image",
-    cache_policy=NO_CACHE,
-    retry_condition_fn=may_pass_next_time,
-)
-def read_remote() -> str:
-    """Find the remote image, and return it for display.
+@step("read-remote", "read remote image", as_downloads)
+def read_remote(begun: Begun) -> Done[JudgedSource]:
+    """Read the record of the remote image, and return where its data are and what they should be.
 
     Its formats count from here on; its properties become the image's together with the data, so that
     an import that fails has changed none.
@@ -44,29 +44,43 @@ def read_remote() -> str:
     """
     session = current()
     session.board.enter("read-remote")
-    access = session.begun.access
+    access = begun.access
     if access is None:
         raise RemoteUnknown("?", "how to reach it was not kept", "import again")
-    image = access.image
+    remote = access.image
     record = _record_of(session, access)
-    facts = _facts(session, image, record)
-    session.change_image(
-        disk_format=facts.disk_format,
-        container_format=facts.container_format,
-        properties={**session.image.properties, **facts.properties},
-    )
-    session.arriving = facts.properties
+    facts = _facts(session, begun.image, remote, record)
     algorithm, value = facts.digest or ("", "")
-    source = f"image {image.image_id} in region {image.region}"
-    expected = ExpectedData(source, facts.size, algorithm, value)
-    pinned = f"{image.image_id} {algorithm}:{value}" if value else ""
-    session.source = DataSource(f"{record.uri}/file", record.private, record.region, pinned, expected)
-    if not value:
-        session.remarks.append("the remote Glance tells no digest, so that the size alone was compared")
-    return source
+    display = f"image {remote.image_id} in region {remote.region}"
+    return Done(
+        JudgedSource(
+            f"{record.uri}/file",
+            display,
+            replace(
+                begun.image,
+                disk_format=facts.disk_format,
+                container_format=facts.container_format,
+                properties={**begun.image.properties, **facts.properties},
+            ),
+            headers=record.headers,
+            pinned=f"{remote.image_id} {algorithm}:{value}" if value else "",
+            announced=Announced(display, facts.size, algorithm, value),
+            remote=remote,
+            arriving=facts.properties,
+            remarks=() if value else (NO_DIGEST,),
+        )
+    )
 
 
-def _record_of(session: ImportSession, access: RemoteAccess) -> DataSource:
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """Where an image's record is; see `JudgedSource`."""
+
+    uri: str
+    headers: Mapping[str, str] = field(repr=False)
+
+
+def _record_of(session: ImportSession, access: RemoteAccess) -> _Record:
     """Return where the image's record is: at the configured URL of its region, else where the caller's catalogue says.
 
     A region that the operator configured needs no further permission of the URI gate.
@@ -76,22 +90,22 @@ def _record_of(session: ImportSession, access: RemoteAccess) -> DataSource:
     if remote is None:
         if not access.endpoint:
             raise RemoteUnknown(image.region, access.refusal)
-        return DataSource(image_url(access.endpoint, image.image_id), _token(access.token))
+        return _Record(image_url(access.endpoint, image.image_id), _token(access.token))
     token = Login(remote).token() if remote.complete else access.token if remote.send_caller_token else ""
-    return DataSource(image_url(remote.url, image.image_id), _token(token), image.region)
+    return _Record(image_url(remote.url, image.image_id), _token(token))
 
 
 def _token(token: str) -> dict[str, str]:
     return {"X-Auth-Token": token} if token else {}
 
 
-def _facts(session: ImportSession, image: RemoteImage, record: DataSource) -> RemoteFacts:
+def _facts(session: ImportSession, ours: Image, image: RemoteImage, record: _Record) -> RemoteFacts:
     settings = session.settings
     try:
-        request = SourceRequest(record.uri, record.private)
-        text = web_source(session, record).read_document(request, RECORD_LIMIT_BYTES, session.stop)
+        request = SourceRequest(record.uri, record.headers)
+        text = web_source(session, image).read_document(request, RECORD_LIMIT_BYTES, session.stop)
     except SourceRefused as refused:
-        raise told_of_remote(session, refused) from refused
+        raise told_of_remote(image, refused) from refused
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
@@ -101,7 +115,7 @@ def _facts(session: ImportSession, image: RemoteImage, record: DataSource) -> Re
     if facts.disk_format not in formats.disk_formats or facts.container_format not in formats.container_formats:
         reason = f"this site does not accept its formats, {facts.disk_format[:20]} in {facts.container_format[:20]}"
         raise RemoteUnusable(image.region, image.image_id, reason)
-    together = {**session.image.properties, **facts.properties}
+    together = {**ours.properties, **facts.properties}
     quota = settings.quota.image_property_quota
     if 0 <= quota < len(together):
         reason = f"with its properties the image would have {len(together)}, {quota} are allowed"

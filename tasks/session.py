@@ -11,10 +11,10 @@ import contextvars
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
@@ -29,7 +29,6 @@ from transship.catalog.leases import Lease, process_name, renew_lease
 from transship.domain.clock import utc_now
 from transship.domain.errors import CatalogUnavailable, ImportInterrupted, ImportTooLong, LockLost
 from transship.domain.fence import Fence
-from transship.domain.image import Image
 from transship.domain.stop import StopToken
 from transship.staging.area import StagingArea
 
@@ -39,73 +38,22 @@ UNDO_S: Final = 600.0
 log = structlog.get_logger("transship.session")
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedData:
-    """What a source says of its data.
-
-    Attributes:
-        source: for display.
-        size: bytes; None when it does not say.
-        algorithm, value: a digest in lower-case hex; both empty when the source tells none.
-    """
-
-    source: str
-    size: int | None
-    algorithm: str = ""
-    value: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class DataSource:
-    """Where an import's data come from.
-
-    Attributes:
-        uri: http or https; may hold secrets.
-        region: the configured region whose Glance it is; empty: an address that the gate judges by its lists.
-        private: headers for the origin of ``uri`` alone.
-        pinned: what tells this version of the data from any other; empty: the server has to.
-        expected: what is known of the data before they are fetched.
-    """
-
-    uri: str = field(repr=False)
-    private: Mapping[str, str] = field(default_factory=dict, repr=False)
-    region: str = ""
-    pinned: str = ""
-    expected: ExpectedData | None = None
-
-
 @dataclass(slots=True)
 class ImportSession:
-    """One running import in this process.
+    """The resources of one running import in this process. Its data travel in the values of its tasks.
 
     Attributes:
+        lease: proven by every write.
         fence: asked before what cannot be taken back; `stop` asks it with each check.
-        image: the record as the steps so far have changed it; written to the catalogue by `finish` alone.
-        remarks: what people should know of an import that succeeds; part of its final message.
-        source: where the data come from, None until it is known.
-        arriving: extra properties that become the image's together with its data.
     """
 
     settings: Settings
     catalog: Catalog
     staging: StagingArea
-    begun: Begun
+    lease: Lease
     fence: Fence
     stop: StopToken
     board: ProgressBoard
-    image: Image
-    remarks: list[str] = field(default_factory=list)
-    source: DataSource | None = None
-    arriving: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def lease(self) -> Lease:
-        """The lease that every write proves."""
-        return self.begun.lease
-
-    def change_image(self, **changes: object) -> None:
-        """Note what a step found out about the image."""
-        self.image = replace(self.image, **changes)  # type: ignore[arg-type]  # names are checked by replace itself
 
 
 _CURRENT: ContextVar[ImportSession] = ContextVar("import_session")
@@ -132,7 +80,7 @@ def open_session(settings: Settings, catalog: Catalog, begun: Begun) -> Iterator
     fence = Fence(lambda: renew_lease(catalog, begun.lease, settings.lease.ttl_s), settings.lease.ttl_s)
     stop = StopToken(fence.check)
     board = _board(catalog, begun)
-    session = ImportSession(settings, catalog, staging, begun, fence, stop, board, begun.image)
+    session = ImportSession(settings, catalog, staging, begun.lease, fence, stop, board)
     closed = threading.Event()
     beat = _thread("lease", lambda: _keep_lease(session, closed))
     publish = _thread("progress", lambda: board.publish_until(closed))

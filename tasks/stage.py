@@ -6,22 +6,22 @@ import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import structlog
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
-from prefect.states import Completed
 
-from tasks.retrying import may_pass_next_time
-from tasks.session import DataSource, ExpectedData, ImportSession, current
-from tasks.sources import data_source, told_of_remote, web_source
-from tasks.staged_files import new_name, open_file, reserve, seal, unstage
+from tasks.retrying import as_downloads
+from tasks.session import ImportSession, current
+from tasks.sources import told_of_remote, web_source
+from tasks.staged_files import keep_one, new_name, open_file, reserve, seal
+from tasks.steps import step
 from tasks.verify_source import verified
-from transship.catalog.journal import StagedRow, adopt_staged, remember_validators, staged_of_image
+from transship.catalog.journal import StagedRow, adopt_staged, remember_validators
 from transship.domain.clock import utc_now
 from transship.domain.errors import SourceBusy, SourceDiffers, SourceRefused
-from transship.domain.import_data import SealedFile
+from transship.domain.import_data import Announced, JudgedSource, SealedFile, Staged
+from transship.domain.outcome import Done, Outcome, Skipped
 from transship.domain.staged import SOURCE_ROLE
 from transship.sources.web import Downloaded, PartTarget, SourceRequest, Validators
 
@@ -34,20 +34,12 @@ END_UNPROVEN = "end_unproven"
 """Key of a staged file's row that says so."""
 
 
-@task(
-    name="stage",
-    task_run_name="stage {source}",
-    cache_policy=NO_CACHE,
-    retry_condition_fn=may_pass_next_time,
-)
-def stage(source: str) -> SealedFile:
+@step("stage", "stage {source.display}", as_downloads)
+def stage(source: JudgedSource) -> Outcome[Staged]:
     """Download the source into staging, compare it with what the source says of it, and seal it.
 
     A sealed file of an earlier attempt is taken as it is; a part is continued if the source says
     that it is still the same. Data that differ from what their source says are fetched once more, from the start.
-
-    Args:
-        source: for display.
 
     Raises:
         TransferFailed: the source or staging did not allow it; a part that can be continued is kept.
@@ -56,40 +48,42 @@ def stage(source: str) -> SealedFile:
     """
     session = current()
     session.board.enter("stage")
-    origin = data_source(session)
-    source_key = hashlib.sha256(origin.uri.encode()).hexdigest()
-    earlier = _earlier(session, source_key, origin)
+    source_key = hashlib.sha256(source.uri.encode()).hexdigest()
+    earlier = _earlier(session, source_key, source.announced)
     if earlier is not None and not adopt_staged(session.catalog, session.lease, earlier.name, session.staging.host):
         earlier = None
     if earlier is not None and earlier.state == "sealed" and earlier.size is not None:
-        if (earlier.validators or {}).get(END_UNPROVEN):
-            session.remarks.append(NO_PROVEN_END)
-        kept = SealedFile(earlier.name, earlier.size)
-        # The flow unwraps it; the name of the state tells people that nothing was fetched.
-        return Completed(name="Skipped", message="staged by an earlier attempt", data=kept)  # type: ignore[return-value]  # see above
+        proven = not (earlier.validators or {}).get(END_UNPROVEN)
+        kept = _staged(source, SealedFile(earlier.name, earlier.size), end_proven=proven)
+        return Skipped(kept, "staged by an earlier attempt")
     if earlier is not None:
         name = earlier.name
     else:
         name = new_name(session, SOURCE_ROLE)
         open_file(session, name, SOURCE_ROLE, source_key)
     with session.staging.writing(name) as path:
-        done = _fetched(session, origin, name, path, None if earlier is None else _validators(earlier))
+        done = _fetched(session, source, name, path, None if earlier is None else _validators(earlier))
         try:
-            digests = verified(session, origin, done, path)
+            digests = verified(session, source, done, path)
         except SourceDiffers as differs:
             log.warning("downloaded data differ, fetching once more", reason=str(differs))
             session.board.enter("stage")
-            done = _fetched(session, origin, name, path, None)
-            digests = verified(session, origin, done, path)
+            done = _fetched(session, source, name, path, None)
+            digests = verified(session, source, done, path)
     if not done.end_proven:
         # Kept with the file: an attempt that finds it sealed has to say it too.
         remember_validators(session.catalog, session.lease, name, session.staging.host, {END_UNPROVEN: True})
-        session.remarks.append(NO_PROVEN_END)
-    return seal(session, name, digests)
+    return Done(_staged(source, seal(session, name, digests), end_proven=done.end_proven))
+
+
+def _staged(source: JudgedSource, file: SealedFile, *, end_proven: bool) -> Staged:
+    remarks = source.remarks if end_proven else (*source.remarks, NO_PROVEN_END)
+    path = unquote(urlsplit(source.uri).path)
+    return Staged(file, source.image, source.arriving, remarks, source_path=path)
 
 
 def _fetched(
-    session: ImportSession, origin: DataSource, name: str, path: Path, resume: Validators | None
+    session: ImportSession, source: JudgedSource, name: str, path: Path, resume: Validators | None
 ) -> Downloaded:
     try:
         target = PartTarget(
@@ -99,8 +93,8 @@ def _fetched(
             progress=session.board.advance,
             resume=resume,
         )
-        request = SourceRequest(origin.uri, origin.private, origin.pinned)
-        return web_source(session, origin).fetch(request, target, session.stop)
+        request = SourceRequest(source.uri, source.headers, source.pinned)
+        return web_source(session, source.remote).fetch(request, target, session.stop)
     except SourceBusy as busy:
         if busy.retry_after_s is not None and _another_attempt_follows(session):
             wait_s = min(busy.retry_after_s, session.settings.download.retry_after_cap_s)
@@ -109,7 +103,7 @@ def _fetched(
             session.stop.wait(wait_s)
         raise
     except SourceRefused as refused:
-        raise told_of_remote(session, refused) from refused
+        raise told_of_remote(source.remote, refused) from refused
 
 
 def _another_attempt_follows(session: ImportSession) -> bool:
@@ -117,22 +111,19 @@ def _another_attempt_follows(session: ImportSession) -> bool:
     return attempts <= session.settings.download.retries
 
 
-def _earlier(session: ImportSession, source_key: str, origin: DataSource) -> StagedRow | None:
+def _earlier(session: ImportSession, source_key: str, announced: Announced | None) -> StagedRow | None:
     """Return the file of an earlier attempt at this source that is still of use; the others are removed."""
-    with session.catalog.read() as connection:
-        rows = staged_of_image(connection, session.lease.image_id, session.staging.host)
-    found = None
-    for row in rows:
-        if row.role == SOURCE_ROLE and row.source_key == source_key and _usable(session, row, origin.expected):
-            found = row
-        elif not session.staging.being_written(row.name):
-            unstage(session, row.name)
-    return found
+
+    def useful(row: StagedRow) -> bool:
+        same_source = row.role == SOURCE_ROLE and row.source_key == source_key
+        return same_source and _usable(session, row, announced)
+
+    return keep_one(session, useful)
 
 
-def _usable(session: ImportSession, row: StagedRow, expected: ExpectedData | None) -> bool:
+def _usable(session: ImportSession, row: StagedRow, announced: Announced | None) -> bool:
     if row.state == "sealed":
-        if expected and expected.algorithm and (row.digests or {}).get(expected.algorithm) != expected.value:
+        if announced and announced.algorithm and (row.digests or {}).get(announced.algorithm) != announced.value:
             return False
         path = session.staging.sealed(row.name)
         return path.exists() and path.stat().st_size == row.size

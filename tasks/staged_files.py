@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,6 @@ from transship.catalog.journal import StagedRow, drop_staged, open_staged, reser
 from transship.domain.clock import utc_now
 from transship.domain.errors import StagingBusy
 from transship.domain.import_data import SealedFile
-from transship.domain.import_request import ImportMethod
 from transship.domain.staged import SOURCE_ROLE
 
 WAIT_STEP_S: Final = 1.0
@@ -24,9 +23,9 @@ WAIT_STEP_S: Final = 1.0
 log = structlog.get_logger("transship.staging")
 
 
-def path_of(session: ImportSession, staged: SealedFile) -> Path:
+def path_of(session: ImportSession, file: SealedFile) -> Path:
     """Return where a sealed file lies."""
-    return Path(staged.path) if staged.path else session.staging.sealed(staged.name)
+    return Path(file.path) if file.path else session.staging.sealed(file.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +52,6 @@ class PluginWorkspace:
             StagingFull: there is no room.
         """
         reserve(self.session, path.name.removesuffix(".part"), size_bytes)
-
-
-def holds_upload(session: ImportSession, staged: SealedFile) -> bool:
-    """Return whether a file is what a client uploaded: it is nowhere else, and kept until the import has succeeded."""
-    uploaded = session.begun.task.method == ImportMethod.GLANCE_DIRECT
-    return uploaded and staged.name.endswith(f".{SOURCE_ROLE}")
 
 
 def new_name(session: ImportSession, role: str) -> str:
@@ -139,6 +132,23 @@ def unstage(session: ImportSession, name: str) -> None:
     session.staging.remove(name)
     with session.catalog.write() as connection:
         drop_staged(connection, name, session.staging.host)
+
+
+def keep_one(session: ImportSession, useful: Callable[[StagedRow], bool]) -> StagedRow | None:
+    """Return the file of an earlier attempt that is of use; the others are removed.
+
+    One that another process writes at this moment is left to it.
+
+    Raises:
+        StagingBroken: a file cannot be removed; its row stays for housekeeping.
+    """
+    found = None
+    for row in _rows(session):
+        if useful(row):
+            found = row
+        elif not session.staging.being_written(row.name):
+            unstage(session, row.name)
+    return found
 
 
 def discard_staged(session: ImportSession, *, keep_source: bool) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.session import current
-from tasks.staged_files import unstage
-from transship.catalog.journal import adopt_staged, staged_of_image, staged_upload
+from tasks.staged_files import keep_one
+from tasks.steps import step
+from transship.catalog.imports import Begun
+from transship.catalog.journal import adopt_staged, staged_upload
 from transship.domain.errors import UploadElsewhere, UploadIncomplete, UploadLost
-from transship.domain.import_data import SealedFile
+from transship.domain.import_data import SealedFile, Staged
+from transship.domain.outcome import Done
 
 
-@task(name="take-upload", task_run_name="take upload", cache_policy=NO_CACHE, retries=0)
-def take_upload() -> SealedFile:
-    """Return the sealed file that holds the uploaded data; what an earlier attempt made of them is removed.
+@step("take-upload", "take upload")
+def take_upload(begun: Begun) -> Done[Staged]:
+    """Return the uploaded data; what an earlier attempt made of them is removed.
 
     Raises:
         UploadElsewhere: another host's staging holds it; it is kept.
@@ -24,13 +24,12 @@ def take_upload() -> SealedFile:
     """
     session = current()
     session.board.enter("stage")
-    image_id, host = session.lease.image_id, session.staging.host
+    image_id, host = begun.image.id, session.staging.host
     with session.catalog.read() as connection:
         try:
             upload = staged_upload(connection, image_id)
         except UploadIncomplete as missing:
             raise UploadLost(image_id, host) from missing
-        rows = staged_of_image(connection, image_id, host)
     if upload.host != host:
         raise UploadElsewhere(image_id, upload.host, host)
     path = session.staging.sealed(upload.name)
@@ -38,7 +37,5 @@ def take_upload() -> SealedFile:
         session.staging.require()
         raise UploadLost(image_id, host)
     adopt_staged(session.catalog, session.lease, upload.name, host)
-    for row in rows:
-        if row.name != upload.name and not session.staging.being_written(row.name):
-            unstage(session, row.name)
-    return SealedFile(upload.name, upload.size)
+    keep_one(session, lambda row: row.name == upload.name)
+    return Done(Staged(SealedFile(upload.name, upload.size), begun.image, uploaded=True))

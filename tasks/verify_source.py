@@ -6,22 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.digest import algorithms_of, file_digests
-from tasks.session import DataSource, ExpectedData, ImportSession
+from tasks.session import ImportSession
 from transship.domain.errors import SourceDiffers
-from transship.domain.uri_filter import display_uri
+from transship.domain.import_data import Announced, JudgedSource
 from transship.host.staging_faults import staging_faults
 from transship.plugins.foresight import HEAD_BYTES, may_change_data
 from transship.sources.web import Downloaded
 
 
-def verified(session: ImportSession, origin: DataSource, done: Downloaded, path: Path) -> Mapping[str, str] | None:
+def verified(session: ImportSession, source: JudgedSource, done: Downloaded, path: Path) -> Mapping[str, str] | None:
     """Make sure that a downloaded file is what its source says, and return the digests that were computed for it.
 
     Where no plugin is going to change the data, the image's own digests are computed in the same pass.
 
     Args:
-        origin: where the data came from.
-        done: what the download says; the digest in its answer's head counts where ``origin`` names none.
+        source: where the data came from.
+        done: what the download says; the digest in its answer's head counts where ``source`` names none.
         path: the complete file.
 
     Returns:
@@ -32,7 +32,7 @@ def verified(session: ImportSession, origin: DataSource, done: Downloaded, path:
         StagingBroken: the file cannot be read.
         LockLost, ImportStopped: the import must end.
     """
-    expected = expected_of(origin, done)
+    expected = expected_of(source, done)
     if expected.size not in (None, done.size):
         raise SourceDiffers(expected.source, "size", str(expected.size), str(done.size))
     if not expected.algorithm:
@@ -40,7 +40,7 @@ def verified(session: ImportSession, origin: DataSource, done: Downloaded, path:
     session.board.enter("verify-source", done.size)
     with staging_faults(path), path.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
-    own = [] if may_change_data(session.settings, session.image, head) else algorithms_of(session)
+    own = [] if may_change_data(session.settings, source.image, head) else algorithms_of(session.settings, source.image)
     algorithms = list(dict.fromkeys([expected.algorithm, *own]))
     digests = file_digests(path, algorithms, session.stop, session.board.advance)
     if digests[expected.algorithm] != expected.value:
@@ -48,10 +48,10 @@ def verified(session: ImportSession, origin: DataSource, done: Downloaded, path:
     return digests
 
 
-def expected_of(origin: DataSource, done: Downloaded) -> ExpectedData:
+def expected_of(source: JudgedSource, done: Downloaded) -> Announced:
     """Return what is known of the data: from a record of them, else from the head of the answer."""
-    known = origin.expected or ExpectedData(display_uri(origin.uri), None)
+    known = source.announced or Announced(source.display, None)
     if known.algorithm or not done.validators.digest:
         return known
     algorithm, _, value = done.validators.digest.partition(":")
-    return ExpectedData(known.source, known.size, algorithm, value)
+    return Announced(known.source, known.size, algorithm, value)

@@ -440,7 +440,7 @@ def with_a_copy_done(catalog: Catalog) -> Begun:
     prepare_copies(catalog, started.lease, ["fast", "slow"], NOW)
     open_location(catalog, started.lease, "fast", "file:///fast/x", NOW)
     copy_written(catalog, started.lease, "fast", 10, "link", NOW)
-    again = begin_again(catalog, started)
+    again = begin_again(catalog, started.lease)
     prepare_copies(catalog, again.lease, ["fast", "slow"], NOW)
     assert read_image(catalog, again.image.id).importing_to == ("slow",)
     with catalog.write() as connection:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from config.settings import Settings
 from tasks.session import ImportSession, open_session
 from tasks.staged_files import new_name, open_file, seal
-from tests.fakes.images import NOW, prepare_stores, queued_image, settings_in, web_order
+from tests.fakes.images import NOW, prepare_stores, queued_image, read_image, settings_in, web_order
 from transship.catalog.endings import resume_or_end
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, Caller, ask_import, begin_import
 from transship.catalog.journal import LocationRow, StagedRow, find_location, staged_of_image
-from transship.catalog.leases import expire_lease, take_lease
-from transship.domain.import_data import SealedFile
+from transship.catalog.leases import Lease, expire_lease, take_lease
+from transship.catalog.tasks import get_task
+from transship.domain.import_data import FinalData, JudgedSource, SealedFile, Staged
 from transship.domain.staged import SOURCE_ROLE
+from transship.domain.uri_filter import display_uri
 from transship.staging.opening import open_staging
 
 SOURCE = "http://source.example/debian.img"
@@ -54,18 +58,24 @@ def begin(
     return begin_import(catalog, task.id, str(uuid4()), "test", ttl_s=3600.0, now=NOW)
 
 
-def begin_again(catalog: Catalog, before: Begun) -> Begun:
+def begin_again(catalog: Catalog, before: Lease) -> Begun:
     """Lose the worker of an import, resume it, and take its lease anew."""
-    expire_lease(catalog, before.lease)
-    assert resume_or_end(catalog, before.image.id, "the worker died", crash_retries=9, now=NOW, time_to_live_h=1)
-    run_id = str(before.task.flow_run_id)
-    return begin_import(catalog, before.task.id, run_id, "test again", ttl_s=3600.0, now=NOW)
+    expire_lease(catalog, before)
+    assert resume_or_end(catalog, before.image_id, "the worker died", crash_retries=9, now=NOW, time_to_live_h=1)
+    run_id = flow_run_of(catalog, before)
+    return begin_import(catalog, str(before.task_id), run_id, "test again", ttl_s=3600.0, now=NOW)
 
 
-def steal(catalog: Catalog, begun: Begun) -> None:
+def flow_run_of(catalog: Catalog, lease: Lease) -> str:
+    """Return the id of the flow run that carries an import."""
+    with catalog.read() as connection:
+        return str(get_task(connection, str(lease.task_id)).flow_run_id)
+
+
+def steal(catalog: Catalog, lease: Lease) -> None:
     """Let another worker take the lease."""
     with catalog.write() as connection:
-        take_lease(connection, begun.image.id, begun.task.id, "a thief", 60.0)
+        take_lease(connection, lease.image_id, str(lease.task_id), "a thief", 60.0)
 
 
 @contextmanager
@@ -83,6 +93,34 @@ def staged_file(session: ImportSession, content: bytes, role: str = SOURCE_ROLE)
     open_file(session, name, role)
     session.staging.part(name).write_bytes(content)
     return seal(session, name)
+
+
+def source_of(begun: Begun, **image: Any) -> JudgedSource:
+    """Return the source of a web-download as it is once it was judged.
+
+    Args:
+        image: what is other than in the record.
+    """
+    return JudgedSource(begun.uri, display_uri(begun.uri), replace(begun.image, **image))
+
+
+def data_of(session: ImportSession, file: SealedFile, **image: Any) -> Staged:
+    """Return a file as the data of the session's image.
+
+    Args:
+        image: what the steps before found out about it.
+    """
+    return Staged(file, replace(read_image(session.catalog, session.lease.image_id), **image))
+
+
+def staged_data(session: ImportSession, content: bytes, **image: Any) -> Staged:
+    """Make a sealed file of the session's image, and return it as `data_of` does."""
+    return data_of(session, staged_file(session, content), **image)
+
+
+def final_of(session: ImportSession, file: SealedFile, **image: Any) -> FinalData:
+    """Return a file as what the stores get, as `data_of` does."""
+    return FinalData(file, data_of(session, file, **image).image)
 
 
 def staged_rows(session: ImportSession) -> list[StagedRow]:

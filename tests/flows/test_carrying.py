@@ -19,7 +19,7 @@ from config.settings import Settings
 from flows.carrying import carry
 from tasks.digest import digest
 from tasks.place import place, unplace
-from tasks.session import ImportSession
+from tasks.session import ImportSession, current
 from tasks.staged_files import new_name, open_file
 from tests.fakes.images import NOW, asked, queued_image, read_image
 from tests.fakes.prefect_server import PrefectServer
@@ -61,7 +61,7 @@ class Carried:
         return begin_import(catalog, self.task_id, self.run_id, "test", ttl_s=3600.0, now=NOW)
 
     def by(self, steps: Callable[[ImportSession, ExitStack], str]) -> State[Any]:
-        return carry(self.run_id, self.begin, steps)
+        return carry(self.run_id, self.begin, lambda _begun, undo: steps(current(), undo))
 
     def ends_with(self, error: BaseException) -> State[Any]:
         """Stage and place, then end with an error."""
@@ -180,8 +180,8 @@ def test_a_worker_that_lost_the_lease_touches_nothing(carried: Carried) -> None:
     def steps(session: ImportSession, undo: ExitStack) -> str:
         half_done(session, undo)
         undo.callback(undone.append, "anything")
-        steal(carried.site.catalog, session.begun)
-        raise LockLost(session.image.id, session.lease.epoch)
+        steal(carried.site.catalog, session.lease)
+        raise LockLost(session.lease.image_id, session.lease.epoch)
 
     with pytest.raises(Abort):
         carried.by(steps)
@@ -193,7 +193,7 @@ def test_a_worker_that_lost_the_lease_touches_nothing(carried: Carried) -> None:
 def test_a_lease_that_is_lost_while_undoing_ends_the_undoing(carried: Carried) -> None:
     def steps(session: ImportSession, undo: ExitStack) -> str:
         half_done(session, undo)
-        steal(carried.site.catalog, session.begun)
+        steal(carried.site.catalog, session.lease)
         raise StoreFull("local", 5)
 
     with pytest.raises(Abort):
@@ -224,7 +224,7 @@ def test_an_attempt_that_wakes_up_after_the_next_one_began_reports_no_state(
 ) -> None:
     def steps(session: ImportSession, undo: ExitStack) -> str:
         expire_lease(carried.site.catalog, session.lease)
-        assert resume_or_end(carried.site.catalog, session.image.id, "lost", crash_retries=9, **ENDING)
+        assert resume_or_end(carried.site.catalog, session.lease.image_id, "lost", crash_retries=9, **ENDING)
         if taken != "waits":
             next_one = carried.begin(carried.site.settings, carried.site.catalog)
             if taken == "ended":
@@ -241,7 +241,7 @@ def test_an_attempt_that_wakes_up_after_the_next_one_began_reports_no_state(
 
 def test_a_signal_stays_the_cause_of_the_end_of_an_attempt_that_has_nothing_to_report(carried: Carried) -> None:
     def steps(session: ImportSession, undo: ExitStack) -> str:
-        steal(carried.site.catalog, session.begun)
+        steal(carried.site.catalog, session.lease)
         raise TerminationSignal(signal.SIGTERM)
 
     with temporary_settings({PREFECT_API_URL: NOBODY}), pytest.raises(Abort) as aborted:
@@ -260,7 +260,7 @@ def test_an_attempt_whose_import_was_ended_by_the_keeper_says_that_nothing_more_
     def steps(session: ImportSession, undo: ExitStack) -> str:
         expire_lease(carried.site.catalog, session.lease)
         assert end_unheld(carried.site.catalog, carried.task_id, "cancelled", **ENDING)
-        raise LockLost(session.image.id, session.lease.epoch)
+        raise LockLost(session.lease.image_id, session.lease.epoch)
 
     state = carried.by(steps)
     assert (state.type, state.name) == ("COMPLETED", "Superseded")

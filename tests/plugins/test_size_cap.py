@@ -9,7 +9,8 @@ import pytest
 from config.settings import ImportSettings
 from tasks.inspect import inspect
 from tests.fakes import disk_images
-from tests.fakes.running_import import begin, easy_settings, session_of, staged_file
+from tests.fakes.images import read_image
+from tests.fakes.running_import import begin, easy_settings, session_of, staged_data
 from transship.catalog.engine import Catalog
 from transship.domain.errors import ImageTooLarge
 from transship.plugins.format_gate import Inspected
@@ -56,10 +57,10 @@ def test_an_import_of_few_bytes_that_claim_much_is_refused_before_any_work(
     settings = easy_settings(tmp_path, imports={"virtual_size_caps": {"trusted": 512 * GIB}})
     begun = begin(catalog, owner=owner, disk_format="qcow2")
     with session_of(settings, catalog, begun) as session:
-        staged = staged_file(session, blank.read_bytes())
+        staged = staged_data(session, blank.read_bytes())
         if passes:
-            assert inspect.fn(staged, "source", unpacked_later=False).virtual_size == 512 * GIB
+            assert inspect.fn(staged, "source", unpacked_later=False).value.virtual_size == 512 * GIB
             return
         with pytest.raises(ImageTooLarge, match=r"virtual size of 512\.0 GiB .* imports\.virtual_size_cap_bytes"):
             inspect.fn(staged, "source", unpacked_later=False)
-        assert session.image.virtual_size is None
+        assert read_image(catalog, begun.image.id).virtual_size is None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tasks.digest import CHUNK_BYTES, ZEROS, _pieces, digest, file_digests
 from tasks.session import ImportSession
-from tests.fakes.running_import import begin, easy_settings, session_of, staged_file
+from tests.fakes.running_import import begin, easy_settings, final_of, session_of, staged_file
 from transship.catalog.engine import Catalog
 from transship.domain.errors import LockLost, StagingBroken
 from transship.domain.import_data import Digests, SealedFile
@@ -97,14 +97,14 @@ def test_a_stop_ends_the_work(tmp_path: Path) -> None:
 def test_the_settings_choose_the_digests(tmp_path: Path, catalog: Catalog, algorithm: str, md5: bool) -> None:
     settings = easy_settings(tmp_path, imports={"hashing_algorithm": algorithm, "md5_checksum": md5})
     with session_of(settings, catalog, begin(catalog)) as session:
-        found = digest.fn(staged_file(session, b"data"))
+        found = digest.fn(final_of(session, staged_file(session, b"data"))).value
     md5_hex = hashlib.md5(b"data", usedforsecurity=False).hexdigest()
     assert found == Digests(md5_hex if md5 else None, algorithm, hashlib.new(algorithm, b"data").hexdigest())
 
 
 def test_the_digest_of_a_staged_file_that_is_gone_fails(session: ImportSession) -> None:
     with pytest.raises(StagingBroken):
-        digest.fn(SealedFile("nothing", 4))
+        digest.fn(final_of(session, SealedFile("nothing", 4)))
 
 
 def test_the_digests_say_how_far_all_of_them_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,5 +141,5 @@ def test_the_task_shows_the_digest_as_the_phase_once_all_copies_are_made(session
     session.board.store("local", "done", staged.size, staged.size)
     session.board.hashing(40, staged.size)
     assert (session.board.now.phase, session.board.now.done_bytes) == ("digest", 40)
-    digest.fn(staged)
+    digest.fn(final_of(session, staged))
     assert (session.board.now.hashed_bytes, session.board.now.phase) == (100, "place")

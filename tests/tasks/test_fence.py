@@ -68,11 +68,13 @@ def sleep_through_the_lease(session: ImportSession) -> None:
 def test_a_stale_worker_that_wakes_after_the_take_over_publishes_nothing(session: ImportSession) -> None:
     staged = staged_file(session, b"stale")
     store = FileStore("local", session.settings.all_stores["local"].dir, 0o640)
-    steal(session.catalog, session.begun)
+    steal(session.catalog, session.lease)
     sleep_through_the_lease(session)
     path = session.staging.sealed(staged.name)
     with pytest.raises(LockLost):
-        store.put(session.image.id, StagedFile(path, staged.size, session.lease.epoch), lambda _: None, session.stop)
+        store.put(
+            session.lease.image_id, StagedFile(path, staged.size, session.lease.epoch), lambda _: None, session.stop
+        )
     assert list(store.contents()) == []
 
 
@@ -83,12 +85,12 @@ def test_a_stale_worker_that_wakes_in_its_undo_removes_nothing(session: ImportSe
     renewed = session.fence._renew
 
     def taken_over_first() -> None:
-        steal(session.catalog, session.begun)
+        steal(session.catalog, session.lease)
         renewed()
 
     session.fence._renew = taken_over_first
     with pytest.raises(LockLost):
         unplace(session, "local")
-    found = location(session.catalog, session.image.id)
+    found = location(session.catalog, session.lease.image_id)
     assert found is not None
-    assert (session.settings.all_stores["local"].dir / session.image.id).read_bytes() == b"data"
+    assert (session.settings.all_stores["local"].dir / session.lease.image_id).read_bytes() == b"data"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.inspect import Inspection, inspect
+from tasks.inspect import inspect
 from tasks.plugin import run_plugin
 from tasks.session import ImportSession
 from tasks.staged_files import discard_scrap, discard_staged, new_name, open_file
@@ -20,8 +20,10 @@ from tests.fakes.images import read_image
 from tests.fakes.running_import import (
     SOURCE,
     begin,
+    data_of,
     easy_settings,
     session_of,
+    staged_data,
     staged_file,
     staged_rows,
     staging_names,
@@ -29,7 +31,7 @@ from tests.fakes.running_import import (
 )
 from transship.catalog.engine import Catalog
 from transship.domain.errors import FormatMismatch, FormatUnsafe, LockLost, StagingBroken, StagingFull
-from transship.domain.import_data import SealedFile
+from transship.domain.import_data import Inspected, SealedFile, Staged
 
 
 @pytest.fixture
@@ -37,28 +39,36 @@ def disk(tmp_path: Path) -> bytes:
     return raw_disk(tmp_path / "disk.raw", 2 * MIB).read_bytes()
 
 
+def verdict(found: Inspected) -> tuple[str, int | None]:
+    return found.detected, found.virtual_size
+
+
+def run(session: ImportSession, name: str, label: str, file: SealedFile, *roles: str) -> Staged:
+    """Run a plugin on a file that was inspected."""
+    return run_plugin.fn(name, label, Inspected(data_of(session, file), "raw", None), roles).value
+
+
 # --- inspect -----------------------------------------------------------------------------------
 
 
 def test_data_that_are_what_the_image_declares_pass(session: ImportSession, tmp_path: Path, disk: bytes) -> None:
     qcow2 = converted(tmp_path / "disk.raw", tmp_path / "disk.qcow2", "qcow2")
-    session.change_image(disk_format="qcow2")
-    found = inspect.fn(staged_file(session, qcow2.read_bytes()), "source", unpacked_later=False)
-    assert found == Inspection("qcow2", len(disk))
-    assert session.image.virtual_size == len(disk)
+    staged = staged_data(session, qcow2.read_bytes(), disk_format="qcow2")
+    found = inspect.fn(staged, "source", unpacked_later=False).value
+    assert verdict(found) == ("qcow2", len(disk))
+    assert found.staged.image.virtual_size == len(disk)
     assert session.board.now.phase == "inspect"
 
 
 def test_what_inspection_finds_is_not_written_before_the_end(session: ImportSession, disk: bytes) -> None:
-    inspect.fn(staged_file(session, disk), "source", unpacked_later=False)
-    assert session.image.virtual_size == len(disk)
-    assert read_image(session.catalog, session.image.id).virtual_size is None
+    found = inspect.fn(staged_data(session, disk), "source", unpacked_later=False).value
+    assert found.staged.image.virtual_size == len(disk)
+    assert read_image(session.catalog, session.lease.image_id).virtual_size is None
 
 
 def test_other_data_do_not_pass(session: ImportSession, disk: bytes) -> None:
-    session.change_image(disk_format="qcow2")
     with pytest.raises(FormatMismatch):
-        inspect.fn(staged_file(session, disk), "source", unpacked_later=False)
+        inspect.fn(staged_data(session, disk, disk_format="qcow2"), "source", unpacked_later=False)
 
 
 @pytest.mark.parametrize("qemu_format", ["qcow2", "vmdk", "vdi", "vhdx"])
@@ -66,50 +76,50 @@ def test_data_that_were_cut_short_do_not_pass(
     session: ImportSession, tmp_path: Path, disk: bytes, qemu_format: str
 ) -> None:
     made = converted(tmp_path / "disk.raw", tmp_path / "made", qemu_format).read_bytes()
-    session.change_image(disk_format=qemu_format)
     with pytest.raises(FormatUnsafe, match="cut short"):
-        inspect.fn(staged_file(session, made[: len(made) // 2]), "source", unpacked_later=False)
+        inspect.fn(
+            staged_data(session, made[: len(made) // 2], disk_format=qemu_format), "source", unpacked_later=False
+        )
 
 
 @pytest.mark.parametrize("disk_format", ["qcow2", "raw"])
 def test_an_archive_passes_when_it_is_unpacked_later(session: ImportSession, disk: bytes, disk_format: str) -> None:
-    session.change_image(disk_format=disk_format)
-    staged = staged_file(session, gzip.compress(disk))
-    assert inspect.fn(staged, "source", unpacked_later=True) == Inspection("gzip", None)
-    assert session.image.virtual_size is None
+    staged = staged_data(session, gzip.compress(disk), disk_format=disk_format)
+    found = inspect.fn(staged, "source", unpacked_later=True).value
+    assert verdict(found) == ("gzip", None)
+    assert found.staged.image.virtual_size is None
 
 
 def test_an_archive_is_other_data_when_nobody_unpacks_it(session: ImportSession, disk: bytes) -> None:
-    session.change_image(disk_format="qcow2")
     with pytest.raises(FormatMismatch):
-        inspect.fn(staged_file(session, gzip.compress(disk)), "source", unpacked_later=False)
+        inspect.fn(staged_data(session, gzip.compress(disk), disk_format="qcow2"), "source", unpacked_later=False)
 
 
 @pytest.mark.parametrize("disk_format", ["ari", "aki", "ami"])
 def test_a_ramdisk_is_inspected_as_it_is(session: ImportSession, disk: bytes, disk_format: str) -> None:
-    session.change_image(disk_format=disk_format)
-    found = inspect.fn(staged_file(session, gzip.compress(disk)), "source", unpacked_later=True)
-    assert (found, session.remarks) == (Inspection("raw", None), [])
+    staged = staged_data(session, gzip.compress(disk), disk_format=disk_format)
+    found = inspect.fn(staged, "source", unpacked_later=True).value
+    assert (verdict(found), found.staged.remarks) == (("raw", None), ())
 
 
 @pytest.mark.parametrize(("pack", "name"), [(gzip.compress, "gzip"), (lzma.compress, "xz"), (bz2.compress, "bzip2")])
 def test_people_are_told_what_an_image_declared_raw_is(
     session: ImportSession, disk: bytes, pack: Callable[[bytes], bytes], name: str
 ) -> None:
-    staged = staged_file(session, pack(disk))
+    staged = staged_data(session, pack(disk))
     for _ in range(2):  # as before and after a plugin
-        inspect.fn(staged, "source", unpacked_later=False)
-    assert session.remarks == [f"the image is declared raw and its data are {name}; accepted as raw"]
+        staged = inspect.fn(staged, "source", unpacked_later=False).value.staged
+    assert staged.remarks == (f"the image is declared raw and its data are {name}; accepted as raw",)
 
 
 def test_a_container_that_is_not_looked_into_passes(session: ImportSession, disk: bytes) -> None:
-    session.change_image(container_format="compressed")
-    assert inspect.fn(staged_file(session, gzip.compress(disk)), "source", unpacked_later=True) == Inspection("", None)
+    staged = staged_data(session, gzip.compress(disk), container_format="compressed")
+    assert verdict(inspect.fn(staged, "source", unpacked_later=True).value) == ("", None)
 
 
 def test_a_staged_file_that_is_gone_is_told(session: ImportSession) -> None:
     with pytest.raises(StagingBroken):
-        inspect.fn(SealedFile("nothing", 5), "source", unpacked_later=False)
+        inspect.fn(data_of(session, SealedFile("nothing", 5)), "source", unpacked_later=False)
 
 
 # --- plugins -----------------------------------------------------------------------------------
@@ -162,9 +172,9 @@ def unpacking(tmp_path: Path, catalog: Catalog) -> Iterator[ImportSession]:
 
 def test_a_new_file_takes_the_place_of_the_old_one(unpacking: ImportSession, disk: bytes) -> None:
     before = staged_file(unpacking, gzip.compress(disk))
-    made = run_plugin.fn("image_decompression", "decompress", before)
+    made = run(unpacking, "image_decompression", "decompress", before).file
     epoch = unpacking.lease.epoch
-    assert made == SealedFile(f"{unpacking.image.id}.{epoch}.decompress-decompressed", len(disk))
+    assert made == SealedFile(f"{unpacking.lease.image_id}.{epoch}.decompress-decompressed", len(disk))
     assert unpacking.staging.sealed(made.name).read_bytes() == disk
     assert staging_names(unpacking.settings) == {made.name}
     assert [(row.name, row.state, row.role) for row in staged_rows(unpacking)] == [(made.name, "sealed", "decompress")]
@@ -172,7 +182,7 @@ def test_a_new_file_takes_the_place_of_the_old_one(unpacking: ImportSession, dis
 
 def test_a_plugin_with_nothing_to_do_leaves_the_file(unpacking: ImportSession, disk: bytes) -> None:
     before = staged_file(unpacking, disk)
-    assert run_plugin.fn("image_decompression", "decompress", before) == before
+    assert run(unpacking, "image_decompression", "decompress", before).file == before
     assert staging_names(unpacking.settings) == {before.name}
 
 
@@ -181,11 +191,11 @@ def test_the_formats_that_a_plugin_names_hold_from_then_on(
 ) -> None:
     settings = easy_settings(tmp_path, **planned(tmp_path, disk_format="qcow2", virtual_size=77))
     with session_of(settings, catalog, begin(catalog)) as session:
-        run_plugin.fn(site_plugin, "touch-up", staged_file(session, disk))
-        assert (session.image.disk_format, session.image.virtual_size) == ("qcow2", 77)
-        assert session.image.container_format == "bare"
+        image = run(session, site_plugin, "touch-up", staged_file(session, disk)).image
+        assert (image.disk_format, image.virtual_size) == ("qcow2", 77)
+        assert image.container_format == "bare"
         assert session.board.now.phase == "touch-up"
-        assert read_image(catalog, session.image.id).disk_format == "raw"
+        assert read_image(catalog, session.lease.image_id).disk_format == "raw"
 
 
 def test_properties_are_set_as_the_system_and_reserved_ones_dropped(
@@ -194,10 +204,10 @@ def test_properties_are_set_as_the_system_and_reserved_ones_dropped(
     plan = {"site": "north", "kept": "new", "os_glance_import_task": "forged"}
     settings = easy_settings(tmp_path, **planned(tmp_path, properties=plan))
     with session_of(settings, catalog, begin(catalog, properties={"kept": "old", "own": "1"})) as session:
-        run_plugin.fn(site_plugin, "touch-up", staged_file(session, disk))
+        worked = run(session, site_plugin, "touch-up", staged_file(session, disk))
         expected = {"site": "north", "kept": "new", "own": "1"}
-        assert dict(session.image.properties) == expected
-        assert dict(read_image(catalog, session.image.id).properties) == expected
+        assert dict(worked.image.properties) == expected
+        assert dict(read_image(catalog, session.lease.image_id).properties) == expected
 
 
 def test_a_worker_that_lost_the_lease_injects_nothing(
@@ -206,10 +216,10 @@ def test_a_worker_that_lost_the_lease_injects_nothing(
     settings = easy_settings(tmp_path, **planned(tmp_path, properties={"site": "north"}))
     with session_of(settings, catalog, begin(catalog)) as session:
         staged = staged_file(session, disk)
-        steal(catalog, session.begun)
+        steal(catalog, session.lease)
         with pytest.raises(LockLost):
-            run_plugin.fn(site_plugin, "touch-up", staged)
-    assert dict(read_image(catalog, session.image.id).properties) == {}
+            run(session, site_plugin, "touch-up", staged)
+    assert dict(read_image(catalog, session.lease.image_id).properties) == {}
 
 
 @pytest.mark.parametrize("roles", [("member",), ("admin",)])
@@ -217,9 +227,10 @@ def test_the_callers_roles_reach_the_plugin(roles: tuple[str, ...], tmp_path: Pa
     settings = easy_settings(
         tmp_path, imports={"plugins": ["inject_image_metadata"]}, inject={"properties": {"site": "north"}}
     )
-    with session_of(settings, catalog, begin(catalog, SOURCE, "local", roles=roles)) as session:
-        run_plugin.fn("inject_image_metadata", "inject", staged_file(session, b"data"))
-        assert ("site" in session.image.properties) is (roles == ("member",))
+    begun = begin(catalog, SOURCE, "local", roles=roles)
+    with session_of(settings, catalog, begun) as session:
+        worked = run(session, "inject_image_metadata", "inject", staged_file(session, b"data"), *begun.roles)
+        assert ("site" in worked.image.properties) is (roles == ("member",))
 
 
 def test_a_plugin_gets_no_more_room_than_there_is(
@@ -229,7 +240,7 @@ def test_a_plugin_gets_no_more_room_than_there_is(
     with session_of(settings, catalog, begin(catalog)) as session:
         staged = staged_file(session, disk)
         with pytest.raises(StagingFull):
-            run_plugin.fn(site_plugin, "touch-up", staged)
+            run(session, site_plugin, "touch-up", staged)
 
 
 # --- clearing up -------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from tests.fakes.running_import import (
     begin_again,
     easy_settings,
     file_stores,
+    final_of,
     location,
     session_of,
     staged_file,
@@ -42,7 +43,7 @@ from transship.domain.errors import (
     StoreUnavailable,
 )
 from transship.domain.image import ImageStatus
-from transship.domain.import_data import Digests, SealedFile
+from transship.domain.import_data import Copies, Digests, SealedFile
 from transship.domain.task import StoreProgress, TaskStatus
 from transship.host.directories import MARK
 from transship.placing.placer import verify
@@ -57,7 +58,7 @@ def stored(settings: Settings, store: str = "local") -> dict[str, bytes]:
 
 
 def row_of(session: ImportSession, store: str = "local") -> LocationRow:
-    row = location(session.catalog, session.image.id, store)
+    row = location(session.catalog, session.lease.image_id, store)
     assert row is not None
     return row
 
@@ -77,12 +78,12 @@ def shown(session: ImportSession) -> list[StoreProgress]:
 
 
 def test_the_store_holds_the_data_and_the_journal_says_so(session: ImportSession) -> None:
-    url = place.fn("local", staged_file(session, DATA))
-    assert stored(session.settings) == {session.image.id: DATA}
+    url = place.fn("local", staged_file(session, DATA)).value.url
+    assert stored(session.settings) == {session.lease.image_id: DATA}
     row = row_of(session)
     assert (row.url, row.state, row.size, row.epoch) == (url, "stored", len(DATA), session.lease.epoch)
     assert shown(session) == [StoreProgress("local", "done", len(DATA), len(DATA))]
-    assert read_image(session.catalog, session.image.id).locations == ()
+    assert read_image(session.catalog, session.lease.image_id).locations == ()
 
 
 def test_the_row_stands_before_the_store_sees_a_byte(session: ImportSession) -> None:
@@ -92,18 +93,18 @@ def test_the_row_stands_before_the_store_sees_a_byte(session: ImportSession) -> 
         place.fn("local", staged)
     assert (row_of(session).state, row_of(session).url) == (
         "uploading",
-        f"file://{session.settings.home}/images/{session.image.id}",
+        f"file://{session.settings.home}/images/{session.lease.image_id}",
     )
     assert stored(session.settings) == {}
 
 
 def test_a_foreign_object_stays_and_the_row_goes(session: ImportSession) -> None:
-    leave(session, session.image.id, b"somebody else's")
+    leave(session, session.lease.image_id, b"somebody else's")
     with pytest.raises(AlreadyStored) as refused:
         place.fn("local", staged_file(session, DATA))
     unplace(session, "local")
-    assert stored(session.settings) == {session.image.id: b"somebody else's"}
-    assert location(session.catalog, session.image.id) is None
+    assert stored(session.settings) == {session.lease.image_id: b"somebody else's"}
+    assert location(session.catalog, session.lease.image_id) is None
     assert shown(session) == [StoreProgress("local", "failed", 0, len(DATA), str(refused.value))]
 
 
@@ -117,7 +118,7 @@ def test_what_an_earlier_attempt_left_is_replaced(settings: Settings, catalog: C
             copy.unlink()
         if left == "half a copy":
             leave(session, f"{begun.image.id}.{begun.lease.epoch}.part", b"half")
-    begun = begin_again(catalog, begun)
+    begun = begin_again(catalog, begun.lease)
     with session_of(settings, catalog, begun) as session:
         place.fn("local", staged_file(session, DATA, "again"))
         assert stored(settings) == {begun.image.id: DATA}
@@ -125,7 +126,7 @@ def test_what_an_earlier_attempt_left_is_replaced(settings: Settings, catalog: C
 
 
 def test_the_temporary_of_a_newer_attempt_is_left_alone(session: ImportSession) -> None:
-    newer = leave(session, f"{session.image.id}.{session.lease.epoch + 1}.part", b"newer")
+    newer = leave(session, f"{session.lease.image_id}.{session.lease.epoch + 1}.part", b"newer")
     place.fn("local", staged_file(session, DATA))
     assert newer.read_bytes() == b"newer"
 
@@ -140,10 +141,10 @@ def test_a_store_that_was_away_takes_the_data_when_it_is_back(tmp_path: Path, ca
             place.fn("local", staged)
         assert not mount.exists()
         assert shown(session) == [StoreProgress("local", "failed", 0, len(DATA), str(away.value))]
-        assert location(catalog, session.image.id) is None
+        assert location(catalog, session.lease.image_id) is None
         elsewhere.rename(mount)
         place.fn("local", staged)
-        assert stored(settings) == {session.image.id: DATA}
+        assert stored(settings) == {session.lease.image_id: DATA}
         assert shown(session) == [StoreProgress("local", "done", len(DATA), len(DATA))]
 
 
@@ -163,11 +164,11 @@ def test_a_store_that_is_not_configured_any_more_is_told(session: ImportSession)
 
 def test_a_worker_that_lost_the_lease_writes_no_store(session: ImportSession) -> None:
     staged = staged_file(session, DATA)
-    steal(session.catalog, session.begun)
+    steal(session.catalog, session.lease)
     with pytest.raises(LockLost):
         place.fn("local", staged)
     assert stored(session.settings) == {}
-    assert location(session.catalog, session.image.id) is None
+    assert location(session.catalog, session.lease.image_id) is None
 
 
 def test_a_stop_leaves_nothing_in_the_store(session: ImportSession) -> None:
@@ -185,13 +186,13 @@ def test_unplace_takes_the_copy_and_its_row(session: ImportSession) -> None:
     place.fn("local", staged_file(session, DATA))
     unplace(session, "local")
     assert stored(session.settings) == {}
-    assert location(session.catalog, session.image.id) is None
+    assert location(session.catalog, session.lease.image_id) is None
 
 
 def test_unplace_touches_nothing_that_no_row_names(session: ImportSession) -> None:
-    leave(session, session.image.id, b"somebody else's")
+    leave(session, session.lease.image_id, b"somebody else's")
     unplace(session, "local")
-    assert stored(session.settings) == {session.image.id: b"somebody else's"}
+    assert stored(session.settings) == {session.lease.image_id: b"somebody else's"}
 
 
 def test_unplace_leaves_the_row_when_the_store_does_not_answer(session: ImportSession) -> None:
@@ -206,10 +207,10 @@ def test_unplace_leaves_the_row_when_the_store_does_not_answer(session: ImportSe
 
 def test_a_worker_that_lost_the_lease_takes_nothing_back(session: ImportSession) -> None:
     place.fn("local", staged_file(session, DATA))
-    steal(session.catalog, session.begun)
+    steal(session.catalog, session.lease)
     with pytest.raises(LockLost):
         unplace(session, "local")
-    assert stored(session.settings) == {session.image.id: DATA}
+    assert stored(session.settings) == {session.lease.image_id: DATA}
 
 
 # --- finish ------------------------------------------------------------------------------------
@@ -218,10 +219,19 @@ def test_a_worker_that_lost_the_lease_takes_nothing_back(session: ImportSession)
 DIGESTS = Digests("ab" * 16, "sha512", "cd" * 64)
 
 
+def copies(**failed: str) -> Copies:
+    return Copies(DIGESTS, (), failed)
+
+
 @pytest.fixture
-def two_stores(tmp_path: Path, catalog: Catalog) -> Iterator[ImportSession]:
+def begun(catalog: Catalog) -> Begun:
+    return begin(catalog, SOURCE, "local", "spare", strict=False)
+
+
+@pytest.fixture
+def two_stores(tmp_path: Path, catalog: Catalog, begun: Begun) -> Iterator[ImportSession]:
     settings = easy_settings(tmp_path, **file_stores(local=tmp_path / "images", spare=tmp_path / "spare"))
-    with session_of(settings, catalog, begin(catalog, SOURCE, "local", "spare", strict=False)) as session:
+    with session_of(settings, catalog, begun) as session:
         yield session
 
 
@@ -231,38 +241,39 @@ def ended(catalog: Catalog, begun: Begun) -> tuple[TaskStatus, str, str]:
     return task.status, task.message, lease.state
 
 
-def test_finish_makes_the_image_active_with_all_that_is_known(two_stores: ImportSession) -> None:
+def test_finish_makes_the_image_active_with_all_that_is_known(two_stores: ImportSession, begun: Begun) -> None:
     staged = staged_file(two_stores, DATA)
-    urls = [place.fn(store, staged) for store in ("local", "spare")]
-    two_stores.change_image(disk_format="qcow2", virtual_size=123)
-    assert finish.fn(staged, DIGESTS, {}) == "imported to local, spare"
-    image = read_image(two_stores.catalog, two_stores.image.id)
+    urls = [place.fn(store, staged).value.url for store in ("local", "spare")]
+    final = final_of(two_stores, staged, disk_format="qcow2", virtual_size=123)
+    assert finish.fn(begun, final, copies()).value == "imported to local, spare"
+    image = read_image(two_stores.catalog, two_stores.lease.image_id)
     assert image.status is ImageStatus.ACTIVE
     assert (image.size, image.virtual_size, image.disk_format) == (len(DATA), 123, "qcow2")
     assert (image.checksum, image.os_hash_algo, image.os_hash_value) == ("ab" * 16, "sha512", "cd" * 64)
     assert sorted(each.url for each in image.locations) == sorted(urls)
-    assert ended(two_stores.catalog, two_stores.begun) == (TaskStatus.SUCCESS, "imported to local, spare", "free")
+    assert ended(two_stores.catalog, begun) == (TaskStatus.SUCCESS, "imported to local, spare", "free")
 
 
-def test_finish_names_the_stores_that_were_allowed_to_fail(two_stores: ImportSession) -> None:
+def test_finish_names_the_stores_that_were_allowed_to_fail(two_stores: ImportSession, begun: Begun) -> None:
     staged = staged_file(two_stores, DATA)
     place.fn("local", staged)
-    assert finish.fn(staged, DIGESTS, {"spare": "spare is full"}) == "imported to local; failed: spare is full"
-    image = read_image(two_stores.catalog, two_stores.image.id)
+    final = final_of(two_stores, staged)
+    assert finish.fn(begun, final, copies(spare="spare is full")).value == "imported to local; failed: spare is full"
+    image = read_image(two_stores.catalog, two_stores.lease.image_id)
     assert [each.store for each in image.locations] == ["local"]
     assert image.failed_import == ("spare",)
 
 
-def test_a_worker_that_lost_the_lease_finishes_nothing(two_stores: ImportSession) -> None:
+def test_a_worker_that_lost_the_lease_finishes_nothing(two_stores: ImportSession, begun: Begun) -> None:
     staged = staged_file(two_stores, DATA)
-    steal(two_stores.catalog, two_stores.begun)
+    steal(two_stores.catalog, two_stores.lease)
     with pytest.raises(LockLost):
-        finish.fn(staged, DIGESTS, {})
-    assert read_image(two_stores.catalog, two_stores.image.id).status is ImageStatus.IMPORTING
+        finish.fn(begun, final_of(two_stores, staged), copies())
+    assert read_image(two_stores.catalog, two_stores.lease.image_id).status is ImageStatus.IMPORTING
 
 
-def test_a_stopped_import_is_not_finished(two_stores: ImportSession) -> None:
+def test_a_stopped_import_is_not_finished(two_stores: ImportSession, begun: Begun) -> None:
     two_stores.stop.stop(ImportCancelled("by hand"))
     with pytest.raises(ImportCancelled):
-        finish.fn(SealedFile("any", 1), DIGESTS, {})
-    assert read_image(two_stores.catalog, two_stores.image.id).status is ImageStatus.IMPORTING
+        finish.fn(begun, final_of(two_stores, SealedFile("any", 1)), copies())
+    assert read_image(two_stores.catalog, two_stores.lease.image_id).status is ImageStatus.IMPORTING

@@ -58,12 +58,12 @@ def test_the_lease_is_renewed(session: ImportSession) -> None:
     expire_lease(session.catalog, session.lease)
     _keep_lease(session, Ticks(1))
     with session.catalog.read() as connection:
-        assert lease_of(connection, session.image.id).live
+        assert lease_of(connection, session.lease.image_id).live
     assert not session.stop.stopped
 
 
 def test_a_lost_lease_stops_every_thread(session: ImportSession) -> None:
-    steal(session.catalog, session.begun)
+    steal(session.catalog, session.lease)
     _keep_lease(session, Ticks(100))
     assert isinstance(session.stop.reason, LockLost)
 
@@ -84,7 +84,7 @@ def test_an_import_that_runs_for_too_long_is_stopped_in_its_step_and_keeps_its_l
     assert "in this step: convert" in str(session.stop.reason)
     assert "imports.timeout_s" in str(session.stop.reason)
     with session.catalog.read() as connection:
-        assert lease_of(connection, session.image.id).live
+        assert lease_of(connection, session.lease.image_id).live
 
 
 def test_an_import_that_does_not_end_when_it_is_stopped_loses_its_lease(
@@ -95,7 +95,7 @@ def test_an_import_that_does_not_end_when_it_is_stopped_loses_its_lease(
     expire_lease(session.catalog, session.lease)
     _keep_lease(session, Ticks(1_000_000))
     with session.catalog.read() as connection:
-        assert lease_of(connection, session.image.id).expired
+        assert lease_of(connection, session.lease.image_id).expired
 
 
 def test_an_import_within_its_time_goes_on(session: ImportSession) -> None:
@@ -132,7 +132,7 @@ def test_a_resumed_import_publishes_nothing_less_than_before(settings: Settings,
         session.board.enter("stage", 100)
         session.board.advance(40)
         session.board.publish_until(Ticks(1))
-    with session_of(settings, catalog, begin_again(catalog, begun)) as session:
+    with session_of(settings, catalog, begin_again(catalog, begun.lease)) as session:
         session.board.enter("validate-uri")
         session.board.publish_until(Ticks(1))
         found = published(session)
@@ -170,8 +170,9 @@ def test_what_did_not_change_is_not_published_again(session: ImportSession) -> N
 
 
 def test_a_board_of_an_older_attempt_publishes_nothing(session: ImportSession) -> None:
-    task = session.begun.task
-    stale = ProgressBoard(session.catalog, task.id, task.attempt - 1, session.image.id, session.begun.targets)
+    with session.catalog.read() as connection:
+        task = get_task(connection, session.lease.task_id)
+    stale = ProgressBoard(session.catalog, task.id, task.attempt - 1, session.lease.image_id, ("local",))
     stale.enter("stage", 100)
     stale.publish_until(Ticks(1))
     assert published(session) is None

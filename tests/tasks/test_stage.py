@@ -7,17 +7,15 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import pytest
-from prefect.client.schemas.objects import State
 
 from config.settings import Settings
 from tasks.session import ImportSession
 from tasks.stage import NO_PROVEN_END, stage
 from tasks.staged_files import new_name, open_file, reserve
+from tests.fakes.images import read_image
 from tests.fakes.own_frames import below, socket_reads
 from tests.fakes.range_server import RangedFile
 from tests.fakes.running_import import (
@@ -25,6 +23,7 @@ from tests.fakes.running_import import (
     begin_again,
     easy_settings,
     session_of,
+    source_of,
     staged_rows,
     staging_names,
     steal,
@@ -41,7 +40,8 @@ from transship.domain.errors import (
     StagingBroken,
     StagingFull,
 )
-from transship.domain.import_data import SealedFile
+from transship.domain.import_data import JudgedSource, SealedFile
+from transship.domain.outcome import Skipped
 from transship.domain.stop import StopToken
 from transship.sources.slots import ConnectionSlots
 from transship.sources.watch import Watch
@@ -51,9 +51,15 @@ BODY = os.urandom(300_000)
 
 
 @contextmanager
-def importing(settings: Settings, catalog: Catalog, uri: str) -> Iterator[ImportSession]:
-    with session_of(settings, catalog, begin(catalog, uri)) as session:
-        yield session
+def importing(settings: Settings, catalog: Catalog, uri: str) -> Iterator[tuple[ImportSession, JudgedSource]]:
+    begun = begin(catalog, uri)
+    with session_of(settings, catalog, begun) as session:
+        yield session, source_of(begun)
+
+
+def download(source: JudgedSource) -> SealedFile:
+    """Stage a source, and return the file."""
+    return stage.fn(source).value.file
 
 
 def content(session: ImportSession, staged: SealedFile) -> bytes:
@@ -61,9 +67,9 @@ def content(session: ImportSession, staged: SealedFile) -> bytes:
 
 
 def test_a_source_is_downloaded_and_sealed(settings: Settings, catalog: Catalog, server: WebServer) -> None:
-    with importing(settings, catalog, server.serve("/a.img", BODY)) as session:
-        staged = stage.fn("a.img")
-        assert staged == SealedFile(f"{session.image.id}.{session.lease.epoch}.source", len(BODY))
+    with importing(settings, catalog, server.serve("/a.img", BODY)) as (session, source):
+        staged = download(source)
+        assert staged == SealedFile(f"{session.lease.image_id}.{session.lease.epoch}.source", len(BODY))
         assert content(session, staged) == BODY
         [row] = staged_rows(session)
     assert (row.state, row.size, row.reserved_bytes, row.epoch) == ("sealed", len(BODY), 0, session.lease.epoch)
@@ -74,8 +80,8 @@ def test_a_source_is_downloaded_and_sealed(settings: Settings, catalog: Catalog,
 def test_the_socket_is_read_at_most_five_own_frames_below_the_task(
     settings: Settings, catalog: Catalog, server: WebServer
 ) -> None:
-    with importing(settings, catalog, server.serve("/a.img", BODY)) as session, socket_reads() as stacks:
-        assert content(session, stage.fn("a.img")) == BODY
+    with importing(settings, catalog, server.serve("/a.img", BODY)) as (session, source), socket_reads() as stacks:
+        assert content(session, download(source)) == BODY
     reads = below(stacks, "tasks/stage.py:stage")
     assert reads
     assert max(len(frames) for frames in reads) <= 5, reads
@@ -86,8 +92,8 @@ def test_the_socket_is_read_at_most_five_own_frames_below_a_connections_thread(
 ) -> None:
     settings = settings.model_copy(update={"download": settings.download.model_copy(update={"range_bytes": 64 * 1024})})
     uri = server.on("/a.img", RangedFile(BODY))
-    with importing(settings, catalog, uri) as session, socket_reads() as stacks:
-        assert content(session, stage.fn("a.img")) == BODY
+    with importing(settings, catalog, uri) as (session, source), socket_reads() as stacks:
+        assert content(session, download(source)) == BODY
     reads = below(stacks, "transship/sources/parallel.py:run")
     assert reads
     assert max(len(frames) for frames in reads) <= 5, reads
@@ -101,8 +107,8 @@ def test_the_row_stands_before_the_file(settings: Settings, catalog: Catalog, se
         seen.append(([row.state for row in rows], rows[0].reserved_bytes))
         whole(BODY)(talk)
 
-    with importing(settings, catalog, server.on("/a.img", look)) as session:
-        stage.fn("a.img")
+    with importing(settings, catalog, server.on("/a.img", look)) as (session, source):
+        download(source)
     assert seen == [(["part"], 0)]
 
 
@@ -114,15 +120,15 @@ def test_a_broken_download_goes_on_where_it_broke(
     begun = begin(catalog, uri)
     with session_of(settings, catalog, begun) as session:
         with pytest.raises(SourceTruncated):
-            stage.fn("a.img")
+            download(source_of(begun))
         [row] = staged_rows(session)
         assert (row.state, row.validators is not None) == ("part", True)
         if not other_process:
-            staged = stage.fn("a.img")
+            staged = download(source_of(begun))
     if other_process:
-        begun = begin_again(catalog, begun)
+        begun = begin_again(catalog, begun.lease)
         with session_of(settings, catalog, begun) as session:
-            staged = stage.fn("a.img")
+            staged = download(source_of(begun))
             assert [row.epoch for row in staged_rows(session)] == [begun.lease.epoch]
     assert server.requests("/a.img")[1].headers["range"] == "bytes=100000-"
     assert content(session, staged) == BODY
@@ -132,10 +138,10 @@ def test_a_broken_download_goes_on_where_it_broke(
 def test_a_source_that_was_replaced_is_fetched_anew(settings: Settings, catalog: Catalog, server: WebServer) -> None:
     newer = os.urandom(200_000)
     uri = server.on("/a.img", cut(BODY, 100_000), whole(newer, etag='"v2"'))
-    with importing(settings, catalog, uri) as session:
+    with importing(settings, catalog, uri) as (session, source):
         with pytest.raises(SourceTruncated):
-            stage.fn("a.img")
-        staged = stage.fn("a.img")
+            download(source)
+        staged = download(source)
         assert content(session, staged) == newer
         assert server.requests("/a.img")[1].headers["if-range"] == '"v1"'
 
@@ -145,11 +151,11 @@ def test_a_part_without_a_strong_validator_is_not_kept(settings: Settings, catal
     begun = begin(catalog, uri)
     with session_of(settings, catalog, begun) as session:
         with pytest.raises(SourceTruncated):
-            stage.fn("a.img")
+            download(source_of(begun))
         assert [row.validators for row in staged_rows(session)] == [None]
-    begun = begin_again(catalog, begun)
+    begun = begin_again(catalog, begun.lease)
     with session_of(settings, catalog, begun) as session:
-        staged = stage.fn("a.img")
+        staged = download(source_of(begun))
         assert content(session, staged) == BODY
     assert "range" not in server.requests("/a.img")[1].headers
     assert staging_names(settings) == {staged.name} == {f"{begun.image.id}.{begun.lease.epoch}.source"}
@@ -160,12 +166,13 @@ def test_the_sealed_file_of_an_earlier_attempt_is_taken(
 ) -> None:
     begun = begin(catalog, server.serve("/a.img", BODY))
     with session_of(settings, catalog, begun):
-        before = stage.fn("a.img")
-    begun = begin_again(catalog, begun)
+        before = download(source_of(begun))
+    begun = begin_again(catalog, begun.lease)
     with session_of(settings, catalog, begun) as session:
-        state = cast(State[SealedFile], stage.fn("a.img"))  # Prefect hands its data on
-        assert (state.name, state.type) == ("Skipped", "COMPLETED")
-        assert state.result() == before
+        outcome = stage.fn(source_of(begun))
+        assert isinstance(outcome, Skipped)
+        assert outcome.why == "staged by an earlier attempt"
+        assert outcome.value.file == before
         assert [row.epoch for row in staged_rows(session)] == [begun.lease.epoch]
     assert len(server.requests("/a.img")) == 1
 
@@ -175,12 +182,11 @@ def test_an_end_that_nobody_marked_is_remarked_also_by_the_attempt_that_finds_th
 ) -> None:
     begun = begin(catalog, server.on("/a.img", raw(b"HTTP/1.0 200 OK\r\n\r\n" + BODY)))
     with session_of(settings, catalog, begun) as session:
-        assert content(session, stage.fn("a.img")) == BODY
-        assert session.remarks == [NO_PROVEN_END]
-    begun = begin_again(catalog, begun)
-    with session_of(settings, catalog, begun) as session:
-        stage.fn("a.img")
-        assert session.remarks == [NO_PROVEN_END]
+        data = stage.fn(source_of(begun)).value
+        assert (content(session, data.file), data.remarks) == (BODY, (NO_PROVEN_END,))
+    begun = begin_again(catalog, begun.lease)
+    with session_of(settings, catalog, begun):
+        assert stage.fn(source_of(begun)).value.remarks == (NO_PROVEN_END,)
     assert len(server.requests("/a.img")) == 1
 
 
@@ -189,10 +195,10 @@ def test_a_sealed_file_that_is_not_whole_any_more_is_fetched_anew(
 ) -> None:
     begun = begin(catalog, server.serve("/a.img", BODY))
     with session_of(settings, catalog, begun) as session:
-        os.truncate(session.staging.sealed(stage.fn("a.img").name), 5)
-        begun = begin_again(catalog, begun)
+        os.truncate(session.staging.sealed(download(source_of(begun)).name), 5)
+        begun = begin_again(catalog, begun.lease)
     with session_of(settings, catalog, begun) as session:
-        staged = stage.fn("a.img")
+        staged = download(source_of(begun))
         assert content(session, staged) == BODY
     assert staging_names(settings) == {staged.name}
 
@@ -200,11 +206,11 @@ def test_a_sealed_file_that_is_not_whole_any_more_is_fetched_anew(
 def test_what_an_import_of_another_source_left_is_removed(
     settings: Settings, catalog: Catalog, server: WebServer, session: ImportSession
 ) -> None:
-    stray = session.staging.part(f"{session.image.id}.0.source")
+    stray = session.staging.part(f"{session.lease.image_id}.0.source")
     open_file(session, stray.name.removesuffix(".part"), "source", "key of another source")
     stray.write_bytes(b"old")
-    session.begun = replace(session.begun, uri=server.serve("/a.img", BODY))
-    staged = stage.fn("a.img")
+    image = read_image(catalog, session.lease.image_id)
+    staged = download(JudgedSource(server.serve("/a.img", BODY), "a.img", image))
     assert staging_names(settings) == {staged.name}
     assert [row.name for row in staged_rows(session)] == [staged.name]
 
@@ -215,32 +221,32 @@ def test_a_part_that_another_process_writes_is_left_alone(
     uri = server.on("/a.img", cut(BODY, 100_000), whole(BODY))
     begun = begin(catalog, uri)
     with session_of(settings, catalog, begun) as session, pytest.raises(SourceTruncated):
-        stage.fn("a.img")
+        download(source_of(begun))
     [left] = staged_rows(session)
-    begun = begin_again(catalog, begun)
+    begun = begin_again(catalog, begun.lease)
     with session.staging.writing(left.name), session_of(settings, catalog, begun) as session:
-        staged = stage.fn("a.img")
+        staged = download(source_of(begun))
         assert staged.name != left.name
         assert content(session, staged) == BODY
         assert session.staging.part(left.name).stat().st_size == 100_000
 
 
 def test_two_processes_never_write_one_part(settings: Settings, catalog: Catalog, server: WebServer) -> None:
-    with importing(settings, catalog, server.serve("/a.img", BODY)) as session:
-        name = f"{session.image.id}.{session.lease.epoch}.source"
+    with importing(settings, catalog, server.serve("/a.img", BODY)) as (session, source):
+        name = f"{session.lease.image_id}.{session.lease.epoch}.source"
         with (
             session.staging.writing(name),
             pytest.raises(StagingBroken, match="is being written by another process"),
         ):
-            stage.fn("a.img")
+            download(source)
     assert server.requests("/a.img") == []
 
 
 def test_a_full_staging_says_how_much_is_missing(tmp_path: Path, catalog: Catalog, server: WebServer) -> None:
     settings = easy_settings(tmp_path, staging={"free_floor_bytes": 1 << 60})
-    with importing(settings, catalog, server.serve("/a.img", BODY)) as session:
+    with importing(settings, catalog, server.serve("/a.img", BODY)) as (session, source):
         with pytest.raises(StagingFull, match=r"293\.0 KiB needed, 0 bytes available; free some space"):
-            stage.fn("a.img")
+            download(source)
         [row] = staged_rows(session)
         assert row.reserved_bytes == 0
         assert session.staging.part(row.name).stat().st_size == 0
@@ -251,7 +257,7 @@ def test_room_that_other_imports_reserved_is_not_given_twice(
 ) -> None:
     # What is really free changes with everything that runs on this machine.
     monkeypatch.setattr(StagingArea, "available_bytes", lambda _: 1 << 30)
-    with importing(settings, catalog, "http://source.example/other.img") as other:
+    with importing(settings, catalog, "http://source.example/other.img") as (other, _):
         name = new_name(other, "source")
         open_file(other, name, "source")
         room = other.staging.available_bytes()
@@ -260,8 +266,8 @@ def test_room_that_other_imports_reserved_is_not_given_twice(
         uri = server.on("/a.img", lambda talk: talk.head(200, huge))
         staging = settings.staging.model_copy(update={"wait_s": 0.0})
         impatient = settings.model_copy(update={"staging": staging})
-        with importing(impatient, catalog, uri), pytest.raises(StagingFull):
-            stage.fn("a.img")
+        with importing(impatient, catalog, uri) as (_, source), pytest.raises(StagingFull):
+            download(source)
 
 
 class PatientToken(StopToken):
@@ -285,10 +291,10 @@ def test_the_wait_that_a_busy_server_asks_for_is_kept(
     headers: dict[str, str], waits: list[float], tmp_path: Path, catalog: Catalog, server: WebServer
 ) -> None:
     settings = easy_settings(tmp_path, download={"retry_after_cap_s": 9.0})
-    with importing(settings, catalog, server.on("/a.img", answer(503, headers))) as session:
+    with importing(settings, catalog, server.on("/a.img", answer(503, headers))) as (session, source):
         session.stop = token = PatientToken()
         with pytest.raises(SourceBusy):
-            stage.fn("a.img")
+            download(source)
     assert token.waits == waits
     assert session.board.line.startswith("stage: waits for its next attempt since ") is bool(waits)
 
@@ -304,10 +310,10 @@ def test_nobody_waits_for_an_attempt_that_does_not_come(
 ) -> None:
     monkeypatch.setenv("PREFECT__RUNTIME__TASK_RUN__RUN_COUNT", str(run_count))
     uri = server.on("/a.img", answer(503, {"Retry-After": "7"}))
-    with importing(easy_settings(tmp_path, download={"retries": 2}), catalog, uri) as session:
+    with importing(easy_settings(tmp_path, download={"retries": 2}), catalog, uri) as (session, source):
         session.stop = token = PatientToken()
         with pytest.raises(SourceBusy):
-            stage.fn("a.img")
+            download(source)
     assert token.waits == waits
 
 
@@ -319,24 +325,24 @@ def test_the_wait_ends_when_the_import_does(settings: Settings, catalog: Catalog
             threading.Thread(target=self.stop, args=(ImportInterrupted("a stop"),)).start()
             super().wait(timeout_s)
 
-    with importing(settings, catalog, server.on("/a.img", answer(503, {"Retry-After": "100"}))) as session:
+    with importing(settings, catalog, server.on("/a.img", answer(503, {"Retry-After": "100"}))) as (session, source):
         session.stop = StoppedInTheMiddle()
         with pytest.raises(ImportInterrupted):
-            stage.fn("a.img")
+            download(source)
 
 
 def test_an_answer_for_good_keeps_nothing_to_resume(settings: Settings, catalog: Catalog, server: WebServer) -> None:
-    with importing(settings, catalog, server.on("/a.img", answer(404))) as session:
+    with importing(settings, catalog, server.on("/a.img", answer(404))) as (session, source):
         with pytest.raises(SourceRefused):
-            stage.fn("a.img")
+            download(source)
         assert [(row.state, row.validators) for row in staged_rows(session)] == [("part", None)]
 
 
 def test_a_worker_that_lost_the_lease_stages_nothing(settings: Settings, catalog: Catalog, server: WebServer) -> None:
-    with importing(settings, catalog, server.serve("/a.img", BODY)) as session:
-        steal(catalog, session.begun)
+    with importing(settings, catalog, server.serve("/a.img", BODY)) as (session, source):
+        steal(catalog, session.lease)
         with pytest.raises(LockLost):
-            stage.fn("a.img")
+            download(source)
     assert server.requests("/a.img") == []
     assert staging_names(settings) == set()
 
@@ -347,22 +353,22 @@ def test_a_lease_that_is_lost_in_the_middle_ends_the_download(
     def lose_it(talk: Talk) -> None:
         talk.head(200, {"Content-Length": str(len(BODY))})
         talk.send(BODY[:1000])
-        session.stop.stop(LockLost(session.image.id, session.lease.epoch))
+        session.stop.stop(LockLost(session.lease.image_id, session.lease.epoch))
         talk.pause()
 
-    with importing(settings, catalog, server.on("/a.img", lose_it)) as session, pytest.raises(LockLost):
-        stage.fn("a.img")
+    with importing(settings, catalog, server.on("/a.img", lose_it)) as (session, source), pytest.raises(LockLost):
+        download(source)
 
 
 def test_a_download_that_waits_for_a_connection_says_so_until_its_bytes_come(
     tmp_path: Path, catalog: Catalog, server: WebServer
 ) -> None:
     settings = easy_settings(tmp_path, download={"connections_per_host": 1})
-    with importing(settings, catalog, server.serve("/a.img", BODY)) as session:
+    with importing(settings, catalog, server.serve("/a.img", BODY)) as (session, source):
         session.staging.directory.mkdir(parents=True, exist_ok=True)
         others = Watch("http://127.0.0.1/other", settings.download, StopToken())
         release = ConnectionSlots(session.staging.connections_file, 1).take("127.0.0.1", others)
-        downloading = threading.Thread(target=contextvars.copy_context().run, args=(stage.fn, "a.img"))
+        downloading = threading.Thread(target=contextvars.copy_context().run, args=(stage.fn, source))
         downloading.start()
         until(lambda: session.board.now.waits, 180.0, "the download to wait")
         assert session.board.line.startswith("stage: waits for a connection to 127.0.0.1 since ")

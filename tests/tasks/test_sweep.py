@@ -23,6 +23,7 @@ from tests.fakes.running_import import (
     begin,
     begin_again,
     easy_settings,
+    flow_run_of,
     location,
     session_of,
     staged_file,
@@ -200,7 +201,7 @@ def age(catalog: Catalog) -> None:
 
 
 def test_a_copy_that_is_to_go_goes_after_its_time(session: ImportSession) -> None:
-    url = place.fn("local", staged_file(session, b"data"))
+    url = place.fn("local", staged_file(session, b"data")).value.url
     fail(session)
     assert sweep_stores.fn() == Swept((), ())
     age(session.catalog)
@@ -210,19 +211,19 @@ def test_a_copy_that_is_to_go_goes_after_its_time(session: ImportSession) -> Non
 
 def test_its_row_goes_when_a_later_look_found_nothing(session: ImportSession) -> None:
     """A writer that nobody can reach may publish after the first look."""
-    url = place.fn("local", staged_file(session, b"data"))
+    url = place.fn("local", staged_file(session, b"data")).value.url
     fail(session)
     age(session.catalog)
     sweep_stores.fn()
     directory = session.settings.all_stores["local"].dir
-    (directory / session.image.id).write_bytes(b"late")
+    (directory / session.lease.image_id).write_bytes(b"late")
     assert sweep_stores.fn().removed == ()
     age(session.catalog)
     assert sweep_stores.fn().removed == (url,)
-    assert location(session.catalog, session.image.id) is not None
+    assert location(session.catalog, session.lease.image_id) is not None
     age(session.catalog)
     assert sweep_stores.fn().removed == ()
-    assert location(session.catalog, session.image.id) is None
+    assert location(session.catalog, session.lease.image_id) is None
 
 
 def test_a_copy_that_a_worker_still_takes_back_is_left_to_it(session: ImportSession) -> None:
@@ -239,13 +240,13 @@ def test_a_copy_that_is_not_to_go_stays(session: ImportSession) -> None:
     age(session.catalog)
     expire_lease(session.catalog, session.lease)
     assert sweep_stores.fn() == Swept((), ())
-    assert stored(session) == [session.image.id]
+    assert stored(session) == [session.lease.image_id]
 
 
 def test_half_a_copy_of_a_dead_worker_goes_with_the_row(session: ImportSession) -> None:
     place.fn("local", staged_file(session, b"data"))
     directory = session.settings.all_stores["local"].dir
-    (directory / session.image.id).rename(directory / f"{session.image.id}.{session.lease.epoch}.part")
+    (directory / session.lease.image_id).rename(directory / f"{session.lease.image_id}.{session.lease.epoch}.part")
     expire_lease(session.catalog, session.lease)
     assert end_unheld(session.catalog, session.lease.task_id, "given up", now=NOW, time_to_live_h=1)
     age(session.catalog)
@@ -254,7 +255,7 @@ def test_half_a_copy_of_a_dead_worker_goes_with_the_row(session: ImportSession) 
 
 
 def test_a_store_that_does_not_answer_keeps_the_row_for_later(session: ImportSession) -> None:
-    url = place.fn("local", staged_file(session, b"data"))
+    url = place.fn("local", staged_file(session, b"data")).value.url
     fail(session)
     age(session.catalog)
     directory = session.settings.all_stores["local"].dir
@@ -270,7 +271,7 @@ def test_a_store_that_does_not_answer_keeps_the_row_for_later(session: ImportSes
 
 
 def test_a_store_that_is_not_mounted_keeps_row_and_copy_for_later(session: ImportSession) -> None:
-    url = place.fn("local", staged_file(session, b"data"))
+    url = place.fn("local", staged_file(session, b"data")).value.url
     fail(session)
     for _ in range(3):
         age(session.catalog)
@@ -305,11 +306,11 @@ def test_a_copy_that_a_new_import_made_in_the_meantime_stays(session: ImportSess
     listed = row_of(session)
     place.fn("local", staged)
     assert not _remove(session.settings, session.catalog, listed)
-    assert stored(session) == [session.image.id]
+    assert stored(session) == [session.lease.image_id]
 
 
 def row_of(session: ImportSession) -> LocationRow:
-    row = location(session.catalog, session.image.id)
+    row = location(session.catalog, session.lease.image_id)
     assert row is not None
     return row
 
@@ -331,7 +332,7 @@ def test_one_housekeeper_removes_a_copy(session: ImportSession) -> None:
     assert claim(session.catalog, row, "one") is not None
     assert claim(session.catalog, row, "two") is None
     assert sweep_stores.fn().removed == ()
-    assert stored(session) == [session.image.id]
+    assert stored(session) == [session.lease.image_id]
 
 
 def test_of_many_housekeepers_at_once_one_removes_a_copy(session: ImportSession) -> None:
@@ -359,7 +360,7 @@ def test_the_late_end_of_a_claim_leaves_a_row_to_who_has_it_now(session: ImportS
     assert late is not None
     assert claim(session.catalog, row, "other") is not None
     release_location(session.catalog, late, gone=True)
-    assert location(session.catalog, session.image.id) == row
+    assert location(session.catalog, session.lease.image_id) == row
 
 
 def test_a_copy_of_a_running_import_cannot_be_claimed(session: ImportSession) -> None:
@@ -375,7 +376,7 @@ def test_an_import_waits_until_housekeeping_has_left_the_place_of_its_copy(
     row = given_up(session)
     claimed = claim(session.catalog, row, "housekeeper")
     assert claimed is not None
-    again = asked(session.catalog, read_image(session.catalog, session.image.id))
+    again = asked(session.catalog, read_image(session.catalog, session.lease.image_id))
     begun = begin_import(session.catalog, again.id, str(uuid4()), "next", ttl_s=3600.0, now=NOW)
     with session_of(settings, session.catalog, begun) as next_session:
         staged = staged_file(next_session, b"new data")
@@ -393,7 +394,7 @@ def test_an_import_waits_until_housekeeping_has_left_the_place_of_its_copy(
         assert waiting.waits == 1
         assert "local waits for the removal of an earlier copy, which housekeeping has begun, since " in said[0]
         assert "waits" not in next_session.board.line
-    assert (settings.all_stores["local"].dir / session.image.id).read_bytes() == b"new data"
+    assert (settings.all_stores["local"].dir / session.lease.image_id).read_bytes() == b"new data"
     assert row_of(session).state == "stored"
 
 
@@ -412,7 +413,7 @@ class RemovedMeanwhile(StopToken):
 
 def finish_removal(session: ImportSession, claimed: Claim) -> None:
     """Do what a housekeeper does after it claimed a copy."""
-    (session.settings.all_stores["local"].dir / session.image.id).unlink()
+    (session.settings.all_stores["local"].dir / session.lease.image_id).unlink()
     release_location(session.catalog, claimed, gone=True)
 
 
@@ -431,9 +432,8 @@ def kept_file(session: ImportSession) -> StagedRow:
 
 def test_a_file_that_a_rerun_took_up_in_the_meantime_stays(settings: Settings, session: ImportSession) -> None:
     row = kept_file(session)
-    rerun = begin_import(
-        session.catalog, session.lease.task_id, str(session.begun.task.flow_run_id), "again", ttl_s=3600.0, now=NOW
-    )
+    run_id = flow_run_of(session.catalog, session.lease)
+    rerun = begin_import(session.catalog, session.lease.task_id, run_id, "again", ttl_s=3600.0, now=NOW)
     assert adopt_staged(session.catalog, rerun.lease, row.name, "here")
     assert not scrap_staged(session.catalog, row)
     assert staging_names(settings) == {row.name}
@@ -442,9 +442,8 @@ def test_a_file_that_a_rerun_took_up_in_the_meantime_stays(settings: Settings, s
 def test_a_file_that_became_scrap_is_not_taken_up(session: ImportSession) -> None:
     row = kept_file(session)
     assert scrap_staged(session.catalog, row)
-    rerun = begin_import(
-        session.catalog, session.lease.task_id, str(session.begun.task.flow_run_id), "again", ttl_s=3600.0, now=NOW
-    )
+    run_id = flow_run_of(session.catalog, session.lease)
+    rerun = begin_import(session.catalog, session.lease.task_id, run_id, "again", ttl_s=3600.0, now=NOW)
     assert not adopt_staged(session.catalog, rerun.lease, row.name, "here")
 
 
@@ -452,7 +451,7 @@ def test_a_file_that_was_staged_for_an_import_that_nobody_asked_for_yet_stays(se
     staged_file(session, b"uploaded")
     with session.catalog.write() as connection:
         connection.execute(update(IMAGES).values(status=ImageStatus.UPLOADING))
-        free_lease(connection, session.image.id)
+        free_lease(connection, session.lease.image_id)
     assert sweep_staging.fn("here").removed == ()
 
 
@@ -514,7 +513,7 @@ def test_a_catalogue_rolled_back_by_a_day_removes_nothing_that_was_made_since(
         sweep_stores.fn()
         age(catalog)
         sweep_stores.fn()
-        again = asked(catalog, read_image(catalog, session.image.id))
+        again = asked(catalog, read_image(catalog, session.lease.image_id))
         begun = begin_import(catalog, again.id, str(uuid4()), "next", ttl_s=3600.0, now=NOW)
         for one in (begun, begin(catalog)):
             with session_of(settings, catalog, one) as later:
@@ -536,19 +535,19 @@ def test_an_import_that_a_restored_catalogue_resumes_leaves_alone_what_was_made_
 ) -> None:
     before = begin(catalog)
     with session_of(settings, catalog, before) as session:
-        url = place.fn("local", staged_file(session, b"of yesterday"))
+        url = place.fn("local", staged_file(session, b"of yesterday")).value.url
         with catalog.write() as connection:
             connection.execute(update(LOCATIONS).values(state=state))
         yesterday = contents_of(catalog)
         # The day that the backup misses: the import fails, its copy goes, the image is imported again.
         unplace(session, "local")
         fail(session)
-        again = asked(catalog, read_image(catalog, session.image.id))
+        again = asked(catalog, read_image(catalog, session.lease.image_id))
         begun = begin_import(catalog, again.id, str(uuid4()), "next", ttl_s=3600.0, now=NOW)
         with session_of(settings, catalog, begun) as later:
             place.fn("local", staged_file(later, b"of today"))
     restore(catalog, yesterday)
-    with session_of(settings, catalog, begin_again(catalog, before)) as resumed:
+    with session_of(settings, catalog, begin_again(catalog, before.lease)) as resumed:
         with pytest.raises(AlreadyStored):
             place.fn("local", staged_file(resumed, b"of the resumed import"))
         unplace(resumed, "local")
@@ -571,9 +570,9 @@ def test_a_restore_is_noticed_however_often_another_host_swept_since(
         there.setenv("TRANSSHIP_STAGING__DIR", str(tmp_path / "staging of another host"))
         for _ in range(5):
             sweep_staging.fn("there")
-    assert location(session.catalog, session.image.id) is not None
+    assert location(session.catalog, session.lease.image_id) is not None
     sweep_staging.fn("here")
-    assert location(session.catalog, session.image.id) is None
+    assert location(session.catalog, session.lease.image_id) is None
 
 
 def test_an_import_that_runs_when_a_restore_is_noticed_keeps_what_it_made_itself(session: ImportSession) -> None:
@@ -585,8 +584,8 @@ def test_an_import_that_runs_when_a_restore_is_noticed_keeps_what_it_made_itself
 def test_an_import_that_took_up_a_forgotten_copy_loses_its_lease(
     settings: Settings, catalog: Catalog, session: ImportSession
 ) -> None:
-    url = place.fn("local", staged_file(session, b"data"))
-    with session_of(settings, catalog, begin_again(catalog, session.begun)) as resumed:
+    url = place.fn("local", staged_file(session, b"data")).value.url
+    with session_of(settings, catalog, begin_again(catalog, session.lease)) as resumed:
         assert forget_hidden(catalog, None) == [url]
         with pytest.raises(LockLost):
             mark_deleting(catalog, resumed.lease, "local", utc_now())

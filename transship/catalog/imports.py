@@ -7,7 +7,7 @@ own columns only, so a client's PATCH made meanwhile stays.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -98,7 +98,7 @@ class Begun:
     targets: tuple[str, ...]
     strict: bool
     roles: tuple[str, ...]
-    uri: str
+    uri: str = field(repr=False)
     access: RemoteAccess | None = None
 
     @property

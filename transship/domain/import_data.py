@@ -113,18 +113,16 @@ class Inspected:
 
 @dataclass(frozen=True, slots=True)
 class FinalData:
-    """What the stores get, and what becomes known of the image with it.
+    """What the stores get, inspected, and what becomes known of the image with it.
 
     Attributes:
-        virtual_size: bytes that a guest sees, None where the format does not tell.
+        image: the record, its formats, virtual size and properties as they are with these data.
         arriving: extra properties that become the image's together with its data.
         remarks: what people should know; part of the import's final message.
     """
 
     file: SealedFile
-    disk_format: str
-    container_format: str
-    virtual_size: int | None
+    image: Image
     arriving: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
@@ -155,3 +153,18 @@ class Copy:
 
     store: str
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """What became of the copies of one file.
+
+    Attributes:
+        digests: of the file, proven where the image was known by any.
+        written: in the order in which they ended.
+        failed: reason by store id, for stores that were allowed to fail, in the order asked for.
+    """
+
+    digests: Digests
+    written: tuple[Copy, ...]
+    failed: Mapping[str, str]
