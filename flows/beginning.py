@@ -5,14 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Protocol
-from uuid import UUID
+from typing import Any, ParamSpec, Protocol
+from uuid import uuid4
+
+from prefect import Flow, flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.settings import Settings
+from flows.carrying import Steps, carry
+from flows.requests_by_hand import form_order, form_request, new_image
 from tasks.session import process_owner
 from transship.catalog.engine import Catalog
-from transship.catalog.imports import Begun, begin_import
+from transship.catalog.imports import (
+    Begun,
+    Caller,
+    begin_by_hand,
+    begin_copy_by_hand,
+    begin_import,
+    begin_upload_by_hand,
+)
+from transship.domain.admission import STARTS_FROM
 from transship.domain.clock import utc_now
+from transship.domain.errors import ParametersUnknown
+from transship.domain.image import ImageStatus
+from transship.domain.import_parameters import VERSION, ImportParameters
+
+P = ParamSpec("P")
 
 
 class Begin(Protocol):
@@ -21,21 +41,57 @@ class Begin(Protocol):
     def __call__(self, flow_run_id: str, owner: str, /, *, ttl_s: float, now: datetime) -> Begun: ...
 
 
-ByHand = Callable[[Settings, Catalog], Begin]
-"""What a form asks for, made when it is known that nobody else has asked for it."""
+def import_flow(name: str, run_name: Callable[[], str]) -> Callable[[Callable[P, State[Any]]], Flow[P, State[Any]]]:
+    """Make a function the flow of an import method."""
+    return flow(
+        name=name,
+        flow_run_name=run_name,
+        retries=0,
+        persist_result=False,
+        task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]  # declared for async runners too
+    )
 
 
-def beginning(run_id: str, task_id: UUID | None, by_hand: ByHand) -> Callable[[Settings, Catalog], Begun]:
-    """Return what begins the import of a flow run.
+def run_name(method: str, label: str = "") -> str:
+    """Return the run's name for lists: method, label, beginning of the image id where there is one already."""
+    image_id = str(flow_run.parameters.get("image_id") or "")
+    return f"{method} {label} {image_id[:8]}".replace("  ", " ").rstrip()
+
+
+def run_import(params: ImportParameters, steps: Steps) -> State[Any]:
+    """Take the import that a run's parameters name, or ask for, and carry it to its end; see `carry`."""
+    run_id = str(flow_run.id)
+    return carry(run_id, partial(begin, params, run_id), steps)
+
+
+def begin(params: ImportParameters, run_id: str, settings: Settings, catalog: Catalog) -> Begun:
+    """Become the process that carries the import of a flow run.
 
     Args:
         run_id: Prefect's id of the run.
-        task_id: the task that the service made; None: the run was started by hand.
-        by_hand: what its form asks for then.
+
+    Raises:
+        ParametersUnknown: another release wrote the parameters; nothing was changed.
+        Superseded: there is nothing to do.
+        RequestRefused: what a person asks for cannot be done; nothing was changed.
     """
+    if params.version != VERSION:
+        raise ParametersUnknown(params.version, VERSION)
+    taken: Begin = (
+        partial(begin_import, catalog, params.task_id) if params.task_id else _by_hand(params, settings, catalog)
+    )
+    return taken(run_id, process_owner(settings), ttl_s=settings.lease.ttl_s, now=utc_now())
 
-    def begin(settings: Settings, catalog: Catalog) -> Begun:
-        taken: Begin = partial(begin_import, catalog, str(task_id)) if task_id else by_hand(settings, catalog)
-        return taken(run_id, process_owner(settings), ttl_s=settings.lease.ttl_s, now=utc_now())
 
-    return begin
+def _by_hand(params: ImportParameters, settings: Settings, catalog: Catalog) -> Begin:
+    request = form_request(params, settings.imports.enabled_methods)
+    caller = Caller(project_id=params.project_id, roles=("admin",))
+    match STARTS_FROM[params.method]:
+        case ImageStatus.ACTIVE:
+            return partial(begin_copy_by_hand, catalog, params.image_id, request, settings.store_facts, caller)
+        case ImageStatus.UPLOADING:
+            order = form_order(request, settings.store_facts, params.image_id)
+            return partial(begin_upload_by_hand, catalog, params.image_id, order, caller, host=settings.host_name)
+        case _:
+            image = new_image(params, params.image_id or str(uuid4()), utc_now())
+            return partial(begin_by_hand, catalog, image, form_order(request, settings.store_facts), caller)

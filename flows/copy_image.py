@@ -3,43 +3,31 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 from uuid import UUID
 
-from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from config.settings import Settings
-from flows.beginning import Begin, beginning
-from flows.carrying import carry
+from flows import beginning
 from flows.copying import copy_from_best
-from flows.requests_by_hand import form_request
-from transship.catalog.engine import Catalog
-from transship.catalog.imports import Begun, Caller, begin_copy_by_hand
+from transship.catalog.imports import Begun
+from transship.domain.import_parameters import VERSION, ImportParameters
 from transship.domain.import_request import ImportMethod
 
 
 def run_name() -> str:
-    """Return the run's name for lists: method and beginning of the image id."""
-    return f"copy-image {str(flow_run.parameters.get('image_id') or '')[:8]}".rstrip()
+    """Return the run's name for lists."""
+    return beginning.run_name("copy-image")
 
 
-@flow(
-    name="copy-image",
-    flow_run_name=run_name,
-    retries=0,
-    persist_result=False,
-    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]  # declared for async runners too
-)
+@beginning.import_flow("copy-image", run_name)
 def copy_image(
     image_id: UUID,
     stores: list[str] | None = None,
     all_stores: bool = False,
     all_stores_must_succeed: bool = True,
     task_id: UUID | None = None,
+    parameters_version: int = VERSION,
 ) -> State[Any]:
     """Copy an active image to more stores.
 
@@ -52,21 +40,18 @@ def copy_image(
         all_stores: Write every store that does not hold the image yet, instead.
         all_stores_must_succeed: When a store fails, take the new copies in the others back.
         task_id: Leave empty: set by the service for copies that were asked for through the Images API.
+        parameters_version: Leave as it is: tells apart what releases of the service write here.
     """
-    run_id = str(flow_run.id)
-
-    def by_hand(settings: Settings, catalog: Catalog) -> Begin:
-        request = form_request(
-            ImportMethod.COPY_IMAGE,
-            stores,
-            settings.imports.enabled_methods,
-            all_stores=all_stores,
-            all_must_succeed=all_stores_must_succeed,
-        )
-        caller = Caller(roles=("admin",))
-        return partial(begin_copy_by_hand, catalog, str(image_id), request, settings.store_facts, caller)
-
-    return carry(run_id, beginning(run_id, task_id, by_hand), _steps)
+    params = ImportParameters(
+        ImportMethod.COPY_IMAGE,
+        str(image_id),
+        str(task_id or ""),
+        tuple(stores) if stores else None,
+        all_stores,
+        all_stores_must_succeed,
+        version=parameters_version,
+    )
+    return beginning.run_import(params, _steps)
 
 
 def _steps(begun: Begun, undo: ExitStack) -> str:

@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 from uuid import UUID
 
-from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from config.settings import Settings
-from flows.beginning import Begin, beginning
-from flows.carrying import carry
+from flows import beginning
 from flows.copying import place_all
 from flows.pipeline import transform
-from flows.requests_by_hand import form_order, form_request
 from tasks.finish import finish
 from tasks.take_upload import take_upload
-from transship.catalog.engine import Catalog
-from transship.catalog.imports import Begun, Caller, begin_upload_by_hand
+from transship.catalog.imports import Begun
+from transship.domain.import_parameters import VERSION, ImportParameters
 from transship.domain.import_request import ImportMethod
 
 
 def run_name() -> str:
-    """Return the run's name for lists: method and beginning of the image id."""
-    return f"glance-direct {str(flow_run.parameters.get('image_id') or '')[:8]}".rstrip()
+    """Return the run's name for lists."""
+    return beginning.run_name("glance-direct")
 
 
-@flow(
-    name="glance-direct",
-    flow_run_name=run_name,
-    retries=0,
-    persist_result=False,
-    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]  # declared for async runners too
-)
+@beginning.import_flow("glance-direct", run_name)
 def glance_direct(
     image_id: UUID,
     stores: list[str] | None = None,
     all_stores: bool = False,
     all_stores_must_succeed: bool = True,
     task_id: UUID | None = None,
+    parameters_version: int = VERSION,
 ) -> State[Any]:
     """Import the data that were uploaded for an image.
 
@@ -54,22 +42,18 @@ def glance_direct(
         all_stores: Write every store that can be written, instead.
         all_stores_must_succeed: The image becomes active only when every store was written.
         task_id: Leave empty: set by the service for imports that were asked for through the Images API.
+        parameters_version: Leave as it is: tells apart what releases of the service write here.
     """
-    run_id = str(flow_run.id)
-
-    def by_hand(settings: Settings, catalog: Catalog) -> Begin:
-        request = form_request(
-            ImportMethod.GLANCE_DIRECT,
-            stores,
-            settings.imports.enabled_methods,
-            all_stores=all_stores,
-            all_must_succeed=all_stores_must_succeed,
-        )
-        order = form_order(request, settings.store_facts, str(image_id))
-        caller = Caller(roles=("admin",))
-        return partial(begin_upload_by_hand, catalog, str(image_id), order, caller, host=settings.host_name)
-
-    return carry(run_id, beginning(run_id, task_id, by_hand), _steps)
+    params = ImportParameters(
+        ImportMethod.GLANCE_DIRECT,
+        str(image_id),
+        str(task_id or ""),
+        tuple(stores) if stores else None,
+        all_stores,
+        all_stores_must_succeed,
+        version=parameters_version,
+    )
+    return beginning.run_import(params, _steps)
 
 
 def _steps(begun: Begun, undo: ExitStack) -> str:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from config.settings import Settings
-from flows.beginning import Begin, beginning
-from flows.carrying import carry
+from flows import beginning
 from flows.copying import place_all
 from flows.pipeline import transform
-from flows.requests_by_hand import ShortText, form_order, form_request, new_image
+from flows.requests_by_hand import ShortText
 from tasks.finish import finish
 from tasks.read_remote import read_remote
 from tasks.stage import stage
-from transship.catalog.engine import Catalog
-from transship.catalog.imports import Begun, Caller, begin_by_hand
-from transship.domain.clock import utc_now
+from transship.catalog.imports import Begun
+from transship.domain.import_parameters import VERSION, ImportParameters
 from transship.domain.import_request import ImportMethod
 from transship.domain.remote import RemoteImage
 
@@ -31,20 +25,12 @@ Interface = Literal["public", "internal", "admin"]
 
 
 def run_name() -> str:
-    """Return the run's name for lists: method, image name, beginning of the image id where there is one already."""
+    """Return the run's name for lists."""
     given = flow_run.parameters
-    label = given.get("name") or f"from {given.get('glance_region', '')}"
-    image_id = str(given.get("image_id") or "")
-    return f"glance-download {label} {image_id[:8]}".rstrip()
+    return beginning.run_name("glance-download", given.get("name") or f"from {given.get('glance_region', '')}")
 
 
-@flow(
-    name="glance-download",
-    flow_run_name=run_name,
-    retries=0,
-    persist_result=False,
-    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]  # declared for async runners too
-)
+@beginning.import_flow("glance-download", run_name)
 def glance_download(
     glance_region: str,
     glance_image_id: UUID,
@@ -56,6 +42,7 @@ def glance_download(
     all_stores_must_succeed: bool = True,
     image_id: UUID | None = None,
     task_id: UUID | None = None,
+    parameters_version: int = VERSION,
 ) -> State[Any]:
     """Import an image of another Glance, with its formats and the properties that the site takes over.
 
@@ -70,25 +57,21 @@ def glance_download(
         all_stores_must_succeed: The image becomes active only when every store was written.
         image_id: Leave empty: set by the service for imports that were asked for through the Images API.
         task_id: Leave empty: set by the service for imports that were asked for through the Images API.
+        parameters_version: Leave as it is: tells apart what releases of the service write here.
     """
-    run_id = str(flow_run.id)
-
-    def by_hand(settings: Settings, catalog: Catalog) -> Begin:
-        remote = RemoteImage(str(glance_image_id), glance_region, glance_service_interface)
-        image = new_image(str(image_id or uuid4()), utc_now(), name=name or remote.image_id, project_id=project_id)
-        request = form_request(
-            ImportMethod.GLANCE_DOWNLOAD,
-            stores,
-            settings.imports.enabled_methods,
-            all_stores=all_stores,
-            all_must_succeed=all_stores_must_succeed,
-            remote=remote,
-        )
-        order = form_order(request, settings.store_facts)
-        caller = Caller(project_id=project_id, roles=("admin",))
-        return partial(begin_by_hand, catalog, image, order, caller)
-
-    return carry(run_id, beginning(run_id, task_id, by_hand), _steps)
+    params = ImportParameters(
+        ImportMethod.GLANCE_DOWNLOAD,
+        str(image_id or ""),
+        str(task_id or ""),
+        tuple(stores) if stores else None,
+        all_stores,
+        all_stores_must_succeed,
+        name=name or str(glance_image_id),
+        project_id=project_id,
+        remote=RemoteImage(str(glance_image_id), glance_region, glance_service_interface),
+        version=parameters_version,
+    )
+    return beginning.run_import(params, _steps)
 
 
 def _steps(begun: Begun, undo: ExitStack) -> str:

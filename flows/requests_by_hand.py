@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from transship.catalog.imports import Order
 from transship.catalog.schema import NAME_LENGTH
 from transship.domain.image import Image, ImageStatus
+from transship.domain.import_parameters import ImportParameters
 from transship.domain.import_request import ImportMethod, ImportRequest, described, refuse_other_methods
 from transship.domain.placement import StoreFacts, choose_targets
 from transship.domain.remote import RemoteAccess, RemoteImage
@@ -47,52 +48,30 @@ ShortText = Annotated[str, Field(max_length=NAME_LENGTH)]
 """What the catalogue keeps as a name or an id."""
 
 
-def form_request(
-    method: ImportMethod,
-    stores: Sequence[str] | None,
-    enabled: Collection[ImportMethod],
-    *,
-    all_stores: bool,
-    all_must_succeed: bool,
-    uri: str = "",
-    remote: RemoteImage | None = None,
-) -> ImportRequest:
+def form_request(params: ImportParameters, enabled: Collection[ImportMethod]) -> ImportRequest:
     """Return the request that the form of a method states.
 
     Args:
-        stores: ids of the targets; None or none: the default store.
         enabled: methods that the site offers.
-        uri: source of a web-download.
-        remote: source of a glance-download.
 
     Raises:
         BadRequest: the method is not offered.
     """
-    refuse_other_methods(method, enabled)
+    refuse_other_methods(params.method, enabled)
     return ImportRequest(
-        method=method,
-        uri=uri,
-        remote=remote,
-        stores=tuple(stores) if stores else None,
-        all_stores=all_stores,
-        all_stores_must_succeed=all_must_succeed,
+        method=params.method,
+        uri=params.uri,
+        remote=params.remote,
+        stores=params.stores or None,
+        all_stores=params.all_stores,
+        all_stores_must_succeed=params.all_stores_must_succeed,
     )
 
 
-def new_image(
-    image_id: str,
-    now: datetime,
-    *,
-    name: str,
-    project_id: str,
-    disk_format: str | None = None,
-    container_format: str = "bare",
-) -> Image:
+def new_image(params: ImportParameters, image_id: str, now: datetime) -> Image:
     """Return the image record that a download started by hand makes.
 
-    Args:
-        disk_format: None: the import asks the data, or the remote image in a glance-download.
-        container_format: replaced by that of the remote image in a glance-download.
+    Without a disk format the import asks the data. In a glance-download the remote image's formats replace both.
     """
     return Image(
         id=image_id,
@@ -100,10 +79,10 @@ def new_image(
         created_at=now,
         updated_at=now,
         # It may be the last part of a URL, which is as long as its server likes.
-        name=name[:NAME_LENGTH],
-        disk_format=disk_format,
-        container_format=container_format,
-        owner=project_id,
+        name=(params.name or "")[:NAME_LENGTH],
+        disk_format=params.disk_format,
+        container_format=params.container_format or "bare",
+        owner=params.project_id,
     )
 
 

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from config.settings import Settings
-from flows.beginning import Begin, beginning
-from flows.carrying import carry
+from flows import beginning
 from flows.copying import place_all
 from flows.pipeline import transform
-from flows.requests_by_hand import PublicUri, ShortText, form_order, form_request, new_image
+from flows.requests_by_hand import PublicUri, ShortText
 from tasks.finish import finish
 from tasks.stage import stage
 from tasks.validate_uri import validate_uri
-from transship.catalog.engine import Catalog
-from transship.catalog.imports import Begun, Caller, begin_by_hand
-from transship.domain.clock import utc_now
+from transship.catalog.imports import Begun
+from transship.domain.import_parameters import VERSION, ImportParameters
 from transship.domain.import_request import ImportMethod
 
 DiskFormat = Literal["ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop"]
@@ -31,20 +25,12 @@ ContainerFormat = Literal["bare", "compressed", "ovf", "ova", "docker", "ami", "
 
 
 def run_name() -> str:
-    """Return the run's name for lists: method, image name, beginning of the image id where there is one already."""
+    """Return the run's name for lists."""
     given = flow_run.parameters
-    label = given.get("name") or str(given.get("uri", "")).rsplit("/", 1)[-1]
-    image_id = str(given.get("image_id") or "")
-    return f"web-download {label} {image_id[:8]}".replace("  ", " ").rstrip()
+    return beginning.run_name("web-download", given.get("name") or str(given.get("uri", "")).rsplit("/", 1)[-1])
 
 
-@flow(
-    name="web-download",
-    flow_run_name=run_name,
-    retries=0,
-    persist_result=False,
-    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]  # declared for async runners too
-)
+@beginning.import_flow("web-download", run_name)
 def web_download(
     uri: PublicUri,
     stores: list[str] | None = None,
@@ -56,6 +42,7 @@ def web_download(
     all_stores_must_succeed: bool = True,
     image_id: UUID | None = None,
     task_id: UUID | None = None,
+    parameters_version: int = VERSION,
 ) -> State[Any]:
     """Import an image from a URL.
 
@@ -70,31 +57,23 @@ def web_download(
         all_stores_must_succeed: The image becomes active only when every store was written.
         image_id: Leave empty: set by the service for imports that were asked for through the Images API.
         task_id: Leave empty: set by the service for imports that were asked for through the Images API.
+        parameters_version: Leave as it is: tells apart what releases of the service write here.
     """
-    run_id = str(flow_run.id)
-
-    def by_hand(settings: Settings, catalog: Catalog) -> Begin:
-        image = new_image(
-            str(image_id or uuid4()),
-            utc_now(),
-            name=name or uri.rsplit("/", 1)[-1],
-            project_id=project_id,
-            disk_format=disk_format,
-            container_format=container_format,
-        )
-        request = form_request(
-            ImportMethod.WEB_DOWNLOAD,
-            stores,
-            settings.imports.enabled_methods,
-            all_stores=all_stores,
-            all_must_succeed=all_stores_must_succeed,
-            uri=uri,
-        )
-        order = form_order(request, settings.store_facts)
-        caller = Caller(project_id=project_id, roles=("admin",))
-        return partial(begin_by_hand, catalog, image, order, caller)
-
-    return carry(run_id, beginning(run_id, task_id, by_hand), _steps)
+    params = ImportParameters(
+        ImportMethod.WEB_DOWNLOAD,
+        str(image_id or ""),
+        str(task_id or ""),
+        tuple(stores) if stores else None,
+        all_stores,
+        all_stores_must_succeed,
+        name=name or uri.rsplit("/", 1)[-1],
+        project_id=project_id,
+        uri=uri,
+        disk_format=disk_format,
+        container_format=container_format,
+        version=parameters_version,
+    )
+    return beginning.run_import(params, _steps)
 
 
 def _steps(begun: Begun, undo: ExitStack) -> str:

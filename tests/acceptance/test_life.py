@@ -27,7 +27,6 @@ from transship.domain.errors import AlreadyBeingCopied, LockLost
 from transship.domain.image import ImageStatus
 from transship.domain.import_request import ImportMethod, ImportRequest
 from transship.domain.task import ImportTask, TaskStatus
-from transship.keeper.dispatch import run_parameters
 from transship.keeper.verdict import Action, Patience, judge
 from transship.stores.file import FileStore
 
@@ -275,7 +274,7 @@ def carry_on(imports: AskedImports, image_id: str) -> None:
 def carry_in_a_process(imports: AskedImports, image_id: str, run_id: str, *, at: int = -1) -> str:
     """Carry an image's newest task in another process; return the step at which it died."""
     task = imports.task(image_id)
-    return import_in_a_process(task.method, run_parameters(task, imports.image(image_id)), run_id, at=at).step
+    return import_in_a_process(task.method, task.parameters, run_id, at=at).step
 
 
 def test_row_35_an_import_that_no_worker_takes_is_pending_and_ends_with_a_reason_after_its_time(

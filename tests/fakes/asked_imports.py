@@ -21,7 +21,6 @@ from transship.catalog.imports import Caller
 from transship.catalog.leases import lease_of
 from transship.domain.image import Image
 from transship.domain.task import ImportTask
-from transship.keeper.dispatch import run_parameters
 
 FLOWS: Mapping[str, Callable[..., Any]] = {
     "glance-direct": glance_direct,
@@ -83,8 +82,7 @@ class AskedImports:
     def carry(self, image_id: str) -> State[Any]:
         """Run the flow of an image's newest task with the parameters that the keeper gives it."""
         task = self.task(image_id)
-        parameters = run_parameters(task, self.image(image_id))
-        state: State[Any] = FLOWS[task.method](**parameters, return_state=True)
+        state: State[Any] = FLOWS[task.method](**task.parameters, return_state=True)
         return state
 
     def bring(self, uri: str, **attributes: object) -> tuple[State[Any], str]:

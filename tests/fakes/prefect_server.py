@@ -70,6 +70,11 @@ class PrefectServer:
             "DO_NOT_TRACK": "1",
         }
 
+    @property
+    def home(self) -> Path:
+        """Where it keeps its database and its log."""
+        return Path(self._directory.name)
+
     @contextmanager
     def as_client(self) -> Iterator[None]:
         """Make this process a client of the server for a while."""

@@ -36,7 +36,6 @@ from transship.catalog.leases import lease_of
 from transship.catalog.tasks import tasks_of_image
 from transship.domain.image import Image
 from transship.domain.task import ImportTask
-from transship.keeper.dispatch import run_parameters
 
 FLOWS: Final[Mapping[str, Flow[..., Any]]] = {"web-download": web_download, "copy-image": copy_image}
 BODY: Final = bytes(range(256)) * 4096
@@ -102,7 +101,7 @@ class Yard:
         """Do what the keeper does: make the flow run of the image's newest task; return its id."""
         task = self.task(image_id)
         with get_client(sync_client=True) as client:
-            run = client.create_flow_run(FLOWS[task.method], parameters=run_parameters(task, self.image(image_id)))
+            run = client.create_flow_run(FLOWS[task.method], parameters=dict(task.parameters))
         return run.id
 
     def go_on(self, run_id: UUID) -> State[Any]:

@@ -37,7 +37,6 @@ from transship.domain.clock import utc_now
 from transship.domain.image import ImageStatus
 from transship.domain.import_request import ImportMethod
 from transship.domain.task import ImportTask, TaskStatus
-from transship.keeper.dispatch import run_parameters
 
 pytestmark = pytest.mark.faults
 
@@ -110,8 +109,7 @@ class World:
     def carry(self, each: Import, *, at: int = -1, stop: bool = False) -> Ended:
         """Let a process carry an import; whatever becomes of it, what clients see is right at every moment."""
         task = self.task(each)
-        image = read_image(self.site.catalog, each.image_id)
-        ended = import_in_a_process(task.method, run_parameters(task, image), each.run_id, at=at, stop=stop)
+        ended = import_in_a_process(task.method, task.parameters, each.run_id, at=at, stop=stop)
         if ended.step:
             self.seen.append(ended.step)
         self.assert_sound(each, ended.step)

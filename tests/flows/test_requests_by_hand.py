@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,10 @@ from prefect.exceptions import ParameterTypeError
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, select
 
+from flows.beginning import begin
+from flows.carrying import carry
+from flows.copy_image import copy_image
+from flows.glance_direct import glance_direct
 from flows.glance_download import glance_download
 from flows.requests_by_hand import PublicUri, form_order, form_request, new_image
 from flows.web_download import web_download
@@ -22,6 +27,7 @@ from transship.catalog.leases import expire_lease
 from transship.catalog.schema import IMAGES
 from transship.domain.errors import BadRequest, StoreReadOnly, StoreUnknown, Superseded
 from transship.domain.image import ImageStatus
+from transship.domain.import_parameters import VERSION, ImportParameters
 from transship.domain.import_request import ImportMethod, ImportRequest
 from transship.domain.placement import StoreFacts
 
@@ -37,7 +43,7 @@ PUBLIC: TypeAdapter[str] = TypeAdapter(PublicUri)
 
 def test_an_image_is_named_by_the_end_of_a_url_as_far_as_names_go() -> None:
     """PostgreSQL refuses what is longer than its column; SQLite would keep a name that no client may write."""
-    assert new_image("id", NOW, name="x" * 300, project_id="p1").name == "x" * 255
+    assert new_image(ImportParameters(REQUEST.method, name="x" * 300, project_id="p1"), "id", NOW).name == "x" * 255
 
 
 @pytest.mark.parametrize("flow", [web_download, glance_download])
@@ -85,7 +91,8 @@ def test_the_form_says_what_the_field_is() -> None:
 
 
 def test_the_image_is_as_the_form_says() -> None:
-    image = new_image("id", NOW, name="debian.qcow2", project_id="p1", disk_format="qcow2")
+    form = ImportParameters(REQUEST.method, name="debian.qcow2", project_id="p1", disk_format="qcow2")
+    image = new_image(form, "id", NOW)
     assert (image.status, image.name, image.owner) == (ImageStatus.QUEUED, "debian.qcow2", "p1")
     assert (image.disk_format, image.container_format) == ("qcow2", "bare")
 
@@ -103,7 +110,7 @@ def test_the_image_is_as_the_form_says() -> None:
 )
 def test_the_stores_of_the_form_are_the_targets(asked: dict[str, Any], targets: tuple[str, ...]) -> None:
     form = {"stores": None, "all_stores": False, **asked}
-    order = form_order(form_request(REQUEST.method, enabled=METHODS, all_must_succeed=True, **form), STORES)
+    order = form_order(form_request(ImportParameters(REQUEST.method, **form), METHODS), STORES)
     assert order.targets == targets
     assert order.task_input["backend"] == list(targets)
 
@@ -116,12 +123,12 @@ def test_a_store_that_cannot_be_a_target_is_refused(store: str, refusal: type[Ex
 
 def test_a_method_that_the_site_does_not_offer_is_refused() -> None:
     with pytest.raises(BadRequest, match=r"name 'web-download'\. This site offers: copy-image"):
-        form_request(REQUEST.method, None, (ImportMethod.COPY_IMAGE,), all_stores=False, all_must_succeed=True)
+        form_request(ImportParameters(REQUEST.method), (ImportMethod.COPY_IMAGE,))
 
 
 def begun_by_hand(site: Site, run_id: str) -> Begun:
     """What the flow does when it begins: it offers a new image each time."""
-    image = new_image(str(uuid4()), NOW, name="debian.qcow2", project_id="p1")
+    image = new_image(ImportParameters(REQUEST.method, name="debian.qcow2", project_id="p1"), str(uuid4()), NOW)
     order = form_order(REQUEST, STORES)
     return begin_by_hand(site.catalog, image, order, Caller("p1"), run_id, "test", ttl_s=3600.0, now=NOW)
 
@@ -155,3 +162,19 @@ def test_two_runs_make_two_images(site: Site, tmp_path: Path) -> None:
     begun_by_hand(site, str(uuid4()))
     begun_by_hand(site, str(uuid4()))
     assert images(site) == 2
+
+
+@pytest.mark.parametrize("task_id", ["", "a task"], ids=["by hand", "by the service"])
+def test_parameters_of_another_release_end_the_run_before_anything_is_done(site: Site, task_id: str) -> None:
+    params = ImportParameters(REQUEST.method, task_id=task_id, uri=REQUEST.uri, version=VERSION + 1)
+    run_id = str(uuid4())
+    state = carry(run_id, partial(begin, params, run_id), lambda _begun, _undo: pytest.fail("a step ran"))
+    told = f"of version {VERSION + 1}, and this release reads version {VERSION}"
+    assert (state.type, told in str(state.message)) == ("FAILED", True)
+    assert images(site) == 0
+
+
+@pytest.mark.parametrize("flow", [copy_image, glance_direct, glance_download, web_download])
+def test_the_forms_say_by_which_version_they_are_read(flow: Any) -> None:
+    assert flow.parameters.properties["parameters_version"]["default"] == VERSION
+    assert "parameters_version" not in flow.parameters.required

@@ -28,7 +28,6 @@ from transship.domain.errors import ImageNotFound, Superseded
 from transship.domain.image import ImageStatus
 from transship.domain.import_request import ImportMethod, ImportRequest
 from transship.domain.task import ImportTask, TaskStatus
-from transship.keeper.dispatch import run_parameters
 
 pytestmark = pytest.mark.real
 
@@ -158,7 +157,7 @@ def test_a_store_may_fail_where_a_form_says_so(form: Form) -> None:
     assert (image.status, image.failed_import) == (ImageStatus.ACTIVE, ("two",))
     assert form.holders - {"zero"} == {"one"}
     # Should Prefect forget the run, the keeper makes another with what the task says.
-    assert run_parameters(form.tasks[0], image)["all_stores_must_succeed"] is False
+    assert form.tasks[0].parameters["all_stores_must_succeed"] is False
 
 
 def test_the_stores_that_a_form_names_are_written(form: Form) -> None:

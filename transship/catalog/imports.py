@@ -42,6 +42,7 @@ from transship.catalog.tasks import (
 from transship.domain.admission import STARTS_FROM, admit
 from transship.domain.errors import ImageNotFound, Superseded, TaskNotFound
 from transship.domain.image import Image, ImageStatus
+from transship.domain.import_parameters import ImportParameters
 from transship.domain.import_request import ImportMethod, ImportRequest
 from transship.domain.notification import EventType
 from transship.domain.placement import StoreFacts, choose_copy_targets
@@ -316,6 +317,7 @@ def _ask(connection: Connection, catalog: Catalog, image: Image, order: Order, c
             request_id=caller.request_id,
             roles=list(caller.roles),
             input=dict(order.task_input),
+            parameters=ImportParameters.of(order.request, order.targets, image, task_id).for_flow(),
             message="",
             attempt=1,
             crashes=0,
@@ -359,8 +361,11 @@ def _reopen(connection: Connection, ended: ImportTask, image: Image, lease: Leas
     ours = newest == ended.id and lease.state == "free"
     if ours and lacking and image.status is STARTS_FROM[ImportMethod.COPY_IMAGE]:
         request = ImportRequest(ImportMethod.COPY_IMAGE, all_stores_must_succeed=row.strict)
-        shown = copy_order(image.id, request, lacking).task_input
-        changes = {"method": ImportMethod.COPY_IMAGE, "input": shown}
+        changes = {
+            "method": ImportMethod.COPY_IMAGE,
+            "input": copy_order(image.id, request, lacking).task_input,
+            "parameters": ImportParameters.of(request, lacking, image, "").for_flow(),
+        }
         return _next_attempt(connection, row, changes, lacking, now)
     if ended.status is TaskStatus.SUCCESS:
         raise Superseded("the import has succeeded already")
@@ -371,14 +376,26 @@ def _reopen(connection: Connection, ended: ImportTask, image: Image, lease: Leas
     return _next_attempt(connection, row, {}, targets_of(connection, ended.id), now)
 
 
-_KEPT_BY_ATTEMPTS = ("image_id", "flow_run_id", "method", "owner", "user_id", "request_id", "roles", "input", "strict")
+_KEPT_BY_ATTEMPTS = (
+    "image_id",
+    "flow_run_id",
+    "method",
+    "owner",
+    "user_id",
+    "request_id",
+    "roles",
+    "input",
+    "parameters",
+    "strict",
+)
 
 
 def _next_attempt(
     connection: Connection, row: Row[Any], changes: Mapping[str, object], targets: Sequence[str], now: datetime
 ) -> ImportTask:
     task_id = str(uuid4())
-    values = {**{column: getattr(row, column) for column in _KEPT_BY_ATTEMPTS}, **changes}
+    values: dict[str, Any] = {**{column: getattr(row, column) for column in _KEPT_BY_ATTEMPTS}, **changes}
+    values["parameters"] = {**values["parameters"], "task_id": task_id}
     connection.execute(
         insert(TASKS).values(
             **values,

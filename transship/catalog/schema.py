@@ -109,6 +109,7 @@ TASKS: Final = Table(
     Column("request_id", String(NAME_LENGTH), nullable=False),
     Column("roles", JSON, nullable=False, comment="the caller's roles, lower case"),
     Column("input", JSON, nullable=False, comment="the request as the user may see it"),
+    Column("parameters", JSON, nullable=False, comment="of its flow run, without secrets"),
     Column("result", JSON),
     Column("message", PlainText, nullable=False),
     Column("progress", JSON),

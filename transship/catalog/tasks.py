@@ -150,6 +150,7 @@ def task_of(row: Row[Any]) -> ImportTask:
         user_id=row.user_id,
         request_id=row.request_id,
         input=row.input,
+        parameters=row.parameters,
         result=row.result,
         message=row.message,
         progress=_progress(row.progress),

@@ -216,6 +216,7 @@ class ImportTask:
         id: canonical UUID.
         owner: project id of the caller.
         input: the request as the user may see it: no secret, URI without user info and query.
+        parameters: of its flow run, as `ImportParameters.for_flow` wrote them.
         result: ``{"image_id": …}`` after success.
         message: progress while it runs, the cause and remedy after a failure.
         flow_run_id: Prefect's id of the run, None until it was dispatched.
@@ -233,6 +234,7 @@ class ImportTask:
     user_id: str = ""
     request_id: str = ""
     input: Mapping[str, object] = field(default_factory=dict)
+    parameters: Mapping[str, object] = field(default_factory=dict)
     result: Mapping[str, object] | None = None
     message: str = ""
     progress: TaskProgress | None = None

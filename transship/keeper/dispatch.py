@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -20,7 +19,7 @@ from transship.domain.errors import (
     TaskNotFound,
     UploadIncomplete,
 )
-from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image
+from transship.domain.image import Image
 from transship.domain.import_request import ImportMethod
 from transship.domain.task import ImportTask, RunState
 from transship.keeper.housekeeping import order_sweeps
@@ -104,7 +103,7 @@ def _create_run(keeper: Keeper, task: ImportTask, image: Image, key: str) -> str
     wanted = WantedRun(
         f"{task.method}/{DEPLOYMENT}",
         f"{task.method} {image.name or ''} {image.id[:8]}".replace("  ", " "),
-        run_parameters(task, image),
+        task.parameters,
         key,
         queue_of(keeper, task),
         (f"image:{image.id}",),
@@ -167,29 +166,3 @@ def _done(keeper: Keeper, row: OutboxRow) -> None:
 def _postpone(keeper: Keeper, row: OutboxRow, wait_s: float, reason: str) -> None:
     with keeper.catalog.write() as connection:
         postpone(connection, row, wait_s, reason)
-
-
-def run_parameters(task: ImportTask, image: Image) -> dict[str, Any]:
-    """Return the parameters of a task's flow run: ids and what a person wants to see, no secret."""
-    asked = task.input.get("import_req")
-    request: Mapping[str, object] = asked if isinstance(asked, Mapping) else {}
-    parameters: dict[str, Any] = {
-        "image_id": image.id,
-        "task_id": task.id,
-        "stores": task.input.get("backend"),
-        "all_stores_must_succeed": request.get("all_stores_must_succeed", True),
-    }
-    if task.method in (ImportMethod.GLANCE_DIRECT, ImportMethod.COPY_IMAGE):
-        return parameters
-    said = request.get("method")
-    method: Mapping[str, object] = said if isinstance(said, Mapping) else {}
-    parameters |= {"name": image.name, "project_id": image.owner}
-    if task.method == ImportMethod.GLANCE_DOWNLOAD:
-        names = ("glance_region", "glance_image_id", "glance_service_interface")
-        return {**parameters, **{name: method[name] for name in names if name in method}}
-    parameters["uri"] = method.get("uri", "")
-    if image.disk_format in DISK_FORMATS:
-        parameters["disk_format"] = image.disk_format
-    if image.container_format in CONTAINER_FORMATS:
-        parameters["container_format"] = image.container_format
-    return parameters

@@ -7,6 +7,7 @@
     ├── TransferFailed            the operator or time acts; `retryable` says whether time helps
     │   └── ImportStopped         cancelled or interrupted from outside, or out of time
     ├── LockLost                  another worker took over; stop and touch nothing
+    ├── ParametersUnknown         another release wrote a flow run's parameters
     └── Superseded                the flow run has nothing to do any more
 
 A class declares its facts as fields and its words as two templates over them (`TransshipError`): ``brief`` says what
@@ -19,6 +20,7 @@ from __future__ import annotations
 from transship.domain.errors.base import (
     ConfigurationRefused,
     LockLost,
+    ParametersUnknown,
     SeveralRefused,
     Superseded,
     TransshipError,
@@ -192,6 +194,7 @@ __all__ = [
     "NotTakenUp",
     "NotificationUndelivered",
     "ObjectMissing",
+    "ParametersUnknown",
     "PluginFailed",
     "PrefectAway",
     "PrefectRefused",

@@ -126,6 +126,16 @@ class LockLost(TransshipError):
     BRIEF = "image {image_id} is no longer ours (lease epoch {epoch} was superseded)"
 
 
+class ParametersUnknown(TransshipError):
+    """Another release wrote a flow run's parameters; what they mean is not known here."""
+
+    found: int
+    known: int
+
+    BRIEF = "the parameters of this run are of version {found}, and this release reads version {known}"
+    REMEDY = "run the service and all workers in one release, and import again"
+
+
 class Superseded(TransshipError):
     """A flow run has nothing to do: its import is over, or another process carries it."""
 

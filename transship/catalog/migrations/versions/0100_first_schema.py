@@ -251,6 +251,7 @@ def upgrade() -> None:
         sa.Column("request_id", sa.String(length=255), nullable=False),
         sa.Column("roles", sa.JSON(), nullable=False, comment="the caller's roles, lower case"),
         sa.Column("input", sa.JSON(), nullable=False, comment="the request as the user may see it"),
+        sa.Column("parameters", sa.JSON(), nullable=False, comment="of its flow run, without secrets"),
         sa.Column("result", sa.JSON(), nullable=True),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("progress", sa.JSON(), nullable=True),

@@ -1,0 +1,92 @@
+"""The parameters of an import's flow run: written once by whoever asks for the import, and read by its flow alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image
+from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.remote import RemoteImage
+from transship.domain.uri_filter import display_uri
+
+VERSION: Final = 1
+"""Of the parameters that this release writes and reads; grows when a field changes its meaning or goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportParameters:
+    """What a flow run is told of its import. Everybody who reaches Prefect can read it: it holds no secret.
+
+    Attributes:
+        method: names the flow.
+        image_id: canonical UUID; empty: the run makes an image.
+        task_id: the task that the service made; empty: the run was started by hand, and what it is to do stands here.
+        stores: store ids to write, in order; None: the default store.
+        name: of the image.
+        project_id: its owner.
+        uri: source of a web-download, as it may be shown; empty for the other methods.
+        disk_format, container_format: of a web-download; None: those of the data, and ``bare``.
+        remote: source of a glance-download; None for the other methods.
+        version: of the form of these parameters.
+    """
+
+    method: ImportMethod
+    image_id: str = ""
+    task_id: str = ""
+    stores: tuple[str, ...] | None = None
+    all_stores: bool = False
+    all_stores_must_succeed: bool = True
+    name: str | None = None
+    project_id: str = ""
+    uri: str = ""
+    disk_format: str | None = None
+    container_format: str | None = None
+    remote: RemoteImage | None = None
+    version: int = VERSION
+
+    @classmethod
+    def of(cls, request: ImportRequest, targets: Sequence[str], image: Image, task_id: str) -> Self:
+        """Return what the run of a task is told.
+
+        Args:
+            targets: store ids to write, in order.
+            image: the record when the import was asked for.
+        """
+        return cls(
+            request.method,
+            image.id,
+            task_id,
+            tuple(targets),
+            all_stores_must_succeed=request.all_stores_must_succeed,
+            name=image.name,
+            project_id=image.owner,
+            uri=display_uri(request.uri) if request.uri else "",
+            disk_format=image.disk_format if image.disk_format in DISK_FORMATS else None,
+            container_format=image.container_format if image.container_format in CONTAINER_FORMATS else None,
+            remote=request.remote,
+        )
+
+    def for_flow(self) -> dict[str, object]:
+        """Return the arguments of the method's flow, as JSON holds them."""
+        told: dict[str, object] = {
+            "image_id": self.image_id,
+            "task_id": self.task_id,
+            "stores": None if self.stores is None else list(self.stores),
+            "all_stores_must_succeed": self.all_stores_must_succeed,
+            "parameters_version": self.version,
+        }
+        match self.method:
+            case ImportMethod.WEB_DOWNLOAD:
+                formats = {"disk_format": self.disk_format, "container_format": self.container_format}
+                told |= {"uri": self.uri, **{name: value for name, value in formats.items() if value is not None}}
+            case ImportMethod.GLANCE_DOWNLOAD if self.remote is not None:
+                told |= {
+                    "glance_region": self.remote.region,
+                    "glance_image_id": self.remote.image_id,
+                    "glance_service_interface": self.remote.interface,
+                }
+            case _:
+                return told
+        return {**told, "name": self.name, "project_id": self.project_id}
