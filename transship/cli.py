@@ -1,4 +1,4 @@
-"""The ``transship`` command: names, options and help. What a command does stands in `transship.commands`.
+"""The ``transship`` command: names, options and help. `transship.commands` holds what each command does.
 
 The modules of the commands are imported when a command runs, so that ``--help`` answers at once.
 """
@@ -27,16 +27,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-config_app = typer.Typer(help="Show the settings.", no_args_is_help=True, rich_markup_mode=None)
+config_app = typer.Typer(help="Show and check the settings.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Configuration file, instead of the usual places.")
+    Path | None, typer.Option("--config", metavar="FILE", help="Configuration file to use instead of the default ones.")
 ]
 
 GlanceOption = Annotated[
     list[Path] | None,
-    typer.Option("--glance-config", metavar="FILE", help="Configuration file of a Glance, or its directory; repeat."),
+    typer.Option("--glance-config", metavar="FILE", help="Glance configuration file or directory; may be repeated."),
 ]
 
 
@@ -45,15 +45,15 @@ def _options(
     context: typer.Context,
     config: ConfigOption = None,
     home: Annotated[
-        Path | None, typer.Option("--home", metavar="DIR", help="Home directory, instead of TRANSSHIP_HOME.")
+        Path | None, typer.Option("--home", metavar="DIR", help="Home directory; overrides TRANSSHIP_HOME.")
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="OPTION=VALUE", help="A setting, e.g. api.port=9393; may be repeated."),
+        typer.Option("--set", metavar="OPTION=VALUE", help="Override a setting, e.g. api.port=9393; may be repeated."),
     ] = None,
     glance_config: GlanceOption = None,
 ) -> None:
-    # Kept as they are: loading the settings here would make the help of each command wait for it.
+    # Only kept: loading the settings here would delay the help of each command.
     context.obj = (config, home, assignments or [], glance_config or [])
 
 
@@ -67,7 +67,9 @@ def _invocation(context: typer.Context, config: Path | None = None, glance: list
 @app.command()
 def up(
     context: typer.Context,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is ready.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Run in the background, and return when everything is ready.")
+    ] = False,
     config: ConfigOption = None,
     glance_config: GlanceOption = None,
 ) -> None:
@@ -80,9 +82,11 @@ def up(
 @app.command()
 def down(
     context: typer.Context,
-    now: Annotated[bool, typer.Option("--now", help="Kill everything instead of letting imports end.")] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Kill everything at once instead of letting running imports finish.")
+    ] = False,
 ) -> None:
-    """Stop what 'up' started; running imports may end first."""
+    """Stop everything that 'up' started. Running imports may finish first."""
     from transship.commands import run
 
     raise typer.Exit(run.down(_invocation(context), now=now))
@@ -90,7 +94,7 @@ def down(
 
 @app.command()
 def worker(context: typer.Context, config: ConfigOption = None, glance_config: GlanceOption = None) -> None:
-    """Run imports on this host for services that run on another one."""
+    """Run imports on this host for services on another host."""
     from transship.commands import worker as command
 
     command.worker(_invocation(context, config, glance_config))
@@ -98,7 +102,7 @@ def worker(context: typer.Context, config: ConfigOption = None, glance_config: G
 
 @app.command()
 def reload(context: typer.Context) -> None:
-    """Give what runs the code and settings of now; running imports and requests go on."""
+    """Apply the current code and settings to all running components. Running imports and requests continue."""
     from transship.commands import reload as command
 
     raise typer.Exit(command.reload(_invocation(context)))
@@ -106,7 +110,7 @@ def reload(context: typer.Context) -> None:
 
 @app.command()
 def status(context: typer.Context) -> None:
-    """Show what runs, how it is, and how many images and tasks there are."""
+    """Show the running components, their health, and the number of images and tasks."""
     from transship.commands import status as command
 
     raise typer.Exit(command.status(_invocation(context)))
@@ -116,10 +120,10 @@ def status(context: typer.Context) -> None:
 def deploy(
     context: typer.Context,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Also replace store blocks that were edited in the Prefect UI.")
+        bool, typer.Option("--overwrite", help="Also overwrite store blocks that were edited in the Prefect UI.")
     ] = False,
 ) -> None:
-    """Apply work pool, queues, blocks and deployments to Prefect."""
+    """Create or update the work pool, queues, blocks and deployments in Prefect."""
     from transship.commands import deploy as command
 
     raise typer.Exit(command.deploy(_invocation(context), overwrite=overwrite))
@@ -127,7 +131,7 @@ def deploy(
 
 @app.command()
 def doctor(context: typer.Context) -> None:
-    """Check what imports need, and say what to do about what is wrong."""
+    """Check everything that imports need, and name a remedy for each problem."""
     from transship.commands import doctor as command
 
     raise typer.Exit(command.doctor(_invocation(context)))
@@ -136,21 +140,25 @@ def doctor(context: typer.Context) -> None:
 @app.command(name="import")
 def import_(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="[URL|FILE]", help="Where the image comes from.")] = "",
-    name: Annotated[str, typer.Option("--name", help="Name of the image; else that of the file.")] = "",
-    disk_format: Annotated[str, typer.Option("--disk-format", help="Else asked of the data.")] = "",
+    source: Annotated[
+        str, typer.Argument(metavar="[URL|FILE]", help="Source of the image: a URL or a local file.")
+    ] = "",
+    name: Annotated[str, typer.Option("--name", help="Name of the image; default: the file name.")] = "",
+    disk_format: Annotated[
+        str, typer.Option("--disk-format", help="Disk format; default: detected from the data.")
+    ] = "",
     container_format: Annotated[str, typer.Option("--container-format")] = "bare",
     stores: Annotated[list[str] | None, typer.Option("--store", help="Target store; may be repeated.")] = None,
     all_stores: Annotated[bool, typer.Option("--all-stores", help="Import into every store.")] = False,
     allow_failure: Annotated[
-        bool, typer.Option("--allow-failure", help="Accept the image even if a store failed.")
+        bool, typer.Option("--allow-failure", help="Activate the image even if some stores fail.")
     ] = False,
     properties: Annotated[
         list[str] | None, typer.Option("--property", metavar="NAME=VALUE", help="Extra property; may be repeated.")
     ] = None,
-    image_id: Annotated[str, typer.Option("--id", help="Id of the image, a UUID; else chosen for you.")] = "",
+    image_id: Annotated[str, typer.Option("--id", help="UUID for the image; default: generated.")] = "",
 ) -> None:
-    """Import an image and show how it goes on."""
+    """Import an image and show its progress."""
     from transship.commands.import_image import ImportOptions, import_image, parse_properties
 
     options = ImportOptions(
@@ -171,9 +179,9 @@ def import_(
 def rerun(
     context: typer.Context,
     image_id: Annotated[str, typer.Argument(metavar="IMAGE", help="Id of the image.")],
-    store: Annotated[str, typer.Option("--store", help="Write this store only, of those that failed.")] = "",
+    store: Annotated[str, typer.Option("--store", help="Write only this one of the failed stores.")] = "",
 ) -> None:
-    """Do again what failed of an image's last import."""
+    """Retry what failed in the last import of an image."""
     from transship.commands.rerun import rerun as command
 
     raise typer.Exit(command(_invocation(context), image_id, store))
@@ -189,7 +197,7 @@ def images(context: typer.Context) -> None:
 
 @app.command(name="check-uri")
 def check_uri(context: typer.Context, uri: Annotated[str, typer.Argument(metavar="URL")]) -> None:
-    """Say whether a URI would be imported from, and which rule decides."""
+    """Check whether images may be imported from a URI, and which rule decides."""
     from transship.commands import check_uri as command
 
     raise typer.Exit(command.check_uri(_invocation(context), uri))
@@ -197,7 +205,7 @@ def check_uri(context: typer.Context, uri: Annotated[str, typer.Argument(metavar
 
 @config_app.command(name="show")
 def config_show(context: typer.Context) -> None:
-    """Show every setting in force, with secrets masked, and where it came from."""
+    """Show all settings in force and where each comes from. Secrets are masked."""
     from transship.commands import configuration
 
     raise typer.Exit(configuration.show(_invocation(context)))
@@ -207,10 +215,11 @@ def config_show(context: typer.Context) -> None:
 def config_check(
     context: typer.Context,
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Files of a Glance, its directory, or one of ours.")
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="Glance configuration files or directories, or one Transship file."),
     ] = None,
 ) -> None:
-    """Check configuration files, and show what they set and what has no effect."""
+    """Check configuration files. Shows what they set and what has no effect."""
     from transship.commands import configuration
 
     raise typer.Exit(configuration.check(_invocation(context), files or []))
@@ -226,14 +235,14 @@ def config_sample() -> None:
 
 @config_app.command(name="new-key")
 def config_new_key() -> None:
-    """Print a fresh key for database.secret_key."""
+    """Print a new key for database.secret_key."""
     from transship.commands import configuration
 
     raise typer.Exit(configuration.new_key())
 
 
 def main() -> int:
-    """Run the command; errors raised on purpose are one line, never a trace.
+    """Run the command. Errors raised on purpose are printed as one line, without a traceback.
 
     Returns:
         The exit status: 1 for an error, 2 for wrong usage, 130 after Ctrl-C.

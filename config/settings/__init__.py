@@ -80,10 +80,10 @@ class Settings(Section):
     """All settings. Build one with `config.loading.load_settings`."""
 
     home: AbsolutePath = Field(
-        Path("~/.local/state/transship"), description="Directory of databases, secrets, logs and staging."
+        Path("~/.local/state/transship"), description="Directory for databases, secrets, logs and staging."
     )
     glance_config: tuple[AbsolutePath, ...] = Field(
-        (), description="Configuration files of a Glance, or directories of them, read before all other sources."
+        (), description="Glance configuration files or directories; they are read before all other sources."
     )
     api: ApiSettings = ApiSettings()
     auth: AuthSettings = AuthSettings()
@@ -106,12 +106,19 @@ class Settings(Section):
     notifications: NotificationSettings = NotificationSettings()
     log: LogSettings = LogSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
-    host_name: str = Field(default_factory=lambda: os.uname().nodename, description="Name of this host in leases.")
-    default_store: str = Field("local", description="Store of imports that name none.")
-    stores: Mapping[str, AnyStore] = Field({}, description="Stores by id; none: one file store named local.")
+    host_name: str = Field(
+        default_factory=lambda: os.uname().nodename,
+        description="Name of this host in leases and work queues.",
+    )
+    default_store: str = Field("local", description="Store for imports that name none.")
+    stores: Mapping[str, AnyStore] = Field(
+        {}, description="Stores by id. If none is set, there is one file store named local."
+    )
 
     remotes: Mapping[str, RemoteSettings] = Field(
-        {}, description="Regions whose Glance glance-download reaches at a URL; others are found in service catalogues."
+        {},
+        description="Regions whose Glance has a fixed URL for glance-download. Others are found in the caller's service"
+        " catalogue.",
     )
 
     @field_validator("stores")

@@ -1,4 +1,4 @@
-"""What imports may do, how long they may take, and what is removed after them."""
+"""What imports may do, how long they may take, and what is removed afterwards."""
 
 from __future__ import annotations
 
@@ -16,55 +16,62 @@ class ImportSettings(Section):
 
     enabled_methods: tuple[ImportMethod, ...] = Field(
         (ImportMethod.GLANCE_DIRECT, ImportMethod.WEB_DOWNLOAD, ImportMethod.COPY_IMAGE),
-        description="Import methods that may be used; runs started by hand obey it too.",
+        description="Import methods that may be used. This also applies to runs started by hand.",
     )
     plugins: tuple[str, ...] = Field(
-        (), description="Import plugins, in the order in which they run: their names in transship.import_plugins."
+        (), description="Import plugins in the order in which they run, by entry point name (transship.import_plugins)."
     )
-    image_size_cap_bytes: int = Field(1024 * GIB, ge=1, description="Largest image accepted, also its virtual size.")
+    image_size_cap_bytes: int = Field(
+        1024 * GIB, ge=1, description="Largest accepted image; its virtual size counts too."
+    )
     virtual_size_cap_bytes: int = Field(
         256 * GIB,
         ge=1,
-        description="Largest virtual size that an image's header may state; a few bytes may claim a disk that takes"
-        " hours to convert and hash. Raw images have no such header; image_size_cap_bytes bounds them.",
+        description="Largest virtual size that an image's header may state: a few bytes can claim a disk that takes"
+        " hours to convert and hash. Raw images have no such header; image_size_cap_bytes limits them.",
     )
     virtual_size_caps: Mapping[str, Annotated[int, Field(ge=1)]] = Field(
-        {}, description="The same for the images of some projects, in bytes by project id."
+        {}, description="The same limit for single projects, in bytes by project id."
     )
     hashing_algorithm: Literal["sha256", "sha384", "sha512"] = Field(
         "sha512", description="Algorithm of os_hash_value."
     )
-    md5_checksum: bool = Field(True, description="Compute the md5 checksum that older clients verify.")
-    max_parallel_stores: int = Field(4, ge=1, description="Stores written at the same time; 1: in the order asked for.")
+    md5_checksum: bool = Field(True, description="Compute the MD5 checksum that older clients verify.")
+    max_parallel_stores: int = Field(
+        4, ge=1, description="Stores written at the same time. 1: one by one, in the requested order."
+    )
     store_slots: Mapping[str, Annotated[int, Field(ge=1)]] = Field(
         {},
-        description="Copies that all hosts together write to a store at the same time, by store id; others: no limit.",
+        description="Copies written to a store at the same time by all hosts together, by store id; others: no limit.",
     )
     store_slot_timeout_s: Seconds = Field(
-        1800.0, description="Longest wait for one of store_slots; then the copy is written without."
+        1800.0, description="Longest wait for a slot of store_slots; after that the copy is written without one."
     )
     store_mib_per_s: Mapping[str, Annotated[float, Field(gt=0)]] = Field(
         {},
-        description="MiB a second that one host's imports together write to a store, by store id; others: no limit.",
+        description="MiB per second that the imports of one host together write to a store, by store id; others:"
+        " no limit.",
     )
-    store_retries: int = Field(3, ge=0, description="Attempts after the first for a store that is unavailable.")
-    verify_stores: bool = Field(True, description="Compare size of each stored object before the image becomes active.")
+    store_retries: int = Field(3, ge=0, description="Retries when a store is unavailable.")
+    verify_stores: bool = Field(
+        True, description="Verify the size of each stored object before the image becomes active."
+    )
     timeout_s: Seconds = Field(
         86400.0,
-        description="Longest run of one attempt of an import; then it fails. Waiting for a worker does not count.",
+        description="Time limit for one attempt of an import; then it fails. Waiting for a worker does not count.",
     )
     max_per_project: int = Field(
         0,
         ge=0,
-        description="Imports of one project under way at the same time, the others wait; 0: all worker slots but one,"
-        " or no limit where api.auth is none, because everybody is one project there.",
+        description="Imports that one project may run at the same time; the rest wait. 0: all worker slots but one, or"
+        " no limit if api.auth is none, because all callers are one project then.",
     )
     dispatch_ahead: int = Field(
         16,
         ge=1,
-        description="Imports handed to Prefect before a worker begins them; of the others projects take turns.",
+        description="Waiting imports that Prefect holds. The rest wait in the catalogue, and projects take turns.",
     )
-    task_time_to_live_h: int = Field(48, ge=1, description="Hours that a finished task stays listed.")
+    task_time_to_live_h: int = Field(48, ge=1, description="Hours that a finished task stays in the list.")
 
     def virtual_size_cap(self, project: str) -> tuple[int, str]:
         """Return the largest virtual size of a project's images in bytes, and the option that says so."""
@@ -74,20 +81,26 @@ class ImportSettings(Section):
 
 
 class QuotaSettings(Section):
-    """Counts per image; negative: unlimited."""
+    """Limits per image; negative: no limit."""
 
     image_property_quota: int = Field(128, description="Extra properties of one image.")
     image_tag_quota: int = Field(128, description="Tags of one image.")
 
 
 class LeaseSettings(Section):
-    """The import lock: how long it lives without renewal, and what happens to imports that lost their worker."""
+    """The import lock: how long it lasts without renewal, and what happens to imports that lose their worker."""
 
-    ttl_s: Seconds = Field(60.0, description="Seconds after the last renewal until a running import counts as lost.")
+    ttl_s: Seconds = Field(60.0, description="Seconds after its last renewal until a running import counts as lost.")
     renew_s: Seconds = Field(3.0, description="Seconds between renewals.")
-    pending_timeout_s: Seconds = Field(7200.0, description="Longest wait of a request until a worker begins it.")
-    crash_retries: int = Field(3, ge=0, description="How often an import that lost its worker is resumed by itself.")
-    rerun_ttl_s: Seconds = Field(86400.0, description="Seconds that a passing failure keeps its staged data.")
+    pending_timeout_s: Seconds = Field(
+        7200.0, description="Longest time that an import waits for a worker; then it fails."
+    )
+    crash_retries: int = Field(
+        3, ge=0, description="How often an import that lost its worker is resumed automatically."
+    )
+    rerun_ttl_s: Seconds = Field(
+        86400.0, description="Seconds that staged data are kept after a failure that a retry may solve."
+    )
 
     @model_validator(mode="after")
     def _renews_in_time(self) -> Self:
@@ -97,8 +110,8 @@ class LeaseSettings(Section):
 
 
 class HousekeepingSettings(Section):
-    """The flow that removes what nobody needs, and lists what is not ours."""
+    """The flow that removes unneeded data and lists unknown files in stores."""
 
     inventory_interval_s: Seconds = Field(
-        3600.0, description="Seconds between two looks through all that lies in a store, for what is not ours."
+        3600.0, description="Seconds between two inventories of a store, which look for unknown objects."
     )

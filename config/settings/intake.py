@@ -23,71 +23,78 @@ from config.settings.section import (
 
 
 class UriSettings(Section):
-    """Which addresses may be imported from. An allow list that is set decides alone at its level."""
+    """Where images may be imported from. If an allow list is set, the deny list at the same level is ignored."""
 
-    allowed_schemes: tuple[str, ...] = Field(("http", "https"), description="Schemes accepted; empty: no allow list.")
-    disallowed_schemes: tuple[str, ...] = Field((), description="Schemes refused when allowed_schemes is empty.")
+    allowed_schemes: tuple[str, ...] = Field(("http", "https"), description="Accepted schemes; empty: no allow list.")
+    disallowed_schemes: tuple[str, ...] = Field((), description="Refused schemes; used if allowed_schemes is empty.")
     allowed_hosts: tuple[str, ...] = Field(
-        (), description="Host names and addresses accepted, also private ones; empty: no allow list."
+        (), description="Accepted host names and addresses, including private ones; empty: no allow list."
     )
-    disallowed_hosts: tuple[str, ...] = Field((), description="Hosts refused when allowed_hosts is empty.")
+    disallowed_hosts: tuple[str, ...] = Field((), description="Refused hosts; used if allowed_hosts is empty.")
     allowed_networks: tuple[Network, ...] = Field(
-        (), description="Networks (CIDR) whose addresses are accepted, also private ones; empty: no allow list."
+        (), description="Accepted networks (CIDR), including private ones; empty: no allow list."
     )
     disallowed_networks: tuple[Network, ...] = Field(
-        (), description="Networks (CIDR) whose addresses are refused when allowed_networks is empty."
+        (), description="Refused networks (CIDR); used if allowed_networks is empty."
     )
     internal_hosts: tuple[HostOrNetwork, ...] = Field(
         (),
         description="Hosts (host or host:port) and networks (CIDR) that may be reached although their addresses are"
-        " private; a port named here is accepted for that host. This is no allow list.",
+        " private. A port named here is accepted for that host. This is not an allow list.",
     )
-    allowed_ports: tuple[Port, ...] = Field((80, 443), description="Ports accepted when a URI names one.")
-    disallowed_ports: tuple[Port, ...] = Field((), description="Ports refused when allowed_ports is empty.")
+    allowed_ports: tuple[Port, ...] = Field(
+        (80, 443), description="Accepted ports for URIs that name one; empty: no allow list."
+    )
+    disallowed_ports: tuple[Port, ...] = Field((), description="Refused ports; used if allowed_ports is empty.")
     allow_https_to_http: bool = Field(False, description="Follow redirects from https to http.")
-    max_redirects: int = Field(5, ge=0, le=20, description="Redirects followed for one download.")
-    max_length: int = Field(4096, ge=64, description="Longest URI accepted, in characters.")
+    max_redirects: int = Field(5, ge=0, le=20, description="Most redirects followed for one download.")
+    max_length: int = Field(4096, ge=64, description="Longest accepted URI, in characters.")
 
 
 class DownloadSettings(Section):
     """Limits of a download."""
 
-    connect_timeout_s: Seconds = Field(10.0, description="Limit for one connection, with TLS.")
-    idle_timeout_s: Seconds = Field(90.0, description="Longest silence of a server, or of a proxy that scans first.")
-    total_timeout_s: Seconds = Field(6 * 3600.0, description="Limit for one whole download.")
-    min_speed_bytes_per_s: Bytes = Field(1024, description="Slowest rate accepted over min_speed_window_s.")
-    min_speed_window_s: Seconds = Field(
-        60.0, description="Seconds over which the slowest rate is taken; the first so many are free."
+    connect_timeout_s: Seconds = Field(10.0, description="Time limit for opening one connection, including TLS.")
+    idle_timeout_s: Seconds = Field(
+        90.0, description="Longest time without data from the server, or from a proxy that scans the file first."
     )
-    retries: int = Field(4, ge=0, description="Attempts after the first for faults that may pass.")
-    backoff_s: Seconds = Field(2.0, description="Wait before the first retry; doubles with each, with jitter.")
-    retry_after_cap_s: Seconds = Field(120.0, description="Longest wait that a server's Retry-After may ask for.")
+    total_timeout_s: Seconds = Field(6 * 3600.0, description="Time limit for the whole download.")
+    min_speed_bytes_per_s: Bytes = Field(1024, description="Minimum average speed over min_speed_window_s.")
+    min_speed_window_s: Seconds = Field(
+        60.0, description="Seconds over which the speed is averaged. The first window is not checked."
+    )
+    retries: int = Field(4, ge=0, description="Retries after transient errors.")
+    backoff_s: Seconds = Field(
+        2.0, description="Delay before the first retry; it doubles with each further one, with jitter."
+    )
+    retry_after_cap_s: Seconds = Field(120.0, description="Longest delay accepted from a server's Retry-After.")
     chunk_bytes: int = Field(1 * MIB, ge=64 * 1024, description="Bytes read at a time.")
     allow_empty: bool = Field(False, description="Accept a source of 0 bytes.")
     connections: int = Field(
-        4, ge=1, le=64, description="Connections of one download, where the server can serve ranges; 1: one stream."
+        4, ge=1, le=64, description="Connections for one download if the server supports ranges; 1: a single stream."
     )
     range_bytes: int = Field(
         64 * MIB,
         ge=1 * MIB,
-        description="Size of one range: at most so much per connection is fetched again after a kill.",
+        description="Size of one range. After a crash, at most this much per connection is downloaded again.",
     )
     connections_per_host: int = Field(
-        8, ge=0, description="Connections to one source's host from all imports of this machine; 0: no limit."
+        8, ge=0, description="Connections to one source host from all imports on this machine; 0: no limit."
     )
     ca_file: AbsolutePath | None = Field(
-        None, description="PEM file of authorities that https sources may have besides the system's."
+        None, description="PEM file with certificate authorities for https sources, in addition to the system's."
     )
     proxy_url: SecretStr = Field(
         SecretStr(""),
-        description="Proxy of downloads, http://[user:password@]host:port; empty: none, whatever the environment says.",
+        description="Proxy for downloads, http://[user:password@]host:port; empty: none. Proxy variables of the"
+        " environment are ignored.",
     )
     no_proxy: tuple[str, ...] = Field(
         (),
-        description="What is reached without proxy_url: hosts, .domains with all hosts below them, networks (CIDR).",
+        description="Hosts, .domains (with all hosts below) and networks (CIDR) that are reached without proxy_url.",
     )
     proxy_ca_file: AbsolutePath | None = Field(
-        None, description="PEM file of authorities that an inspecting proxy signs with; used with proxy_url alone."
+        None, description="PEM file with the authorities of a TLS-inspecting proxy; only used together with proxy_url."
     )
 
     @field_validator("proxy_url")
@@ -111,20 +118,20 @@ class GlanceDownloadSettings(Section):
 
     extra_properties: tuple[str, ...] = Field(
         ("hw_", "trait:", "os_distro", "os_secure_boot", "os_type"),
-        description="Beginnings of the names of properties that are taken over from the remote image.",
+        description="Prefixes of property names that are copied from the remote image.",
     )
 
 
 class RemoteSettings(KeystoneLogin):
-    """A region whose Glance is reached at a URL, whatever service catalogues say."""
+    """A region whose Glance is reached at a fixed URL, not through the service catalogue."""
 
-    url: str = Field(description="Its Images API, e.g. https://images.region-two.example.org.")
+    url: str = Field(description="URL of its Images API, e.g. https://images.region-two.example.org.")
     send_caller_token: bool = Field(
-        False, description="Call it with the token of whoever asks for the import: its Keystone is the caller's."
+        False, description="Send the caller's token to it. Set this if both regions share a Keystone."
     )
 
     through_proxy: bool = Field(
-        False, description="Reach it through download.proxy_url, which can read tokens that go to an http URL."
+        False, description="Use download.proxy_url. The proxy can read tokens that are sent to an http URL."
     )
 
     @field_validator("url")
@@ -148,23 +155,24 @@ class RemoteSettings(KeystoneLogin):
 
 
 class UploadSettings(Section):
-    """Limits of the clients that upload image data."""
+    """Limits for clients that upload image data."""
 
-    idle_timeout_s: Seconds = Field(60.0, description="Longest silence of a client.")
-    min_speed_bytes_per_s: Bytes = Field(1024, description="Slowest rate accepted over min_speed_window_s.")
-    min_speed_window_s: Seconds = Field(60.0, description="Seconds over which the slowest rate is taken.")
+    idle_timeout_s: Seconds = Field(60.0, description="Longest time without data from the client.")
+    min_speed_bytes_per_s: Bytes = Field(1024, description="Minimum average speed over min_speed_window_s.")
+    min_speed_window_s: Seconds = Field(60.0, description="Seconds over which the speed is averaged.")
 
 
 class StagingSettings(Section):
-    """The directory in which images lie while they are imported."""
+    """The directory that holds images during their import."""
 
     dir: AbsolutePath | None = Field(None, description="Staging directory; unset: <home>/staging.")
     free_floor_bytes: Bytes = Field(
-        256 * MIB, description="Room that imports leave free, so that databases can always write."
+        256 * MIB, description="Space that imports leave free, so that the databases can always write."
     )
     wait_s: Annotated[float, Field(ge=0)] = Field(
-        900.0, description="Longest wait for room that other imports take; then the import fails. 0: it fails at once."
+        900.0,
+        description="Longest wait for space that other imports occupy; then the import fails. 0: it fails at once.",
     )
     unknown_size_reserve_bytes: Bytes = Field(
-        1 * GIB, description="Room reserved at a time while a download's size is unknown."
+        1 * GIB, description="Space reserved in each step of a download of unknown size."
     )

@@ -1,4 +1,4 @@
-"""Who we are in a Keystone, and which one says who calls us."""
+"""Logging in to a Keystone, and the Keystone that validates callers' tokens."""
 
 from __future__ import annotations
 
@@ -10,26 +10,30 @@ from config.settings.section import AbsolutePath, Seconds, Section, web_url
 
 
 class KeystoneLogin(Section):
-    """Who we are in a Keystone."""
+    """A login to a Keystone."""
 
-    auth_url: str = Field("", description="Keystone to log in to, e.g. https://keystone.example.org/v3.")
+    auth_url: str = Field("", description="URL of the Keystone, e.g. https://keystone.example.org/v3.")
     username: str = Field("", description="User to log in as.")
     user_id: str = Field(
-        "", description="User to log in as by its id, which no domain is needed with; wins over username."
+        "", description="Id of the user to log in as; needs no domain and takes precedence over username."
     )
     password: SecretStr = Field(SecretStr(""), description="Password of that user.")
-    user_domain_id: str = Field("", description="Domain of username; neither id nor name: default.")
-    user_domain_name: str = Field("", description="Domain of username by its name.")
+    user_domain_id: str = Field("", description="Domain id of username. Without id and name: default.")
+    user_domain_name: str = Field("", description="Domain name of username.")
     project_name: str = Field("", description="Project to log in to.")
-    project_id: str = Field("", description="Its id, with which no domain is needed; wins over project_name.")
-    project_domain_id: str = Field("", description="Domain of project_name; neither id nor name: default.")
-    project_domain_name: str = Field("", description="Domain of project_name by its name.")
-    application_credential_id: str = Field("", description="Application credential to log in with, instead of a user.")
+    project_id: str = Field(
+        "", description="Id of the project; needs no domain and takes precedence over project_name."
+    )
+    project_domain_id: str = Field("", description="Domain id of project_name. Without id and name: default.")
+    project_domain_name: str = Field("", description="Domain name of project_name.")
+    application_credential_id: str = Field(
+        "", description="Id of an application credential to log in with instead of a user."
+    )
     application_credential_secret: SecretStr = Field(SecretStr(""), description="Secret of application_credential_id.")
     ca_file: AbsolutePath | None = Field(
-        None, description="PEM file of the authorities of Keystone's certificate; unset: the system's."
+        None, description="PEM file with the certificate authorities of Keystone; unset: the system's."
     )
-    timeout_s: Seconds = Field(10.0, description="Longest wait for an answer of Keystone.")
+    timeout_s: Seconds = Field(10.0, description="Longest wait for an answer from Keystone.")
 
     @property
     def complete(self) -> bool:
@@ -46,13 +50,13 @@ class KeystoneLogin(Section):
 
 
 class AuthSettings(KeystoneLogin):
-    """The Keystone that says who calls the Images API, with api.auth = keystone."""
+    """The Keystone that validates the tokens of API callers if api.auth is keystone."""
 
-    www_authenticate_uri: str = Field("", description="Keystone's address that callers are told; empty: auth_url.")
+    www_authenticate_uri: str = Field("", description="Keystone URL sent to unauthenticated callers; empty: auth_url.")
     token_cache_s: Annotated[float, Field(ge=0)] = Field(
-        300.0, description="Seconds that Keystone's word on a token is believed; a revoked token is good for as long."
+        300.0, description="Seconds that a validated token is cached. A revoked token stays valid for that long."
     )
-    token_cache_size: int = Field(10000, ge=1, description="Tokens that one process remembers.")
+    token_cache_size: int = Field(10000, ge=1, description="Tokens that each process caches.")
     service_token_roles: tuple[str, ...] = Field(
-        ("service",), description="Roles whose X-Service-Token lets an expired token of a user pass."
+        ("service",), description="Roles whose X-Service-Token makes an expired user token acceptable."
     )

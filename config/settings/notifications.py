@@ -1,4 +1,4 @@
-"""Notifications: which leave, and by which ways."""
+"""Notifications: which are sent, and how."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from config.settings.section import Section
 
 
 class NotificationDriver(StrEnum):
-    """How notifications leave, by oslo.messaging's names."""
+    """How notifications are sent, by oslo.messaging's names."""
 
     MESSAGING = "messaging"
     MESSAGING_V2 = "messagingv2"
@@ -23,24 +23,25 @@ class NotificationSettings(Section):
     """Notifications about images and tasks, for other services and for Prefect."""
 
     drivers: tuple[NotificationDriver, ...] = Field(
-        (), description="Ways out: messagingv2, messaging (without envelope), log, noop; several may be named."
+        (), description="Drivers: messagingv2, messaging (without envelope), log, noop; several are possible."
     )
     transport_url: SecretStr = Field(
         SecretStr(""),
-        description="Broker, rabbit://user:password@host:port[,...]/vhost; empty: rabbit:// on this machine.",
+        description="Message broker, rabbit://user:password@host:port[,...]/vhost; empty: rabbit:// on this machine.",
     )
     topics: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        ("notifications",), min_length=1, description="Topics; queues are <topic>.info and <topic>.error."
+        ("notifications",), min_length=1, description="Topics. The queues are <topic>.info and <topic>.error."
     )
-    publisher_id: str = Field("image.localhost", description="Sender that notifications name.")
+    publisher_id: str = Field("image.localhost", description="Publisher id in notifications.")
     disabled: tuple[str, ...] = Field(
-        (), description="Types that messaging and log leave out, e.g. image.update; image or task: the whole group."
+        (),
+        description="Event types that messaging and log leave out, e.g. image.update; image or task: all of them.",
     )
     prefect_events: bool = Field(
         False, description="Send the same facts to Prefect as events, for its event feed and for automations."
     )
     backlog_limit: int = Field(
-        100_000, ge=100, description="Most notifications that wait for one way out; beyond it the oldest are given up."
+        100_000, ge=100, description="Most notifications that wait for one driver; beyond that, the oldest are dropped."
     )
 
     @field_validator("transport_url")
@@ -48,5 +49,5 @@ class NotificationSettings(Section):
     def _is_of_rabbitmq(cls, url: SecretStr) -> SecretStr:
         text = url.get_secret_value()
         if text and text.partition("://")[0] not in ("rabbit", "kombu"):
-            raise ValueError("transport_url must begin with rabbit://; no other broker is served")
+            raise ValueError("transport_url must begin with rabbit://; no other broker is supported")
         return url

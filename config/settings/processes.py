@@ -1,4 +1,4 @@
-"""The processes of Transship, and what each of them needs: addresses, databases, numbers, log files."""
+"""The processes of Transship: their addresses, databases, sizes and log files."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ class ApiSettings(Section):
     port: Port = Field(9292, description="Port that the API listens on.")
     public_endpoint: str = Field(
         "",
-        description="Base URL that clients are given; empty: taken from each request. Commands on this machine do not"
-        " use it: they go to host and port.",
+        description="Base URL in answers to clients; empty: that of each request. Commands on this machine use host and"
+        " port instead.",
     )
     auth: Literal["none", "keystone"] = Field(
         "none",
-        description="Who may call: with keystone whoever has a token of it, with none everybody who reaches the port,"
-        " as admin.",
+        description="Who may call the API. keystone: holders of a valid token. none: everybody who reaches the port, as"
+        " admin.",
     )
     accept_anyone: bool = Field(
-        False, description="Allow auth none on an address that is not loopback: whoever reaches it is admin."
+        False, description="Allow auth none on a non-loopback address. Everybody who reaches it is admin."
     )
     policy_file: AbsolutePath | None = Field(
         None,
-        description="Policy file (YAML) that changes who may copy and deactivate images, and remove copies.",
+        description="Policy file (YAML): who may copy and deactivate images, and remove copies.",
     )
-    limit_param_default: int = Field(25, ge=1, description="Images in one page when the client names no limit.")
-    api_limit_max: int = Field(1000, ge=1, description="Most images in one page.")
-    max_request_id_length: int = Field(64, ge=1, description="Longest X-OpenStack-Request-ID accepted, in characters.")
-    max_body_bytes: int = Field(1 * MIB, ge=1024, description="Longest JSON body accepted.")
+    limit_param_default: int = Field(25, ge=1, description="Images per page if the client sets no limit.")
+    api_limit_max: int = Field(1000, ge=1, description="Maximum of images per page.")
+    max_request_id_length: int = Field(64, ge=1, description="Longest accepted X-OpenStack-Request-ID, in characters.")
+    max_body_bytes: int = Field(1 * MIB, ge=1024, description="Largest accepted JSON body.")
 
     @field_validator("public_endpoint")
     @classmethod
@@ -66,7 +66,7 @@ class ApiSettings(Section):
         if self.auth == "none" and not self.accept_anyone and self.host not in LOOPBACK_HOSTS:
             raise ValueError(
                 f"api.auth none makes everybody who reaches {self.host} an admin;"
-                " listen on 127.0.0.1, set api.auth = keystone, or set api.accept_anyone = true if that is meant"
+                " listen on 127.0.0.1, set api.auth = keystone, or set api.accept_anyone = true if you want that"
             )
         return self
 
@@ -76,18 +76,18 @@ class PrefectSettings(Section):
 
     host: str = Field("127.0.0.1", description="Address that the supervised Prefect server listens on.")
     port: Port = Field(4200, description="Port that the supervised Prefect server listens on.")
-    api_url: str = Field("", description="API of a Prefect server run by others; empty: supervise one on this machine.")
+    api_url: str = Field("", description="API URL of an external Prefect server; empty: run one on this machine.")
     auth_string: SecretStr = Field(
-        SecretStr(""), description="user:password of that server's API; empty: the one made at first start."
+        SecretStr(""), description="user:password for the server's API; empty: generated at the first start."
     )
     database_url: SecretStr = Field(
         SecretStr(""),
         description="Database of the supervised server (postgresql://…); empty: SQLite in the home directory.",
     )
-    work_pool: str = Field("imports", description="Work pool that imports run in.")
+    work_pool: str = Field("imports", description="Work pool for imports.")
     worker_limit: int = Field(4, ge=1, description="Imports that one worker runs at the same time.")
     poll_interval_s: int = Field(
-        5, ge=1, le=60, description="Seconds between a worker's looks for runs of which no event told it."
+        5, ge=1, le=60, description="Seconds between polls for runs; events normally announce them earlier."
     )
     retention_days: int = Field(30, ge=1, description="Days that Prefect keeps finished runs, their states and logs.")
     event_retention_h: int = Field(
@@ -96,17 +96,17 @@ class PrefectSettings(Section):
 
 
 class RunnerSettings(Section):
-    """The processes in which imports run."""
+    """The processes that run imports."""
 
     engine: Literal["warm", "cold"] = Field(
-        "warm", description="warm: processes with everything imported, used again; cold: a fresh interpreter a run."
+        "warm", description="warm: reuse processes that have everything imported. cold: a new interpreter for each run."
     )
     executor_runs: int = Field(50, ge=1, description="Runs after which a warm process is replaced.")
     executor_growth_bytes: int = Field(
-        256 * MIB, ge=1 * MIB, description="Memory that a warm process may have gained when it is replaced."
+        256 * MIB, ge=1 * MIB, description="Memory growth after which a warm process is replaced."
     )
     cancel_grace_s: Seconds = Field(
-        30.0, description="Time that a cancelled import has to undo what it did; then its process is killed."
+        30.0, description="Time that a cancelled import has to clean up; then its process is killed."
     )
 
 
@@ -116,12 +116,11 @@ class DatabaseSettings(Section):
     url: SecretStr = Field(
         SecretStr(""), description="SQLAlchemy URL of the catalogue; empty: SQLite under the home directory."
     )
-    busy_timeout_s: Seconds = Field(30.0, description="How long a write waits for another one.")
-    max_connections: int = Field(
-        20, ge=2, description="Most connections that one process opens to the catalogue (PostgreSQL)."
-    )
+    busy_timeout_s: Seconds = Field(30.0, description="Longest wait for a lock or for a free connection.")
+    max_connections: int = Field(20, ge=2, description="Most connections to the catalogue per process (PostgreSQL).")
     secret_key: SecretStr = Field(
-        SecretStr(""), description="Fernet key of the catalogue's secrets; empty: made at first start (SQLite only)."
+        SecretStr(""),
+        description="Fernet key for secrets in the catalogue; empty: generated at the first start (SQLite only).",
     )
 
 
@@ -130,18 +129,18 @@ class SupervisorSettings(Section):
 
     start_timeout_s: Seconds = Field(
         180.0,
-        description="Time without CPU time and output after which a component that starts is given up; while it makes"
-        " progress, a start may take any time.",
+        description="A starting component fails after this time without output or CPU use. While it makes progress, a"
+        " start may take any time.",
     )
     drain_s: Annotated[float, Field(ge=0)] = Field(
-        30.0, description="Time that running imports have to end at a stop; then they are interrupted."
+        30.0, description="Time that running imports have to finish at a stop; then they are interrupted."
     )
-    kill_after_s: Seconds = Field(10.0, description="Time that each process has to end at a stop; then it is killed.")
+    kill_after_s: Seconds = Field(10.0, description="Time that each process has to exit at a stop; then it is killed.")
 
 
 class LogSettings(Section):
     """Log files of the supervised processes."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
-    max_bytes: int = Field(10 * MIB, ge=64 * 1024, description="Size at which a log file is rotated.")
-    backups: int = Field(5, ge=0, description="Rotated files kept of each log.")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Minimum level.")
+    max_bytes: int = Field(10 * MIB, ge=64 * 1024, description="Log files are rotated at this size.")
+    backups: int = Field(5, ge=0, description="Rotated files that are kept.")

@@ -456,7 +456,7 @@ def test_every_command_takes_the_files_of_a_glance(
 
 @pytest.mark.parametrize(
     ("phase", "reloads", "said"),
-    [(Phase.STARTING, 0, "is starting or stopping"), (Phase.READY, None, "is of a former version")],
+    [(Phase.STARTING, 0, "is starting or stopping"), (Phase.READY, None, "an older version is running")],
 )
 def test_a_reload_disturbs_nothing_that_would_not_understand_it(
     monkeypatch: pytest.MonkeyPatch,

@@ -32,7 +32,7 @@ def test_a_local_file_is_uploaded_for_its_import_and_compared(
     assert image["status"] == "active"
     assert image["name"] == "disk of mine.img"
     assert sha512(DATA).hexdigest() in shown
-    assert "sha512 equals the source's" in shown
+    assert "sha512 matches the source" in shown
     assert f"fast: file://{site.api.stores['fast']}/{image['id']}" in shown
     assert f"uploading {disk}" in shown
     assert "upload, 100% of 1.2 MiB" in shown
@@ -58,7 +58,7 @@ def test_data_of_the_same_size_that_differ_are_an_error(
 ) -> None:
     site.worker.changed = DATA[::-1]
     assert import_image(site.invocation, ImportOptions(source=str(disk))) == 1
-    assert "sha512 is not the source's" in capsys.readouterr().out
+    assert "sha512 does not match the source" in capsys.readouterr().out
 
 
 def test_the_message_of_a_failure_is_shown(site: Site, disk: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ def test_status_and_doctor_say_how_many_wait_and_why(catalog: Catalog, tmp_path:
     assert (prefect.sink, prefect.waiting, prefect.reason) == (SinkName.PREFECT, 1, "")
     found = {finding.subject: finding for finding in check_catalog(settings)}
     assert found["notify bus"].level is Level.WARN
-    assert "nobody is there; they are sent when that is mended" in found["notify bus"].text
+    assert "nobody is there; they are sent once that is fixed" in found["notify bus"].text
     assert found["notify prefect"].level is Level.OK
 
 
@@ -44,7 +44,7 @@ def test_status_and_doctor_make_no_catalogue_in_an_empty_database(tmp_path: Path
     settings = settings_in(tmp_path)
     assert notification_backlog(settings) == []
     (found,) = check_catalog(settings)
-    assert "will be made, or brought up to date, at the next start" in found.text
+    assert "will be created or upgraded at the next start" in found.text
     assert found.level is Level.OK
     assert Catalog.as_it_is(settings) is None
 

@@ -128,7 +128,7 @@ def test_a_reload_refuses_what_cannot_be_used_and_takes_nothing(
 def test_a_reload_from_other_sources_is_refused(running: Home, capsys: pytest.CaptureFixture[str]) -> None:
     assert running.command("--set", "api.port=9393", "reload") == 2
     assert running.command("--config", str(running.toml), "reload") == 2
-    assert capsys.readouterr().err.count("from where they came from at the start") == 2
+    assert capsys.readouterr().err.count("from the same sources as the start") == 2
 
 
 @pytest.mark.parametrize("text", [BROKEN, USABLE.replace("3", "5")])

@@ -55,12 +55,12 @@ def test_a_host_that_is_gone_is_named_with_what_it_holds(
     assert (_print_waits(settings), capsys.readouterr().out) == (True, "")
     heard(catalog, "idle", HOUR_S)
     assert _print_waits(settings)
-    assert "host gone       idle: last heard at " in capsys.readouterr().out
+    assert "host gone       idle: last seen at " in capsys.readouterr().out
     heard(catalog, "full", 0.0)
     staged(catalog, "full")
     heard(catalog, "full", HOUR_S)
     assert not _print_waits(settings)
-    assert "holds uploaded data of 1 images; start its worker, or upload the data anew" in capsys.readouterr().out
+    assert "holds uploaded data of 1 images; start its worker, or upload the data again" in capsys.readouterr().out
     gone = {finding.text.partition(":")[0]: finding.level for finding in found(settings, "host gone")}
     assert gone == {"idle": Level.WARN, "full": Level.WARN}
     assert [finding.level for finding in found(settings, "host")] == [Level.OK]
@@ -80,7 +80,7 @@ def test_imports_that_wait_are_listed_and_others_are_not(
         assert f"{pending}: waits for a worker slot since then; patience" in listed
         assert f"{running}: stage: waits for room in staging since then; patience" in listed
         assert f"{silent}: pending since " in listed
-        assert "no keeper has said why" in listed
+        assert "for an unknown reason; see the keeper's log" in listed
         assert not any(image_id in listed for image_id in others)
 
 

@@ -1,7 +1,7 @@
-"""Where the commands of this machine reach the Images API: at its own listener, never where clients are sent.
+"""The address at which commands on this machine reach the Images API: its own listener, never the clients' address.
 
-`api.public_endpoint` is an address for clients. It may lead through a proxy, be out of this machine's reach, or belong
-to a Glance whose configuration files are in use. Only a host that runs a worker alone has no listener of its own.
+`api.public_endpoint` is for clients. It may lead through a proxy, be unreachable from this machine, or belong to a
+Glance whose configuration files are in use. Only a host that runs nothing but a worker has no listener of its own.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from transship.supervisor.home import is_locked
 
 
 def serves_others(settings: Settings) -> bool:
-    """Whether only a worker runs here, for services that run elsewhere."""
+    """Return whether nothing but a worker runs here, for services on another host."""
     return not is_locked(settings) and lone_worker(settings) is not None
 
 
 def api_address(settings: Settings) -> str:
-    """Return the URL of the Images API for commands; of a host with a worker alone it is `api.public_endpoint`."""
+    """Return the URL of the Images API for commands; on a host with only a worker it is `api.public_endpoint`."""
     if settings.api.public_endpoint and serves_others(settings):
         return settings.api.public_endpoint
     return settings.api_url
 
 
 def leads_here(settings: Settings, url: str) -> bool:
-    """Whether an address leads to this service: its health check tells the id of the catalogue in use here.
+    """Return whether an address leads to this service: its health check returns the id of the catalogue in use here.
 
     Raises:
         ServiceUnreachable: nobody answers there.
@@ -52,6 +52,6 @@ def require_this_service(settings: Settings, url: str) -> None:
     """
     if not leads_here(settings, url):
         raise CommandRefused(
-            f"api.public_endpoint is {url}, which is not the service that this worker belongs to; set it to the address"
-            " of the Images API that uses this catalogue"
+            f"api.public_endpoint is {url}, which is not the service that this worker belongs to",
+            "set it to the address of the Images API that uses this catalogue",
         )

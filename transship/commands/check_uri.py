@@ -1,4 +1,4 @@
-"""``transship check-uri``: would this URI be imported from, and which rule decides."""
+"""``transship check-uri``: whether images may be imported from a URI, and which rule decides."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transship.sources.judging import explained
 def check_uri(invocation: Invocation, uri: str) -> int:
     """Print the verdict of the URI gate; return 0 when the URI is accepted, else 1.
 
-    Undecided is a URI whose name nobody resolves now: the service answers 503 to it, and imports try again.
+    A URI whose host name cannot be resolved now is undecided: the service answers 503, and imports retry.
     """
     configure_logs("ERROR", "check-uri")  # the verdict says it all
     verdict = explained(gate_from(invocation.settings), uri, invocation.settings.download)

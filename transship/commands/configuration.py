@@ -30,7 +30,7 @@ LISTED: Final = 8
 
 
 def show(invocation: Invocation) -> int:
-    """Print every option in force, its value with secrets masked, and where it came from."""
+    """Print all options in force, their values with secrets masked, and where they come from."""
     loaded = invocation.in_force()
     rows = [(row.option, row.value, row.origin) for row in option_rows(loaded)]
     print_table(("OPTION", "VALUE", "FROM"), rows)
@@ -42,34 +42,34 @@ def show(invocation: Invocation) -> int:
 
 
 def what_differs(snapshot: Snapshot, refuse: Callable[[LoadedSettings], None] = lambda _: None) -> str:
-    """Say how the sources differ from the settings in force; empty if they do not.
+    """Describe how the sources differ from the settings in force; empty if they do not.
 
     Args:
-        refuse: refuses settings that a reload would refuse.
+        refuse: raises for settings that a reload would refuse.
     """
     try:
         now = snapshot.sources.load()
         refuse(now)
     except ConfigurationRefused as refused:
-        return f"those of {snapshot.taken_at} stay in force; what the files hold now cannot be used: {refused}"
+        return f"the settings of {snapshot.taken_at} stay in force; the current files cannot be used: {refused}"
     names = snapshot.difference(now)
     if not names:
         return ""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     changed = ", ".join(names[:LISTED]) + more
-    return f"changed since {snapshot.taken_at} and not in force: {changed}; 'transship reload' applies it"
+    return f"changed since {snapshot.taken_at} and not in force: {changed}; 'transship reload' applies the changes"
 
 
 def check(invocation: Invocation, files: Sequence[Path]) -> int:
-    """Print what files set, where each value stands, and what is to be known about it.
+    """Print what the files set, where each value is set, and warnings about it.
 
     Args:
-        invocation: the other sources; they are laid over the files as at a start.
-        files: of a Glance, or directories of them; one may be a TOML file of ours. None: all that is in force.
+        invocation: the other sources; they override the files as at a start.
+        files: Glance files or directories; one may be a Transship TOML file. Empty: all sources in force.
 
     Raises:
         CommandRefused: there is more than one TOML file.
-        ConfigurationRefused: the service would not start so.
+        ConfigurationRefused: the service would not start with them.
     """
     loaded = _with_files(invocation, files).load()
     refuse_what_cannot_start(loaded)
@@ -79,7 +79,7 @@ def check(invocation: Invocation, files: Sequence[Path]) -> int:
         if any(row.origin.startswith(str(path)) for path in loaded.files)
     ]
     print_table(("OPTION", "VALUE", "FROM"), rows or [("(nothing is set)", "", "")])
-    for kind, title in ((NoteKind.WARNING, "WARNING"), (NoteKind.IGNORED, "IGNORED: KNOWN, AND WITHOUT EFFECT HERE")):
+    for kind, title in ((NoteKind.WARNING, "WARNING"), (NoteKind.IGNORED, "IGNORED: KNOWN, BUT WITHOUT EFFECT HERE")):
         notes = [(note.origin, note.text) for note in loaded.notes if note.kind is kind]
         if notes:
             print()
@@ -88,16 +88,16 @@ def check(invocation: Invocation, files: Sequence[Path]) -> int:
 
 
 def print_warnings(loaded: LoadedSettings) -> None:
-    """Print what is to be known about the sources, to standard error."""
+    """Print warnings about the sources to standard error."""
     for note in loaded.notes:
         print(coloured(f"{note.kind}: {note}", YELLOW, error=True), file=sys.stderr, flush=True)
 
 
 def refuse_what_cannot_start(loaded: LoadedSettings) -> None:
-    """Look at all that a service or an import would refuse when it starts; nothing is started or made.
+    """Check everything that would stop a service or an import at its start; nothing is started or created.
 
     Raises:
-        ConfigurationRefused: it could not start so; it names where the option stands.
+        ConfigurationRefused: it could not start; the error names where the option is set.
     """
     refuse_what_fails_imports(loaded)
     with _origins_named(loaded):
@@ -111,10 +111,10 @@ def refuse_what_cannot_start(loaded: LoadedSettings) -> None:
 
 
 def refuse_what_fails_imports(loaded: LoadedSettings) -> None:
-    """Look at what imports need: directories, plugins, lists of hosts, the catalogue, files of authorities.
+    """Check what imports need: directories, plugins, host lists, the catalogue, certificate authorities.
 
     Raises:
-        ConfigurationRefused: an import could not run so; it names where the option stands.
+        ConfigurationRefused: an import could not run; the error names where the option is set.
     """
     with _origins_named(loaded):
         _refuse_shared_directories(loaded.settings)
@@ -126,13 +126,13 @@ def refuse_what_fails_imports(loaded: LoadedSettings) -> None:
 
 
 def _refuse_shared_directories(settings: Settings) -> None:
-    """Refuse two users of one directory: what one of them removes would be the other's data."""
+    """Refuse two users of one directory: one would remove the other's data."""
     users = {settings.staging_dir.resolve(): "staging"}
     for store_id, store in settings.all_stores.items():
         for option, directory in store.directories().items():
             other = users.setdefault(directory.resolve(), f"store {store_id}")
             if other != f"store {store_id}":
-                reason = f"{directory} is the directory of {other} too; give each a directory of its own"
+                reason = f"{directory} is also the directory of {other}; give each its own directory"
                 raise ConfigurationRefused("settings", f"stores.{store_id}.{option}", reason)
 
 
@@ -192,6 +192,6 @@ def sample() -> int:
 
 
 def new_key() -> int:
-    """Print a fresh Fernet key for ``database.secret_key``."""
+    """Print a new Fernet key for ``database.secret_key``."""
     print(new_fernet_key())
     return 0

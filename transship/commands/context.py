@@ -1,4 +1,4 @@
-"""What all commands share: which configuration was asked for, and where text goes."""
+"""What all commands share: the configuration that was asked for, colours and tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transship.supervisor.home import is_locked
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """The options that stand before every command.
+    """The options before the command.
 
     Attributes:
         config: configuration file asked for.
@@ -34,7 +34,7 @@ class Invocation:
         return sources_of_process(self.config, self.overrides)
 
     def load(self) -> LoadedSettings:
-        """Return what the sources hold now, whatever runs.
+        """Return the current settings of the sources, regardless of what runs.
 
         Raises:
             ConfigurationRefused: it cannot be used.
@@ -44,11 +44,11 @@ class Invocation:
     def snapshot(self) -> Snapshot | None:
         """Return the settings with which something runs in the home directory.
 
-        Nothing but the name of the home directory is taken from the sources, so that what runs can be seen, stopped
-        and mended while they cannot be used.
+        Only the home directory is taken from the sources, so that running components can be shown, stopped and repaired
+        while the sources are unusable.
 
         Returns:
-            None when nothing runs there, or what runs is of a version without snapshots.
+            None when nothing runs there, or a version without snapshots does.
         """
         home = home_named(file=self.config, overrides=self.overrides)
         where = Settings.model_validate({"home": home})
@@ -61,9 +61,9 @@ class Invocation:
             return None
 
     def in_force(self) -> LoadedSettings:
-        """Return the settings of what runs in the home directory; those that a start would load when nothing does.
+        """Return the settings of what runs in the home directory; if nothing does, those that a start would load.
 
-        Options given to the command beside ``--home`` ask for other settings than those of what runs.
+        Any option other than ``--home`` asks for settings other than those of what runs.
 
         Raises:
             ConfigurationRefused: they cannot be used.
@@ -92,7 +92,9 @@ def parse_overrides(home: Path | None, assignments: Sequence[str], glance: Seque
     for assignment in assignments:
         option, equals, value = assignment.partition("=")
         if not equals or not option.strip():
-            raise CommandRefused(f"--set {assignment}: write it as OPTION=VALUE, e.g. --set api.port=9393")
+            raise CommandRefused(
+                f"--set {assignment} is not an assignment", "write OPTION=VALUE, e.g. --set api.port=9393"
+            )
         overrides[option.strip()] = value
     return overrides
 

@@ -1,4 +1,4 @@
-"""``transship deploy``: bring Prefect and the stores to what the settings ask for."""
+"""``transship deploy``: bring Prefect and the stores in line with the settings."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from transship.supervisor.environment import base_environment, client_environmen
 def deploy(invocation: Invocation, *, overwrite: bool) -> int:
     """Apply pool, queues, blocks and deployments, prepare the stores, and print what was done.
 
-    A store that cannot be used is named in a warning.
+    A store that cannot be used causes a warning.
 
     Args:
         invocation: names the settings.
-        overwrite: also replace what was edited in the Prefect UI.
+        overwrite: also overwrite what was edited in the Prefect UI.
 
     Raises:
         ConfigurationRefused, ServiceUnreachable, ServiceRefused: as `deployments.apply.apply`, or the catalogue cannot
@@ -50,7 +50,7 @@ def deploy(invocation: Invocation, *, overwrite: bool) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """What became of one store; `problem` says why it cannot be used and what to do, empty if it can."""
+    """The outcome for one store; `problem` says why it cannot be used and what to do, empty if it can."""
 
     store: str
     action: str
@@ -58,7 +58,7 @@ class _Prepared:
 
 
 def _prepared(settings: Settings, catalog: Catalog) -> Iterator[_Prepared]:
-    """Prepare the stores as their blocks are now: a store that is away stops neither the others nor a start."""
+    """Prepare the stores as their blocks describe them; an unavailable store stops neither the others nor a start."""
     from blocks.loading import load_settings_of  # noqa: PLC0415 - imports Prefect
 
     for store_id, configured in settings.all_stores.items():

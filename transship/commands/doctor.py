@@ -1,4 +1,4 @@
-"""``transship doctor``: look at everything an import needs, and say what to do about what is wrong."""
+"""``transship doctor``: check everything that imports need, and name a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ CONVERSION_PLUGIN: Final = "image_conversion"
 
 
 class Level(StrEnum):
-    """How a check came out."""
+    """The result of a check."""
 
     OK = "ok"
     WARN = "warn"
@@ -67,8 +67,8 @@ class Finding:
     """What one check found.
 
     Attributes:
-        subject: what was looked at.
-        text: what was found; for anything but ok also what to do about it.
+        subject: what was checked.
+        text: what was found; unless it is ok, also what to do about it.
     """
 
     level: Level
@@ -92,15 +92,15 @@ def doctor(invocation: Invocation) -> int:
 
 
 def check_settings(loaded: LoadedSettings, snapshot: Snapshot | None) -> Iterator[Finding]:
-    """Look at what would stop a start, or a reload of what runs.
+    """Check what would stop a start, or a reload of what runs.
 
     Args:
         loaded: in force.
-        snapshot: of what runs; None: nothing does.
+        snapshot: settings of what runs; None: nothing runs.
     """
     if snapshot is not None:
         text = what_differs(snapshot, refuse_what_cannot_start if snapshot.supervised else refuse_what_fails_imports)
-        level, same = (Level.WARN, "") if text else (Level.OK, "those in force are what the files hold")
+        level, same = (Level.WARN, "") if text else (Level.OK, "the settings in force match the files")
         yield Finding(level, "settings", text or same)
         return
     try:
@@ -108,11 +108,11 @@ def check_settings(loaded: LoadedSettings, snapshot: Snapshot | None) -> Iterato
     except ConfigurationRefused as refused:
         yield Finding(Level.FAIL, "settings", str(refused))
     else:
-        yield Finding(Level.OK, "settings", ", ".join(map(str, loaded.files)) or "no file of settings is read")
+        yield Finding(Level.OK, "settings", ", ".join(map(str, loaded.files)) or "no configuration file is used")
 
 
 def check_python(settings: Settings) -> Iterator[Finding]:
-    """Look at the interpreter."""
+    """Check the interpreter."""
     if sys.version_info >= OLDEST_PYTHON:
         yield Finding(Level.OK, "python", platform.python_version())
     else:
@@ -120,7 +120,7 @@ def check_python(settings: Settings) -> Iterator[Finding]:
 
 
 def check_programs(settings: Settings) -> Iterator[Finding]:
-    """Look for the programs that imports run."""
+    """Check the programs that imports run."""
     for tool in ("setpriv", "prlimit"):
         if shutil.which(tool):
             yield Finding(Level.OK, tool, str(shutil.which(tool)))
@@ -131,7 +131,7 @@ def check_programs(settings: Settings) -> Iterator[Finding]:
 
 
 def qemu_img_finding(settings: Settings) -> Finding:
-    """Look for qemu-img; it is needed only where conversion is configured."""
+    """Check qemu-img; it is required only if conversion is configured."""
     needed = CONVERSION_PLUGIN in settings.imports.plugins
     missing = Level.FAIL if needed else Level.WARN
     command = shutil.which(settings.conversion.qemu_img)
@@ -145,7 +145,7 @@ def qemu_img_finding(settings: Settings) -> Finding:
 
 
 def lha_finding(settings: Settings) -> Finding:
-    """Look for the program that unpacks LHA files; only imports of such files need it."""
+    """Check the program that unpacks LHA files; only imports of such files need it."""
     command = shutil.which(settings.decompression.lha_command)
     if command is None:
         missing = f"{settings.decompression.lha_command} is missing, so LHA files are refused; apt-get install lhasa"
@@ -154,7 +154,7 @@ def lha_finding(settings: Settings) -> Finding:
 
 
 def check_room(settings: Settings) -> Iterator[Finding]:
-    """Compare the room of home and staging with the floor that imports leave free."""
+    """Compare the free space of home and staging with the minimum that imports leave free."""
     floor = settings.staging.free_floor_bytes
     places = {"home": settings.home, "staging": settings.staging_dir}
     for name, directory in places.items():
@@ -164,16 +164,16 @@ def check_room(settings: Settings) -> Iterator[Finding]:
 
 
 def room_finding(name: str, room: Room, floor_bytes: int) -> Finding:
-    """Compare the room of a place with the floor that imports leave free."""
+    """Compare the free space of a place with the minimum that imports leave free."""
     text = f"{room.where}: {human_size(room.free_bytes)} free"
     if room.free_bytes > floor_bytes:
         return Finding(Level.OK, name, text)
     limit = f"staging.free_floor_bytes is {human_size(floor_bytes)}"
-    return Finding(Level.FAIL, name, f"{text}, {limit}, so imports are refused; make room")
+    return Finding(Level.FAIL, name, f"{text}, {limit}, so imports are refused; free some space")
 
 
 def check_ports(settings: Settings) -> Iterator[Finding]:
-    """Try the ports, unless they are ours already, or none is listened on here."""
+    """Check that the ports are free, unless this service uses them already or does not listen here."""
     if serves_others(settings):
         return
     ports = {"api.port": (settings.api.host, settings.api.port)}
@@ -181,7 +181,7 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
         ports["prefect.port"] = (settings.prefect.host, settings.prefect.port)
     for option, (host, port) in ports.items():
         if is_locked(settings):
-            yield Finding(Level.OK, option, f"{port} of {host} is ours")
+            yield Finding(Level.OK, option, f"{port} of {host} is used by this service")
             continue
         try:
             require_free_port(host, port, option)
@@ -192,9 +192,9 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
 
 
 def check_home(settings: Settings) -> Iterator[Finding]:
-    """Look who may read the home directory and the secrets in it."""
+    """Check who may read the home directory and its secrets."""
     if not settings.home.exists():
-        yield Finding(Level.OK, "permissions", f"{settings.home} will be made at the first start")
+        yield Finding(Level.OK, "permissions", f"{settings.home} will be created at the first start")
         return
     private = {settings.home: 0o700, prefect_auth_file(settings): 0o600, settings.home / PREFECT_KEY_FILE: 0o600}
     wide = []
@@ -203,13 +203,13 @@ def check_home(settings: Settings) -> Iterator[Finding]:
         if found & ~mode:
             wide.append(f"chmod {mode:o} {path}")
     if wide:
-        yield Finding(Level.FAIL, "permissions", f"other accounts can read secrets; {'; '.join(wide)}")
+        yield Finding(Level.FAIL, "permissions", f"other users can read secrets; run {'; '.join(wide)}")
     else:
-        yield Finding(Level.OK, "permissions", f"{settings.home} is closed to other accounts")
+        yield Finding(Level.OK, "permissions", f"{settings.home} is not readable by other users")
 
 
 def check_catalog(settings: Settings) -> Iterator[Finding]:
-    """Open the catalogue as it is: whoever only looks makes no tables, and brings none up to date."""
+    """Check the catalogue as it is: a check creates no tables and migrates none."""
     try:
         # Without the query, in which libpq takes passwords too.
         url = database_url(settings).set(query={}).render_as_string()
@@ -218,7 +218,7 @@ def check_catalog(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.FAIL, "catalogue", str(error))
         return
     if catalog is None:
-        yield Finding(Level.OK, "catalogue", f"{url} will be made, or brought up to date, at the next start")
+        yield Finding(Level.OK, "catalogue", f"{url} will be created or upgraded at the next start")
         return
     try:
         yield Finding(Level.OK, "catalogue", f"{url}, id {catalog.id()}")
@@ -235,7 +235,7 @@ def check_catalog(settings: Settings) -> Iterator[Finding]:
 
 
 def store_finding(settings: Settings, catalog: Catalog, store_id: str, store: StoreSettings) -> Finding:
-    """Try whether a store can be written from this host, and look how much room it has."""
+    """Check whether this host can write to a store, and how much space is free there."""
     name = f"store {store_id}"
     if problem := store_problem(catalog, store_id, store):
         return Finding(Level.FAIL, name, problem)
@@ -253,10 +253,10 @@ def _strays(catalog: Catalog) -> Iterator[Finding]:
     with catalog.read() as connection:
         found = [inventory for inventory in inventories(connection) if inventory.strays]
     if not found:
-        yield Finding(Level.OK, "not ours", "nothing found in stores and staging")
+        yield Finding(Level.OK, "unknown files", "none in stores and staging")
     for inventory in found:
-        text = f"{inventory.strays} in {inventory.place}, never touched; first: {', '.join(inventory.names[:3])}"
-        yield Finding(Level.WARN, "not ours", text)
+        text = f"{inventory.strays} in {inventory.place}, left alone; first: {', '.join(inventory.names[:3])}"
+        yield Finding(Level.WARN, "unknown files", text)
 
 
 def _waits(catalog: Catalog) -> Iterator[Finding]:
@@ -274,17 +274,17 @@ def _waits(catalog: Catalog) -> Iterator[Finding]:
 
 
 def notification_finding(found: Backlog) -> Finding:
-    """Say whether notifications leave by one way out."""
+    """Return whether a notification driver delivers."""
     if found.reason:
-        text = f"{found.text}; they are sent when that is mended"
+        text = f"{found.text}; they are sent once that is fixed"
         return Finding(Level.WARN, f"notify {found.sink}", text)
     return Finding(Level.WARN if found.dropped else Level.OK, f"notify {found.sink}", found.text)
 
 
 def check_prefect(settings: Settings) -> Iterator[Finding]:
-    """Ask Prefect's server, and compare what it holds with what is needed."""
+    """Check Prefect's server, and that it has the work pool, workers, deployments and blocks."""
     if not settings.prefect.api_url and not is_locked(settings):
-        yield Finding(Level.WARN, "prefect", "does not run; 'transship up' starts it")
+        yield Finding(Level.WARN, "prefect", "is not running; 'transship up' starts it")
         return
     try:
         prefect = PrefectHttp.of(settings)
@@ -297,27 +297,27 @@ def check_prefect(settings: Settings) -> Iterator[Finding]:
     except ServiceUnreachable as error:
         yield Finding(Level.FAIL, "prefect", str(error))
     except ServiceRefused as error:
-        remedy = "; set prefect.auth_string to its log-in" if error.status == 401 else ""
+        remedy = "; set prefect.auth_string to its user:password" if error.status == 401 else ""
         yield Finding(Level.FAIL, "prefect", f"{error}{remedy}")
 
 
 def prefect_writes_finding(settings: Settings) -> Finding:
-    """Say how the supervised server writes: on SQLite its own way answers 503 under load."""
+    """Return how the supervised server writes: on SQLite, Prefect's own way answers 503 under load."""
     name = "prefect writes"
     if settings.prefect.database_url.get_secret_value():
         return Finding(Level.OK, name, "to the database of prefect.database_url")
     note = read_note(settings.run_dir / NOTE_FILE)
     if note is not None and note.immediate:
-        return Finding(Level.OK, name, "to SQLite, one after the other")
-    reason = "nobody noted how the server was started" if note is None else note.reason
-    remedy = "imports asked for at the same time are slow; use a release of Prefect that suits, or PostgreSQL"
+        return Finding(Level.OK, name, "to SQLite, one at a time")
+    reason = "there is no record of how the server was started" if note is None else note.reason
+    remedy = "simultaneous imports are slow; use a supported release of Prefect, or PostgreSQL"
     return Finding(Level.WARN, name, f"to SQLite in Prefect's own way: {reason}; {remedy}")
 
 
 def _prefect_contents(settings: Settings, prefect: PrefectHttp) -> Iterator[Finding]:
     pool = settings.prefect.work_pool
     if prefect.pool_type(pool) is None:
-        yield Finding(Level.FAIL, "work pool", f"{pool} does not exist; 'transship deploy' makes it")
+        yield Finding(Level.FAIL, "work pool", f"{pool} does not exist; 'transship deploy' creates it")
         return
     yield Finding(Level.OK, "work pool", pool)
     online = prefect.online_workers(pool)
@@ -328,19 +328,19 @@ def _prefect_contents(settings: Settings, prefect: PrefectHttp) -> Iterator[Find
     wanted = {definition.entrypoint for definition in read_definitions(definition_file())}
     missing = sorted(wanted - prefect.entrypoints())
     if missing:
-        yield Finding(Level.FAIL, "deployments", f"{', '.join(missing)} missing; 'transship deploy' makes them")
+        yield Finding(Level.FAIL, "deployments", f"{', '.join(missing)} missing; 'transship deploy' creates them")
     else:
         yield Finding(Level.OK, "deployments", f"{len(wanted)} as defined")
     documents = prefect.store_documents()
     if len(documents) < len(settings.all_stores):
-        text = f"{len(documents)} of {len(settings.all_stores)} stores have one; 'transship deploy' makes them"
+        text = f"{len(documents)} of {len(settings.all_stores)} stores have one; 'transship deploy' creates them"
         yield Finding(Level.FAIL, "store blocks", text)
     else:
         yield Finding(Level.OK, "store blocks", ", ".join(documents))
 
 
 def check_runner(settings: Settings) -> Iterator[Finding]:
-    """Look which engine carries runs on this machine, if any."""
+    """Check which engine runs imports on this machine, if any."""
     found = read_runner_status(runner_status_path(settings))
     if found is None:
         yield Finding(Level.WARN, "runner", "none on this machine; 'transship up' or 'transship worker' starts one")
@@ -349,14 +349,14 @@ def check_runner(settings: Settings) -> Iterator[Finding]:
     elif found.engine == settings.runner.engine:
         yield Finding(Level.OK, "runner", f"{found.engine} engine, {found.limit} runs at a time")
     else:
-        text = f"{found.engine} engine in force, imports begin seconds later: {found.reason}; see the worker's log"
+        text = f"{found.engine} engine in use, so imports start seconds later: {found.reason}; see the worker's log"
         yield Finding(Level.WARN, "runner", text)
 
 
 def check_api(settings: Settings) -> Iterator[Finding]:
-    """Ask the Images API how it is."""
+    """Check the health of the Images API."""
     if not is_locked(settings) and not serves_others(settings):
-        yield Finding(Level.WARN, "images api", "does not run; 'transship up' starts it")
+        yield Finding(Level.WARN, "images api", "is not running; 'transship up' starts it")
         return
     url = api_address(settings)
     try:
@@ -371,7 +371,7 @@ def check_api(settings: Settings) -> Iterator[Finding]:
 
 
 def check_public_endpoint(settings: Settings) -> Iterator[Finding]:
-    """Look whether clients who are given the public address reach this service; it need not be reached from here."""
+    """Check whether the public address leads clients to this service; it need not be reachable from here."""
     if not settings.api.public_endpoint or not (is_locked(settings) or serves_others(settings)):
         return
     url = settings.api.public_endpoint
@@ -387,7 +387,7 @@ def check_public_endpoint(settings: Settings) -> Iterator[Finding]:
     if ours:
         yield Finding(Level.OK, "public endpoint", url)
     else:
-        text = f"{url} does not lead to this service, but clients are sent there; set api.public_endpoint, or clear it"
+        text = f"{url} does not lead to this service, but clients are sent there; correct or clear api.public_endpoint"
         yield Finding(Level.WARN, "public endpoint", text)
 
 

@@ -1,4 +1,4 @@
-"""Find the disk format of an image whose format the command line does not state, by its data."""
+"""Detect the disk format of an image from its data if the command line does not name it."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ def disk_format_of_file(path: Path, settings: Settings, container_format: str) -
     """Return the disk format of a local file.
 
     Raises:
-        CommandRefused: neither the data nor the name tell it for certain.
+        CommandRefused: neither the data nor the name determine it.
     """
     return _guessed(path, path.name, str(path), settings, container_format, whole=True)
 
 
 def disk_format_of_url(uri: str, settings: Settings, container_format: str) -> str:
-    """Return the disk format of what lies at a URL; reads its beginning and, where the server serves ranges, its end.
+    """Return the disk format of the file at a URL. Reads its beginning and, if the server supports ranges, its end.
 
-    The look passes the same gate as the import's download, and dials the same addresses. It takes none of the host's
-    connection slots: it is short, and need not wait for imports that download for hours.
+    The request passes the same URI gate as the import's download, and dials the same addresses. It takes none of the
+    host's connection slots: it is short, and must not wait for imports that download for hours.
 
     Raises:
-        CommandRefused: the data cannot be looked at, or neither they nor the name tell it for certain.
+        CommandRefused: the data cannot be read, or neither they nor the name determine it.
         SourceNotAccepted, RedirectRefused: the URL or a redirect must not be imported from.
         ConfigurationRefused: the settings of sources cannot be used.
     """
-    configure_logs("ERROR", "import")  # what is wrong stands in the error
+    configure_logs("ERROR", "import")  # the error says what is wrong
     source = WebSource(gate_from(settings), settings.download, settings.imports.image_size_cap_bytes)
     try:
         seen = source.glimpse(SourceRequest(uri), HEAD_BYTES, TAIL_BYTES, StopToken())
     except (SourceNotAccepted, RedirectRefused):
         raise
     except TransferFailed as error:
-        raise CommandRefused(f"{error}. Without --disk-format the data have to be looked at first") from error
+        raise CommandRefused(f"the disk format of {display_uri(uri)} cannot be detected: {error}", REMEDY) from error
     name = unquote(urlsplit(uri).path).rpartition("/")[2]
     with TemporaryDirectory() as directory:
         path = Path(directory) / "source"
@@ -64,19 +64,19 @@ def disk_format_of_url(uri: str, settings: Settings, container_format: str) -> s
 
 
 def _guessed(path: Path, name: str, shown: str, settings: Settings, container_format: str, *, whole: bool) -> str:
-    # In a container of its own an archive is kept, and the disk format is that of its content.
+    # An archive in container_format compressed is kept, and the disk format is that of its content.
     unpacked = _DECOMPRESSION in settings.imports.plugins or container_format == "compressed"
     try:
         return guess_disk_format(path, name, settings, unpacked=unpacked, whole=whole)
     except FormatUnknown as unknown:
-        reason = f"the disk format of {shown} is not stated and its data do not tell it: {unknown.reason}; {REMEDY}"
-        raise CommandRefused(reason) from unknown
+        reason = f"the disk format of {shown} cannot be detected: {unknown.reason}"
+        raise CommandRefused(reason, REMEDY) from unknown
     except StagingUnusable as error:
-        raise CommandRefused(f"{shown} cannot be looked at: {error}") from error
+        raise CommandRefused(f"the disk format of {shown} cannot be detected: {error}", REMEDY) from error
 
 
 def _write_sparse(path: Path, seen: Glimpse) -> None:
-    """Make a file that begins and ends as the source does, with a hole between."""
+    """Write a file with the beginning and end of the source, and a hole between them."""
     with path.open("wb") as file:
         file.write(seen.head)
         if seen.size is not None and seen.tail:

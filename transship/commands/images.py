@@ -20,7 +20,7 @@ def list_images(invocation: Invocation) -> int:
 
 
 def row_of(image: ImageView, task: TaskView | None) -> tuple[str, ...]:
-    """Return the cells of one image; of a running import its progress is the message."""
+    """Return the cells of one image; the message of a running import is its progress."""
     return (
         image.id,
         image.name or "-",

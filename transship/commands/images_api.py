@@ -1,4 +1,4 @@
-"""A client of the Images API v2, as far as the command needs it."""
+"""A client of the Images API v2, limited to what the commands need."""
 
 from __future__ import annotations
 

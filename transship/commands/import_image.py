@@ -1,4 +1,4 @@
-"""``transship import``: make an image record, import into it, and watch until it has ended."""
+"""``transship import``: create an image record, import into it, and watch until the import ends."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from transship.domain.uri_filter import display_uri
 
 POLL_S: Final = 0.25
 PATIENCE_S: Final = 120.0
-"""How long an API that does not answer is asked again while an import runs; it may be restarting."""
+"""How long requests to a silent API are repeated while an import runs; it may be restarting."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """What ``transship import`` was asked to do.
+    """The options of ``transship import``.
 
     Attributes:
         source: URL, or path of a local file, which is uploaded.
-        name: of the image; empty: the file's name.
-        disk_format: empty: asked of the data.
+        name: of the image; empty: the file name.
+        disk_format: empty: detected from the data.
         stores: target store ids; empty with ``all_stores`` unset: the default store.
         allow_failure: the image may become active although a store failed.
         properties: extra properties.
@@ -66,7 +66,8 @@ def parse_properties(assignments: list[str]) -> dict[str, str]:
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals or not name:
-            raise CommandRefused(f"--property {assignment}: write it as NAME=VALUE, e.g. --property os_type=linux")
+            remedy = "write NAME=VALUE, e.g. --property os_type=linux"
+            raise CommandRefused(f"--property {assignment} is not an assignment", remedy)
         properties[name] = value
     return properties
 
@@ -76,14 +77,14 @@ def import_image(invocation: Invocation, options: ImportOptions) -> int:
 
     Raises:
         CommandRefused: the options contradict each other, the file cannot be read, or the disk format is neither
-            stated nor told by the data.
-        SourceNotAccepted, RedirectRefused: the URL must not be imported from; found out while its data were asked.
-        ServiceRefused, ServiceUnreachable: as `ImagesApi`; a record made in vain is deleted again.
+            given nor detectable.
+        SourceNotAccepted, RedirectRefused: the URL must not be imported from; found while detecting the format.
+        ServiceRefused, ServiceUnreachable: as `ImagesApi`; the new image record is deleted again.
     """
     if not options.source:
-        raise CommandRefused("name a source: a URL or a local file")
+        raise CommandRefused("no source was given", "name a URL or a local file")
     if options.stores and options.all_stores:
-        raise CommandRefused("--store and --all-stores exclude each other")
+        raise CommandRefused("--store and --all-stores exclude each other", "use one of them")
     settings = invocation.settings
     api = images_api(settings)
     path = options.local_path
@@ -102,7 +103,7 @@ def import_image(invocation: Invocation, options: ImportOptions) -> int:
     try:
         task = _watch(api, image.id)
     except KeyboardInterrupt:
-        print(f"\nno longer watching; the import of image {image.id} goes on: 'transship images' shows how it ends")
+        print(f"\nstopped watching; the import of image {image.id} continues: 'transship images' shows its state")
         return 130
     return _report(settings, api.image(image.id), task, file, disk_format)
 
@@ -142,10 +143,10 @@ def request_of(options: ImportOptions, uri: str) -> dict[str, object]:
 
 
 def _upload(api: ImagesApi, image_id: str, file: LocalFile) -> None:
-    """Send a file, and show how far it is.
+    """Upload a file, and show the progress.
 
     Raises:
-        CommandRefused: it cannot be read any more.
+        CommandRefused: it can no longer be read.
     """
     began = time.monotonic()
 
@@ -204,24 +205,26 @@ def _report(settings: Settings, image: ImageView, task: TaskView, file: LocalFil
     for store, url in (image.locations or _locations(settings, image.id)).items():
         print(f"{'location':<13} {store}: {url}")
     for store in image.failed_stores:
-        print(coloured(f"warning: store {store} does not hold the image ({task.message})", YELLOW))
+        print(coloured(f"warning: store {store} does not have the image ({task.message})", YELLOW))
     return _compare(image, file, asked_format) if file else 0
 
 
 def _compare(image: ImageView, file: LocalFile, asked_format: str) -> int:
-    """Say whether the stored data are the file's; 1 when they should be and are not."""
+    """Report whether the stored data equal the file; return 1 if they should and do not."""
     if image.size != file.size or image.disk_format != asked_format:
-        print("the stored data were unpacked or converted, so their digest is not the file's")
+        print("the stored data were unpacked or converted, so their digest differs from the file's")
         return 0
     if image.hash_value == file.digest(image.hash_algorithm):
-        print(f"{image.hash_algorithm} equals the source's")
+        print(f"{image.hash_algorithm} matches the source")
         return 0
-    print(coloured(f"error: {image.hash_algorithm} is not the source's: was {file.path} changed meanwhile?", RED))
+    print(
+        coloured(f"error: {image.hash_algorithm} does not match the source; check whether {file.path} has changed", RED)
+    )
     return 1
 
 
 def _locations(settings: Settings, image_id: str) -> Mapping[str, str]:
-    """Ask the catalogue where the data lie, where this machine has it; the API tells nobody."""
+    """Return the locations from the catalogue if this machine has it; the API does not show them."""
     try:
         catalog = Catalog.open(settings)
     except TransshipError:

@@ -68,8 +68,9 @@ def token_source(environ: Mapping[str, str]) -> Callable[[], str]:
         raise CommandRefused(f"OS_AUTH_URL cannot be used: {error.errors(include_input=False)[0]['msg']}") from error
     if not login.complete:
         raise CommandRefused(
-            "the Images API asks for a Keystone token: source an openrc file, or set OS_TOKEN (needed are OS_AUTH_URL,"
-            " OS_USERNAME or OS_USER_ID, OS_PASSWORD, OS_PROJECT_NAME or OS_PROJECT_ID, or an application credential)"
+            "the Images API requires a Keystone token",
+            "source an openrc file, or set OS_TOKEN (required are OS_AUTH_URL, OS_USERNAME or OS_USER_ID, OS_PASSWORD,"
+            " OS_PROJECT_NAME or OS_PROJECT_ID, or an application credential)",
         )
     # keystoneauth1 costs a quarter of a second, which commands without Keystone need not pay.
     from transship.identity.login import Login  # noqa: PLC0415

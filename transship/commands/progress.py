@@ -1,4 +1,4 @@
-"""Show how an import goes on: a live bar on a terminal, a line per change elsewhere."""
+"""Show the progress of an import: live bars on a terminal, a line per change elsewhere."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def progress_view() -> ProgressView:
 
 
 def phase_line(task: TaskView) -> str:
-    """Return one line about an import: the task's own message; of one without, phase, bytes, rate, time left."""
+    """Return one line about an import: the task's message or, without one, phase, bytes, rate and time left."""
     if task.message:
         return task.message
     if not task.phase:

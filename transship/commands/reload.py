@@ -1,4 +1,4 @@
-"""``transship reload``: code and settings of now for what runs, without losing an import or a request."""
+"""``transship reload``: apply the current code and settings without losing an import or a request."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from transship.supervisor.status import Phase, SupervisorStatus, read_status
 from transship.supervisor.supervisor import RELOAD_SIGNAL
 
 LOOK_EVERY_S: Final = 0.1
-RESTART: Final = "stop it, and start it again"
+RESTART: Final = "stop and start it"
 
 
 def reload(invocation: Invocation) -> int:
-    """Reload what runs in the home directory; returns when that has ended, or, of a runner alone, has begun.
+    """Reload what runs in the home directory; return when the reload has ended, or for a lone runner has begun.
 
-    The settings come from where they came from at the start, whatever the environment of this command.
+    The settings come from the same sources as at the start, not from the environment of this command.
 
     Returns:
-        0 when all of it has the new settings; 1 when some has not, or they cannot be used and nothing was reloaded.
+        0 if all components have the new settings; 1 if some do not, or nothing was reloaded because they are unusable.
 
     Raises:
         CommandRefused: nothing runs, it cannot be reloaded now, or it was started from other sources.
-        ReloadFailed: the supervisor has ended meanwhile.
+        ReloadFailed: the supervisor ended during the reload.
     """
     before = invocation.snapshot()
     settings = before.loaded.settings if before is not None else invocation.settings
@@ -43,7 +43,7 @@ def reload(invocation: Invocation) -> int:
     if holder is None and running is None:
         raise CommandRefused(f"nothing runs in {settings.home}", "'transship up' or 'transship worker' starts it")
     if before is None:
-        raise CommandRefused("what runs is of a former version", RESTART)
+        raise CommandRefused("an older version is running", RESTART)
     _refuse_other_sources(invocation, before)
     try:
         loaded = validated_anew(before)
@@ -63,7 +63,7 @@ def _refuse_other_sources(invocation: Invocation, before: Snapshot) -> None:
     known = {**sources.overrides, "home": asked.overrides.get("home")}
     others = [name for name, value in asked.overrides.items() if known.get(name) != value]
     if others or asked.config not in (None, sources.directory / named):
-        raise CommandRefused("a reload reads the settings from where they came from at the start", RESTART)
+        raise CommandRefused("a reload reads the settings from the same sources as the start", RESTART)
 
 
 def _reloadable_supervisor(settings: Settings) -> tuple[Holder, int]:
@@ -76,13 +76,13 @@ def _reloadable_supervisor(settings: Settings) -> tuple[Holder, int]:
     if holder is None or before is None or before.pid != holder.pid or before.phase is not Phase.READY:
         raise CommandRefused(f"what runs in {settings.home} is starting or stopping", "try again when it is ready")
     if before.reloads is None:
-        raise CommandRefused("what runs is of a former version", RESTART)
+        raise CommandRefused("an older version is running", RESTART)
     return holder, before.reloads
 
 
 def _reload_everything(settings: Settings, holder: Holder, reloads: int) -> int:
     signal_holder(holder, RELOAD_SIGNAL)
-    print(f"process {holder.pid} reloads what it runs, one after the other", flush=True)
+    print(f"process {holder.pid} reloads its components one by one", flush=True)
     after = _awaited(settings, holder, reloads)
     for line in after.last_reload.splitlines():
         print(coloured(line, RED) if after.reload_failed else line)
@@ -90,7 +90,7 @@ def _reload_everything(settings: Settings, holder: Holder, reloads: int) -> int:
 
 
 def _awaited(settings: Settings, holder: Holder, reloads: int) -> SupervisorStatus:
-    """Return the supervisor's account of the reload when it has ended."""
+    """Return the supervisor's report of the reload when it has ended."""
     while read_holder(settings) == holder:
         status = read_status(status_path(settings))
         if status is not None and (status.reloads or 0) > reloads:

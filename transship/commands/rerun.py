@@ -1,4 +1,4 @@
-"""``transship rerun``: do again what failed of an image's last import, and nothing else."""
+"""``transship rerun``: retry what failed in the last import of an image, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from transship.domain.task import RunState
 
 POLL_S: Final = 0.25
 PATIENCE_S: Final = 30.0
-"""How long a run that is retried is waited for: one that no worker begins by then waits for a worker."""
+"""How long to wait for the retried run; if it has not begun by then, it waits for a worker."""
 
 
 def rerun(invocation: Invocation, image_id: str, store: str) -> int:
-    """Start again what failed, and say how to watch it.
+    """Retry what failed, and print how to watch it.
 
-    Stores that an active image lacks are copied to; of an image without data the last import's run is retried,
-    as Prefect's own Retry does.
+    An active image is copied to the stores that failed. For an image without data, the flow run of its last import is
+    retried, as Prefect's own Retry does.
 
     Args:
         store: the only store to write; empty: all that failed.
 
     Raises:
-        CommandRefused: nothing failed, what failed will not pass by itself, or an import is under way.
-        ServiceUnreachable, ServiceRefused: the API or Prefect does not do it.
+        CommandRefused: nothing failed, a retry cannot help, or an import is running.
+        ServiceUnreachable, ServiceRefused: the API or Prefect refuses.
     """
     api = images_api(invocation.settings)
     image = api.image(image_id)
@@ -38,19 +38,22 @@ def rerun(invocation: Invocation, image_id: str, store: str) -> int:
     if task is None or task.status != "failure" or not task.flow_run_id:
         raise CommandRefused(f"image {image_id} is {image.status}, and no import of it has failed")
     if store:
-        raise CommandRefused(f"image {image_id} is {image.status}: without data in any store, all of them are written")
+        raise CommandRefused(
+            f"image {image_id} is {image.status} and has no data in any store, so all its stores are written",
+            "leave out --store",
+        )
     prefect = PrefectHttp.of(invocation.settings)
     prefect.retry(task.flow_run_id)
     _refuse_if_in_vain(api, prefect, image_id, task)
-    print(f"flow run {task.flow_run_id} is retried; 'transship images' shows how image {image_id} goes on")
+    print(f"flow run {task.flow_run_id} is retried; 'transship images' shows the progress of image {image_id}")
     return 0
 
 
 def _refuse_if_in_vain(api: ImagesApi, prefect: PrefectHttp, image_id: str, ended: TaskView) -> None:
-    """Wait for a while until a retried run has begun a further task.
+    """Wait a moment until the retried run has started a new task.
 
     Raises:
-        CommandRefused: it ended without: time does not mend what failed, or the image was imported again since.
+        CommandRefused: it ended without one: a retry cannot help, or the image was imported again since.
     """
     patience_ends = time.monotonic() + PATIENCE_S
     while time.monotonic() < patience_ends:
@@ -69,5 +72,5 @@ def _copy(api: ImagesApi, image: ImageView, store: str) -> int:
         raise CommandRefused(f"image {image.id} is active, and no store failed")
     request = {"method": {"name": "copy-image"}, "stores": stores, "all_stores_must_succeed": False}
     api.start_import(image.id, request)
-    print(f"image {image.id} is copied to {', '.join(stores)}; 'transship images' shows how it goes on")
+    print(f"image {image.id} is copied to {', '.join(stores)}; 'transship images' shows the progress")
     return 0

@@ -22,7 +22,7 @@ def up(invocation: Invocation, *, detach: bool) -> int:
     """Start everything and keep it running, here or in the background.
 
     Returns:
-        0 after an orderly stop or, in the background, when everything is up; 1 when the start failed.
+        0 after an orderly stop or, in the background, when everything is up; 1 if the start failed.
 
     Raises:
         ConfigurationRefused: a setting, a port or the home directory cannot be used; nothing was started.
@@ -55,7 +55,7 @@ def up(invocation: Invocation, *, detach: bool) -> int:
 
 
 def down(invocation: Invocation, *, now: bool) -> int:
-    """Stop what `up` started, and return when nothing of it is left.
+    """Stop everything that `up` started, and return when it has ended.
 
     Raises:
         StopFailed: it has not ended in time.
@@ -64,7 +64,7 @@ def down(invocation: Invocation, *, now: bool) -> int:
     settings = snapshot.loaded.settings if snapshot is not None else invocation.settings
 
     def tell(pid: int) -> None:
-        print(f"stopping process {pid} and all below it", flush=True)
+        print(f"stopping process {pid} and all its children", flush=True)
 
     print("stopped" if stop_running(settings, now, tell) else f"nothing runs in {settings.home}")
     return 0
@@ -76,7 +76,7 @@ def prefect_ui_url(settings: Settings) -> str:
 
 
 def address_rows(settings: Settings) -> tuple[tuple[str, str], ...]:
-    """Return where things are, for people."""
+    """Return the addresses and directories to print."""
     rows: tuple[tuple[str, str], ...] = (("Images API", api_address(settings)),)
     if settings.api.public_endpoint:
         rows = (*rows, ("for clients", settings.api.public_endpoint))
@@ -87,6 +87,6 @@ def address_rows(settings: Settings) -> tuple[tuple[str, str], ...]:
 
 
 def print_addresses(settings: Settings) -> None:
-    """Print where things are."""
+    """Print addresses and directories."""
     for label, value in address_rows(settings):
         print(f"{label:<15} {value}", flush=True)

@@ -1,4 +1,4 @@
-"""``transship status``: what runs, how it is, and what it holds."""
+"""``transship status``: the running components, their health, images and tasks."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus
 
 GOOD = frozenset({Condition.UP, Condition.DONE})
 SHOWN_WAITS = 20
-"""Imports that wait are listed up to this number, and counted beyond it."""
+"""Most waiting imports that are listed; the rest is counted."""
 COUNTED_TASKS = 100
-"""Tasks are counted of so many newest images: each costs a request."""
+"""Tasks are counted for this many of the newest images: each costs a request."""
 
 
 def status(invocation: Invocation) -> int:
-    """Print the state of everything; return 0 only if all of it is well."""
+    """Print the state of everything; return 0 only if all of it is healthy."""
     snapshot = invocation.snapshot()
     settings = invocation.settings
     healthy = _print_processes(settings)
@@ -89,7 +89,7 @@ def _print_processes(settings: Settings) -> bool:
     if found is None:
         alone = lone_worker(settings)
         if alone is not None:
-            print(f"worker {alone.pid}: {coloured(alone.phase, GREEN)}, for services that run elsewhere")
+            print(f"worker {alone.pid}: {coloured(alone.phase, GREEN)}, for services on another host")
             return True
         print(coloured(f"nothing runs in {settings.home}; 'transship up' starts it", RED))
         return False
@@ -97,7 +97,7 @@ def _print_processes(settings: Settings) -> bool:
     state = coloured(found.phase, GREEN if healthy else YELLOW)
     print(f"supervisor {found.pid}: {state} since {found.started_at}\n")
     if found.reload_failed:
-        print(coloured(f"the last reload did not reach everything:\n{found.last_reload}\n", YELLOW))
+        print(coloured(f"the last reload did not reach every component:\n{found.last_reload}\n", YELLOW))
     now = datetime.now(UTC)
     rows = [component_row(component, now) for component in found.components]
     print_table(("COMPONENT", "CONDITION", "PID", "SINCE", "RESTARTS", "LAST END"), rows)
@@ -115,7 +115,7 @@ def _print_api(settings: Settings) -> bool:
         images = list(api.images())
         tasks = _task_statuses(api, images)
     except CommandRefused as nobody:
-        print(coloured(f"images are not shown: {nobody}", YELLOW))
+        print(coloured(f"images cannot be shown: {nobody}", YELLOW))
         return healthy
     except TransshipError as error:
         print(coloured(str(error), RED))
@@ -139,7 +139,7 @@ def _print_worker(settings: Settings) -> bool:
 
 
 def _print_runner(settings: Settings) -> bool:
-    """Print what this machine's runner says of itself, and return whether it takes runs; one is not needed here."""
+    """Print the status of this machine's runner, and return whether it takes runs; a machine may have none."""
     found = read_runner_status(runner_status_path(settings))
     if found is None:
         print(f"{'runner':<15} none on this machine")
@@ -180,7 +180,7 @@ def _print_notifications(settings: Settings) -> bool:
 
 
 def _print_waits(settings: Settings) -> bool:
-    """Print the hosts that are gone and the imports that wait; return whether no uploaded data are out of reach."""
+    """Print missing hosts and waiting imports; return whether all uploaded data can be reached."""
     try:
         looked_at = Catalog.as_it_is(settings)
         if looked_at is None:
@@ -201,24 +201,26 @@ def _print_waits(settings: Settings) -> bool:
 
 
 def host_text(host: Host) -> str:
-    """Return what there is to say of a host that is gone."""
-    heard = "never heard" if host.heard_at is None else f"last heard at {host.heard_at:%Y-%m-%d %H:%M:%S} UTC"
-    remedy = "start its worker, or upload the data anew" if host.staged else "start its worker if it is still in use"
+    """Return a line about a host whose worker is gone."""
+    heard = "never seen" if host.heard_at is None else f"last seen at {host.heard_at:%Y-%m-%d %H:%M:%S} UTC"
+    remedy = (
+        "start its worker, or upload the data again" if host.staged else "start its worker if the host is still in use"
+    )
     return f"{host.name}: {heard}, holds uploaded data of {host.staged} images; {remedy}"
 
 
 def wait_line(wait: WaitingImport) -> str:
-    """Return what there is to say of an import that waits."""
+    """Return a line about a waiting import."""
     message = wait.message or (
-        f"pending since {wait.since:%Y-%m-%d %H:%M:%S} UTC, and no keeper has said why; see the keeper's log"
+        f"pending since {wait.since:%Y-%m-%d %H:%M:%S} UTC for an unknown reason; see the keeper's log"
     )
     return f"{wait.image_id}: {message}"
 
 
 def _print_directories(settings: Settings) -> bool:
-    """Print which stores this host can use, and return whether it can use all, and its staging directory.
+    """Print which stores this host can use, and return whether it can use all of them and its staging directory.
 
-    Nothing before the first start.
+    Prints nothing before the first start.
     """
     try:
         looked_at = Catalog.as_it_is(settings)
@@ -232,14 +234,14 @@ def _print_directories(settings: Settings) -> bool:
         print(coloured(str(error), RED))
         return False
     good = [store_id for store_id, problem in problems.items() if not problem]
-    print(f"{'stores':<15} {', '.join(good) or 'none can be used'}")
+    print(f"{'stores':<15} {', '.join(good) or 'none is usable'}")
     for problem in filter(None, (*problems.values(), staging)):
         print(f"{'':<15} {coloured(problem, RED)}")
     return len(good) == len(problems) and not staging
 
 
 def notification_backlog(settings: Settings) -> list[Backlog]:
-    """Return what waits for each way out of notifications, as the catalogue has it; nothing before the first start.
+    """Return the backlog of each notification driver from the catalogue; empty before the first start.
 
     Raises:
         ConfigurationRefused: the catalogue cannot be opened.

@@ -1,6 +1,6 @@
-"""``python -m transship.commands.take_settings``: take the settings anew for a worker that runs alone.
+"""``python -m transship.commands.take_settings``: reload the settings of a worker that runs alone.
 
-Its dispatcher runs this when it gets SIGHUP: checking the settings loads libraries that would only burden it.
+Its dispatcher runs this on SIGHUP: checking the settings loads libraries that the dispatcher does not need.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from transship.supervisor.reloading import refuse_fixed_changes
 
 
 def validated_anew(before: Snapshot) -> LoadedSettings:
-    """Return what the sources of a snapshot hold now, if what runs can be reloaded with it.
+    """Return the current settings of a snapshot's sources if what runs can be reloaded with them.
 
     Raises:
-        ConfigurationRefused: it cannot be used, or cannot change while anything runs.
+        ConfigurationRefused: they cannot be used, or one cannot change while components run.
     """
     loaded = before.sources.load()
     refuse = refuse_what_cannot_start if before.supervised else refuse_what_fails_imports
@@ -30,7 +30,7 @@ def validated_anew(before: Snapshot) -> LoadedSettings:
 
 
 def main() -> int:
-    """Write a new snapshot; return 1, and print why, when the settings cannot be put in force."""
+    """Write a new snapshot; return 1, and print why, if the settings cannot be applied."""
     try:
         before = read_snapshot(Path(os.environ[SNAPSHOT_VARIABLE]))
         take_snapshot(validated_anew(before), before.sources, supervised=before.supervised)

@@ -1,4 +1,4 @@
-"""``transship worker``: the runner of a host alone."""
+"""``transship worker``: only the runner of a host."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from transship.host.runner_status import read_runner_status, runner_status_path
 from transship.supervisor.environment import base_environment, client_environment
 from transship.supervisor.home import first_start, is_locked
 
-ELSEWHERE: Final = "a worker alone works for another host's services, so it has to be told where they are"
+ELSEWHERE: Final = "a worker serves the services of another host, so it needs their addresses"
 
 
 def worker(invocation: Invocation) -> NoReturn:
-    """Become the runner of this host, for services that run elsewhere; ends with its exit status.
+    """Become the runner of this host for services on another one; ends with its exit status.
 
     Raises:
         ConfigurationRefused: a setting cannot be used, or does not lead to the services; nothing was started.
@@ -37,15 +37,15 @@ def worker(invocation: Invocation) -> NoReturn:
     first_start(settings)
     running = read_runner_status(runner_status_path(settings))
     if running is not None:
-        raise ConfigurationRefused("start", "home", f"process {running.pid} is the runner of {settings.home} already")
-    # A worker that reaches Prefect alone would take runs from the other hosts, and carry none.
+        raise ConfigurationRefused("start", "home", f"process {running.pid} already is the runner of {settings.home}")
+    # A worker that reaches only Prefect would take runs from the other hosts and fail all of them.
     _ask_prefect(settings)
     _look_at_directories(settings)
     snapshot = take_snapshot(loaded, invocation.sources, supervised=False)
     if not is_locked(settings):
         remove_others(snapshot)
     environment = client_environment(settings, base_environment(settings, {SNAPSHOT_VARIABLE: str(snapshot)}))
-    # Prefect would take options from files of the directory that the caller stands in.
+    # Prefect would read options from files in the caller's working directory.
     os.chdir(settings.home)
     # -P: a directory named like one of our packages in the working directory must not hide it.
     os.execve(sys.executable, (sys.executable, "-P", "-m", "transship.runner"), environment)  # noqa: S606 - no shell is meant
@@ -56,27 +56,27 @@ def _ask_prefect(settings: Settings) -> None:
     try:
         there = prefect.pool_type(pool)
     except ServiceUnreachable as fault:
-        remedy = "is it up, and is its prefect.host an address that this host reaches?"
+        remedy = "check that it is up, and that its prefect.host is an address that this host reaches"
         reason = f"Prefect at {fault.url} does not answer: {fault.reason}; {remedy}"
         raise ConfigurationRefused("start", "prefect.api_url", reason) from fault
     except ServiceRefused as fault:
         if fault.status == HTTPStatus.UNAUTHORIZED:
             remedy = "set it to the line in prefect-auth of the first host's home directory"
             raise ConfigurationRefused("start", "prefect.auth_string", f"{prefect.url} refuses it; {remedy}") from fault
-        reason = f"{prefect.url} is no API of Prefect: {fault}; it ends in /api"
+        reason = f"{prefect.url} is not a Prefect API: {fault}; its URL ends in /api"
         raise ConfigurationRefused("start", "prefect.api_url", reason) from fault
     if there is None:
-        reason = f"{prefect.url} knows no work pool {pool}; 'transship deploy' there makes it"
+        reason = f"{prefect.url} has no work pool {pool}; 'transship deploy' there creates it"
         raise ConfigurationRefused("start", "prefect.work_pool", reason)
 
 
 def _look_at_directories(settings: Settings) -> None:
-    """Name the stores that this host cannot use: its imports into them fail, others go on.
+    """Warn about stores that this host cannot use: its imports into them fail, others work.
 
     Raises:
         ConfigurationRefused: the catalogue cannot be opened.
     """
-    # Costs half a second, which whoever is refused before need not wait.
+    # Costs half a second, which an earlier refusal saves.
     from transship.catalog.engine import Catalog  # noqa: PLC0415
     from transship.staging.opening import staging_problem  # noqa: PLC0415
     from transship.stores_in_force import store_problem, stores_in_force  # noqa: PLC0415
@@ -93,5 +93,7 @@ def _require_services(settings: Settings) -> None:
     if not settings.database.url.get_secret_value():
         raise ConfigurationRefused("start", "database.url", f"is not set; {ELSEWHERE}")
     if not settings.stores:
-        reason = "is not set, and the store under the home directory is this host's alone; name the stores of all hosts"
+        reason = (
+            "is not set, and the store in the home directory exists only on this host; name stores that all hosts share"
+        )
         raise ConfigurationRefused("start", "stores", reason)

@@ -125,7 +125,7 @@ def test_rerun_retries_the_run_of_an_image_that_no_store_took(fleet: Fleet, slow
         ended = fleet.system.ended(image_id)
         assert (ended["status"], fleet.system.image(image_id)["status"]) == ("failure", "queued")
         refused = fleet.system.command("rerun", image_id, "--store", SECOND)
-        assert (refused.returncode, "all of them are written" in refused.stderr) == (2, True)
+        assert (refused.returncode, "all its stores are written" in refused.stderr) == (2, True)
     finally:
         slow_store.unlink()
         aside.rename(slow_store)
