@@ -81,7 +81,7 @@ def test_help_imports_neither_settings_nor_prefect() -> None:
         (("--set", "nonsense", "config", "show"), 2, "OPTION=VALUE"),
         (("--config", "/no/such.toml", "config", "show"), 1, "/no/such.toml is not a file"),
         (("up", "--config", "/no/such.toml"), 1, "/no/such.toml is not a file"),
-        (("import",), 2, "name one source"),
+        (("import",), 2, "no source was given; name a URL or a local file"),
         (("import", "/etc/hostname"), 2, "--disk-format"),
         (("--set", "api.port=9", "images"), 1, "does not answer"),
         (("no-such-command",), 2, "No such command"),
@@ -353,11 +353,11 @@ UNUSABLE = {
     **UNUSABLE,
     "stores in one directory": (
         {"stores": TWO_STORES, "default_store": "a"},
-        "stores.b.dir: /srv/b/../images is the directory of store a too",
+        "stores.b.dir: /srv/b/../images is also the directory of store a",
     ),
     "store in staging": (
         {"stores": TWO_STORES, "default_store": "a", "staging.dir": "/srv/images"},
-        "stores.a.dir: /srv/images is the directory of staging too",
+        "stores.a.dir: /srv/images is also the directory of staging",
     ),
     "database in memory": ({"database.url": "sqlite://"}, "database.url: names no file"),
     "no directory": ({"staging.dir": ""}, "staging.dir: is empty; write the whole path"),

@@ -89,7 +89,7 @@ def test_a_worker_names_a_store_that_its_host_has_not_mounted(
     [
         ("PREFECT__API_URL", f"http://127.0.0.1:{free_port()}/api", "prefect.api_url: Prefect at"),
         ("PREFECT__AUTH_STRING", "admin:wrong", "prefect.auth_string: "),
-        ("PREFECT__WORK_POOL", "another", "knows no work pool another; 'transship deploy' there makes it"),
+        ("PREFECT__WORK_POOL", "another", "has no work pool another; 'transship deploy' there creates it"),
         ("DATABASE__URL", "sqlite:////proc/none/catalog.db", "database.url: "),
         ("DATABASE__SECRET_KEY", Fernet.generate_key().decode(), "database.secret_key: "),
     ],
