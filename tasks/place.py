@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from prefect.settings import get_current_settings
+
 from tasks.progress import ProgressBoard
 from tasks.retrying import as_copies
 from tasks.session import ImportSession, current
 from tasks.staged_files import path_of
 from tasks.steps import step
-from tasks.store_slots import store_slot
 from tasks.stores import using_store
-from transship.domain.errors import ImportStopped, TransferFailed
+from transship.domain.errors import ConfigurationRefused, ImportStopped, TransferFailed
 from transship.domain.import_data import Copy, SealedFile
 from transship.domain.outcome import Outcome
 from transship.placing.placer import Placer
+from transship.prefect_rest.client import PrefectRest
+from transship.prefect_rest.slots import StoreSlots
 
 
 @step("place", "place {store}", as_copies)
@@ -51,8 +54,20 @@ def placer(session: ImportSession) -> Placer:
         session.fence,
         session.stop,
         lambda store: using_store(store, session.settings, session.catalog),
-        lambda store, stop, watch: store_slot(session.settings.imports, store, stop, watch),
+        StoreSlots(session.settings.imports, _prefect).hold,
     )
+
+
+def _prefect() -> PrefectRest:
+    """Return a client of the server that the runs of this process belong to.
+
+    Raises:
+        ConfigurationRefused: none is named.
+    """
+    api = get_current_settings().api
+    if api.url is None:
+        raise ConfigurationRefused("environment", "PREFECT_API_URL", "is not set")
+    return PrefectRest(api.url, api.auth_string.get_secret_value() if api.auth_string else "", tries_when_busy=4)
 
 
 def unplace(session: ImportSession, store: str) -> None:

@@ -42,15 +42,16 @@ class ImportSettings(Section):
     )
     store_slots: Mapping[str, Annotated[int, Field(ge=1)]] = Field(
         {},
-        description="Copies written to a store at the same time by all hosts together, by store id; others: no limit.",
+        description="Copies written to a store at the same time by all hosts together, by store id; others: no limit."
+        " An upload counts as one.",
     )
     store_slot_timeout_s: Seconds = Field(
         1800.0, description="Longest wait for a slot of store_slots; after that the copy is written without one."
     )
     store_mib_per_s: Mapping[str, Annotated[float, Field(gt=0)]] = Field(
         {},
-        description="MiB per second that the imports of one host together write to a store, by store id; others:"
-        " no limit.",
+        description="MiB per second that the imports and uploads of one host together write to a store, by store id;"
+        " others: no limit.",
     )
     store_retries: int = Field(3, ge=0, description="Retries when a store is unavailable.")
     verify_stores: bool = Field(

@@ -1,33 +1,26 @@
-"""Put uploaded data into one store: inspected first, then written as the journal says, then active."""
+"""Put uploaded data into one store: inspected first, then placed, then active."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import Settings
-from transship.catalog.copies import DataFacts, copy_written
+from transship.catalog.copies import DataFacts
 from transship.catalog.engine import Catalog
-from transship.catalog.journal import (
-    drop_location,
-    find_location,
-    forget_location,
-    mark_deleting,
-    open_location,
-)
-from transship.catalog.uploads import Upload, finish_upload, prepare_upload, refuse_upload
+from transship.catalog.uploads import Upload, finish_upload, note_wait, prepare_upload, refuse_upload
 from transship.domain.clock import utc_now
-from transship.domain.errors import AlreadyStored, LockLost, ObjectMissing, StoredDiffers, TransferFailed
-from transship.domain.fence import Fence
+from transship.domain.errors import CatalogUnavailable, LockLost, StoreUnknown, TransferFailed
+from transship.domain.import_data import SealedFile
 from transship.domain.notification import upload_failure
-from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
+from transship.placing.placer import Placer
 from transship.plugins.format_gate import Inspected, inspect_file
 from transship.plugins.size_cap import refuse_beyond_cap
 from transship.staging.area import StagingArea
 from transship.staging.receiving import Received
-from transship.stores.base import StoreDriver
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +32,7 @@ class StoredUpload:
     Attributes:
         received: the sealed file of the upload, with its digests.
         store: id of the store.
-        fence: asked before what cannot be taken back.
+        placer: writes it there.
         stop: says that the image was deleted or taken over.
     """
 
@@ -49,12 +42,12 @@ class StoredUpload:
     upload: Upload
     received: Received
     store: str
-    fence: Fence
+    placer: Placer
     stop: StopToken
 
 
-def store_upload(work: StoredUpload, driver: StoreDriver) -> None:
-    """Make the image active with the uploaded data in one store.
+def store_upload(work: StoredUpload) -> None:
+    """Make the image active with the uploaded data in one store, within the store's rate and slots.
 
     Raises:
         FormatMismatch, FormatUnsafe, ImageTooLarge: the data must not be used; no store saw them.
@@ -65,26 +58,41 @@ def store_upload(work: StoredUpload, driver: StoreDriver) -> None:
     for warning in inspected.warnings:
         log.warning("data accepted with a warning", image_id=work.upload.image.id, reason=warning)
     prepare_upload(work.catalog, work.upload.lease, work.store)
+    file, path = SealedFile(work.upload.name, work.received.size), work.area.sealed(work.upload.name)
     try:
-        url = _clear_way(work, driver)
-        open_location(work.catalog, work.upload.lease, work.store, url, utc_now())
-        _put(work, driver, url)
+        work.placer.place(work.store, file, path, _OnImage(work.catalog, work.upload))
         work.stop.check()
         finish_upload(work.catalog, work.upload.lease, work.store, _facts(work, inspected), utc_now())
-    except AlreadyStored as foreign:
-        # Somebody else's object is in its place: the row must never lead a sweep to it.
-        forget_location(work.catalog, work.upload.lease, work.store)
-        _tell_refusal(work, foreign)
-        raise
     except TransferFailed as failed:
-        _take_back(work, driver)
-        _tell_refusal(work, failed)
+        _take_back(work)
+        lease = work.upload.lease
+        refuse_upload(work.catalog, lease, work.store, upload_failure(lease.image_id, failed))
         raise
 
 
-def _tell_refusal(work: StoredUpload, fault: TransferFailed) -> None:
-    lease = work.upload.lease
-    refuse_upload(work.catalog, lease, work.store, upload_failure(lease.image_id, fault))
+@dataclass(slots=True)
+class _OnImage:
+    """Shows on the image why its upload waits, for it has no task."""
+
+    catalog: Catalog
+    upload: Upload
+    shown: str | None = field(default=None, init=False)
+
+    def advance(self, done_bytes: int) -> None:
+        self._show(None)
+
+    def wait(self, text: str) -> None:
+        self._show(text)
+
+    def _show(self, text: str | None) -> None:
+        if text == self.shown:
+            return
+        self.shown = text
+        log.info("upload waits" if text else "upload goes on", image_id=self.upload.image.id, reason=text)
+        try:
+            note_wait(self.catalog, self.upload.lease, text)
+        except (SQLAlchemyError, CatalogUnavailable, LockLost) as error:
+            log.warning("wait of an upload not shown", image_id=self.upload.image.id, error=str(error))
 
 
 def _inspect(work: StoredUpload) -> Inspected:
@@ -102,38 +110,6 @@ def _inspect(work: StoredUpload) -> Inspected:
     return found
 
 
-def _clear_way(work: StoredUpload, driver: StoreDriver) -> str:
-    """Remove what an earlier attempt left in the store; return the URL to write.
-
-    Raises:
-        AlreadyStored: the store holds an object of that name that no journal row names.
-    """
-    driver.check()
-    image_id = work.upload.image.id
-    with work.catalog.read() as connection:
-        earlier = find_location(connection, image_id, work.store)
-    if earlier is not None:
-        _remove(work, driver, earlier.url)
-    url = driver.url_of(image_id)
-    try:
-        driver.size(url)
-    except ObjectMissing:
-        return url
-    raise AlreadyStored(work.store, image_id)
-
-
-def _put(work: StoredUpload, driver: StoreDriver, url: str) -> None:
-    lease, size = work.upload.lease, work.received.size
-    driver.discard_temporaries(lease.image_id, lease.epoch)
-    staged = StagedFile(work.area.sealed(work.upload.name), size, lease.epoch)
-    stored = driver.put(lease.image_id, staged, lambda _done_bytes: None, work.stop)
-    if work.settings.imports.verify_stores:
-        found = driver.size(url)
-        if found != size:
-            raise StoredDiffers(work.store, f"{size} bytes", f"{found} bytes")
-    copy_written(work.catalog, lease, work.store, stored.size, stored.proof, utc_now())
-
-
 def _facts(work: StoredUpload, inspected: Inspected) -> DataFacts:
     image, algorithm = work.upload.image, work.settings.imports.hashing_algorithm
     digests = work.received.digests or {}
@@ -148,24 +124,10 @@ def _facts(work: StoredUpload, inspected: Inspected) -> DataFacts:
     )
 
 
-def _take_back(work: StoredUpload, driver: StoreDriver) -> None:
-    image_id = work.upload.image.id
+def _take_back(work: StoredUpload) -> None:
     try:
-        with work.catalog.read() as connection:
-            row = find_location(connection, image_id, work.store)
-        if row is not None:
-            _remove(work, driver, row.url)
-    except (TransferFailed, LockLost) as left:
+        work.placer.take_back(work.store)
+    except (TransferFailed, LockLost, StoreUnknown) as left:
         # Its journal row stays, and housekeeping removes what it names.
+        image_id = work.upload.image.id
         log.warning("copy not removed yet", image_id=image_id, store=work.store, reason=str(left))
-
-
-def _remove(work: StoredUpload, driver: StoreDriver, url: str) -> None:
-    lease = work.upload.lease
-    mark_deleting(work.catalog, lease, work.store, utc_now())
-    driver.discard_temporaries(lease.image_id, lease.epoch + 1)
-    # Another process may have written its own copy there while this one slept.
-    work.fence.check()
-    driver.delete(url)
-    with work.catalog.write() as connection:
-        drop_location(connection, lease.image_id, work.store)

@@ -15,6 +15,7 @@ from typing import Final
 from uuid import uuid4
 
 import structlog
+from anyio import CapacityLimiter, to_thread
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -50,7 +51,10 @@ from transship.domain.import_request import ImportMethod
 from transship.domain.placement import choose_upload_target
 from transship.domain.stop import StopToken
 from transship.domain.visibility import refuse_unless_changed_by, refuse_unless_seen
+from transship.placing.placer import Placer
 from transship.plugins.foresight import may_change_data
+from transship.prefect_rest.client import PrefectRest
+from transship.prefect_rest.slots import StoreSlots
 from transship.staging.area import StagingArea
 from transship.staging.opening import open_staging
 from transship.staging.receiving import PIECE_BYTES, Bounds, Received, Reception
@@ -93,11 +97,12 @@ async def upload_image(call: Call) -> Response:
                 raise BadRequest(f"'{name}' needs to be set before data are uploaded")
 
     def end(carried: Carried, received: Received) -> None:
-        work = StoredUpload(
-            settings, call.site.catalog, carried.area, carried.upload, received, store, carried.fence, carried.stop
+        lease, site = carried.upload.lease, call.site
+        slots = StoreSlots(settings.imports, lambda: PrefectRest.of(settings, tries_when_busy=4)).hold
+        placer = Placer(settings, site.catalog, lease, carried.fence, carried.stop, site.stores.using, slots)
+        store_upload(
+            StoredUpload(settings, site.catalog, carried.area, carried.upload, received, store, placer, carried.stop)
         )
-        with call.site.stores.using(store) as driver:
-            store_upload(work, driver)
         _tidy(carried)
         log.info("data stored", image_id=call.image_id, size=received.size, store=store)
 
@@ -165,6 +170,8 @@ async def _take(
     end: Callable[[Carried, Received], None],
 ) -> None:
     """Take the lease, then the data, then let ``end`` make something of them; give up in order whatever fails.
+
+    ``end`` may wait for its store for long, so it gets a thread of its own: none of those that answer other requests.
 
     Raises:
         TransshipError: why the data were not taken; the image is queued again, unless it is gone.
@@ -241,7 +248,10 @@ async def _unless_lost(carried: Carried, call: Call, work: Awaitable[None]) -> N
         await working
     finally:
         renewing.cancel()
-        working.cancel()
+        if not working.done():
+            # Its thread may wait for a slot of its store, and hears of nothing else.
+            carried.stop.stop(ImportCancelled("the upload ended"))
+            working.cancel()
         await asyncio.gather(working, renewing, return_exceptions=True)
 
 
@@ -271,7 +281,7 @@ async def _carry(
     await _pump(request, limits, carried.reception)
     carried.complete = True
     received = await run_in_threadpool(carried.reception.finish)
-    await run_in_threadpool(end, carried, received)
+    await to_thread.run_sync(end, carried, received, limiter=CapacityLimiter(1))
 
 
 async def _pump(request: Request, limits: UploadSettings, reception: Reception) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from transship.catalog.copies import DataFacts
 from transship.catalog.engine import Catalog
@@ -26,6 +26,7 @@ from transship.domain.errors import ImportRunning, StagedAlready, UploadIncomple
 from transship.domain.image import Image, ImageStatus
 from transship.domain.notification import EventType
 from transship.domain.staged import SOURCE_ROLE
+from transship.domain.task import WAITS_FOR
 
 SWEEP_KEY = "sweep"
 
@@ -153,6 +154,20 @@ def prepare_upload(catalog: Catalog, lease: Lease, store: str) -> None:
         announce_store(connection, EventType.IMAGE_PREPARE, get_image(connection, lease.image_id), store)
 
 
+def note_wait(catalog: Catalog, lease: Lease, text: str | None) -> None:
+    """Show on the image why its upload waits; None when it goes on.
+
+    Args:
+        text: what `wait_text` returned.
+
+    Raises:
+        LockLost: the image was deleted or taken over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        connection.execute(update(IMAGES).where(IMAGES.c.id == lease.image_id).values(import_message=text))
+
+
 def refuse_upload(catalog: Catalog, lease: Lease, store: str, notice: str) -> None:
     """Tell others that a store did not take an upload's data.
 
@@ -263,8 +278,24 @@ def _abandon(connection: Connection, image_id: str, now: datetime) -> None:
         .where(IMAGES.c.id == image_id)
         .values(status=ImageStatus.QUEUED, size=None, virtual_size=None, updated_at=now)
     )
+    # An upload that waited for its store, and was ended by somebody else, still says so.
+    connection.execute(update(IMAGES).where(IMAGES.c.id == image_id, _says_that_it_waits()).values(import_message=None))
     free_lease(connection, image_id)
     announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, image_id))
+
+
+def waiting_uploads(connection: Connection) -> list[tuple[str, str]]:
+    """Return the images whose uploads wait for their store, each with what it waits for, oldest first."""
+    rows = connection.execute(
+        select(IMAGES.c.id, IMAGES.c.import_message)
+        .where(IMAGES.c.status == ImageStatus.SAVING, _says_that_it_waits())
+        .order_by(IMAGES.c.updated_at, IMAGES.c.id)
+    )
+    return [(row.id, row.import_message) for row in rows]
+
+
+def _says_that_it_waits() -> ColumnElement[bool]:
+    return IMAGES.c.import_message.startswith(WAITS_FOR, autoescape=True)
 
 
 def _clear(connection: Connection, image_id: str, now: datetime) -> None:

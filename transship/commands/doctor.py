@@ -23,13 +23,12 @@ from transship.catalog.engine import Catalog, database_url
 from transship.catalog.hosts import hosts
 from transship.catalog.inventories import inventories
 from transship.catalog.notifications import Backlog, backlog
-from transship.catalog.underway import waiting_imports
 from transship.commands.api_address import api_address, leads_here, serves_others
 from transship.commands.configuration import refuse_what_cannot_start, refuse_what_fails_imports, what_differs
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured
 from transship.commands.images_api import ImagesApi
 from transship.commands.prefect_http import PrefectHttp
-from transship.commands.status import SHOWN_WAITS, host_text, wait_line
+from transship.commands.status import SHOWN_WAITS, host_text, wait_lines
 from transship.domain.errors import (
     ConfigurationRefused,
     ServiceRefused,
@@ -261,14 +260,14 @@ def _strays(catalog: Catalog) -> Iterator[Finding]:
 
 def _waits(catalog: Catalog) -> Iterator[Finding]:
     with catalog.read() as connection:
-        known, waits = hosts(connection), waiting_imports(connection)
+        known, waits = hosts(connection), wait_lines(connection)
     for host in known:
         if host.alive:
             yield Finding(Level.OK, "host", f"{host.name} is alive, {host.slots} imports at a time")
         else:
             yield Finding(Level.WARN, "host gone", host_text(host))
     for wait in waits[:SHOWN_WAITS]:
-        yield Finding(Level.WARN, "import waits", wait_line(wait))
+        yield Finding(Level.WARN, "import waits", wait)
     if len(waits) > SHOWN_WAITS:
         yield Finding(Level.WARN, "import waits", f"and {len(waits) - SHOWN_WAITS} more")
 

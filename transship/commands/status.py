@@ -7,11 +7,14 @@ from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime
 
+from sqlalchemy import Connection
+
 from config.settings import Settings
 from transship.catalog.engine import Catalog
 from transship.catalog.hosts import Host, hosts
 from transship.catalog.notifications import Backlog, backlog
 from transship.catalog.underway import WaitingImport, waiting_imports
+from transship.catalog.uploads import waiting_uploads
 from transship.commands.api_address import api_address
 from transship.commands.configuration import what_differs
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured, print_table
@@ -30,7 +33,7 @@ from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus
 
 GOOD = frozenset({Condition.UP, Condition.DONE})
 SHOWN_WAITS = 20
-"""Most waiting imports that are listed; the rest is counted."""
+"""Most waiting imports and uploads that are listed; the rest is counted."""
 COUNTED_TASKS = 100
 """Tasks are counted for this many of the newest images: each costs a request."""
 
@@ -180,21 +183,21 @@ def _print_notifications(settings: Settings) -> bool:
 
 
 def _print_waits(settings: Settings) -> bool:
-    """Print missing hosts and waiting imports; return whether all uploaded data can be reached."""
+    """Print missing hosts, and waiting imports and uploads; return whether all uploaded data can be reached."""
     try:
         looked_at = Catalog.as_it_is(settings)
         if looked_at is None:
             return True
         with closing(looked_at) as catalog, catalog.read() as connection:
             gone = [host for host in hosts(connection) if not host.alive]
-            waits = waiting_imports(connection)
+            waits = wait_lines(connection)
     except TransshipError as error:
         print(coloured(str(error), RED))
         return False
     for host in gone:
         print(f"{'host gone':<15} {coloured(host_text(host), RED if host.staged else YELLOW)}")
     for wait in waits[:SHOWN_WAITS]:
-        print(f"{'waits':<15} {coloured(wait_line(wait), YELLOW)}")
+        print(f"{'waits':<15} {coloured(wait, YELLOW)}")
     if len(waits) > SHOWN_WAITS:
         print(f"{'waits':<15} and {len(waits) - SHOWN_WAITS} more")
     return not any(host.staged for host in gone)
@@ -207,6 +210,12 @@ def host_text(host: Host) -> str:
         "start its worker, or upload the data again" if host.staged else "start its worker if the host is still in use"
     )
     return f"{host.name}: {heard}, holds uploaded data of {host.staged} images; {remedy}"
+
+
+def wait_lines(connection: Connection) -> list[str]:
+    """Return a line for each import and each upload that waits."""
+    uploads = [f"{image_id}: the upload {text}" for image_id, text in waiting_uploads(connection)]
+    return [*map(wait_line, waiting_imports(connection)), *uploads]
 
 
 def wait_line(wait: WaitingImport) -> str:

@@ -15,7 +15,6 @@ from uuid import uuid4
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from config.secrets import prefect_auth_string
 from config.settings import Settings
 from config.snapshot import settings_in_force
 from transship.catalog.engine import Catalog
@@ -147,7 +146,7 @@ def main() -> int:
         settings = loaded.settings
         configure_logs(settings.log.level, "keeper")
         catalog = Catalog.open(settings)
-        prefect = PrefectApi(settings.prefect_api_url, prefect_auth_string(settings))
+        prefect = PrefectApi.of(settings)
         couriers = Couriers(catalog, open_sinks(settings, loaded.texts), settings.notifications.backlog_limit)
     except TransshipError as error:
         print(f"error: {error}", file=sys.stderr)

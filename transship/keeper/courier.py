@@ -15,7 +15,6 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from config.secrets import prefect_auth_string
 from config.settings import Settings
 from transship.catalog.engine import Catalog
 from transship.catalog.notifications import drop_beyond, forget_sent, mark_sent, note_fault, waiting
@@ -60,7 +59,7 @@ def _open(name: SinkName, settings: Settings, texts: Mapping[Path, str] | None) 
             return LogLines(settings.notifications)
         case SinkName.PREFECT:
             # A client of its own: that of the duties is used by another thread.
-            return PrefectEvents(PrefectApi(settings.prefect_api_url, prefect_auth_string(settings)))
+            return PrefectEvents(PrefectApi.of(settings))
 
 
 @dataclass(frozen=True, slots=True)

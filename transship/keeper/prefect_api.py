@@ -1,4 +1,4 @@
-"""Prefect's REST API, as far as the keeper needs it. Plain HTTP: importing Prefect costs 1.8 s and 90 MB.
+"""What the keeper asks of Prefect's server.
 
 Source: Prefect 3.9, REST API reference.
 """
@@ -13,12 +13,10 @@ from http import HTTPStatus
 from typing import Any, Final
 from uuid import uuid4
 
-import requests
-from requests.adapters import HTTPAdapter
-
-from transship.domain.errors import PrefectAway, PrefectRefused
+from transship.domain.errors import PrefectRefused
 from transship.domain.task import ENDED_TYPES, TYPE_OF_STATE, RunState
 from transship.keeper.waits import Pool, Queue
+from transship.prefect_rest.client import PrefectRest
 
 DEPLOYMENT: Final = "transship"
 """Name of each flow's deployment."""
@@ -95,22 +93,11 @@ class FlowRunState:
         return self.type in ENDED_TYPES
 
 
-class PrefectApi:
-    """A client of one Prefect server.
+class PrefectApi(PrefectRest):
+    """A client of one Prefect server; see `PrefectRest`."""
 
-    Args:
-        url: API URL without a trailing slash.
-        auth_string: ``user:password``; empty for a server without.
-    """
-
-    def __init__(self, url: str, auth_string: str) -> None:
-        self._url = url
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.mount("http", HTTPAdapter(pool_maxsize=4))
-        if auth_string:
-            user, _, password = auth_string.partition(":")
-            self._session.auth = (user, password)
+    def __init__(self, url: str, auth_string: str, *, tries_when_busy: int = 0) -> None:
+        super().__init__(url, auth_string, tries_when_busy=tries_when_busy)
         self._deployments: dict[str, _Deployment] = {}
         self.known_pool: Pool | None = None
         """The work pool as Prefect described it last; None until it did."""
@@ -145,7 +132,7 @@ class PrefectApi:
             "work_queue_name": wanted.queue,
             **state,
         }
-        answer = self._call("POST", f"/deployments/{self._deployment(wanted.deployment).id}/create_flow_run", body)
+        answer = self.call("POST", f"/deployments/{self._deployment(wanted.deployment).id}/create_flow_run", body)
         details = (answer.get("state") or {}).get("state_details") or {}
         return CreatedRun(str(answer["id"]), answer, bool(mark) and details.get("transition_id") == mark)
 
@@ -175,7 +162,7 @@ class PrefectApi:
 
     def _enter(self, flow_run_id: str, name: RunState, message: str, *, force: bool) -> None:
         body = {"state": {"type": TYPE_OF_STATE[name], "name": name, "message": message}, "force": force}
-        self._call("POST", f"/flow_runs/{flow_run_id}/set_state", body)
+        self.call("POST", f"/flow_runs/{flow_run_id}/set_state", body)
 
     def states(self, flow_run_ids: Iterable[str]) -> dict[str, FlowRunState]:
         """Return the states of those flow runs that exist, by id.
@@ -187,7 +174,7 @@ class PrefectApi:
         found: dict[str, FlowRunState] = {}
         for start in range(0, len(wanted), 100):
             body = {"flow_runs": {"id": {"any_": wanted[start : start + 100]}}, "limit": 100}
-            for run in self._call("POST", "/flow_runs/filter", body):
+            for run in self.call("POST", "/flow_runs/filter", body):
                 state = run["state"] or {"type": "PENDING", "name": "Pending", "message": ""}
                 found[run["id"]] = FlowRunState(
                     run["id"], state["type"], state["name"], state.get("message") or "", _age_s(state)
@@ -200,7 +187,7 @@ class PrefectApi:
         Raises:
             PrefectAway, PrefectRefused: nothing is known.
         """
-        return frozenset(tag for tag in tags if self._call("POST", "/flow_runs/filter", _waiting(tag)))
+        return frozenset(tag for tag in tags if self.call("POST", "/flow_runs/filter", _waiting(tag)))
 
     def pool(self, name: str) -> Pool | None:
         """Return a work pool with its queues; None if there is none of that name.
@@ -209,8 +196,8 @@ class PrefectApi:
             PrefectAway, PrefectRefused: nothing is known.
         """
         try:
-            found = self._call("GET", f"/work_pools/{name}", None)
-            queues = self._call("POST", f"/work_pools/{name}/queues/filter", {"limit": 200})
+            found = self.call("GET", f"/work_pools/{name}", None)
+            queues = self.call("POST", f"/work_pools/{name}/queues/filter", {"limit": 200})
         except PrefectRefused as refused:
             if refused.status != HTTPStatus.NOT_FOUND:
                 raise
@@ -230,7 +217,7 @@ class PrefectApi:
             "include_secrets": True,
             "limit": 200,
         }
-        documents: list[Mapping[str, Any]] = self._call("POST", "/block_documents/filter", body)
+        documents: list[Mapping[str, Any]] = self.call("POST", "/block_documents/filter", body)
         return documents
 
     def send_events(self, events: Iterable[Mapping[str, Any]]) -> None:
@@ -239,12 +226,12 @@ class PrefectApi:
         Raises:
             PrefectAway, PrefectRefused: none was taken, as far as one can know.
         """
-        self._call("POST", "/events", list(events))
+        self.call("POST", "/events", list(events))
 
     def _deployment(self, name: str, longest_s: float = float("inf")) -> _Deployment:
         known = self._deployments.get(name)
         if known is None or time.monotonic() - known.read_at > longest_s:
-            found = self._call("GET", f"/deployments/name/{name}", None)
+            found = self.call("GET", f"/deployments/name/{name}", None)
             limited = found.get("global_concurrency_limit") is not None or found.get("concurrency_limit") is not None
             known = self._deployments[name] = _Deployment(str(found["id"]), limited, time.monotonic())
         return known
@@ -252,20 +239,6 @@ class PrefectApi:
     def forget_deployments(self) -> None:
         """Look deployments up again: they may have been made anew."""
         self._deployments.clear()
-
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | list[Mapping[str, Any]] | None) -> Any:
-        try:
-            answer = self._session.request(method, self._url + path, json=body, timeout=(2, 15))
-        except requests.RequestException as error:
-            raise PrefectAway(type(error).__name__) from error
-        if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status_code in (
-            HTTPStatus.REQUEST_TIMEOUT,
-            HTTPStatus.TOO_MANY_REQUESTS,
-        ):
-            raise PrefectAway(f"HTTP {answer.status_code}")
-        if answer.status_code >= HTTPStatus.BAD_REQUEST:
-            raise PrefectRefused(answer.status_code, answer.text[:500])
-        return answer.json() if answer.content else None
 
 
 def _waiting(tag: str) -> dict[str, Any]:

@@ -11,13 +11,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from structlog.testing import capture_logs
 
 from config.settings import Settings, store_limit_name
-from tasks.place import _OnBoard
+from tasks.place import _OnBoard, placer
 from tasks.session import ImportSession
-from tasks.store_slots import store_slot
 from tests.fakes.ports import free_port
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.running_import import begin, easy_settings, file_stores, session_of
@@ -49,7 +48,7 @@ def session(catalog: Catalog, tmp_path: Path, store: str) -> Iterator[ImportSess
 
 
 def slot(session: ImportSession, store: str) -> AbstractContextManager[None]:
-    return store_slot(session.settings.imports, store, session.stop, _OnBoard(session.board, store, 1))
+    return placer(session).slots(store, session.stop, _OnBoard(session.board, store, 1))
 
 
 def taken(server: PrefectServer, store: str) -> int:
@@ -113,7 +112,7 @@ def test_without_a_free_slot_in_time_the_copy_is_written_all_the_same(
 
 
 def test_without_prefect_the_copy_is_written_all_the_same(session: ImportSession, store: str) -> None:
-    away = {PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api", PREFECT_CLIENT_MAX_RETRIES: 0}
+    away = {PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}
     written = []
     with temporary_settings(away), capture_logs() as logs, slot(session, store):
         written.append(store)

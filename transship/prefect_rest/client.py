@@ -1,0 +1,99 @@
+"""One Prefect server, asked over HTTP; what is asked of it stands where it is needed.
+
+Source: Prefect 3.9, REST API reference.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Final, Self
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+from config.secrets import prefect_auth_string
+from config.settings import Settings
+from transship.domain.errors import PrefectAway, PrefectRefused
+
+TIMEOUT_S: Final = (2, 15)
+"""Longest wait for a connection, and for each piece of an answer."""
+
+BUSY: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+"""Answers of a server that has done nothing. On SQLite it gives the second when two writes meet."""
+
+
+class PrefectRest:
+    """A client of one Prefect server; for one thread.
+
+    Args:
+        url: API URL without a trailing slash.
+        auth_string: ``user:password``; empty for a server without.
+        tries_when_busy: how often a request is sent again, within some seconds, to a server that is busy.
+    """
+
+    def __init__(self, url: str, auth_string: str, *, tries_when_busy: int = 0) -> None:
+        self.url = url
+        self._session = requests.Session()
+        self._session.trust_env = False
+        again = Retry(
+            total=tries_when_busy,
+            connect=0,
+            read=0,
+            other=0,
+            backoff_factor=0.1,
+            status_forcelist=BUSY,
+            allowed_methods=None,
+            raise_on_status=False,
+        )
+        self._session.mount("http", HTTPAdapter(pool_maxsize=4, max_retries=again))
+        if auth_string:
+            user, _, password = auth_string.partition(":")
+            self._session.auth = (user, password)
+
+    @classmethod
+    def of(cls, settings: Settings, *, tries_when_busy: int = 0) -> Self:
+        """Return a client of the server of the settings.
+
+        Raises:
+            ConfigurationRefused: its log-in cannot be read.
+        """
+        return cls(settings.prefect_api_url, prefect_auth_string(settings), tries_when_busy=tries_when_busy)
+
+    def __enter__(self) -> Self:
+        """Close the connections when the block ends."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """Send a request, and return the JSON of the answer; None without any.
+
+        Args:
+            path: below the API's URL.
+            body: sent as JSON; None: no body.
+
+        Raises:
+            PrefectAway, PrefectRefused: nothing was done, as far as one can know.
+        """
+        try:
+            answer = self._session.request(method, self.url + path, json=body, timeout=TIMEOUT_S)
+        except requests.RequestException as error:
+            nobody = isinstance(error, requests.ConnectionError) and not isinstance(error, requests.Timeout)
+            raise PrefectAway("nothing listens there" if nobody else type(error).__name__) from error
+        if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status_code in (
+            HTTPStatus.REQUEST_TIMEOUT,
+            HTTPStatus.TOO_MANY_REQUESTS,
+        ):
+            raise PrefectAway(f"HTTP {answer.status_code}")
+        if answer.status_code >= HTTPStatus.BAD_REQUEST:
+            raise PrefectRefused(answer.status_code, answer.text[:500] or answer.reason)
+        try:
+            return answer.json() if answer.content else None
+        except requests.JSONDecodeError as error:
+            raise PrefectAway("what answers there is not Prefect") from error
