@@ -19,8 +19,8 @@ from transship.domain.image import Image
 from transship.domain.import_data import Digests, FinalData, SealedFile
 from transship.domain.outcome import Done, Outcome, Skipped
 from transship.domain.stop import StopToken
+from transship.domain.throttle import ThrottledProgress
 from transship.host.staging_faults import staging_error
-from transship.plugins.pace import Paced
 
 CHUNK_BYTES = 1024 * 1024
 """Fits a processor's second cache; larger buffers cost speed."""
@@ -74,7 +74,7 @@ def file_digests(
         LockLost, ImportStopped: ``stop`` says so.
     """
     done = dict.fromkeys(algorithms, 0)
-    paced = Paced(progress)
+    paced = ThrottledProgress(progress)
 
     def advance(algorithm: str, done_bytes: int, size: int) -> None:
         done[algorithm] = done_bytes

@@ -9,8 +9,8 @@ from uuid import UUID
 from transship.domain.errors import AlreadyStored, ObjectMissing, StagingBroken, StoreDenied, StoreUnavailable
 from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
-from transship.stores.base import Content, StoredObject, StoreDriver
-from transship.stores.pacing import PacedProgress
+from transship.domain.throttle import ThrottledProgress
+from transship.stores.base import PROGRESS_EVERY_S, Content, StoredObject, StoreDriver
 
 PIECE_BYTES = 1024 * 1024
 
@@ -71,7 +71,7 @@ class FlakyStore(StoreDriver):
         if image_id in self.objects:
             raise AlreadyStored(self.store_id, image_id)
         temporary = (image_id, staged.epoch)
-        paced = PacedProgress(progress)
+        paced = ThrottledProgress(lambda done, _size: progress(done), PROGRESS_EVERY_S)
         try:
             self.temporaries[temporary] = _content(staged, paced, stop)
             self._fail_if_told("put")
@@ -157,7 +157,7 @@ class FlakyStore(StoreDriver):
         raise error
 
 
-def _content(staged: StagedFile, progress: PacedProgress, stop: StopToken) -> bytes:
+def _content(staged: StagedFile, progress: ThrottledProgress, stop: StopToken) -> bytes:
     content = bytearray()
     try:
         with staged.path.open("rb") as source:

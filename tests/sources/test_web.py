@@ -29,6 +29,7 @@ from tests.fakes.web_server import (
     whole,
 )
 from tests.sources.conftest import LOOPBACK, PLAIN, Download, Names
+from transship.domain import throttle
 from transship.domain.errors import (
     ImageTooLarge,
     ImportCancelled,
@@ -48,7 +49,6 @@ from transship.domain.errors import (
     TransferFailed,
 )
 from transship.domain.uri_filter import HostPort, UriRules
-from transship.sources import download as download_module
 from transship.sources.dialling import client_tls
 from transship.sources.part import PartFile
 from transship.sources.transport import NO_ANSWER
@@ -802,7 +802,7 @@ def test_progress_is_told_a_few_times_a_second(
     server: WebServer, download: Download, monkeypatch: pytest.MonkeyPatch, a_chunk_s: float, told: str
 ) -> None:
     clock = itertools.count(1000.0, a_chunk_s)
-    monkeypatch.setattr(download_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(throttle, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     download.fetch(server.serve("/x", DATA * 40))
     dones = [done for done, _ in download.told]
     assert dones == sorted(dones)

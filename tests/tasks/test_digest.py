@@ -108,7 +108,7 @@ def test_the_digest_of_a_staged_file_that_is_gone_fails(session: ImportSession) 
 
 
 def test_the_digests_say_how_far_all_of_them_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transship.plugins.pace.INTERVAL_S", 0.0)
+    monkeypatch.setattr("transship.domain.throttle.EVERY_S", 0.0)
     with (tmp_path / "hole").open("wb") as file:
         file.truncate(9 * CHUNK_BYTES + 1)
     seen: list[tuple[int, int]] = []

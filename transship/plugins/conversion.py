@@ -13,10 +13,10 @@ from typing import Final
 
 from config.settings import Settings
 from transship.domain.errors import ConversionFailed, FormatMismatch, FormatUnsafe, ImageTooLarge
+from transship.domain.throttle import ThrottledProgress
 from transship.host.staging_faults import staging_faults
 from transship.plugins.base import PluginOutcome, PluginWork
 from transship.plugins.format_gate import WITHOUT_INSPECTOR, Inspected, examine, judge
-from transship.plugins.pace import Paced
 from transship.plugins.qemu_img import ImageFacts, QemuImg
 
 _SECTOR_BYTES: Final = 512
@@ -74,7 +74,7 @@ class ImageConversion:
                 target_format,
                 virtual_size=virtual_size,
                 stop=work.stop,
-                progress=Paced(work.progress),
+                progress=ThrottledProgress(work.progress),
             )
             made = _judge_result(work, target, declared, target_format)
             _refuse_other_size(declared, target_format, virtual_size, made.virtual_size)

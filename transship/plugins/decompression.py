@@ -16,12 +16,12 @@ from typing import Final
 from config.settings import Settings
 from transship.domain.errors import ArchiveRefused, human_size
 from transship.domain.image import Image
+from transship.domain.throttle import ThrottledProgress
 from transship.host.staging_faults import staging_faults
 from transship.plugins.base import PluginOutcome, PluginWork
 from transship.plugins.format_gate import AMAZON_FORMATS, archive_kind, packing
 from transship.plugins.gzip_archive import unpack_gzip
 from transship.plugins.lha_archive import unpack_lha
-from transship.plugins.pace import Paced
 from transship.plugins.sparse_writer import Bound, SparseWriter
 from transship.plugins.unpacking import Unpacker, Unpacking
 from transship.plugins.zip_archive import unpack_zip
@@ -85,7 +85,7 @@ def _unpack(work: PluginWork, kind: str, target: Path) -> tuple[int, int]:
         packed_bytes = os.fstat(source.fileno()).st_size
         bound = output_bound(packed_bytes, settings)
         writer = SparseWriter(sink.fileno(), target, work.workspace, bound)
-        report = Paced(work.progress)
+        report = ThrottledProgress(work.progress)
         UNPACKERS[kind](
             Unpacking(
                 work.path, source, packed_bytes, bound.check, writer.write, report, settings.decompression, work.stop

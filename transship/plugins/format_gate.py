@@ -23,10 +23,10 @@ from oslo_utils.imageutils import format_inspector
 from config.settings import FormatSettings
 from transship.domain.errors import FormatMismatch, FormatUnsafe, ImageTooLarge
 from transship.domain.stop import StopToken
+from transship.domain.throttle import ThrottledProgress
 from transship.host.staging_faults import staging_faults
 from transship.plugins.disk_tables import flaw_of
 from transship.plugins.inspectors import PARSER_FAULTS, Inspectors, fixed_vhd
-from transship.plugins.pace import Paced
 
 CHUNK_BYTES: Final = 1024 * 1024
 """Ten times faster than 64 KiB; not larger, or the VHDX inspector misses a size that lies in the chunk before."""
@@ -208,7 +208,7 @@ def examine(path: Path, size_cap_bytes: int, stop: StopToken, progress: Callable
     Raises:
         StagingBroken: the file cannot be read.
     """
-    report = Paced(progress)
+    report = ThrottledProgress(progress)
     with staging_faults(path), path.open("rb", buffering=0) as source:
         size_bytes = os.fstat(source.fileno()).st_size
         head, tail = (

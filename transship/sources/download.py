@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from transship.domain.errors import (
     SourceTruncated,
     SourceUnreachable,
 )
+from transship.domain.throttle import ThrottledProgress
 from transship.sources.answer import (
     SNIFF_BYTES,
     WHOLE,
@@ -144,25 +144,18 @@ class ProgressReporter:
     """Passes on progress, seldom enough for its listener; to be used by one thread."""
 
     def __init__(self, listener: Progress) -> None:
-        self._listener = listener
-        self._told_at = 0.0
+        self._throttled = ThrottledProgress(listener, _PROGRESS_EVERY_S)
         self._most_done = 0
 
     def report(self, done: int, total: int | None) -> None:
         """Pass on if the last time was long enough ago."""
-        now = time.monotonic()
-        if now - self._told_at >= _PROGRESS_EVERY_S:
-            self._told_at = now
-            self._pass_on(done, total or 0)
+        # A fresh start does not take back what people were told.
+        self._most_done = max(self._most_done, done)
+        self._throttled(min(self._most_done, total) if total else self._most_done, total or 0)
 
     def report_end(self, size: int) -> None:
         """Pass on that all ``size`` bytes are there."""
-        self._pass_on(size, size)
-
-    def _pass_on(self, done: int, total: int) -> None:
-        # A fresh start does not take back what people were told.
-        self._most_done = max(self._most_done, done)
-        self._listener(min(self._most_done, total) if total else self._most_done, total)
+        self._throttled.end(size)
 
 
 class Download:

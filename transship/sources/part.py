@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from transship.host.staging_faults import staging_error
+from transship.host.write_back import start_write_back
 
 WRITE_BACK_BYTES: Final = 32 * 1024 * 1024
 """Bytes after which the kernel is asked to begin writing, so that the last fsync is short."""
-
-_SYNC_FILE_RANGE_WRITE: Final = 2
-_LIBC: Final = ctypes.CDLL(None)
 
 
 class PartFile:
@@ -105,8 +102,7 @@ class PartFile:
 
     def begin_write_back(self, first: int, end: int) -> None:
         """Ask the kernel to begin writing bytes ``first`` to ``end`` to the disk."""
-        # A hint: what the kernel answers changes nothing, and `sync` tells of real errors.
-        _LIBC.sync_file_range(self._fd, ctypes.c_int64(first), ctypes.c_int64(end - first), _SYNC_FILE_RANGE_WRITE)
+        start_write_back(self._fd, first, end - first)
 
     def sync(self) -> None:
         """Wait until the disk has all that was written.

@@ -16,8 +16,8 @@ from transship.catalog.journal import reserve_staged
 from transship.catalog.uploads import Upload, drop_scrap, is_scrap
 from transship.domain.errors import BadRequest, ImageTooLarge, StagingFull, human_size
 from transship.host.staging_faults import staging_error
+from transship.host.write_back import start_write_back
 from transship.staging.area import StagingArea
-from transship.stores.copying import start_write_back
 
 if TYPE_CHECKING:
     from hashlib import _Hash

@@ -6,9 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
+
+PROGRESS_EVERY_S: Final = 1.0
+"""Least time between two reports of a `StoreDriver.put`; see its contract."""
 
 
 @dataclass(frozen=True, slots=True)

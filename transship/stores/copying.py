@@ -5,12 +5,13 @@ No byte passes through Python and no hole is written.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
 from typing import Final
+
+from transship.host.write_back import start_write_back
 
 PIECE_BYTES: Final = 8 * 1024 * 1024
 """Bytes between two calls of ``step``; half of what the store contract allows between two looks at the stop token."""
@@ -18,15 +19,10 @@ PIECE_BYTES: Final = 8 * 1024 * 1024
 _FICLONE: Final = 0x40049409
 """``FICLONE`` of linux/fs.h on every architecture whose ``_IOW`` is the generic one."""
 
-_SYNC_FILE_RANGE_WRITE: Final = 2
-"""Start write-back and do not wait. Source: sync_file_range(2)."""
-
 _NOT_POSSIBLE_HERE: Final = frozenset(
     {errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY, errno.EPERM, errno.ETXTBSY}
 )
 """Answers that mean "not between these two files", after which another way is tried."""
-
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def reflink(source: int, target: int) -> bool:
@@ -100,11 +96,3 @@ def _copy_piece(source: int, target: int, offset: int, count: int) -> int:
             raise
     os.lseek(target, offset, os.SEEK_SET)
     return os.sendfile(target, source, offset, count)
-
-
-def start_write_back(descriptor: int, offset: int, count: int) -> None:
-    """Let the kernel begin to write bytes out, so that a later fsync is short; nothing is waited for."""
-    # Only a hint: what it cannot do, fsync does later and reports.
-    _LIBC.sync_file_range(
-        descriptor, ctypes.c_int64(offset), ctypes.c_int64(count), ctypes.c_uint(_SYNC_FILE_RANGE_WRITE)
-    )

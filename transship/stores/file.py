@@ -31,10 +31,10 @@ from transship.domain.errors import (
 )
 from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
+from transship.domain.throttle import ThrottledProgress
 from transship.host.directories import MARK, make_directory, mark_directory, read_mark, sync_directory
-from transship.stores.base import Content, Room, StoredObject, StoreDriver
+from transship.stores.base import PROGRESS_EVERY_S, Content, Room, StoredObject, StoreDriver
 from transship.stores.copying import PIECE_BYTES, copy_extents, reflink
-from transship.stores.pacing import PacedProgress
 
 READ_BYTES: Final = 1024 * 1024
 """Size of the pieces that `FileStore.read` yields."""
@@ -131,7 +131,7 @@ class FileStore(StoreDriver):
         """
         _require_canonical(image_id)
         stop.check()
-        paced = PacedProgress(progress)
+        paced = ThrottledProgress(lambda done, _size: progress(done), PROGRESS_EVERY_S)
         part = self._directory / f"{image_id}.{staged.epoch}{_PART_SUFFIX}"
         final = self._directory / image_id
         with _opened_staged(staged) as source, self._faults(staged.size):
@@ -246,7 +246,7 @@ class FileStore(StoreDriver):
         finally:
             os.close(descriptor)
 
-    def _fill(self, part: Path, source: int, staged: StagedFile, progress: PacedProgress, stop: StopToken) -> str:
+    def _fill(self, part: Path, source: int, staged: StagedFile, progress: ThrottledProgress, stop: StopToken) -> str:
         """Make the temporary hold all bytes, durably, with the store's mode; return how."""
         if self._link(staged, source, part):
             os.fsync(source)
