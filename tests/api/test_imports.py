@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from config.settings import DownloadSettings, UriSettings
 from tests.fakes.images_api import FORMATS, SOURCE, ApiMaker, ImagesApi
 from transship.catalog.schema import OUTBOX, TASKS
-from transship.catalog.tasks import read_secret, report_progress
+from transship.catalog.tasks import read_secrets, report_progress
 from transship.domain.task import StoreProgress, TaskProgress
 from transship.host.doorbell import DOORBELL_SOCKET, Doorbell
 
@@ -131,7 +131,7 @@ def test_secrets_of_a_request_are_in_no_task_and_no_log(api: ImagesApi) -> None:
     unknown = next(entry["keys"] for entry in logged if "unknown keys" in entry["event"])
     assert unknown == "password,method.auth"
     with api.catalog.read() as connection:
-        assert read_secret(connection, api.catalog, task["id"], "uri").endswith("?token=s3cret")
+        assert read_secrets(connection, api.catalog, task["id"])["uri"].endswith("?token=s3cret")
 
 
 @pytest.mark.parametrize(

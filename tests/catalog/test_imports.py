@@ -28,7 +28,7 @@ from transship.catalog.leases import expire_lease, expired_leases, lease_of, ren
 from transship.catalog.outbox import OutboxKind, due
 from transship.catalog.removal import removable_locations, scrap_of_host
 from transship.catalog.schema import NOTIFICATIONS, STAGED
-from transship.catalog.tasks import get_task, read_secret, tasks_of_image
+from transship.catalog.tasks import get_task, read_secrets, tasks_of_image
 from transship.domain.errors import (
     AlreadyBeingCopied,
     FormatMissing,
@@ -88,7 +88,7 @@ def test_the_full_uri_is_kept_encrypted_and_apart_from_the_task(catalog: Catalog
     task = ask_import(catalog, image.id, web_order("http://h/x?token=secret"), Caller(), NOW)
     assert "secret" not in str(task.input)
     with catalog.read() as connection:
-        assert read_secret(connection, catalog, task.id, "uri") == "http://h/x?token=secret"
+        assert read_secrets(connection, catalog, task.id)["uri"] == "http://h/x?token=secret"
         raw = connection.exec_driver_sql("select ciphertext from secrets").scalar_one()
     assert b"secret" not in raw
 
@@ -195,7 +195,7 @@ def test_finish_makes_the_image_active_with_what_the_stores_hold(catalog: Catalo
     ended = task_now(catalog, started.task)
     assert (ended.status, ended.result) == (TaskStatus.SUCCESS, {"image_id": image.id})
     with catalog.read() as connection:
-        assert read_secret(connection, catalog, started.task.id, "uri") == ""
+        assert "uri" not in read_secrets(connection, catalog, started.task.id)
 
 
 def test_finish_lists_stores_that_were_allowed_to_fail(catalog: Catalog) -> None:
@@ -406,9 +406,9 @@ def test_deleting_an_image_forgets_the_secrets_of_an_import_that_could_have_been
         rerun_ttl_s=60.0,
     )
     with catalog.write() as connection:
-        assert read_secret(connection, catalog, started.task.id, "uri")
+        assert read_secrets(connection, catalog, started.task.id)["uri"]
         end_deleted(connection, get_image(connection, image.id), now=NOW, time_to_live_h=48)
-        assert not read_secret(connection, catalog, started.task.id, "uri")
+        assert "uri" not in read_secrets(connection, catalog, started.task.id)
 
 
 def test_stores_are_listed_as_being_imported_to_until_the_last_of_them_is_written_and_seen(catalog: Catalog) -> None:

@@ -20,7 +20,7 @@ from transship.catalog.endings import fail_import, finish_import
 from transship.catalog.images import get_image
 from transship.catalog.imports import begin_import
 from transship.catalog.journal import open_location, staged_upload
-from transship.catalog.tasks import read_secret, tasks_of_image
+from transship.catalog.tasks import read_secrets, tasks_of_image
 from transship.commands.context import Invocation
 
 
@@ -63,7 +63,7 @@ class Worker:
         catalog, now = self.api.catalog, datetime.now(UTC)
         with catalog.read() as connection:
             task = tasks_of_image(connection, image_id, now)[0]
-            uri = read_secret(connection, catalog, task.id, "uri")
+            uri = read_secrets(connection, catalog, task.id)["uri"]
             declared = get_image(connection, image_id)
         lease = begin_import(catalog, task.id, "run-of-" + image_id[:8], "test", ttl_s=3600.0, now=now).lease
         if self.failure:

@@ -30,7 +30,7 @@ from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, begin_import
 from transship.catalog.journal import staged_of_image
 from transship.catalog.leases import expire_lease, lease_of
-from transship.catalog.tasks import get_task, read_secret
+from transship.catalog.tasks import get_task, read_secrets
 from transship.domain.errors import (
     CatalogUnavailable,
     ImportInterrupted,
@@ -133,7 +133,7 @@ def test_a_failure_that_may_pass_keeps_source_and_uri_for_a_rerun(carried: Carri
     carried.ends_with(failure)
     assert carried.left == (1, 0)
     with carried.site.catalog.read() as connection:
-        assert read_secret(connection, carried.site.catalog, carried.task_id, "uri")
+        assert read_secrets(connection, carried.site.catalog, carried.task_id)["uri"]
         [row] = staged_of_image(connection, carried.image_id, "here")
     assert (row.role, row.state) == ("source", "sealed")
     carried.assert_free(str(failure))
@@ -142,7 +142,7 @@ def test_a_failure_that_may_pass_keeps_source_and_uri_for_a_rerun(carried: Carri
 def test_a_failure_for_good_forgets_the_uri(carried: Carried) -> None:
     carried.ends_with(StoreFull("local", 5))
     with carried.site.catalog.read() as connection:
-        assert read_secret(connection, carried.site.catalog, carried.task_id, "uri") == ""
+        assert "uri" not in read_secrets(connection, carried.site.catalog, carried.task_id)
 
 
 def test_a_defect_frees_the_image_and_tells_no_secret(carried: Carried) -> None:

@@ -21,7 +21,7 @@ from transship.catalog.keepers import stay_active, step_down
 from transship.catalog.leases import free_lease
 from transship.catalog.outbox import OutboxKind, due
 from transship.catalog.schema import LEASES, LOCATIONS, OUTBOX
-from transship.catalog.tasks import get_task, keep_secret, purge_secrets, read_secret
+from transship.catalog.tasks import get_task, keep_secret, purge_secrets, read_secrets
 from transship.catalog.types import in_seconds
 from transship.domain.image import ImageStatus
 from transship.domain.task import TaskStatus
@@ -127,9 +127,9 @@ def test_a_directory_that_an_edit_names_is_prepared_once(catalog: Catalog, tmp_p
 def test_secrets_of_running_tasks_are_not_purged(catalog: Catalog) -> None:
     task = asked(catalog, queued_image(catalog))
     with catalog.write() as connection:
-        keep_secret(connection, catalog, task.id, "uri", "http://h/x")
+        keep_secret(connection, catalog, task.id, "remote", "http://h/x")
         purge_secrets(connection, NOW)
-        assert read_secret(connection, catalog, task.id, "uri") == "http://h/x"
+        assert read_secrets(connection, catalog, task.id)["remote"] == "http://h/x"
 
 
 def test_a_sweep_that_is_asked_for_often_is_told_once(catalog: Catalog, tmp_path: Path) -> None:

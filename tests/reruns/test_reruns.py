@@ -12,7 +12,7 @@ from tests.fakes.notifications import told
 from tests.fakes.web_server import whole
 from tests.fakes.yard import BODY, Yard
 from transship.catalog.endings import resume_or_end
-from transship.catalog.tasks import read_secret
+from transship.catalog.tasks import read_secrets
 from transship.domain.errors import ImportCancelled, ImportInterrupted, StoreDenied, StoreFull, StoreUnavailable
 from transship.domain.image import ImageStatus
 from transship.domain.task import TaskStatus
@@ -72,7 +72,7 @@ def test_an_image_that_no_store_lacks_any_more_forgets_its_source(yard: Yard) ->
     yard.retry(run_id)
     assert yard.image(image_id).status is ImageStatus.ACTIVE
     with yard.site.catalog.read() as connection:
-        assert [read_secret(connection, yard.site.catalog, task.id, "uri") for task in yard.tasks(image_id)] == ["", ""]
+        assert [read_secrets(connection, yard.site.catalog, task.id) for task in yard.tasks(image_id)] == [{}, {}]
 
 
 def test_data_that_changed_in_a_store_are_copied_to_no_other(yard: Yard) -> None:

@@ -59,7 +59,6 @@ def create_image(call: Call) -> Response:
     image = _new_image(call, parse_json_object(call.body), datetime.now(UTC))
     with call.site.catalog.write() as connection:
         insert_image(connection, image)
-        made = get_image(connection, image.id)
     log.info("image created", image_id=image.id)
     settings = call.site.settings
     headers = {
@@ -68,7 +67,7 @@ def create_image(call: Call) -> Response:
     }
     if settings.imports.enabled_methods:
         headers["OpenStack-image-import-methods"] = ",".join(settings.imports.enabled_methods)
-    return _image_response(call, made, 201, headers)
+    return _image_response(call, image, 201, headers)
 
 
 def _new_image(call: Call, body: dict[str, object], now: datetime) -> Image:

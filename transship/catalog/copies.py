@@ -17,14 +17,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Select, delete, insert, select, update
+from sqlalchemy import Connection, Select, delete, exists, insert, select, update
 
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image, set_properties
 from transship.catalog.leases import Lease, prove_lease
 from transship.catalog.notifications import announce_failed_store, announce_image, announce_store
 from transship.catalog.schema import IMAGES, LOCATIONS, TARGETS, TASKS
-from transship.domain.image import ImageStatus
+from transship.domain.image import Image, ImageStatus
 from transship.domain.notification import EventType
 
 
@@ -61,18 +61,26 @@ class Arriving:
 
 
 def open_targets(
-    connection: Connection, image_id: str, task_id: str, targets: Sequence[str], *, keep_failed: bool = False
+    connection: Connection,
+    image_id: str,
+    task_id: str,
+    targets: Sequence[str],
+    *,
+    keep_failed: bool = False,
+    fresh: bool = False,
 ) -> None:
     """Note the stores that a new import is to write, in order; what an earlier one noted goes.
 
     Args:
         keep_failed: stores that failed before, and that are no targets now, stay listed as failed: for copies of
             an image that goes on lacking them.
+        fresh: no import of the image was asked for before, so nothing has to go.
     """
     gone = TARGETS.c.image_id == image_id
     if keep_failed:
         gone &= TARGETS.c.store.in_(targets) | (TARGETS.c.state != "failed")
-    connection.execute(delete(TARGETS).where(gone))
+    if not fresh:
+        connection.execute(delete(TARGETS).where(gone))
     rows = [
         {"image_id": image_id, "store": store, "position": n, "task_id": task_id, "state": "waiting", "error": ""}
         for n, store in enumerate(targets)
@@ -105,9 +113,10 @@ def prepare_copies(catalog: Catalog, lease: Lease, stores: Sequence[str], now: d
     with catalog.write() as connection:
         prove_lease(connection, lease)
         begun = [store for store in stores if _change(connection, lease, store, ("waiting", "failed"), "uploading")]
-        image = get_image(connection, lease.image_id)
-        for store in begun:
-            announce_store(connection, EventType.IMAGE_PREPARE, image, store)
+        if begun:
+            image = get_image(connection, lease.image_id)
+            for store in begun:
+                announce_store(connection, EventType.IMAGE_PREPARE, image, store)
 
 
 def copy_written(catalog: Catalog, lease: Lease, store: str, size: int, proof: str, now: datetime) -> None:
@@ -127,7 +136,7 @@ def copy_written(catalog: Catalog, lease: Lease, store: str, size: int, proof: s
             .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store == store, LOCATIONS.c.state != "active")
             .values(state="stored", size=size, proof=proof, updated_at=now)
         )
-        leaves_now = _is_strict(connection, lease.task_id) and _others_to_write(connection, lease, store)
+        leaves_now = _leaves_before_the_end(connection, lease, store)
         after = "done" if leaves_now else "written"
         if _change(connection, lease, store, ("waiting", "uploading", "failed"), after) and leaves_now:
             image = get_image(connection, lease.image_id)
@@ -140,8 +149,13 @@ def write_again(connection: Connection, lease: Lease, store: str) -> None:
 
     A copy that had left the list of stores to write comes back to it, and is told of anew.
     """
-    _change(connection, lease, store, ("written",), "uploading")
-    if _change(connection, lease, store, ("done",), "uploading"):
+    finished = ("written", "done")
+    own = (TARGETS.c.image_id == lease.image_id) & (TARGETS.c.task_id == lease.task_id) & (TARGETS.c.store == store)
+    before = connection.execute(select(TARGETS.c.state).where(own, TARGETS.c.state.in_(finished))).scalar_one_or_none()
+    if before is None:
+        return
+    _change(connection, lease, store, finished, "uploading")
+    if before == "done":
         announce_store(connection, EventType.IMAGE_PREPARE, get_image(connection, lease.image_id), store)
 
 
@@ -193,8 +207,8 @@ def activate_copies(
     """
     with catalog.write() as connection:
         prove_lease(connection, lease)
-        show_copies(connection, lease, stores, facts, arriving, now)
-        announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, lease.image_id))
+        image = show_copies(connection, lease, stores, facts, arriving, now)
+        announce_image(connection, EventType.IMAGE_UPDATE, image)
 
 
 def show_copies(
@@ -204,8 +218,11 @@ def show_copies(
     facts: DataFacts,
     arriving: Arriving | None,
     now: datetime,
-) -> None:
-    """Make written copies visible, and an image that is being imported active, in the caller's transaction."""
+) -> Image:
+    """Make written copies visible, and an image that is being imported active; return the image as it is then.
+
+    All in the caller's transaction, which has proven the lease.
+    """
     connection.execute(
         update(LOCATIONS)
         .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store.in_(stores), LOCATIONS.c.state == "stored")
@@ -218,16 +235,18 @@ def show_copies(
     became_active = connection.execute(
         update(IMAGES)
         .where(IMAGES.c.id == lease.image_id, IMAGES.c.status == ImageStatus.IMPORTING)
-        .values(status=ImageStatus.ACTIVE, **asdict(facts))
+        .values(status=ImageStatus.ACTIVE, updated_at=now, **asdict(facts))
     ).rowcount
-    if became_active and arriving is not None:
+    if not became_active:
+        connection.execute(update(IMAGES).where(IMAGES.c.id == lease.image_id).values(updated_at=now))
+    elif arriving is not None and arriving.properties:
         _take_over(connection, lease.image_id, arriving)
-    connection.execute(update(IMAGES).where(IMAGES.c.id == lease.image_id).values(updated_at=now))
     image = get_image(connection, lease.image_id)
     for store in shown:
         announce_store(connection, EventType.IMAGE_UPLOAD, image, store)
     if became_active:
         announce_image(connection, EventType.IMAGE_ACTIVATE, image)
+    return image
 
 
 def _take_over(connection: Connection, image_id: str, arriving: Arriving) -> None:
@@ -279,20 +298,15 @@ def _change(
     return bool(moved.rowcount)
 
 
-def _is_strict(connection: Connection, task_id: str | None) -> bool:
-    # An upload serves no task and has one store.
-    return bool(connection.execute(select(TASKS.c.strict).where(TASKS.c.id == task_id)).scalar_one_or_none())
-
-
-def _others_to_write(connection: Connection, lease: Lease, store: str) -> bool:
-    other = connection.execute(
-        select(TARGETS.c.store).where(
-            TARGETS.c.task_id == lease.task_id,
-            TARGETS.c.store != store,
-            TARGETS.c.state.in_(["waiting", "uploading", "written"]),
-        )
-    ).first()
-    return other is not None
+def _leaves_before_the_end(connection: Connection, lease: Lease, store: str) -> bool:
+    """Return whether all stores must succeed and others are to be written yet. An upload serves no task: never."""
+    others = exists().where(
+        TARGETS.c.task_id == lease.task_id,
+        TARGETS.c.store != store,
+        TARGETS.c.state.in_(["waiting", "uploading", "written"]),
+    )
+    strict = select(TASKS.c.id).where(TASKS.c.id == lease.task_id, TASKS.c.strict.is_(True), others)
+    return connection.execute(strict).first() is not None
 
 
 def _hand_over(connection: Connection, lease: Lease, store: str, now: datetime) -> None:

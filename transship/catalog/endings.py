@@ -6,6 +6,7 @@ Each function changes task, lease, image and targets together or not at all.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -52,10 +53,9 @@ def finish_import(
     with catalog.write() as connection:
         prove_lease(connection, lease)
         written = [store for store in targets_of(connection, lease.task_id) if store not in failed]
-        show_copies(connection, lease, written, facts, arriving, now)
-        connection.execute(update(IMAGES).where(IMAGES.c.id == lease.image_id).values(import_message=None))
+        image = show_copies(connection, lease, written, facts, arriving, now)
         end_targets(connection, lease, failed)
-        end_task(
+        ended = end_task(
             connection,
             lease.task_id,
             TaskStatus.SUCCESS,
@@ -65,11 +65,10 @@ def finish_import(
             result={"image_id": lease.image_id},
         )
         drop_secrets(connection, lease.task_id)
-        _scrap_staged(connection, lease.image_id)
-        _sweep_elsewhere(connection, lease)
+        _scrap_staged_of(connection, lease)
         free_lease(connection, lease.image_id)
-        announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, lease.image_id))
-        ended = get_task(connection, lease.task_id)
+        left = get_image(connection, lease.image_id) if failed else replace(image, import_task=None)
+        announce_image(connection, EventType.IMAGE_UPDATE, left)
         announce_task(connection, EventType.TASK_SUCCESS, ended)
         announce_task(connection, EventType.TASK_RUN, ended)
 
@@ -99,8 +98,7 @@ def fail_import(
         _fail(connection, lease.image_id, lease.task_id, message, failed, now, time_to_live_h, rerunnable=rerunnable)
         if rerunnable:
             _keep_sources(connection, lease.image_id, now + timedelta(seconds=rerun_ttl_s))
-        _scrap_staged(connection, lease.image_id)
-        _sweep_elsewhere(connection, lease)
+        _scrap_staged_of(connection, lease)
         free_lease(connection, lease.image_id)
         _announce_failure(connection, lease.image_id, lease.task_id)
 
@@ -184,8 +182,9 @@ def end_deleted(connection: Connection, image: Image, *, now: datetime, time_to_
     if image.import_task is None:
         return
     task = get_task(connection, image.import_task)
-    end_task(connection, task.id, TaskStatus.FAILURE, "the image was deleted", now=now, time_to_live_h=time_to_live_h)
-    announce_task(connection, EventType.TASK_FAILURE, get_task(connection, task.id))
+    deleted = "the image was deleted"
+    ended = end_task(connection, task.id, TaskStatus.FAILURE, deleted, now=now, time_to_live_h=time_to_live_h)
+    announce_task(connection, EventType.TASK_FAILURE, ended)
     if task.flow_run_id is not None:
         post(connection, OutboxKind.CANCEL, f"cancel/{task.id}", task.id, {"flow_run_id": task.flow_run_id})
     post(connection, OutboxKind.SWEEP, "sweep", None)
@@ -252,10 +251,13 @@ def _end_from_outside(
     post(connection, OutboxKind.SWEEP, "sweep", None)
 
 
-def _sweep_elsewhere(connection: Connection, lease: Lease) -> None:
-    """Have other hosts remove what earlier attempts left in their staging: this process reaches its own alone."""
-    staging = connection.execute(select(STAGED.c.host).where(STAGED.c.image_id == lease.image_id).distinct()).scalars()
-    if not all(is_of_host(lease.owner, host) for host in staging):
+def _scrap_staged_of(connection: Connection, lease: Lease) -> None:
+    """Hand the staged files of a lease's holder to removal, but for those that are kept for a rerun.
+
+    Other hosts are to remove what earlier attempts left in their staging: this process reaches its own alone.
+    """
+    hosts = _scrap_staged(connection, lease.image_id)
+    if not all(is_of_host(lease.owner, host) for host in hosts):
         post(connection, OutboxKind.SWEEP, "sweep", None)
 
 
@@ -290,9 +292,10 @@ def _landing(connection: Connection, image_id: str, method: ImportMethod, *, rer
     return {"status": ImageStatus.UPLOADING, **cleared, "size": kept.size}
 
 
-def _scrap_staged(connection: Connection, image_id: str, *, keep: bool = True) -> None:
-    """Hand staged files to removal; with ``keep``, those that are kept for a rerun stay."""
+def _scrap_staged(connection: Connection, image_id: str, *, keep: bool = True) -> frozenset[str]:
+    """Hand staged files to removal, and return their hosts; with ``keep``, those that are kept for a rerun stay."""
     condition = STAGED.c.image_id == image_id
     if keep:
         condition &= STAGED.c.keep_until.is_(None)
-    connection.execute(update(STAGED).where(condition).values(state="scrap", reserved_bytes=0))
+    scrapped = update(STAGED).where(condition).values(state="scrap", reserved_bytes=0).returning(STAGED.c.host)
+    return frozenset(connection.execute(scrapped).scalars())

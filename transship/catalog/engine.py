@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, Final, Self
@@ -17,17 +18,20 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from cryptography.fernet import Fernet, InvalidToken
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy import URL, Connection, Engine, column, create_engine, event, make_url, select, table
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from config.settings import DatabaseSettings, Settings
+from transship.catalog.bell import notify_keepers, ring_keeper, was_rung
 from transship.catalog.faults import passing_faults, say
 from transship.catalog.locks import ADVISORY_LOCK, add_unless_there
+from transship.catalog.notifications import announced, write_announced
 from transship.catalog.schema import META
 from transship.domain.errors import CatalogUnavailable, ConfigurationRefused
 from transship.host.directories import make_directory
+from transship.host.doorbell import DOORBELL_SOCKET, ring
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 BEFORE_FIRST_RELEASE: Final = frozenset({"0001", "0002", "0003", "0004", "0005", "0006"})
@@ -38,6 +42,8 @@ CONNECT_TIMEOUT_S: Final = 10
 IDLE_IN_TRANSACTION_S: Final = 60
 """Longer than any pause inside one of our transactions, which wait for nothing but the database; what is
 idle for longer belongs to a host that is gone, and its locks must not stay."""
+
+_REVISION: Final = table("alembic_version", column("version_num"))
 
 
 class Catalog:
@@ -52,8 +58,13 @@ class Catalog:
         fernet: cipher of secrets and store settings.
     """
 
-    def __init__(self, engine: Engine, fernet: Fernet) -> None:
-        self.engine, self.fernet = engine, fernet
+    def __init__(self, engine: Engine, fernet: Fernet, doorbell: Path | None = None) -> None:
+        """Take what is open.
+
+        Args:
+            doorbell: socket of this machine's keeper; None: no keeper is rung.
+        """
+        self.engine, self.fernet, self._doorbell = engine, fernet, doorbell
         self._id = ""
 
     @classmethod
@@ -71,11 +82,15 @@ class Catalog:
                 make_directory(Path(url.database).parent, 0o700)
                 # SQLite would make it readable for everybody as far as the umask allows.
                 _opened_private(Path(url.database)).close()
-            catalog = cls(_engine(url, settings.database), Fernet(_fernet_key(settings, url)))
+            bell = settings.run_dir / DOORBELL_SOCKET
+            catalog = cls(_engine(url, settings.database), Fernet(_fernet_key(settings, url)), bell)
         try:
             with _faults_refused():
-                migrate(catalog.engine, url)
-                catalog._compare_key()
+                facts = _facts(catalog.engine)
+                if facts.revision != _newest_revision():
+                    migrate(catalog.engine, url)
+                    facts = _facts(catalog.engine)
+                catalog._take(facts)
         except BaseException:
             catalog.close()
             raise
@@ -98,29 +113,27 @@ class Catalog:
         engine = _engine(url, settings.database)
         try:
             with _faults_refused():
-                if not _is_up_to_date(engine):
+                facts = _facts(engine)
+                if facts.revision != _newest_revision():
+                    _refuse_unknown(facts.revision)
                     engine.dispose()
                     return None
                 catalog = cls(engine, Fernet(_read_key(_key_file(settings, url)) if key is None else key))
-                check = catalog._key_check()
-                if check is not None:
-                    catalog.decrypt(check)
+                if facts.key_check:
+                    catalog._take(facts)
                 return catalog
         except BaseException:
             engine.dispose()
             raise
 
-    def _compare_key(self) -> None:
-        """Refuse a key that another process of the same catalogue could not read our secrets with."""
-        if self._key_check() is None:
+    def _take(self, facts: _Facts) -> None:
+        """Learn the id, and refuse a key that another process of the same catalogue could not read our secrets with."""
+        if not facts.key_check:
             with self.write() as connection:
                 add_unless_there(connection, META, "name", {"name": "key_check", "value": self.encrypt("").decode()})
-        self.decrypt(self._key_check() or b"")
-
-    def _key_check(self) -> bytes | None:
-        with self.read() as connection:
-            found = connection.execute(select(META.c.value).where(META.c.name == "key_check")).scalar_one_or_none()
-        return None if found is None else str(found).encode()
+            facts = _facts(self.engine)
+        self.decrypt(facts.key_check.encode())
+        self._id = facts.catalog_id
 
     def close(self) -> None:
         """Close all connections; one that a thread still uses is closed when it comes back."""
@@ -145,6 +158,8 @@ class Catalog:
     def write(self) -> Iterator[Connection]:
         """A transaction that writes: committed at the end of the block, rolled back when it raises.
 
+        What it announced is written before the commit, and the keeper is rung if it has reason to look.
+
         On SQLite it takes the write lock at once and waits for it, because a read that later
         turns into a write fails without waiting. On PostgreSQL each statement sees what was
         committed before it, so what is judged must be locked first.
@@ -156,9 +171,20 @@ class Catalog:
         with (
             passing_faults(),
             self.engine.connect().execution_options(transship_write=True) as connection,
-            connection.begin(),
         ):
-            yield connection
+            # It belongs to the pooled connection, which may have been used by a transaction that failed.
+            announced(connection).clear()
+            was_rung(connection)
+            with connection.begin():
+                yield connection
+                if announced(connection):
+                    write_announced(connection)
+                    ring_keeper(connection)
+                rings = was_rung(connection)
+                if rings and self.engine.dialect.name == "postgresql":
+                    notify_keepers(connection)
+            if rings and self._doorbell is not None:
+                ring(self._doorbell)
 
     def id(self) -> str:
         """Return the catalogue's id, a UUID made when its database was."""
@@ -297,6 +323,37 @@ def _sqlite_engine(url: URL, busy_timeout_s: float) -> Engine:
     return engine
 
 
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a catalogue says of itself; all empty while it has no tables."""
+
+    revision: str = ""
+    catalog_id: str = ""
+    key_check: str = ""
+
+
+def _facts(engine: Engine) -> _Facts:
+    """Return what a catalogue says of itself.
+
+    Raises:
+        ConfigurationRefused: a version before the first release made it.
+    """
+    revision = select(_REVISION).scalar_subquery()
+    known = select(META.c.name, META.c.value, revision.label("revision")).where(
+        META.c.name.in_(["catalog_id", "key_check"])
+    )
+    try:
+        with engine.connect() as connection:
+            rows = connection.execute(known).all()
+    except (OperationalError, ProgrammingError):
+        # There are no tables yet, or the database does not answer, which is said now.
+        return _Facts(_revision(engine) or "")
+    values = {row.name: row.value for row in rows}
+    revision_found = rows[0].revision if rows else _revision(engine)
+    _refuse_before_first_release(revision_found)
+    return _Facts(revision_found or "", values.get("catalog_id", ""), values.get("key_check", ""))
+
+
 def migrate(engine: Engine, url: URL) -> None:
     """Bring the schema to this release's revision; safe to call from many processes at once.
 
@@ -306,8 +363,6 @@ def migrate(engine: Engine, url: URL) -> None:
         ConfigurationRefused: a version before the first release made it.
         CommandError: it is of a release that this one does not know.
     """
-    if _revision(engine) == _newest_revision():
-        return
     scripts = _migration_scripts()
     with (
         _migration_file_lock(url),
@@ -326,6 +381,11 @@ def migrate(engine: Engine, url: URL) -> None:
 def _revision(engine: Engine) -> str | None:
     with engine.connect() as connection:
         revision = MigrationContext.configure(connection).get_current_revision()
+    _refuse_before_first_release(revision)
+    return revision
+
+
+def _refuse_before_first_release(revision: str | None) -> None:
     if revision in BEFORE_FIRST_RELEASE:
         raise ConfigurationRefused(
             "settings",
@@ -333,19 +393,12 @@ def _revision(engine: Engine) -> str | None:
             f"the catalogue was made by a version before 0.1.0 (schema {revision}) and cannot be brought up to date;"
             " start with an empty home directory and database, and import the images again",
         )
-    return revision
 
 
-def _is_up_to_date(engine: Engine) -> bool:
-    """Whether the schema is this release's.
-
-    Raises:
-        ConfigurationRefused, CommandError: as `migrate`.
-    """
-    revision = _revision(engine)
-    if revision is not None:
+def _refuse_unknown(revision: str) -> None:
+    """Raise CommandError for a revision of a release that this one does not know."""
+    if revision:
         ScriptDirectory.from_config(_migration_scripts()).get_revision(revision)
-    return revision == _newest_revision()
 
 
 def _migration_scripts() -> Config:
@@ -355,9 +408,9 @@ def _migration_scripts() -> Config:
 
 
 @cache
-def _newest_revision() -> str | None:
+def _newest_revision() -> str:
     """Return this release's revision; reading all migrations for it takes some milliseconds each."""
-    return ScriptDirectory.from_config(_migration_scripts()).get_current_head()
+    return str(ScriptDirectory.from_config(_migration_scripts()).get_current_head())
 
 
 @contextmanager

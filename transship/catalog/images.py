@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Row,
+    Select,
+    String,
+    Text,
+    cast,
+    delete,
+    insert,
+    literal,
+    null,
+    select,
+    true,
+    union_all,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from transship.catalog.notifications import announce_deleted, announce_image
@@ -48,7 +65,7 @@ def insert_image(connection: Connection, image: Image) -> None:
     )
     _add_properties(connection, image.id, image.properties)
     _add_tags(connection, image.id, image.tags)
-    announce_image(connection, EventType.IMAGE_CREATE, get_image(connection, image.id))
+    announce_image(connection, EventType.IMAGE_CREATE, image)
 
 
 def get_image(connection: Connection, image_id: str) -> Image:
@@ -80,43 +97,79 @@ def _lock(connection: Connection, image_id: str) -> None:
 
 
 def load_images(connection: Connection, image_ids: Sequence[str]) -> list[Image]:
-    """Return the images of those ids that are not deleted, in the order of the ids; six statements for any number."""
+    """Return the images of those ids that are not deleted, in the order of the ids; two statements for any number."""
     if not image_ids:
         return []
-    found = select(IMAGES).where(IMAGES.c.id.in_(image_ids), IMAGES.c.deleted_at.is_(None))
-    rows = {row.id: row for row in connection.execute(found)}
-    properties: dict[str, dict[str, str]] = defaultdict(dict)
-    for row in connection.execute(select(PROPERTIES).where(PROPERTIES.c.image_id.in_(rows))):
-        properties[row.image_id][row.name] = row.value
-    tags: dict[str, set[str]] = defaultdict(set)
-    for row in connection.execute(select(TAGS).where(TAGS.c.image_id.in_(rows))):
-        tags[row.image_id].add(row.tag)
-    locations: dict[str, list[Location]] = defaultdict(list)
-    active = select(LOCATIONS).where(LOCATIONS.c.image_id.in_(rows), LOCATIONS.c.state == "active")
-    for row in connection.execute(active.order_by(LOCATIONS.c.id)):
-        locations[row.image_id].append(Location(row.store, row.url, row.size))
-    targets: dict[str, dict[str, str]] = defaultdict(dict)
-    for row in connection.execute(select(TARGETS).where(TARGETS.c.image_id.in_(rows))):
-        targets[row.image_id][row.store] = row.state
-    held = select(LEASES.c.image_id, LEASES.c.task_id).where(LEASES.c.image_id.in_(rows))
-    locks = {row.image_id: row.task_id for row in connection.execute(held)}
-    return [
-        _image(rows[id_], properties[id_], tags[id_], locations[id_], targets[id_], locks.get(id_))
-        for id_ in image_ids
-        if id_ in rows
-    ]
+    found = select(IMAGES, LEASES.c.task_id.label("lock")).outerjoin(LEASES, LEASES.c.image_id == IMAGES.c.id)
+    rows = {
+        row.id: row
+        for row in connection.execute(found.where(IMAGES.c.id.in_(image_ids), IMAGES.c.deleted_at.is_(None)))
+    }
+    if not rows:
+        return []
+    parts: dict[str, _Parts] = defaultdict(_Parts)
+    for row in connection.execute(_parts_of(list(rows))):
+        parts[row.image_id].add(row)
+    return [_image(rows[id_], parts[id_]) for id_ in image_ids if id_ in rows]
 
 
-def _image(
-    row: Row[Any],
-    properties: Mapping[str, str],
-    tags: set[str],
-    locations: Sequence[Location],
-    targets: Mapping[str, str],
-    lock: str | None,
-) -> Image:
+def _parts_of(image_ids: Sequence[str]) -> Select[Any]:
+    """Return the statement for the rows of other tables that belong to images."""
+    no_text, no_number = cast(null(), Text), cast(null(), BigInteger)
+    kinds = (
+        (PROPERTIES, PROPERTIES.c.name, PROPERTIES.c.value, no_number, no_number, true()),
+        (TAGS, TAGS.c.tag, no_text, no_number, no_number, true()),
+        (
+            LOCATIONS,
+            LOCATIONS.c.store,
+            LOCATIONS.c.url,
+            LOCATIONS.c.size,
+            LOCATIONS.c.id,
+            LOCATIONS.c.state == "active",
+        ),
+        (TARGETS, TARGETS.c.store, TARGETS.c.state, no_number, no_number, true()),
+    )
+    every = union_all(
+        *(
+            select(
+                literal(table.name, String(30)).label("kind"),
+                table.c.image_id.label("image_id"),
+                name.label("name"),
+                cast(text, Text).label("text"),
+                cast(size, BigInteger).label("size"),
+                cast(place, BigInteger).label("place"),
+            ).where(table.c.image_id.in_(image_ids), wanted)
+            for table, name, text, size, place, wanted in kinds
+        )
+    ).subquery()
+    return select(every).order_by(every.c.place)
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What other tables say of an image."""
+
+    properties: dict[str, str] = field(default_factory=dict)
+    tags: set[str] = field(default_factory=set)
+    locations: list[Location] = field(default_factory=list)
+    targets: dict[str, str] = field(default_factory=dict)
+
+    def add(self, row: Row[Any]) -> None:
+        """Take a row of `_parts_of`."""
+        match row.kind:
+            case PROPERTIES.name:
+                self.properties[row.name] = row.text
+            case TAGS.name:
+                self.tags.add(row.name)
+            case LOCATIONS.name:
+                self.locations.append(Location(row.name, row.text, row.size))
+            case TARGETS.name:
+                self.targets[row.name] = row.text
+
+
+def _image(row: Row[Any], parts: _Parts) -> Image:
     # By name, as Glance lists them. Not by the database, which has an order of its own for names.
-    stores = sorted(targets)
+    stores, targets = sorted(parts.targets), parts.targets
     importing = tuple(store for store in stores if targets[store] in ("waiting", "uploading", "written"))
     failed = tuple(store for store in stores if targets[store] == "failed")
     return Image(
@@ -138,10 +191,10 @@ def _image(
         min_disk=row.min_disk,
         min_ram=row.min_ram,
         owner=row.owner,
-        properties=dict(properties),
-        tags=frozenset(tags),
-        locations=tuple(locations),
-        import_task=lock,
+        properties=parts.properties,
+        tags=frozenset(parts.tags),
+        locations=tuple(parts.locations),
+        import_task=row.lock,
         importing_to=importing if row.has_imported else None,
         failed_import=failed if row.has_imported else None,
         import_message=row.import_message,
@@ -170,11 +223,13 @@ def update_image(connection: Connection, before: Image, after: Image, now: datet
         raise ImageChanged(before.id)
     removed = [name for name in before.properties if name not in after.properties]
     new = {name: value for name, value in after.properties.items() if before.properties.get(name) != value}
-    connection.execute(
-        delete(PROPERTIES).where(PROPERTIES.c.image_id == before.id, PROPERTIES.c.name.in_([*removed, *new]))
-    )
+    if removed or new:
+        connection.execute(
+            delete(PROPERTIES).where(PROPERTIES.c.image_id == before.id, PROPERTIES.c.name.in_([*removed, *new]))
+        )
     _add_properties(connection, before.id, new)
-    connection.execute(delete(TAGS).where(TAGS.c.image_id == before.id, TAGS.c.tag.in_(before.tags - after.tags)))
+    if before.tags - after.tags:
+        connection.execute(delete(TAGS).where(TAGS.c.image_id == before.id, TAGS.c.tag.in_(before.tags - after.tags)))
     _add_tags(connection, before.id, after.tags - before.tags)
     announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, before.id))
 

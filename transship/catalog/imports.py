@@ -7,7 +7,7 @@ own columns only, so a client's PATCH made meanwhile stays.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -22,7 +22,7 @@ from transship.catalog.journal import staged_upload
 from transship.catalog.leases import (
     Lease,
     LeaseState,
-    lock_lease,
+    lock_lease_of_task,
     prove_lease,
     queue_lease,
     take_lease,
@@ -36,8 +36,9 @@ from transship.catalog.tasks import (
     keep_secret,
     latest_task_of_run,
     move_secrets,
-    read_secret,
-    set_flow_run,
+    newest_attempt,
+    read_secrets,
+    task_of,
 )
 from transship.domain.admission import STARTS_FROM, admit
 from transship.domain.errors import ImageNotFound, Superseded, TaskNotFound
@@ -123,10 +124,10 @@ def ask_import(catalog: Catalog, image_id: str, order: Order, caller: Caller, no
     """
     with catalog.write() as connection:
         image = _admitted(connection, image_id, order.request)
-        task_id = _ask(connection, catalog, image, order, caller, now)
-        queue_lease(connection, image_id, task_id)
-        post(connection, OutboxKind.DISPATCH, f"{task_id}/1", task_id, {"attempt": 1})
-        return get_task(connection, task_id)
+        task = _ask(connection, catalog, image, order, caller, now)
+        queue_lease(connection, image_id, task.id)
+        post(connection, OutboxKind.DISPATCH, f"{task.id}/1", task.id, {"attempt": 1})
+        return task
 
 
 def begin_import(catalog: Catalog, task_id: str, flow_run_id: str, owner: str, *, ttl_s: float, now: datetime) -> Begun:
@@ -145,10 +146,9 @@ def begin_import(catalog: Catalog, task_id: str, flow_run_id: str, owner: str, *
     """
     with catalog.write() as connection:
         try:
-            task = latest_task_of_run(connection, flow_run_id) or get_task(connection, task_id)
-            lease = lock_lease(connection, task.image_id)
-            # Read again: the import may have moved on while this waited for the lease.
-            task = latest_task_of_run(connection, flow_run_id) or get_task(connection, task_id)
+            # The lease first: what is read after it stays true. All tasks of a flow run are of one image.
+            lease = lock_lease_of_task(connection, task_id)
+            task = newest_attempt(connection, task_id, flow_run_id)
             image = get_image(connection, task.image_id)
         except (TaskNotFound, ImageNotFound) as gone:
             raise Superseded(f"the image is gone: {gone}") from gone
@@ -156,11 +156,12 @@ def begin_import(catalog: Catalog, task_id: str, flow_run_id: str, owner: str, *
             raise Superseded(f"the import is carried by flow run {task.flow_run_id}")
         if task.status.final:
             task = _reopen(connection, task, image, lease, now)
+            image = get_image(connection, image.id)
         elif lease.task_id != task.id:
             raise Superseded("another import of this image was begun since")
         elif lease.live:
             raise Superseded(f"the import is running in another process ({lease.owner})")
-        return _take(connection, catalog, task, flow_run_id, owner, ttl_s, now)
+        return _take(connection, catalog, task, image, flow_run_id, owner, ttl_s, now)
 
 
 def begin_by_hand(
@@ -192,8 +193,9 @@ def begin_by_hand(
         if known is None:
             insert_image(connection, image)
             # A new one is queued and free, and may lack the disk format, which the data will tell.
-            task_id = _ask(connection, catalog, lock_image(connection, image.id), order, caller, now)
-            return _take(connection, catalog, get_task(connection, task_id), flow_run_id, owner, ttl_s, now)
+            task = _ask(connection, catalog, image, order, caller, now)
+            asked_for = get_image(connection, image.id)
+            return _take(connection, catalog, task, asked_for, flow_run_id, owner, ttl_s, now)
     return begin_import(catalog, known.id, flow_run_id, owner, ttl_s=ttl_s, now=now)
 
 
@@ -225,15 +227,16 @@ def begin_upload_by_hand(
         known = latest_task_of_run(connection, flow_run_id)
         if known is None:
             image = _admitted(connection, image_id, order.request)
-            task_id = _ask(connection, catalog, image, order, caller, now)
+            task = _ask(connection, catalog, image, order, caller, now)
             holder = staged_upload(connection, image_id).host
             if holder == host:
-                return _take(connection, catalog, get_task(connection, task_id), flow_run_id, owner, ttl_s, now)
+                asked_for = get_image(connection, image_id)
+                return _take(connection, catalog, task, asked_for, flow_run_id, owner, ttl_s, now)
             refuse_unless_served(connection, image_id)
-            queue_lease(connection, image_id, task_id)
-            post(connection, OutboxKind.DISPATCH, f"{task_id}/1", task_id, {"attempt": 1})
+            queue_lease(connection, image_id, task.id)
+            post(connection, OutboxKind.DISPATCH, f"{task.id}/1", task.id, {"attempt": 1})
     if known is None:
-        raise Superseded(f"the data are on host {holder}, and the import goes on there, as task {task_id}")
+        raise Superseded(f"the data are on host {holder}, and the import goes on there, as task {task.id}")
     return begin_import(catalog, known.id, flow_run_id, owner, ttl_s=ttl_s, now=now)
 
 
@@ -279,8 +282,9 @@ def begin_copy_by_hand(
             targets = choose_copy_targets(request, None, stores, held)
             if not targets:
                 raise Superseded("every store holds the image")
-            task_id = _ask(connection, catalog, image, copy_order(image_id, request, targets), caller, now)
-            return _take(connection, catalog, get_task(connection, task_id), flow_run_id, owner, ttl_s, now)
+            task = _ask(connection, catalog, image, copy_order(image_id, request, targets), caller, now)
+            asked_for = get_image(connection, image_id)
+            return _take(connection, catalog, task, asked_for, flow_run_id, owner, ttl_s, now)
     return begin_import(catalog, known.id, flow_run_id, owner, ttl_s=ttl_s, now=now)
 
 
@@ -301,13 +305,16 @@ def _admitted(connection: Connection, image_id: str, request: ImportRequest) -> 
     return image
 
 
-def _ask(connection: Connection, catalog: Catalog, image: Image, order: Order, caller: Caller, now: datetime) -> str:
+def _ask(
+    connection: Connection, catalog: Catalog, image: Image, order: Order, caller: Caller, now: datetime
+) -> ImportTask:
     image_id = image.id
     if order.request.method is ImportMethod.GLANCE_DIRECT:
         staged_upload(connection, image_id)
     task_id = str(uuid4())
-    connection.execute(
-        insert(TASKS).values(
+    made = connection.execute(
+        insert(TASKS)
+        .values(
             id=task_id,
             image_id=image_id,
             method=order.request.method,
@@ -327,16 +334,19 @@ def _ask(connection: Connection, catalog: Catalog, image: Image, order: Order, c
             created_at=now,
             updated_at=now,
         )
+        .returning(TASKS)
     )
+    task = task_of(made.one())
     if order.request.uri:
         keep_secret(connection, catalog, task_id, "uri", order.request.uri)
     if order.access:
         keep_secret(connection, catalog, task_id, "remote", order.access.to_text())
     copying = order.request.method is ImportMethod.COPY_IMAGE
-    open_targets(connection, image_id, task_id, order.targets, keep_failed=copying)
+    # An image that was never imported has no targets yet.
+    open_targets(connection, image_id, task_id, order.targets, keep_failed=copying, fresh=image.importing_to is None)
     _mark_importing(connection, image, order.request.method, now)
-    announce_task(connection, EventType.TASK_CREATE, get_task(connection, task_id))
-    return task_id
+    announce_task(connection, EventType.TASK_CREATE, task)
+    return task
 
 
 def _mark_importing(connection: Connection, image: Image, method: ImportMethod, now: datetime) -> None:
@@ -423,19 +433,21 @@ def _take(
     connection: Connection,
     catalog: Catalog,
     task: ImportTask,
+    image: Image,
     flow_run_id: str,
     owner: str,
     ttl_s: float,
     now: datetime,
 ) -> Begun:
     lease = take_lease(connection, task.image_id, task.id, owner, ttl_s)
-    set_flow_run(connection, task.id, flow_run_id)
-    connection.execute(
-        update(TASKS).where(TASKS.c.id == task.id).values(status=TaskStatus.PROCESSING, message="", updated_at=now)
-    )
-    row = connection.execute(select(TASKS.c.strict, TASKS.c.roles).where(TASKS.c.id == task.id)).one()
-    remote = read_secret(connection, catalog, task.id, "remote")
-    image, begun = get_image(connection, task.image_id), get_task(connection, task.id)
+    row = connection.execute(
+        update(TASKS)
+        .where(TASKS.c.id == task.id)
+        .values(flow_run_id=flow_run_id, status=TaskStatus.PROCESSING, message="", updated_at=now)
+        .returning(TASKS)
+    ).one()
+    secrets = read_secrets(connection, catalog, task.id)
+    image, begun, remote = replace(image, import_task=task.id), task_of(row), secrets.get("remote", "")
     announce_task(connection, EventType.TASK_PROCESSING, begun)
     announce_image(connection, EventType.IMAGE_UPDATE, image)
     return Begun(
@@ -445,6 +457,6 @@ def _take(
         targets=targets_of(connection, task.id),
         strict=row.strict,
         roles=tuple(row.roles),
-        uri=read_secret(connection, catalog, task.id, "uri"),
+        uri=secrets.get("uri", ""),
         access=RemoteAccess.from_text(remote) if remote else None,
     )

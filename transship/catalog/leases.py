@@ -8,13 +8,15 @@ hands and never falls, so a worker that was away for too long is recognised by w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, Row, select, update
 
+from transship.catalog.bell import ring_keeper
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import LEASES, TASKS
 from transship.catalog.types import in_seconds, seconds_since
-from transship.domain.errors import LockLost
+from transship.domain.errors import LockLost, TaskNotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,22 @@ def lock_lease(connection: Connection, image_id: str) -> LeaseState:
     Raises:
         LockLost: there is no such image.
     """
-    connection.execute(select(LEASES.c.image_id).where(LEASES.c.image_id == image_id).with_for_update())
-    return lease_of(connection, image_id)
+    return _lease_state(
+        connection.execute(_LEASE.where(LEASES.c.image_id == image_id).with_for_update()).first(), image_id
+    )
+
+
+def lock_lease_of_task(connection: Connection, task_id: str) -> LeaseState:
+    """Return the lease of a task's image, locked as by `lock_lease`.
+
+    Raises:
+        TaskNotFound: there is no such task.
+    """
+    image = select(TASKS.c.image_id).where(TASKS.c.id == task_id).scalar_subquery()
+    row = connection.execute(_LEASE.where(LEASES.c.image_id == image).with_for_update()).first()
+    if row is None:
+        raise TaskNotFound(task_id)
+    return _lease_state(row, row.image_id)
 
 
 def lease_of(connection: Connection, image_id: str) -> LeaseState:
@@ -75,16 +91,22 @@ def lease_of(connection: Connection, image_id: str) -> LeaseState:
     Raises:
         LockLost: there is no such image.
     """
-    expired = (LEASES.c.expires_at < in_seconds(0)).label("expired")
-    age = seconds_since(LEASES.c.since).label("age_s")
-    row = connection.execute(select(LEASES, expired, age).where(LEASES.c.image_id == image_id)).first()
+    return _lease_state(connection.execute(_LEASE.where(LEASES.c.image_id == image_id)).first(), image_id)
+
+
+_LEASE: Final = select(
+    LEASES, (LEASES.c.expires_at < in_seconds(0)).label("expired"), seconds_since(LEASES.c.since).label("age_s")
+)
+
+
+def _lease_state(row: Row[Any] | None, image_id: str) -> LeaseState:
     if row is None:
         raise LockLost(image_id, 0)
     return LeaseState(row.image_id, row.epoch, row.state, row.task_id, row.owner, bool(row.expired), float(row.age_s))
 
 
-def queue_lease(connection: Connection, image_id: str, task_id: str) -> int:
-    """Reserve a lease for a task that waits for a worker; return its new epoch."""
+def queue_lease(connection: Connection, image_id: str, task_id: str) -> None:
+    """Reserve a lease for a task that waits for a worker, under a new epoch."""
     connection.execute(
         update(LEASES)
         .where(LEASES.c.image_id == image_id)
@@ -92,7 +114,6 @@ def queue_lease(connection: Connection, image_id: str, task_id: str) -> int:
             epoch=LEASES.c.epoch + 1, state="queued", task_id=task_id, owner=None, since=in_seconds(0), expires_at=None
         )
     )
-    return _epoch_of(connection, image_id)
 
 
 def take_lease(connection: Connection, image_id: str, task_id: str | None, owner: str, ttl_s: float) -> Lease:
@@ -101,7 +122,7 @@ def take_lease(connection: Connection, image_id: str, task_id: str | None, owner
     Args:
         task_id: task that it serves; None for an upload.
     """
-    connection.execute(
+    epoch = connection.execute(
         update(LEASES)
         .where(LEASES.c.image_id == image_id)
         .values(
@@ -112,12 +133,9 @@ def take_lease(connection: Connection, image_id: str, task_id: str | None, owner
             since=in_seconds(0),
             expires_at=in_seconds(ttl_s),
         )
-    )
-    return Lease(image_id, _epoch_of(connection, image_id), task_id or "", owner)
-
-
-def _epoch_of(connection: Connection, image_id: str) -> int:
-    return int(connection.execute(select(LEASES.c.epoch).where(LEASES.c.image_id == image_id)).scalar_one())
+        .returning(LEASES.c.epoch)
+    ).scalar_one()
+    return Lease(image_id, epoch, task_id or "", owner)
 
 
 def renew_lease(catalog: Catalog, lease: Lease, ttl_s: float) -> None:
@@ -127,10 +145,7 @@ def renew_lease(catalog: Catalog, lease: Lease, ttl_s: float) -> None:
         LockLost: somebody else has it now.
     """
     with catalog.write() as connection:
-        prove_lease(connection, lease)
-        connection.execute(
-            update(LEASES).where(LEASES.c.image_id == lease.image_id).values(expires_at=in_seconds(ttl_s))
-        )
+        _set_expiry(connection, lease, ttl_s)
 
 
 def expire_lease(catalog: Catalog, lease: Lease) -> None:
@@ -140,10 +155,14 @@ def expire_lease(catalog: Catalog, lease: Lease) -> None:
         LockLost: somebody else has it now; nothing was written.
     """
     with catalog.write() as connection:
-        prove_lease(connection, lease)
-        connection.execute(
-            update(LEASES).where(LEASES.c.image_id == lease.image_id).values(expires_at=in_seconds(-1.0))
-        )
+        _set_expiry(connection, lease, -1.0)
+        ring_keeper(connection)
+
+
+def _set_expiry(connection: Connection, lease: Lease, ttl_s: float) -> None:
+    held = connection.execute(update(LEASES).where(_is(lease)).values(expires_at=in_seconds(ttl_s)))
+    if not held.rowcount:
+        raise LockLost(lease.image_id, lease.epoch)
 
 
 def process_name(host_name: str, pid: int) -> str:
@@ -177,6 +196,7 @@ def expire_lease_of_dead(catalog: Catalog, flow_run_id: str, owner: str) -> bool
             )
             .values(expires_at=in_seconds(-1.0))
         )
+        ring_keeper(connection)
     return bool(expired.rowcount)
 
 
@@ -186,13 +206,12 @@ def prove_lease(connection: Connection, lease: Lease) -> None:
     Raises:
         LockLost: somebody else has it now, or the image is gone; nothing may be written.
     """
-    held = connection.execute(
-        select(LEASES.c.image_id)
-        .where(LEASES.c.image_id == lease.image_id, LEASES.c.epoch == lease.epoch, LEASES.c.state == "held")
-        .with_for_update()
-    ).first()
-    if held is None:
+    if connection.execute(select(LEASES.c.image_id).where(_is(lease)).with_for_update()).first() is None:
         raise LockLost(lease.image_id, lease.epoch)
+
+
+def _is(lease: Lease) -> ColumnElement[bool]:
+    return (LEASES.c.image_id == lease.image_id) & (LEASES.c.epoch == lease.epoch) & (LEASES.c.state == "held")
 
 
 def free_lease(connection: Connection, image_id: str) -> None:

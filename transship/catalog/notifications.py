@@ -1,6 +1,7 @@
 """Notifications that wait to be sent, written in the transaction that makes their fact true.
 
-Each row is sent to every sink that the keeper has; a column a sink says whether it was. Writers of one
+What a transaction announces is written in one statement at its end. Each row is sent to every sink that the keeper
+has; a column a sink says whether it was. Writers of one
 image follow each other, so the numbers of its rows are the order of its facts; rows of different images
 have no order among each other.
 """
@@ -37,6 +38,8 @@ _SENT: Final[Mapping[SinkName, Column[bool]]] = {
     SinkName.LOG: NOTIFICATIONS.c.sent_to_log,
     SinkName.PREFECT: NOTIFICATIONS.c.sent_to_prefect,
 }
+
+_ANNOUNCED: Final = "transship announced"
 
 
 # --- writers -----------------------------------------------------------------------------------
@@ -100,19 +103,32 @@ def _add(
     store: str | None = None,
     priority: Priority = Priority.INFO,
 ) -> None:
-    connection.execute(
-        insert(NOTIFICATIONS).values(
-            message_id=str(uuid4()),
-            event_type=event_type,
-            priority=priority,
-            payload=payload,
-            image_id=image_id,
-            task_id=task_id,
-            store=store,
-            occurred_at=in_seconds(0),
-            **{column.name: False for column in _SENT.values()},
-        )
+    announced(connection).append(
+        {
+            "message_id": str(uuid4()),
+            "event_type": event_type,
+            "priority": priority,
+            "payload": payload,
+            "image_id": image_id,
+            "task_id": task_id,
+            "store": store,
+        }
     )
+
+
+def announced(connection: Connection) -> list[dict[str, object]]:
+    """Return what a transaction has announced so far."""
+    pending: list[dict[str, object]] = connection.info.setdefault(_ANNOUNCED, [])
+    return pending
+
+
+def write_announced(connection: Connection) -> None:
+    """Write what a transaction has announced; `transship.catalog.engine.Catalog.write` does it before the commit."""
+    pending = announced(connection)
+    if pending:
+        unsent = {column.name: False for column in _SENT.values()}
+        connection.execute(insert(NOTIFICATIONS).values(occurred_at=in_seconds(0), **unsent), pending)
+        pending.clear()
 
 
 # --- the keeper --------------------------------------------------------------------------------

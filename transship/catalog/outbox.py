@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, select, update
 
+from transship.catalog.bell import ring_keeper
 from transship.catalog.locks import add_unless_there
 from transship.catalog.schema import OUTBOX
 from transship.catalog.types import in_seconds, seconds_since
@@ -62,6 +63,7 @@ def post(
         "last_error": "",
     }
     add_unless_there(connection, OUTBOX, "key", values)
+    ring_keeper(connection)
 
 
 def is_due() -> ColumnElement[bool]:

@@ -56,14 +56,28 @@ def count_opening(catalog: Catalog, known: Count, lease: Lease | None) -> Openin
         known: the last count, as the directory has it.
         lease: of the import that opens the directory, if one does.
     """
-    with catalog.read() as connection:
-        restored = _counted(connection, known) < known.number
-    forgotten = forget_hidden(catalog, lease) if restored else []
+    if (count := _counted_on(catalog, known)) is not None:
+        return Opening(count, ())
+    # Before it is counted on: whoever is killed in between notices again.
+    forgotten = tuple(forget_hidden(catalog, lease))
+    restored = _counted_on(catalog, known, restored=True)
+    return Opening(restored or known, forgotten)
+
+
+def _counted_on(catalog: Catalog, known: Count, *, restored: bool = False) -> Count | None:
+    """Return the count with one more time; None, and nothing is written, when the catalogue was restored meanwhile.
+
+    Args:
+        restored: it is known that it was.
+    """
     with catalog.write() as connection:
         lock_name(connection, known.name)
-        count = replace(known, number=max(_counted(connection, known), known.number) + 1)
+        counted = _counted(connection, known)
+        if counted < known.number and not restored:
+            return None
+        count = replace(known, number=max(counted, known.number) + 1)
         add_or_replace(connection, META, "name", {"name": count.name, "value": str(count.number)})
-    return Opening(count, tuple(forgotten))
+    return count
 
 
 def _counted(connection: Connection, count: Count) -> int:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, case, delete, select, update
 
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import SECRETS, TASKS
@@ -70,6 +70,24 @@ def latest_task_of_run(connection: Connection, flow_run_id: str) -> ImportTask |
     return None if row is None else task_of(row)
 
 
+def newest_attempt(connection: Connection, task_id: str, flow_run_id: str) -> ImportTask:
+    """Return the newest task of a flow run; before it has one, the task that the run was started for.
+
+    Raises:
+        TaskNotFound: there is neither.
+    """
+    of_run = TASKS.c.flow_run_id == flow_run_id
+    row = connection.execute(
+        select(TASKS)
+        .where(of_run | (TASKS.c.id == task_id))
+        .order_by(case((of_run, 0), else_=1), TASKS.c.created_at.desc(), TASKS.c.attempt.desc())
+        .limit(1)
+    ).first()
+    if row is None:
+        raise TaskNotFound(task_id)
+    return task_of(row)
+
+
 def set_flow_run(connection: Connection, task_id: str, flow_run_id: str) -> None:
     """Record which flow run carries a task."""
     connection.execute(update(TASKS).where(TASKS.c.id == task_id).values(flow_run_id=flow_run_id))
@@ -120,9 +138,9 @@ def end_task(
     time_to_live_h: int,
     result: Mapping[str, object] | None = None,
     rerunnable: bool = False,
-) -> None:
-    """End a task; one that has ended is left as it is."""
-    connection.execute(
+) -> ImportTask:
+    """End a task, and return it; one that has ended is left as it is."""
+    row = connection.execute(
         update(TASKS)
         .where(TASKS.c.id == task_id, TASKS.c.status.in_([TaskStatus.PENDING, TaskStatus.PROCESSING]))
         .values(
@@ -134,7 +152,9 @@ def end_task(
             ended_at=now,
             expires_at=now + timedelta(hours=time_to_live_h),
         )
-    )
+        .returning(TASKS)
+    ).first()
+    return get_task(connection, task_id) if row is None else task_of(row)
 
 
 def task_of(row: Row[Any]) -> ImportTask:
@@ -168,19 +188,16 @@ def _progress(stored: Mapping[str, Any] | None) -> TaskProgress | None:
 
 
 def keep_secret(connection: Connection, catalog: Catalog, task_id: str, name: str, value: str) -> None:
-    """Store a secret of a task, encrypted; it replaces one of that name."""
-    connection.execute(delete(SECRETS).where(SECRETS.c.task_id == task_id, SECRETS.c.name == name))
+    """Store a secret of a new task, encrypted."""
     connection.execute(
         SECRETS.insert().values(task_id=task_id, name=name, ciphertext=catalog.encrypt(value), expires_at=None)
     )
 
 
-def read_secret(connection: Connection, catalog: Catalog, task_id: str, name: str) -> str:
-    """Return a secret of a task; empty when there is none any more."""
-    found = connection.execute(
-        select(SECRETS.c.ciphertext).where(SECRETS.c.task_id == task_id, SECRETS.c.name == name)
-    ).scalar_one_or_none()
-    return "" if found is None else catalog.decrypt(found)
+def read_secrets(connection: Connection, catalog: Catalog, task_id: str) -> Mapping[str, str]:
+    """Return the secrets that a task still has, by name."""
+    rows = connection.execute(select(SECRETS.c.name, SECRETS.c.ciphertext).where(SECRETS.c.task_id == task_id))
+    return {row.name: catalog.decrypt(row.ciphertext) for row in rows}
 
 
 def move_secrets(connection: Connection, from_task_id: str, to_task_id: str) -> None:
