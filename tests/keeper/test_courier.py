@@ -129,8 +129,10 @@ def test_a_keeper_that_is_not_the_active_one_sends_nothing(catalog: Catalog) -> 
     stopped.wait(courier.pause_s * 3)
     assert sink.got == []
     active.set()
+    courier.ring()
     until(lambda: sink.got, 180.0, "delivery")
     stopped.set()
+    courier.ring()
     thread.join()
 
 

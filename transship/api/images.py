@@ -201,7 +201,6 @@ def delete_image(call: Call) -> Response:
             raise Forbidden(f"Image {image.id} is protected and cannot be deleted.")
         mark_deleted(connection, image.id, now)
         end_deleted(connection, image, now=now, time_to_live_h=call.site.settings.imports.task_time_to_live_h)
-    call.site.call_keeper()
     log.info("image deleted", image_id=image.id)
     settings = call.site.settings
     area = StagingArea.of(settings)

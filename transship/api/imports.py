@@ -88,7 +88,6 @@ def _accept(call: Call, asked: _Asked) -> Response:
             refuse_unless_served(connection, image_id)
     order = Order(request, targets, task_input(image_id, asked.body, request, targets), _access(call, request.remote))
     task = ask_import(call.site.catalog, image_id, order, call.caller, datetime.now(UTC))
-    call.site.call_keeper()
     _log_accepted(task.id, image_id, request, targets)
     return Response(status_code=202)
 

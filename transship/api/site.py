@@ -22,7 +22,6 @@ from transship.catalog.imports import Caller
 from transship.domain.errors import ImageNotFound, StoreUnknown, TaskNotFound
 from transship.domain.placement import StoreFacts
 from transship.domain.visibility import Viewer
-from transship.host.doorbell import DOORBELL_SOCKET, ring
 from transship.identity.caller import Identity
 from transship.stores.base import StoreDriver
 from transship.stores.pool import DRIVERS, new_driver
@@ -107,10 +106,6 @@ class Site:
     judge: UriJudge
     policy: Policy
     schemas: Schemas
-
-    def call_keeper(self) -> None:
-        """Let this machine's keeper look into the outbox now; without one, whichever is active looks by itself."""
-        ring(self.settings.run_dir / DOORBELL_SOCKET)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, Programm
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from config.settings import DatabaseSettings, Settings
-from transship.catalog.bell import notify_keepers, ring_keeper, was_rung
+from transship.catalog.bell import Ring, notify_keepers, ring_keeper, taken_rings
 from transship.catalog.faults import passing_faults, say
 from transship.catalog.locks import ADVISORY_LOCK, add_unless_there
 from transship.catalog.notifications import announced, write_announced
@@ -174,17 +174,18 @@ class Catalog:
         ):
             # It belongs to the pooled connection, which may have been used by a transaction that failed.
             announced(connection).clear()
-            was_rung(connection)
+            taken_rings(connection)
             with connection.begin():
                 yield connection
                 if announced(connection):
                     write_announced(connection)
-                    ring_keeper(connection)
-                rings = was_rung(connection)
-                if rings and self.engine.dialect.name == "postgresql":
-                    notify_keepers(connection)
-            if rings and self._doorbell is not None:
-                ring(self._doorbell)
+                    ring_keeper(connection, Ring.NEWS)
+                rings = taken_rings(connection)
+                notified = self.engine.dialect.name == "postgresql"
+                if rings and notified:
+                    notify_keepers(connection, rings)
+            if rings and not notified and self._doorbell is not None:
+                ring(self._doorbell, "".join(rings).encode())
 
     def id(self) -> str:
         """Return the catalogue's id, a UUID made when its database was."""

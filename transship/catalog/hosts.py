@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, exists, func, select, union
 
 from transship.catalog.journal import staged_upload, uploaded
-from transship.catalog.leases import is_of_host
+from transship.catalog.leases import owned_by_host
 from transship.catalog.locks import add_or_replace
 from transship.catalog.schema import HOSTS, IMAGES, LEASES, STAGED
 from transship.catalog.types import in_seconds, seconds_since
@@ -44,24 +44,22 @@ class Host:
 
 def hosts(connection: Connection) -> tuple[Host, ...]:
     """Return all hosts that ever had a worker or hold uploaded data, by name."""
-    age_s = seconds_since(HOSTS.c.heard_at).label("age_s")
-    known = {row.name: row for row in connection.execute(select(HOSTS, age_s))}
-    held = select(STAGED.c.host, func.count().label("images")).join(IMAGES, IMAGES.c.id == STAGED.c.image_id)
-    counted = connection.execute(held.where(uploaded()).group_by(STAGED.c.host))
-    staged = {str(row.host): int(row.images) for row in counted}
-    owners = _owners_of_live_leases(connection)
-    found = []
-    for name in sorted(known.keys() | staged.keys()):
-        row, busy = known.get(name), any(is_of_host(owner, name) for owner in owners)
-        heard = row is not None and row.age_s < SILENCE_S
-        heard_at, slots = (None, 0) if row is None else (row.heard_at, row.slots)
-        found.append(Host(name, heard_at, heard or busy, slots, staged.get(name, 0)))
-    return tuple(found)
-
-
-def _owners_of_live_leases(connection: Connection) -> list[str]:
+    held = select(STAGED.c.host).join(IMAGES, IMAGES.c.id == STAGED.c.image_id).where(uploaded())
+    names = union(select(HOSTS.c.name.label("name")), held).subquery()
+    images = held.with_only_columns(func.count()).where(STAGED.c.host == names.c.name).correlate(names)
     live = (LEASES.c.state == "held") & (LEASES.c.expires_at >= in_seconds(0))
-    return [str(owner) for owner in connection.execute(select(LEASES.c.owner).where(live)).scalars()]
+    rows = connection.execute(
+        select(
+            names.c.name,
+            HOSTS.c.heard_at,
+            HOSTS.c.slots,
+            (seconds_since(HOSTS.c.heard_at) < SILENCE_S).label("heard"),
+            exists().where(live, owned_by_host(names.c.name)).label("busy"),
+            images.scalar_subquery().label("staged"),
+        ).outerjoin(HOSTS, HOSTS.c.name == names.c.name)
+    )
+    found = (Host(row.name, row.heard_at, bool(row.heard or row.busy), row.slots or 0, row.staged) for row in rows)
+    return tuple(sorted(found, key=lambda host: host.name))
 
 
 def live_hosts(connection: Connection) -> frozenset[str]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, select, update
 
-from transship.catalog.bell import ring_keeper
+from transship.catalog.bell import Ring, ring_keeper
 from transship.catalog.engine import Catalog
 from transship.catalog.schema import LEASES, TASKS
 from transship.catalog.types import in_seconds, seconds_since
@@ -97,6 +97,28 @@ def lease_of(connection: Connection, image_id: str) -> LeaseState:
 _LEASE: Final = select(
     LEASES, (LEASES.c.expires_at < in_seconds(0)).label("expired"), seconds_since(LEASES.c.since).label("age_s")
 )
+LEASE_COLUMNS: Final = (
+    LEASES.c.epoch.label("lease_epoch"),
+    LEASES.c.state.label("lease_state"),
+    LEASES.c.task_id.label("lease_task_id"),
+    LEASES.c.owner.label("lease_owner"),
+    (LEASES.c.expires_at < in_seconds(0)).label("lease_expired"),
+    seconds_since(LEASES.c.since).label("lease_age_s"),
+)
+"""A lease beside columns of other tables; `joined_lease` reads them."""
+
+
+def joined_lease(row: Row[Any]) -> LeaseState:
+    """Return the lease that a row with `LEASE_COLUMNS` states, besides its ``image_id``."""
+    return LeaseState(
+        row.image_id,
+        row.lease_epoch,
+        row.lease_state,
+        row.lease_task_id,
+        row.lease_owner,
+        bool(row.lease_expired),
+        float(row.lease_age_s),
+    )
 
 
 def _lease_state(row: Row[Any] | None, image_id: str) -> LeaseState:
@@ -156,7 +178,7 @@ def expire_lease(catalog: Catalog, lease: Lease) -> None:
     """
     with catalog.write() as connection:
         _set_expiry(connection, lease, -1.0)
-        ring_keeper(connection)
+        ring_keeper(connection, Ring.WORK)
 
 
 def _set_expiry(connection: Connection, lease: Lease, ttl_s: float) -> None:
@@ -173,6 +195,12 @@ def process_name(host_name: str, pid: int) -> str:
 def is_of_host(owner: str, host_name: str) -> bool:
     """Return whether the owner of a lease is a process of a host."""
     return owner.startswith(f"{host_name} pid ")
+
+
+def owned_by_host(host_name: ColumnElement[str]) -> ColumnElement[bool]:
+    """Return the condition that the owner of a lease is a process of a host, as `is_of_host` says."""
+    start = host_name + process_name("", 0).removesuffix("0")
+    return func.substr(LEASES.c.owner, 1, func.length(start)) == start
 
 
 def expire_lease_of_dead(catalog: Catalog, flow_run_id: str, owner: str) -> bool:
@@ -196,7 +224,7 @@ def expire_lease_of_dead(catalog: Catalog, flow_run_id: str, owner: str) -> bool
             )
             .values(expires_at=in_seconds(-1.0))
         )
-        ring_keeper(connection)
+        ring_keeper(connection, Ring.WORK)
     return bool(expired.rowcount)
 
 

@@ -39,6 +39,7 @@ _SENT: Final[Mapping[SinkName, Column[bool]]] = {
     SinkName.PREFECT: NOTIFICATIONS.c.sent_to_prefect,
 }
 
+FORGOTTEN_AT_ONCE: Final = 1000
 _ANNOUNCED: Final = "transship announced"
 
 
@@ -163,17 +164,22 @@ def waiting(connection: Connection, sink: SinkName, limit: int) -> list[Notifica
 def mark_sent(connection: Connection, sink: SinkName, numbers: Sequence[int]) -> None:
     """Note that notifications were sent to a sink."""
     # Always in one order: couriers of several sinks mark the same rows at the same time.
-    connection.execute(
-        select(NOTIFICATIONS.c.id).where(NOTIFICATIONS.c.id.in_(numbers)).order_by(NOTIFICATIONS.c.id).with_for_update()
-    )
+    if connection.dialect.name == "postgresql":
+        rows = select(NOTIFICATIONS.c.id).where(NOTIFICATIONS.c.id.in_(numbers))
+        connection.execute(rows.order_by(NOTIFICATIONS.c.id).with_for_update())
     connection.execute(update(NOTIFICATIONS).where(NOTIFICATIONS.c.id.in_(numbers)).values({_SENT[sink].name: True}))
 
 
 def forget_sent(connection: Connection, sinks: Sequence[SinkName]) -> int:
-    """Remove what every one of these sinks has, and return how many that were; without any sink that is all."""
+    """Remove what every one of these sinks has, and return how many that were; without any sink that is all.
+
+    At most `FORGOTTEN_AT_ONCE` are removed.
+    """
     everywhere = and_(true(), *(_SENT[sink].is_(True) for sink in sinks))
     locked = select(NOTIFICATIONS.c.id).where(everywhere).order_by(NOTIFICATIONS.c.id).with_for_update()
-    numbers = list(connection.execute(locked.limit(1000)).scalars())
+    numbers = list(connection.execute(locked.limit(FORGOTTEN_AT_ONCE)).scalars())
+    if not numbers:
+        return 0
     return connection.execute(delete(NOTIFICATIONS).where(NOTIFICATIONS.c.id.in_(numbers))).rowcount
 
 

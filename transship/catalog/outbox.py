@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, select, update
 
-from transship.catalog.bell import ring_keeper
+from transship.catalog.bell import Ring, ring_keeper
 from transship.catalog.locks import add_unless_there
 from transship.catalog.schema import OUTBOX
 from transship.catalog.types import in_seconds, seconds_since
@@ -63,7 +63,7 @@ def post(
         "last_error": "",
     }
     add_unless_there(connection, OUTBOX, "key", values)
-    ring_keeper(connection)
+    ring_keeper(connection, Ring.WORK)
 
 
 def is_due() -> ColumnElement[bool]:
@@ -87,12 +87,6 @@ def _rows(connection: Connection, wanted: Select[Any]) -> list[OutboxRow]:
         OutboxRow(row.id, OutboxKind(row.kind), row.key, row.task_id, row.payload, row.attempts, float(row.age_s))
         for row in connection.execute(wanted)
     ]
-
-
-def awaiting_dispatch(connection: Connection) -> frozenset[str]:
-    """Return the tasks of which Prefect was not told yet that they are to be started, or started again."""
-    rows = connection.execute(select(OUTBOX.c.task_id).where(OUTBOX.c.kind == OutboxKind.DISPATCH))
-    return frozenset(row.task_id for row in rows)
 
 
 def done(connection: Connection, row: OutboxRow) -> None:

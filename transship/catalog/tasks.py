@@ -36,13 +36,6 @@ def tasks_of_image(connection: Connection, image_id: str, now: datetime) -> list
     return [task_of(row) for row in rows]
 
 
-def unfinished_tasks(connection: Connection) -> list[ImportTask]:
-    """Return all tasks that have not ended, oldest first."""
-    final = [status for status in TaskStatus if status.final]
-    rows = connection.execute(select(TASKS).where(TASKS.c.status.not_in(final)).order_by(TASKS.c.created_at))
-    return [task_of(row) for row in rows]
-
-
 def unsettled_tasks(connection: Connection, ended_before: datetime) -> list[ImportTask]:
     """Return tasks that ended before a time and whose flow run was not yet seen to have ended too."""
     rows = connection.execute(

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, exists, func, select, update
 
 from transship.catalog.engine import Catalog
+from transship.catalog.leases import LEASE_COLUMNS, LeaseState, joined_lease
 from transship.catalog.outbox import OutboxKind, is_due
 from transship.catalog.schema import LEASES, OUTBOX, STAGED, TASKS
+from transship.catalog.tasks import task_of
 from transship.catalog.types import in_seconds, seconds_since
 from transship.domain.import_request import ImportMethod
 from transship.domain.staged import SOURCE_ROLE
-from transship.domain.task import WAITS_FOR, TaskStatus
+from transship.domain.task import WAITS_FOR, ImportTask, TaskStatus
 from transship.domain.turns import Waiting
 
 UNEXPLAINED_S: Final = 15.0
@@ -59,9 +61,40 @@ def underway(connection: Connection, forgotten_after_s: float, live: Collection[
     return Underway(Counter(row.owner for row in rows), unbegun)
 
 
-def imports_wait(connection: Connection) -> bool:
-    """Return whether any import is to be handed to Prefect now."""
-    return connection.execute(select(OUTBOX.c.id).where(_to_be_told()).limit(1)).first() is not None
+@dataclass(frozen=True, slots=True)
+class UnfinishedImport:
+    """An import that has not ended.
+
+    Attributes:
+        lease: of its image.
+        untold: Prefect was not told yet that it is to be started, or started again.
+    """
+
+    task: ImportTask
+    lease: LeaseState
+    untold: bool
+
+
+def unfinished_imports(connection: Connection) -> list[UnfinishedImport]:
+    """Return the imports that have not ended, oldest first."""
+    return _unfinished(connection, TASKS.c.status.not_in([status for status in TaskStatus if status.final]))
+
+
+def unfinished_import(connection: Connection, task_id: str) -> UnfinishedImport | None:
+    """Return an import; None when it has ended, or there is none."""
+    unfinished = TASKS.c.status.not_in([status for status in TaskStatus if status.final])
+    return next(iter(_unfinished(connection, (TASKS.c.id == task_id) & unfinished)), None)
+
+
+def _unfinished(connection: Connection, wanted: ColumnElement[bool]) -> list[UnfinishedImport]:
+    untold = exists().where(OUTBOX.c.kind == OutboxKind.DISPATCH, OUTBOX.c.task_id == TASKS.c.id)
+    rows = connection.execute(
+        select(TASKS, *LEASE_COLUMNS, untold.label("untold"))
+        .join(LEASES, LEASES.c.image_id == TASKS.c.image_id)
+        .where(wanted)
+        .order_by(TASKS.c.created_at)
+    )
+    return [UnfinishedImport(task_of(row), joined_lease(row), bool(row.untold)) for row in rows]
 
 
 def first_in_line(connection: Connection, per_project: int) -> list[Waiting]:

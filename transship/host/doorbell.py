@@ -1,6 +1,6 @@
-"""The keeper's doorbell: a datagram that says "there is something in the outbox".
+"""The keeper's doorbell: a datagram that says why it is to look.
 
-It carries nothing, may be lost, and is only there so that nobody waits for the keeper's next look.
+It may be lost, and is only there so that nobody waits for the keeper's next look.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from transship.host.local_sockets import bind_socket, connect_socket
 
 DOORBELL_SOCKET: Final = "keeper.sock"
 """Name of the socket in the home directory's ``run``."""
+
+LONGEST_RING_BYTES: Final = 16
 
 
 class Doorbell:
@@ -30,26 +32,35 @@ class Doorbell:
         self._socket = bind_socket(path, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until somebody rings; False when nobody did in time. Many rings since the last look are one."""
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when somebody rings."""
+        return self._socket.fileno()
+
+    def wait(self, timeout_s: float) -> bytes:
+        """Wait until somebody rings, and return what was rung since the last look; empty when nobody did in time."""
         if not select.select([self._socket], [], [], timeout_s)[0]:
-            return False
+            return b""
+        rung = b""
         try:
             while True:
-                self._socket.recv(1)
+                rung += self._socket.recv(LONGEST_RING_BYTES)
         except BlockingIOError:
-            return True
+            return rung
 
     def close(self) -> None:
         """Stop listening; the name stays until the next keeper takes it."""
         self._socket.close()
 
 
-def ring(path: Path) -> bool:
-    """Ring the doorbell at a path; return whether somebody may hear it. Never waits, never raises."""
+def ring(path: Path, why: bytes = b"!") -> bool:
+    """Ring the doorbell at a path; return whether somebody may hear it. Never waits, never raises.
+
+    Args:
+        why: at most `LONGEST_RING_BYTES`.
+    """
     try:
         with connect_socket(path, socket.SOCK_DGRAM, timeout_s=0) as bell:
-            bell.send(b"!")
+            bell.send(why)
     except BlockingIOError:
         # It rings already.
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -10,17 +11,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
+from typing import Final
 from uuid import uuid4
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from config.settings import Settings
 from config.snapshot import settings_in_force
+from transship.catalog.agenda import Agenda, agenda
+from transship.catalog.bell import Ring
 from transship.catalog.engine import Catalog
 from transship.catalog.keepers import stay_active, step_down
 from transship.domain.errors import CatalogUnavailable, PrefectAway, PrefectRefused, TransshipError
-from transship.host.doorbell import DOORBELL_SOCKET, Doorbell
 from transship.host.logs import configure_logs
 from transship.keeper.courier import Couriers, open_sinks
 from transship.keeper.dispatch import tell
@@ -28,83 +30,174 @@ from transship.keeper.housekeeping import ask_for_sweep, free_lost_uploads, purg
 from transship.keeper.keeper import Keeper
 from transship.keeper.mirror import mirror_stores
 from transship.keeper.prefect_api import PrefectApi
-from transship.keeper.reconcile import reconcile, settle
-from transship.keeper.turns import TOLD_AT_ONCE, explain_waits, look_at_pool
+from transship.keeper.reconcile import SETTLE_AFTER_S, reconcile, settle
+from transship.keeper.turns import explain_waits, look_at_pool
+from transship.keeper.waking import Wait, waiter
 
-TICK_S = 0.1
-LEASE_TTL_S = 15.0
-SWEEP_S = 600.0
-SWEEP_DUE_S = 15.0
+LEASE_TTL_S: Final = 15.0
+LEASE_RENEWED_S: Final = 7.0
+LOOK_S: Final = 30.0
+"""Longest time between two looks at the agenda: a ring may be lost, and a run begun by hand rings for nobody."""
+SWEEP_S: Final = 600.0
+SWEEP_DUE_S: Final = 15.0
+WAITING_TURN_S: Final = 2.0
+"""Seconds between two looks at imports that wait for their turn, beside those that an import's end makes."""
 
 log = structlog.get_logger("transship.keeper")
 
 
 @dataclass(slots=True)
 class Duty:
-    """Something to do every so many seconds."""
+    """Something to do every so many seconds, as long as there is anything to do.
+
+    Attributes:
+        wanted_in_s: reads from the agenda in how many seconds it is wanted; None: not now.
+        patience_s: seconds from when it becomes wanted until it is done first.
+        changes: what it does may change the agenda.
+    """
 
     name: str
     every_s: float
     work: Callable[[], object]
+    wanted_in_s: Callable[[Agenda], float | None] = lambda _agenda: 0.0
+    patience_s: float = 0.0
+    changes: bool = True
     next_at: float = 0.0
+    not_before: float = 0.0
 
-    def run_if_due(self, now: float) -> None:
+    def run_if_due(self, now: float) -> bool:
         """Do it if its time has come; a fault is logged, and the duty is tried again at its next time."""
         if now < self.next_at:
-            return
-        self.next_at = now + self.every_s
+            return False
+        self.next_at = self.not_before = now + self.every_s
         try:
             self.work()
         except (PrefectAway, PrefectRefused) as fault:
             log.warning("duty put off", duty=self.name, reason=str(fault))
         except (TransshipError, SQLAlchemyError) as fault:
             log.exception("duty failed", duty=self.name, reason=str(fault))
+        return True
+
+    def plan(self, agenda: Agenda, now: float) -> None:
+        """Note when it is to be done next."""
+        wanted = self.wanted_in_s(agenda)
+        if wanted is None:
+            self.next_at = math.inf
+            return
+        if self.next_at == math.inf:
+            self.not_before = max(self.not_before, now + self.patience_s)
+        self.next_at = max(self.not_before, now + wanted)
 
 
-def run(keeper: Keeper, couriers: Couriers, stopped: threading.Event, wait: Callable[[float], bool]) -> None:
-    """Keep going until ``stopped``; only the keeper that holds the lease acts.
+class Duties:
+    """What an active keeper does, each when the agenda asks for it.
 
-    Args:
-        wait: waits so many seconds, or less; returns whether there is something to tell.
+    Attributes:
+        look_at: when the agenda is to be read next, in seconds of the monotonic clock.
     """
-    telling = Duty("tell", 0.2, lambda: _tell(keeper, telling))
-    sweeping = Duty("sweep what is due", SWEEP_DUE_S, lambda: sweep_due(keeper, sweeping))
-    duties = [
-        telling,
-        Duty("reconcile", 2.0, lambda: reconcile(keeper)),
-        Duty("explain waits", 2.0, lambda: explain_waits(keeper)),
-        Duty("lost uploads", 2.0, lambda: free_lost_uploads(keeper)),
-        Duty("settle", 10.0, lambda: settle(keeper)),
-        Duty("mirror stores", 10.0, lambda: mirror_stores(keeper)),
-        Duty("look at the pool", 10.0, lambda: look_at_pool(keeper)),
-        # The first time as soon as this keeper is active: a start sweeps what the last end left.
-        Duty("sweep", SWEEP_S, lambda: ask_for_sweep(keeper)),
-        sweeping,
-        Duty("purge", 600.0, lambda: purge(keeper)),
-        Duty("tidy notifications", 5.0, couriers.tidy),
-    ]
+
+    def __init__(self, keeper: Keeper, couriers: Couriers) -> None:
+        self._keeper = keeper
+        self.look_at = 0.0
+        self._telling = Duty("tell", WAITING_TURN_S, self._tell, lambda agenda: agenda.outbox_in_s)
+        sweeping = Duty("sweep what is due", SWEEP_DUE_S, lambda: sweep_due(keeper, sweeping), _if_leftovers)
+        self._all = (
+            self._telling,
+            Duty("reconcile", 2.0, lambda: reconcile(keeper), _if_unfinished, patience_s=2.0),
+            Duty("explain waits", 2.0, lambda: explain_waits(keeper), _if_queued, patience_s=2.0),
+            Duty("lost uploads", 2.0, lambda: free_lost_uploads(keeper), lambda agenda: agenda.upload_lost_in_s),
+            Duty("settle", 10.0, lambda: settle(keeper), _when_settled),
+            Duty("mirror stores", 10.0, lambda: mirror_stores(keeper), changes=False),
+            Duty("look at the pool", 10.0, lambda: look_at_pool(keeper), _if_unfinished, changes=False),
+            # The first time as soon as this keeper is active: a start sweeps what the last end left.
+            Duty("sweep", SWEEP_S, lambda: ask_for_sweep(keeper)),
+            sweeping,
+            Duty("purge", 600.0, lambda: purge(keeper)),
+            Duty("tidy notifications", 5.0, couriers.tidy, _if_notifications, patience_s=5.0),
+        )
+
+    @property
+    def next_at(self) -> float:
+        """When there is something to do, in seconds of the monotonic clock."""
+        return min(self.look_at, *(duty.next_at for duty in self._all))
+
+    def wake(self, rung: frozenset[Ring]) -> None:
+        """Look at the agenda at once if that may have changed; the end of an import is another one's turn."""
+        waits = self._telling.next_at < math.inf
+        self._telling.not_before = 0.0
+        if Ring.WORK in rung or waits:
+            self.look_at = 0.0
+
+    def do(self, now: float) -> None:
+        """Do what is due."""
+        if now >= self.look_at:
+            self._look(now)
+        done = [duty for duty in self._all if duty.run_if_due(now)]
+        if any(duty.changes for duty in done):
+            self.look_at = 0.0
+
+    def _look(self, now: float) -> None:
+        try:
+            with self._keeper.catalog.read() as connection:
+                found = agenda(connection)
+        except (SQLAlchemyError, CatalogUnavailable) as error:
+            log.warning("agenda cannot be read", reason=str(error))
+            self.look_at = now + WAITING_TURN_S
+            return
+        self.look_at = now + LOOK_S
+        for duty in self._all:
+            duty.plan(found, now)
+
+    def _tell(self) -> None:
+        if tell(self._keeper):
+            # There may be more; what waits for its turn is looked at again later.
+            self._telling.not_before = 0.0
+
+
+def run(keeper: Keeper, couriers: Couriers, stopped: threading.Event, wait: Wait) -> None:
+    """Keep going until ``stopped``; only the keeper that holds the lease acts, and sleeps until it has to."""
+    duties = Duties(keeper, couriers)
     active, renew_at = False, 0.0
     couriers.start()
     while not stopped.is_set():
-        if wait(TICK_S if telling.next_at else 0.0):
-            telling.next_at = 0.0
+        next_at = min(renew_at, duties.next_at) if active else renew_at
+        rung = wait(max(0.0, next_at - time.monotonic()))
         now = time.monotonic()
+        if rung:
+            couriers.ring()
+            duties.wake(rung)
         if now >= renew_at:
-            renew_at = now + LEASE_TTL_S / 3
-            active = _stay_active(keeper, active)
+            renew_at = now + LEASE_RENEWED_S
+            was_active, active = active, _stay_active(keeper, active)
             (couriers.active.set if active else couriers.active.clear)()
+            if active and not was_active:
+                duties.look_at = 0.0
+                couriers.ring()
         if active:
-            for duty in duties:
-                duty.run_if_due(now)
+            duties.do(now)
     couriers.stop()
     if active:
         step_down(keeper.catalog, keeper.owner)
 
 
-def _tell(keeper: Keeper, duty: Duty) -> None:
-    if tell(keeper) == TOLD_AT_ONCE:
-        # There may be more.
-        duty.next_at = 0.0
+def _if_unfinished(found: Agenda) -> float | None:
+    return 0.0 if found.unfinished else None
+
+
+def _if_queued(found: Agenda) -> float | None:
+    return 0.0 if found.queued else None
+
+
+def _if_leftovers(found: Agenda) -> float | None:
+    return 0.0 if found.leftovers else None
+
+
+def _if_notifications(found: Agenda) -> float | None:
+    return 0.0 if found.notifications else None
+
+
+def _when_settled(found: Agenda) -> float | None:
+    return None if found.ended_s_ago is None else SETTLE_AFTER_S - found.ended_s_ago
 
 
 def sweep_due(keeper: Keeper, duty: Duty) -> None:
@@ -122,21 +215,6 @@ def _stay_active(keeper: Keeper, was_active: bool) -> bool:
     if active != was_active:
         log.info("keeper is active" if active else "another keeper is active; waiting")
     return active
-
-
-def _waiter(settings: Settings, stopped: threading.Event) -> Callable[[float], bool]:
-    """Return how to wait: for the doorbell, or without one for the next look alone."""
-    try:
-        settings.run_dir.mkdir(mode=0o700, exist_ok=True)
-        return Doorbell(settings.run_dir / DOORBELL_SOCKET).wait
-    except OSError as error:
-        log.warning("no doorbell; requests wait for the next look", reason=str(error))
-
-    def without(timeout_s: float) -> bool:
-        stopped.wait(timeout_s)
-        return False
-
-    return without
 
 
 def main() -> int:
@@ -159,7 +237,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     owner = f"{settings.host_name} pid {os.getpid()} {uuid4().hex[:8]}"
-    run(Keeper(settings, catalog, prefect, owner), couriers, stopped, _waiter(settings, stopped))
+    run(Keeper(settings, catalog, prefect, owner), couriers, stopped, waiter(settings, catalog))
     catalog.close()
     return 0
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import Settings
 from transship.catalog.engine import Catalog
-from transship.catalog.notifications import drop_beyond, forget_sent, mark_sent, note_fault, waiting
+from transship.catalog.notifications import FORGOTTEN_AT_ONCE, drop_beyond, forget_sent, mark_sent, note_fault, waiting
 from transship.domain.errors import CatalogUnavailable, NotificationUndelivered, PrefectAway, PrefectRefused
 from transship.domain.notification import Notification, SinkName
 from transship.keeper.prefect_api import PrefectApi
@@ -27,6 +27,9 @@ from transship.notify.sink import Sink, wanted_sinks
 BATCH: Final = 50
 """At most so many notifications are sent twice when a keeper is killed between sending and noting."""
 PAUSE_S: Final = 0.3
+"""From the first news until they are sent, so that what follows at once is sent with them."""
+LOOK_S: Final = 30.0
+"""Longest time between two looks: a ring may be lost."""
 LONGEST_PAUSE_S: Final = 30.0
 JOIN_S: Final = 2.0
 _MENDABLE: Final = frozenset({401, 403, 404})
@@ -101,23 +104,34 @@ class Courier:
     def __init__(self, catalog: Catalog, sink: Sink) -> None:
         self._catalog, self._sink = catalog, sink
         self._faults = 0
+        self._news = threading.Event()
+        self._news.set()
         self._noted: str | None = None
         """What the catalogue says of this way out; None until this courier has written it."""
 
     @property
     def pause_s(self) -> float:
-        """How long to wait before the next look; longer after each fault in a row."""
+        """How long to wait before news are sent; longer after each fault in a row."""
         return min(LONGEST_PAUSE_S, PAUSE_S * float(2 ** min(self._faults, 10)))
 
     def run(self, active: threading.Event, stopped: threading.Event) -> None:
         """Send while this keeper is the active one, until it is stopped."""
-        while not stopped.wait(self.pause_s):
+        while not stopped.is_set():
+            if not self._faults:
+                self._news.wait(LOOK_S)
+            if stopped.wait(self.pause_s):
+                return
+            self._news.clear()
             try:
                 while active.is_set() and not stopped.is_set() and self.deliver_some():
                     pass
             except (CatalogUnavailable, SQLAlchemyError) as error:
                 self._faults += 1
                 log.warning("notifications cannot be read now", sink=self._sink.name, reason=str(error))
+
+    def ring(self) -> None:
+        """Have what waits sent: there is something new, or this keeper became the active one or is to end."""
+        self._news.set()
 
     def deliver_some(self) -> int:
         """Send the oldest of what waits; return how many were sent. What could not be sent waits on."""
@@ -163,15 +177,16 @@ class Couriers:
     def __init__(self, catalog: Catalog, sinks: Sequence[Sink], backlog_limit: int) -> None:
         self._catalog, self._backlog_limit = catalog, backlog_limit
         self._names = tuple(sink.name for sink in sinks)
+        self._couriers = [Courier(catalog, sink) for sink in sinks]
         self.active, self._stopped = threading.Event(), threading.Event()
         self._threads = [
             threading.Thread(
-                target=Courier(catalog, sink).run,
+                target=courier.run,
                 args=(self.active, self._stopped),
-                name=f"transship-notify-{sink.name}",
+                name=f"transship-notify-{name}",
                 daemon=True,
             )
-            for sink in sinks
+            for courier, name in zip(self._couriers, self._names, strict=True)
         ]
 
     def start(self) -> None:
@@ -179,9 +194,15 @@ class Couriers:
         for thread in self._threads:
             thread.start()
 
+    def ring(self) -> None:
+        """Have what waits sent."""
+        for courier in self._couriers:
+            courier.ring()
+
     def stop(self) -> None:
         """End; a courier that waits for its way out is left behind, and ends with the process."""
         self._stopped.set()
+        self.ring()
         for thread in self._threads:
             thread.join(JOIN_S)
 
@@ -194,5 +215,5 @@ class Couriers:
                 log.error("too many notifications wait; the oldest were given up", sink=name, number=given_up)
         while True:
             with self._catalog.write() as connection:
-                if not forget_sent(connection, self._names):
+                if forget_sent(connection, self._names) < FORGOTTEN_AT_ONCE:
                     return

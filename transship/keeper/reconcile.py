@@ -8,11 +8,10 @@ from typing import Final
 import structlog
 
 from transship.catalog.endings import end_unheld, resume_or_end
-from transship.catalog.leases import LeaseState, lease_of
-from transship.catalog.outbox import awaiting_dispatch
-from transship.catalog.tasks import get_task, mark_settled, set_status, unfinished_tasks, unsettled_tasks
+from transship.catalog.leases import LeaseState
+from transship.catalog.tasks import mark_settled, set_status, unsettled_tasks
+from transship.catalog.underway import UnfinishedImport, unfinished_import, unfinished_imports
 from transship.domain.clock import utc_now
-from transship.domain.errors import LockLost
 from transship.domain.task import ImportTask, RunState, TaskStatus
 from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import FlowRunState
@@ -29,28 +28,36 @@ log = structlog.get_logger("transship.keeper")
 def reconcile(keeper: Keeper) -> int:
     """Look at every unfinished import and put right what is wrong; return how many were."""
     with keeper.catalog.read() as connection:
-        tasks = unfinished_tasks(connection)
-        untold = awaiting_dispatch(connection)
-    if not tasks:
+        # Whatever Prefect says of it, an import with a live lease is left alone.
+        found = [each for each in unfinished_imports(connection) if not _is_carried(each)]
+    if not found:
         return 0
-    runs = keeper.prefect.states(task.flow_run_id for task in tasks if task.flow_run_id)
+    runs = keeper.prefect.states(each.task.flow_run_id for each in found if each.task.flow_run_id)
+    patience = Patience(keeper.settings.lease.pending_timeout_s, STUCK_S)
     acted = 0
-    for task in tasks:
-        try:
-            with keeper.catalog.read() as connection:
-                lease = lease_of(connection, task.image_id)
-                # Read again after Prefect was asked: the import may have moved on meanwhile.
-                fresh = get_task(connection, task.id)
-        except LockLost:
+    for each in found:
+        run = runs.get(each.task.flow_run_id or "")
+        if _judge(each, run, patience).action is Action.NOTHING:
             continue
-        if fresh.status.final or fresh.attempt != task.attempt:
-            continue
-        run = runs.get(fresh.flow_run_id or "")
-        patience = Patience(keeper.settings.lease.pending_timeout_s, STUCK_S)
-        if fresh.id in untold and _ended_before(lease, run, patience):
-            continue
-        acted += _act(keeper, fresh, judge(fresh, lease, run, patience), run)
+        with keeper.catalog.read() as connection:
+            # Read again after Prefect was asked: the import may have moved on meanwhile.
+            fresh = unfinished_import(connection, each.task.id)
+        if fresh is not None and (fresh.task.attempt, fresh.task.flow_run_id) == (
+            each.task.attempt,
+            each.task.flow_run_id,
+        ):
+            acted += _act(keeper, fresh.task, _judge(fresh, run, patience), run)
     return acted
+
+
+def _is_carried(found: UnfinishedImport) -> bool:
+    return found.lease.live and found.lease.task_id == found.task.id
+
+
+def _judge(found: UnfinishedImport, run: FlowRunState | None, patience: Patience) -> Verdict:
+    if found.untold and _ended_before(found.lease, run, patience):
+        return Verdict(Action.NOTHING)
+    return judge(found.task, found.lease, run, patience)
 
 
 def _act(keeper: Keeper, task: ImportTask, verdict: Verdict, run: FlowRunState | None) -> bool:

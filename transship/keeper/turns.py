@@ -11,7 +11,6 @@ from transship.catalog.hosts import Host, hosts
 from transship.catalog.outbox import OutboxKind, OutboxRow, due, rows_with
 from transship.catalog.underway import (
     first_in_line,
-    imports_wait,
     note_waits,
     pending_imports,
     running_imports,
@@ -19,7 +18,7 @@ from transship.catalog.underway import (
 )
 from transship.domain.clock import utc_now
 from transship.domain.errors import PrefectAway, PrefectRefused
-from transship.domain.turns import next_turns, project_share
+from transship.domain.turns import Waiting, next_turns, project_share
 from transship.keeper.keeper import Keeper
 from transship.keeper.waits import Situation, explain
 
@@ -43,18 +42,19 @@ def rows_in_turn(keeper: Keeper) -> list[OutboxRow]:
     """Return those rows that may be told now: what is no import, then the imports whose turn it is."""
     with keeper.catalog.read() as connection:
         rows = due(connection, TOLD_AT_ONCE, NO_IMPORTS)
-        if imports_wait(connection):
-            rows += rows_with(connection, _turns(keeper, connection))
+        waiting = first_in_line(connection, keeper.settings.imports.dispatch_ahead)
+        if waiting:
+            turns = _turns(keeper, connection, waiting)
+            rows += rows_with(connection, turns) if turns else []
     return rows
 
 
-def _turns(keeper: Keeper, connection: Connection) -> tuple[int, ...]:
+def _turns(keeper: Keeper, connection: Connection, waiting: Sequence[Waiting]) -> tuple[int, ...]:
     """Return the outbox rows of the imports whose turn it is, in order."""
     limits = keeper.settings.imports
     known = hosts(connection)
     carried = underway(connection, UNBEGUN_FORGOTTEN_S, [host.name for host in known if host.alive])
     room = max(0, limits.dispatch_ahead - carried.unbegun)
-    waiting = first_in_line(connection, room) if room else []
     return next_turns(waiting, carried.by_project, room=room, limit_per_project=project_limit(keeper, known))
 
 
@@ -80,9 +80,9 @@ def explain_waits(keeper: Keeper) -> int:
     """
     with keeper.catalog.read() as connection:
         waiting = pending_imports(connection, UNEXPLAINED_S)
+        if not waiting:
+            return 0
         known, running = hosts(connection), running_imports(connection)
-    if not waiting:
-        return 0
     pool_name, pool, away = keeper.settings.prefect.work_pool, None, ""
     try:
         pool = keeper.prefect.pool(pool_name)
