@@ -32,7 +32,7 @@ from transship.keeper.mirror import mirror_stores
 from transship.keeper.prefect_api import PrefectApi
 from transship.keeper.reconcile import SETTLE_AFTER_S, reconcile, settle
 from transship.keeper.turns import explain_waits, look_at_pool
-from transship.keeper.waking import Wait, waiter
+from transship.keeper.waking import Ears, Wait
 
 LEASE_TTL_S: Final = 15.0
 LEASE_RENEWED_S: Final = 7.0
@@ -237,7 +237,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     owner = f"{settings.host_name} pid {os.getpid()} {uuid4().hex[:8]}"
-    run(Keeper(settings, catalog, prefect, owner), couriers, stopped, waiter(settings, catalog))
+    ears = Ears(settings, catalog)
+    run(Keeper(settings, catalog, prefect, owner), couriers, stopped, ears.wait)
+    ears.close()
     catalog.close()
     return 0
 

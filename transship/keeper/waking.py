@@ -22,27 +22,40 @@ Wait = Callable[[float], frozenset[Ring]]
 log = structlog.get_logger("transship.keeper")
 
 
-def waiter(settings: Settings, catalog: Catalog) -> Wait:
-    """Return how to wait: for whoever writes to the catalogue, or, where nobody can be heard, for short."""
-    try:
-        settings.run_dir.mkdir(mode=0o700, exist_ok=True)
-        doorbell: Doorbell | None = Doorbell(settings.run_dir / DOORBELL_SOCKET)
-    except OSError as error:
-        log.warning("no doorbell; requests wait for the next look", reason=str(error))
-        doorbell = None
-    listener = Listener(catalog.engine) if catalog.engine.dialect.name == "postgresql" else None
+class Ears:
+    """Hears whoever writes to the catalogue; where nobody can be heard, waits are short."""
 
-    def wait(timeout_s: float) -> frozenset[Ring]:
-        listens = listener is not None and listener.open()
-        ears = [ear for ear in (doorbell, listener if listens else None) if ear is not None]
-        hears = listens if listener is not None else doorbell is not None
+    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+        self._doorbell = _doorbell(settings)
+        self._listener = Listener(catalog.engine) if catalog.engine.dialect.name == "postgresql" else None
+
+    def wait(self, timeout_s: float) -> frozenset[Ring]:
+        """Wait so many seconds, or less; return why the keeper was woken, nothing if it was not."""
+        listener = self._listener if self._listener is not None and self._listener.open() else None
+        hears = self._doorbell is not None if self._listener is None else listener is not None
+        ears = [ear for ear in (self._doorbell, listener) if ear is not None]
         readable, _, _ = select.select(ears, [], [], timeout_s if hears else min(timeout_s, DEAF_S))
         rung: frozenset[Ring] = frozenset()
-        if doorbell is not None and doorbell in readable:
-            rung |= {Ring(chr(each)) for each in doorbell.wait(0) if chr(each) in set(Ring)}
+        if self._doorbell is not None and self._doorbell in readable:
+            letters = self._doorbell.wait(0).decode("ascii", "replace")
+            rung |= {each for each in Ring if each in letters}
         if listener is not None and listener in readable:
             rung |= listener.heard()
         # Deaf, a look is the only way to know.
-        return rung if hears else rung | frozenset(Ring)
+        return rung if hears else frozenset(Ring)
 
-    return wait
+    def close(self) -> None:
+        """Hear nothing any more."""
+        if self._doorbell is not None:
+            self._doorbell.close()
+        if self._listener is not None:
+            self._listener.close()
+
+
+def _doorbell(settings: Settings) -> Doorbell | None:
+    try:
+        settings.run_dir.mkdir(mode=0o700, exist_ok=True)
+        return Doorbell(settings.run_dir / DOORBELL_SOCKET)
+    except OSError as error:
+        log.warning("no doorbell; requests wait for the next look", reason=str(error))
+        return None

@@ -1,0 +1,50 @@
+"""Who wakes the keeper: whoever commits something for it, on either database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.images import asked, begun, queued_image, settings_in
+from transship.catalog.bell import Ring, ring_keeper
+from transship.catalog.engine import Catalog
+from transship.catalog.leases import expire_lease
+from transship.keeper.waking import Ears
+
+
+@pytest.fixture
+def ears(catalog: Catalog, tmp_path: Path) -> Iterator[Ears]:
+    listening = Ears(settings_in(tmp_path), catalog)
+    # On PostgreSQL it listens from the first wait on.
+    listening.wait(0)
+    yield listening
+    listening.close()
+
+
+def test_a_request_and_a_lease_that_is_given_up_are_work(catalog: Catalog, ears: Ears) -> None:
+    image = queued_image(catalog)
+    assert ears.wait(60.0) == {Ring.NEWS}
+    asked(catalog, image)
+    assert ears.wait(60.0) == {Ring.WORK, Ring.NEWS}
+    other = queued_image(catalog)
+    lease = begun(catalog, other).lease
+    ears.wait(60.0)
+    ears.wait(0.5)
+    expire_lease(catalog, lease)
+    assert ears.wait(60.0) == {Ring.WORK}
+    assert ears.wait(0) == frozenset()
+
+
+def test_what_is_taken_back_wakes_nobody(catalog: Catalog, ears: Ears) -> None:
+    def ring_and_fail() -> None:
+        with catalog.write() as connection:
+            ring_keeper(connection, Ring.WORK)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        ring_and_fail()
+    with catalog.write():
+        pass
+    assert ears.wait(0.5) == frozenset()
