@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.databases import DATABASES, POSTGRESQL
 from tests.fakes.images import asked, begun, queued_image, settings_in
 from transship.catalog.bell import Ring, ring_keeper
 from transship.catalog.engine import Catalog
 from transship.catalog.leases import expire_lease
+from transship.host.doorbell import DOORBELL_SOCKET, ring
 from transship.keeper.waking import Ears
 
 
@@ -35,6 +37,15 @@ def test_a_request_and_a_lease_that_is_given_up_are_work(catalog: Catalog, ears:
     expire_lease(catalog, lease)
     assert ears.wait(60.0) == {Ring.WORK}
     assert ears.wait(0) == frozenset()
+
+
+def test_rings_that_had_no_room_in_the_doorbell_are_not_missed(tmp_path: Path, catalog: Catalog, ears: Ears) -> None:
+    if DATABASES.kind == POSTGRESQL:
+        pytest.skip("PostgreSQL keeps all notifications")
+    bell = settings_in(tmp_path).run_dir / DOORBELL_SOCKET
+    assert all(ring(bell, b"n") for _ in range(2000))
+    asked(catalog, queued_image(catalog))
+    assert Ring.WORK in ears.wait(60.0)
 
 
 def test_what_is_taken_back_wakes_nobody(catalog: Catalog, ears: Ears) -> None:

@@ -23,6 +23,7 @@ from transship.catalog.bell import Ring
 from transship.catalog.engine import Catalog
 from transship.catalog.keepers import stay_active, step_down
 from transship.domain.errors import CatalogUnavailable, PrefectAway, PrefectRefused, TransshipError
+from transship.host.doorbell import DOORBELL_SOCKET, ring
 from transship.host.logs import configure_logs
 from transship.keeper.courier import Couriers, open_sinks
 from transship.keeper.dispatch import tell
@@ -86,7 +87,8 @@ class Duty:
             return
         if self.next_at == math.inf:
             self.not_before = max(self.not_before, now + self.patience_s)
-        self.next_at = max(self.not_before, now + wanted)
+        # What the agenda names a time for is done then; all else no sooner than its own pause allows.
+        self.next_at = now + wanted if wanted > 0 else max(self.not_before, now)
 
 
 class Duties:
@@ -233,6 +235,8 @@ def main() -> int:
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         stopped.set()
+        # A wait that a signal interrupts goes on.
+        ring(settings.run_dir / DOORBELL_SOCKET)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

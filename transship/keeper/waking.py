@@ -15,6 +15,8 @@ from transship.host.doorbell import DOORBELL_SOCKET, Doorbell
 
 DEAF_S: Final = 2.0
 """Longest wait while nobody can wake the keeper."""
+FULL: Final = 10
+"""Rings that a doorbell holds at least; others may have been lost beside so many."""
 
 Wait = Callable[[float], frozenset[Ring]]
 """Waits so many seconds, or less; returns why the keeper was woken, nothing if it was not."""
@@ -38,7 +40,7 @@ class Ears:
         rung: frozenset[Ring] = frozenset()
         if self._doorbell is not None and self._doorbell in readable:
             letters = self._doorbell.wait(0).decode("ascii", "replace")
-            rung |= {each for each in Ring if each in letters}
+            rung |= {each for each in Ring if each in letters or len(letters) >= FULL}
         if listener is not None and listener in readable:
             rung |= listener.heard()
         # Deaf, a look is the only way to know.
