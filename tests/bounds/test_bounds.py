@@ -41,7 +41,7 @@ TREE: Final = Path(__file__).parents[2]
 
 STATEMENTS: Final = 110
 """Statements to the catalogue from creating an image to its active state, of all processes together."""
-FRAMES_AT_THE_READ: Final = 10
+FRAMES_AT_THE_READ: Final = 5
 """Our own functions between the Prefect task and the socket that a download is read from."""
 FRAMES_AT_THE_WRITE: Final = 7
 """Our own functions between the Prefect task and the system call that writes into a store."""

@@ -16,8 +16,6 @@ from tasks.session import ImportSession
 from tasks.stage import NO_PROVEN_END, stage
 from tasks.staged_files import new_name, open_file, reserve
 from tests.fakes.images import read_image
-from tests.fakes.own_frames import below, socket_reads
-from tests.fakes.range_server import RangedFile
 from tests.fakes.running_import import (
     begin,
     begin_again,
@@ -75,28 +73,6 @@ def test_a_source_is_downloaded_and_sealed(settings: Settings, catalog: Catalog,
     assert (row.state, row.size, row.reserved_bytes, row.epoch) == ("sealed", len(BODY), 0, session.lease.epoch)
     assert session.board.now.phase == "stage"
     assert session.board.now.done_bytes == len(BODY)
-
-
-def test_the_socket_is_read_at_most_five_own_frames_below_the_task(
-    settings: Settings, catalog: Catalog, server: WebServer
-) -> None:
-    with importing(settings, catalog, server.serve("/a.img", BODY)) as (session, source), socket_reads() as stacks:
-        assert content(session, download(source)) == BODY
-    reads = below(stacks, "tasks/stage.py:stage")
-    assert reads
-    assert max(len(frames) for frames in reads) <= 5, reads
-
-
-def test_the_socket_is_read_at_most_five_own_frames_below_a_connections_thread(
-    settings: Settings, catalog: Catalog, server: WebServer
-) -> None:
-    settings = settings.model_copy(update={"download": settings.download.model_copy(update={"range_bytes": 64 * 1024})})
-    uri = server.on("/a.img", RangedFile(BODY))
-    with importing(settings, catalog, uri) as (session, source), socket_reads() as stacks:
-        assert content(session, download(source)) == BODY
-    reads = below(stacks, "transship/sources/parallel.py:run")
-    assert reads
-    assert max(len(frames) for frames in reads) <= 5, reads
 
 
 def test_the_row_stands_before_the_file(settings: Settings, catalog: Catalog, server: WebServer) -> None:

@@ -17,7 +17,7 @@ from transship.sources.connection import Connection
 from transship.sources.gate import Admitted, UriGate
 from transship.sources.judging import judged
 from transship.sources.slots import ConnectionSlots, Release
-from transship.sources.transport import Transport
+from transship.sources.transport import Transport, failures_told
 from transship.sources.watch import Waiting
 
 log = structlog.get_logger(__name__)
@@ -92,36 +92,37 @@ class SourceClient:
             SourceUnreachable, SourceUntrusted, SourceBusy, SourceRefused: no usable answer.
             TransferFailed, LockLost: a limit of the watch.
         """
-        end = self._end if "Range" in wanted else None
-        if end is not None:
-            try:
-                return self._follow(self._admitted(end.uri.text, watch), wanted, watch, patient)
-            except _SENDS_BACK as refused:
-                log.info("asking the source itself again", uri=end.uri.display, reason=str(refused))
-        first = self._admitted(self._request.uri, watch)
-        self._home, self._end = _origin(first.uri), None
-        return self._follow(first, wanted, watch, patient)
-
-    def _follow(self, first: Admitted, wanted: Mapping[str, str], watch: Waiting, patient: bool) -> Connection:
+        # One function, so that few frames stand between a task and the socket.
         data = _WITH_RANGE if "Range" in wanted else WHOLE
-        source = first
-        for _ in range(self._gate.rules.max_redirects + 1):
-            private = self._request.headers if _origin(source.uri) == self._home else {}
-            with ExitStack() as undo:
-                undo.callback(self._slot(source.uri.host, watch, patient))
-                answer = self._transport.get(source, {**wanted, **private}, watch)
-                answer.when_closed(undo.pop_all().close)
-            if answer.status in data or whole_part(answer.status, answer.headers) is not None:
-                if source is not first:
-                    self._end = source
-                return answer
-            answer.close()
-            if answer.status not in REDIRECTS:
-                cap_s = self._transport.limits.retry_after_cap_s
-                raise failure_of(answer.display, answer.status, answer.headers, cap_s, datetime.now(UTC))
-            source = self._redirected(answer, watch)
-        most = self._gate.rules.max_redirects
-        raise RedirectRefused(source.uri.display, "max_redirects", f"more than {most} redirects in a row")
+        remembered = self._end if "Range" in wanted else None
+        while True:
+            try:
+                source = first = self._admitted(remembered.uri.text if remembered else self._request.uri, watch)
+                if remembered is None:
+                    self._home, self._end = _origin(first.uri), None
+                for _ in range(self._gate.rules.max_redirects + 1):
+                    private = self._request.headers if _origin(source.uri) == self._home else {}
+                    with ExitStack() as undo:
+                        undo.callback(self._slot(source.uri.host, watch, patient))
+                        answer = self._transport.connect(source, watch)
+                        undo.callback(answer.close)
+                        with failures_told(answer):
+                            answer.send(self._transport.request(source, {**wanted, **private}))
+                            answer.read_head()
+                        answer.when_closed(undo.pop_all().close)
+                    if answer.status in data or whole_part(answer.status, answer.headers) is not None:
+                        if source is not first:
+                            self._end = source
+                        return answer
+                    answer.close()
+                    source = self._redirected(answer, watch)
+                most = self._gate.rules.max_redirects
+                raise RedirectRefused(source.uri.display, "max_redirects", f"more than {most} redirects in a row")
+            except _SENDS_BACK as refused:
+                if remembered is None:
+                    raise
+                log.info("asking the source itself again", uri=remembered.uri.display, reason=str(refused))
+                remembered = None
 
     def _slot(self, host: str, watch: Waiting, patient: bool) -> Release:
         if self._slots is None:
@@ -136,6 +137,15 @@ class SourceClient:
         return judged(lambda: self._gate.admit(uri), display_uri(uri), timeout_s, watch, SourceNotAccepted)
 
     def _redirected(self, answer: Connection, watch: Waiting) -> Admitted:
+        """Return where an answer leads to.
+
+        Raises:
+            SourceBusy, SourceRefused: it is no redirect.
+            RedirectRefused: the gate refused it.
+        """
+        if answer.status not in REDIRECTS:
+            cap_s = self._transport.limits.retry_after_cap_s
+            raise failure_of(answer.display, answer.status, answer.headers, cap_s, datetime.now(UTC))
         before = answer.source.uri
         location = _location(answer)
         return judged(

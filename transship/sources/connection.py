@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from email.message import Message
+from enum import Enum, auto
 from types import TracebackType
 from typing import Final, Self
 
@@ -56,6 +57,15 @@ class HeadTooLarge(ConnectionBroken):
     """The server sends more headers, or longer ones, than HTTP clients accept."""
 
 
+class _ChunkPart(Enum):
+    """What the next line of a body in chunks is."""
+
+    SIZE = auto()
+    END = auto()
+    TRAILER = auto()
+    NOTHING = auto()
+
+
 class Connection:
     """A connected socket and the answer that comes over it. Use as a context manager.
 
@@ -77,7 +87,9 @@ class Connection:
         self._framing_bytes = 0
         self._framing: Framing | None = None
         self._left_bytes: int | None = None
-        self._in_chunks = self._ended = False
+        self._at_end = False
+        self._stray_lines = 0
+        self._chunk_part = _ChunkPart.SIZE
         self._when_closed: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Self:
@@ -137,7 +149,7 @@ class Connection:
             raise CertificateRefused(error.verify_message) from error
         except (OSError, ValueError) as error:
             raise ConnectionBroken(f"TLS failed: {error}") from error
-        self._ahead, self._at, self.status = b"", 0, 0
+        self._ahead, self._at, self._at_end, self.status = b"", 0, False, 0
 
     def send(self, data: bytes) -> None:
         """Send a request.
@@ -163,34 +175,38 @@ class Connection:
             ConnectionBroken: this is no HTTP, or ended within the headers.
             TransferFailed, LockLost: a limit of the watch.
         """
-        while True:
-            status_line = self._line()
-            status = _STATUS.match(status_line)
-            if status is None:
-                raise ConnectionBroken(f"no HTTP answer: {status_line[:60]!r}")
-            if not is_interim(status_line):
-                self.status = int(status[1])
-                self.headers = http.client.parse_headers(io.BytesIO(self._header_block()))
-                return
-            self._header_block()
+        lines: list[bytes] = []
+        while not self._take_head(lines):
+            self._receive()
+        self.headers = http.client.parse_headers(io.BytesIO(b"".join(lines[1:])))
 
-    def _header_block(self) -> bytes:
-        """Return the lines up to the empty one, without those that are no headers.
+    def _take_head(self, lines: list[bytes]) -> bool:
+        """Move what there is of the head into ``lines``; False as long as the empty line behind it is not there.
 
-        The parser gives up at the first line that is none, and takes headers that were cut for whole.
+        Lines that are no headers are left out: the parser gives up at the first one.
         """
-        lines, told = [b""], False
-        while (line := self._line()) not in (b"\r\n", b"\n"):
-            if not line.endswith(b"\n"):
-                raise ConnectionBroken("the headers were cut off")
-            if not is_stray_line(line):
+        while (line := self._line()) is not None:
+            if not lines:
+                status = _STATUS.match(line)
+                if status is None:
+                    raise ConnectionBroken(f"no HTTP answer: {line[:60]!r}")
+                self.status = 0 if is_interim(line) else int(status[1])
                 lines.append(line)
-            elif not told:
-                told = True
-                log.warning("header line left out, it is no header", uri=self.display, line=line[:60])
-            if len(lines) > MOST_HEADERS + 1:
+            elif line in (b"\r\n", b"\n"):
+                if self.status:
+                    return True
+                lines.clear()
+            elif not line.endswith(b"\n"):
+                raise ConnectionBroken("the headers were cut off")
+            elif is_stray_line(line):
+                if not self._stray_lines:
+                    log.warning("header line left out, it is no header", uri=self.display, line=line[:60])
+                self._stray_lines += 1
+            elif len(lines) > MOST_HEADERS:
                 raise HeadTooLarge(f"more than {MOST_HEADERS} headers")
-        return b"".join(lines)
+            else:
+                lines.append(line)
+        return False
 
     # --- the body ------------------------------------------------------------------------------
 
@@ -216,8 +232,8 @@ class Connection:
         """
         if self._broken is not None:
             raise self._broken
-        if self.framing().chunked and not self._left_bytes and not self._ended:
-            self._next_chunk()
+        while self.framing().chunked and not self._left_bytes and not self._next_chunk():
+            self._receive()
         if self._left_bytes is not None:
             buffer = buffer[: self._left_bytes]
         if self._at < len(self._ahead):
@@ -243,34 +259,41 @@ class Connection:
         self._framing_bytes = 0
         if self._left_bytes:
             if not read:
-                where = "within a chunk" if self._in_chunks else "before the announced end"
+                where = "within a chunk" if self.framing().chunked else "before the announced end"
                 raise ConnectionBroken(f"the connection was closed {where}")
             self._left_bytes -= read
         return read
 
-    def _next_chunk(self) -> None:
-        """Go to the next chunk (RFC 9112, section 7.1).
+    def _next_chunk(self) -> bool:
+        """Go to the next chunk or behind the last one (RFC 9112, section 7.1); False while more has to be received.
 
         Raises:
             ConnectionBroken: the body ended before its last chunk, or what stands between two is none of its ends.
         """
-        if self._in_chunks and self._line() != b"\r\n":
-            raise ConnectionBroken("a chunk does not end where its size says")
-        self._in_chunks = True
-        size = _CHUNK_SIZE.fullmatch(self._line())
-        if size is None:
-            raise ConnectionBroken("the chunks ended without the last one, or a chunk's size is none")
-        self._left_bytes = int(size[1], 16)
-        if not self._left_bytes:
-            # Some servers close the connection in the place of the last empty line.
-            while self._line() not in (b"\r\n", b"\n", b""):
-                pass
-            self._ended = True
+        while self._chunk_part is not _ChunkPart.NOTHING:
+            line = self._line()
+            if line is None:
+                return False
+            if self._chunk_part is _ChunkPart.END:
+                if line != b"\r\n":
+                    raise ConnectionBroken("a chunk does not end where its size says")
+                self._chunk_part = _ChunkPart.SIZE
+            elif self._chunk_part is _ChunkPart.SIZE:
+                size = _CHUNK_SIZE.fullmatch(line)
+                if size is None:
+                    raise ConnectionBroken("the chunks ended without the last one, or a chunk's size is none")
+                self._left_bytes = int(size[1], 16)
+                self._chunk_part = _ChunkPart.END if self._left_bytes else _ChunkPart.TRAILER
+                if self._left_bytes:
+                    break
+            elif line in (b"\r\n", b"\n", b""):  # some servers close the connection in the place of the last empty line
+                self._chunk_part = _ChunkPart.NOTHING
+        return True
 
     @property
     def goes_on(self) -> bool:
         """Whether announced bytes are still to come; False where none were announced."""
-        return bool(self._left_bytes) and not self._in_chunks
+        return bool(self._left_bytes) and not self.framing().chunked
 
     def has_surplus(self) -> bool:
         """Whether more came than the announced length, waiting a moment for it; to be asked after the end."""
@@ -287,21 +310,19 @@ class Connection:
 
     # --- the socket ----------------------------------------------------------------------------
 
-    def _line(self) -> bytes:
-        """Return the next line with its end; at the end of the stream what there is of it."""
-        while (end := self._ahead.find(b"\n", self._at) + 1) == 0:
-            received = self._receive()
-            self._ahead, self._at = self._ahead[self._at :] + received, 0
-            if not received or len(self._ahead) > LONGEST_LINE + _BLOCK_BYTES:
-                end = len(self._ahead)
-                break
-        if end - self._at > LONGEST_LINE:
+    def _line(self) -> bytes | None:
+        """Return the next line with its end; the rest at the end of the stream, None while it is not there yet."""
+        end = self._ahead.find(b"\n", self._at) + 1 or len(self._ahead)
+        line = self._ahead[self._at : end]
+        if len(line) > LONGEST_LINE:
             raise HeadTooLarge(f"a line of more than {LONGEST_LINE} bytes")
-        line, self._at = self._ahead[self._at : end], end
+        if not line.endswith(b"\n") and not self._at_end:
+            return None
+        self._at = end
         return line
 
-    def _receive(self) -> bytes:
-        """Return what is there, waiting for the first byte; nothing at the end of the stream."""
+    def _receive(self) -> None:
+        """Add what is there to what was received ahead, waiting for the first byte, or note the end of the stream."""
         if self._broken is not None:
             raise self._broken
         if self._framing_bytes > FRAMING_LIMIT_BYTES:
@@ -309,12 +330,12 @@ class Connection:
         while True:
             try:
                 received = self._socket.recv(_BLOCK_BYTES)
+                break
             except OSError as error:
                 self._wait(self._wanted(error))
-                continue
-            self._framing_bytes += len(received)
-            self._watch.heard(len(received))
-            return received
+        self._ahead, self._at, self._at_end = self._ahead[self._at :] + received, 0, not received
+        self._framing_bytes += len(received)
+        self._watch.heard(len(received))
 
     def _wanted(self, error: OSError) -> int:
         """Return the events that a call on the socket must wait for.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,6 +117,23 @@ class SizeLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """What a part file lacks of a version, and how to ask for it.
+
+    Attributes:
+        known: validators of what the file holds.
+        headers: ask for the next bytes that it lacks.
+        offset: place of the first of them.
+        ranges: what the file holds, None: an unbroken beginning.
+    """
+
+    known: Validators
+    headers: Mapping[str, str]
+    offset: int
+    ranges: Finished | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Body:
     """An answer whose body is to be brought, and what the file holds already.
 
@@ -195,21 +211,50 @@ class Download:
 
     # --- what to bring -------------------------------------------------------------------------
 
-    @contextmanager
-    def opened(self, known: Validators | None) -> Iterator[Body]:
-        """Ask for what the file lacks, and yield the answer that brings it; closed when the block ends.
+    def rest(self, known: Validators | None) -> Rest | None:
+        """Return what the file lacks of a version; None when all of it has to be brought.
 
         Args:
-            known: validators of what the file holds; None, or of no use: all is asked for, and the file emptied.
+            known: validators of what the file holds, if there are any.
         """
-        with ExitStack() as undo:
-            body = None
-            if known is not None and known.strong and known.pinned == self._pinned:
-                body = self._continued(known, undo)
-            if body is None:
-                undo.close()
-                body = self._afresh(undo.enter_context(self._client.get({}, self._watch)))
-            yield body
+        size = self._part.size
+        if known is None or not known.strong or known.pinned != self._pinned or not size:
+            return None
+        if self._journal.exists:
+            finished = self._journal.read(known)
+            if finished is None or finished.end > size or not any(finished.done.values()):
+                return None
+            return _rest_of_ranges(known, finished)
+        # Of a file that is whole the last byte is asked for again: only so its validators are compared.
+        offset = size if known.total_bytes is None else min(size, known.total_bytes - 1)
+        if offset <= 0 or (known.total_bytes is not None and size > known.total_bytes):
+            return None
+        return Rest(known, known.headers(f"bytes={offset}-"), offset)
+
+    def continued(self, answer: Connection, rest: Rest) -> Body | None:
+        """Prepare for an answer to the request for the rest; None when it is of no use."""
+        known = rest.known
+        if rest.ranges is not None:
+            plan, done = rest.ranges.plan, rest.ranges.done
+            index = rest.offset // plan.range_bytes
+            wanted = Span(rest.offset, plan.first(index) + plan.length(index) - 1, plan.total_bytes)
+            fits = answer.status == 206 and self._fit(answer, wanted, known) is Fit.FITS
+            if not fits:
+                return self._instead(answer, wanted, known)
+            self._make_room(plan.total_bytes, plan.total_bytes)
+            held = sum(done.values())
+            log.info("download resumed", uri=answer.display, size=known.total_bytes, done=held)
+            return Body(answer, known, rest.offset, plan.total_bytes, resumed_from=held, ranges=rest.ranges)
+        if answer.status == 206:
+            total = continued_total(answer.headers, answer.framing(), rest.offset, known)
+            if total is not None:
+                return self._rest_in_one(answer, rest.offset, total, known)
+        # 416 comes only if the validator still matches (RFC 9110, section 13.2.2), so the file is whole.
+        if answer.status == 416 and known.total_bytes is None and whole_size_of(answer.headers) == rest.offset:
+            version = replace(known, total_bytes=rest.offset)
+            return Body(answer, version, rest.offset, rest.offset, resumed_from=rest.offset, missing=False)
+        total = known.total_bytes or answer.framing().length or 0
+        return self._instead(answer, Span(rest.offset, max(rest.offset, total - 1), total), known)
 
     def start_over(self, reason: SourceChanged | RangesUnusable) -> None:
         """Bring the source in one stream the next time.
@@ -219,33 +264,7 @@ class Download:
         log.info("starting over in one stream", uri=reason.uri, reason=type(reason).__name__)
         self._may_use_ranges = False
 
-    def _continued(self, known: Validators, undo: ExitStack) -> Body | None:
-        """Ask for what is missing; None when nothing of the file is of use, or the server does not let us go on."""
-        size = self._part.size
-        if not size:
-            return None
-        if self._journal.exists:
-            finished = self._journal.read(known)
-            if finished is None or finished.end > size or not any(finished.done.values()):
-                return None
-            return self._continued_in_ranges(finished, known, undo)
-        # Of a file that is whole the last byte is asked for again: only so its validators are compared.
-        offset = size if known.total_bytes is None else min(size, known.total_bytes - 1)
-        if offset <= 0 or (known.total_bytes is not None and size > known.total_bytes):
-            return None
-        answer = undo.enter_context(self._client.get(known.headers(f"bytes={offset}-"), self._watch))
-        if answer.status == 206:
-            total = continued_total(answer.headers, answer.framing(), offset, known)
-            if total is not None:
-                return self._rest(answer, offset, total, known)
-        # 416 comes only if the validator still matches (RFC 9110, section 13.2.2), so the file is whole.
-        if answer.status == 416 and known.total_bytes is None and whole_size_of(answer.headers) == offset:
-            version = replace(known, total_bytes=offset)
-            return Body(answer, version, offset, offset, resumed_from=offset, missing=False)
-        total = known.total_bytes or answer.framing().length or 0
-        return self._instead(answer, Span(offset, max(offset, total - 1), total), known)
-
-    def _rest(self, answer: Connection, offset: int, total: int, known: Validators) -> Body:
+    def _rest_in_one(self, answer: Connection, offset: int, total: int, known: Validators) -> Body:
         """Prepare for the rest of a source, of which the file holds an unbroken beginning."""
         self._make_room(total, total)
         version = replace(known, total_bytes=total)
@@ -259,36 +278,19 @@ class Download:
         self._part.go_on_at(offset)
         return Body(answer, version, offset, total, resumed_from=offset, ranges=finished)
 
-    def _continued_in_ranges(self, finished: Finished, known: Validators, undo: ExitStack) -> Body | None:
-        plan = finished.plan
-        done = dict(finished.done)
-        missing = [index for index in range(plan.count) if done.get(index, 0) < plan.length(index)]
-        if not missing:
-            # The last byte is asked for again: only so the validators are compared.
-            missing = [plan.count - 1]
-            done[plan.count - 1] -= 1
-        index = missing[0]
-        first = plan.first(index) + done.get(index, 0)
-        wanted = Span(first, plan.first(index) + plan.length(index) - 1, plan.total_bytes)
-        answer = undo.enter_context(self._client.get(known.headers_for(wanted), self._watch))
-        if answer.status == 206:
-            fit = range_fit(answer.status, answer.headers, answer.framing(), wanted, known)
-            if fit is Fit.FITS:
-                self._make_room(plan.total_bytes, plan.total_bytes)
-                held = sum(done.values())
-                log.info("download resumed", uri=answer.display, size=known.total_bytes, done=held)
-                return Body(answer, known, first, plan.total_bytes, resumed_from=held, ranges=Finished(plan, done))
-        return self._instead(answer, wanted, known)
+    @staticmethod
+    def _fit(answer: Connection, wanted: Span, known: Validators) -> Fit:
+        return range_fit(answer.status, answer.headers, answer.framing(), wanted, known)
 
     def _instead(self, answer: Connection, wanted: Span, known: Validators) -> Body | None:
         """Start over on an answer that is not what was asked for, if it is the whole source; else return None."""
-        fit = range_fit(answer.status, answer.headers, answer.framing(), wanted, known)
+        fit = self._fit(answer, wanted, known)
         log.info("source does not continue, starting over", uri=answer.display, status=answer.status, fit=fit)
         if fit is not Fit.CHANGED:
             self._may_use_ranges = False
-        return self._afresh(answer) if answer.status in WHOLE else None
+        return self.afresh(answer) if answer.status in WHOLE else None
 
-    def _afresh(self, answer: Connection) -> Body:
+    def afresh(self, answer: Connection) -> Body:
         """Empty the file for a whole source."""
         framing = answer.framing()
         total = total_of(answer.display, answer.status, answer.headers, framing)
@@ -404,3 +406,16 @@ class Download:
             self._part.empty()
             reason = "it sends a web page, not an image (a login or error page?)"
             raise SourceRefused(answer.display, answer.status, reason)
+
+
+def _rest_of_ranges(known: Validators, finished: Finished) -> Rest:
+    plan, done = finished.plan, dict(finished.done)
+    missing = [index for index in range(plan.count) if done.get(index, 0) < plan.length(index)]
+    if not missing:
+        # The last byte is asked for again: only so the validators are compared.
+        missing = [plan.count - 1]
+        done[plan.count - 1] -= 1
+    index = missing[0]
+    first = plan.first(index) + done.get(index, 0)
+    wanted = Span(first, plan.first(index) + plan.length(index) - 1, plan.total_bytes)
+    return Rest(known, known.headers_for(wanted), first, Finished(plan, done))

@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import ssl
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -26,7 +26,6 @@ from transship.domain.errors import (
     SourceTooSlow,
     SourceUnreachable,
     SourceUntrusted,
-    TransferFailed,
 )
 from transship.domain.uri_filter import SourceUri
 from transship.sources.connection import CertificateRefused, Connection, HeadTooLarge
@@ -103,44 +102,35 @@ class Transport:
         # The authorities of an inspecting proxy count nowhere else.
         self._tls_behind_proxy = _tls(limits, proxied=True) if self._proxy and tls is None else self._tls
 
-    def get(self, source: Admitted, headers: Mapping[str, str], watch: Waiting) -> Connection:
-        """Send a GET, and return the connection once the head of the answer is there.
+    def connect(self, source: Admitted, watch: Waiting) -> Connection:
+        """Return a connection over which a source can be asked.
 
         Args:
-            source: what to ask for; only its addresses are dialled, or the proxy's; its name goes into SNI,
-                certificate check and ``Host``.
-            headers: further ones, e.g. ``Range``.
+            source: only its addresses are dialled, or the proxy's; its name goes into SNI and certificate check.
             watch: ends the wait.
 
         Raises:
-            SourceUnreachable: no connection, no TLS, or no HTTP answer.
+            SourceUnreachable: no connection, or no TLS.
             SourceUntrusted: the certificate does not prove the name.
-            SourceRefused: headers without measure, or the proxy does not let us through.
-            TransferFailed, LockLost: a limit of the watch; silence before the status line is no answer.
+            SourceRefused: the proxy does not let us through.
+            TransferFailed, LockLost: a limit of the watch.
         """
         uri = source.uri
         watch.uri = uri.display
-        proxy = self._proxy if source.proxied else None
         try:
-            connection = self._connected(source, proxy, watch)
+            return self._connected(source, self._proxy_of(source), watch)
         except ConnectionBroken as broken:
             log.info("source not connected", uri=uri.display, addresses=source.addresses, reason=broken.reason)
             raise SourceUnreachable(uri.display, NO_ANSWER) from broken
         except CertificateRefused as refused:
             raise SourceUntrusted(uri.display, refused.reason) from refused
-        with ExitStack() as undo:
-            undo.callback(connection.close)
-            try:
-                connection.send(_request(uri, headers, proxy))
-                connection.read_head()
-            except SourceTooSlow as error:
-                if connection.status:
-                    raise
-                raise _no_answer(connection, error) from error
-            except ConnectionBroken as error:
-                raise _no_answer(connection, error) from error
-            undo.pop_all()
-        return connection
+
+    def request(self, source: Admitted, headers: Mapping[str, str]) -> bytes:
+        """Return a GET with some headers of its own, e.g. ``Range``."""
+        return _request(source.uri, headers, self._proxy_of(source))
+
+    def _proxy_of(self, source: Admitted) -> Proxy | None:
+        return self._proxy if source.proxied else None
 
     def _connected(self, source: Admitted, proxy: Proxy | None, watch: Waiting) -> Connection:
         uri = source.uri
@@ -227,9 +217,24 @@ def _message(first_line: str, headers: Mapping[str, str]) -> bytes:
     return "\r\n".join(lines).encode("ascii")
 
 
-def _no_answer(connection: Connection, error: Exception) -> TransferFailed:
-    display = connection.display
-    log.info("source without a usable answer", uri=display, addresses=connection.source.addresses, reason=repr(error))
-    if connection.status and isinstance(error, HeadTooLarge):
-        return SourceRefused(display, connection.status, "its headers are longer or more than HTTP clients accept")
-    return SourceUnreachable(display, NO_ANSWER)
+@contextmanager
+def failures_told(connection: Connection) -> Iterator[None]:
+    """Raise what goes wrong within the block, in which a source is asked, as what it means.
+
+    Raises:
+        SourceUnreachable: no HTTP answer; silence before the status line is none.
+        SourceRefused: headers without measure.
+        TransferFailed, LockLost: a limit of the watch.
+    """
+    try:
+        yield
+    except (ConnectionBroken, SourceTooSlow) as error:
+        status, display = connection.status, connection.display
+        if status and isinstance(error, SourceTooSlow):
+            raise
+        addresses = connection.source.addresses
+        log.info("source without a usable answer", uri=display, addresses=addresses, reason=repr(error))
+        if status and isinstance(error, HeadTooLarge):
+            reason = "its headers are longer or more than HTTP clients accept"
+            raise SourceRefused(display, status, reason) from error
+        raise SourceUnreachable(display, NO_ANSWER) from error

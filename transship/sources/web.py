@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -129,7 +130,14 @@ class WebSource:
             known = target.resume
             while True:
                 try:
-                    with download.opened(known) as body:
+                    with ExitStack() as undo:
+                        body, rest = None, download.rest(known)
+                        if rest is not None:
+                            answer = undo.enter_context(client.get(rest.headers, watch))
+                            body = download.continued(answer, rest)
+                        if body is None:
+                            undo.close()
+                            body = download.afresh(undo.enter_context(client.get({}, watch)))
                         if body.ranges is not None:
                             download.fill_in_ranges(body, body.ranges)
                         elif body.missing:
