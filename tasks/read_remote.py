@@ -10,7 +10,7 @@ from typing import Final
 
 from tasks.retrying import as_downloads
 from tasks.session import ImportSession, current
-from tasks.sources import told_of_remote, web_source
+from tasks.sources import source_refusal, web_source
 from tasks.steps import step
 from transship.catalog.imports import Begun
 from transship.domain.errors import RemoteUnknown, RemoteUnusable, SourceRefused
@@ -105,7 +105,7 @@ def _facts(session: ImportSession, ours: Image, image: RemoteImage, record: _Rec
         request = SourceRequest(record.uri, record.headers)
         text = web_source(session, image).read_document(request, RECORD_LIMIT_BYTES, session.stop)
     except SourceRefused as refused:
-        raise told_of_remote(image, refused) from refused
+        raise source_refusal(image, refused) from refused
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):

@@ -19,7 +19,7 @@ def uri_gate(session: ImportSession, remote: RemoteImage | None = None) -> UriGa
     return gate_from(session.settings, None if remote is None else session.settings.remote(remote.region))
 
 
-def told_of_remote(remote: RemoteImage | None, refused: SourceRefused) -> TransferFailed:
+def source_refusal(remote: RemoteImage | None, refused: SourceRefused) -> TransferFailed:
     """Return a refusal in the words of the import method: a Glance's says what the token's owner may do."""
     if remote is None or refused.status < 400:
         return refused

@@ -13,7 +13,7 @@ from prefect.runtime import task_run
 
 from tasks.retrying import as_downloads
 from tasks.session import ImportSession, current
-from tasks.sources import told_of_remote, web_source
+from tasks.sources import source_refusal, web_source
 from tasks.staged_files import keep_one, new_name, open_file, reserve, seal
 from tasks.steps import step
 from tasks.verify_source import verified
@@ -103,7 +103,7 @@ def _fetched(
             session.stop.wait(wait_s)
         raise
     except SourceRefused as refused:
-        raise told_of_remote(source.remote, refused) from refused
+        raise source_refusal(source.remote, refused) from refused
 
 
 def _another_attempt_follows(session: ImportSession) -> bool:
