@@ -154,7 +154,9 @@ ROOMS: Final = ("transship", "flows", "tasks", "blocks", "config", "deployments"
 
 def below_the_task(frames: Sequence[str]) -> list[str]:
     """Return the frames below the function of the Prefect task; all of them in a thread of its own."""
-    first = next((number for number, frame in enumerate(frames) if frame.startswith("tasks/")), -1)
+    # `tasks/steps.py` is what Prefect calls: it calls the task's function and turns its outcome into a state.
+    own = (number for number, frame in enumerate(frames) if frame.startswith("tasks/") and "/steps.py:" not in frame)
+    first = next(own, -1)
     return list(frames[first + 1 :])
 
 
