@@ -26,10 +26,8 @@ from transship.catalog.imports import (
     begin_import,
     begin_upload_by_hand,
 )
-from transship.domain.admission import STARTS_FROM
 from transship.domain.clock import utc_now
 from transship.domain.errors import ParametersUnknown
-from transship.domain.image import ImageStatus
 from transship.domain.import_parameters import VERSION, ImportParameters
 
 P = ParamSpec("P")
@@ -86,12 +84,11 @@ def begin(params: ImportParameters, run_id: str, settings: Settings, catalog: Ca
 def _by_hand(params: ImportParameters, settings: Settings, catalog: Catalog) -> Begin:
     request = form_request(params, settings.imports.enabled_methods)
     caller = Caller(project_id=params.project_id, roles=("admin",))
-    match STARTS_FROM[params.method]:
-        case ImageStatus.ACTIVE:
-            return partial(begin_copy_by_hand, catalog, params.image_id, request, settings.store_facts, caller)
-        case ImageStatus.UPLOADING:
-            order = form_order(request, settings.store_facts, params.image_id)
-            return partial(begin_upload_by_hand, catalog, params.image_id, order, caller, host=settings.host_name)
-        case _:
-            image = new_image(params, params.image_id or str(uuid4()), utc_now())
-            return partial(begin_by_hand, catalog, image, form_order(request, settings.store_facts), caller)
+    facts = params.method.facts
+    if facts.copies:
+        return partial(begin_copy_by_hand, catalog, params.image_id, request, settings.store_facts, caller)
+    if facts.uploaded:
+        order = form_order(request, settings.store_facts, params.image_id)
+        return partial(begin_upload_by_hand, catalog, params.image_id, order, caller, host=settings.host_name)
+    image = new_image(params, params.image_id or str(uuid4()), utc_now())
+    return partial(begin_by_hand, catalog, image, form_order(request, settings.store_facts), caller)

@@ -45,7 +45,7 @@ from transship.domain.errors import (
     TransferFailed,
     TransshipError,
 )
-from transship.domain.import_request import ImportMethod
+from transship.domain.methods import ImportMethod
 from transship.domain.task import RunState
 from transship.host.logs import configure_flow_logs
 from transship.staging.opening import open_staging
@@ -228,7 +228,7 @@ def _may_run_again(begun: Begun, failed: TransferFailed) -> bool:
     Uploaded data are nowhere else: they are kept unless they themselves are at fault. What is wrong with stores
     an operator can mend; the data were found good.
     """
-    if begun.task.method == ImportMethod.GLANCE_DIRECT:
+    if ImportMethod(begun.task.method).facts.uploaded:
         return not failed.blames_data
     return failed.retryable or isinstance(failed, ImportStopped | StoresFailed)
 

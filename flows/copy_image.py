@@ -12,7 +12,7 @@ from flows import beginning
 from flows.copying import copy_from_best
 from transship.catalog.imports import Begun
 from transship.domain.import_parameters import VERSION, ImportParameters
-from transship.domain.import_request import ImportMethod
+from transship.domain.methods import ImportMethod
 
 
 def run_name() -> str:

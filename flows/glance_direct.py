@@ -15,7 +15,7 @@ from tasks.finish import finish
 from tasks.take_upload import take_upload
 from transship.catalog.imports import Begun
 from transship.domain.import_parameters import VERSION, ImportParameters
-from transship.domain.import_request import ImportMethod
+from transship.domain.methods import ImportMethod
 
 
 def run_name() -> str:

@@ -18,7 +18,7 @@ from tasks.read_remote import read_remote
 from tasks.stage import stage
 from transship.catalog.imports import Begun
 from transship.domain.import_parameters import VERSION, ImportParameters
-from transship.domain.import_request import ImportMethod
+from transship.domain.methods import ImportMethod
 from transship.domain.remote import RemoteImage
 
 Interface = Literal["public", "internal", "admin"]

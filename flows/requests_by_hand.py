@@ -13,7 +13,8 @@ from transship.catalog.imports import Order
 from transship.catalog.schema import NAME_LENGTH
 from transship.domain.image import Image, ImageStatus
 from transship.domain.import_parameters import ImportParameters
-from transship.domain.import_request import ImportMethod, ImportRequest, described, refuse_other_methods
+from transship.domain.import_request import ImportRequest, described, refuse_other_methods
+from transship.domain.methods import ImportMethod
 from transship.domain.placement import StoreFacts, choose_targets
 from transship.domain.remote import RemoteAccess, RemoteImage
 from transship.domain.uri_filter import may_hold_secrets

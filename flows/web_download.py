@@ -18,7 +18,7 @@ from tasks.stage import stage
 from tasks.validate_uri import validate_uri
 from transship.catalog.imports import Begun
 from transship.domain.import_parameters import VERSION, ImportParameters
-from transship.domain.import_request import ImportMethod
+from transship.domain.methods import ImportMethod
 
 DiskFormat = Literal["ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop"]
 ContainerFormat = Literal["bare", "compressed", "ovf", "ova", "docker", "ami", "ari", "aki"]

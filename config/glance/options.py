@@ -28,7 +28,7 @@ from config.glance.readers import (
     read_words,
 )
 from config.settings import NotificationDriver
-from transship.domain.import_request import ImportMethod
+from transship.domain.methods import ImportMethod
 
 DEFAULT_SECTION: Final = "DEFAULT"
 NOTIFICATIONS_SECTION: Final = "oslo_messaging_notifications"

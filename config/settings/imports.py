@@ -8,14 +8,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from config.settings.section import GIB, Seconds, Section
-from transship.domain.import_request import ImportMethod
+from transship.domain.methods import METHODS, ImportMethod
 
 
 class ImportSettings(Section):
     """What imports may do."""
 
     enabled_methods: tuple[ImportMethod, ...] = Field(
-        (ImportMethod.GLANCE_DIRECT, ImportMethod.WEB_DOWNLOAD, ImportMethod.COPY_IMAGE),
+        tuple(method for method, facts in METHODS.items() if facts.by_default),
         description="Import methods that may be used. This also applies to runs started by hand.",
     )
     plugins: tuple[str, ...] = Field(

@@ -25,7 +25,8 @@ from transship.catalog.tasks import tasks_of_image
 from transship.domain.clock import utc_now
 from transship.domain.errors import AlreadyBeingCopied, LockLost
 from transship.domain.image import ImageStatus
-from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.import_request import ImportRequest
+from transship.domain.methods import ImportMethod
 from transship.domain.task import ImportTask, TaskStatus
 from transship.keeper.verdict import Action, Patience, judge
 from transship.stores.file import FileStore

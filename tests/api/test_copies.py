@@ -14,7 +14,8 @@ from transship.api.site import StoreShelf
 from transship.catalog.imports import Begun, Caller, Order, ask_import, begin_import
 from transship.catalog.journal import find_location, mark_deleting
 from transship.domain.errors import CopyBeingRemoved
-from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.import_request import ImportRequest
+from transship.domain.methods import ImportMethod
 from transship.stores.file import FileStore
 
 

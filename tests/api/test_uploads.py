@@ -34,7 +34,7 @@ from transship.catalog.leases import LeaseState, lease_of, take_lease
 from transship.catalog.schema import OUTBOX
 from transship.catalog.uploads import end_lost_uploads
 from transship.domain.errors import Superseded
-from transship.domain.import_request import ImportMethod
+from transship.domain.methods import ImportMethod
 from transship.host.directories import MARK
 from transship.staging.area import StagingArea
 

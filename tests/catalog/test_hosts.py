@@ -18,7 +18,8 @@ from transship.catalog.schema import STAGED
 from transship.catalog.uploads import Upload, abandon_upload, begin_upload, finish_stage
 from transship.domain.errors import HostGone, StagedAlready, TransshipError
 from transship.domain.image import ImageStatus
-from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.import_request import ImportRequest
+from transship.domain.methods import ImportMethod
 
 HOUR_S = 3600.0
 

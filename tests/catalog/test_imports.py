@@ -41,7 +41,8 @@ from transship.domain.errors import (
     WrongStatus,
 )
 from transship.domain.image import ImageStatus
-from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.import_request import ImportRequest
+from transship.domain.methods import ImportMethod
 from transship.domain.task import ImportTask, TaskStatus
 
 FACTS = DataFacts(10, 20, "d41d8cd98f00b204e9800998ecf8427e", "sha512", "ab" * 64, "raw", "bare")

@@ -14,7 +14,8 @@ from transship.catalog.images import get_image, insert_image
 from transship.catalog.imports import Begun, Caller, Order, ask_import, begin_import
 from transship.domain.errors import TransferFailed
 from transship.domain.image import Image, ImageStatus
-from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.import_request import ImportRequest
+from transship.domain.methods import ImportMethod
 from transship.domain.task import ImportTask
 from transship.stores_in_force import prepare_store
 

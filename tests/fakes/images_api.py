@@ -26,7 +26,8 @@ from transship.catalog.endings import finish_import
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, Caller, Order, ask_import, begin_import
 from transship.catalog.journal import open_location
-from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.import_request import ImportRequest
+from transship.domain.methods import ImportMethod
 
 SOURCE = "http://93.184.215.14/disk.qcow2"
 """A URI whose address passes every default rule; nothing dials it in these tests."""

@@ -35,7 +35,7 @@ from transship.catalog.schema import LOCATIONS, SECRETS, STAGED
 from transship.catalog.tasks import tasks_of_image
 from transship.domain.clock import utc_now
 from transship.domain.image import ImageStatus
-from transship.domain.import_request import ImportMethod
+from transship.domain.methods import ImportMethod
 from transship.domain.task import ImportTask, TaskStatus
 
 pytestmark = pytest.mark.faults

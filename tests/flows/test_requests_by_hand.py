@@ -28,7 +28,8 @@ from transship.catalog.schema import IMAGES
 from transship.domain.errors import BadRequest, StoreReadOnly, StoreUnknown, Superseded
 from transship.domain.image import ImageStatus
 from transship.domain.import_parameters import VERSION, ImportParameters
-from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.import_request import ImportRequest
+from transship.domain.methods import ImportMethod
 from transship.domain.placement import StoreFacts
 
 REQUEST = ImportRequest(ImportMethod.WEB_DOWNLOAD, "https://source.example/debian.qcow2")

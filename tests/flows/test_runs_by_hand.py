@@ -26,7 +26,8 @@ from transship.catalog.leases import expire_lease
 from transship.catalog.tasks import tasks_of_image
 from transship.domain.errors import ImageNotFound, Superseded
 from transship.domain.image import ImageStatus
-from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.import_request import ImportRequest
+from transship.domain.methods import ImportMethod
 from transship.domain.task import ImportTask, TaskStatus
 
 pytestmark = pytest.mark.real

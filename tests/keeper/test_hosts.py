@@ -15,7 +15,8 @@ from transship.catalog.imports import Caller, Order, ask_import
 from transship.catalog.tasks import get_task
 from transship.catalog.uploads import begin_upload, finish_stage
 from transship.domain.image import ImageStatus
-from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.import_request import ImportRequest
+from transship.domain.methods import ImportMethod
 from transship.keeper.dispatch import tell
 from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import PrefectApi

@@ -17,7 +17,8 @@ from transship.catalog.imports import Caller, Order, ask_import, begin_import
 from transship.catalog.outbox import OutboxKind, done, post
 from transship.catalog.schema import OUTBOX, TASKS
 from transship.catalog.tasks import get_task
-from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.import_request import ImportRequest
+from transship.domain.methods import ImportMethod
 from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import PrefectApi
 from transship.keeper.turns import explain_waits, rows_in_turn

@@ -23,7 +23,7 @@ from transship.catalog.tasks import tasks_of_image
 from transship.domain.admission import admit
 from transship.domain.errors import EndpointUnknown
 from transship.domain.image import Image
-from transship.domain.import_request import ImportMethod, ImportRequest, described, parse_import_request
+from transship.domain.import_request import ImportRequest, described, parse_import_request
 from transship.domain.placement import choose_copy_targets, choose_targets
 from transship.domain.remote import RemoteAccess, RemoteImage
 from transship.domain.visibility import refuse_unless_changed_by, refuse_unless_seen
@@ -60,7 +60,7 @@ async def start_import(call: Call) -> Response:
     if not asked.targets:
         log.info("every store holds the image", image_id=call.image_id)
         return Response(status_code=202)
-    if asked.request.method is ImportMethod.WEB_DOWNLOAD:
+    if asked.request.uri:
         await call.site.judge.admit(asked.request.uri)
     return await run_in_threadpool(_accept, call, asked)
 
@@ -73,7 +73,7 @@ def _judge(call: Call, sent: bytes) -> _Asked:
         image = get_image(connection, image_id)
     refuse_unless_seen(call.viewer, image)
     admit(image, request)
-    if request.method is ImportMethod.COPY_IMAGE:
+    if request.method.facts.copies:
         call.site.policy.refuse_unless(COPY_IMAGE, call.viewer, image)
     else:
         refuse_unless_changed_by(call.viewer, image)
@@ -83,7 +83,7 @@ def _judge(call: Call, sent: bytes) -> _Asked:
 
 def _accept(call: Call, asked: _Asked) -> Response:
     image_id, request, targets = call.image_id, asked.request, asked.targets
-    if request.method is ImportMethod.GLANCE_DIRECT:
+    if request.method.facts.uploaded:
         with call.site.catalog.read() as connection:
             refuse_unless_served(connection, image_id)
     order = Order(request, targets, task_input(image_id, asked.body, request, targets), _access(call, request.remote))
@@ -113,7 +113,7 @@ def _access(call: Call, remote: RemoteImage | None) -> RemoteAccess | None:
 def _targets(call: Call, request: ImportRequest, header: str | None, image: Image) -> tuple[str, ...]:
     """Return the stores to write; none when a copy was asked for to all stores and each holds the image."""
     stores = call.site.stores.facts()
-    if request.method is not ImportMethod.COPY_IMAGE:
+    if not request.method.facts.copies:
         return choose_targets(request, header, stores)
     return choose_copy_targets(request, header, stores, [location.store for location in image.locations])
 

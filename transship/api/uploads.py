@@ -47,7 +47,7 @@ from transship.domain.errors import (
 )
 from transship.domain.fence import Fence
 from transship.domain.image import Image, ImageStatus
-from transship.domain.import_request import ImportMethod
+from transship.domain.methods import UPLOAD_METHOD
 from transship.domain.placement import choose_upload_target
 from transship.domain.stop import StopToken
 from transship.domain.visibility import refuse_unless_changed_by, refuse_unless_seen
@@ -69,8 +69,8 @@ log = structlog.get_logger(__name__)
 async def stage_image(call: Call) -> Response:
     """``PUT /v2/images/{image_id}/stage``: lay data down for a glance-direct import."""
     settings = call.site.settings
-    if ImportMethod.GLANCE_DIRECT not in settings.imports.enabled_methods:
-        raise MethodNotOffered(ImportMethod.GLANCE_DIRECT)
+    if UPLOAD_METHOD not in settings.imports.enabled_methods:
+        raise MethodNotOffered(UPLOAD_METHOD)
     bounds = _bounds(call)
 
     def digests(head: bytes, image: Image) -> tuple[str, ...]:

@@ -21,10 +21,9 @@ from transship.catalog.notifications import announce_image, announce_task
 from transship.catalog.outbox import OutboxKind, post
 from transship.catalog.schema import IMAGES, LOCATIONS, SECRETS, STAGED, TASKS
 from transship.catalog.tasks import drop_secrets, end_task, get_task
-from transship.domain.admission import STARTS_FROM
 from transship.domain.errors import UploadIncomplete
 from transship.domain.image import Image, ImageStatus
-from transship.domain.import_request import ImportMethod
+from transship.domain.methods import ImportMethod
 from transship.domain.notification import EventType
 from transship.domain.task import TaskStatus
 
@@ -281,15 +280,13 @@ def _landing(connection: Connection, image_id: str, method: ImportMethod, *, rer
     """
     cleared: dict[str, Any] = {"size": None, "virtual_size": None, "checksum": None}
     cleared |= {"os_hash_algo": None, "os_hash_value": None}
-    if method is not ImportMethod.GLANCE_DIRECT:
-        return {"status": STARTS_FROM[method], **cleared}
+    facts = method.facts
+    if not (facts.uploaded and rerunnable):
+        return {"status": facts.without_data, **cleared}
     try:
-        kept = staged_upload(connection, image_id) if rerunnable else None
+        return {"status": facts.starts_from, **cleared, "size": staged_upload(connection, image_id).size}
     except UploadIncomplete:
-        kept = None
-    if kept is None:
-        return {"status": ImageStatus.QUEUED, **cleared}
-    return {"status": ImageStatus.UPLOADING, **cleared, "size": kept.size}
+        return {"status": facts.without_data, **cleared}
 
 
 def _scrap_staged(connection: Connection, image_id: str, *, keep: bool = True) -> frozenset[str]:

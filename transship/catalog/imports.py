@@ -40,11 +40,12 @@ from transship.catalog.tasks import (
     read_secrets,
     task_of,
 )
-from transship.domain.admission import STARTS_FROM, admit
+from transship.domain.admission import admit
 from transship.domain.errors import ImageNotFound, Superseded, TaskNotFound
 from transship.domain.image import Image, ImageStatus
 from transship.domain.import_parameters import ImportParameters
-from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.import_request import ImportRequest, described
+from transship.domain.methods import COPY_METHOD, ImportMethod
 from transship.domain.notification import EventType
 from transship.domain.placement import StoreFacts, choose_copy_targets
 from transship.domain.remote import RemoteAccess
@@ -291,7 +292,7 @@ def begin_copy_by_hand(
 def copy_order(image_id: str, request: ImportRequest, targets: Sequence[str]) -> Order:
     """Return the order of a copy to these stores, as its task shows it."""
     import_req = {
-        "method": {"name": str(ImportMethod.COPY_IMAGE)},
+        "method": described(request),
         "stores": list(targets),
         "all_stores_must_succeed": request.all_stores_must_succeed,
     }
@@ -309,7 +310,7 @@ def _ask(
     connection: Connection, catalog: Catalog, image: Image, order: Order, caller: Caller, now: datetime
 ) -> ImportTask:
     image_id = image.id
-    if order.request.method is ImportMethod.GLANCE_DIRECT:
+    if order.request.method.facts.uploaded:
         staged_upload(connection, image_id)
     task_id = str(uuid4())
     made = connection.execute(
@@ -341,7 +342,7 @@ def _ask(
         keep_secret(connection, catalog, task_id, "uri", order.request.uri)
     if order.access:
         keep_secret(connection, catalog, task_id, "remote", order.access.to_text())
-    copying = order.request.method is ImportMethod.COPY_IMAGE
+    copying = order.request.method.facts.copies
     # An image that was never imported has no targets yet.
     open_targets(connection, image_id, task_id, order.targets, keep_failed=copying, fresh=image.importing_to is None)
     _mark_importing(connection, image, order.request.method, now)
@@ -350,7 +351,7 @@ def _ask(
 
 
 def _mark_importing(connection: Connection, image: Image, method: ImportMethod, now: datetime) -> None:
-    status = image.status if method is ImportMethod.COPY_IMAGE else ImageStatus.IMPORTING
+    status = image.status if method.facts.copies else ImageStatus.IMPORTING
     connection.execute(
         update(IMAGES)
         .where(IMAGES.c.id == image.id)
@@ -369,10 +370,10 @@ def _reopen(connection: Connection, ended: ImportTask, image: Image, lease: Leas
     ).scalar_one()
     lacking = failed_targets(connection, ended.id)
     ours = newest == ended.id and lease.state == "free"
-    if ours and lacking and image.status is STARTS_FROM[ImportMethod.COPY_IMAGE]:
-        request = ImportRequest(ImportMethod.COPY_IMAGE, all_stores_must_succeed=row.strict)
+    if ours and lacking and image.status is COPY_METHOD.facts.starts_from:
+        request = ImportRequest(COPY_METHOD, all_stores_must_succeed=row.strict)
         changes = {
-            "method": ImportMethod.COPY_IMAGE,
+            "method": COPY_METHOD,
             "input": copy_order(image.id, request, lacking).task_input,
             "parameters": ImportParameters.of(request, lacking, image, "").for_flow(),
         }
@@ -381,7 +382,7 @@ def _reopen(connection: Connection, ended: ImportTask, image: Image, lease: Leas
         raise Superseded("the import has succeeded already")
     if newest == ended.id and not row.rerunnable:
         raise Superseded(f"what failed will not pass by itself ({ended.message}); start a new import")
-    if not ours or image.status is not STARTS_FROM[ImportMethod(ended.method)]:
+    if not ours or image.status is not ImportMethod(ended.method).facts.starts_from:
         raise Superseded("the image was imported again since")
     return _next_attempt(connection, row, {}, targets_of(connection, ended.id), now)
 
@@ -422,7 +423,7 @@ def _next_attempt(
     )
     move_secrets(connection, row.id, task_id)
     method = ImportMethod(str(values["method"]))
-    open_targets(connection, row.image_id, task_id, targets, keep_failed=method is ImportMethod.COPY_IMAGE)
+    open_targets(connection, row.image_id, task_id, targets, keep_failed=method.facts.copies)
     _mark_importing(connection, get_image(connection, row.image_id), method, now)
     opened = get_task(connection, task_id)
     announce_task(connection, EventType.TASK_CREATE, opened)

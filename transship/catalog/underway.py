@@ -16,7 +16,7 @@ from transship.catalog.outbox import OutboxKind, is_due
 from transship.catalog.schema import LEASES, OUTBOX, STAGED, TASKS
 from transship.catalog.tasks import task_of
 from transship.catalog.types import in_seconds, seconds_since
-from transship.domain.import_request import ImportMethod
+from transship.domain.methods import UPLOAD_METHOD
 from transship.domain.staged import SOURCE_ROLE
 from transship.domain.task import WAITS_FOR, ImportTask, TaskStatus
 from transship.domain.turns import Waiting
@@ -49,9 +49,7 @@ def underway(connection: Connection, forgotten_after_s: float, live: Collection[
     waiting = select(OUTBOX.c.task_id).where(OUTBOX.c.kind == OutboxKind.DISPATCH, OUTBOX.c.task_id.is_not(None))
     lost = select(STAGED.c.image_id).where(uploaded_file(), STAGED.c.host.not_in(live))
     # Nobody can begin these while their host is gone, so they take no slot.
-    stranded = (
-        (TASKS.c.method == ImportMethod.GLANCE_DIRECT) & (LEASES.c.state == "queued") & (TASKS.c.image_id.in_(lost))
-    )
+    stranded = (TASKS.c.method == UPLOAD_METHOD) & (LEASES.c.state == "queued") & (TASKS.c.image_id.in_(lost))
     rows = connection.execute(
         select(TASKS.c.owner, LEASES.c.state, seconds_since(LEASES.c.since).label("age_s"))
         .join(LEASES, LEASES.c.task_id == TASKS.c.id)
@@ -156,7 +154,7 @@ def pending_imports(connection: Connection, older_than_s: float) -> list[Waiting
             row.since,
             row.message,
             row.attempt,
-            (row.holder or "") if row.method == ImportMethod.GLANCE_DIRECT else "",
+            (row.holder or "") if row.method == UPLOAD_METHOD else "",
             row.untold is None,
             row.last_error or "",
         )

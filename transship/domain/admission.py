@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
-
 from transship.domain.errors import AlreadyBeingCopied, FormatMissing, ImportRunning, WrongStatus
-from transship.domain.image import Image, ImageStatus
-from transship.domain.import_request import ImportMethod, ImportRequest
-
-STARTS_FROM: Final[Mapping[ImportMethod, ImageStatus]] = {
-    ImportMethod.GLANCE_DIRECT: ImageStatus.UPLOADING,
-    ImportMethod.WEB_DOWNLOAD: ImageStatus.QUEUED,
-    ImportMethod.GLANCE_DOWNLOAD: ImageStatus.QUEUED,
-    ImportMethod.COPY_IMAGE: ImageStatus.ACTIVE,
-}
-"""Status that an image must have for each method; also the one to which a failed import returns it."""
+from transship.domain.image import Image
+from transship.domain.import_request import ImportRequest
 
 
 def admit(image: Image, request: ImportRequest) -> None:
@@ -30,12 +19,12 @@ def admit(image: Image, request: ImportRequest) -> None:
     Source: Images API v2, "Interoperable image import".
     """
     if image.import_task is not None:
-        being_written = image.importing_to or () if request.method is ImportMethod.COPY_IMAGE else ()
+        being_written = image.importing_to or () if request.method.facts.copies else ()
         for store in request.stores or ():
             if store in being_written:
                 raise AlreadyBeingCopied(store, image.import_task)
         raise ImportRunning(image.id, image.import_task)
-    required = STARTS_FROM[request.method]
+    required = request.method.facts.starts_from
     if image.status is not required:
         raise WrongStatus(image.id, image.status, required, request.method)
     for field in ("container_format", "disk_format"):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image
-from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.import_request import ImportRequest
+from transship.domain.methods import ImportMethod
 from transship.domain.remote import RemoteImage
 from transship.domain.uri_filter import display_uri
 
@@ -77,16 +78,16 @@ class ImportParameters:
             "all_stores_must_succeed": self.all_stores_must_succeed,
             "parameters_version": self.version,
         }
-        match self.method:
-            case ImportMethod.WEB_DOWNLOAD:
-                formats = {"disk_format": self.disk_format, "container_format": self.container_format}
-                told |= {"uri": self.uri, **{name: value for name, value in formats.items() if value is not None}}
-            case ImportMethod.GLANCE_DOWNLOAD if self.remote is not None:
-                told |= {
-                    "glance_region": self.remote.region,
-                    "glance_image_id": self.remote.image_id,
-                    "glance_service_interface": self.remote.interface,
-                }
-            case _:
-                return told
+        facts = self.method.facts
+        if facts.by_uri:
+            formats = {"disk_format": self.disk_format, "container_format": self.container_format}
+            told |= {"uri": self.uri, **{name: value for name, value in formats.items() if value is not None}}
+        elif facts.from_remote and self.remote is not None:
+            told |= {
+                "glance_region": self.remote.region,
+                "glance_image_id": self.remote.image_id,
+                "glance_service_interface": self.remote.interface,
+            }
+        else:
+            return told
         return {**told, "name": self.name, "project_id": self.project_id}

@@ -5,21 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from transship.domain.errors import BadRequest
+from transship.domain.methods import METHODS, ImportMethod
 from transship.domain.remote import RemoteImage, parse_remote
 from transship.domain.uri_filter import display_uri
-
-
-class ImportMethod(StrEnum):
-    """The ways image data can come in."""
-
-    GLANCE_DIRECT = "glance-direct"
-    WEB_DOWNLOAD = "web-download"
-    GLANCE_DOWNLOAD = "glance-download"
-    COPY_IMAGE = "copy-image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +59,17 @@ def parse_import_request(body: object, enabled: Collection[ImportMethod]) -> Imp
     uri = method_part.get("uri", "")
     if not isinstance(uri, str):
         raise BadRequest("'uri' must be a string.")
-    if method is ImportMethod.WEB_DOWNLOAD and not uri:
-        raise BadRequest("'uri' is required for the web-download import method.")
-    if method is not ImportMethod.WEB_DOWNLOAD and uri:
-        raise BadRequest(f"'uri' belongs to the web-download method, not to {method}.")
+    if method.facts.by_uri and not uri:
+        raise BadRequest(f"'uri' is required for the {method} import method.")
+    if uri and not method.facts.by_uri:
+        theirs = ", ".join(other for other, facts in METHODS.items() if facts.by_uri)
+        raise BadRequest(f"'uri' belongs to the {theirs} method, not to {method}.")
     unknown = [str(key) for key in body if key not in _TOP_KEYS]
     unknown += [f"method.{key}" for key in method_part if key not in _METHOD_KEYS]
     return ImportRequest(
         method=method,
         uri=uri,
-        remote=parse_remote(method_part) if method is ImportMethod.GLANCE_DOWNLOAD else None,
+        remote=parse_remote(method_part) if method.facts.from_remote else None,
         stores=_stores(body),
         all_stores=_flag(body, "all_stores", default=False),
         all_stores_must_succeed=_flag(body, "all_stores_must_succeed", default=True),
@@ -101,7 +93,7 @@ _SHOWN: Final = 10
 """Most names that an error repeats."""
 
 _TOP_KEYS = frozenset({"method", "stores", "all_stores", "all_stores_must_succeed"})
-_METHOD_KEYS = frozenset({"name", "uri", "glance_image_id", "glance_region", "glance_service_interface"})
+_METHOD_KEYS = frozenset({"name"}.union(*(facts.body_keys for facts in METHODS.values())))
 
 
 def _method(method_part: Mapping[object, object], enabled: Collection[ImportMethod]) -> ImportMethod:

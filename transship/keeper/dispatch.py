@@ -20,7 +20,7 @@ from transship.domain.errors import (
     UploadIncomplete,
 )
 from transship.domain.image import Image
-from transship.domain.import_request import ImportMethod
+from transship.domain.methods import ImportMethod
 from transship.domain.task import ImportTask, RunState
 from transship.keeper.housekeeping import order_sweeps
 from transship.keeper.keeper import Keeper
@@ -113,7 +113,7 @@ def _create_run(keeper: Keeper, task: ImportTask, image: Image, key: str) -> str
 
 def queue_of(keeper: Keeper, task: ImportTask) -> str:
     """Return the work queue of a task's run: where uploaded data lie, they are imported."""
-    if task.method != ImportMethod.GLANCE_DIRECT:
+    if not ImportMethod(task.method).facts.uploaded:
         return DEFAULT_QUEUE
     try:
         with keeper.catalog.read() as connection:

@@ -18,7 +18,7 @@ from config.settings.stores import KINDS
 from deployments.definition import definition_file, read_definitions
 from tests.fakes.privileges import without_privileges
 from transship.domain.errors import ConfigurationRefused, SeveralRefused
-from transship.domain.import_request import ImportMethod
+from transship.domain.methods import ImportMethod
 
 ROOT = Path(__file__).parents[3]
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.fakes.images import new_image
 from transship.domain.import_parameters import VERSION, ImportParameters
-from transship.domain.import_request import ImportMethod, parse_import_request
+from transship.domain.import_request import parse_import_request
+from transship.domain.methods import ImportMethod
 
 METHODS: dict[ImportMethod, dict[str, str]] = {
     ImportMethod.GLANCE_DIRECT: {},

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transship.domain.errors import BadRequest
-from transship.domain.import_request import ImportMethod, parse_import_request
+from transship.domain.import_request import parse_import_request
+from transship.domain.methods import ImportMethod
 
 ENABLED = (ImportMethod.WEB_DOWNLOAD, ImportMethod.GLANCE_DIRECT)
 WEB = {"name": "web-download", "uri": "http://h/x"}

@@ -4,7 +4,8 @@ import pytest
 
 from transship.domain.errors import BadRequest, RequestRefused, StoreReadOnly, StoreUnknown
 from transship.domain.image import Location
-from transship.domain.import_request import ImportMethod, ImportRequest
+from transship.domain.import_request import ImportRequest
+from transship.domain.methods import ImportMethod
 from transship.domain.placement import StoreFacts, best_first, choose_targets
 
 STORES = (

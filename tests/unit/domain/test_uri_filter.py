@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transship.domain.errors import UriRefused
-from transship.domain.import_request import ImportMethod, described, parse_import_request
+from transship.domain.import_request import described, parse_import_request
+from transship.domain.methods import ImportMethod
 from transship.domain.uri_filter import (
     HostPort,
     HostUnusable,
