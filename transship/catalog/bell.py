@@ -7,7 +7,6 @@ is rung after it. Either may be lost: the keeper looks by itself now and then.
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from enum import StrEnum
 from typing import Any, Final
 
@@ -49,32 +48,36 @@ class Listener:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._connection: Connection | None = None
+        self._connection: Any = None
 
     def open(self) -> bool:
         """Listen, unless this does already; return whether it does: the database may be away."""
+        from psycopg import Error as DriverError  # noqa: PLC0415  # nothing that SQLite needs
+
         if self._connection is not None:
             return True
         try:
-            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            pooled = self._engine.raw_connection()
             # Given to this alone: nobody else may use a connection that listens.
-            connection.detach()
-            connection.exec_driver_sql(f"LISTEN {_CHANNEL}")
-        except SQLAlchemyError:
+            self._connection = pooled.driver_connection
+            pooled.detach()
+            self._connection.autocommit = True
+            self._connection.execute(f"LISTEN {_CHANNEL}")
+        except (SQLAlchemyError, DriverError):
+            self.close()
             return False
-        self._connection = connection
         return True
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when something arrives; it is open."""
-        return int(self._driver().fileno())
+        return int(self._connection.fileno())
 
     def heard(self) -> frozenset[Ring]:
         """Return what has arrived; a connection that is lost is closed, and opened again by `open`."""
         from psycopg import Error as DriverError  # noqa: PLC0415  # nothing that SQLite needs
 
         try:
-            return frozenset(Ring(each) for notice in self._driver().notifies(timeout=0) for each in notice.payload)
+            return frozenset(Ring(each) for notice in self._connection.notifies(timeout=0) for each in notice.payload)
         except DriverError:
             self.close()
             # Whatever was missed is found now.
@@ -84,10 +87,4 @@ class Listener:
         """Listen no longer."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            with suppress(SQLAlchemyError):
-                connection.close()
-
-    def _driver(self) -> Any:
-        if self._connection is None:
-            raise LookupError("not listening")
-        return self._connection.connection.driver_connection
+            connection.close()
