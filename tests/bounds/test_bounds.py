@@ -45,7 +45,7 @@ FRAMES_AT_THE_READ: Final = 5
 """Our own functions between the Prefect task and the socket that a download is read from."""
 FRAMES_AT_THE_WRITE: Final = 7
 """Our own functions between the Prefect task and the system call that writes into a store."""
-FILES_THAT_NAME_A_KIND: Final = 11
+FILES_THAT_NAME_A_KIND: Final = 6
 """Files of the product that name the file store: what a further kind of store would touch or bring."""
 
 TIMED: Final = ("transship-lease", "transship-progress")
