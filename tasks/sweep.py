@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
-from uuid import uuid4
 
 import structlog
 from prefect import task
@@ -16,19 +16,16 @@ from config.snapshot import settings_in_force
 from tasks.stores import using_store
 from transship.catalog.engine import Catalog
 from transship.catalog.inventories import inventory_is_due, write_inventory
-from transship.catalog.journal import LocationRow, drop_staged, known_urls, staged_names
+from transship.catalog.journal import drop_staged, known_urls, staged_names
 from transship.catalog.removal import (
-    Claim,
-    claim_location,
-    release_location,
     removable_locations,
     scrap_of_host,
     scrap_staged,
 )
-from transship.domain.errors import ObjectMissing, TransferFailed
+from transship.domain.errors import TransferFailed
+from transship.placing.removal import remove_leftover
 from transship.staging.area import StagingArea
 from transship.staging.opening import open_staging
-from transship.stores.base import StoreDriver
 
 LISTED_IN_LOG: Final = 20
 """Names of strays in one line of the log."""
@@ -104,46 +101,14 @@ def _remove_copies(settings: Settings, catalog: Catalog) -> Swept:
     removed, kept = [], []
     with catalog.read() as connection:
         rows = removable_locations(connection, older_than_s=settings.lease.ttl_s)
+    using = partial(using_store, settings=settings, catalog=catalog)
     for row in rows:
         try:
-            if _remove(settings, catalog, row):
+            if remove_leftover(catalog, row, using, ttl_s=settings.lease.ttl_s):
                 removed.append(row.url)
         except TransferFailed as failed:
             kept.append(f"{row.url}: {failed}")
     return Swept(tuple(removed), tuple(kept))
-
-
-def _remove(settings: Settings, catalog: Catalog, row: LocationRow) -> bool:
-    """Remove a copy under a claim; return whether there was one.
-
-    The row goes when nothing was found: a writer that was away for long may have come late the last time.
-
-    Raises:
-        TransferFailed: the store does not allow it now; the row waits.
-    """
-    ttl_s = settings.lease.ttl_s
-    claim = claim_location(catalog, row, uuid4().hex, older_than_s=ttl_s, ttl_s=ttl_s)
-    if claim is None:
-        return False
-    found = True
-    try:
-        with using_store(row.store, settings, catalog) as driver:
-            found = _remove_claimed(driver, claim)
-    finally:
-        release_location(catalog, claim, gone=not found)
-    return found
-
-
-def _remove_claimed(driver: StoreDriver, claim: Claim) -> bool:
-    row = claim.row
-    found = driver.discard_temporaries(row.image_id, row.epoch + 1) > 0
-    try:
-        driver.size(row.url)
-    except ObjectMissing:
-        return found
-    claim.check()
-    driver.delete(row.url)
-    return True
 
 
 def _take_inventories(settings: Settings, catalog: Catalog) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,7 +16,8 @@ from config.settings import Settings
 from tasks.place import place, unplace
 from tasks.session import ImportSession
 from tasks.staged_files import new_name, open_file
-from tasks.sweep import Swept, _remove, sweep_staging, sweep_stores
+from tasks.stores import using_store
+from tasks.sweep import Swept, sweep_staging, sweep_stores
 from tests.fakes.backups import contents_of, restore
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import NOW, asked, read_image
@@ -57,6 +59,7 @@ from transship.domain.errors import (
 from transship.domain.image import ImageStatus
 from transship.domain.stop import StopToken
 from transship.host.directories import MARK
+from transship.placing.removal import remove_leftover
 
 
 @pytest.fixture
@@ -305,7 +308,8 @@ def test_a_copy_that_a_new_import_made_in_the_meantime_stays(session: ImportSess
     mark_deleting(session.catalog, session.lease, "local", utc_now())
     listed = row_of(session)
     place.fn("local", staged)
-    assert not _remove(session.settings, session.catalog, listed)
+    using = partial(using_store, settings=session.settings, catalog=session.catalog)
+    assert not remove_leftover(session.catalog, listed, using, ttl_s=session.settings.lease.ttl_s)
     assert stored(session) == [session.lease.image_id]
 
 

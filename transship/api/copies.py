@@ -10,7 +10,7 @@ from starlette.responses import Response
 from transship.api.policy import DEACTIVATE, DELETE_LOCATION, REACTIVATE, READ_LOCATIONS
 from transship.api.site import Call
 from transship.catalog.images import lock_image, set_status
-from transship.catalog.removal import Claim, give_up_copy, release_location
+from transship.catalog.removal import Claim, give_up_copy
 from transship.domain.errors import (
     Forbidden,
     ImportRunning,
@@ -21,6 +21,7 @@ from transship.domain.errors import (
     WrongStatus,
 )
 from transship.domain.image import Image, ImageStatus
+from transship.placing.removal import remove_given_up
 
 log = structlog.get_logger(__name__)
 
@@ -48,16 +49,10 @@ def delete_from_store(call: Call) -> Response:
 
 def _remove(call: Call, claim: Claim) -> None:
     """Remove a claimed copy; what its store does not allow now stays for housekeeping."""
-    removed = False
     try:
-        with call.site.stores.using(claim.row.store) as driver:
-            claim.check()
-            driver.delete(claim.row.url)
-        removed = True
+        remove_given_up(call.site.catalog, claim, call.site.stores.using)
     except (StoreUnavailable, StoreDenied, StoreUnknown) as error:
         log.warning("data not removed yet", image_id=claim.row.image_id, store=claim.row.store, reason=str(error))
-    finally:
-        release_location(call.site.catalog, claim, gone=removed)
 
 
 def _refuse_unless_removable(image: Image, store: str) -> None:

@@ -29,7 +29,6 @@ from transship.api.site import Call
 from transship.api.views import image_view
 from transship.catalog.endings import end_deleted
 from transship.catalog.images import get_image, insert_image, lock_image, mark_deleted, update_image
-from transship.catalog.journal import drop_location
 from transship.catalog.search import find_images
 from transship.domain.errors import (
     BadRequest,
@@ -42,6 +41,7 @@ from transship.domain.errors import (
 )
 from transship.domain.image import Image, ImageStatus, Location
 from transship.domain.visibility import refuse_create, refuse_unless_changed_by, refuse_unless_seen, shown_to
+from transship.placing.removal import remove_of_deleted
 from transship.staging.area import StagingArea
 from transship.staging.scrap import remove_scrap
 
@@ -211,18 +211,11 @@ def delete_image(call: Call) -> Response:
 
 
 def _remove_data(call: Call, image_id: str, location: Location) -> None:
-    """Remove a copy of a deleted image; what its store does not allow now stays for housekeeping.
-
-    However late this is, it meets no newer copy: nothing is written of a deleted image, and its id is never used again.
-    """
+    """Remove a copy of a deleted image; what its store does not allow now stays for housekeeping."""
     try:
-        with call.site.stores.using(location.store) as driver:
-            driver.delete(location.url)
+        remove_of_deleted(call.site.catalog, image_id, location, call.site.stores.using)
     except (StoreUnavailable, StoreDenied, StoreUnknown) as error:
         log.warning("data not removed yet", image_id=image_id, store=location.store, reason=str(error))
-        return
-    with call.site.catalog.write() as connection:
-        drop_location(connection, image_id, location.store)
 
 
 def _image_response(call: Call, image: Image, status: int, headers: dict[str, str]) -> Response:

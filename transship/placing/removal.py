@@ -1,0 +1,82 @@
+"""Remove copies without the lease of their image: for housekeeping, and for clients who delete a copy or an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from uuid import uuid4
+
+from transship.catalog.engine import Catalog
+from transship.catalog.journal import LocationRow, drop_location
+from transship.catalog.removal import Claim, claim_location, release_location
+from transship.domain.errors import ObjectMissing
+from transship.domain.image import Location
+from transship.stores.base import StoreDriver
+
+Using = Callable[[str], AbstractContextManager[StoreDriver]]
+"""Lends a store's driver for the length of a block."""
+
+
+def remove_leftover(catalog: Catalog, row: LocationRow, using: Using, *, ttl_s: float) -> bool:
+    """Remove a copy that waits for its removal; return whether there was one.
+
+    Its row goes when nothing was found: a writer that was away for long may have come late the last time.
+
+    Args:
+        ttl_s: seconds that it must have waited, and after which another one may remove it.
+
+    Raises:
+        TransferFailed: the store does not allow it now; the row waits.
+    """
+    claim = claim_location(catalog, row, uuid4().hex, older_than_s=ttl_s, ttl_s=ttl_s)
+    if claim is None:
+        return False
+    found = True
+    try:
+        with using(row.store) as driver:
+            found = _remove_if_found(driver, claim)
+    finally:
+        release_location(catalog, claim, gone=not found)
+    return found
+
+
+def _remove_if_found(driver: StoreDriver, claim: Claim) -> bool:
+    row = claim.row
+    found = driver.discard_temporaries(row.image_id, row.epoch + 1) > 0
+    try:
+        driver.size(row.url)
+    except ObjectMissing:
+        return found
+    claim.check()
+    driver.delete(row.url)
+    return True
+
+
+def remove_given_up(catalog: Catalog, claim: Claim, using: Using) -> None:
+    """Remove a copy that was taken away from clients, and forget it.
+
+    Raises:
+        StoreUnknown, StoreUnavailable, StoreDenied: not now; the row waits for housekeeping.
+    """
+    removed = False
+    try:
+        with using(claim.row.store) as driver:
+            claim.check()
+            driver.delete(claim.row.url)
+        removed = True
+    finally:
+        release_location(catalog, claim, gone=removed)
+
+
+def remove_of_deleted(catalog: Catalog, image_id: str, location: Location, using: Using) -> None:
+    """Remove a copy of a deleted image, and forget it.
+
+    However late this is, it meets no newer copy: nothing is written of a deleted image, and its id is never used again.
+
+    Raises:
+        StoreUnknown, StoreUnavailable, StoreDenied: not now; the row waits for housekeeping.
+    """
+    with using(location.store) as driver:
+        driver.delete(location.url)
+    with catalog.write() as connection:
+        drop_location(connection, image_id, location.store)
