@@ -1,6 +1,7 @@
 """Runs the real supervisor over a process table of small commands: ``python -m tests.fakes.supervised FILE``.
 
-The file holds JSON: home, detach, and components as argument lists with fields of `Component`.
+The file holds JSON: home, detach, and components as argument lists with fields of `Component`; with ``fork_server``,
+they are forked where they name imports.
 """
 
 import json
@@ -57,7 +58,12 @@ def main() -> int:
     first_start(settings)
     if "standstill_s" in asked:
         launching.Plan = partial(Plan, standstill_s=asked["standstill_s"])  # type: ignore[misc]  # a class in the product
-    launch = Launch(settings, HomeLock.take(settings), table(), table)
+    fork_server = None
+    if asked.get("fork_server"):
+        argv = (sys.executable, "-P", "-m", "transship.supervisor.fork_server")
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OF_FORK_SERVER": "leaks"}
+        fork_server = Component("fork-server", argv, environment)
+    launch = Launch(settings, HomeLock.take(settings), table(), table, fork_server)
     if asked.get("detach"):
         return run_in_background(launch, lambda component, line: print(component, line, flush=True))
     return run_in_foreground(launch, lambda: None)

@@ -13,7 +13,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 
 NATIVE = "import ctypes; c = ctypes.CDLL(None); c.pthread_create(ctypes.byref(ctypes.c_ulong()), None, c.pause, None); "
-ASK = "from transship.runner.template import threads; print(threads())"
+ASK = "from transship.host.processes import threads; print(threads())"
 
 
 @pytest.mark.parametrize(("before", "found"), [("", False), (NATIVE, True)], ids=["none", "a library's"])

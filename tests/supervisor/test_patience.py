@@ -84,7 +84,7 @@ def test_the_supervisor_waits_for_as_long_as_there_are_signs_of_life(tmp_path: P
 def test_cpu_time_of_what_a_component_has_started_counts(tmp_path: Path) -> None:
     script = "bash -c 'while :; do :; done' & wait"
     slot = Slot(Component("parent", ("bash", "-c", script), dict(os.environ)))
-    slot.child = Child(slot.component, tmp_path)
+    slot.child = Child.start(slot.component, tmp_path)
     try:
         until(lambda: slot.vitals().cpu_s > 0.5, what="CPU time of the child")
     finally:

@@ -15,7 +15,7 @@ from transship.supervisor.home import log_dir, prepare
 from transship.supervisor.launch import Launch, run_in_background, run_in_foreground, stop_running
 from transship.supervisor.output import Console
 from transship.supervisor.reloading import refuse_fixed_changes
-from transship.supervisor.table import process_table
+from transship.supervisor.table import fork_server, process_table
 
 
 def up(invocation: Invocation, *, detach: bool) -> int:
@@ -42,7 +42,7 @@ def up(invocation: Invocation, *, detach: bool) -> int:
         refuse_fixed_changes(settings, now)
         return process_table(now, {SNAPSHOT_VARIABLE: str(path)})
 
-    launch = Launch(settings, lock, plan(), plan)
+    launch = Launch(settings, lock, plan(), plan, fork_server(settings, {}))
     if not detach:
         return run_in_foreground(launch, lambda: print_addresses(settings))
     console = Console()

@@ -22,6 +22,7 @@ from transship.host.processes import become_subreaper
 from transship.host.runner_status import RUNNER_READY
 from transship.runner.dispatcher import Dispatcher
 from transship.runner.engine import PROBE
+from transship.runner.template import fork_template
 
 
 def main() -> int:
@@ -30,10 +31,12 @@ def main() -> int:
         settings = _handed_settings()
         # Queues are named: without any, Prefect would give us what only another host's staging holds.
         queues = (host_queue(settings), DEFAULT_QUEUE)
-        flows = tuple(definition.entrypoint for definition in read_definitions(definition_file()))
+        flows = (*(definition.entrypoint for definition in read_definitions(definition_file())), PROBE)
     except TransshipError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    # While this process has one thread and no connection.
+    template = fork_template(flows) if settings.runner.engine == "warm" else None
     configure_logs(settings.log.level, "worker")
     # One line for each call to Prefect would hide all others.
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -41,7 +44,7 @@ def main() -> int:
     become_subreaper()
 
     async def serve() -> None:
-        await Dispatcher(settings, queues, (*flows, PROBE), _say_ready).run()
+        await Dispatcher(settings, queues, flows, _say_ready, template).run()
 
     try:
         asyncio.run(serve())

@@ -58,6 +58,7 @@ from transship.runner.pool import Pool
 from transship.runner.push import push_server
 from transship.runner.recycling import WearLimits
 from transship.runner.reservations import Reservations
+from transship.runner.template import ForkedTemplate
 from transship.runner.worker import RUN_VARIABLE, WarmWorker
 
 BEAT_EVERY_S: Final = 30.0
@@ -98,10 +99,16 @@ class Dispatcher:
         queues: work queues to take runs from.
         entrypoints: module paths of the flows.
         on_ready: called when runs are taken, and after each reload, with what is wrong nevertheless; empty: nothing.
+        template: forked of this process already; None: a fresh interpreter becomes the first one.
     """
 
     def __init__(
-        self, settings: Settings, queues: tuple[str, ...], entrypoints: tuple[str, ...], on_ready: Callable[[str], None]
+        self,
+        settings: Settings,
+        queues: tuple[str, ...],
+        entrypoints: tuple[str, ...],
+        on_ready: Callable[[str], None],
+        template: ForkedTemplate | None = None,
     ) -> None:
         self.settings, self.queues, self.on_ready = settings, queues, on_ready
         self.phase = Phase.STARTING
@@ -114,7 +121,12 @@ class Dispatcher:
         self._opening = threading.Lock()
         self._catalog: Catalog | None = None
         self.pool = Pool(
-            settings.prefect.worker_limit, wear_limits(settings), entrypoints, os.environ, self._changed.set
+            settings.prefect.worker_limit,
+            wear_limits(settings),
+            entrypoints,
+            os.environ,
+            self._changed.set,
+            first=template,
         )
         self.pool.on_template_lost = self._mend.set
         self.pool.on_executor_end = self._kill_orphans

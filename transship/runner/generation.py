@@ -17,6 +17,7 @@ from typing import Final, Protocol, Self
 import structlog
 
 from transship.domain.errors import WarmEngineUnavailable
+from transship.host.forked import ForkedProcess
 from transship.host.processes import describe_exit, signal_group, start_time
 from transship.runner.messages import (
     LINE_BYTES,
@@ -171,7 +172,7 @@ class Generation:
     """
 
     owner: Owner
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedProcess
     control: socket.socket
     ready: asyncio.Future[Ready]
     retired: bool = False
@@ -180,7 +181,7 @@ class Generation:
 
     @classmethod
     def start(cls, owner: Owner, module: str, entrypoints: Sequence[str], environment: Mapping[str, str]) -> Self:
-        """Start a template.
+        """Start a template in a fresh interpreter.
 
         Args:
             owner: hears what becomes of the template and its executors.
@@ -206,10 +207,21 @@ class Generation:
             except OSError:
                 ours.close()
                 raise
-        ours.setblocking(False)
+        return cls.of(owner, process, ours)
+
+    @classmethod
+    def of(cls, owner: Owner, process: subprocess.Popen[bytes] | ForkedProcess, control: socket.socket) -> Self:
+        """Return the generation of a template that runs.
+
+        Args:
+            owner: hears what becomes of the template and its executors.
+            process: the template.
+            control: datagram socket to it.
+        """
+        control.setblocking(False)
         loop = asyncio.get_running_loop()
-        generation = cls(owner, process, ours, loop.create_future())
-        loop.add_reader(ours, generation._hear)
+        generation = cls(owner, process, control, loop.create_future())
+        loop.add_reader(control, generation._hear)
         return generation
 
     @property

@@ -16,6 +16,7 @@ from transship.runner.generation import Condition, Executor, Generation
 from transship.runner.idle_executors import IdleExecutors
 from transship.runner.messages import CANCEL_SIGNAL, Job, Outcome, Ready
 from transship.runner.recycling import Wear, WearLimits, worn_out
+from transship.runner.template import ForkedTemplate
 
 TEMPLATE_START_S: Final = 120.0
 """Longest wait for a template's imports, on a machine with other things to do."""
@@ -58,7 +59,8 @@ class Pool:
         entrypoints: module paths of the flows that the template imports.
         environment: of the template and all executors.
         on_change: called after every change that `executors` shows.
-        template: module that is the template.
+        template: module that is the template, where it is a fresh interpreter.
+        first: a template that runs already, for the first `start`.
 
     Attributes:
         on_template_lost: called when the template has ended, or cannot make executors any more.
@@ -73,8 +75,10 @@ class Pool:
         environment: Mapping[str, str],
         on_change: Callable[[], None] = lambda: None,
         template: str = "transship.runner.template",
+        first: ForkedTemplate | None = None,
     ) -> None:
         self.size, self.limits = size, limits
+        self._first = first
         self._template = template
         self._failed_starts = 0
         self._entrypoints, self._environment, self._on_change = entrypoints, environment, on_change
@@ -122,8 +126,13 @@ class Pool:
         Raises:
             WarmEngineUnavailable: it did not come up; the former one goes on.
         """
+        first, self._first = self._first, None
         try:
-            generation = Generation.start(self, self._template, self._entrypoints, self._environment)
+            generation = (
+                Generation.of(self, first.process, first.control)
+                if first is not None
+                else Generation.start(self, self._template, self._entrypoints, self._environment)
+            )
         except OSError as error:
             raise WarmEngineUnavailable(f"the template cannot be started: {error}") from error
         self._generations.append(generation)

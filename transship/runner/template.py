@@ -1,7 +1,8 @@
 """The template: a single-threaded process that has imported everything, and forks executors of itself.
 
-``python -m transship.runner.template FD`` with the number of an inherited socket to the dispatcher. It
-ends when the dispatcher closes that socket. It never opens a connection, so that no executor inherits one.
+The dispatcher forks the first one of itself, before it opens a connection. Later ones are fresh interpreters, with the
+code of now: ``python -m transship.runner.template FD`` with the number of an inherited socket to the dispatcher. A
+template ends when the dispatcher closes its socket. It never opens a connection, so that no executor inherits one.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import selectors
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
-from transship.host.processes import end_with_parent, signal_group
+from transship.host.forked import ForkedProcess
+from transship.host.processes import end_with_parent, signal_group, threads
 from transship.runner import pins
 from transship.runner.messages import (
     MESSAGE_BYTES,
@@ -45,40 +47,85 @@ def main(arguments: Sequence[str]) -> int:
     Args:
         arguments: number of the socket, then the entrypoints of the flows.
     """
-    end_with_parent()
-    # The dispatcher decides when to end: by closing the socket. A terminal's Ctrl-C is its affair too.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    control = socket.socket(fileno=int(arguments[0]))
     began = time.monotonic()
-    problems = _load(arguments[1:])
-    gc.collect()
-    # What exists now is never collected, so that a collection in a child does not copy its pages.
-    gc.freeze()
-    control.send(tell_dispatcher(Ready(os.getpid(), round(time.monotonic() - began, 2), problems)))
-    Template(control).run()
-    return 0
+    _own_life()
+    control = socket.socket(fileno=int(arguments[0]))
+    return _serve_dispatcher(control, load(arguments[1:]), time.monotonic() - began)
 
 
-def _load(entrypoints: Sequence[str]) -> list[str]:
-    """Import everything; return what keeps executors from being forked."""
+@dataclass(frozen=True, slots=True)
+class ForkedTemplate:
+    """A template that this process forked.
+
+    Attributes:
+        process: the template.
+        control: datagram socket to it.
+    """
+
+    process: ForkedProcess
+    control: socket.socket
+
+
+def fork_template(entrypoints: Sequence[str]) -> ForkedTemplate | None:
+    """Import everything into this process, which has one thread and no connection, and fork a template of it.
+
+    Args:
+        entrypoints: module paths of the flows.
+
+    Returns:
+        None when this process cannot be forked; a fresh interpreter says why.
+    """
+    began = time.monotonic()
+    if load(entrypoints):
+        return None
+    seconds = time.monotonic() - began
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        pid = os.fork()
+    except OSError:
+        ours.close()
+        theirs.close()
+        return None
+    if pid == 0:
+        status = 1
+        try:
+            ours.close()
+            os.setsid()
+            _own_life()
+            status = _serve_dispatcher(theirs, [], seconds)
+        finally:
+            # Whatever happened: the dispatcher must not run twice.
+            os._exit(status)
+    theirs.close()
+    return ForkedTemplate(ForkedProcess(pid), ours)
+
+
+def load(entrypoints: Sequence[str]) -> list[str]:
+    """Import all that runs need, for good; return what keeps executors from being forked of this process."""
     problems = []
     for name in (*HEAVY, *(entrypoint.rpartition(".")[0] for entrypoint in entrypoints)):
         try:
             importlib.import_module(name)
         except ImportError as error:
             problems.append(f"{name} cannot be imported: {error}")
-    problems += pins.problems(pins.EXECUTOR_PINS)
-    return problems + threads()
+    problems += pins.problems(pins.EXECUTOR_PINS) + threads()
+    gc.collect()
+    # What exists now is never collected, so that a collection in a child does not copy its pages.
+    gc.freeze()
+    return problems
 
 
-def threads() -> list[str]:
-    """Return what is said of threads beside this one: none, or a problem. A library's own are no Python threads."""
-    count = len(os.listdir("/proc/self/task"))
-    if count == 1:
-        return []
-    names = ", ".join(thread.name for thread in threading.enumerate())
-    return [f"threads run after the imports, so that forking is not safe: {count}, of which Python knows {names}"]
+def _own_life() -> None:
+    end_with_parent()
+    # The dispatcher decides when to end: by closing the socket. A terminal's Ctrl-C is its affair too.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _serve_dispatcher(control: socket.socket, problems: list[str], seconds: float) -> int:
+    control.send(tell_dispatcher(Ready(os.getpid(), round(seconds, 2), problems)))
+    Template(control).run()
+    return 0
 
 
 class Template:

@@ -9,8 +9,9 @@ import socket
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import IO, Final, Self
 
+from transship.host.forked import ForkedProcess
 from transship.host.processes import signal_group
 from transship.supervisor.component import Component
 
@@ -31,7 +32,18 @@ class Child:
         pid: process id, also the id of its group and session.
     """
 
-    def __init__(self, component: Component, directory: Path, sockets: Sequence[socket.socket] = ()) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | ForkedProcess, output: IO[bytes]) -> None:
+        """Take a process that runs.
+
+        Args:
+            process: leader of its session.
+            output: what it writes.
+        """
+        self._process, self._output = process, output
+        self.pid = process.pid
+
+    @classmethod
+    def start(cls, component: Component, directory: Path, sockets: Sequence[socket.socket] = ()) -> Self:
         """Start a component; must be called in the main thread, to which the death signal is tied.
 
         Args:
@@ -45,7 +57,7 @@ class Child:
         inherited = tuple(each.fileno() for each in sockets)
         # The supervisor handles SIGINT and SIGTERM, so that exec resets both to their defaults here,
         # also when the shell that started the supervisor ignored them.
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             ("setpriv", "--pdeathsig", "TERM", "--", *component.argv, *(f"--socket={one}" for one in inherited)),
             env=dict(component.environment),
             cwd=directory,
@@ -55,7 +67,8 @@ class Child:
             start_new_session=True,
             pass_fds=inherited,
         )
-        self.pid = self._process.pid
+        assert process.stdout is not None  # noqa: S101 - it is a pipe; tells the type checker
+        return cls(process, process.stdout)
 
     async def follow(self, on_line: Callable[[str], None]) -> int:
         """Read the output until the process ends.
@@ -68,7 +81,7 @@ class Child:
         """
         loop = asyncio.get_running_loop()
         lines = asyncio.StreamReader(limit=LONGEST_LINE_BYTES)
-        pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), self._process.stdout)
+        pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), self._output)
         reader = asyncio.create_task(_read_lines(lines, on_line))
         ended = asyncio.Event()
         descriptor = os.pidfd_open(self.pid)

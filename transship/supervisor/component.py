@@ -59,6 +59,9 @@ class Component:
         once: runs to its end, which must be exit status 0, and is not restarted.
         kill_after_s: at a stop, how long it has to end itself.
         renewal: what a reload does with it; one that runs `once` is run again.
+        module: what `argv` runs with ``python -m``, for one that the fork server can fork; empty: none.
+        arguments: of the module.
+        imports: modules that it needs, for the fork server.
     """
 
     name: str
@@ -73,6 +76,9 @@ class Component:
     once: bool = False
     kill_after_s: float = 10.0
     renewal: Renewal = Renewal.RESTART
+    module: str = ""
+    arguments: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
 
     def starts_as(self, other: Component) -> bool:
         """Whether a process of this component and one of another would be started alike.

@@ -35,26 +35,11 @@ def client_environment(settings: Settings, base: Mapping[str, str]) -> dict[str,
     Raises:
         ConfigurationRefused: the Prefect log-in cannot be read.
     """
-    defaults = {
-        "PREFECT_WORKER_QUERY_SECONDS": str(settings.prefect.poll_interval_s),
-        # The runner watches for cancelled runs itself.
-        "PREFECT_WORKER_ENABLE_CANCELLATION": "false",
-        # The least that Prefect accepts: a lost run is noticed after a few missed beats.
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-        "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(FLOW_ROOMS),
-        # What an executor logs between two runs belongs to none.
-        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-        "PREFECT_LOGGING_LEVEL": settings.log.level,
-        "PREFECT_LOGGING_COLORS": "false",
-        "PREFECT_CLI_COLORS": "false",
-        "PREFECT_CLI_PROMPT": "false",
-        "DO_NOT_TRACK": "1",
-    }
     forced = {"PREFECT_HOME": str(prefect_dir(settings)), "PREFECT_API_URL": settings.prefect_api_url}
     auth_string = prefect_auth_string(settings)
     if auth_string:
         forced["PREFECT_API_AUTH_STRING"] = auth_string
-    return {**defaults, **base, **forced}
+    return {**_client_tuning(settings), **base, **forced}
 
 
 def asynchronous(database_url: str) -> str:
@@ -73,7 +58,52 @@ def server_environment(settings: Settings, base: Mapping[str, str]) -> dict[str,
     Raises:
         ConfigurationRefused: a secret cannot be read.
     """
-    defaults = {
+    auth_string = prefect_auth_string(settings)
+    forced = {
+        "PREFECT_HOME": str(prefect_dir(settings)),
+        # Not --port: that would leave the UI asking port 4200.
+        "PREFECT_SERVER_API_HOST": settings.prefect.host,
+        "PREFECT_SERVER_API_PORT": str(settings.prefect.port),
+        "PREFECT_SERVER_API_AUTH_STRING": auth_string,
+        "PREFECT_SERVER_ENCRYPTION_KEY": prefect_encryption_key(settings),
+        # The server's own services are clients of its API.
+        "PREFECT_API_AUTH_STRING": auth_string,
+    }
+    database_url = settings.prefect.database_url.get_secret_value()
+    if database_url:
+        forced["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = asynchronous(database_url)
+    return {**_server_tuning(settings), **base, **forced}
+
+
+def fork_server_environment(settings: Settings, base: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment in which Prefect is imported for components that are forked then: no address, no secret.
+
+    Each of them has its own environment before it begins; this is for what Prefect reads while it is imported.
+    """
+    tuning = {**_server_tuning(settings), **_client_tuning(settings)}
+    return {**tuning, **base, "PREFECT_HOME": str(prefect_dir(settings))}
+
+
+def _client_tuning(settings: Settings) -> dict[str, str]:
+    return {
+        "PREFECT_WORKER_QUERY_SECONDS": str(settings.prefect.poll_interval_s),
+        # The runner watches for cancelled runs itself.
+        "PREFECT_WORKER_ENABLE_CANCELLATION": "false",
+        # The least that Prefect accepts: a lost run is noticed after a few missed beats.
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(FLOW_ROOMS),
+        # What an executor logs between two runs belongs to none.
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "PREFECT_LOGGING_LEVEL": settings.log.level,
+        "PREFECT_LOGGING_COLORS": "false",
+        "PREFECT_CLI_COLORS": "false",
+        "PREFECT_CLI_PROMPT": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def _server_tuning(settings: Settings) -> dict[str, str]:
+    return {
         # Without it, slots held by a run that died with the server would never be given back.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         # Batches: the stock sizes write one row at a time and lock SQLite against new runs.
@@ -95,18 +125,3 @@ def server_environment(settings: Settings, base: Mapping[str, str]) -> dict[str,
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",
     }
-    auth_string = prefect_auth_string(settings)
-    forced = {
-        "PREFECT_HOME": str(prefect_dir(settings)),
-        # Not --port: that would leave the UI asking port 4200.
-        "PREFECT_SERVER_API_HOST": settings.prefect.host,
-        "PREFECT_SERVER_API_PORT": str(settings.prefect.port),
-        "PREFECT_SERVER_API_AUTH_STRING": auth_string,
-        "PREFECT_SERVER_ENCRYPTION_KEY": prefect_encryption_key(settings),
-        # The server's own services are clients of its API.
-        "PREFECT_API_AUTH_STRING": auth_string,
-    }
-    database_url = settings.prefect.database_url.get_secret_value()
-    if database_url:
-        forced["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = asynchronous(database_url)
-    return {**defaults, **base, **forced}

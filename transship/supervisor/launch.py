@@ -42,12 +42,14 @@ class Launch:
         lock: the home directory's, taken by this process.
         components: the process table.
         replan: returns the process table with the newest settings taken; refuses those that cannot be put in force.
+        fork_server: forks components at the start; None: all are started.
     """
 
     settings: Settings
     lock: HomeLock
     components: tuple[Component, ...]
     replan: Callable[[], tuple[Component, ...]]
+    fork_server: Component | None = None
 
 
 def run_in_foreground(launch: Launch, on_ready: Callable[[], None]) -> int:
@@ -180,7 +182,13 @@ def _supervise(
     settings = launch.settings
     launch.lock.write_holder()
     output = Output(log_dir(settings), settings.log.max_bytes, settings.log.backups, sink)
-    plan = Plan(launch.components, settings.home, status_path(settings), settings.supervisor.start_timeout_s)
+    plan = Plan(
+        launch.components,
+        settings.home,
+        status_path(settings),
+        settings.supervisor.start_timeout_s,
+        launch.fork_server,
+    )
     try:
         asyncio.run(Supervisor(plan, output, on_ready, launch.replan).run())
     except TransshipError as error:

@@ -18,6 +18,7 @@ class Slot:
     """A component and what became of it so far.
 
     Attributes:
+        forked_by: the fork server that is asked for it now; 0: none.
         starts: how often it was started.
         lines: how many lines it has written.
         short_lives: ends in a row after a short life.
@@ -33,6 +34,7 @@ class Slot:
     component: Component
     condition: Condition = Condition.WAITING
     child: Child | None = None
+    forked_by: int = 0
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     starts: int = 0
     lines: int = 0
@@ -48,7 +50,8 @@ class Slot:
 
     def vitals(self) -> Vitals:
         """Return what is seen of it now."""
-        pids = [self.child.pid, *descendants(self.child.pid)] if self.child else []
+        # While it is to be forked, what is imported for it is its own work.
+        pids = [self.child.pid, *descendants(self.child.pid)] if self.child else [self.forked_by]
         return Vitals(self.starts, self.lines, sum(map(cpu_time_s, pids)))
 
     def on_line(self, line: str) -> None:

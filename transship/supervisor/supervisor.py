@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from transship.host.processes import (
 )
 from transship.supervisor.child import Child
 from transship.supervisor.component import Backoff, Component, Condition
+from transship.supervisor.forking import ForkServer
 from transship.supervisor.listeners import listen
 from transship.supervisor.output import SUPERVISOR, Output, log_path
 from transship.supervisor.patience import Silence
@@ -61,6 +63,7 @@ class Plan:
 
     Attributes:
         components: every process, in any order.
+        fork_server: forks those that name their imports until everything is up; None: all are started.
         directory: working directory of all of them.
         status_file: rewritten at each change.
         start_timeout_s: a component that starts is given up when it has used no CPU time and written nothing for so
@@ -73,6 +76,7 @@ class Plan:
     directory: Path
     status_file: Path
     start_timeout_s: float = 180.0
+    fork_server: Component | None = None
     backoff: Backoff = field(default_factory=Backoff)
     standstill_s: float = 60.0
 
@@ -99,6 +103,7 @@ class Supervisor:
         self.plan, self.output, self.on_ready, self._replan = plan, output, on_ready, replan
         self.slots = [Slot(component) for component in plan.components]
         self.beside: set[Slot] = set()
+        self._forks: ForkServer | None = None
         self._standstills = Standstills(plan.standstill_s)
         self._untold = False
         self._reload_asked = asyncio.Event()
@@ -144,10 +149,12 @@ class Supervisor:
     async def _start(self) -> None:
         began = asyncio.get_running_loop().time()
         self._open_sockets()
+        self._start_fork_server()
         for stage in sorted({slot.component.stage for slot in self.slots}):
             await self._start_stage([slot for slot in self.slots if slot.component.stage == stage])
             if self._stop.is_set():
                 return
+        await self._end_fork_server()
         self._enter(Phase.READY)
         self._say(f"ready after {asyncio.get_running_loop().time() - began:.1f} s")
         self.on_ready()
@@ -163,17 +170,42 @@ class Supervisor:
                 reason = f"port {port} of {host} cannot be listened on: {error.strerror}"
                 raise StartFailed(slot.component.name, reason, self.output.directory) from error
 
+    def _start_fork_server(self) -> None:
+        component = self.plan.fork_server
+        if component is None:
+            return
+        try:
+            self._forks = ForkServer(component, self.plan.directory, partial(self.output.line, component.name))
+        except OSError as error:
+            self._say(f"{component.name} cannot be run: {error.strerror}")
+
+    async def _end_fork_server(self) -> None:
+        """End it once all is up: what dies later, or is reloaded, gets an interpreter with the code of then."""
+        forks, self._forks = self._forks, None
+        if forks is not None:
+            await forks.close()
+
     async def _start_stage(self, slots: Sequence[Slot]) -> None:
-        for slot in slots:
+        # What needs least is forked first.
+        for slot in sorted(slots, key=lambda slot: len(slot.component.imports)):
             self.launch(slot)
         stalls = [asyncio.create_task(self._fail_when_stalled(slot)) for slot in slots]
         for stall in stalls:
             stall.add_done_callback(self._on_keeper_end)
+        # Their own requests reach the fork server first.
+        await asyncio.sleep(0)
+        self._prepare(max(slot.component.stage for slot in slots))
         try:
             await self._first_of(asyncio.gather(*(slot.up.wait() for slot in slots)))
         finally:
             for stall in stalls:
                 stall.cancel()
+
+    def _prepare(self, stage: int) -> None:
+        """Have imported what later stages need while this one starts."""
+        for slot in self.slots:
+            if self._forks is not None and slot.component.stage > stage:
+                self._forks.prepare(slot.component.imports)
 
     async def _fail_when_stalled(self, slot: Slot) -> None:
         await self.stall(slot)
@@ -251,13 +283,14 @@ class Supervisor:
     async def _live(self, slot: Slot) -> int:
         """Run a component once; return its exit status, 127 if it could not be run."""
         slot.said_ready.clear()
+        self._set(slot, Condition.STARTING)
         try:
-            slot.child = child = Child(slot.component, self.plan.directory, slot.sockets)
+            slot.child = child = await self._begin(slot)
         except OSError as error:
             slot.last_exit = f"cannot be run: {error.strerror}"
             return 127
         slot.starts += 1
-        self._set(slot, Condition.STARTING)
+        self._publish()
         watcher = asyncio.create_task(self._watch(slot))
         try:
             status = await child.follow(lambda line: self._on_line(slot, line))
@@ -268,6 +301,21 @@ class Supervisor:
         # What it left running would be a second copy of it after the restart.
         end_strangers(self._own_pids())
         return status
+
+    async def _begin(self, slot: Slot) -> Child:
+        """Fork a component, or start it.
+
+        Raises:
+            OSError: its command cannot be run.
+        """
+        component, directory = slot.component, self.plan.directory
+        if self._forks is not None and component.imports:
+            slot.forked_by = self._forks.pid
+            child = await self._forks.fork(component, directory, slot.sockets)
+            slot.forked_by = 0
+            if child is not None:
+                return child
+        return Child.start(component, directory, slot.sockets)
 
     def _on_line(self, slot: Slot, line: str) -> None:
         self.output.line(slot.component.name, line)
@@ -318,6 +366,7 @@ class Supervisor:
 
     async def _stop_everything(self) -> None:
         self._enter(Phase.STOPPING)
+        await self._end_fork_server()
         everything = self._all_slots()
         for slot in everything:
             slot.stopping.set()
@@ -363,7 +412,8 @@ class Supervisor:
     # --- bookkeeping ---------------------------------------------------------------------------
 
     def _own_pids(self) -> set[int]:
-        return {slot.child.pid for slot in self._all_slots() if slot.child is not None}
+        forks = {self._forks.pid} if self._forks is not None else set()
+        return forks | {slot.child.pid for slot in self._all_slots() if slot.child is not None}
 
     def _all_slots(self) -> list[Slot]:
         return list(chain(self.slots, self.beside))
@@ -386,6 +436,8 @@ class Supervisor:
                 limit_s = self.plan.standstill_s
                 self._say(f"{slot.component.name} has been stopped by a signal for {limit_s:g} s: killing it")
                 slot.child.kill()
+        if self._forks is not None and self._forks.pid in overdue:
+            self._forks.kill()
 
     def _on_keeper_end(self, keeper: asyncio.Task[None]) -> None:
         # A fault of the supervisor itself must not leave a component unwatched.

@@ -5,14 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 from config.settings import Settings
+from deployments.definition import definition_file, read_definitions
 from transship.api import API_READY
 from transship.host.runner_status import RUNNER_READY
 from transship.runner.prefect_server import NOTE_FILE
+from transship.runner.template import HEAVY
 from transship.supervisor.component import Component, Renewal
-from transship.supervisor.environment import base_environment, client_environment, server_environment
+from transship.supervisor.environment import (
+    base_environment,
+    client_environment,
+    fork_server_environment,
+    server_environment,
+)
 
 SETTLE_S: Final = 2.0
 """A process without a health check that refuses its configuration has ended by then."""
@@ -20,6 +27,10 @@ SETTLE_S: Final = 2.0
 
 WORKER_SETTLE_S: Final = 90.0
 """Life after which a worker counts as up although it has not said so: Prefect is slow, and it goes on trying."""
+
+
+SERVER_IMPORTS: Final = ("transship.runner.prefect_server", "prefect.server.api.server", "prefect.cli.server")
+"""What Prefect's server loads when it is started by its command."""
 
 
 class Stage(IntEnum):
@@ -56,58 +67,82 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
     base = base_environment(settings, overrides)
     client = client_environment(settings, base)
     kill_after_s = settings.supervisor.kill_after_s
-    server = Component(
+    server = _component(
         "prefect-server",
-        _module("transship.runner.prefect_server", "--note", str(settings.run_dir / NOTE_FILE)),
-        server_environment(settings, base),
-        Stage.SERVERS,
-        StopRank.PREFECT,
+        "transship.runner.prefect_server",
+        ("--note", str(settings.run_dir / NOTE_FILE)),
+        environment=server_environment(settings, base),
+        stage=Stage.SERVERS,
+        stop_rank=StopRank.PREFECT,
         # It asks for no log-in.
         health_url=f"{settings.prefect_api_url}/health",
         kill_after_s=kill_after_s,
         renewal=Renewal.KEEP,
+        imports=SERVER_IMPORTS,
     )
     services = (
-        Component(
-            "deploy", _module("transship.cli", "deploy"), client, Stage.DEPLOY, once=True, kill_after_s=kill_after_s
+        _component(
+            "deploy",
+            "transship.cli",
+            ("deploy",),
+            environment=client,
+            stage=Stage.DEPLOY,
+            once=True,
+            kill_after_s=kill_after_s,
+            imports=_flow_imports(),
         ),
-        Component(
+        _component(
             "keeper",
-            _module("transship.keeper"),
-            base,
-            Stage.IMPORTS,
-            StopRank.KEEPER,
+            "transship.keeper",
+            environment=base,
+            stage=Stage.IMPORTS,
+            stop_rank=StopRank.KEEPER,
             settle_s=SETTLE_S,
             kill_after_s=kill_after_s,
+            imports=("transship.keeper.__main__",),
         ),
-        Component(
+        _component(
             "worker",
-            _module("transship.runner"),
-            client,
-            Stage.IMPORTS,
-            StopRank.WORKER,
+            "transship.runner",
+            environment=client,
+            stage=Stage.IMPORTS,
+            stop_rank=StopRank.WORKER,
             ready_text=RUNNER_READY,
             settle_s=WORKER_SETTLE_S,
             # It lets running imports end, interrupts what still runs, and waits for that.
             kill_after_s=settings.supervisor.drain_s + 3 * kill_after_s,
             renewal=Renewal.SIGNAL,
+            imports=_flow_imports(),
         ),
-        Component(
+        _component(
             "api",
-            _module("transship.api"),
-            base,
-            Stage.SERVERS,
-            StopRank.API,
+            "transship.api",
+            environment=base,
+            stage=Stage.SERVERS,
+            stop_rank=StopRank.API,
             health_url=f"{settings.api_url}/healthcheck",
             ready_text=API_READY,
             listen=(settings.api.host, settings.api.port),
             kill_after_s=kill_after_s,
             renewal=Renewal.REPLACE,
+            imports=("transship.api.__main__",),
         ),
     )
     return services if settings.prefect.api_url else (server, *services)
 
 
-def _module(name: str, *arguments: str) -> tuple[str, ...]:
+def fork_server(settings: Settings, overrides: Mapping[str, str]) -> Component:
+    """Return the process that imports once what the others need, and forks them of itself at the start."""
+    environment = fork_server_environment(settings, base_environment(settings, overrides))
+    return _component("fork-server", "transship.supervisor.fork_server", environment=environment)
+
+
+def _flow_imports() -> tuple[str, ...]:
+    flows = (definition.entrypoint.rpartition(".")[0] for definition in read_definitions(definition_file()))
+    return ("transship.commands.deploy", "deployments.apply", "transship.runner.__main__", *HEAVY, *flows)
+
+
+def _component(name: str, module: str, arguments: tuple[str, ...] = (), **fields: Any) -> Component:
     # -P: a directory named like one of our packages in the working directory must not hide it.
-    return (sys.executable, "-P", "-m", name, *arguments)
+    argv = (sys.executable, "-P", "-m", module, *arguments)
+    return Component(name, argv, module=module, arguments=arguments, **fields)
