@@ -29,12 +29,14 @@ from transship.catalog.imports import Begun, begin_import
 from transship.catalog.leases import expire_lease, process_name
 from transship.catalog.tasks import set_flow_run
 from transship.host.processes import Standstills, is_stopped, start_time
+from transship.runner.carried import Held
+from transship.runner.cold import RUN_VARIABLE
 from transship.runner.dispatcher import Dispatcher
 from transship.runner.generation import Executor
 from transship.runner.hung import ENDED_S, LOST_S, Grip
 from transship.runner.pool import Pool
 from transship.runner.recycling import WearLimits
-from transship.runner.worker import RUN_VARIABLE, Held, WarmWorker
+from transship.runner.worker import WarmWorker
 
 # --- decisions -------------------------------------------------------------------------------------
 
@@ -162,7 +164,7 @@ class Trial:
         self.worker.limiter.acquire_on_behalf_of_nowait(flow_run.id)
 
         async def claimed() -> None:
-            self.worker.held[flow_run.id] = Held(flow_run, self.pool)
+            self.worker.runs.held[flow_run.id] = Held(flow_run, self.pool)
             try:
                 await self.worker._carry(self.pool, executor, flow_run, HANGS)
             finally:
@@ -241,12 +243,12 @@ def test_a_process_that_lost_its_import_is_killed_and_its_slot_is_free_without_a
         if stopped:
             os.kill(executor.pid, signal.SIGSTOP)
         trial.resume(begun)
-        trial.worker.held[flow_run.id].grip.offered_again = True
+        trial.worker.runs.held[flow_run.id].grip.offered_again = True
         trial.worker.wake.clear()
         await trial.look()
         await carrying
         await until(lambda: start_time(executor.pid) is None)
-        assert (trial.worker.carried, trial.worker.held) == (0, {})
+        assert (trial.worker.carried, trial.worker.runs.held) == (0, {})
         # It is looked for at once: it waits in its queue.
         assert trial.worker.wake.is_set()
         assert (trial.crashed, trial.server.given) == ([], [])
@@ -404,7 +406,7 @@ def test_a_fresh_interpreter_that_lost_its_import_is_killed_without_a_word_to_pr
     async def test(trial: Trial) -> None:
         flow_run = FlowRun(id=uuid4(), flow_id=uuid4(), state=Scheduled())
         carrying = asyncio.create_task(trial.worker.run(flow_run, None))
-        await until(trial.worker.processes)
+        await until(trial.worker.runs.processes)
         begun = trial.begin(flow_run, started[0])
         await trial.look()
         os.kill(started[0], signal.SIGSTOP)
@@ -412,6 +414,6 @@ def test_a_fresh_interpreter_that_lost_its_import_is_killed_without_a_word_to_pr
         await trial.look()
         assert (await carrying).status_code == 0
         await until(lambda: start_time(started[0]) is None)
-        assert trial.worker.cold == {}
+        assert trial.worker.runs.cold == {}
 
     tried(settings, catalog, test)

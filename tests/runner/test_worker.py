@@ -20,10 +20,11 @@ from structlog.testing import capture_logs
 
 from deployments.pool import base_job_template
 from transship.domain.push import Refused
+from transship.runner.limits import Limits
 from transship.runner.pool import Pool
 from transship.runner.recycling import WearLimits
 from transship.runner.reservations import Reservations, WarmSlot
-from transship.runner.worker import Limits, WarmWorker
+from transship.runner.worker import WarmWorker
 
 OPEN = Limits(pool_paused=False, pool_limited=False, any_limited=False, open_queues=frozenset({"default"}))
 
@@ -163,7 +164,7 @@ def test_a_stop_leaves_unclaimed_runs_to_others_and_starts_none() -> None:
         worker.draining = True
         pool.refuse("the runner is stopping")
         await waiting
-        assert (worker.carried, worker.known_ids, worker.cold) == (0, set(), {})
+        assert (worker.carried, worker.known_ids, worker.runs.cold) == (0, set(), {})
         pool.give_back(taken)
 
     tried(test)
@@ -182,7 +183,7 @@ def test_a_pushed_run_that_is_known_already_is_not_carried_twice() -> None:
         flow_run = born()
         worker._submitting_flow_run_ids.add(flow_run.id)
         assert not (await reserved(worker)).run(flow_run.model_dump(mode="json"))
-        assert (worker.carried, pool.idle_count, worker.held) == (0, 1, {})
+        assert (worker.carried, pool.idle_count, worker.runs.held) == (0, 1, {})
 
     tried(test)
 

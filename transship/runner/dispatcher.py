@@ -51,6 +51,7 @@ from transship.host.runner_status import (
     write_runner_status,
 )
 from transship.runner import events, pins
+from transship.runner.cold import RUN_VARIABLE
 from transship.runner.duties import FAULTS, Work, every, keep_connected, keep_doing, reason_of
 from transship.runner.engine import Engine
 from transship.runner.orphans import give_back_orphans
@@ -59,7 +60,7 @@ from transship.runner.push import push_server
 from transship.runner.recycling import WearLimits
 from transship.runner.reservations import Reservations
 from transship.runner.template import ForkedTemplate
-from transship.runner.worker import RUN_VARIABLE, WarmWorker
+from transship.runner.worker import WarmWorker
 
 BEAT_EVERY_S: Final = 30.0
 ORPHANS_EVERY_S: Final = 30.0
@@ -301,7 +302,7 @@ class Dispatcher:
 
     async def _end_what_hangs(self) -> None:
         self._end_stopped()
-        processes = self.worker.processes()
+        processes = self.worker.runs.processes()
         if not processes:
             return
         try:
@@ -309,7 +310,7 @@ class Dispatcher:
         except (TransshipError, SQLAlchemyError) as fault:
             log.warning("catalogue does not say who carries which import", reason=reason_of(fault))
             return
-        self.worker.give_up_lost(standings, asyncio.get_running_loop().time())
+        self.worker.runs.give_up_lost(standings, asyncio.get_running_loop().time())
 
     def _standings(self, processes: Mapping[UUID, int]) -> dict[UUID, Standing]:
         host = self.settings.host_name
@@ -325,7 +326,7 @@ class Dispatcher:
         A process that a run started stands for the run: what waits for it hangs too.
         """
         executors = {one.pid for one in self.pool.executors if one.pid}
-        runs = set(self.worker.processes().values())
+        runs = set(self.worker.runs.processes().values())
         trees = {pid: {pid, *descendants(pid)} for pid in executors | runs}
         template = self.pool.template_pid
         watched = {template} - {0} | set().union(*trees.values())
@@ -340,7 +341,7 @@ class Dispatcher:
             signal_process(template, signal.SIGKILL)
 
     async def _beat(self) -> None:
-        self.worker.beat()
+        self.worker.runs.beat()
 
     # --- the engine ---
 
@@ -482,7 +483,7 @@ class Dispatcher:
     def status(self) -> RunnerStatus:
         """Return what there is to say of us now."""
         now = asyncio.get_running_loop().time()
-        counts = {str(flow_run_id): held.flow_run.run_count for flow_run_id, held in self.worker.held.items()}
+        counts = {str(flow_run_id): held.flow_run.run_count for flow_run_id, held in self.worker.runs.held.items()}
         executors = tuple(
             ExecutorStatus(
                 pid=one.pid,

@@ -7,13 +7,8 @@ and are claimed by proposing Pending, as in the worker that this one extends.
 from __future__ import annotations
 
 import asyncio
-import os
-import shlex
-import signal
-import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -28,19 +23,19 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse, WorkerFlowRunResponse
-from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.states import Cancelled, Scheduled
-from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
+from prefect.states import Scheduled
+from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 
-from transship.catalog.carriers import Standing
 from transship.domain.errors import WarmEngineUnavailable
 from transship.domain.task import ENDED_TYPES
-from transship.host.processes import children, signal_group, variable_of
+from transship.runner.carried import Carried, Held
+from transship.runner.cold import Cold, OwnInterpreter
+from transship.runner.endings import Endings, alone
 from transship.runner.generation import Executor
-from transship.runner.hung import Grip
+from transship.runner.limits import Limits, read_limits
 from transship.runner.messages import Job, Outcome
-from transship.runner.pool import Pool, RunEnd
+from transship.runner.pool import Pool
 
 DEPLOYMENT_FRESH_S: Final = 60.0
 """How long a deployment's entrypoint is believed to be what it was."""
@@ -51,88 +46,13 @@ SETTLED: Final = ENDED_TYPES | {"PAUSED", "SCHEDULED"}
 LIMITS_ANSWER_S: Final = 0.3
 """Longest wait for Prefect's word on limits before a push: less than the keeper waits for ours."""
 
-RUN_VARIABLE: Final = "PREFECT__FLOW_RUN_ID"
-"""Holds the id of the run in the environment of what Prefect starts for it."""
-
-TRIES: Final = 5
-"""How often a final state is offered to a server that does not take it."""
-
 log = structlog.get_logger("transship.runner")
-
-
-@dataclass(slots=True)
-class Held:
-    """A run that a warm executor carries, or is about to.
-
-    Attributes:
-        pool: whose executor that is, also when another engine is in force by now.
-        stopping: why it was told to stop; empty while it may go on.
-        killing: kills it when it does not stop in time.
-        grip: what is known of its import.
-        lost: the import went on without it, so that there is nothing to say of its end.
-    """
-
-    flow_run: FlowRun
-    pool: Pool
-    stopping: str = ""
-    killing: asyncio.TimerHandle | None = None
-    grip: Grip = field(default_factory=Grip)
-    lost: bool = False
-
-
-@dataclass(slots=True)
-class Cold:
-    """A run that a fresh interpreter carries.
-
-    Attributes:
-        scope: ends our watching over it, without a state for the run.
-        grip: what is known of its import.
-    """
-
-    flow_run: FlowRun
-    scope: anyio.CancelScope
-    grip: Grip = field(default_factory=Grip)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the server has set for our pool and queues.
-
-    Attributes:
-        pool_paused, pool_limited: of the work pool.
-        any_limited: pool or one of our queues has a concurrency limit.
-        open_queues: our queues that are neither paused nor limited.
-    """
-
-    pool_paused: bool
-    pool_limited: bool
-    any_limited: bool
-    open_queues: frozenset[str]
-
-    def why_not_pushed(self, queue: str) -> str:
-        """Return why a run of a work queue must wait until the server gives it out; empty if it need not."""
-        if self.pool_paused or self.pool_limited:
-            return "the work pool is paused or has a limit"
-        if queue not in self.open_queues:
-            return f"the work queue {queue} is not ours, is paused, or has a limit"
-        return ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
     deployment: DeploymentResponse
     read_at: float
-
-
-class OwnInterpreter(ProcessJobConfiguration):
-    """How a run gets a fresh interpreter: this worker's own, which has the product installed."""
-
-    def prepare_for_flow_run(self, *arguments: Any, **named: Any) -> None:
-        """Fill in what the run and this host determine."""
-        if self.command is None:
-            # Left to Prefect, an interpreter would start another one.
-            self.command = shlex.join([sys.executable, "-m", "prefect.engine"])
-        super().prepare_for_flow_run(*arguments, **named)
 
 
 class WarmWorker(ProcessWorker):
@@ -154,8 +74,7 @@ class WarmWorker(ProcessWorker):
         super().__init__(**arguments)
         self.pool = pool
         self.cancel_grace_s = cancel_grace_s
-        self.held: dict[UUID, Held] = {}
-        self.cold: dict[UUID, Cold] = {}
+        self.runs = Carried()
         self.wake = asyncio.Event()
         self.draining = False
         self._polling = asyncio.Lock()
@@ -165,6 +84,10 @@ class WarmWorker(ProcessWorker):
         self.listening = False
         self._deployments: dict[UUID, _Known] = {}
         self.on_death: Callable[[UUID, int], Awaitable[object]] = _ignore
+
+    @property
+    def _endings(self) -> Endings:
+        return Endings(self.client, self._propose_crashed_state, self.on_death)
 
     @property
     def carried(self) -> int:
@@ -180,7 +103,11 @@ class WarmWorker(ProcessWorker):
     def known_ids(self) -> set[UUID]:
         """Runs that have a slot here, or are about to."""
         borrowers = self.limiter.statistics().borrowers
-        return {*self.held, *self._submitting_flow_run_ids, *(one for one in borrowers if isinstance(one, UUID))}
+        return {
+            *self.runs.held,
+            *self._submitting_flow_run_ids,
+            *(one for one in borrowers if isinstance(one, UUID)),
+        }
 
     @property
     def starved(self) -> bool:
@@ -207,7 +134,7 @@ class WarmWorker(ProcessWorker):
 
     def _is_carried(self, flow_run_id: UUID) -> bool:
         """Return whether a run is held here; says so in the log when it is offered for the first time."""
-        carried = self.held.get(flow_run_id) or self.cold.get(flow_run_id)
+        carried = self.runs.of(flow_run_id)
         if carried is None:
             return False
         if not carried.grip.offered_again:
@@ -216,7 +143,7 @@ class WarmWorker(ProcessWorker):
         return True
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
-        with _alone(flow_run):
+        with alone(flow_run):
             entrypoint = await self._warm_entrypoint(flow_run) if self.pool is not None else None
             # Before it is claimed: until an executor is there, another host may take the run.
             pool, executor = self.pool, await self._executor() if entrypoint is not None else None
@@ -242,30 +169,30 @@ class WarmWorker(ProcessWorker):
         try:
             await super()._submit_run(flow_run)
         finally:
-            if flow_run.id not in self.cold:
+            if flow_run.id not in self.runs.cold:
                 self._let_go(flow_run.id)
             self.wake.set()
 
     async def run(self, flow_run: FlowRun, configuration: Any, task_status: Any = None) -> ProcessWorkerResult:
         """Carry a run in a fresh interpreter."""
         with anyio.CancelScope() as scope:
-            self.cold[flow_run.id] = Cold(flow_run, scope)
+            self.runs.cold[flow_run.id] = Cold(flow_run, scope)
             try:
                 return await super().run(flow_run, configuration, task_status)
             finally:
-                del self.cold[flow_run.id]
+                del self.runs.cold[flow_run.id]
                 self.wake.set()
         # It was given up: the run is another process's.
         return ProcessWorkerResult(status_code=0, identifier=str(flow_run.id))
 
     async def _claim(self, pool: Pool, executor: Executor, flow_run: FlowRun, entrypoint: str) -> None:
-        self.held[flow_run.id] = Held(flow_run, pool)
+        self.runs.held[flow_run.id] = Held(flow_run, pool)
         try:
             if await self._propose_pending_state(flow_run):
                 await self._carry(pool, executor, flow_run, entrypoint)
             else:
                 pool.give_back(executor)
-                await self._finish_cancelled(flow_run)
+                await self._endings.finish_cancelled(flow_run)
         finally:
             self._let_go(flow_run.id)
 
@@ -311,12 +238,12 @@ class WarmWorker(ProcessWorker):
             pool.give_back(executor)
             self.free_slot(reservation)
             return False
-        self.held[flow_run.id] = Held(flow_run, pool)
+        self.runs.held[flow_run.id] = Held(flow_run, pool)
         group.start_soon(self._carry_reserved, pool, executor, reservation, flow_run)
         return True
 
     async def _carry_reserved(self, pool: Pool, executor: Executor, reservation: UUID, flow_run: FlowRun) -> None:
-        with _alone(flow_run):
+        with alone(flow_run):
             try:
                 # Somebody may have set a limit while it was made.
                 reason = await self.why_not_pushed(flow_run.work_queue_name or "")
@@ -352,7 +279,7 @@ class WarmWorker(ProcessWorker):
         self._slot_is_free()
 
     def _let_go(self, flow_run_id: UUID) -> None:
-        held = self.held.pop(flow_run_id, None)
+        held = self.runs.held.pop(flow_run_id, None)
         if held is not None and held.killing is not None:
             held.killing.cancel()
         if held is not None and held.grip.offered_again:
@@ -398,73 +325,20 @@ class WarmWorker(ProcessWorker):
 
     async def _carry(self, pool: Pool, executor: Executor, flow_run: FlowRun, entrypoint: str) -> None:
         end = await pool.carry(executor, Job(flow_run.model_dump(mode="json"), entrypoint))
-        held = self.held.get(flow_run.id)
+        held = self.runs.held.get(flow_run.id)
         if held is not None and held.lost:
             return
         stopping = held.stopping if held is not None else ""
         if end.outcome is Outcome.ENDED and end.state_type in SETTLED:
             return
         with anyio.CancelScope(shield=True):
-            await self._finish(flow_run, end, stopping)
-
-    async def _finish(self, flow_run: FlowRun, end: RunEnd, stopping: str) -> None:
-        """Give a run the final state that its executor could not give."""
-        if end.outcome is None:
-            with _alone(flow_run):
-                await self.on_death(flow_run.id, end.pid)
-        run = await self._as_it_is(flow_run)
-        state = run.state if run is not None else None
-        if state is not None and (state.is_final() or state.is_paused() or state.is_scheduled()):
-            return
-        if state is not None and (state.is_cancelling() or (stopping == "cancelled" and not state.is_final())):
-            await self._set_cancelled(flow_run)
-        elif end.outcome is Outcome.ABORTED and state is not None:
-            # Prefect refused to let it begin, or the catalogue did: somebody else has it.
-            log.info("run is somebody else's", flow_run_id=str(flow_run.id), reason=end.message)
-        elif run is not None and run.run_count > flow_run.run_count + 1:
-            log.info("run was begun again elsewhere; its end is not ours to tell", flow_run_id=str(flow_run.id))
-        else:
-            text = f"its process {end.message}" if end.outcome is None else end.message
-            await self._propose_crashed_state(flow_run, text or "its process was told to end")
-
-    async def _as_it_is(self, flow_run: FlowRun) -> FlowRun | None:
-        for attempt in range(TRIES):
-            try:
-                return await self.client.read_flow_run(flow_run.id)
-            except ObjectNotFound:
-                return None
-            except (httpx.HTTPError, PrefectException) as error:
-                log.warning("Prefect does not say how a run is", flow_run_id=str(flow_run.id), reason=str(error))
-                await asyncio.sleep(0.2 * 2**attempt)
-        return None
-
-    async def _finish_cancelled(self, flow_run: FlowRun) -> None:
-        """Show a run as cancelled that was told to stop before anybody began it, so that nobody else does."""
-        try:
-            now = await self.client.read_flow_run(flow_run.id)
-        except ObjectNotFound:
-            return
-        except (httpx.HTTPError, PrefectException) as error:
-            log.warning("Prefect does not say how a run is", flow_run_id=str(flow_run.id), reason=str(error))
-            return
-        if now.state is not None and now.state.is_cancelling() and now.run_count == flow_run.run_count:
-            await self._set_cancelled(flow_run)
-
-    async def _set_cancelled(self, flow_run: FlowRun) -> None:
-        try:
-            message = "Cancelled; what it had begun was undone."
-            await self.client.set_flow_run_state(flow_run.id, Cancelled(message=message), force=True)
-        except ObjectNotFound:
-            log.info("cancelled run was deleted", flow_run_id=str(flow_run.id))
-        except (httpx.HTTPError, PrefectException) as error:
-            # Prefect ends what stays Cancelling for too long.
-            log.warning("run not shown as cancelled", flow_run_id=str(flow_run.id), reason=str(error))
+            await self._endings.finish(flow_run, end, stopping)
 
     # --- stopping them ---
 
     def stop_run(self, flow_run_id: UUID, why: str) -> None:
         """Stop a run that we carry, once; nothing happens for any other."""
-        held = self.held.get(flow_run_id)
+        held = self.runs.held.get(flow_run_id)
         if held is None or held.stopping:
             return
         if not held.pool.cancel(str(flow_run_id)):
@@ -479,46 +353,13 @@ class WarmWorker(ProcessWorker):
         if held.pool.kill(flow_run_id):
             log.warning("run did not stop in time and was killed", flow_run_id=flow_run_id)
 
-    # --- ending those that hang ---
-
-    def processes(self) -> dict[UUID, int]:
-        """Return the process of each run that has one now."""
-        warm = {flow_run_id: held.pool.pid_of(str(flow_run_id)) for flow_run_id, held in self.held.items()}
-        found = {flow_run_id: pid for flow_run_id, pid in warm.items() if pid}
-        for pid in children(os.getpid()) if self.cold else ():
-            run_id = variable_of(pid, RUN_VARIABLE)
-            found.update({flow_run_id: pid for flow_run_id in self.cold if str(flow_run_id) == run_id})
-        return found
-
-    def give_up_lost(self, standings: Mapping[UUID, Standing], now: float) -> None:
-        """Kill the processes whose imports go on without them; their slots are free then.
-
-        Args:
-            standings: how the import of each run is related to its process.
-            now: seconds of a clock that never goes back.
-        """
-        processes = self.processes()
-        for flow_run_id, standing in standings.items():
-            held, cold = self.held.get(flow_run_id), self.cold.get(flow_run_id)
-            carried = held or cold
-            pid = processes.get(flow_run_id, 0)
-            if carried is None or not pid or not carried.grip.is_lost(standing, now):
-                continue
-            log.warning("process hangs without its import; it is killed", flow_run_id=str(flow_run_id), pid=pid)
-            if held is not None:
-                held.lost = True
-                held.pool.give_up(pid)
-            elif cold is not None:
-                signal_group(pid, signal.SIGKILL)
-                cold.scope.cancel()
-
     async def look_for_stopped(self) -> None:
         """Ask which of the runs that we carry are to stop or to begin again, for the case that it was missed.
 
         Raises:
             httpx.HTTPError, PrefectException: Prefect does not answer.
         """
-        carried: dict[UUID, Held | Cold] = {**self.held, **self.cold}
+        carried = self.runs.all()
         if not carried:
             return
         asked = [StateType.CANCELLING, StateType.CANCELLED, StateType.PAUSED, StateType.SCHEDULED]
@@ -535,46 +376,13 @@ class WarmWorker(ProcessWorker):
                 # Without a free slot nothing is offered to us.
                 self._is_carried(run.id)
 
-    def beat(self) -> None:
-        """Tell Prefect's automations that the runs which we carry are alive, but for those that lost their import."""
-        for held in self.held.values():
-            if held.grip.without_since is not None:
-                continue
-            emit_event(
-                event="prefect.flow-run.heartbeat",
-                resource={
-                    "prefect.resource.id": f"prefect.flow-run.{held.flow_run.id}",
-                    "prefect.resource.name": held.flow_run.name or "",
-                },
-                related=list(_related(held.flow_run)),
-            )
-
     async def refresh_limits(self) -> None:
         """Look whether pool and queues have limits or are paused.
 
         Raises:
             httpx.HTTPError, PrefectException: Prefect does not answer.
         """
-        pool = await self.client.read_work_pool(self._work_pool_name)
-        queues = await self.client.read_work_queues(work_pool_name=self._work_pool_name)
-        ours = [queue for queue in queues if queue.name in self._work_queues]
-        limited = {queue.name for queue in ours if queue.concurrency_limit is not None}
-        paused = {queue.name for queue in ours if queue.is_paused}
-        self.limits = Limits(
-            pool_paused=pool.is_paused,
-            pool_limited=pool.concurrency_limit is not None,
-            any_limited=pool.concurrency_limit is not None or bool(limited),
-            open_queues=frozenset(queue.name for queue in ours) - limited - paused,
-        )
-
-
-@contextmanager
-def _alone(flow_run: FlowRun) -> Iterator[None]:
-    """Let what goes wrong with one run be the end of nothing else: runs share a task group."""
-    try:
-        yield
-    except Exception:
-        log.exception("a run was given up", flow_run_id=str(flow_run.id))
+        self.limits = await read_limits(self.client, self._work_pool_name, self._work_queues)
 
 
 async def _ignore(_flow_run_id: UUID, _pid: int) -> None:
@@ -589,12 +397,3 @@ def _scheduled_since(taken: FlowRun, now: FlowRun) -> bool:
 
 def _why(state_type: StateType | None) -> str:
     return "paused" if state_type is StateType.PAUSED else "cancelled"
-
-
-def _related(flow_run: FlowRun) -> Iterable[dict[str, str]]:
-    yield {"prefect.resource.id": f"prefect.flow.{flow_run.flow_id}", "prefect.resource.role": "flow"}
-    if flow_run.deployment_id is not None:
-        yield {
-            "prefect.resource.id": f"prefect.deployment.{flow_run.deployment_id}",
-            "prefect.resource.role": "deployment",
-        }
