@@ -78,7 +78,7 @@ def _wanted(deployment_ids: Sequence[UUID]) -> AutomationCore:
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED,
-                message=f"no sign of life for {SILENCE_S:.0f} s; the import goes on by itself elsewhere, or ends",
+                message=f"no heartbeat for {SILENCE_S:.0f} s; the import continues in another process, or ends",
             )
         ],
     )

@@ -141,11 +141,11 @@ def _run(flow_run_id: str, begun: Begun, session: ImportSession, steps: Steps) -
     except ImportInterrupted as interrupted:
         # Crashed, not Failed, as where a process was lost: the import goes on by itself.
         _give_up(session, interrupted)
-        return Crashed(message=f"The import is resumed by itself: {interrupted}")
+        return Crashed(message=f"The import resumes automatically: {interrupted}")
     except CatalogUnavailable as away:
         # Not the import's fault, and nothing can be written now: it goes on when the catalogue is back.
         _give_up(session, ImportInterrupted(str(away)))
-        return Crashed(message=f"The import is resumed by itself: {away}")
+        return Crashed(message=f"The import resumes automatically: {away}")
     except TransferFailed as failed:
         return _fail(begun, session, undo, failed)
     except ConfigurationRefused as refused:

@@ -24,7 +24,9 @@ def may_pass_next_time(task: Task[..., Any], run: TaskRun, state: State[Any]) ->
     if not isinstance(error, TransferFailed) or not error.retryable:
         return False
     with suppress(LookupError):  # outside of an import nobody looks
-        current().board.wait_for("its next attempt", utc_now(), f"it is made by itself. The last one failed: {error}")
+        current().board.wait_for(
+            "its next attempt", utc_now(), f"it starts automatically. The last one failed: {error}"
+        )
     return True
 
 

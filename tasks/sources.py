@@ -31,7 +31,7 @@ def web_source(session: ImportSession, remote: RemoteImage | None) -> WebSource:
     settings = session.settings
 
     def waiting(host: str) -> None:
-        session.board.wait_for(f"a connection to {host}", utc_now(), "it goes on when other downloads from there end")
+        session.board.wait_for(f"a connection to {host}", utc_now(), "it continues when other downloads from there end")
 
     return WebSource(
         uri_gate(session, remote),

@@ -86,7 +86,7 @@ def reserve(session: ImportSession, name: str, size_bytes: int) -> None:
             if said != str(busy):
                 said = str(busy)
                 log.info("import waits for room", reason=said)
-                session.board.wait_for("room in staging", began, f"it goes on when other imports end: {said}")
+                session.board.wait_for("space in staging", began, f"it continues when other imports end: {said}")
         else:
             if said:
                 session.board.go_on()

@@ -19,7 +19,7 @@ from transship.host.runner_status import RunnerStatus, runner_status_path, write
     [
         ("warm", "", 0.0, "serving, warm engine, 1 of 4 runs"),
         ("cold", "a dry run ended broken", 0.0, "serving, cold engine, 1 of 4 runs; a dry run ended broken"),
-        ("warm", "", 100.0, "serving, warm engine, 1 of 4 runs; has said nothing for 100 s"),
+        ("warm", "", 100.0, "serving, warm engine, 1 of 4 runs; has not written its status for 100 s"),
     ],
     ids=["well", "cold", "hangs"],
 )

@@ -81,7 +81,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--at-once", type=int, default=6, help="imports under way at the same time")
+    parser.add_argument("--at-once", type=int, default=6, help="imports that run at the same time")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="transship-chaos-") as home, Fleet(Path(home), OPTIONS) as fleet:

@@ -70,7 +70,7 @@ def test_imports_that_wait_are_listed_and_others_are_not(
     catalog: Catalog, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pending = waiting(catalog, "waits for a worker slot since then; patience")
-    running = waiting(catalog, "stage: waits for room in staging since then; patience", begun=True)
+    running = waiting(catalog, "stage: waits for space in staging since then; patience", begun=True)
     silent = waiting(catalog, "", age_s=HOUR_S)
     others = [waiting(catalog, "stage: 40 %", begun=True), waiting(catalog, "", age_s=-HOUR_S)]
     assert _print_waits(settings)
@@ -78,7 +78,7 @@ def test_imports_that_wait_are_listed_and_others_are_not(
     said = "".join(finding.text for finding in found(settings, "import waits"))
     for listed in (shown, said):
         assert f"{pending}: waits for a worker slot since then; patience" in listed
-        assert f"{running}: stage: waits for room in staging since then; patience" in listed
+        assert f"{running}: stage: waits for space in staging since then; patience" in listed
         assert f"{silent}: pending since " in listed
         assert "for an unknown reason; see the keeper's log" in listed
         assert not any(image_id in listed for image_id in others)

@@ -271,7 +271,7 @@ def test_an_attempt_whose_import_was_ended_by_the_keeper_says_that_nothing_more_
 )
 def test_an_import_that_lost_its_catalogue_is_left_for_the_keeper_to_resume(carried: Carried, why: Exception) -> None:
     state = carried.ends_with(why)
-    assert (state.type, state.message) == ("CRASHED", f"The import is resumed by itself: {why}")
+    assert (state.type, state.message) == ("CRASHED", f"The import resumes automatically: {why}")
     assert carried.lease == "expired"
     assert carried.left == (1, 1)
     assert carried.task.status is TaskStatus.PROCESSING

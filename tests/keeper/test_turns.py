@@ -109,7 +109,7 @@ def test_a_project_has_no_more_under_way_than_it_may(catalog: Catalog, tmp_path:
     first, second, other = ask(catalog, "p"), ask(catalog, "p"), ask(catalog, "q")
     assert hand_over(keeper) == [first, other]
     explain_waits(keeper)
-    assert "until its project has less than 1 imports under way" in message(catalog, second)
+    assert "until its project has fewer than 1 running imports" in message(catalog, second)
     begin_import(catalog, first, str(uuid4()), "worker", ttl_s=3600.0, now=NOW)
     assert hand_over(keeper) == []
     end_unheld(catalog, other, "over", now=NOW, time_to_live_h=1)
@@ -176,7 +176,7 @@ def test_by_default_one_slot_stays_free_of_each_project(
     single = ask(catalog, "single")
     assert hand_over(keeper) == [single]
     explain_waits(keeper)
-    assert f"less than {share} imports under way" in message(catalog, many[share])
+    assert f"fewer than {share} running imports" in message(catalog, many[share])
     assert end_unheld(catalog, many[0], "over", now=NOW, time_to_live_h=1)
     assert [one for one in hand_over(keeper) if one in many] == [many[share]]
 

@@ -44,16 +44,16 @@ UPLOADED = replace(WAIT, host="two")
         (
             UPLOADED,
             LOST,
-            "host two, which holds the uploaded data and was last heard at 2026-01-02 03:00:00 UTC,",
+            "host two, which holds the uploaded data and was last seen at 2026-01-02 03:00:00 UTC,",
             "runs",
         ),
-        (UPLOADED, WELL, "host two, which holds the uploaded data and was never heard,", "upload it anew"),
+        (UPLOADED, WELL, "host two, which holds the uploaded data and was never seen,", "upload it again"),
         (UPLOADED, replace(LOST, away="no answer"), "host two, which", "delete the image"),
         (WAIT, replace(WELL, away="Prefect cannot serve now: x"), "Prefect", "Prefect cannot serve now: x"),
         (replace(WAIT, told=False), replace(WELL, away="no answer"), "Prefect", "no answer"),
         (replace(WAIT, told=False, not_told="HTTP 404"), WELL, "Prefect", "HTTP 404"),
         (replace(WAIT, told=False), WELL, "its turn", "when a worker is free"),
-        (replace(WAIT, told=False), replace(WELL, share=3), "its turn", "less than 3 imports under way"),
+        (replace(WAIT, told=False), replace(WELL, share=3), "its turn", "fewer than 3 running imports"),
         (WAIT, replace(WELL, pool=None), "work pool imports", "transship deploy"),
         (WAIT, replace(WELL, pool=Pool("imports", paused=True)), "work pool imports", "paused in Prefect"),
         (WAIT, replace(WELL, pool=Pool("imports", limit=2), running=2), "work pool imports", "2 runs"),
@@ -61,7 +61,7 @@ UPLOADED = replace(WAIT, host="two")
         (WAIT, replace(WELL, pool=Pool("imports", queues={"q": Queue(limit=0)})), "work queue q", "0 runs"),
         (WAIT, replace(WELL, hosts=()), "a worker", "transship worker"),
         (WAIT, replace(WELL, hosts=(replace(ALIVE, alive=False),)), "a worker", "transship up"),
-        (WAIT, replace(WELL, running=2), "a worker slot", "all 2 are taken"),
+        (WAIT, replace(WELL, running=2), "a worker slot", "all 2 are in use"),
         (
             WAIT,
             replace(WELL, pool=Pool("imports", queues={"other": Queue(paused=True)})),
@@ -126,7 +126,7 @@ def test_without_prefect_the_keeper_still_says_what_is_waited_for_and_calls_no_l
     assert explain_waits(keeper) == 3
     assert message(catalog, plain).startswith("waits for Prefect since ")
     assert message(catalog, near).startswith("waits for Prefect since ")
-    assert message(catalog, far).startswith("waits for host lost, which holds the uploaded data and was last heard at ")
+    assert message(catalog, far).startswith("waits for host lost, which holds the uploaded data and was last seen at ")
     with catalog.read() as connection:
         assert {host.name: host.alive for host in hosts(connection)} == {"here": True, "lost": False}
 

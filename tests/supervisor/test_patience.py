@@ -135,7 +135,7 @@ def test_a_start_and_a_reload_that_make_progress_are_not_given_up(tmp_path: Path
 
         os.kill(status().pid, RELOAD_SIGNAL)
         until(lambda: status().reloads, what="the end of the reload")
-        assert (status().last_reload, status().reload_failed) == ("slow: done again", False)
+        assert (status().last_reload, status().reload_failed) == ("slow: run again", False)
 
 
 @pytest.mark.faults

@@ -495,8 +495,8 @@ def test_a_reload_leaves_alone_what_has_not_changed_and_does_the_rest_again(star
     running.line_with("applied")
     running.line_with("ready after")
     said = reloaded(running, server, once).splitlines()
-    assert said[0].startswith("server: goes on")
-    assert said[1] == "deploy: done again"
+    assert said[0].startswith("server: keeps running")
+    assert said[1] == "deploy: run again"
     running.line_with("applied")
     assert status_of(running).components[0].pid == first
     assert status_of(running).components[1].condition is Condition.DONE

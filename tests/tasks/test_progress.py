@@ -338,8 +338,8 @@ def test_a_wait_is_shown_with_its_beginning_and_its_remedy_until_the_import_goes
         lambda: shown.store("a", "uploading", 1, 100),
         shown.go_on,
     ):
-        shown.wait_for("room in staging", since, "make room")
-        assert shown.line == f"{shown.now.phase}: waits for room in staging since 2026-01-02 03:04:05 UTC; make room"
+        shown.wait_for("space in staging", since, "make room")
+        assert shown.line == f"{shown.now.phase}: waits for space in staging since 2026-01-02 03:04:05 UTC; make room"
         go_on()
         assert (shown.now.waits, "waits" in shown.line) == ("", False)
 

@@ -68,7 +68,7 @@ def test_what_does_not_fit_beside_other_imports_waits_with_figures_and_goes_on_w
     waiting.start()
     figures = "staging is full: 50.0 MiB needed, 30.0 MiB available, 60.0 MiB taken by other imports"
     until(lambda: figures in message(two), 180.0, "the reason")
-    assert message(two).startswith("begin: waits for room in staging since ")
+    assert message(two).startswith("begin: waits for space in staging since ")
     unstage(one, new_name(one, "source"))
     waiting.join(180.0)
     assert not waiting.is_alive()

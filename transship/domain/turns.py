@@ -45,7 +45,7 @@ def next_turns(
 
     Args:
         waiting: everything that waits.
-        carried: imports under way, by project.
+        carried: running imports, by project.
         room: how many may be handed over.
         limit_per_project: most imports of one project under way; 0: no limit.
     """

@@ -81,7 +81,8 @@ class RunnerStatus:
         """
         silent_s = now - self.written_at
         if silent_s > STALE_S:
-            return f"has said nothing for {silent_s:.0f} s although it runs; see the worker's log, and restart it"
+            silence = f"has not written its status for {silent_s:.0f} s"
+            return f"{silence}, although it runs; see the worker's log, and restart it"
         return "" if self.phase == "serving" else f"takes no runs: it is {self.phase}"
 
 

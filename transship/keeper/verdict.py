@@ -75,7 +75,7 @@ def _lost(run: FlowRunState | None) -> Verdict:
     if run.type in ("CANCELLED", "CANCELLING"):
         return Verdict(Action.END, _with_message("the import was cancelled in Prefect", run))
     if run.type == "PAUSED":
-        return Verdict(Action.END, "the run was paused or suspended in Prefect; import the image again to go on")
+        return Verdict(Action.END, "the run was paused or suspended in Prefect; import the image again")
     return Verdict(Action.RESUME, "the worker of this import was lost")
 
 

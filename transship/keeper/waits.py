@@ -83,44 +83,47 @@ def _cause(wait: WaitingImport, queue: str, now: Situation) -> tuple[str, str]:
         return _lost_host(wait.host, holder)
     reason = now.away or ("" if wait.told else wait.not_told)
     if reason:
-        return "Prefect", f"it begins when Prefect serves again. {reason}"
+        return "Prefect", f"it starts when Prefect is back. {reason}"
     if not wait.told:
         return _turn(now.share)
     return _blocked(queue, now) or _no_slot(now)
 
 
 def _lost_host(name: str, host: Host | None) -> tuple[str, str]:
-    heard = "was never heard"
+    heard = "was never seen"
     if host is not None and host.heard_at is not None:
-        heard = f"was last heard at {host.heard_at:%Y-%m-%d %H:%M:%S} UTC"
+        heard = f"was last seen at {host.heard_at:%Y-%m-%d %H:%M:%S} UTC"
     return (
         f"host {name}, which holds the uploaded data and {heard},",
-        "it goes on when the worker of that host runs again; to start over, delete the image and upload it anew",
+        "it continues when the worker of that host runs again; to start over, delete the image and upload it again",
     )
 
 
 def _turn(share: int) -> tuple[str, str]:
-    others = f", or until its project has less than {share} imports under way" if share else ""
-    return "its turn", f"it begins when a worker is free{others}"
+    others = f", or until its project has fewer than {share} running imports" if share else ""
+    return "its turn", f"it starts when a worker is free{others}"
 
 
 def _blocked(queue: str, now: Situation) -> tuple[str, str] | None:
     """Return what in Prefect keeps every run of a queue back."""
     pool = now.pool
     if pool is None:
-        return f"work pool {now.pool_name}", "Prefect has none of that name; the operator makes it: 'transship deploy'"
+        return (
+            f"work pool {now.pool_name}",
+            "Prefect has no pool of that name; the operator creates it: 'transship deploy'",
+        )
     own = pool.queues.get(queue, Queue())
     if pool.paused:
-        return f"work pool {pool.name}", "it is paused in Prefect; the operator resumes it there"
+        return f"work pool {pool.name}", "it is paused in Prefect; the operator can resume it there"
     if own.paused:
-        return f"work queue {queue}", "it is paused in Prefect; the operator resumes it there"
+        return f"work queue {queue}", "it is paused in Prefect; the operator can resume it there"
     if pool.limit is not None and now.running >= pool.limit:
         return (
             f"work pool {pool.name}",
-            f"its limit in Prefect is {pool.limit} runs; it goes on when another import ends",
+            f"its limit in Prefect is {pool.limit} runs; it continues when another import ends",
         )
     if own.limit is not None and now.running >= own.limit:
-        return f"work queue {queue}", f"its limit in Prefect is {own.limit} runs; it goes on when another import ends"
+        return f"work queue {queue}", f"its limit in Prefect is {own.limit} runs; it continues when another import ends"
     return None
 
 
@@ -128,5 +131,5 @@ def _no_slot(now: Situation) -> tuple[str, str]:
     if not any(host.alive and host.slots for host in now.hosts):
         return "a worker", "none runs; the operator starts one: 'transship up' or 'transship worker'"
     if now.running >= now.slots:
-        return "a worker slot", f"all {now.slots} are taken; it goes on when another import ends"
-    return "a worker to begin it", "it begins by itself; if it does not, the worker's log tells the operator why"
+        return "a worker slot", f"all {now.slots} are in use; it starts when another import ends"
+    return "a worker to begin it", "it starts automatically; if it does not, the worker's log tells the operator why"

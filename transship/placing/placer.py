@@ -181,7 +181,7 @@ class Placer:
         in_time = wait_until(
             removed,
             "the removal of an earlier copy, which housekeeping has begun,",
-            "it ends by itself within a minute",
+            "it ends within a minute",
             patience_s=self.settings.lease.ttl_s,
             pauses_s=repeat(TURN_S),
             stop=self.stop,

@@ -61,10 +61,10 @@ def staging_problem(settings: Settings, catalog: Catalog) -> str:
     except OSError as error:
         return f"{directory} cannot be used: {error.strerror}"
     if found is None and _prepared_before(catalog, area):
-        remedy = f"mount it; if staging is to begin anew there, put an empty file {MARK} into it"
+        remedy = f"mount it; to start with an empty staging there, put an empty file {MARK} into it"
         return f"{directory} is not mounted, or its mark is gone, so imports fail: {remedy}"
     if found and found != catalog.id():
-        return f"{directory} serves another catalogue ({found}); set staging.dir to a directory of its own"
+        return f"{directory} belongs to another catalogue ({found}); set staging.dir to a directory of its own"
     return ""
 
 

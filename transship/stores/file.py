@@ -99,7 +99,7 @@ class FileStore(StoreDriver):
     def remedy(self) -> str:
         """Say how the directory comes back, or begins anew."""
         return (
-            f"Mount {self._directory} and run 'transship deploy'; if the store is to begin anew there,"
+            f"Mount {self._directory} and run 'transship deploy'; to start with an empty store there,"
             f" put an empty file {MARK} into it first"
         )
 

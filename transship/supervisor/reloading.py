@@ -67,7 +67,7 @@ class House(Protocol):
         """Stop a component."""
 
     async def stall(self, slot: Slot) -> None:
-        """Wait until a component has shown no sign of life for as long as it may."""
+        """Wait until a component has shown no heartbeat for as long as it may."""
 
 
 class Reload:
@@ -106,7 +106,7 @@ class Reload:
                 self.done.append(f"{component.name}: {await self._renew(slot, component)}")
             except (StartFailed, NotTakenUp) as failure:
                 self.done.append(str(failure))
-                self.done.append("what comes after it was not reloaded; mend that, and reload again")
+                self.done.append("the components after it were not reloaded; fix the problem and reload again")
                 return False
         return True
 
@@ -121,7 +121,7 @@ class Reload:
                 return await self._signal(slot, component)
             case Renewal.KEEP if same:
                 slot.component = component
-                return "goes on; nothing that it is started with has changed"
+                return "keeps running; its start options have not changed"
             case _:
                 return await self._restart(slot, component)
 
@@ -133,7 +133,7 @@ class Reload:
             # It is not tried for ever, as a component would be that has to live.
             await self._house.end(successor)
             raise
-        return "done again"
+        return "run again"
 
     async def _restart(self, slot: Slot, component: Component) -> str:
         await self._house.end(slot)
@@ -152,7 +152,7 @@ class Reload:
         self._house.beside.discard(successor)
         self._house.slots[self._house.slots.index(slot)] = successor
         self._leave(slot)
-        return "replaced; the former process ends when it has answered what it was asked"
+        return "replaced; the old process ends after its last request"
 
     def _leave(self, slot: Slot) -> None:
         slot.stopping.set()
@@ -168,7 +168,7 @@ class Reload:
     async def _signal(self, slot: Slot, component: Component) -> str:
         slot.component = component
         if slot.child is None:
-            return "is not running; it reads them when it is started again"
+            return "is not running; it reads them when it is restarted"
         slot.said_ready.clear()
         slot.died.clear()
         slot.child.hang_up()
@@ -177,7 +177,7 @@ class Reload:
             raise StartFailed(component.name, self._why(slot), self._log_dir)
         if slot.complaint:
             raise NotTakenUp(component.name, slot.complaint, self._log_dir)
-        return "new imports get new processes; running ones go on as they began"
+        return "new imports get new processes; running ones continue unchanged"
 
     def _put(self, slot: Slot, component: Component) -> Slot:
         successor = Slot(component, sockets=slot.sockets)
