@@ -28,7 +28,7 @@ from transship.domain.image import ImageStatus
 from transship.domain.import_request import ImportRequest
 from transship.domain.methods import ImportMethod
 from transship.domain.task import ImportTask, TaskStatus
-from transship.keeper.verdict import Action, Patience, judge
+from transship.keeper.verdict import Action, TimeLimits, judge
 from transship.stores.file import FileStore
 
 pytestmark = pytest.mark.real
@@ -287,8 +287,8 @@ def test_row_35_an_import_that_no_worker_takes_is_pending_and_ends_with_a_reason
     assert (task.status, imports.lease(image_id)) == (TaskStatus.PENDING, "queued")
     with imports.site.catalog.read() as connection:
         lease = lease_of(connection, image_id)
-    assert judge(task, lease, None, Patience(7200.0, 90.0)).action is Action.NOTHING
-    verdict = judge(task, lease, None, Patience(-1.0, 90.0))
+    assert judge(task, lease, None, TimeLimits(7200.0, 90.0)).action is Action.NOTHING
+    verdict = judge(task, lease, None, TimeLimits(-1.0, 90.0))
     assert verdict.action is Action.END
     assert end_unheld(imports.site.catalog, task.id, verdict.reason, now=utc_now(), time_to_live_h=1)
     assert_failed(imports, image_id, "ask the operator whether workers are running")

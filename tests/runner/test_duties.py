@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from transship.runner import duties
-from transship.runner.duties import Patience, keep_connected, keep_doing
+from transship.runner.duties import Backoff, keep_connected, keep_doing
 
 
 class Enough(BaseException):
@@ -37,7 +37,7 @@ def test_a_connection_is_opened_again_whatever_ended_it() -> None:
     # Prefect's subscriber raises bare exceptions when its handshake breaks.
     faults = [Exception("Unable to authenticate"), RuntimeError("other version"), OSError("refused"), None]
     with pytest.raises(Enough):
-        asyncio.run(keep_connected("test", failing(list(faults)), Patience(0.0, 0.0)))
+        asyncio.run(keep_connected("test", failing(list(faults)), Backoff(0.0, 0.0)))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_waits_grow_only_while_a_connection_does_not_work(
         waited.append(seconds)
 
     async def run() -> None:
-        await keep_connected("test", failing([OSError("refused")] * 5), Patience(1.0, 5.0, worked_s))
+        await keep_connected("test", failing([OSError("refused")] * 5), Backoff(1.0, 5.0, worked_s))
 
     clock = asyncio.get_running_loop
     monkeypatch.setattr(duties, "asyncio", SimpleNamespace(sleep=note, get_running_loop=clock))

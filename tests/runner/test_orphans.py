@@ -13,12 +13,12 @@ from prefect.client.orchestration import PrefectClient, get_client
 
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.runner import Runner
-from transship.runner.orphans import Patience, give_back_orphans
+from transship.runner.orphans import GracePeriods, give_back_orphans
 
 pytestmark = pytest.mark.real
 
-AT_ONCE = Patience(0.0, 0.0)
-LONG = Patience(3600.0, 3600.0)
+AT_ONCE = GracePeriods(0.0, 0.0)
+LONG = GracePeriods(3600.0, 3600.0)
 
 
 @pytest.fixture
@@ -36,10 +36,10 @@ async def client_of(server: PrefectServer) -> AsyncIterator[PrefectClient]:
             yield client
 
 
-def given_back(idle: Runner, ours: set[UUID], patience: Patience = AT_ONCE) -> list[str]:
+def given_back(idle: Runner, ours: set[UUID], grace: GracePeriods = AT_ONCE) -> list[str]:
     async def ask() -> list[UUID]:
         async with client_of(idle.server) as client:
-            return await give_back_orphans(client, idle.pool, ("default",), ours, "here", patience)
+            return await give_back_orphans(client, idle.pool, ("default",), ours, "here", grace)
 
     return [str(run_id) for run_id in anyio.run(ask)]
 
@@ -70,5 +70,5 @@ def test_a_run_of_another_queue_stays(idle: Runner) -> None:
 def test_where_others_take_runs_too_they_are_given_more_time(idle: Runner) -> None:
     idle.server.ask("POST", f"/work_pools/{idle.pool}/workers/heartbeat", {"name": "there"})
     run = idle.born_pending("quick", "shared")
-    assert given_back(idle, set(), Patience(0.0, 3600.0)) == []
+    assert given_back(idle, set(), GracePeriods(0.0, 3600.0)) == []
     assert given_back(idle, set()) == [run["id"]]

@@ -22,7 +22,7 @@ from transship.domain.errors import CommandRefused, ServiceUnreachable, Transshi
 from transship.domain.uri_filter import display_uri
 
 POLL_S: Final = 0.25
-PATIENCE_S: Final = 120.0
+RETRY_S: Final = 120.0
 """How long requests to a silent API are repeated while an import runs; it may be restarting."""
 
 
@@ -167,14 +167,14 @@ def _upload(api: ImagesApi, image_id: str, file: LocalFile) -> None:
 
 
 def _watch(api: ImagesApi, image_id: str) -> TaskView:
-    patience_ends = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + RETRY_S
     with progress_view() as view:
         while True:
             try:
                 task = api.latest_task(image_id)
-                patience_ends = time.monotonic() + PATIENCE_S
+                deadline = time.monotonic() + RETRY_S
             except ServiceUnreachable:
-                if time.monotonic() >= patience_ends:
+                if time.monotonic() >= deadline:
                     raise
                 task = None
             if task is not None:

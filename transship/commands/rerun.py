@@ -13,7 +13,7 @@ from transship.domain.errors import CommandRefused
 from transship.domain.task import RunState
 
 POLL_S: Final = 0.25
-PATIENCE_S: Final = 30.0
+WAIT_S: Final = 30.0
 """How long to wait for the retried run; if it has not begun by then, it waits for a worker."""
 
 
@@ -55,8 +55,8 @@ def _refuse_if_in_vain(api: ImagesApi, prefect: PrefectHttp, image_id: str, ende
     Raises:
         CommandRefused: it ended without one: a retry cannot help, or the image was imported again since.
     """
-    patience_ends = time.monotonic() + PATIENCE_S
-    while time.monotonic() < patience_ends:
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
         name, message = prefect.run_state(ended.flow_run_id)
         newest = api.latest_task(image_id)
         if newest is not None and newest.id != ended.id:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from transship.domain.errors import PushGarbled
+from transship.domain.errors import PushMessageInvalid
 
 RUNNER_SOCKET: Final = "runner.sock"
 """Name of the runner's socket in the home directory's ``run``."""
@@ -82,12 +82,12 @@ def decode(line: bytes) -> Message:
     """Return the message of a line.
 
     Raises:
-        PushGarbled: it is none.
+        PushMessageInvalid: it is none.
     """
     try:
         body = json.loads(line)
     except ValueError as error:
-        raise PushGarbled(line[:40].decode("utf-8", "replace")) from error
+        raise PushMessageInvalid(line[:40].decode("utf-8", "replace")) from error
     match body:
         case {"reserve": str(queue)}:
             return Reserve(queue)
@@ -100,7 +100,7 @@ def decode(line: bytes) -> Message:
         case {"taken": True}:
             return Taken()
         case _:
-            raise PushGarbled(line[:40].decode("utf-8", "replace"))
+            raise PushMessageInvalid(line[:40].decode("utf-8", "replace"))
 
 
 def _body(message: Message) -> Mapping[str, Any]:

@@ -26,7 +26,7 @@ def wait_until(
     what: str,
     remedy: str,
     *,
-    patience_s: float,
+    timeout_s: float,
     pauses_s: Iterable[float],
     stop: StopToken,
     watch: CopyWatch,
@@ -36,13 +36,13 @@ def wait_until(
     Args:
         attempt: returns whether it worked.
         what, remedy: as in `wait_text`.
-        patience_s: seconds after which no further attempt is made; the first one is always made.
+        timeout_s: seconds after which no further attempt is made; the first one is always made.
         pauses_s: seconds between attempts, without an end.
 
     Raises:
         LockLost, ImportStopped: the work must end.
     """
-    text, end = wait_text(what, utc_now(), remedy), time.monotonic() + patience_s
+    text, end = wait_text(what, utc_now(), remedy), time.monotonic() + timeout_s
     worked = waited = False
     for pause_s in pauses_s:
         stop.check()

@@ -41,7 +41,7 @@ def configure_logs(level: str, component: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
-        _NamesComponent(component),
+        _ComponentName(component),
     )
     structlog.configure(
         processors=[
@@ -82,7 +82,7 @@ def configure_flow_logs(level: str) -> None:
     """
     for room in FLOW_ROOMS:
         logging.getLogger(room).setLevel(level)
-    logging.getLogger(TASK_RUNS).addFilter(_tell_reason_alone)
+    logging.getLogger(TASK_RUNS).addFilter(_show_reason_only)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -96,7 +96,7 @@ def configure_flow_logs(level: str) -> None:
     )
 
 
-class _Said:
+class _ErrorText:
     """Stands for an error in the arguments of a log record; shown as what the error says, not as how it is made."""
 
     def __init__(self, error: TransshipError) -> None:
@@ -106,13 +106,13 @@ class _Said:
         return str(self._error)
 
 
-def _tell_reason_alone(record: logging.LogRecord) -> bool:
+def _show_reason_only(record: logging.LogRecord) -> bool:
     """Show an error of ours by its text: where it was raised helps nobody, and hides the reason in a screenful."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, TransshipError):
         record.msg, record.args, record.exc_info = f"Task run failed: {error}", None, None
     elif isinstance(record.args, tuple):
-        record.args = tuple(_Said(each) if isinstance(each, TransshipError) else each for each in record.args)
+        record.args = tuple(_ErrorText(each) if isinstance(each, TransshipError) else each for each in record.args)
     return True
 
 
@@ -122,7 +122,7 @@ def _event_and_fields(logger: WrappedLogger, method: str, event: EventDict) -> s
     return f"{text} {fields}".rstrip() + (f"\n{trace}" if trace else "")
 
 
-class _NamesComponent:
+class _ComponentName:
     def __init__(self, component: str) -> None:
         self._component = component
 

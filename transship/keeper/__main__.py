@@ -53,7 +53,7 @@ class Duty:
 
     Attributes:
         wanted_in_s: reads from the agenda in how many seconds it is wanted; None: not now.
-        patience_s: seconds from when it becomes wanted until it is done first.
+        delay_s: seconds from when it becomes wanted until it is done first.
         changes: what it does may change the agenda.
     """
 
@@ -61,7 +61,7 @@ class Duty:
     every_s: float
     work: Callable[[], object]
     wanted_in_s: Callable[[Agenda], float | None] = lambda _agenda: 0.0
-    patience_s: float = 0.0
+    delay_s: float = 0.0
     changes: bool = True
     next_at: float = 0.0
     not_before: float = 0.0
@@ -86,7 +86,7 @@ class Duty:
             self.next_at = math.inf
             return
         if self.next_at == math.inf:
-            self.not_before = max(self.not_before, now + self.patience_s)
+            self.not_before = max(self.not_before, now + self.delay_s)
         # What the agenda names a time for is done then; all else no sooner than its own pause allows.
         self.next_at = now + wanted if wanted > 0 else max(self.not_before, now)
 
@@ -105,8 +105,8 @@ class Duties:
         sweeping = Duty("sweep what is due", SWEEP_DUE_S, lambda: sweep_due(keeper, sweeping), _if_leftovers)
         self._all = (
             self._telling,
-            Duty("reconcile", 2.0, lambda: reconcile(keeper), _if_unfinished, patience_s=2.0),
-            Duty("explain waits", 2.0, lambda: explain_waits(keeper), _if_queued, patience_s=2.0),
+            Duty("reconcile", 2.0, lambda: reconcile(keeper), _if_unfinished, delay_s=2.0),
+            Duty("explain waits", 2.0, lambda: explain_waits(keeper), _if_queued, delay_s=2.0),
             Duty("lost uploads", 2.0, lambda: free_lost_uploads(keeper), lambda agenda: agenda.upload_lost_in_s),
             Duty("settle", 10.0, lambda: settle(keeper), _when_settled),
             Duty("mirror stores", 10.0, lambda: mirror_stores(keeper), changes=False),
@@ -115,7 +115,7 @@ class Duties:
             Duty("sweep", SWEEP_S, lambda: ask_for_sweep(keeper)),
             sweeping,
             Duty("purge", 600.0, lambda: purge(keeper)),
-            Duty("tidy notifications", 5.0, couriers.tidy, _if_notifications, patience_s=5.0),
+            Duty("tidy notifications", 5.0, couriers.tidy, _if_notifications, delay_s=5.0),
         )
 
     @property

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 import structlog
 
-from transship.domain.errors import PushGarbled
+from transship.domain.errors import PushMessageInvalid
 from transship.domain.push import LONGEST_LINE_BYTES, Granted, Message, Refused, Reserve, Run, Taken, decode, encode
 from transship.host.local_sockets import connect_socket
 
@@ -74,7 +74,7 @@ def _exchange(connection: socket.socket, message: Message) -> Message | None:
     try:
         connection.sendall(encode(message))
         return decode(_line(connection))
-    except (OSError, PushGarbled) as fault:
+    except (OSError, PushMessageInvalid) as fault:
         log.warning("the runner does not answer", reason=str(fault) or type(fault).__name__)
         return None
 

@@ -15,7 +15,7 @@ from transship.domain.clock import utc_now
 from transship.domain.task import ImportTask, RunState, TaskStatus
 from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import FlowRunState
-from transship.keeper.verdict import Action, Patience, Verdict, judge
+from transship.keeper.verdict import Action, TimeLimits, Verdict, judge
 
 STUCK_S: Final = 90.0
 """Longer than any start of a flow process that was seen on a loaded machine (20 s), with room."""
@@ -33,11 +33,11 @@ def reconcile(keeper: Keeper) -> int:
     if not found:
         return 0
     runs = keeper.prefect.states(each.task.flow_run_id for each in found if each.task.flow_run_id)
-    patience = Patience(keeper.settings.lease.pending_timeout_s, STUCK_S)
+    limits = TimeLimits(keeper.settings.lease.pending_timeout_s, STUCK_S)
     acted = 0
     for each in found:
         run = runs.get(each.task.flow_run_id or "")
-        if _judge(each, run, patience).action is Action.NOTHING:
+        if _judge(each, run, limits).action is Action.NOTHING:
             continue
         with keeper.catalog.read() as connection:
             # Read again after Prefect was asked: the import may have moved on meanwhile.
@@ -46,7 +46,7 @@ def reconcile(keeper: Keeper) -> int:
             each.task.attempt,
             each.task.flow_run_id,
         ):
-            acted += _act(keeper, fresh.task, _judge(fresh, run, patience), run)
+            acted += _act(keeper, fresh.task, _judge(fresh, run, limits), run)
     return acted
 
 
@@ -54,10 +54,10 @@ def _is_carried(found: UnfinishedImport) -> bool:
     return found.lease.live and found.lease.task_id == found.task.id
 
 
-def _judge(found: UnfinishedImport, run: FlowRunState | None, patience: Patience) -> Verdict:
-    if found.untold and _ended_before(found.lease, run, patience):
+def _judge(found: UnfinishedImport, run: FlowRunState | None, limits: TimeLimits) -> Verdict:
+    if found.untold and _ended_before(found.lease, run, limits):
         return Verdict(Action.NOTHING)
-    return judge(found.task, found.lease, run, patience)
+    return judge(found.task, found.lease, run, limits)
 
 
 def _act(keeper: Keeper, task: ImportTask, verdict: Verdict, run: FlowRunState | None) -> bool:
@@ -119,9 +119,9 @@ def settle(keeper: Keeper) -> int:
     return wrong
 
 
-def _ended_before(lease: LeaseState, run: FlowRunState | None, patience: Patience) -> bool:
+def _ended_before(lease: LeaseState, run: FlowRunState | None, limits: TimeLimits) -> bool:
     """Return whether a run shows the end of an earlier attempt, because Prefect was not told of this one yet."""
-    waits = lease.state == "queued" and lease.age_s <= patience.pending_timeout_s
+    waits = lease.state == "queued" and lease.age_s <= limits.pending_timeout_s
     return waits and run is not None and run.type in ("CRASHED", "COMPLETED", "FAILED")
 
 

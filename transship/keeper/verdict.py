@@ -36,7 +36,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class TimeLimits:
     """How long the keeper waits, in seconds.
 
     Attributes:
@@ -48,14 +48,14 @@ class Patience:
     stuck_s: float
 
 
-def judge(task: ImportTask, lease: LeaseState, run: FlowRunState | None, patience: Patience) -> Verdict:
+def judge(task: ImportTask, lease: LeaseState, run: FlowRunState | None, limits: TimeLimits) -> Verdict:
     """Decide about one unfinished import.
 
     Args:
         task: pending or processing.
         lease: the lease of its image.
         run: its flow run; None when it was not dispatched yet, or Prefect does not know it (any more).
-        patience: limits.
+        limits: how long an import may wait.
     """
     if lease.task_id != task.id:
         return Verdict(Action.END, "the import was superseded")
@@ -64,8 +64,8 @@ def judge(task: ImportTask, lease: LeaseState, run: FlowRunState | None, patienc
     if lease.state == "held":
         return _lost(run)
     if run is None:
-        return _not_dispatched(task, lease, patience)
-    return _queued(task, lease, run, patience)
+        return _not_dispatched(task, lease, limits)
+    return _queued(task, lease, run, limits)
 
 
 def _lost(run: FlowRunState | None) -> Verdict:
@@ -79,15 +79,15 @@ def _lost(run: FlowRunState | None) -> Verdict:
     return Verdict(Action.RESUME, "the worker of this import was lost")
 
 
-def _not_dispatched(task: ImportTask, lease: LeaseState, patience: Patience) -> Verdict:
-    if lease.age_s > patience.pending_timeout_s:
-        return _timed_out(task, patience)
-    if task.flow_run_id is not None and lease.age_s > patience.stuck_s:
+def _not_dispatched(task: ImportTask, lease: LeaseState, limits: TimeLimits) -> Verdict:
+    if lease.age_s > limits.pending_timeout_s:
+        return _timed_out(task, limits)
+    if task.flow_run_id is not None and lease.age_s > limits.stuck_s:
         return Verdict(Action.RESUME, "Prefect forgot the run of this import")
     return Verdict(Action.NOTHING)
 
 
-def _queued(task: ImportTask, lease: LeaseState, run: FlowRunState, patience: Patience) -> Verdict:
+def _queued(task: ImportTask, lease: LeaseState, run: FlowRunState, limits: TimeLimits) -> Verdict:
     """A run exists, but no process has begun this attempt."""
     match run.type:
         case "CANCELLED":
@@ -103,19 +103,19 @@ def _queued(task: ImportTask, lease: LeaseState, run: FlowRunState, patience: Pa
             return Verdict(Action.RESUME, "an earlier attempt of the run reported its end late")
         case "COMPLETED":
             return Verdict(Action.END, _with_message("the run ended without carrying the import", run))
-        case _ if lease.age_s > patience.pending_timeout_s:
-            return _timed_out(task, patience)
-        case "PENDING" | "RUNNING" if min(run.age_s, lease.age_s) > patience.stuck_s:
+        case _ if lease.age_s > limits.pending_timeout_s:
+            return _timed_out(task, limits)
+        case "PENDING" | "RUNNING" if min(run.age_s, lease.age_s) > limits.stuck_s:
             return Verdict(Action.RESCHEDULE, f"the run was {run.name} for {run.age_s:.0f} s without a process")
     status = status_of_prefect_state(run.type, run.name)
     return Verdict(Action.NOTHING) if status is task.status else Verdict(Action.MIRROR, "", status)
 
 
-def _timed_out(task: ImportTask, patience: Patience) -> Verdict:
+def _timed_out(task: ImportTask, limits: TimeLimits) -> Verdict:
     # What its task says of the wait is the best answer to why.
     why = f" ({task.message})" if task.message else "; ask the operator whether workers are running"
     return Verdict(
-        Action.END, f"no worker began the import within {patience.pending_timeout_s:.0f} s{why}. Import the image again"
+        Action.END, f"no worker began the import within {limits.pending_timeout_s:.0f} s{why}. Import the image again"
     )
 
 

@@ -182,7 +182,7 @@ class Placer:
             removed,
             "the removal of an earlier copy, which housekeeping has begun,",
             "it ends within a minute",
-            patience_s=self.settings.lease.ttl_s,
+            timeout_s=self.settings.lease.ttl_s,
             pauses_s=repeat(TURN_S),
             stop=self.stop,
             watch=watch,

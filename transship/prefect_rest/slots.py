@@ -87,18 +87,18 @@ class StoreSlots:
                 log.warning("store limit not asked; going on without", store=store, reason=str(away))
             return True
 
-        patience_s = self.imports.store_slot_timeout_s
+        timeout_s = self.imports.store_slot_timeout_s
         in_time = wait_until(
             taken,
             "a slot of its store",
-            f"it goes on when other copies end or the limit {store_limit_name(store)} is raised in Prefect",
-            patience_s=patience_s,
+            f"it continues when other copies end or the limit {store_limit_name(store)} is raised in Prefect",
+            timeout_s=timeout_s,
             pauses_s=_pauses_s(),
             stop=stop,
             watch=watch,
         )
         if not in_time:
-            log.warning("no slot of the store came free in time; going on without", store=store, waited_s=patience_s)
+            log.warning("no slot of the store came free in time; going on without", store=store, waited_s=timeout_s)
         return lease
 
     def _take(self, store: str) -> str | None:

@@ -27,7 +27,7 @@ log = structlog.get_logger("transship.runner")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Backoff:
     """Waits between attempts, in seconds.
 
     Attributes:
@@ -64,23 +64,23 @@ async def every(name: str, seconds: float, work: Work) -> None:
         await asyncio.sleep(pause_s)
 
 
-async def keep_connected(name: str, connection: Work, patience: Patience = Patience()) -> None:
+async def keep_connected(name: str, connection: Work, backoff: Backoff = Backoff()) -> None:
     """Open a connection again whenever it ends; ever less often while it does not work.
 
     Prefect's own event stream raises bare exceptions when a connection breaks while it is being opened.
     """
     loop = asyncio.get_running_loop()
-    pause_s = patience.first_s
+    pause_s = backoff.first_s
     while True:
         began = loop.time()
         try:
             await connection()
         except Exception as fault:  # noqa: BLE001 - bare ones are raised; whatever it is, the look on time goes on
             log.warning("connection to Prefect ended", duty=name, reason=reason_of(fault))
-        if loop.time() - began >= patience.worked_s:
-            pause_s = patience.first_s
+        if loop.time() - began >= backoff.worked_s:
+            pause_s = backoff.first_s
         await asyncio.sleep(pause_s)
-        pause_s = min(pause_s * 2, patience.longest_s)
+        pause_s = min(pause_s * 2, backoff.longest_s)
 
 
 def reason_of(fault: BaseException) -> str:

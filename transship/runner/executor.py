@@ -44,7 +44,7 @@ HOOKS_VARIABLE: Final = "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"
 log = logging.getLogger("transship.runner.executor")
 
 
-class Told(BaseException):
+class Terminated(BaseException):
     """This process was told to end while it carried no run, or after the run was given up."""
 
 
@@ -63,7 +63,7 @@ def serve(channel: socket.socket) -> int:
             _say(channel, Done(os.getpid(), "", "", "", resident_bytes(os.getpid())))
             while line := lines.readline(LINE_BYTES):
                 _say(channel, _do(Job.decode(line), client))
-    except Told:
+    except Terminated:
         _drain()
         _die_of(signal.SIGTERM)
     except (BrokenPipeError, ConnectionResetError):
@@ -84,7 +84,7 @@ def _own_signals() -> None:
 def _on_term(_number: int, _frame: object) -> NoReturn:
     # Once is enough: a second one must not interrupt the last words.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Told
+    raise Terminated
 
 
 def _on_cancel(_number: int, _frame: object) -> None:
@@ -115,7 +115,7 @@ def _do(job: Job, client: LeanClient) -> Done:
     """Carry out a job; return what became of it.
 
     Raises:
-        Told: the process has to end; the run has been given up.
+        Terminated: the process has to end; the run has been given up.
     """
     flow_run = FlowRun.model_validate(job.run)
     client.hold(flow_run, dry=job.dry)

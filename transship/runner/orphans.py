@@ -25,7 +25,7 @@ from prefect.states import Scheduled
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class GracePeriods:
     """How long a run may be Pending, in seconds.
 
     Attributes:
@@ -48,7 +48,7 @@ async def give_back_orphans(
     queues: Collection[str],
     ours: Collection[UUID],
     worker: str,
-    patience: Patience = Patience(),
+    grace: GracePeriods = GracePeriods(),
 ) -> list[UUID]:
     """Schedule runs of our queues again that are Pending although nobody is about to begin them.
 
@@ -58,7 +58,7 @@ async def give_back_orphans(
         work_pool, queues: where the runs belong.
         ours: runs that we hold.
         worker: our name.
-        patience: how long they may be Pending.
+        grace: how long they may be Pending.
 
     Returns:
         The runs that were given back.
@@ -73,11 +73,11 @@ async def give_back_orphans(
         work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[work_pool])),
         work_queue_filter=WorkQueueFilter(name=WorkQueueFilterName(any_=list(queues))),
     )
-    waiting = [run for run in found if run.id not in ours and _age_s(run) >= patience.alone_s]
+    waiting = [run for run in found if run.id not in ours and _age_s(run) >= grace.alone_s]
     if not waiting:
         return []
-    patience_s = patience.shared_s if await _others_are_online(client, work_pool, worker) else patience.alone_s
-    return [run.id for run in waiting if _age_s(run) >= patience_s and await _give_back(client, run)]
+    grace_s = grace.shared_s if await _others_are_online(client, work_pool, worker) else grace.alone_s
+    return [run.id for run in waiting if _age_s(run) >= grace_s and await _give_back(client, run)]
 
 
 async def _give_back(client: PrefectClient, run: FlowRun) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from transship.domain.errors import PushGarbled
+from transship.domain.errors import PushMessageInvalid
 from transship.domain.push import LONGEST_LINE_BYTES, Granted, Message, Refused, Reserve, Run, Taken, decode, encode
 from transship.host.local_sockets import bind_socket
 
@@ -101,7 +101,7 @@ async def _receive(reader: asyncio.StreamReader) -> Message | None:
         return decode(line)
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
-    except (TimeoutError, asyncio.LimitOverrunError, PushGarbled) as fault:
+    except (TimeoutError, asyncio.LimitOverrunError, PushMessageInvalid) as fault:
         log.warning("connection of a keeper closed", reason=str(fault) or type(fault).__name__)
         return None
 

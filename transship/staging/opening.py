@@ -64,7 +64,7 @@ def staging_problem(settings: Settings, catalog: Catalog) -> str:
         remedy = f"mount it; to start with an empty staging there, put an empty file {MARK} into it"
         return f"{directory} is not mounted, or its mark is gone, so imports fail: {remedy}"
     if found and found != catalog.id():
-        return f"{directory} belongs to another catalogue ({found}); set staging.dir to a directory of its own"
+        return f"{directory} serves another catalogue ({found}); set staging.dir to a directory of its own"
     return ""
 
 

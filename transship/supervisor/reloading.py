@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from config.settings import Settings
-from transship.domain.errors import ConfigurationRefused, NotTakenUp, StartFailed
+from transship.domain.errors import ConfigurationRefused, NotReloaded, StartFailed
 from transship.supervisor.component import Component, Renewal
 from transship.supervisor.slot import Slot
 
@@ -104,7 +104,7 @@ class Reload:
             component = table[slot.component.name]
             try:
                 self.done.append(f"{component.name}: {await self._renew(slot, component)}")
-            except (StartFailed, NotTakenUp) as failure:
+            except (StartFailed, NotReloaded) as failure:
                 self.done.append(str(failure))
                 self.done.append("the components after it were not reloaded; fix the problem and reload again")
                 return False
@@ -176,7 +176,7 @@ class Reload:
         if not slot.said_ready.is_set():
             raise StartFailed(component.name, self._why(slot), self._log_dir)
         if slot.complaint:
-            raise NotTakenUp(component.name, slot.complaint, self._log_dir)
+            raise NotReloaded(component.name, slot.complaint, self._log_dir)
         return "new imports get new processes; running ones continue unchanged"
 
     def _put(self, slot: Slot, component: Component) -> Slot:

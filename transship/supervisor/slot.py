@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from transship.host.processes import cpu_time_s, descendants
 from transship.supervisor.child import Child
 from transship.supervisor.component import Component, Condition
-from transship.supervisor.patience import Vitals
+from transship.supervisor.liveness import Vitals
 
 
 @dataclass(slots=True, eq=False)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from transship.domain.errors import PushGarbled
+from transship.domain.errors import PushMessageInvalid
 from transship.domain.push import Granted, Message, Refused, Reserve, Run, Taken, decode, encode
 
 MESSAGES = (
@@ -26,5 +26,5 @@ def test_what_is_sent_arrives_on_one_line(message: Message) -> None:
     [b"", b"\n", b"[]", b"{", b"\xff", b'{"reserve": 3}', b'{"run": {}}', b'{"granted": false}', b'{"taken": 1.5}'],
 )
 def test_anything_else_is_no_message(line: bytes) -> None:
-    with pytest.raises(PushGarbled):
+    with pytest.raises(PushMessageInvalid):
         decode(line)

@@ -32,7 +32,7 @@ class StartFailed(TransshipError):
     REMEDY = "see its log in {log_dir}"
 
 
-class NotTakenUp(TransshipError):
+class NotReloaded(TransshipError):
     """A component did not apply the current code and settings, or not completely; it keeps running.
 
     Attributes:
@@ -123,7 +123,7 @@ class CommandRefused(TransshipError):
     BRIEF = "{reason}"
 
 
-class PushGarbled(TransshipError):
+class PushMessageInvalid(TransshipError):
     """A line on the runner's socket is not a message of ours; the connection is closed, and the run is scheduled.
 
     Attributes:

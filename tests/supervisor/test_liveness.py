@@ -16,8 +16,8 @@ from tests.fakes.supervised import start as supervised_process
 from tests.fakes.system import until
 from transship.supervisor.child import Child
 from transship.supervisor.component import Component
+from transship.supervisor.liveness import IDLE_SHARE, Silence, Vitals
 from transship.supervisor.output import Output
-from transship.supervisor.patience import IDLE_SHARE, Silence, Vitals
 from transship.supervisor.slot import Slot
 from transship.supervisor.status import SupervisorStatus, read_status
 from transship.supervisor.supervisor import RELOAD_SIGNAL, Plan, Supervisor
