@@ -39,7 +39,7 @@ def remotes(imports: AskedImports, keystone: Keystone, server: WebServer) -> Rem
 @pytest.mark.parametrize(
     ("region", "interface", "reason"),
     [
-        ("RegionThree", "public", "no service of type image in region RegionThree; regions: RegionOne, RegionTwo"),
+        ("RegionThree", "public", "no service of type image in region RegionThree; its regions: RegionOne, RegionTwo"),
         (REGION, "admin", "region RegionTwo has no admin endpoint"),
     ],
 )
