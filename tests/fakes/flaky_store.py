@@ -10,7 +10,7 @@ from transship.domain.errors import AlreadyStored, ObjectMissing, StagingBroken,
 from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
-from transship.stores.base import PROGRESS_EVERY_S, Content, StoredObject, StoreDriver
+from transship.stores.base import NOTHING_KEPT, PROGRESS_EVERY_S, Content, StoredObject, StoreDriver, Unfinished
 
 PIECE_BYTES = 1024 * 1024
 
@@ -62,7 +62,14 @@ class FlakyStore(StoreDriver):
     def prepare(self, known: Iterable[str], *, before: bool) -> None:
         self._begin("prepare")
 
-    def put(self, image_id: str, staged: StagedFile, progress: Progress, stop: StopToken) -> StoredObject:
+    def put(
+        self,
+        image_id: str,
+        staged: StagedFile,
+        progress: Progress,
+        stop: StopToken,
+        unfinished: Unfinished = NOTHING_KEPT,
+    ) -> StoredObject:
         if str(UUID(image_id)) != image_id:
             raise ValueError(image_id)
         self.calls.append("put")
@@ -99,7 +106,7 @@ class FlakyStore(StoreDriver):
             raise StoreDenied(self.store_id, f"{url} is not one of its objects")
         self.objects.pop(url.removeprefix(self._prefix), None)
 
-    def discard_temporaries(self, image_id: str, before_epoch: int) -> int:
+    def discard_temporaries(self, image_id: str, before_epoch: int, token: str | None = None) -> int:
         self._begin("discard_temporaries")
         with self._lock:
             stale = [key for key in self.temporaries if key[0] == image_id and key[1] < before_epoch]

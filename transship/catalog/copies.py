@@ -134,7 +134,7 @@ def copy_written(catalog: Catalog, lease: Lease, store: str, size: int, proof: s
         connection.execute(
             update(LOCATIONS)
             .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store == store, LOCATIONS.c.state != "active")
-            .values(state="stored", size=size, proof=proof, updated_at=now)
+            .values(state="stored", size=size, proof=proof, put_token=None, updated_at=now)
         )
         leaves_now = _leaves_before_the_end(connection, lease, store)
         after = "done" if leaves_now else "written"

@@ -32,6 +32,7 @@ class LocationRow:
     Attributes:
         state: ``uploading``, ``stored``, ``active`` or ``deleting``.
         copied_from: name of the file that was copied.
+        put_token: what the store's driver kept of an unfinished put; None: nothing.
     """
 
     id: int
@@ -43,6 +44,7 @@ class LocationRow:
     size: int | None
     copied_from: str
     proof: str
+    put_token: str | None = None
 
 
 def find_location(connection: Connection, image_id: str, store: str) -> LocationRow | None:
@@ -101,6 +103,28 @@ def open_location(
         write_again(connection, lease, store)
 
 
+def resume_location(catalog: Catalog, lease: Lease, store: str, now: datetime) -> None:
+    """Note that the lease's holder goes on with the unfinished copy of a store.
+
+    Raises:
+        LockLost: another worker took over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        connection.execute(update(LOCATIONS).where(_unfinished(lease, store)).values(epoch=lease.epoch, updated_at=now))
+
+
+def keep_put_token(catalog: Catalog, lease: Lease, store: str, token: str, now: datetime) -> None:
+    """Keep what a store's driver needs to go on with the unfinished copy.
+
+    Raises:
+        LockLost: another worker took over; nothing was written.
+    """
+    with catalog.write() as connection:
+        prove_lease(connection, lease)
+        connection.execute(update(LOCATIONS).where(_unfinished(lease, store)).values(put_token=token, updated_at=now))
+
+
 def mark_deleting(catalog: Catalog, lease: Lease, store: str, now: datetime) -> None:
     """Note that a store's copy is about to be removed by the lease's holder; one that clients see stays.
 
@@ -144,6 +168,11 @@ def drop_location(connection: Connection, image_id: str, store: str) -> None:
 def _hidden(image_id: str, store: str) -> ColumnElement[bool]:
     copy = (LOCATIONS.c.image_id == image_id) & (LOCATIONS.c.store == store)
     return copy & (LOCATIONS.c.state != "active")
+
+
+def _unfinished(lease: Lease, store: str) -> ColumnElement[bool]:
+    copy = (LOCATIONS.c.image_id == lease.image_id) & (LOCATIONS.c.store == store)
+    return copy & (LOCATIONS.c.state == "uploading")
 
 
 @dataclass(frozen=True, slots=True)

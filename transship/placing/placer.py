@@ -22,8 +22,10 @@ from transship.catalog.journal import (
     drop_location,
     find_location,
     forget_location,
+    keep_put_token,
     mark_deleting,
     open_location,
+    resume_location,
 )
 from transship.catalog.leases import Lease
 from transship.domain.clock import utc_now
@@ -35,7 +37,7 @@ from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
 from transship.domain.waiting import CopyWatch, wait_until
 from transship.placing.rates import store_pace
-from transship.stores.base import StoredObject, StoreDriver
+from transship.stores.base import StoredObject, StoreDriver, Unfinished
 
 TURN_S: Final = 0.5
 """Seconds between two looks whether housekeeping has ended with a copy."""
@@ -114,7 +116,7 @@ class Placer:
         return row
 
     def _remove(self, driver: StoreDriver, row: LocationRow) -> None:
-        driver.discard_temporaries(row.image_id, self.lease.epoch + 1)
+        driver.discard_temporaries(row.image_id, self.lease.epoch + 1, row.put_token)
         # Another worker may have written its own copy there while this one slept.
         self.fence.check()
         driver.delete(row.url)
@@ -137,15 +139,32 @@ class Placer:
 
     def _write(self, driver: StoreDriver, store: str, file: SealedFile, path: Path, watch: CopyWatch) -> StoredObject:
         driver.check()
-        url = self._clear_way(driver, store, watch)
-        open_location(self.catalog, self.lease, store, url, utc_now(), copied_from=file.name)
-        driver.discard_temporaries(self.lease.image_id, self.lease.epoch)
+        token = self._resumed(driver, store, file)
+        if token is None:
+            url = self._clear_way(driver, store, watch)
+            open_location(self.catalog, self.lease, store, url, utc_now(), copied_from=file.name)
+            driver.discard_temporaries(self.lease.image_id, self.lease.epoch)
         with self.slots(store, self.stop, watch):
-            stored = self._put(driver, store, file, path, watch)
+            stored = self._put(driver, store, file, path, watch, token)
         if self.settings.imports.verify_stores:
             verify(driver, store, stored.url, file.size)
         copy_written(self.catalog, self.lease, store, stored.size, stored.proof, utc_now())
         return stored
+
+    def _resumed(self, driver: StoreDriver, store: str, file: SealedFile) -> str | None:
+        """Take over the copy that an earlier attempt began to make of this very file; return what its driver kept.
+
+        None where there is nothing to go on with. An object of that name is whole, and is not written twice.
+        """
+        row = self._row(store)
+        if row is None or row.state != "uploading" or row.copied_from != file.name or row.put_token is None:
+            return None
+        try:
+            driver.size(row.url)
+        except ObjectMissing:
+            resume_location(self.catalog, self.lease, store, utc_now())
+            return row.put_token
+        return None
 
     def _clear_way(self, driver: StoreDriver, store: str, watch: CopyWatch) -> str:
         """Remove what an earlier attempt left in the store; return the URL to write.
@@ -190,11 +209,17 @@ class Placer:
         if not in_time:
             raise CopyBeingRemoved(store)
 
-    def _put(self, driver: StoreDriver, store: str, file: SealedFile, path: Path, watch: CopyWatch) -> StoredObject:
+    def _put(
+        self, driver: StoreDriver, store: str, file: SealedFile, path: Path, watch: CopyWatch, token: str | None
+    ) -> StoredObject:
         """Hand a file to the driver: the one place where it gets what a put needs."""
+
+        def keep(token: str) -> None:
+            keep_put_token(self.catalog, self.lease, store, token, utc_now())
+
         pace = store_pace(self.settings, store, self.stop)
         staged = StagedFile(path, file.size, self.lease.epoch, stored=bool(file.path), pace=pace)
-        return driver.put(self.lease.image_id, staged, watch.advance, self.stop)
+        return driver.put(self.lease.image_id, staged, watch.advance, self.stop, Unfinished(token, keep))
 
     def _row(self, store: str) -> LocationRow | None:
         with self.catalog.read() as connection:

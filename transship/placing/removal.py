@@ -42,7 +42,7 @@ def remove_leftover(catalog: Catalog, row: LocationRow, using: Using, *, ttl_s: 
 
 def _remove_if_found(driver: StoreDriver, claim: Claim) -> bool:
     row = claim.row
-    found = driver.discard_temporaries(row.image_id, row.epoch + 1) > 0
+    found = driver.discard_temporaries(row.image_id, row.epoch + 1, row.put_token) > 0
     try:
         driver.size(row.url)
     except ObjectMissing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -41,6 +41,24 @@ class Content:
 
     name: str
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What a driver needs to go on with a put that did not end, kept by the caller's journal.
+
+    Attributes:
+        token: what the last put of this copy kept, e.g. the id of a multipart upload; None: nothing.
+        keep: writes a token down in place of the former one; when it returns, the token outlives this process. Raises
+            LockLost when another worker took over; nothing was written then.
+    """
+
+    token: str | None
+    keep: Callable[[str], None]
+
+
+NOTHING_KEPT: Final = Unfinished(None, lambda _token: None)
+"""For a caller without a journal: nothing is resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +127,26 @@ class StoreDriver(ABC):
         """
 
     @abstractmethod
-    def put(self, image_id: str, staged: StagedFile, progress: Progress, stop: StopToken) -> StoredObject:
+    def put(
+        self,
+        image_id: str,
+        staged: StagedFile,
+        progress: Progress,
+        stop: StopToken,
+        unfinished: Unfinished = NOTHING_KEPT,
+    ) -> StoredObject:
         """Write a sealed staged file; the object appears whole or not at all, and never replaces another.
+
+        A driver that can resume keeps a token before it writes what only the token names. After an error or a kill
+        that may stay in the store; the next put of the same file is offered the token, or `discard_temporaries` is.
 
         Args:
             image_id: canonical UUID; becomes the object's name. Anything else is a ValueError.
             staged: sealed file; read from several threads, never written.
             progress: called with bytes done, at most once a second and at the end.
             stop: checked at least once per 16 MiB and right before the object is published.
+            unfinished: where to keep a token, and the one that an earlier put of this very file kept. What it names
+                may be gone: then the put begins anew.
 
         Raises:
             AlreadyStored: an object of that name exists; nothing was written.
@@ -167,8 +197,13 @@ class StoreDriver(ABC):
         """
 
     @abstractmethod
-    def discard_temporaries(self, image_id: str, before_epoch: int) -> int:
+    def discard_temporaries(self, image_id: str, before_epoch: int, token: str | None = None) -> int:
         """Remove what killed writers of this image left under epochs below ``before_epoch``; return how many.
+
+        Args:
+            image_id: canonical UUID.
+            before_epoch: of a lease.
+            token: that a put of this image kept; what it names is removed too, whatever its epoch.
 
         A writer of such an epoch that still lives publishes nothing any more.
 

@@ -33,7 +33,15 @@ from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.host.directories import MARK, make_directory, mark_directory, read_mark, sync_directory
-from transship.stores.base import PROGRESS_EVERY_S, Content, Room, StoredObject, StoreDriver
+from transship.stores.base import (
+    NOTHING_KEPT,
+    PROGRESS_EVERY_S,
+    Content,
+    Room,
+    StoredObject,
+    StoreDriver,
+    Unfinished,
+)
 from transship.stores.copying import PIECE_BYTES, copy_extents, reflink
 
 READ_BYTES: Final = 1024 * 1024
@@ -123,7 +131,14 @@ class FileStore(StoreDriver):
             if self._mark:
                 self._require(found or mark_directory(self._directory, self._mark, MARK_MODE))
 
-    def put(self, image_id: str, staged: StagedFile, progress: Progress, stop: StopToken) -> StoredObject:
+    def put(
+        self,
+        image_id: str,
+        staged: StagedFile,
+        progress: Progress,
+        stop: StopToken,
+        unfinished: Unfinished = NOTHING_KEPT,
+    ) -> StoredObject:
         """Link or copy the staged file into the directory; see `StoreDriver.put`.
 
         Raises:
@@ -191,7 +206,7 @@ class FileStore(StoreDriver):
             self._require_prepared()  # it may have gone since the look before
             sync_directory(self._directory)
 
-    def discard_temporaries(self, image_id: str, before_epoch: int) -> int:
+    def discard_temporaries(self, image_id: str, before_epoch: int, token: str | None = None) -> int:
         """Remove partial files of older epochs; see `StoreDriver.discard_temporaries`."""
         _require_canonical(image_id)
         pattern = re.compile(rf"{image_id}\.([0-9]+)\{_PART_SUFFIX}")
