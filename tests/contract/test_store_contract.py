@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.fakes.flaky_store import FlakyStore
+from tests.fakes.parts_store import PartsStore
 from transship.domain.errors import (
     AlreadyStored,
     ImportCancelled,
@@ -33,7 +34,7 @@ from transship.domain.errors import (
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
 from transship.host.directories import MARK
-from transship.stores.base import StoreDriver
+from transship.stores.base import StoreDriver, Unfinished
 from transship.stores.file import FileStore
 
 MIB = 1024 * 1024
@@ -72,6 +73,12 @@ def _file_case(directory: Path) -> StoreCase:
     def names() -> set[str]:
         return set(os.listdir(directory)) - {MARK}
 
+    store = FileStore("shelf", directory, 0o640, "catalogue")
+    store.prepare((), before=False)
+    return StoreCase(store, leave_temporary, names, _file_away(directory))
+
+
+def _file_away(directory: Path) -> Callable[[], AbstractContextManager[None]]:
     @contextmanager
     def away() -> Iterator[None]:
         """An empty directory, as a mount point is."""
@@ -84,9 +91,7 @@ def _file_case(directory: Path) -> StoreCase:
             directory.rmdir()
             mounted.rename(directory)
 
-    store = FileStore("shelf", directory, 0o640, "catalogue")
-    store.prepare((), before=False)
-    return StoreCase(store, leave_temporary, names, away)
+    return away
 
 
 @contextmanager
@@ -122,10 +127,32 @@ def _flaky_without_failures(tmp_path: Path) -> Iterator[StoreCase]:
     yield StoreCase(store, leave_temporary, names, away)
 
 
+@contextmanager
+def _parts_of_another_distribution(tmp_path: Path) -> Iterator[StoreCase]:
+    directory = tmp_path / "images"
+    uploads = tmp_path / "images.uploads"
+
+    def leave_temporary(image_id: str, epoch: int) -> None:
+        (uploads / f"{image_id}.{epoch}.left").mkdir(parents=True)
+        (uploads / f"{image_id}.{epoch}.left" / "000000").write_bytes(b"half")
+
+    def names() -> set[str]:
+        found = set(os.listdir(directory)) - {MARK}
+        return found | set(os.listdir(uploads) if uploads.exists() else ())
+
+    store = PartsStore("shelf", directory, "catalogue", MIB)
+    store.open()
+    store.prepare((), before=False)
+    away = _file_away(directory)
+    yield StoreCase(store, leave_temporary, names, away)
+    store.close()
+
+
 CASES: dict[str, Callable[[Path], AbstractContextManager[StoreCase]]] = {
     "file": _file_beside_staging,
     "file-other-filesystem": _file_on_another_filesystem,
     "flaky": _flaky_without_failures,
+    "parts": _parts_of_another_distribution,
 }
 
 
@@ -532,9 +559,23 @@ def test_a_store_that_is_away_neither_takes_nor_denies_anything(
     assert stored(case, url) == b"image"
 
 
+@pytest.mark.spec("ST-023")
+def test_a_token_of_what_is_gone_changes_nothing(case: StoreCase, stage: Stage) -> None:
+    kept: list[str] = []
+    gone = Unfinished("of-an-upload-that-is-gone", kept.append)
+    content = os.urandom(3 * MIB)
+
+    url = case.store.put(IMAGE, stage(content), ignore, StopToken(), gone).url
+
+    assert stored(case, url) == content
+    assert case.names() == {IMAGE}
+    assert case.store.discard_temporaries(IMAGE, 1, kept[0] if kept else gone.token) == 0
+    assert stored(case, url) == content
+
+
 def test_every_rule_of_the_document_has_a_test() -> None:
     suite = "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_*store*.py")))
-    tested = set(re.findall(r'@pytest\.mark\.spec\("(ST-\d{3})"\)', suite))
+    tested = set(re.findall(r'pytest\.mark\.spec\("(ST-\d{3})"\)', suite))
     written = re.findall(r"^\| (ST-\d{3}) \|", RULES.read_text(), re.MULTILINE)
 
     assert len(written) == len(set(written))

@@ -144,8 +144,14 @@ class Placer:
             url = self._clear_way(driver, store, watch)
             open_location(self.catalog, self.lease, store, url, utc_now(), copied_from=file.name)
             driver.discard_temporaries(self.lease.image_id, self.lease.epoch)
-        with self.slots(store, self.stop, watch):
-            stored = self._put(driver, store, file, path, watch, token)
+        try:
+            with self.slots(store, self.stop, watch):
+                stored = self._put(driver, store, file, path, watch, token)
+        except AlreadyStored:
+            if token is None:
+                raise
+            # The former writer got to the end after all: its object is ours, and replaced as an earlier attempt's.
+            return self._write(driver, store, file, path, watch)
         if self.settings.imports.verify_stores:
             verify(driver, store, stored.url, file.size)
         copy_written(self.catalog, self.lease, store, stored.size, stored.proof, utc_now())
