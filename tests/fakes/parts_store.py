@@ -21,9 +21,9 @@ from config.settings.stores import BlockFacts, GlanceFacts, StoreKind, StoreSett
 from transship.domain.errors import AlreadyStored, StoreUnavailable
 from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
-from transship.stores.base import NOTHING_KEPT, Content, Room, StoredObject, Unfinished
+from transship.domain.throttle import ThrottledProgress
+from transship.stores.base import NOTHING_KEPT, PROGRESS_EVERY_S, Content, Room, StoredObject, Unfinished
 from transship.stores.file import FileStore, _opened_staged, _require_canonical
-from transship.stores.pacing import PacedProgress
 
 
 class PartsStoreSettings(StoreSettings):
@@ -93,7 +93,7 @@ class PartsStore(FileStore):
         """Write the parts that are not there yet, and put them together; see `StoreDriver.put`."""
         _require_canonical(image_id)
         stop.check()
-        paced = PacedProgress(progress)
+        paced = ThrottledProgress(lambda done, _size: progress(done), PROGRESS_EVERY_S)
         with _opened_staged(staged) as source, self._faults(staged.size):
             self._require_prepared()
             if os.path.lexists(self._directory / image_id):
@@ -125,7 +125,7 @@ class PartsStore(FileStore):
         return upload
 
     def _write_parts(
-        self, upload: Path, source: int, staged: StagedFile, progress: PacedProgress, stop: StopToken
+        self, upload: Path, source: int, staged: StagedFile, progress: ThrottledProgress, stop: StopToken
     ) -> None:
         for number, offset in enumerate(range(0, staged.size, self._part_bytes)):
             stop.check()

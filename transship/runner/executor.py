@@ -36,6 +36,7 @@ from prefect.settings import (
 from transship.host.processes import end_with_parent, resident_bytes
 from transship.runner.lean_client import LeanClient, lean_client
 from transship.runner.messages import CANCEL_SIGNAL, LINE_BYTES, Done, Job, Outcome
+from transship.stores.pool import DRIVERS
 
 LAST_WORDS_S: Final = 3.0
 """How long an executor that ends goes on sending logs and events."""
@@ -153,10 +154,11 @@ def _say(channel: socket.socket, message: Done) -> None:
 
 
 def _drain() -> None:
-    """Send what logs and events still wait."""
+    """Send what logs and events still wait, and let go of the stores."""
     with suppress(TimeoutError):
         for service in (APILogWorker, EventsWorker):
             service.drain_all(timeout=LAST_WORDS_S)
+    DRIVERS.close()  # the template's copies end without it
 
 
 def _die_of(number: signal.Signals) -> None:
