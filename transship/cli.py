@@ -110,7 +110,7 @@ def reload(context: typer.Context) -> None:
 
 @app.command()
 def status(context: typer.Context) -> None:
-    """Show the running components, their health, and the number of images and tasks."""
+    """Show components, health, images and tasks."""
     from transship.commands import status as command
 
     raise typer.Exit(command.status(_invocation(context)))
@@ -123,7 +123,10 @@ def deploy(
         bool, typer.Option("--overwrite", help="Also overwrite store blocks that were edited in the Prefect UI.")
     ] = False,
 ) -> None:
-    """Create or update the work pool, queues, blocks and deployments in Prefect."""
+    """Apply work pool, queues, blocks and deployments.
+
+    Creates or updates them in Prefect, and prepares the stores.
+    """
     from transship.commands import deploy as command
 
     raise typer.Exit(command.deploy(_invocation(context), overwrite=overwrite))
@@ -131,7 +134,7 @@ def deploy(
 
 @app.command()
 def doctor(context: typer.Context) -> None:
-    """Check everything that imports need, and name a remedy for each problem."""
+    """Check what imports need, and name remedies."""
     from transship.commands import doctor as command
 
     raise typer.Exit(command.doctor(_invocation(context)))
@@ -197,7 +200,7 @@ def images(context: typer.Context) -> None:
 
 @app.command(name="check-uri")
 def check_uri(context: typer.Context, uri: Annotated[str, typer.Argument(metavar="URL")]) -> None:
-    """Check whether images may be imported from a URI, and which rule decides."""
+    """Check whether a URL is accepted, and which rule decides."""
     from transship.commands import check_uri as command
 
     raise typer.Exit(command.check_uri(_invocation(context), uri))

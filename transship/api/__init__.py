@@ -1,6 +1,6 @@
-"""The Images API v2: what clients of Glance speak. It imports neither Prefect nor flows."""
+"""The Images API v2, for Glance's clients. It imports neither Prefect nor flows."""
 
 from typing import Final
 
 API_READY: Final = "Images API is ready"
-"""Line with which an API process says that it takes requests."""
+"""Line that an API process prints when it accepts requests."""

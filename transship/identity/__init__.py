@@ -1,1 +1,1 @@
-"""Keystone: who calls, and who we are there ourselves."""
+"""Keystone: validating callers' tokens, and the service's own login."""

@@ -1,1 +1,1 @@
-"""Ways out for notifications: a message bus, the log, Prefect's events. None of them knows the catalogue."""
+"""Destinations of notifications: a message bus, the log, Prefect's events. None of them uses the catalogue."""

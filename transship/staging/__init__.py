@@ -1,1 +1,1 @@
-"""Staging: the directory of this host in which images lie while they are imported."""
+"""Staging: the directory of this host that holds images during their import."""
