@@ -39,7 +39,7 @@ __all__ = ["api_server", "imports", "prefect_client", "server", "site"]
 
 TREE: Final = Path(__file__).parents[2]
 
-STATEMENTS: Final = 110
+STATEMENTS: Final = 107
 """Statements to the catalogue from creating an image to its active state, of all processes together."""
 FRAMES_AT_THE_READ: Final = 5
 """Our own functions between the Prefect task and the socket that a download is read from."""

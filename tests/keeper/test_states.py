@@ -254,5 +254,5 @@ def test_a_run_that_was_begun_goes_on_when_the_keeper_was_killed_before_it_noted
 def test_telling_twice_makes_one_run(scene: Scene) -> None:
     task = scene.task()
     image = read_image(scene.catalog, task.image_id)
-    again = patiently(lambda: _create_run(scene.keeper, task, image, f"{task.id}/1"))
+    again = patiently(lambda: _create_run(scene.keeper, task, image.name or "", f"{task.id}/1"))
     assert again == scene.run_id

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, exists, func, select, update
 from transship.catalog.engine import Catalog
 from transship.catalog.leases import LEASE_COLUMNS, LeaseState, joined_lease
 from transship.catalog.outbox import OutboxKind, is_due
-from transship.catalog.schema import LEASES, OUTBOX, STAGED, TASKS
+from transship.catalog.schema import IMAGES, LEASES, OUTBOX, STAGED, TASKS
 from transship.catalog.tasks import task_of
 from transship.catalog.types import in_seconds, seconds_since
 from transship.domain.methods import UPLOAD_METHOD
@@ -64,13 +64,20 @@ class UnfinishedImport:
     """An import that has not ended.
 
     Attributes:
+        image_name: empty if it has none.
         lease: of its image.
         untold: Prefect was not told yet that it is to be started, or started again.
     """
 
     task: ImportTask
+    image_name: str
     lease: LeaseState
     untold: bool
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process has begun it; its lease may have expired since."""
+        return self.lease.state == "held" and self.lease.task_id == self.task.id
 
 
 def unfinished_imports(connection: Connection) -> list[UnfinishedImport]:
@@ -87,12 +94,13 @@ def unfinished_import(connection: Connection, task_id: str) -> UnfinishedImport 
 def _unfinished(connection: Connection, wanted: ColumnElement[bool]) -> list[UnfinishedImport]:
     untold = exists().where(OUTBOX.c.kind == OutboxKind.DISPATCH, OUTBOX.c.task_id == TASKS.c.id)
     rows = connection.execute(
-        select(TASKS, *LEASE_COLUMNS, untold.label("untold"))
+        select(TASKS, IMAGES.c.name.label("image_name"), *LEASE_COLUMNS, untold.label("untold"))
         .join(LEASES, LEASES.c.image_id == TASKS.c.image_id)
+        .join(IMAGES, IMAGES.c.id == TASKS.c.image_id)
         .where(wanted)
         .order_by(TASKS.c.created_at)
     )
-    return [UnfinishedImport(task_of(row), joined_lease(row), bool(row.untold)) for row in rows]
+    return [UnfinishedImport(task_of(row), row.image_name or "", joined_lease(row), bool(row.untold)) for row in rows]
 
 
 def first_in_line(connection: Connection, per_project: int) -> list[Waiting]:

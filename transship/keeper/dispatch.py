@@ -6,20 +6,16 @@ from typing import Final
 
 import structlog
 
-from transship.catalog.images import get_image
 from transship.catalog.journal import staged_upload
-from transship.catalog.leases import lease_of
 from transship.catalog.outbox import OutboxKind, OutboxRow, done, postpone
-from transship.catalog.tasks import get_task, set_flow_run
+from transship.catalog.tasks import set_flow_run
+from transship.catalog.underway import unfinished_import
 from transship.domain.errors import (
     DispatchFailed,
-    ImageNotFound,
     PrefectAway,
     PrefectRefused,
-    TaskNotFound,
     UploadIncomplete,
 )
-from transship.domain.image import Image
 from transship.domain.methods import ImportMethod
 from transship.domain.task import ImportTask, RunState
 from transship.keeper.housekeeping import order_sweeps
@@ -66,20 +62,14 @@ def _tell_one(keeper: Keeper, row: OutboxRow) -> None:
 
 
 def _dispatch(keeper: Keeper, row: OutboxRow) -> None:
-    try:
-        with keeper.catalog.read() as connection:
-            task = get_task(connection, str(row.task_id))
-            image = get_image(connection, task.image_id)
-            lease = lease_of(connection, image.id)
-    except (TaskNotFound, ImageNotFound):
-        _done(keeper, row)
-        return
+    with keeper.catalog.read() as connection:
+        found = unfinished_import(connection, str(row.task_id))
     # A worker begins what Prefect was told of: only this row's end was missed, by a keeper that was killed.
-    begun = lease.task_id == task.id and lease.state == "held"
-    if begun or task.status.final or task.attempt != row.payload["attempt"]:
+    if found is None or found.is_held or found.task.attempt != row.payload["attempt"]:
         _done(keeper, row)
         return
-    run_id = _start_again(keeper, task) or _create_run(keeper, task, image, row.key)
+    task = found.task
+    run_id = _start_again(keeper, task) or _create_run(keeper, task, found.image_name, row.key)
     with keeper.catalog.write() as connection:
         set_flow_run(connection, task.id, run_id)
         done(connection, row)
@@ -99,14 +89,14 @@ def _start_again(keeper: Keeper, task: ImportTask) -> str | None:
     return task.flow_run_id
 
 
-def _create_run(keeper: Keeper, task: ImportTask, image: Image, key: str) -> str:
+def _create_run(keeper: Keeper, task: ImportTask, image_name: str, key: str) -> str:
     wanted = WantedRun(
         f"{task.method}/{DEPLOYMENT}",
-        f"{task.method} {image.name or ''} {image.id[:8]}".replace("  ", " "),
+        f"{task.method} {image_name} {task.image_id[:8]}".replace("  ", " "),
         task.parameters,
         key,
         queue_of(keeper, task),
-        (f"image:{image.id}",),
+        (f"image:{task.image_id}",),
     )
     return _start(keeper, wanted).id
 

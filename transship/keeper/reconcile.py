@@ -29,7 +29,7 @@ def reconcile(keeper: Keeper) -> int:
     """Look at every unfinished import and put right what is wrong; return how many were."""
     with keeper.catalog.read() as connection:
         # Whatever Prefect says of it, an import with a live lease is left alone.
-        found = [each for each in unfinished_imports(connection) if not _is_carried(each)]
+        found = [each for each in unfinished_imports(connection) if not (each.is_held and each.lease.live)]
     if not found:
         return 0
     runs = keeper.prefect.states(each.task.flow_run_id for each in found if each.task.flow_run_id)
@@ -48,10 +48,6 @@ def reconcile(keeper: Keeper) -> int:
         ):
             acted += _act(keeper, fresh.task, _judge(fresh, run, limits), run)
     return acted
-
-
-def _is_carried(found: UnfinishedImport) -> bool:
-    return found.lease.live and found.lease.task_id == found.task.id
 
 
 def _judge(found: UnfinishedImport, run: FlowRunState | None, limits: TimeLimits) -> Verdict:
