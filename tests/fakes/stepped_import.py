@@ -19,12 +19,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from prefect import Flow, Task
-from prefect.client.schemas.objects import State
+from prefect import Flow
 from prefect.exceptions import Abort
 
 from flows import copy_image, copying, glance_direct, glance_download, pipeline, web_download
 from tasks import stores
+from tasks.steps import Step
 from transship.catalog.engine import Catalog
 from transship.domain.errors import TransshipError
 
@@ -108,16 +108,11 @@ def _caller() -> str:
 class CalledHere:
     """A Prefect task without Prefect: called, or submitted, it runs at once."""
 
-    def __init__(self, task: Task[..., Any]) -> None:
-        self._task = task
-
-    def with_options(self, **_options: object) -> Self:
-        return self
+    def __init__(self, step: Step[..., Any]) -> None:
+        self._step = step
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        # What a task that did nothing gave is unwrapped for the next one.
-        given = [each.data if isinstance(each, State) else each for each in arguments]
-        return self._task.fn(*given, **options)
+        return self._step.fn(*arguments, **options).value
 
     def submit(self, *arguments: Any, **options: Any) -> Outcome:
         try:
@@ -142,7 +137,7 @@ class Outcome:
     def result(self, *, raise_on_failure: bool = True) -> Any:
         if raise_on_failure and isinstance(self.value, BaseException):
             raise self.value
-        return self.value.data if isinstance(self.value, State) else self.value
+        return self.value
 
 
 @dataclass(frozen=True)
@@ -155,7 +150,7 @@ class AllDone:
 def _leave_prefect_out() -> None:
     for room in (copy_image, copying, glance_direct, glance_download, pipeline, web_download):
         for name, value in list(vars(room).items()):
-            if isinstance(value, Task):
+            if isinstance(value, Step):
                 setattr(room, name, CalledHere(value))
     stores.load_settings_of = lambda _store, configured: configured  # type: ignore[attr-defined]  # no block
     copying.as_completed = iter  # type: ignore[assignment]  # they all have
