@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 
 import httpx
 import uvicorn
+from anyio import to_thread
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from config.settings import DatabaseSettings, FileStoreSettings, Settings
@@ -36,10 +37,15 @@ FORMATS = {"disk_format": "qcow2", "container_format": "bare"}
 
 
 class ApiServer:
-    """One server for a whole test session; each test puts its own application behind it."""
+    """One server for a whole test session; each test puts its own application behind it.
+
+    Attributes:
+        threads: how many threads answer requests.
+    """
 
     def __init__(self) -> None:
         self._app: ASGIApp | None = None
+        self.threads = 40
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -74,6 +80,7 @@ class ApiServer:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert self._app is not None
+        to_thread.current_default_thread_limiter().total_tokens = self.threads
         await self._app(scope, receive, send)
 
 
