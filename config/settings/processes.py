@@ -91,7 +91,7 @@ class PrefectSettings(Section):
     )
     retention_days: int = Field(30, ge=1, description="Days that Prefect keeps finished runs, their states and logs.")
     event_retention_h: int = Field(
-        1, ge=1, description="Hours that Prefect keeps events. Those of an import take eight times the room of its run."
+        1, ge=1, description="Hours that Prefect keeps events. Those of an import take seven times the room of its run."
     )
 
 
