@@ -20,6 +20,10 @@ class NoSubstitute(ValueError):
     """A text names an option that has no value; says which."""
 
 
+class UnknownName(NoSubstitute):
+    """No file sets the option, and it has no default."""
+
+
 class _Template(string.Template):
     """As oslo.config's: ``$name``, ``${name}``, ``${section.name}``; any other ``$`` stays as it is."""
 
@@ -53,17 +57,23 @@ class _Values(dict[str, str]):
         self._texts, self._way = texts, way
 
     def __missing__(self, name: str) -> str:
-        key = self._key(name)
+        # A KeyError would leave the name as it is.
+        unknown = UnknownName(f"it names ${name}, which no file sets; write $$ for a $ that stands for itself")
+        for key in self._keys(name):
+            try:
+                return self._value(key)
+            except UnknownName as deeper:
+                # As in oslo.config, an option that names an unknown one gives way to its namesake in [DEFAULT].
+                unknown = deeper
+        raise unknown
+
+    def _keys(self, name: str) -> list[Key]:
+        section, dot, option = name.partition(".")
+        keys = ((canonical_section(section), option),) if dot else ((self._way[-1][0], name), (DEFAULT_SECTION, name))
+        return [key for key in dict.fromkeys(keys) if key in self._texts or key in DEFAULTS]
+
+    def _value(self, key: Key) -> str:
         if key in self._way:
             told = " -> ".join(f"[{section}] {option}" for section, option in (*self._way, key))
             raise NoSubstitute(f"it names itself: {told}")
         return _filled(self._texts, (*self._way, key))
-
-    def _key(self, name: str) -> Key:
-        section, dot, option = name.partition(".")
-        keys = ((canonical_section(section), option),) if dot else ((self._way[-1][0], name), (DEFAULT_SECTION, name))
-        for key in keys:
-            if key in self._texts or key in DEFAULTS:
-                return key
-        # A KeyError would leave the name as it is.
-        raise NoSubstitute(f"it names ${name}, which no file sets; write $$ for a $ that stands for itself")

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from oslo_config import cfg
 
@@ -44,6 +44,9 @@ def as_oslo_reads(texts: Mapping[Key, str], key: Key) -> str | None:
 
 
 @given(st.tuples(*[TEXTS] * len(OPTIONS)), st.sampled_from(OPTIONS))
+@example(("", "", "$A", "$a"), ("g", "c"))
+@example(("1", "", "${g.a}", "$a"), ("g", "c"))
+@example(("$nowhere", "", "$nowhere", "$a"), ("g", "c"))
 def test_texts_mean_what_they_mean_to_oslo_config(written: tuple[str, ...], key: Key) -> None:
     texts = {option: text.strip() for option, text in zip(OPTIONS, written, strict=True)}
     try:
