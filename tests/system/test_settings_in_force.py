@@ -28,13 +28,13 @@ BROKEN = {
 class Edited:
     """The files of a system's settings."""
 
-    def __init__(self, home: Path, port: int) -> None:
-        self._home, self._port = home, port
+    def __init__(self, home: Path, port: int, edited_port: int) -> None:
+        self._home, self._port, self._edited_port = home, port, edited_port
         self.toml, self.policy, self.glance = home / "transship.toml", home / "policy.yaml", home / "glance-api.conf"
 
-    def write(self, *stores: str, plugins: tuple[str, ...] = ("inject_image_metadata",), ports: bool = True) -> None:
-        """Write usable settings."""
-        allowed = [80, self._port] if ports else [80]
+    def write(self, *stores: str, plugins: tuple[str, ...] = ("inject_image_metadata",), edited: bool = False) -> None:
+        """Write usable settings; edited ones allow another port."""
+        allowed = [80, self._edited_port if edited else self._port]
         self.toml.write_text(
             f'default_store = "local"\nglance_config = ["{self.glance}"]\n'
             f'[api]\npolicy_file = "{self.policy}"\n'
@@ -54,8 +54,15 @@ class Edited:
 
 
 @pytest.fixture(scope="module")
-def files(source: WebServer, tmp_path_factory: pytest.TempPathFactory) -> Edited:
-    return Edited(tmp_path_factory.mktemp("settings"), source.port)
+def edited_source() -> Iterator[WebServer]:
+    """The web server that only the edited settings allow."""
+    with WebServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def files(source: WebServer, edited_source: WebServer, tmp_path_factory: pytest.TempPathFactory) -> Edited:
+    return Edited(tmp_path_factory.mktemp("settings"), source.port, edited_source.port)
 
 
 @pytest.fixture(scope="module")
@@ -127,18 +134,18 @@ def test_what_died_comes_back_with_what_it_had(system: System, files: Edited, ur
     files.break_all()
     restart(system, *COMPONENTS)
     assert imported(system, uri)["marked"] == "yes"
-    files.write("second", plugins=(), ports=False)
+    files.write("second", plugins=(), edited=True)
     restart(system, *COMPONENTS)
     assert imported(system, uri)["marked"] == "yes"
     assert stores_of(system) == ["local"]
 
 
 def test_an_edit_is_in_force_nowhere_before_a_reload_and_everywhere_after(
-    system: System, files: Edited, uri: str
+    system: System, files: Edited, edited_source: WebServer, uri: str
 ) -> None:
     files.write()
     assert "changed since" not in system.command("status").stdout
-    files.write("second", plugins=(), ports=False)
+    files.write("second", plugins=(), edited=True)
     assert stores_of(system) == ["local"]
     assert imported(system, uri)["marked"] == "yes"
     told = {command: system.command(command) for command in ("status", "doctor")}
@@ -155,11 +162,11 @@ def test_an_edit_is_in_force_nowhere_before_a_reload_and_everywhere_after(
         "POST", f"/v2/images/{system.create()}/import", json={"method": {"name": "web-download", "uri": uri}}
     )
     assert refused.status_code == 400
-    # Allowed for this image alone.
-    assert "marked" not in system.import_from(uri)
+    allowed_now = edited_source.serve("/disk.img", BODY)
+    assert "marked" not in imported(system, allowed_now)
     status = system.command("status")
     assert "changed since" not in status.stdout
     files.break_all()
     restart(system, *COMPONENTS)
     assert stores_of(system) == ["local", "second"]
-    assert "marked" not in system.import_from(uri)
+    assert "marked" not in imported(system, allowed_now)
