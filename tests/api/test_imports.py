@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -16,10 +17,11 @@ from structlog.testing import capture_logs
 
 from config.settings import DownloadSettings, UriSettings
 from tests.fakes.images_api import FORMATS, SOURCE, ApiMaker, ImagesApi
+from transship.catalog.bell import Ring
 from transship.catalog.schema import OUTBOX, TASKS
 from transship.catalog.tasks import read_secrets, report_progress
 from transship.domain.task import StoreProgress, TaskProgress
-from transship.host.doorbell import DOORBELL_SOCKET, Doorbell
+from transship.keeper.waking import Ears
 
 WEB: dict[str, Any] = {"method": {"name": "web-download", "uri": SOURCE}}
 
@@ -50,14 +52,16 @@ def test_an_accepted_import_is_an_empty_202_that_leaves_task_lock_and_message_to
 
 def test_an_accepted_import_and_a_deleted_image_ring_for_the_keeper(api: ImagesApi) -> None:
     api.settings.run_dir.mkdir()
-    bell = Doorbell(api.settings.run_dir / DOORBELL_SOCKET)
-    image_id = api.create(**FORMATS)
-    assert b"w" not in bell.wait(0)
-    assert _import(api, image_id, WEB).status_code == 202
-    assert b"w" in bell.wait(60)
-    assert api.client.delete(f"/v2/images/{image_id}").status_code == 204
-    assert b"w" in bell.wait(60)
-    bell.close()
+    with closing(Ears(api.settings, api.catalog)) as ears:
+        # On PostgreSQL it listens from the first wait on.
+        ears.wait(0)
+        image_id = api.create(**FORMATS)
+        assert ears.wait(60) == {Ring.NEWS}
+        assert _import(api, image_id, WEB).status_code == 202
+        assert Ring.WORK in ears.wait(60)
+        ears.wait(0.5)
+        assert api.client.delete(f"/v2/images/{image_id}").status_code == 204
+        assert Ring.WORK in ears.wait(60)
 
 
 def test_a_task_shows_what_was_asked_for(api: ImagesApi) -> None:

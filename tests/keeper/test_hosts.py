@@ -60,4 +60,5 @@ def test_uploaded_data_are_imported_by_the_host_that_holds_them(keeper: Keeper, 
         "task_id": task_id,
         "stores": ["local"],
         "all_stores_must_succeed": False,
+        "parameters_version": 1,
     }

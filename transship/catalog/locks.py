@@ -24,7 +24,7 @@ def lock_name(connection: Connection, name: str) -> None:
 
 
 def add_unless_there(connection: Connection, table: Table, key: str, values: Mapping[str, object]) -> bool:
-    """Insert a row, unless one of that key is there or is being added by another transaction; return whether it was.
+    """Insert a row, unless one of that key is there or is being added by another transaction; return whether it did.
 
     Looking first would not do on PostgreSQL: both would see nothing, and the second insert would fail.
 
@@ -32,8 +32,9 @@ def add_unless_there(connection: Connection, table: Table, key: str, values: Map
         key: the column that must be unique.
     """
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    added = connection.execute(insert(table).values(values).on_conflict_do_nothing(index_elements=[key]))
-    return bool(added.rowcount)
+    unless_there = insert(table).values(values).on_conflict_do_nothing(index_elements=[key])
+    # Not the count of rows: PostgreSQL's driver does not tell it here.
+    return connection.execute(unless_there.returning(table.c[key])).first() is not None
 
 
 def add_or_replace(connection: Connection, table: Table, key: str, values: Mapping[str, object]) -> None:
