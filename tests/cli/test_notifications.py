@@ -13,7 +13,7 @@ from transship.commands.doctor import Level, check_catalog
 from transship.commands.status import notification_backlog
 from transship.domain.notification import SinkName
 
-SETTINGS = {"notifications": {"drivers": ["messagingv2"]}}
+SETTINGS = {"notifications": {"drivers": ["messagingv2"], "prefect_events": True}}
 
 
 def test_status_and_doctor_say_how_many_wait_and_why(catalog: Catalog, tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_doctor_warns_of_notifications_that_were_given_up(catalog: Catalog, tmp_
     queued_image(catalog)
     with catalog.write() as connection:
         drop_beyond(connection, SinkName.PREFECT, 0)
-    found = {finding.subject: finding for finding in check_catalog(settings_in(tmp_path))}
+    found = {finding.subject: finding for finding in check_catalog(settings_in(tmp_path, **SETTINGS))}
     assert found["notify prefect"].level is Level.WARN
     assert "1 given up" in found["notify prefect"].text
 

@@ -48,7 +48,11 @@ def test_no_file_is_no_account(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("phase", "age_s", "text"),
-    [("serving", 1.0, ""), ("draining", 1.0, "it is draining"), ("serving", 100.0, "nothing for 100 s")],
+    [
+        ("serving", 1.0, ""),
+        ("draining", 1.0, "it is draining"),
+        ("serving", 100.0, "has not written its status for 100 s"),
+    ],
     ids=["serves", "stops", "hangs"],
 )
 def test_a_runner_that_takes_no_runs_is_known_by_what_it_wrote(phase: str, age_s: float, text: str) -> None:
