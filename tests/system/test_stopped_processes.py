@@ -90,16 +90,16 @@ def freeze(system: System, pids: Iterable[int]) -> None:
     """Stop processes, and let the leases of the imports that they carry expire."""
     frozen = list(pids)
     while True:
-        strike(frozen, signal.SIGSTOP)
         try:
             with closing(Catalog.open(system.settings)) as catalog, catalog.write() as connection:
+                # SQLite has one writer, so nobody is stopped in the middle of a transaction.
+                strike(frozen, signal.SIGSTOP)
                 held = LEASES.c.state == "held"
                 connection.execute(update(LEASES).where(held).values(expires_at=in_seconds(-1.0)))
+                return
         except CatalogUnavailable:
-            # One was stopped in the middle of a transaction.
+            # On PostgreSQL one was stopped that had locked a row.
             strike(frozen, signal.SIGCONT)
-        else:
-            return
 
 
 def strike(pids: Iterable[int], blow: signal.Signals) -> None:
