@@ -8,7 +8,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,32 @@ def start(table_file: Path, asked: Mapping[str, object]) -> subprocess.Popen[str
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+@contextmanager
+def supervised(home: Path, *components: Mapping[str, object], **options: object) -> Iterator[subprocess.Popen[str]]:
+    """Supervise components in a process of its own, until the block ends.
+
+    Args:
+        options: what else the file is to hold.
+    """
+    process = start(home.with_suffix(".json"), {"home": str(home), "components": components, **options})
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate(timeout=300)
+
+
+def told(process: subprocess.Popen[str], text: str) -> str:
+    """Return the next line with a text that a process prints; fail when it ends without one."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return line
+    raise AssertionError(f"no line with {text!r} in {lines}")
 
 
 def read() -> dict[str, Any]:

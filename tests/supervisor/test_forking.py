@@ -7,21 +7,21 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.ports import free_port
-from tests.fakes.supervised import REPOSITORY
-from tests.fakes.supervised import start as supervised_process
+from tests.fakes.supervised import REPOSITORY, supervised, told
 from tests.fakes.system import until
 from transship.host.processes import start_time
 
 pytestmark = pytest.mark.faults
 
 MODULE = "tests.fakes.forkable"
+
+forked = partial(supervised, fork_server=True)
 
 
 def forkable(name: str, *arguments: str, imports: tuple[str, ...] = (MODULE,), **fields: object) -> dict[str, object]:
@@ -40,25 +40,9 @@ def forkable(name: str, *arguments: str, imports: tuple[str, ...] = (MODULE,), *
     }
 
 
-@contextmanager
-def supervised(home: Path, *components: Mapping[str, object]) -> Iterator[subprocess.Popen[str]]:
-    asked = {"home": str(home), "components": components, "fork_server": True}
-    process = supervised_process(home.with_suffix(".json"), asked)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.communicate(timeout=300)
-
-
-def told(process: subprocess.Popen[str], text: str) -> str:
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if text in line:
-            return line.partition(text)[2].strip()
-    pytest.fail(f"no line with {text!r} in {lines}")
+def said(process: subprocess.Popen[str], text: str) -> str:
+    """Return what follows a text in the next line that has it."""
+    return told(process, text).partition(text)[2].strip()
 
 
 def parent_of(pid: int) -> int:
@@ -71,17 +55,17 @@ def command_of(pid: int) -> str:
 
 def test_a_forked_component_is_what_a_started_one_would_be(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    with supervised(home, forkable("one", "--say", "alive")) as process:
-        assert told(process, "environment") == "its own None"
-        assert told(process, "session") == f"True in {home}"
-        assert told(process, "signals") == "True"
-        parent = int(told(process, "imported True parent"))
-        pid = int(told(process, "alive"))
+    with forked(home, forkable("one", "--say", "alive")) as process:
+        assert said(process, "environment") == "its own None"
+        assert said(process, "session") == f"True in {home}"
+        assert said(process, "signals") == "True"
+        parent = int(said(process, "imported True parent"))
+        pid = int(said(process, "alive"))
         assert parent_of(pid) == parent
         assert "fork_server" in command_of(pid)
         assert Path(f"/proc/{pid}/comm").read_text().strip() == "one"
         assert Path(f"/proc/{pid}/fd/0").resolve() == Path(os.devnull)
-        told(process, "ready after")
+        said(process, "ready after")
         # All is up, and the fork server has gone.
         until(lambda: sorted(children_of(parent)) == [pid], what="the component alone")
         process.terminate()
@@ -94,29 +78,29 @@ def children_of(pid: int) -> list[int]:
 
 
 def test_a_forked_component_that_dies_is_told_and_started_again_in_a_fresh_interpreter(tmp_path: Path) -> None:
-    with supervised(tmp_path / "home", forkable("one", "--say", "alive")) as process:
-        pid = int(told(process, "alive"))
-        told(process, "ready after")
+    with forked(tmp_path / "home", forkable("one", "--say", "alive")) as process:
+        pid = int(said(process, "alive"))
+        said(process, "ready after")
         os.kill(pid, signal.SIGKILL)
-        told(process, "one ended (killed by SIGKILL)")
-        again = int(told(process, "alive"))
+        said(process, "one ended (killed by SIGKILL)")
+        again = int(said(process, "alive"))
         assert "fork_server" not in command_of(again)
 
 
 def test_a_forked_component_that_runs_once_tells_how_it_ended(tmp_path: Path) -> None:
     failing = forkable("one", "--exit", "3", once=True)
-    with supervised(tmp_path / "home", failing) as process:
+    with forked(tmp_path / "home", failing) as process:
         assert "one ended (exit status 3)" in (process.stdout.read() if process.stdout else "")
     assert process.returncode == 1
-    with supervised(tmp_path / "home", forkable("one", "--exit", "0", once=True)) as process:
-        told(process, "ready after")
+    with forked(tmp_path / "home", forkable("one", "--exit", "0", once=True)) as process:
+        said(process, "ready after")
 
 
 def test_a_forked_component_serves_the_socket_that_it_inherits(tmp_path: Path) -> None:
     port = free_port()
     component = forkable("one", "--say", "alive", listen=("127.0.0.1", port))
-    with supervised(tmp_path / "home", component) as process:
-        told(process, "alive")
+    with forked(tmp_path / "home", component) as process:
+        said(process, "alive")
         with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
             assert client.recv(6) == b"forked"
 
@@ -124,15 +108,15 @@ def test_a_forked_component_serves_the_socket_that_it_inherits(tmp_path: Path) -
 @pytest.mark.parametrize("broken", ["no.such.module", "tests.fakes.thread_at_import"], ids=["missing", "with a thread"])
 def test_what_cannot_be_imported_or_forked_is_started(tmp_path: Path, broken: str) -> None:
     component = forkable("one", "--say", "alive", imports=(broken,))
-    with supervised(tmp_path / "home", component) as process:
-        pid = int(told(process, "alive"))
+    with forked(tmp_path / "home", component) as process:
+        pid = int(said(process, "alive"))
         assert ("fork_server" in command_of(pid)) is (broken == "no.such.module")
-        told(process, "ready after")
+        said(process, "ready after")
 
 
 def test_nothing_forked_outlives_a_killed_supervisor(tmp_path: Path) -> None:
-    with supervised(tmp_path / "home", forkable("one", "--say", "alive")) as process:
-        pid = int(told(process, "alive"))
+    with forked(tmp_path / "home", forkable("one", "--say", "alive")) as process:
+        pid = int(said(process, "alive"))
         os.kill(parent_of(pid), signal.SIGKILL)
         until(lambda: start_time(pid) is None, what="the end of the component")
 
@@ -141,11 +125,11 @@ def test_the_end_of_the_fork_server_is_the_end_of_nothing_else(tmp_path: Path) -
     first = forkable("first", "--say", "alive")
     later = forkable("later", "--say", "tardy", stage=1, ready_text="tardy", settle_s=60.0)
     waiting = {"name": "waits", "argv": ["sleep", "1000"], "settle_s": 4.0, "environment": dict(os.environ)}
-    with supervised(tmp_path / "home", first, waiting, later) as process:
-        pid = int(told(process, "alive"))
+    with forked(tmp_path / "home", first, waiting, later) as process:
+        pid = int(said(process, "alive"))
         servers = [one for one in children_of(parent_of(pid)) if one != pid and "fork_server" in command_of(one)]
         assert len(servers) == 1
         os.kill(servers[0], signal.SIGKILL)
-        assert "fork_server" not in command_of(int(told(process, "tardy")))
-        told(process, "ready after")
+        assert "fork_server" not in command_of(int(said(process, "tardy")))
+        said(process, "ready after")
         assert start_time(pid) is not None

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from config.settings import Settings
-from tests.fakes.supervised import start as supervised_process
+from tests.fakes.supervised import supervised, told
 from tests.fakes.system import until
 from transship.supervisor.child import Child
 from transship.supervisor.component import Component
@@ -99,33 +98,14 @@ SLOW = "for step in {1..30}; do echo step $step; sleep 0.1; done"
 """Three seconds and more, with a sign of life every tenth of one."""
 
 
-@contextmanager
-def supervised(home: Path, *components: Mapping[str, object]) -> Iterator[subprocess.Popen[str]]:
-    """Supervise components in a process of its own; each may be without signs of life for two seconds."""
-    table = home.with_suffix(".json")
-    asked = {"home": str(home), "components": components, "supervisor": {"start_timeout_s": 2.0}}
-    process = supervised_process(table, asked)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.communicate(timeout=300)
-
-
-def told(process: subprocess.Popen[str], text: str) -> str:
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if text in line:
-            return line
-    pytest.fail(f"no line with {text!r} in {lines}")
+impatient = partial(supervised, supervisor={"start_timeout_s": 2.0})
+"""Each component may be without signs of life for two seconds."""
 
 
 @pytest.mark.faults
 def test_a_start_and_a_reload_that_make_progress_are_not_given_up(tmp_path: Path) -> None:
     settings = Settings.model_validate({"home": tmp_path / "home"})
-    with supervised(settings.home, {"name": "slow", "argv": ["bash", "-c", SLOW], "once": True}) as process:
+    with impatient(settings.home, {"name": "slow", "argv": ["bash", "-c", SLOW], "once": True}) as process:
         told(process, "ready after")
 
         def status() -> SupervisorStatus:
@@ -142,7 +122,7 @@ def test_a_start_and_a_reload_that_make_progress_are_not_given_up(tmp_path: Path
 @pytest.mark.parametrize("once", [True, False], ids=["runs once", "has to live"])
 def test_a_component_that_hangs_is_given_up_and_the_setting_is_named(tmp_path: Path, once: bool) -> None:
     hung = {"name": "hung", "argv": ["sleep", "1000"], "once": once, "health_url": "http://127.0.0.1:9/healthcheck"}
-    with supervised(tmp_path / "home", hung) as process:
+    with impatient(tmp_path / "home", hung) as process:
         line = told(process, "hung did not start")
         assert "not ready after 2 s without CPU time and output (supervisor.start_timeout_s)" in line
         assert process.wait(300) == 1
