@@ -1,1 +1,1 @@
-"""Copies of images in stores: the only code that writes, verifies, takes back or forgets one."""
+"""The only code that writes, verifies, takes back or forgets copies of images in stores."""

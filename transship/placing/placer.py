@@ -40,10 +40,10 @@ from transship.placing.rates import store_pace
 from transship.stores.base import StoredObject, StoreDriver, Unfinished
 
 TURN_S: Final = 0.5
-"""Seconds between two looks whether housekeeping has ended with a copy."""
+"""Seconds between checks whether housekeeping has finished with a copy."""
 
 Slots = Callable[[str, StopToken, CopyWatch], AbstractContextManager[None]]
-"""Holds a slot of a store for the length of a block. It may delay a copy; it raises only what the stop token says."""
+"""Holds a slot of a store for the duration of a block. It may delay a copy; it raises only the stop token's errors."""
 
 log = structlog.get_logger("transship.place")
 
@@ -54,10 +54,10 @@ class Placer:
 
     Attributes:
         lease: of the image; each write to the catalogue proves it.
-        fence: asked before what cannot be taken back.
-        stop: says that the work must end.
-        using: lends a store's driver for the length of a block; raises TransferFailed for a store that cannot be used.
-        slots: bound how many copies are written to a store at the same time.
+        fence: checked before each irreversible step.
+        stop: tells when the work must end.
+        using: opens a store's driver for the duration of a block; raises TransferFailed if the store is unusable.
+        slots: limit how many copies are written to a store at the same time.
     """
 
     settings: Settings
@@ -71,15 +71,15 @@ class Placer:
     def place(self, store: str, file: SealedFile, path: Path, watch: CopyWatch) -> Outcome[Copy]:
         """Write a file to a store, within the store's rate and slots.
 
-        A copy that an earlier attempt finished from the same file is taken as it is; one that it left unfinished, or
-        made from another file, is replaced; an object that is not ours is left alone.
+        A copy that an earlier attempt finished from the same file is kept. An unfinished copy, or one made from another
+        file, is replaced. An object that is not ours is left alone.
 
         Args:
-            path: where the file lies on this host.
+            path: of the file on this host.
 
         Raises:
-            AlreadyStored: the store holds an object of that name that is not ours; the journal names nothing.
-            TransferFailed: the store did not take it; the journal names what may be left in it.
+            AlreadyStored: the store holds an object of that name that is not ours; no journal row is left.
+            TransferFailed: the copy failed; the journal names what may be left in the store.
             LockLost, ImportStopped: the work must end.
         """
         with self.using(store) as driver:
@@ -90,17 +90,17 @@ class Placer:
             try:
                 return Done(Copy(store, self._write(driver, store, file, path, watch).url))
             except AlreadyStored:
-                # Somebody else's object is in its place: the row must never lead a sweep to it.
+                # The name is taken by someone else's object: no row may lead a sweep to it.
                 forget_location(self.catalog, self.lease, store)
                 raise
 
     def take_back(self, store: str) -> None:
-        """Remove a store's copy, if the journal names one that clients do not see.
+        """Remove a store's copy if the journal names one that clients do not see.
 
         Raises:
-            TransferFailed: the store does not allow it now; the row stays ``deleting`` for housekeeping.
+            TransferFailed: the store cannot remove it now; the row stays ``deleting`` for housekeeping.
             LockLost: another worker took over; nothing was removed.
-            ImportInterrupted: the catalogue does not say whether; the row stays ``deleting`` for housekeeping.
+            ImportInterrupted: the catalogue cannot confirm the lease; the row stays ``deleting`` for housekeeping.
         """
         row = self._give_up(store)
         if row is not None:
@@ -108,7 +108,7 @@ class Placer:
                 self._remove(driver, row)
 
     def _give_up(self, store: str) -> LocationRow | None:
-        """Note that a store's copy is to be removed, and return it; None if clients see it, or there is none."""
+        """Mark a store's copy for removal and return it; None if clients see it, or there is none."""
         row = self._row(store)
         if row is None or row.state == "active":
             return None
@@ -150,7 +150,7 @@ class Placer:
         except AlreadyStored:
             if token is None:
                 raise
-            # The former writer got to the end after all: its object is ours, and replaced as an earlier attempt's.
+            # The former writer finished after all: its object is ours, and is replaced like an earlier attempt's.
             return self._write(driver, store, file, path, watch)
         if self.settings.imports.verify_stores:
             verify(driver, store, stored.url, file.size)
@@ -158,9 +158,9 @@ class Placer:
         return stored
 
     def _resumed(self, driver: StoreDriver, store: str, file: SealedFile) -> str | None:
-        """Take over the copy that an earlier attempt began to make of this very file; return what its driver kept.
+        """Take over the unfinished copy that an earlier attempt made of this very file; return its driver's token.
 
-        None where there is nothing to go on with. An object of that name is whole, and is not written twice.
+        None if nothing can be resumed. An object of that name is complete, and is not written again.
         """
         row = self._row(store)
         if row is None or row.state != "uploading" or row.copied_from != file.name or row.put_token is None:
@@ -188,10 +188,10 @@ class Placer:
         raise AlreadyStored(store, self.lease.image_id)
 
     def _take_back_in_turn(self, driver: StoreDriver, store: str, watch: CopyWatch) -> None:
-        """Remove an earlier copy, once housekeeping no longer does: its claim lasts as long as a lease at most.
+        """Remove an earlier copy after any removal by housekeeping, whose claim lasts no longer than a lease.
 
         Raises:
-            CopyBeingRemoved: it was at it for longer than that.
+            CopyBeingRemoved: housekeeping took longer than that.
         """
 
         def removed() -> bool:
@@ -218,7 +218,7 @@ class Placer:
     def _put(
         self, driver: StoreDriver, store: str, file: SealedFile, path: Path, watch: CopyWatch, token: str | None
     ) -> StoredObject:
-        """Hand a file to the driver: the one place where it gets what a put needs."""
+        """Pass a file to the driver with everything that a put needs."""
 
         def keep(token: str) -> None:
             keep_put_token(self.catalog, self.lease, store, token, utc_now())
@@ -236,8 +236,8 @@ def verify(driver: StoreDriver, store: str, url: str, size: int) -> None:
     """Make sure that a store holds as many bytes as it was given.
 
     Raises:
-        StoredDiffers: it holds others.
-        ObjectMissing, StoreDenied, StoreUnavailable: the store does not say.
+        StoredDiffers: the number differs.
+        ObjectMissing, StoreDenied, StoreUnavailable: the size cannot be read.
     """
     found = driver.size(url)
     if found != size:

@@ -1,7 +1,7 @@
-"""Rates of stores: how many bytes a second all imports and uploads of this host together write to a store.
+"""Rate limits: how many bytes a second all imports and uploads of this host together write to a store.
 
-The bucket is a small file that the host's processes share; nobody is asked over a network while bytes move. A
-rate spares a store; it never keeps an image out of it. Where the file cannot be used, the copy is written without.
+The token bucket is a small file that the host's processes share, so no network request is needed while bytes move. A
+rate may delay a copy but never fails an import: if the file cannot be used, the copy is written without a limit.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from transship.domain.stop import StopToken
 MIB: Final = 1024 * 1024
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _RECORD: Final = struct.Struct("<16sd")
-"""Which boot the time belongs to, and when the bytes that were let go so far are through, by the clock of that boot."""
+"""The boot id, and the time on that boot's clock at which all booked bytes have been written."""
 
 log = structlog.get_logger("transship.rates")
 
 
 def store_pace(settings: Settings, store: str, stop: StopToken) -> Pace:
-    """Return what a copy to a store has to ask before it moves bytes; a stop ends its waits."""
+    """Return the function that a copy calls before it moves bytes, to wait its turn; a stop ends the wait."""
     rate_mib_per_s = settings.imports.store_mib_per_s.get(store)
     if rate_mib_per_s is None:
         return unpaced
@@ -53,13 +53,13 @@ def _now() -> float:
 
 
 class SharedBucket:
-    """A token bucket without a burst, in a file that processes share.
+    """A token bucket without bursts, in a file that processes share.
 
     Args:
-        path: of the file; it is made on first use.
+        path: of the file; created on first use.
         bytes_per_s: how fast the bucket fills.
-        clock: seconds since the host's start.
-        boot: id of that start; what an earlier one left does not count.
+        clock: seconds since boot.
+        boot: boot id; the state of an earlier boot is ignored.
     """
 
     def __init__(

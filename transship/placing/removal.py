@@ -1,4 +1,4 @@
-"""Remove copies without the lease of their image: for housekeeping, and for clients who delete a copy or an image."""
+"""Remove copies without their image's lease, for housekeeping and for clients who delete a copy or an image."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from transship.domain.image import Location
 from transship.stores.base import StoreDriver
 
 Using = Callable[[str], AbstractContextManager[StoreDriver]]
-"""Lends a store's driver for the length of a block."""
+"""Opens a store's driver for the duration of a block."""
 
 
 def remove_leftover(catalog: Catalog, row: LocationRow, using: Using, *, ttl_s: float) -> bool:
-    """Remove a copy that waits for its removal; return whether there was one.
+    """Remove a copy that is marked for removal; return whether there was one.
 
-    Its row goes when nothing was found: a writer that was away for long may have come late the last time.
+    The row is deleted only when nothing was found, because a delayed writer may have published the object after the
+    previous removal.
 
     Args:
-        ttl_s: seconds that it must have waited, and after which another one may remove it.
+        ttl_s: seconds that the row must have waited, and after which another process may claim the removal.
 
     Raises:
-        TransferFailed: the store does not allow it now; the row waits.
+        TransferFailed: the store cannot remove it now; the row stays.
     """
     claim = claim_location(catalog, row, uuid4().hex, older_than_s=ttl_s, ttl_s=ttl_s)
     if claim is None:
@@ -53,10 +54,10 @@ def _remove_if_found(driver: StoreDriver, claim: Claim) -> bool:
 
 
 def remove_given_up(catalog: Catalog, claim: Claim, using: Using) -> None:
-    """Remove a copy that was taken away from clients, and forget it.
+    """Remove a copy that clients no longer see, and forget it.
 
     Raises:
-        StoreUnknown, StoreUnavailable, StoreDenied: not now; the row waits for housekeeping.
+        StoreUnknown, StoreUnavailable, StoreDenied: the store cannot remove it now; the row stays for housekeeping.
     """
     removed = False
     try:
@@ -71,10 +72,10 @@ def remove_given_up(catalog: Catalog, claim: Claim, using: Using) -> None:
 def remove_of_deleted(catalog: Catalog, image_id: str, location: Location, using: Using) -> None:
     """Remove a copy of a deleted image, and forget it.
 
-    However late this is, it meets no newer copy: nothing is written of a deleted image, and its id is never used again.
+    This is safe however late it runs: no data are written for a deleted image, and its id is never reused.
 
     Raises:
-        StoreUnknown, StoreUnavailable, StoreDenied: not now; the row waits for housekeeping.
+        StoreUnknown, StoreUnavailable, StoreDenied: the store cannot remove it now; the row stays for housekeeping.
     """
     with using(location.store) as driver:
         driver.delete(location.url)

@@ -1,4 +1,4 @@
-"""What an HTTP answer's head says, and whether a download may believe it. Nothing here reads a socket."""
+"""Interpret the head of an HTTP response and decide whether a download may trust it. Nothing here reads a socket."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from typing import Final
 from transship.domain.errors import SourceBusy, SourceRefused, TransferFailed
 
 BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Answers that time alone may change."""
+"""Statuses of transient failures."""
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-"""Redirects that are followed; 300 and 304 are none for a plain GET."""
+"""Redirects that are followed; for a plain GET, 300 and 304 are not redirects."""
 
 WHOLE: Final = frozenset({200, 203})
-"""Answers that hold the whole source; 203 is what a proxy between says of a 200 that it passes on."""
+"""Statuses of responses that hold the whole source; an intermediate proxy may turn a 200 into a 203."""
 
 SNIFF_BYTES: Final = 512
-"""Bytes of the body that are looked at for a web page."""
+"""Leading bytes of the body that are checked for a web page."""
 
 _STRONG_ETAG: Final = re.compile(r'"[\x21\x23-\x7e]*"')
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.IGNORECASE)
@@ -43,14 +43,14 @@ _CODINGS: Final = frozenset(
         *("brotli", "bzip2", "lz4", "lzip", "lzma", "sdch", "snappy", "xpress", "xz", "zlib"),
     }
 )
-"""Words that name a coding: those registered with IANA, then others in use; each may have ``x-`` before it.
+"""Words that name a coding: those registered with IANA, then others in use; each may be prefixed with ``x-``.
 
-Every other word changes nothing: servers put charsets, media types and MIME's encodings there. So does aws-chunked,
-which is how the data came to an S3 store: it keeps the word with the object and gives the plain data out.
+All other words are ignored: servers put charsets, media types and MIME encodings there. aws-chunked is ignored too:
+S3 keeps the word from the upload with the object but serves the plain data.
 """
 
 _DIGEST_BYTES: Final = {"sha512": 64, "sha256": 32, "sha1": 20, "md5": 16}
-"""Algorithms that are compared, strongest first, with the bytes of their digests."""
+"""Algorithms that are compared, strongest first, with their digest sizes in bytes."""
 
 _DIGEST_NAMES: Final = {"sha-512": "sha512", "sha-256": "sha256", "sha": "sha1", "md5": "md5", "": "md5"}
 _DIGEST_HEADERS: Final = {
@@ -59,7 +59,7 @@ _DIGEST_HEADERS: Final = {
     "Digest": re.compile(r"([A-Za-z0-9-]+)=([A-Za-z0-9+/]+={0,2})"),
     "Content-MD5": re.compile(r"^\s*()([A-Za-z0-9+/]+={0,2})\s*$"),
 }
-"""Headers that name a digest, and how they write it: algorithm and value."""
+"""Headers that carry a digest, and how each writes algorithm and value."""
 
 _OF_PARTS: Final = (
     email_errors.NoBoundaryInMultipartDefect,
@@ -68,23 +68,23 @@ _OF_PARTS: Final = (
     email_errors.MultipartInvariantViolationDefect,
     email_errors.InvalidMultipartContentTransferEncodingDefect,
 )
-"""What Python's mail parser misses in a head that names a multipart type: the body, which it was not given."""
+"""Defects that Python's mail parser reports for a multipart type only because it is given no body."""
 
 _SETTLED_S: Final = 60
-"""Age from which a Last-Modified tells two versions apart (RFC 9110, section 8.8.2.2)."""
+"""Age at which a Last-Modified becomes a strong validator (RFC 9110, section 8.8.2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What tells one version of a source from another.
+    """What distinguishes one version of a source from another.
 
     Attributes:
-        etag: as sent, with quotes; empty when there is none that can be used: a weak one, or one that is malformed.
-        last_modified: as sent; empty when there is none, or when it is too young to tell two versions apart.
-        total_bytes: size of the whole source, None when it was not announced.
-        digest: of the whole source as the server says it, ``sha256:`` and lower-case hex; empty when it says none.
-        pinned: what tells it from elsewhere, e.g. the digest of an image that cannot change; then the server need
-            say nothing. Empty when nothing does.
+        etag: as sent, with quotes; empty when missing, weak or malformed.
+        last_modified: as sent; empty when missing, or too recent to distinguish two versions.
+        total_bytes: size of the whole source; None when it was not announced.
+        digest: of the whole source as the server states it, e.g. ``sha256:`` and lower-case hex; empty when not stated.
+        pinned: what identifies the version independently of the server, e.g. the digest of an immutable image; no
+            validators of the server are needed then. Empty when nothing does.
     """
 
     etag: str = ""
@@ -95,7 +95,7 @@ class Validators:
 
     @property
     def strong(self) -> bool:
-        """Whether a broken download may be resumed with these."""
+        """Whether an interrupted download may be resumed with these."""
         return bool(self.pinned or self.if_range)
 
     def headers(self, ranges: str) -> dict[str, str]:
@@ -120,11 +120,11 @@ class Validators:
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """How the end of a body is known.
+    """How the end of a body is marked.
 
     Attributes:
-        length: bytes announced; None when the end is marked otherwise.
-        chunked: the end is marked by the last chunk; else, without a length, by the connection's close.
+        length: announced bytes; None when the end is marked in another way.
+        chunked: the last chunk marks the end. Without this and without a length, closing the connection does.
     """
 
     length: int | None
@@ -133,7 +133,7 @@ class Framing:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The part of a source that an answer holds: bytes ``first`` to ``last`` of ``total``."""
+    """The part of a source that a response holds: bytes ``first`` to ``last`` of ``total``."""
 
     first: int
     last: int
@@ -141,9 +141,9 @@ class Span:
 
 
 def is_interim(status_line: bytes) -> bool:
-    """Whether a status line begins an answer before the real one, which a client that awaits none passes over.
+    """Whether a status line begins an interim response, which a client skips.
 
-    101 is none of them: what follows it is another protocol, and nobody asked for one.
+    101 does not count: another protocol follows it, and none was requested.
 
     Source: RFC 9110, section 15.2.
     """
@@ -151,10 +151,10 @@ def is_interim(status_line: bytes) -> bool:
 
 
 def is_stray_line(line: bytes) -> bool:
-    """Whether a line of a head is no header and cannot have been meant as one that matters here.
+    """Whether a line of a head is not a header and cannot be a damaged header that matters here.
 
-    Such a line says nothing and may be left out. One that could be a spoilt header of the body's end, coding,
-    range or version is not stray: what it was meant to say would be lost.
+    Such a line may be ignored. A line that could be a damaged header about the body's end, coding, range or version
+    is not stray: ignoring it would lose its meaning.
     """
     text = line.strip(b"\r\n")
     if not text or text.startswith((b"HTTP/", b" ", b"\t")) or _HEADER.match(text):
@@ -166,7 +166,7 @@ def framing_of(uri: str, status: int, headers: Message) -> Framing:
     """Return how the body ends.
 
     Raises:
-        SourceRefused: the head is malformed or contradicts itself, or the body is encoded.
+        SourceRefused: the head is malformed or contradictory, or the body is encoded.
     """
     if not all(isinstance(defect, _OF_PARTS) for defect in headers.defects):
         raise SourceRefused(uri, status, f"its headers are malformed{_malformed_line(headers)}")
@@ -175,7 +175,7 @@ def framing_of(uri: str, status: int, headers: Message) -> Framing:
         reason = f"it sends the data encoded ({_shown(', '.join(encodings))}), although the plain data were asked for"
         raise SourceRefused(uri, status, reason)
     lengths = {part.strip() for value in _all(headers, "Content-Length") for part in value.split(",")}
-    # A word that may be a spoilt "chunked" counts too: to take chunks for plain data would spoil these.
+    # A word that may be a damaged "chunked" counts too: reading chunks as plain data would corrupt the data.
     transfer = [word for word in _codings(headers, "Transfer-Encoding") if _names_coding(word) or "chunk" in word]
     if transfer:
         if transfer != ["chunked"]:
@@ -194,19 +194,19 @@ def framing_of(uri: str, status: int, headers: Message) -> Framing:
 
 
 def whole_part(status: int, headers: Message) -> Span | None:
-    """Return the whole source as a range if an answer is a 206 that holds just that; None for other answers.
+    """Return the range of a 206 that holds the whole source; None for other responses.
 
-    Some servers answer so to a request for no range.
+    Some servers send such a response although no range was requested.
     """
     span = span_of(headers) if status == 206 else None
     return span if span is not None and (span.first, span.last) == (0, span.total - 1) else None
 
 
 def total_of(uri: str, status: int, headers: Message, framing: Framing) -> int | None:
-    """Return the size of the whole source, which an answer holds; None when it is not announced.
+    """Return the size of the source for a response that holds all of it; None when it is not announced.
 
     Raises:
-        SourceRefused: a 206 announces another length than that of its range.
+        SourceRefused: a 206 announces a length that differs from its range's.
     """
     whole = whole_part(status, headers)
     if whole is not None and framing.length not in (None, whole.total):
@@ -215,12 +215,12 @@ def total_of(uri: str, status: int, headers: Message, framing: Framing) -> int |
 
 
 def validators_of(headers: Message, total_bytes: int | None, now: datetime) -> Validators:
-    """Return the validators of a complete answer.
+    """Return the validators of a complete response.
 
     Args:
-        headers: of an answer that holds the whole.
+        headers: of a response that holds the whole source.
         total_bytes: its announced size.
-        now: UTC; stands in for a missing ``Date``.
+        now: UTC; replaces a missing ``Date``.
     """
     etag = str(headers.get("ETag", "")).strip()
     if not _STRONG_ETAG.fullmatch(etag):
@@ -234,9 +234,9 @@ def validators_of(headers: Message, total_bytes: int | None, now: datetime) -> V
 
 
 def digest_of(headers: Message) -> str:
-    """Return the strongest digest that the head of a whole answer names, as `Validators.digest` has it.
+    """Return the strongest digest in the head of a complete response, in the form of `Validators.digest`.
 
-    Values that make no sense are ignored, as are algorithms that are no more than a sum.
+    Invalid values are ignored, as are mere checksums.
 
     Source: RFC 9530 (``Repr-Digest``, ``Content-Digest``), RFC 3230 (``Digest``), RFC 1864 (``Content-MD5``, which
     Glance writes in hex).
@@ -251,7 +251,7 @@ def digest_of(headers: Message) -> str:
 
 
 def _hex_of(value: str, algorithm: str) -> str:
-    """Return a digest in lower-case hex, from base64 or hex; empty when it is none."""
+    """Return a digest in lower-case hex, from base64 or hex; empty when it is not a digest."""
     length = _DIGEST_BYTES[algorithm]
     if re.fullmatch(f"[0-9A-Fa-f]{{{2 * length}}}", value):
         return value.lower()
@@ -263,7 +263,7 @@ def _hex_of(value: str, algorithm: str) -> str:
 
 
 def span_of(headers: Message) -> Span | None:
-    """Return what ``Content-Range`` says, None when it is missing, open-ended or makes no sense."""
+    """Return the range in ``Content-Range``; None when it is missing, open-ended or invalid."""
     match = _CONTENT_RANGE.fullmatch(str(headers.get("Content-Range", "")).strip())
     if match is None:
         return None
@@ -272,7 +272,7 @@ def span_of(headers: Message) -> Span | None:
 
 
 def whole_size_of(headers: Message) -> int | None:
-    """Return the size of the source that a 416 states, None when it states none."""
+    """Return the size of the source that a 416 states; None when it states none."""
     match = _UNSATISFIED.fullmatch(str(headers.get("Content-Range", "")).strip())
     return None if match is None else int(match[1])
 
@@ -283,8 +283,8 @@ def continued_total(headers: Message, framing: Framing, offset: int, resume: Val
     Args:
         headers: of the 206.
         framing: how its body ends.
-        offset: byte from which the rest was asked for; it must reach to the end.
-        resume: what is known of the bytes before.
+        offset: first byte of the requested rest, which must reach to the end.
+        resume: validators of the bytes before ``offset``.
     """
     span = span_of(headers)
     if span is None or (span.first, span.last) != (offset, span.total - 1):
@@ -295,22 +295,22 @@ def continued_total(headers: Message, framing: Framing, offset: int, resume: Val
 
 
 class Fit(StrEnum):
-    """How an answer to a request for one range fits what the file holds."""
+    """How the response to a request for one range fits what the file holds."""
 
     FITS = "fits"
-    CHANGED = "changed"  # it is of another version
-    UNUSABLE = "unusable"  # the server does not do ranges, or does them wrongly
+    CHANGED = "changed"  # it holds another version
+    UNUSABLE = "unusable"  # the server does not support ranges, or serves them incorrectly
 
 
 def range_fit(status: int, headers: Message, framing: Framing, wanted: Span, known: Validators) -> Fit:
-    """Return how an answer to ``Range: bytes=first-last`` with ``If-Range`` fits.
+    """Return how the response to ``Range: bytes=first-last`` with ``If-Range`` fits.
 
     Args:
         status: 200, 206 or 416.
-        headers: of the answer.
+        headers: of the response.
         framing: how its body ends.
-        wanted: the bytes that were asked for, and the known size of the whole.
-        known: of the version that the file holds.
+        wanted: the requested bytes, and the known size of the source.
+        known: validators of the version that the file holds.
     """
     span = span_of(headers)
     if status == 206:
@@ -325,21 +325,21 @@ def range_fit(status: int, headers: Message, framing: Framing, wanted: Span, kno
 
 
 def _announces(framing: Framing, span: Span) -> bool:
-    """Whether a body is announced to be as long as its range.
+    """Whether the announced length of a body is that of its range.
 
-    In chunks, or up to the connection's end, the whole source may come instead, and only its end would show that.
+    A body in chunks or without a length may hold the whole source instead, which only its end would show.
     """
     return framing.length == span.last - span.first + 1
 
 
 def takes_ranges(headers: Message) -> bool:
-    """Whether a server says that it can send parts."""
+    """Whether a server announces that it supports ranges."""
     words = {word.strip().lower() for value in _all(headers, "Accept-Ranges") for word in value.split(",")}
     return "bytes" in words
 
 
 def _same_version(headers: Message, known: Validators) -> bool:
-    """Whether an answer does not contradict validators; it need not repeat them."""
+    """Whether a response is compatible with the validators; it need not repeat them."""
     return all(
         not before or not sent or before == sent
         for before, sent in (
@@ -350,18 +350,18 @@ def _same_version(headers: Message, known: Validators) -> bool:
 
 
 def _opaque(etag: str) -> str:
-    """Return what an ETag names, whatever it is worth and however it is quoted."""
+    """Return an ETag without its quotes and its mark of weakness."""
     return etag.strip().removeprefix("W/").strip('"')
 
 
 def failure_of(uri: str, status: int, headers: Message, cap_s: float, now: datetime) -> TransferFailed:
-    """Return the error that an answer other than data or a redirect means.
+    """Return the error for a response that is neither data nor a redirect.
 
     Args:
         uri: for display.
         status: HTTP status.
         headers: may hold ``Retry-After``.
-        cap_s: longest wait that is granted, seconds.
+        cap_s: longest wait that is honoured, in seconds.
         now: UTC.
     """
     if status in BUSY:
@@ -376,7 +376,7 @@ def failure_of(uri: str, status: int, headers: Message, cap_s: float, now: datet
 
 
 def retry_after_s(value: str, cap_s: float, now: datetime) -> float | None:
-    """Return the seconds that a ``Retry-After`` asks for, from 0 to ``cap_s``; None when it makes no sense."""
+    """Return the seconds that a ``Retry-After`` requests, from 0 to ``cap_s``; None when it is invalid."""
     text = value.strip()
     if text.isascii() and text.isdigit():
         return min(cap_s, float(text[:12]))
@@ -385,12 +385,12 @@ def retry_after_s(value: str, cap_s: float, now: datetime) -> float | None:
 
 
 def content_type_of(headers: Message) -> str:
-    """Return the media type that the headers name, lower case, without parameters; empty when there is none."""
+    """Return the media type in lower case, without parameters; empty when the headers name none."""
     return _shown(str(headers.get("Content-Type", "")).partition(";")[0].strip().lower())
 
 
 def is_page_type(content_type: str) -> bool:
-    """Whether a media type says that the body is a web page."""
+    """Whether a media type denotes a web page."""
     return content_type in ("text/html", "application/xhtml+xml")
 
 
@@ -400,14 +400,14 @@ def begins_like_page(start: bytes) -> bool:
 
 
 def _malformed_line(headers: Message) -> str:
-    """Return the line at which the parser gave up, in words; it and all behind it are the message's body then."""
+    """Describe the line at which the parser stopped; the parser keeps that line and the rest as the message's body."""
     rest = headers.get_payload()
     line = rest.partition("\n")[0].strip() if isinstance(rest, str) else ""
     return f": {_shown(line)!r} is no header" if line else ""
 
 
 def _codings(headers: Message, name: str) -> list[str]:
-    """Return the words of a list of codings, lower case."""
+    """Return the words of a list of codings in lower case."""
     return [word.strip(" \t\"'").lower() for value in _all(headers, name) for word in value.split(",")]
 
 

@@ -1,4 +1,4 @@
-"""Ask for a source, through redirects, until data come or an error is certain."""
+"""Request a source and follow its redirects until there is data or a definite error."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ log = structlog.get_logger(__name__)
 
 _WITH_RANGE: Final = WHOLE | {206, 416}
 _SENDS_BACK: Final = (RedirectRefused, SourceNotAccepted, SourceRefused)
-"""Failures at the end of earlier redirects after which the source itself may know better, e.g. an expired signature."""
+"""Failures of a remembered redirect target after which the original URI is tried again, e.g. an expired signature."""
 
 
 class NoSlotFree(Exception):
-    """A further connection to this host is not possible now."""
+    """No further connection to this host is allowed now."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRequest:
-    """What to ask for.
+    """What to request.
 
     Attributes:
         uri: as the caller gave it; may hold secrets, which no error repeats.
-        headers: for the origin of ``uri`` alone, e.g. a token; no redirect takes them elsewhere.
-        pinned: what else is known to tell this version of the source from any other, e.g. a digest that the caller
-            compares in the end; then no validators of the server are needed to resume or to use ranges.
+        headers: sent only to the origin of ``uri``, e.g. a token; redirects to other origins do not get them.
+        pinned: what else identifies this version of the source, e.g. a digest that the caller compares at the end.
+            Resuming and ranges then need no validators of the server.
     """
 
     uri: str = field(repr=False)
@@ -53,16 +53,16 @@ class SourceRequest:
 
 
 class SourceClient:
-    """Asks for one source, any number of times, from any thread.
+    """Requests one source, any number of times, from any thread.
 
-    Where redirects lead is remembered while its ranges are asked for: a redirector that sends each request
-    to another mirror must not mix two of them, and a short-lived address need not be made for each range.
+    The target of redirects is remembered for requests of ranges. Otherwise a redirector could mix ranges of different
+    mirrors, and would have to sign a short-lived URL for each range.
 
     Args:
         gate: judges the URI and each redirect.
         transport: how sources are reached.
-        slots: limit of connections to one host.
-        request: what to ask for.
+        slots: limit connections to one host.
+        request: what to request.
     """
 
     def __init__(
@@ -76,23 +76,23 @@ class SourceClient:
         self._end: Admitted | None = None
 
     def get(self, wanted: Mapping[str, str], watch: Waiting, *, patient: bool = True) -> Connection:
-        """Return an answer that holds the whole source; with a ``Range`` wanted also other 206 and 416.
+        """Return a response that holds the whole source; if ``wanted`` has a ``Range``, also any 206 and 416.
 
-        A range is asked for where the redirects of an earlier answer ended, judged anew. When that place refuses,
-        and for whole sources, all begins at the URI itself.
+        A range is requested from the remembered redirect target, which is judged again. If the target refuses, and for
+        whole sources, the request starts at the original URI.
 
         Args:
             wanted: further headers.
             watch: ends the wait.
-            patient: wait until this machine may have a connection to the host.
+            wait_for_slot: wait until this machine may have another connection to the host.
 
         Raises:
-            NoSlotFree: it may have none now, and ``patient`` is false.
+            NoSlotFree: no connection is allowed now, and ``wait_for_slot`` is false.
             SourceNotAccepted, RedirectRefused: the gate refused the URI or a redirect.
-            SourceUnreachable, SourceUntrusted, SourceBusy, SourceRefused: no usable answer.
+            SourceUnreachable, SourceUntrusted, SourceBusy, SourceRefused: no usable response.
             TransferFailed, LockLost: a limit of the watch.
         """
-        # One function, so that few frames stand between a task and the socket.
+        # One function keeps the number of frames between a task and the socket small.
         data = _WITH_RANGE if "Range" in wanted else WHOLE
         remembered = self._end if "Range" in wanted else None
         while True:
@@ -137,10 +137,10 @@ class SourceClient:
         return judged(lambda: self._gate.admit(uri), display_uri(uri), timeout_s, watch, SourceNotAccepted)
 
     def _redirected(self, answer: Connection, watch: Waiting) -> Admitted:
-        """Return where an answer leads to.
+        """Return where a response redirects to.
 
         Raises:
-            SourceBusy, SourceRefused: it is no redirect.
+            SourceBusy, SourceRefused: it is not a redirect.
             RedirectRefused: the gate refused it.
         """
         if answer.status not in REDIRECTS:
@@ -158,12 +158,12 @@ class SourceClient:
 
 
 def _origin(uri: SourceUri) -> tuple[str, str, int]:
-    """Return what must be the same for credentials to be sent along (RFC 6454)."""
+    """Return the origin (RFC 6454); credentials are sent to the same origin only."""
     return uri.scheme, uri.host, uri.effective_port
 
 
 def _location(answer: Connection) -> str:
-    """Return the ``Location`` as text; http.client decodes headers as Latin-1, servers mostly send UTF-8."""
+    """Return the ``Location`` as text; http.client decodes headers as Latin-1 but most servers send UTF-8."""
     value = str(answer.headers.get("Location", "")).strip(" \t")
     try:
         return value.encode("latin-1").decode("utf-8")

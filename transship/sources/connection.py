@@ -1,7 +1,7 @@
-"""A connection to a judged address or to the operator's proxy, the one request sent over it, and its answer.
+"""A connection to a judged address or to the operator's proxy, the one request sent over it, and its response.
 
-No wait is longer than a tenth of a second: limits hold in the middle of a header line as they do in the body, and a
-cancel is seen while a server is silent. http.client parses the headers once all of them are there.
+No wait lasts longer than a tenth of a second. So limits and cancels take effect in the middle of a header line, in the
+body, and while a server is silent. http.client parses the headers once all of them have arrived.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from transship.sources.watch import Waiting
 log = structlog.get_logger(__name__)
 
 FRAMING_LIMIT_BYTES: Final = 1024 * 1024
-"""Most bytes in a row that are headers, interim answers or trailers and not image data."""
+"""Most consecutive bytes of headers, interim responses or trailers without image data."""
 
 MOST_HEADERS: Final = 99
 LONGEST_LINE: Final = 65536
@@ -42,10 +42,10 @@ _CHUNK_SIZE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r
 
 
 class CertificateRefused(Exception):
-    """The server's certificate does not prove the name that was asked for.
+    """The server's certificate does not prove the requested name.
 
     Args:
-        reason: OpenSSL's words.
+        reason: OpenSSL's message.
     """
 
     def __init__(self, reason: str) -> None:
@@ -54,11 +54,11 @@ class CertificateRefused(Exception):
 
 
 class HeadTooLarge(ConnectionBroken):
-    """The server sends more headers, or longer ones, than HTTP clients accept."""
+    """The server sent too many or too large headers."""
 
 
 class _ChunkPart(Enum):
-    """What the next line of a body in chunks is."""
+    """What the next line of a chunked body is."""
 
     SIZE = auto()
     END = auto()
@@ -67,12 +67,12 @@ class _ChunkPart(Enum):
 
 
 class Connection:
-    """A connected socket and the answer that comes over it. Use as a context manager.
+    """A connected socket and the response read from it. Use as a context manager.
 
     Attributes:
-        source: what is asked for.
-        status: of the answer; 0 until its status line came.
-        headers: of the answer.
+        source: what is requested.
+        status: of the response; 0 until its status line has arrived.
+        headers: of the response.
     """
 
     def __init__(self, connected: socket.socket, source: Admitted, watch: Waiting) -> None:
@@ -83,7 +83,7 @@ class Connection:
         self._socket = connected
         self._watch = watch
         self._broken: ConnectionBroken | None = None
-        self._ahead, self._at = b"", 0  # what was received beyond the last line, and how much of it was used
+        self._ahead, self._at = b"", 0  # bytes received but not yet parsed, and how many of them were consumed
         self._framing_bytes = 0
         self._framing: Framing | None = None
         self._left_bytes: int | None = None
@@ -102,33 +102,33 @@ class Connection:
 
     @property
     def display(self) -> str:
-        """The URI that answers, for people."""
+        """The requested URI, for display."""
         return self.source.uri.display
 
     def close(self) -> None:
-        """Close the connection; closing it again does nothing."""
+        """Close the connection; a second call does nothing."""
         self._socket.close()
         then, self._when_closed = self._when_closed, lambda: None
         then()
 
     def when_closed(self, then: Callable[[], None]) -> None:
-        """Call ``then`` once, after the connection was closed."""
+        """Call ``then`` once, after the connection has been closed."""
         self._when_closed = then
 
     def hand_to(self, watch: Waiting) -> None:
-        """Let another watch end the waits from now on."""
+        """Use another watch from now on."""
         self._watch = watch
 
-    # --- asking --------------------------------------------------------------------------------
+    # --- the request ---------------------------------------------------------------------------
 
     def start_tls(self, context: ssl.SSLContext, host: str, timeout_s: float) -> None:
         """Encrypt the connection, with ``host`` as the name that the certificate must prove.
 
-        What came before is forgotten: it must not be read as if it had come through the encryption.
+        Bytes received before are discarded: they must not be read as if they had been encrypted.
 
         Raises:
             CertificateRefused: it does not.
-            ConnectionBroken: no TLS on the other side, or not in time.
+            ConnectionBroken: the TLS handshake failed or took too long.
         """
         ends_at = time.monotonic() + timeout_s
         try:
@@ -155,7 +155,7 @@ class Connection:
         """Send a request.
 
         Raises:
-            ConnectionBroken: the connection ended.
+            ConnectionBroken: the connection was closed.
             TransferFailed, LockLost: a limit of the watch.
         """
         rest = memoryview(data)
@@ -168,11 +168,11 @@ class Connection:
                 self._wait(self._wanted(error))
 
     def read_head(self) -> None:
-        """Read status and headers of the answer, and pass over the interim answers before it.
+        """Read status and headers of the response, and skip interim responses.
 
         Raises:
-            HeadTooLarge: too many or too long headers.
-            ConnectionBroken: this is no HTTP, or ended within the headers.
+            HeadTooLarge: too many or too large headers.
+            ConnectionBroken: this is not HTTP, or it ended within the headers.
             TransferFailed, LockLost: a limit of the watch.
         """
         lines: list[bytes] = []
@@ -181,9 +181,9 @@ class Connection:
         self.headers = http.client.parse_headers(io.BytesIO(b"".join(lines[1:])))
 
     def _take_head(self, lines: list[bytes]) -> bool:
-        """Move what there is of the head into ``lines``; False as long as the empty line behind it is not there.
+        """Move received lines of the head into ``lines``; return whether the head is complete.
 
-        Lines that are no headers are left out: the parser gives up at the first one.
+        Stray lines are dropped: the parser would stop at the first one.
         """
         while (line := self._line()) is not None:
             if not lines:
@@ -211,10 +211,10 @@ class Connection:
     # --- the body ------------------------------------------------------------------------------
 
     def framing(self) -> Framing:
-        """Return how the body ends; to be asked before it is read.
+        """Return how the body ends; call this before reading the body.
 
         Raises:
-            SourceRefused: the head contradicts itself, or the body is encoded.
+            SourceRefused: the head is contradictory, or the body is encoded.
         """
         if self._framing is None:
             self._framing = framing_of(self.display, self.status, self.headers)
@@ -222,9 +222,9 @@ class Connection:
         return self._framing
 
     def read_into(self, buffer: memoryview) -> int:
-        """Put the next bytes of the body into ``buffer`` and return how many; 0 at the proper end.
+        """Read the next bytes of the body into ``buffer`` and return how many; 0 at the proper end.
 
-        Waits for the first byte alone.
+        Waits only for the first byte.
 
         Raises:
             ConnectionBroken: the body ended before its end.
@@ -265,10 +265,10 @@ class Connection:
         return read
 
     def _next_chunk(self) -> bool:
-        """Go to the next chunk or behind the last one (RFC 9112, section 7.1); False while more has to be received.
+        """Advance to the next chunk or past the last one (RFC 9112, section 7.1); False if more bytes are needed.
 
         Raises:
-            ConnectionBroken: the body ended before its last chunk, or what stands between two is none of its ends.
+            ConnectionBroken: the body ended before its last chunk, or the bytes between two chunks are malformed.
         """
         while self._chunk_part is not _ChunkPart.NOTHING:
             line = self._line()
@@ -286,17 +286,17 @@ class Connection:
                 self._chunk_part = _ChunkPart.END if self._left_bytes else _ChunkPart.TRAILER
                 if self._left_bytes:
                     break
-            elif line in (b"\r\n", b"\n", b""):  # some servers close the connection in the place of the last empty line
+            elif line in (b"\r\n", b"\n", b""):  # some servers close instead of sending the last empty line
                 self._chunk_part = _ChunkPart.NOTHING
         return True
 
     @property
     def goes_on(self) -> bool:
-        """Whether announced bytes are still to come; False where none were announced."""
+        """Whether announced bytes are missing; False if no length was announced."""
         return bool(self._left_bytes) and not self.framing().chunked
 
     def has_surplus(self) -> bool:
-        """Whether more came than the announced length, waiting a moment for it; to be asked after the end."""
+        """Whether more than the announced length arrives within a moment; call this after the end."""
         if self.framing().length is None:
             return False
         if self._at < len(self._ahead):
@@ -311,7 +311,7 @@ class Connection:
     # --- the socket ----------------------------------------------------------------------------
 
     def _line(self) -> bytes | None:
-        """Return the next line with its end; the rest at the end of the stream, None while it is not there yet."""
+        """Return the next line with its line end; the rest at the end of the stream; None if it is incomplete."""
         end = self._ahead.find(b"\n", self._at) + 1 or len(self._ahead)
         line = self._ahead[self._at : end]
         if len(line) > LONGEST_LINE:
@@ -322,7 +322,7 @@ class Connection:
         return line
 
     def _receive(self) -> None:
-        """Add what is there to what was received ahead, waiting for the first byte, or note the end of the stream."""
+        """Wait for bytes and add them to the read-ahead buffer, or note the end of the stream."""
         if self._broken is not None:
             raise self._broken
         if self._framing_bytes > FRAMING_LIMIT_BYTES:
@@ -338,10 +338,10 @@ class Connection:
         self._watch.heard(len(received))
 
     def _wanted(self, error: OSError) -> int:
-        """Return the events that a call on the socket must wait for.
+        """Return the events that a socket call must wait for.
 
         Raises:
-            ConnectionBroken: it failed for good, and so does every later one.
+            ConnectionBroken: the call failed, and so will every later one.
         """
         if isinstance(error, ssl.SSLWantWriteError):
             return select.POLLOUT
@@ -353,7 +353,7 @@ class Connection:
     def _wait(self, events: int) -> None:
         started = time.monotonic()
         self._poll(events, STEP_S)
-        # What is more than a step is this machine's sleep, or its other work, and not the source's silence.
+        # Time beyond one step is due to this machine being suspended or busy, not to the source.
         self._watch.waited(min(time.monotonic() - started, STEP_S))
 
     def _poll(self, events: int, timeout_s: float) -> None:

@@ -20,14 +20,14 @@ STEP_S: Final = 0.1
 """Longest single wait."""
 
 HEAD_START_S: Final = 0.25
-"""Time that an address has to itself before the next one is tried beside it (RFC 8305, section 5)."""
+"""Head start of an address before the next one is tried in parallel (RFC 8305, section 5)."""
 
 
 class ConnectionBroken(Exception):
-    """The connection could not be made, or ended before it should.
+    """The connection could not be made, or ended too early.
 
     Args:
-        reason: for the operator's log; it may tell an open port from a closed one.
+        reason: for the operator's log only; it may reveal whether a port is open.
     """
 
     def __init__(self, reason: str) -> None:
@@ -36,10 +36,10 @@ class ConnectionBroken(Exception):
 
 
 def client_tls(*further_authorities: Path) -> ssl.SSLContext:
-    """Return the TLS settings of downloads: TLS 1.2 or newer, the system's authorities, names checked.
+    """Return the TLS settings of downloads: TLS 1.2 or newer, the system's authorities, host names checked.
 
     Args:
-        further_authorities: PEM files of authorities that are trusted besides.
+        further_authorities: PEM files of authorities that are trusted too.
 
     Raises:
         OSError: a file cannot be read or holds no certificate.
@@ -48,22 +48,22 @@ def client_tls(*further_authorities: Path) -> ssl.SSLContext:
     for file in further_authorities:
         context.load_verify_locations(cafile=file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Python hides an end of stream that TLS did not announce; then a cut body would look complete.
+    # By default Python hides an end of stream that TLS did not announce, so a truncated body would look complete.
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     return context
 
 
 def dial(addresses: Sequence[str], port: int, timeout_s: float, stop: StopToken) -> socket.socket:
-    """Return a connection to the first address that answers, families in turn, slow ones raced.
+    """Return a connection to the first address that answers; families alternate, and slow addresses are raced.
 
     Args:
         addresses: the judged addresses; nothing else is dialled.
         port: TCP port.
-        timeout_s: limit for all of them together.
+        timeout_s: limit for all addresses together.
         stop: checked ten times a second.
 
     Raises:
-        ConnectionBroken: none answered in time.
+        ConnectionBroken: no address answered in time.
         LockLost, ImportStopped: asked to stop; every socket was closed.
     """
     race = _Race(port)
@@ -74,7 +74,7 @@ def dial(addresses: Sequence[str], port: int, timeout_s: float, stop: StopToken)
 
 
 class _Race:
-    """Connection attempts that run beside each other; the first to connect wins."""
+    """Parallel connection attempts; the first to connect wins."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -115,7 +115,7 @@ class _Race:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
             attempt = socket.socket(family, socket.SOCK_STREAM)
-        except OSError as error:  # this machine has no such family
+        except OSError as error:  # this machine does not support the address family
             self._failures.append(f"{address}: {error.strerror}")
             return None
         attempt.setblocking(False)
@@ -148,7 +148,7 @@ class _Race:
 
 
 def _families_in_turn(addresses: Sequence[str]) -> list[str]:
-    """Order addresses so that families alternate, the first one's family first (RFC 8305, section 4)."""
+    """Order addresses so that families alternate, starting with the first address's (RFC 8305, section 4)."""
     queues: dict[int, deque[str]] = {}
     for address in addresses:
         queues.setdefault(ip_address(address).version, deque()).append(address)

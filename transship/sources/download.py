@@ -1,4 +1,4 @@
-"""Bring a source into its part file, within its limits: begin afresh or go on, in one stream or in ranges."""
+"""Download a source into its part file: from the start or resumed, in one stream or in ranges, within limits."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ from transship.sources.watch import Watch
 log = structlog.get_logger(__name__)
 
 Progress = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all or 0); never goes back as long as the size stays what it is."""
+"""Called with (bytes done, total bytes or 0); the first number never falls while the second stays the same."""
 
 _PROGRESS_EVERY_S: Final = 0.25
 
 
 class Reserve(Protocol):
-    """Sets staging room aside."""
+    """Reserves room in staging."""
 
     def __call__(self, size_bytes: int, /) -> None:
-        """Make sure that the file may grow to ``size_bytes`` in all.
+        """Make sure that the file may grow to ``size_bytes``.
 
         Raises:
             StagingFull: there is no room.
@@ -66,12 +66,12 @@ class Reserve(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PartTarget:
-    """Where a download goes, and who learns of it.
+    """Where a download is written, and what is called meanwhile.
 
     Attributes:
-        path: the ``.part`` file; made if missing.
-        remember: called with the validators of a fresh start, when the file is empty and before its first byte.
-        reserve: called with the file's size before it grows so far.
+        path: the ``.part`` file; created if missing.
+        remember: called with the validators of a fresh start, while the file is still empty.
+        reserve: called with the file's new size before it grows.
         progress: called at most four times a second, and once at the end.
         resume: validators of the bytes that the file holds; None: start from zero.
     """
@@ -90,10 +90,10 @@ class Downloaded:
     Attributes:
         size: bytes of the file.
         validators: of the version that the file holds.
-        content_type: as the server named it; for information only.
-        resumed_from: bytes that earlier attempts had brought; 0 for a download from the start.
-        end_proven: whether the server marked the end, by a length or a last chunk. If not, the end of the
-            connection was taken for it, and a cut could not be told from it.
+        content_type: as the server stated it; for information only.
+        resumed_from: bytes from earlier attempts; 0 for a download from the start.
+        end_proven: whether the server marked the end by a length or a last chunk. If not, a truncated download
+            looks like a complete one.
     """
 
     size: int
@@ -105,7 +105,7 @@ class Downloaded:
 
 @dataclass(frozen=True, slots=True)
 class SizeLimits:
-    """How large a download may become, and grow at a time.
+    """How large a download may become, and by how much it grows at a time.
 
     Attributes:
         cap_bytes: largest download accepted.
@@ -118,13 +118,13 @@ class SizeLimits:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What a part file lacks of a version, and how to ask for it.
+    """What a part file lacks of a version, and how to request it.
 
     Attributes:
         known: validators of what the file holds.
-        headers: ask for the next bytes that it lacks.
-        offset: place of the first of them.
-        ranges: what the file holds, None: an unbroken beginning.
+        headers: request the next missing bytes.
+        offset: position of the first of them.
+        ranges: what the file holds; None: a contiguous beginning.
     """
 
     known: Validators
@@ -135,16 +135,16 @@ class Rest:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """An answer whose body is to be brought, and what the file holds already.
+    """A response whose body is to be written, and what the file holds already.
 
     Attributes:
-        answer: its next byte belongs at ``position``.
-        version: validators of what the file holds, and will hold.
-        position: place of the next byte.
+        answer: the response; its next byte belongs at ``position``.
+        version: validators of what the file holds and will hold.
+        position: where the next byte goes.
         total: size of the whole source; None when it is not announced.
-        resumed_from: bytes that earlier attempts had brought.
-        ranges: what the file holds, for a body that comes in ranges; None for one stream.
-        missing: whether anything is still to come.
+        resumed_from: bytes from earlier attempts.
+        ranges: what the file holds, for a download in ranges; None for one stream.
+        missing: whether any bytes are missing.
     """
 
     answer: Connection
@@ -157,34 +157,34 @@ class Body:
 
 
 class ProgressReporter:
-    """Passes on progress, seldom enough for its listener; to be used by one thread."""
+    """Reports progress at a limited rate; for use by one thread."""
 
     def __init__(self, listener: Progress) -> None:
         self._throttled = ThrottledProgress(listener, _PROGRESS_EVERY_S)
         self._most_done = 0
 
     def report(self, done: int, total: int | None) -> None:
-        """Pass on if the last time was long enough ago."""
-        # A fresh start does not take back what people were told.
+        """Report unless the last report was too recent."""
+        # Reported progress never goes back, even after a fresh start.
         self._most_done = max(self._most_done, done)
         self._throttled(min(self._most_done, total) if total else self._most_done, total or 0)
 
     def report_end(self, size: int) -> None:
-        """Pass on that all ``size`` bytes are there."""
+        """Report that all ``size`` bytes have arrived."""
         self._throttled.end(size)
 
 
 class Download:
-    """One attempt to bring a source into a part file.
+    """One attempt to download a source into a part file.
 
     Args:
-        client: asks for the source.
-        target: where it goes.
+        client: requests the source.
+        target: where the source is written.
         part: the open file at ``target.path``.
         sizes: how large it may become.
         limits: connections, ranges, chunks.
-        watch: ends it.
-        pinned: what tells the version of the source from elsewhere, in the place of the server's validators.
+        watch: ends the attempt.
+        pinned: identifies the version of the source in place of the server's validators.
     """
 
     def __init__(
@@ -209,13 +209,13 @@ class Download:
         self._reserved_bytes = 0
         self._may_use_ranges = True
 
-    # --- what to bring -------------------------------------------------------------------------
+    # --- what to download ----------------------------------------------------------------------
 
     def rest(self, known: Validators | None) -> Rest | None:
-        """Return what the file lacks of a version; None when all of it has to be brought.
+        """Return what the file lacks of a version; None when the whole source is needed.
 
         Args:
-            known: validators of what the file holds, if there are any.
+            known: validators of what the file holds, if any.
         """
         size = self._part.size
         if known is None or not known.strong or known.pinned != self._pinned or not size:
@@ -225,14 +225,14 @@ class Download:
             if finished is None or finished.end > size or not any(finished.done.values()):
                 return None
             return _rest_of_ranges(known, finished)
-        # Of a file that is whole the last byte is asked for again: only so its validators are compared.
+        # If the file is complete, its last byte is requested again: only then are the validators compared.
         offset = size if known.total_bytes is None else min(size, known.total_bytes - 1)
         if offset <= 0 or (known.total_bytes is not None and size > known.total_bytes):
             return None
         return Rest(known, known.headers(f"bytes={offset}-"), offset)
 
     def continued(self, answer: Connection, rest: Rest) -> Body | None:
-        """Prepare for an answer to the request for the rest; None when it is of no use."""
+        """Prepare for the response to the request for the rest; None when it is unusable."""
         known = rest.known
         if rest.ranges is not None:
             plan, done = rest.ranges.plan, rest.ranges.done
@@ -257,15 +257,16 @@ class Download:
         return self._instead(answer, Span(rest.offset, max(rest.offset, total - 1), total), known)
 
     def start_over(self, reason: SourceChanged | RangesUnusable) -> None:
-        """Bring the source in one stream the next time.
+        """Download the source in one stream the next time.
 
-        Also one that changed: one whose machines name the same file differently would change for ever.
+        This holds for a changed source too: if its servers give the same file different validators, it would seem to
+        change every time.
         """
         log.info("starting over in one stream", uri=reason.uri, reason=type(reason).__name__)
         self._may_use_ranges = False
 
     def _rest_in_one(self, answer: Connection, offset: int, total: int, known: Validators) -> Body:
-        """Prepare for the rest of a source, of which the file holds an unbroken beginning."""
+        """Prepare for the rest of a source whose contiguous beginning the file holds."""
         self._make_room(total, total)
         version = replace(known, total_bytes=total)
         log.info("download resumed", uri=answer.display, size=total, done=offset)
@@ -283,7 +284,7 @@ class Download:
         return range_fit(answer.status, answer.headers, answer.framing(), wanted, known)
 
     def _instead(self, answer: Connection, wanted: Span, known: Validators) -> Body | None:
-        """Start over on an answer that is not what was asked for, if it is the whole source; else return None."""
+        """Start over with a response that holds the whole source instead of the rest; return None for other ones."""
         fit = self._fit(answer, wanted, known)
         log.info("source does not continue, starting over", uri=answer.display, status=answer.status, fit=fit)
         if fit is not Fit.CHANGED:
@@ -291,7 +292,7 @@ class Download:
         return self.afresh(answer) if answer.status in WHOLE else None
 
     def afresh(self, answer: Connection) -> Body:
-        """Empty the file for a whole source."""
+        """Empty the file to receive the whole source."""
         framing = answer.framing()
         total = total_of(answer.display, answer.status, answer.headers, framing)
         if total == 0 and not self._limits.allow_empty:
@@ -300,7 +301,7 @@ class Download:
         version = validators_of(answer.headers, total, datetime.now(UTC))
         if self._pinned:
             version = Validators(total_bytes=total, pinned=self._pinned, digest=version.digest)
-        # In this order: no moment at which what is remembered is not what the file holds.
+        # This order ensures that the remembered validators always match what the file holds.
         if self._journal.exists:
             self._journal.void()
         self._part.empty()
@@ -318,7 +319,7 @@ class Download:
         return Body(answer, version, 0, total)
 
     def _plan(self, answer: Connection, version: Validators) -> RangePlan | None:
-        """Return how to cut a source, None when it must come in one stream."""
+        """Return how to split a source into ranges; None when it must come in one stream."""
         total, limits = version.total_bytes, self._limits
         if total is None or total <= limits.range_bytes or limits.connections == 1 or not version.strong:
             return None
@@ -326,13 +327,13 @@ class Download:
             return None
         return RangePlan(total, limits.range_bytes)
 
-    # --- bringing it ---------------------------------------------------------------------------
+    # --- downloading it ------------------------------------------------------------------------
 
     def fill(self, body: Body) -> None:
-        """Bring a body in one stream.
+        """Download a body in one stream.
 
         Raises:
-            RangesUnusable: the answer to a request for the rest is longer than that, so what it holds is not the rest.
+            RangesUnusable: the response to a request for the rest is longer than the rest, so it holds something else.
         """
         answer, part, total = body.answer, self._part, body.total
         buffer = memoryview(bytearray(self._limits.chunk_bytes))
@@ -362,7 +363,7 @@ class Download:
             raise SourceEmpty(answer.display)
 
     def fill_in_ranges(self, body: Body, finished: Finished) -> None:
-        """Bring a body and what else is missing over several connections."""
+        """Download a body and the other missing ranges over several connections."""
         ranged = RangedDownload(self._client, self._watch, self._part, self._journal, self._limits, body.version)
         ranged.run(finished, body.answer, body.position, self._progress.report)
         size = finished.plan.total_bytes
@@ -412,7 +413,7 @@ def _rest_of_ranges(known: Validators, finished: Finished) -> Rest:
     plan, done = finished.plan, dict(finished.done)
     missing = [index for index in range(plan.count) if done.get(index, 0) < plan.length(index)]
     if not missing:
-        # The last byte is asked for again: only so the validators are compared.
+        # The last byte is requested again: only then are the validators compared.
         missing = [plan.count - 1]
         done[plan.count - 1] -= 1
     index = missing[0]

@@ -1,7 +1,7 @@
-"""The URI gate: what `transship.domain.uri_filter` decides, asked for a real name with its real addresses.
+"""The URI gate: resolves a URI's host and applies the rules of `transship.domain.uri_filter` to its addresses.
 
-A name is resolved once; whoever is admitted dials the addresses that were judged and never asks
-the resolver again, so a name that changes its answer gains nothing.
+A name is resolved once. The download dials only the judged addresses and never resolves the name again, which defeats
+DNS rebinding.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from transship.domain.uri_filter import (
 log = structlog.get_logger(__name__)
 
 NOT_RESOLVABLE: Final = "not_resolvable"
-"""Rule of names without an address. Names get addresses and lose them, so time alone may lift it."""
+"""The host name has no address. It may get one, so the check may succeed later."""
 
 NAMES_UNANSWERED: Final = "names_unanswered"
-"""Rule of names of which nobody says whether they have an address; time alone may lift it."""
+"""The host name could not be resolved; the check may succeed later."""
 
 _NO_ADDRESS: Final = frozenset({socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_ADDRFAMILY})
-"""What the resolver says of a name that has none. All else says that it could not find out."""
+"""Resolver errors for a name without an address. All other errors mean that the resolver could not find out."""
 
 _LONGEST_HOST: Final = 254  # RFC 1035's 253 and the trailing dot
 
 
 class ResolverSilent(Exception):
-    """Nobody says whether a name has an address, e.g. because no name server answers."""
+    """The resolver could not find out whether a name has an address, e.g. because no name server answers."""
 
 
 class Resolver(Protocol):
@@ -61,18 +61,18 @@ class Resolver(Protocol):
         """Return the addresses of ``host`` in the order to try them; empty when it has none.
 
         Raises:
-            ResolverSilent: nobody says.
+            ResolverSilent: the resolver could not find out.
         """
 
 
 class SystemResolver:
-    """The resolver of this machine: ``/etc/hosts``, DNS and what else it is set up to ask."""
+    """The resolver of this machine: ``/etc/hosts``, DNS and whatever else is configured."""
 
     def resolve(self, host: str, port: int) -> tuple[str, ...]:
-        """Return the addresses of ``host`` as the system orders them; empty when it says that there are none.
+        """Return the addresses of ``host`` in the system's order; empty when it has none.
 
         Raises:
-            ResolverSilent: it could not find out.
+            ResolverSilent: the resolver could not find out.
         """
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
@@ -93,9 +93,9 @@ class Admitted:
 
     Attributes:
         uri: its parts.
-        addresses: the only addresses to dial, in this order; at least one, or none where a proxy finds the host.
-        rule: what let it pass, as `judge_uri` names it.
-        proxied: it is reached through the proxy.
+        addresses: the only addresses to dial, in this order; empty only if a proxy resolves the host.
+        rule: the rule that accepted it, as `judge_uri` names it.
+        proxied: whether it is reached through the proxy.
     """
 
     uri: SourceUri
@@ -106,15 +106,15 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gate says of a URI, for people.
+    """The gate's decision about a URI, for display.
 
     Attributes:
-        accepted: whether it may be imported from now.
-        rule: what decided, e.g. ``allowed_ports``; ``default`` when it passed and no list had to decide.
+        accepted: whether images may be imported from it now.
+        rule: the deciding rule, e.g. ``allowed_ports``; ``default`` when it was accepted and no list decided.
         reason: what the rule found.
         uri: for display.
-        addresses: what would be dialled; empty when refused, or when only the proxy knows the host.
-        undecided: not accepted only because nobody tells the host's address now.
+        addresses: what would be dialled; empty when refused, or when only the proxy resolves the host.
+        undecided: not accepted only because the host could not be resolved now.
     """
 
     accepted: bool
@@ -126,20 +126,19 @@ class Verdict:
 
     @classmethod
     def of_refusal(cls, refused: UriRefused) -> Self:
-        """Return the verdict that a refusal is."""
+        """Return the verdict for a refusal."""
         undecided = isinstance(refused, NamesUnanswered)
         return cls(False, refused.rule, refused.reason, refused.uri, (), undecided)
 
 
 def host_to_ascii(host: str) -> str:
-    """Return the ASCII form of a host name by IDNA 2008 with the mappings of UTS 46.
+    """Return the ASCII form of a host name according to IDNA 2008 with the mappings of UTS 46.
 
-    ASCII labels stay as they are, also those with underscores that IDNA does not know. Characters that the mapping
-    would drop (zero-width ones, soft hyphens, variation selectors) are refused: nobody sees them.
+    ASCII labels are kept, including those with underscores, which IDNA does not allow. Characters that the mapping
+    would drop (zero-width ones, soft hyphens, variation selectors) are refused because they are invisible.
 
     Raises:
-        ValueError: a label is no valid international label. The text repeats nothing of the host, which may hold
-            what was meant as a password.
+        ValueError: a label is not valid. The text repeats no part of the host, which may hold a misplaced password.
     """
     if len(host) > _LONGEST_HOST:
         raise ValueError(f"{len(host)} characters; at most {_LONGEST_HOST} are possible")
@@ -162,13 +161,13 @@ def _label_to_ascii(label: str) -> str:
 
 
 def rules_from(settings: UriSettings, region: RemoteSettings | None = None) -> UriRules:
-    """Return the rules that the settings state, every host in its canonical spelling.
+    """Return the rules from the settings, with every host in its canonical spelling.
 
     Args:
-        region: the configured region whose Glance may be reached whatever the lists say.
+        region: the configured region whose Glance may be reached regardless of the lists.
 
     Raises:
-        ConfigurationRefused: an entry of the lists is none.
+        ConfigurationRefused: an entry of a list is invalid.
     """
     internal_networks = [entry for entry in settings.internal_hosts if "/" in entry]
     return UriRules(
@@ -193,10 +192,10 @@ def gate_from(settings: Settings, region: RemoteSettings | None = None) -> UriGa
     """Return the gate of a site, the same for the service, its imports and ``transship check-uri``.
 
     Args:
-        region: the configured region that is the source; the operator named its address, so no list is asked about it.
+        region: the configured region that is the source; the operator named its address, so no list applies to it.
 
     Raises:
-        ConfigurationRefused: an entry of the lists is none.
+        ConfigurationRefused: an entry of a list is invalid.
     """
     proxied = bool(settings.download.proxy_url.get_secret_value())
     direct = direct_routes_from(settings.download, settings.remotes.values())
@@ -204,10 +203,10 @@ def gate_from(settings: Settings, region: RemoteSettings | None = None) -> UriGa
 
 
 def direct_routes_from(settings: DownloadSettings, remotes: Iterable[RemoteSettings] = ()) -> DirectRoutes:
-    """Return what is reached without the proxy: what the settings name, and the regions that they configure.
+    """Return what is reached without the proxy: hosts and networks in the settings, and the configured regions.
 
     Raises:
-        ConfigurationRefused: an entry is no host, domain or network.
+        ConfigurationRefused: an entry is not a host, domain or network.
     """
     option = "download.no_proxy"
     entries = [entry.strip() for entry in settings.no_proxy]
@@ -229,7 +228,7 @@ def _place_of(remote: RemoteSettings) -> HostPort:
 
 
 def _internal_host(entry: str) -> HostPort:
-    """Return what a ``host`` or ``host:port`` names; an IPv6 address with a port stands in brackets."""
+    """Parse ``host`` or ``host:port``; an IPv6 address with a port must be in brackets."""
     option = "uri.internal_hosts"
     host, _, port = entry.rpartition(":")
     if not host or (":" in host and not host.endswith("]")):
@@ -263,15 +262,15 @@ def _configured_host(option: str, host: str) -> str:
 
 
 class UriGate:
-    """Say which URIs may be downloaded, and from which addresses.
+    """Decides which URIs may be downloaded, and from which addresses.
 
     Args:
         rules: the site's.
         resolver: None: this machine's.
-        proxied: downloads go through a proxy. It finds the host by itself, so nothing can be pinned:
-            addresses that this machine finds are judged, and a name that only the proxy knows may
-            pass, unless a list of allowed networks asks for its address.
-        direct: what is reached without the proxy, and judged as if there were none.
+        proxied: downloads go through a proxy, which resolves the host itself, so no address can be pinned. Addresses
+            that this machine finds are judged. A name that only the proxy can resolve is accepted unless a list of
+            allowed networks requires its address.
+        direct: what is reached without the proxy and judged as if there were none.
     """
 
     def __init__(
@@ -288,21 +287,24 @@ class UriGate:
         self._resolver: Resolver = SystemResolver() if resolver is None else resolver
 
     def admit(self, text: str) -> Admitted:
-        """Judge a URI and the addresses that its name has now; asks the resolver once.
+        """Judge a URI and its host's current addresses; asks the resolver once.
 
-        Addresses that do not pass are left out as long as one passes.
+        Refused addresses are left out as long as one is accepted.
 
         Args:
             text: the URI as the caller sent it; may hold secrets, which no error repeats.
 
         Raises:
-            UriRefused: it does not pass; ``not_resolvable`` when its name has no address.
-            NamesUnanswered: nobody tells the address of its name now.
+            UriRefused: it is refused; ``not_resolvable`` when its name has no address.
+            NamesUnanswered: its name could not be resolved now.
         """
         return self._admit(parse_uri(text, self.rules, host_to_ascii))
 
     def name_to_resolve(self, text: str) -> str:
-        """Judge all of a URI that needs no resolver; return the name that `admit` will ask it for, empty if none.
+        """Judge everything about a URI that needs no resolver.
+
+        Returns:
+            The name that `admit` will resolve; empty if none.
 
         Raises:
             UriRefused: as `admit`.
@@ -312,10 +314,10 @@ class UriGate:
         return "" if _is_address(uri.host) else uri.host
 
     def admit_redirect(self, source: SourceUri, location: str) -> Admitted:
-        """Judge where a redirect of ``source`` leads to, as strictly as a caller's own URI.
+        """Judge the target of a redirect from ``source`` as strictly as a caller's own URI.
 
         Raises:
-            UriRefused: as `admit`; also when it leaves TLS and the rules do not allow that.
+            UriRefused: as `admit`; also when it leads from https to http and the rules do not allow that.
         """
         uri = parse_uri(join_location(source, location), self.rules, host_to_ascii)
         judge_redirect(source, uri, self.rules)
@@ -366,7 +368,7 @@ class UriGate:
                 refusals.append(refused)
             else:
                 passing.append(_dialled(address))
-        # A proxy may dial any of them, so that none may be bad.
+        # The proxy may dial any of them, so all must be accepted.
         if refusals and (proxied or not passing):
             raise refusals[0]
         for refusal in refusals:
@@ -383,7 +385,7 @@ def _is_address(host: str) -> bool:
 
 
 def _dialled(address: str) -> str:
-    """Return the address in the form to dial: an IPv4 address written as a mapped one in its own form."""
+    """Return the address in the form to dial: IPv4-mapped IPv6 addresses become IPv4 addresses."""
     parsed = ip_address(address)
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)

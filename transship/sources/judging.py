@@ -1,4 +1,4 @@
-"""Ask the URI gate within a time, whatever the resolver does; one judgement for all who ask during an import."""
+"""Ask the URI gate with a time limit, because a resolver may hang."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Answer = TypeVar("Answer")
 
 
 class TookTooLong(Exception):
-    """No answer came in time; the thread that waits for it is left behind."""
+    """No answer in time; the thread that waits for it is abandoned."""
 
 
 def run_within(question: Callable[[], Answer], timeout_s: float, watch: Waiting) -> Answer:
-    """Return what ``question`` returns; it runs beside this thread, because a resolver cannot be interrupted.
+    """Run ``question`` in another thread, because a resolver cannot be interrupted, and return its result.
 
     Raises:
         UriRefused: ``question`` raised it; it must raise nothing else.
@@ -58,23 +58,23 @@ def run_within(question: Callable[[], Answer], timeout_s: float, watch: Waiting)
 
 
 FinalError = Callable[[str, str, str], TransferFailed]
-"""Makes the error for a refusal that time does not lift, of URI, rule and reason."""
+"""Makes the error for a permanent refusal from URI, rule and reason."""
 
 
 def judged(
     judge: Callable[[], Admitted], display: str, timeout_s: float, watch: Waiting, final: FinalError
 ) -> Admitted:
-    """Return what the gate says within a time.
+    """Return the gate's decision, within a time limit.
 
     Args:
         judge: asks the gate.
-        display: what it is asked about, for people.
+        display: the judged URI, for display.
         timeout_s: longest wait for the resolver.
         watch: ends the wait.
-        final: the error for a refusal that time does not lift.
+        final: makes the error for a permanent refusal.
 
     Raises:
-        SourceUnreachable: the name has no address, or nobody says one; that may pass.
+        SourceUnreachable: the name has no address or could not be resolved; a later attempt may succeed.
         TransferFailed, LockLost: ``final``, or the watch ended the wait.
     """
     try:
@@ -97,5 +97,5 @@ def explained(gate: UriGate, text: str, limits: DownloadSettings) -> Verdict:
 
 
 def not_in_time(display: str) -> NamesUnanswered:
-    """Return the error for a name that nobody resolved in time."""
+    """Return the error for a name that could not be resolved in time."""
     return NamesUnanswered(display, NAMES_UNANSWERED, "its name could not be resolved in time; try again later")

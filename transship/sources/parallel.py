@@ -1,11 +1,9 @@
-"""Bring a source in ranges, over several connections at once.
+"""Download a source in ranges over several connections at once.
 
-Each connection takes a range, asks for it with ``If-Range``, writes it at its place, makes the
-disk have it, notes it in the journal, and takes the next one. A connection that breaks gives its
-range back and ends; the others go on without it, and only the last one's failure is the
-download's. The connection that brought the first answer may hold more than a range: it goes on
-from range to range until it meets one that another connection took, so the others take theirs
-from the end.
+Each connection claims a range, requests it with ``If-Range``, writes it at its position, syncs it to disk, records it
+in the journal, and claims the next one. A connection that breaks releases its range and ends; the others continue.
+The download fails only when the last connection fails. The response to the first request may hold more than a range:
+its connection reads on until it meets a range claimed by another one, so the others claim ranges from the end.
 """
 
 from __future__ import annotations
@@ -46,10 +44,9 @@ log = structlog.get_logger(__name__)
 
 _WRITE_BACK_BYTES: Final = 8 * 1024 * 1024
 _NOTES_PER_RANGE: Final = 4
-"""Notes in the journal for each range, so that a kill costs a connection clearly less than a range.
+"""Journal entries per range, so a kill costs each connection only a fraction of a range.
 
-What is in the sockets on top of that is lost too: with the first answer, which may go on behind
-its range, that is some megabytes.
+Bytes in the sockets are lost too: some megabytes for the first response, which may extend beyond its range.
 """
 _SLOT_WAIT_S: Final = 0.3
 _ENDS_ONE_CONNECTION: Final = (
@@ -63,11 +60,11 @@ _ENDS_ONE_CONNECTION: Final = (
 
 
 class RangesUnusable(Exception):
-    """The server announces ranges and does not serve them, or sends something else as a range.
+    """The server announces ranges but does not serve them, or serves wrong ones.
 
     Args:
         uri: for display.
-        status: of the answer that showed it.
+        status: of the response that showed it.
     """
 
     def __init__(self, uri: str, status: int) -> None:
@@ -76,22 +73,22 @@ class RangesUnusable(Exception):
 
 
 class _Over(TransshipError):
-    """The other connections' sign that the download has ended."""
+    """Tells the other connections that the download has ended."""
 
     BRIEF = "the download has ended; this connection is not needed any more"
 
 
 class _Silent(ConnectionBroken):
-    """One connection was silent for too long, whatever the others did."""
+    """This connection was silent for too long; the others may not have been."""
 
 
 class RangedDownload:
-    """Brings the ranges of one version of a source.
+    """Downloads the ranges of one version of a source.
 
     Args:
-        client: asks for the source.
+        client: requests the source.
         watch: limits of the whole download.
-        part, journal: where the bytes go, and what says which are there.
+        part, journal: where the bytes are written, and the record of which ones have been.
         limits: connections at once, and bytes read at a time.
         version: strong validators of what the file holds.
     """
@@ -113,20 +110,20 @@ class RangedDownload:
         self.version = version
 
     def run(self, finished: Finished, opening: Connection, position: int, report: Callable[[int, int], None]) -> None:
-        """Bring all ranges that are not finished.
+        """Download all unfinished ranges.
 
         Args:
             finished: what the file and the journal hold.
-            opening: an answer that was judged already; it holds bytes from ``position`` on, at least to its range's
-                end. The caller closes it.
-            position: place of its next byte.
-            report: called with the bytes done and in all.
+            opening: a response that was checked already; it holds bytes from ``position`` at least to the end of the
+                range. The caller closes it.
+            position: position of its next byte.
+            report: called with the bytes done and the total.
 
         Raises:
-            SourceChanged: the source is of another version now; what the file holds is void.
-            RangesUnusable: the server does not serve ranges; it may serve the whole.
-            TransferFailed: the last connection's failure, or a limit of the whole; finished ranges stay.
-            LockLost, ImportStopped: asked to stop; no thread is left behind.
+            SourceChanged: the source has another version now; the file's contents are void.
+            RangesUnusable: the server does not serve ranges; it may serve the whole source.
+            TransferFailed: the last connection failed, or a limit of the download was reached; finished ranges stay.
+            LockLost, ImportStopped: asked to stop; all threads have ended.
         """
         board, halt = RangeBoard(finished), StopToken()
         numbers = range(min(self.limits.connections, board.open_ranges))
@@ -155,7 +152,7 @@ class RangedDownload:
 
 
 class RangeBoard:
-    """Which range is whose. Every method may be called from any thread.
+    """Which connection has which range. Every method may be called from any thread.
 
     Attributes:
         workers: numbers of the connections that have not given up.
@@ -188,19 +185,19 @@ class RangeBoard:
         return self._sum
 
     def unfinished(self) -> dict[int, int]:
-        """Return the bytes of each range that is begun and not finished."""
+        """Return the bytes of each range that is begun but not finished."""
         lengths = enumerate(self._done)
         return {index: done for index, done in lengths if 0 < done < self._plan.length(index)}
 
     def next_byte(self, index: int) -> int:
-        """Return the place of the first byte that a range lacks."""
+        """Return the position of a range's first missing byte."""
         return self._plan.first(index) + self._done[index]
 
     def claim_at(self, position: int, watch: ConnectionWatch) -> int | None:
-        """Take the range whose next byte stands at ``position``; None when another connection has it.
+        """Claim the range whose next byte is at ``position``; None when another connection has it.
 
-        While the other one has not had a right answer yet it is waited for: an answer that can go
-        on must not be given up for one that may never come.
+        Waits while that connection has not received a valid response yet: a response that works must not be given up
+        for one that may never arrive.
         """
         index = position // self._plan.range_bytes
         with self._changed:
@@ -213,7 +210,7 @@ class RangeBoard:
             return index
 
     def claim(self, watch: ConnectionWatch) -> int | None:
-        """Take the last range that is free, waiting for one to be given back; None when all are finished."""
+        """Claim the last free range, waiting for one to be released; None when all are finished."""
         with self._changed:
             while self._open and not self._free:
                 self._changed.wait(STEP_S)
@@ -226,25 +223,25 @@ class RangeBoard:
             return index
 
     def prove(self, index: int) -> None:
-        """Note that a right answer for a range has come."""
+        """Note that a valid response for a range has arrived."""
         with self._changed:
             self._unproven.discard(index)
             self._changed.notify_all()
 
     def arrived(self, index: int, size_bytes: int) -> None:
-        """Note that further bytes of a range are in the file."""
+        """Note that more bytes of a range are in the file."""
         with self._changed:
             self._done[index] += size_bytes
             self._sum += size_bytes
 
     def finish(self, index: int) -> None:
-        """Note that a range is whole, on the disk and in the journal."""
+        """Note that a range is complete, on disk and in the journal."""
         with self._changed:
             self._open -= 1
             self._changed.notify_all()
 
     def give_back(self, index: int) -> None:
-        """Let another connection bring the rest of a range."""
+        """Release a range, so another connection downloads the rest."""
         with self._changed:
             self._unproven.discard(index)
             self._free.add(index)
@@ -256,13 +253,13 @@ class RangeBoard:
             self.workers.discard(number)
 
     def is_first(self, number: int) -> bool:
-        """Whether a connection is the one that has to wait its turn; the others do without."""
+        """Whether a connection is the one that waits for a slot; the others give up if none is free."""
         with self._changed:
             return number == min(self.workers, default=number)
 
 
 class ConnectionWatch:
-    """One connection's view of the watch that all share: its own silence ends it alone.
+    """One connection's view of the shared watch; silence of this connection ends only this connection.
 
     Attributes:
         uri: what this connection waits for.
@@ -290,7 +287,7 @@ class ConnectionWatch:
 
         Raises:
             ConnectionBroken: this connection was silent for too long.
-            TransferFailed, LockLost: a limit of the whole.
+            TransferFailed, LockLost: a limit of the whole download.
         """
         self.stop.check()
         self._silent_s += seconds
@@ -301,7 +298,7 @@ class ConnectionWatch:
 
 @dataclass(slots=True)
 class _Reading:
-    """An answer in the middle of its body, and the place of its next byte."""
+    """A partly read response, and the position of its next byte."""
 
     answer: Connection
     position: int
@@ -309,7 +306,7 @@ class _Reading:
 
 
 class _RangeWorker:
-    """One connection after the other, until nothing is left to do or one of them fails."""
+    """Opens one connection after another until nothing is left to do or one of them fails."""
 
     def __init__(
         self, download: RangedDownload, plan: RangePlan, board: RangeBoard, halt: StopToken, number: int
@@ -323,7 +320,7 @@ class _RangeWorker:
         self._reading: _Reading | None = None
 
     def run(self, opening: tuple[Connection, int] | None) -> TransferFailed | RangesUnusable | None:
-        """Work; returns why it gave up, None when everything is finished."""
+        """Work; return why it gave up, or None when everything is finished."""
         if opening is not None:
             answer, position = opening
             answer.hand_to(self._watch)
@@ -413,13 +410,13 @@ class _RangeWorker:
                 noted = reading.position
 
     def _refuse_surplus(self) -> None:
-        """End the whole download if an answer is longer than announced: then no byte of it is known to be right."""
+        """End the whole download if a response is longer than announced: none of its bytes can be trusted then."""
         answer = None if self._reading is None else self._reading.answer
         if answer is not None and not answer.goes_on and answer.has_surplus():
             raise RangesUnusable(answer.display, answer.status)
 
     def _finish(self, index: int) -> None:
-        # Closed before the disk works, so that neither the server nor another import waits for it.
+        # Close it before syncing to disk, so neither the server nor another import waits for the disk.
         if self._reading is not None and not self._reading.answer.goes_on:
             self._hang_up()
         self._note(index)

@@ -1,4 +1,4 @@
-"""The ``.part`` file that a download writes: positions, short writes, full disks."""
+"""The ``.part`` file that a download writes: handles positions, short writes and full disks."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from transship.host.staging_faults import staging_error
 from transship.host.write_back import start_write_back
 
 WRITE_BACK_BYTES: Final = 32 * 1024 * 1024
-"""Bytes after which the kernel is asked to begin writing, so that the last fsync is short."""
+"""Bytes after which the kernel is asked to start write-back, which keeps the final fsync short."""
 
 
 class PartFile:
-    """A file that grows at its position, or is written at any place by several threads.
+    """A file that is appended to at its position, or written at any offset by several threads.
 
-    Made if missing, never through a symbolic link.
+    Created if missing; symbolic links are not followed.
 
     Attributes:
-        path: where it lies.
-        position: bytes from the start at which the next `write` goes.
+        path: of the file.
+        position: offset of the next `write`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,7 +52,7 @@ class PartFile:
         return os.fstat(self._fd).st_size
 
     def go_on_at(self, position: int) -> None:
-        """Write next at ``position``, which the file reaches already."""
+        """Continue writing at ``position``, which must not exceed the file's size."""
         self.position = self._flushed = position
 
     def empty(self) -> None:
@@ -71,8 +71,8 @@ class PartFile:
         """Write all of ``data`` at the position.
 
         Raises:
-            StagingFull: no room, or a quota; what fitted stays.
-            StagingBroken: the disk does not take it.
+            StagingFull: no space, or a quota was reached; the part that fitted stays.
+            StagingBroken: the disk reported an error.
         """
         rest = data
         while rest:
@@ -84,7 +84,7 @@ class PartFile:
             self._flushed = self.position
 
     def write_at(self, data: memoryview, place: int) -> None:
-        """Write all of ``data`` at ``place`` and leave the position alone; several threads may do so at once.
+        """Write all of ``data`` at offset ``place`` without moving the position; threads may do so concurrently.
 
         Raises:
             StagingFull, StagingBroken: as `write`.
@@ -105,10 +105,10 @@ class PartFile:
         start_write_back(self._fd, first, end - first)
 
     def sync(self) -> None:
-        """Wait until the disk has all that was written.
+        """Wait until everything written is on disk.
 
         Raises:
-            StagingFull, StagingBroken: it has not.
+            StagingFull, StagingBroken: it is not.
         """
         try:
             os.fdatasync(self._fd)

@@ -1,9 +1,8 @@
-"""Which ranges of a sparse ``.part`` file are finished, written down so that a kill at any moment is survived.
+"""Records which ranges of a sparse ``.part`` file are finished, so a download survives a kill at any moment.
 
-The journal lies beside the part, as ``<part>.ranges``. Its first line names the version of the source and
-the size of the ranges; each further line says how many bytes of one range the disk has. A journal
-that is empty or torn says that nothing of the part can be trusted; without a journal the part
-holds an unbroken beginning of the source.
+The journal is a file beside the part, ``<part>.ranges``. Its first line names the version of the source and the size of
+the ranges; each further line states how many bytes of one range are on disk. If the journal is empty or its first line
+is torn, nothing in the part can be trusted. Without a journal the part holds a contiguous beginning of the source.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from transship.host.staging_faults import staging_error
 from transship.sources.answer import Validators
 
 SUFFIX: Final = ".ranges"
-"""What a journal's name has more than its part's."""
+"""Suffix of a journal's name."""
 
 _LINE: Final = re.compile(rb"range (\d{1,9}) of (\d{1,9}) has (\d{1,19}) bytes")
 
 
 @dataclass(frozen=True, slots=True)
 class RangePlan:
-    """A source cut into ranges of one size; the last one may be shorter.
+    """A source split into ranges of equal size; the last one may be shorter.
 
     Attributes:
         total_bytes: size of the source, at least 1.
@@ -41,29 +40,29 @@ class RangePlan:
 
     @property
     def count(self) -> int:
-        """How many ranges there are."""
+        """Number of ranges."""
         return -(-self.total_bytes // self.range_bytes)
 
     def first(self, index: int) -> int:
-        """Return the place of a range's first byte."""
+        """Return the position of a range's first byte."""
         return index * self.range_bytes
 
     def length(self, index: int) -> int:
-        """Return the bytes of a range."""
+        """Return the size of a range in bytes."""
         return min(self.range_bytes, self.total_bytes - self.first(index))
 
     def prefix(self, size_bytes: int) -> dict[int, int]:
-        """Return the bytes of each range that an unbroken beginning of ``size_bytes`` holds."""
+        """Return how many bytes of each range a contiguous beginning of ``size_bytes`` holds."""
         touched = range(-(-size_bytes // self.range_bytes))
         return {index: min(self.length(index), size_bytes - self.first(index)) for index in touched}
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a journal vouches for.
+    """The finished bytes that a journal records.
 
     Attributes:
-        plan: how the source was cut.
+        plan: how the source was split.
         done: bytes by range; ranges without any are left out.
     """
 
@@ -72,23 +71,23 @@ class Finished:
 
     @property
     def end(self) -> int:
-        """The byte after the last one that is vouched for."""
+        """The position after the last finished byte."""
         return max((self.plan.first(index) + done for index, done in self.done.items()), default=0)
 
 
 class RangeJournal:
-    """The journal of one part file. Every method raises StagingBroken or StagingFull when the disk refuses."""
+    """The journal of one part file. Every method may raise StagingBroken or StagingFull."""
 
     def __init__(self, part: Path) -> None:
         self._path = part.with_name(part.name + SUFFIX)
 
     @property
     def exists(self) -> bool:
-        """Whether there is a journal, which makes the part a sparse one."""
+        """Whether there is a journal; if so, the part may be sparse."""
         return os.path.lexists(self._path)
 
     def read(self, known: Validators) -> Finished | None:
-        """Return what is finished of the version that ``known`` names; None when nothing can be trusted."""
+        """Return what is finished of the version ``known``; None when nothing can be trusted."""
         try:
             with self._open(os.O_RDONLY) as stream:
                 head, *lines = stream.read().split(b"\n")[:-1] or [b""]
@@ -98,21 +97,21 @@ class RangeJournal:
         return None if plan is None else Finished(plan, _done_of(lines, plan))
 
     def void(self) -> None:
-        """Say that nothing of the part can be trusted; from here on the part may be changed in any order."""
+        """Record that nothing in the part can be trusted; the part may then be changed in any order."""
         self._write(os.O_CREAT | os.O_TRUNC, b"")
 
     def begin(self, version: Validators, finished: Finished) -> None:
-        """Say what is finished of a version; the disk must have those bytes."""
+        """Record what is finished of a version; those bytes must be on disk."""
         head = json.dumps({**_named(version), "range_bytes": finished.plan.range_bytes}).encode("ascii")
         lines = [_line(finished.plan, index, done) for index, done in finished.done.items()]
         self._write(os.O_CREAT | os.O_TRUNC, b"".join((head, b"\n", *lines)))
 
     def note(self, plan: RangePlan, index: int, done_bytes: int) -> None:
-        """Add that a range has ``done_bytes``; the disk must have them."""
+        """Record that a range has ``done_bytes``; they must be on disk."""
         self._write(os.O_APPEND, _line(plan, index, done_bytes))
 
     def remove(self) -> None:
-        """Forget; the part must hold an unbroken beginning by now. One that is gone is no error."""
+        """Remove the journal, if any; the part must hold a contiguous beginning by now."""
         try:
             self._path.unlink(missing_ok=True)
         except OSError as error:
@@ -162,6 +161,6 @@ def _done_of(lines: list[bytes], plan: RangePlan) -> dict[int, int]:
         match = _LINE.fullmatch(line)
         index, count, size = (int(number) for number in match.groups()) if match else (0, 0, 0)
         if count != plan.count or index >= count or not 0 < size <= plan.length(index):
-            break  # torn: what stands behind it proves nothing
+            break  # a torn line; whatever follows it cannot be trusted
         done[index] = max(size, done.get(index, 0))
     return done

@@ -1,7 +1,7 @@
-"""How many connections all imports of one machine may have to one host.
+"""Limits the connections that all imports of one machine have to one host.
 
-A slot is a lock on one byte of a file that all processes share: the kernel frees it with the
-process, and nothing has to be tidied up.
+A slot is a lock on one byte of a file that all processes share. The kernel releases it when the process ends, so no
+clean-up is needed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transship.sources.watch import Waiting
 Release = Callable[[], None]
 
 _FLOCK: Final = "hhqqi4x"  # struct flock of 64-bit Linux
-_ROW_BYTES: Final = 4096  # a host's bytes: the queue, then its slots
+_ROW_BYTES: Final = 4096  # bytes per host: the queue, then its slots
 _TAKEN: Final = frozenset({errno.EAGAIN, errno.EACCES})
 
 
@@ -31,9 +31,9 @@ class ConnectionSlots:
     """Slots for connections, by host.
 
     Args:
-        path: the file; made if missing.
+        path: the file; created if missing.
         per_host: connections to one host, 1 to 4000.
-        waiting: told the host when the wait for a first connection begins.
+        waiting: called with the host when the wait for a first connection begins.
     """
 
     def __init__(self, path: Path, per_host: int, waiting: Callable[[str], None] = lambda _host: None) -> None:
@@ -42,7 +42,7 @@ class ConnectionSlots:
         self._per_host = min(per_host, _ROW_BYTES - 1)
 
     def take(self, host: str, watch: Waiting) -> Release:
-        """Return once a slot is free; those who have none at all come before those who want one more.
+        """Wait for a slot and take it; a first connection goes before additional ones.
 
         Raises:
             StagingBroken: the file cannot be used.
@@ -67,7 +67,7 @@ class ConnectionSlots:
             os.close(queue)
 
     def take_one_more(self, host: str) -> Release | None:
-        """Return a slot for a further connection, None when none is free or somebody waits for a first one.
+        """Take a slot for an additional connection; None when none is free or another import waits for its first.
 
         Raises:
             StagingBroken: the file cannot be used.
@@ -96,7 +96,7 @@ def _row(host: str) -> int:
 
 
 def _lock(descriptor: int, kind: int, place: int) -> bool:
-    """Lock one byte for this open file, whatever thread or process asks; False when another one has it."""
+    """Lock one byte for this open file description; return False when another one holds it."""
     wanted = struct.pack(_FLOCK, kind, os.SEEK_SET, place, 1, 0)
     try:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)

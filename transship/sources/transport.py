@@ -1,7 +1,7 @@
-"""How sources are reached: straight at their judged addresses, or through the operator's proxy.
+"""Connects to sources directly at their judged addresses, or through the operator's proxy.
 
-Nothing is taken from the environment: no proxy, no credentials, no cookies. A proxy finds hosts by itself, so that no
-address can be pinned behind it.
+Nothing is taken from the environment: no proxy, no credentials, no cookies. A proxy resolves hosts itself, so addresses
+cannot be pinned behind it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from transship.sources.watch import Waiting
 log = structlog.get_logger(__name__)
 
 NO_ANSWER: Final = "its server gave no HTTP answer"
-"""The one reason for closed, filtered, silent and non-HTTP ports, so that imports are no port scanner."""
+"""The same reason for closed, filtered, silent and non-HTTP ports, so imports cannot be used as a port scanner."""
 
 
 @cache
@@ -53,7 +53,7 @@ class Proxy:
     Attributes:
         host: name or address.
         port: 1 to 65535.
-        credentials: the header that opens it, if it asks for one.
+        credentials: the ``Proxy-Authorization`` header; empty if none is needed.
     """
 
     host: str
@@ -72,7 +72,7 @@ class Proxy:
         return cls(parts.hostname or "", parts.port or 0, credentials)
 
     def addresses(self) -> tuple[str, ...]:
-        """Return the addresses that its name has now; empty when nobody says."""
+        """Return the current addresses of its name; empty when it cannot be resolved."""
         try:
             return SystemResolver().resolve(self.host, self.port)
         except ResolverSilent:
@@ -87,7 +87,7 @@ class Transport:
     """
 
     def __init__(self, limits: DownloadSettings, tls: ssl.SSLContext | None = None) -> None:
-        """Prepare.
+        """Read the authorities and the proxy from the settings.
 
         Args:
             limits: times, authorities, proxy.
@@ -99,20 +99,20 @@ class Transport:
         self.limits = limits
         self._proxy = Proxy.from_url(limits.proxy_url.get_secret_value())
         self._tls = tls or _tls(limits, proxied=False)
-        # The authorities of an inspecting proxy count nowhere else.
+        # The authorities of an inspecting proxy are trusted only behind that proxy.
         self._tls_behind_proxy = _tls(limits, proxied=True) if self._proxy and tls is None else self._tls
 
     def connect(self, source: Admitted, watch: Waiting) -> Connection:
-        """Return a connection over which a source can be asked.
+        """Return a connection over which a source can be requested.
 
         Args:
-            source: only its addresses are dialled, or the proxy's; its name goes into SNI and certificate check.
+            source: only its addresses are dialled, or the proxy's; its name is used for SNI and the certificate check.
             watch: ends the wait.
 
         Raises:
             SourceUnreachable: no connection, or no TLS.
             SourceUntrusted: the certificate does not prove the name.
-            SourceRefused: the proxy does not let us through.
+            SourceRefused: the proxy refused to connect.
             TransferFailed, LockLost: a limit of the watch.
         """
         uri = source.uri
@@ -126,7 +126,7 @@ class Transport:
             raise SourceUntrusted(uri.display, refused.reason) from refused
 
     def request(self, source: Admitted, headers: Mapping[str, str]) -> bytes:
-        """Return a GET with some headers of its own, e.g. ``Range``."""
+        """Return a GET request with additional headers, e.g. ``Range``."""
         return _request(source.uri, headers, self._proxy_of(source))
 
     def _proxy_of(self, source: Admitted) -> Proxy | None:
@@ -156,7 +156,7 @@ class Transport:
 
 
 def refuse_bad_authorities(limits: DownloadSettings) -> None:
-    """Read the files of authorities as a download would.
+    """Check that a download can read the files of authorities.
 
     Raises:
         ConfigurationRefused: one of them cannot be used.
@@ -178,12 +178,12 @@ def _tls(limits: DownloadSettings, *, proxied: bool) -> ssl.SSLContext:
 
 
 def _open_tunnel(connection: Connection, uri: SourceUri, proxy: Proxy) -> None:
-    """Let the proxy connect through to the host of ``uri``.
+    """Open a tunnel through the proxy to the host of ``uri``.
 
     Raises:
-        SourceUnreachable: it cannot.
-        SourceRefused: it does not want to.
-        ConnectionBroken: it does not speak HTTP.
+        SourceUnreachable: the proxy cannot connect to it.
+        SourceRefused: the proxy refuses to.
+        ConnectionBroken: the proxy does not speak HTTP.
     """
     host = f"[{uri.host}]" if ":" in uri.host else uri.host
     target = f"{host}:{uri.effective_port}"
@@ -219,11 +219,11 @@ def _message(first_line: str, headers: Mapping[str, str]) -> bytes:
 
 @contextmanager
 def failures_told(connection: Connection) -> Iterator[None]:
-    """Raise what goes wrong within the block, in which a source is asked, as what it means.
+    """Translate connection errors of a block that requests a source.
 
     Raises:
-        SourceUnreachable: no HTTP answer; silence before the status line is none.
-        SourceRefused: headers without measure.
+        SourceUnreachable: no HTTP response, or silence before the status line.
+        SourceRefused: too many or too large headers.
         TransferFailed, LockLost: a limit of the watch.
     """
     try:

@@ -1,4 +1,4 @@
-"""The limits that hold while a source is waited for: stop, silence, speed and time in all."""
+"""Limits while waiting for a source: stop, silence, speed and total time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from transship.domain.errors import SourceTookTooLong, SourceTooSlow
 from transship.domain.stop import StopToken
 
 _SAMPLES = 16
-"""Samples that the speed window is kept in; its edge is exact to one sixteenth."""
+"""Number of samples in the speed window, which makes its edge exact to one sixteenth."""
 
 
 class Waiting(Protocol):
-    """What a connection tells of its waits, and is ended by.
+    """Receives a connection's waiting times, and ends it.
 
     Attributes:
-        uri: what is waited for now, for display.
+        uri: the current URI, for display.
         stop: checked ten times a second.
     """
 
@@ -39,12 +39,11 @@ class Waiting(Protocol):
 
 
 class Watch:
-    """Ends a download that breaks a limit, whatever it is waiting for; any number of threads may share one.
+    """Ends a download that breaks a limit; any number of threads may share one.
 
-    Speed is bytes over the time *spent waiting for the source*, so that a slow disk of ours is
-    never held against the server. Connections that wait side by side wait once: limits hold for
-    their sum. The speed is not judged before two windows have passed: a proxy that scans what it
-    passes on lets little or nothing through until it has seen the whole.
+    Speed is bytes over the time *spent waiting for the source*, so a slow local disk is not blamed on the server. Time
+    during which several connections wait in parallel counts once; limits apply to their sum. The speed is not judged
+    before two windows have passed: a scanning proxy may pass on little or nothing until it has seen the whole file.
     """
 
     def __init__(self, uri: str, limits: DownloadSettings, stop: StopToken) -> None:
@@ -78,7 +77,7 @@ class Watch:
 
     @contextmanager
     def one_of_several(self) -> Iterator[None]:
-        """Count a connection among those that wait side by side, until the block ends."""
+        """Count a connection among the parallel ones until the block ends."""
         with self._lock:
             self._connections += 1
         try:
@@ -104,13 +103,13 @@ class Watch:
             self._check_speed()
 
     def silent(self) -> SourceTooSlow:
-        """Return the error for a source that was silent for as long as it may."""
+        """Return the error for a source that was silent for too long."""
         limits = self._limits
         return SourceTooSlow(self.uri, 0, max(1, limits.min_speed_bytes_per_s), limits.idle_timeout_s)
 
     @property
     def idle_timeout_s(self) -> float:
-        """Longest silence that is borne."""
+        """Longest silence allowed, in seconds."""
         return self._limits.idle_timeout_s
 
     def _check_speed(self) -> None:

@@ -1,7 +1,7 @@
-"""The HTTP download engine: one attempt to bring a source into a ``.part`` file, whole or resumable.
+"""The HTTP download engine: one attempt to download a source into a ``.part`` file, which can be resumed.
 
-It follows redirects itself, each through the gate; dials what the gate judged; believes no
-announcement that the bytes do not bear out; and ends by itself whatever the server does.
+It follows redirects itself and passes each through the gate, dials only judged addresses, checks every announcement
+against the bytes, and ends in bounded time no matter what the server does.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ __all__ = ["Downloaded", "Glimpse", "PartTarget", "Progress", "Reserve", "Source
 log = structlog.get_logger(__name__)
 
 RESERVE_STEP_BYTES: Final = 1024 * 1024 * 1024
-"""Room reserved at a time while the size is unknown."""
+"""Bytes of room reserved at a time while the size is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Glimpse:
-    """How a source begins and ends.
+    """The beginning and the end of a source.
 
     Attributes:
         head: its first bytes.
-        tail: its last bytes; empty when the server does not serve them without the rest.
+        tail: its last bytes; empty when the server does not serve them separately.
         size: of the whole source, bytes; None when it was not announced.
     """
 
@@ -78,14 +78,14 @@ class WebSource:
         """Prepare downloads.
 
         Args:
-            gate: asked for the URI and for each redirect.
+            gate: judges the URI and each redirect.
             limits: times, speeds, connections, authorities, proxy.
             image_size_cap_bytes: largest download accepted.
             reserve_step_bytes: room reserved at a time while the size is unknown.
             tls: settings for https; None: the system's authorities and those of ``limits``, TLS 1.2 or newer.
-            slots_file: file by which all processes of this machine keep to ``limits.connections_per_host``;
+            slots_file: file through which all processes of this machine share ``limits.connections_per_host``;
                 None: no such limit.
-            waiting: told the host when a download begins to wait for one of these connections.
+            waiting: called with the host when a download begins to wait for one of these connections.
 
         Raises:
             ConfigurationRefused: a file of authorities cannot be used.
@@ -100,28 +100,28 @@ class WebSource:
         )
 
     def fetch(self, source: SourceRequest, target: PartTarget, stop: StopToken) -> Downloaded:
-        """Bring a source into a part file; makes one attempt.
+        """Download a source into a part file; makes one attempt.
 
-        A large source of a server that serves ranges comes over several connections at once, into
-        a sparse file whose finished ranges stand in ``<path>.ranges`` until it is whole. With
-        strong validators and bytes in the file the rest alone is asked for, and taken only if the
-        server proves that it is of the same version; otherwise it starts over. A source that
-        changes while its ranges come is begun afresh, in one stream: one answer is of one version.
+        If the server supports ranges, a large source is downloaded over several connections into a sparse file, and
+        ``<path>.ranges`` records the finished ranges until the file is complete. If the file holds bytes and there are
+        strong validators, only the rest is requested, and used only if the server proves that the version is the same;
+        otherwise the download starts over. If the source changes while its ranges are downloaded, the download starts
+        over in one stream: a single response holds a single version.
 
         Args:
-            source: what to bring.
-            target: where it goes.
+            source: what to download.
+            target: where to write it.
             stop: checked per chunk and ten times a second while waiting.
 
         Raises:
             SourceNotAccepted, RedirectRefused: the gate refused the URI or a redirect.
-            SourceUnreachable, SourceUntrusted, SourceBusy, SourceRefused: no usable answer.
-            SourceTruncated, SourceTooLong, SourceEmpty: other than announced, or nothing.
-            SourceTooSlow, SourceTookTooLong, ImageTooLarge: a limit.
-            StagingFull, StagingBroken: staging does not take it.
+            SourceUnreachable, SourceUntrusted, SourceBusy, SourceRefused: no usable response.
+            SourceTruncated, SourceTooLong, SourceEmpty: the size differs from the announced one, or is zero.
+            SourceTooSlow, SourceTookTooLong, ImageTooLarge: a limit was exceeded.
+            StagingFull, StagingBroken: staging is full or broken.
             LockLost, ImportStopped: asked to stop.
 
-            What arrived stays in the file; a later attempt can resume it with the remembered validators.
+            The received bytes stay in the file; a later attempt can resume with the remembered validators.
         """
         watch = Watch(source.display, self._limits, stop)
         client = SourceClient(self._gate, self._transport, self._slots, source)
@@ -148,7 +148,7 @@ class WebSource:
                     known = None
 
     def read_document(self, source: SourceRequest, limit_bytes: int, stop: StopToken) -> bytes:
-        """Return the whole of a small source, which stands under the same rules as an image.
+        """Return a whole small source, under the same rules as an image.
 
         Args:
             source: what to read.
@@ -169,12 +169,12 @@ class WebSource:
         return document
 
     def glimpse(self, source: SourceRequest, head_bytes: int, tail_bytes: int, stop: StopToken) -> Glimpse:
-        """Return how a source begins and ends, without the rest, under the same rules as a download of it.
+        """Return the beginning and the end of a source, under the same rules as a download.
 
         Args:
-            source: what to look at.
-            head_bytes: how much of its beginning.
-            tail_bytes: how much of its end; it is asked for as a range, where the server serves those.
+            source: what to read.
+            head_bytes: size of the beginning.
+            tail_bytes: size of the end, which is requested as a range if the server supports ranges.
             stop: checked ten times a second.
 
         Raises:
@@ -197,7 +197,7 @@ class WebSource:
 
 
 def _end(client: SourceClient, wanted: Span, version: Validators, watch: Watch) -> bytes:
-    """Return the end of a version of a source; nothing where the server does not serve it alone."""
+    """Return the end of a version of a source; empty if the server does not serve it separately."""
     headers = version.headers_for(wanted) if version.strong else {"Range": f"bytes={wanted.first}-{wanted.last}"}
     try:
         with client.get(headers, watch) as answer:
@@ -214,10 +214,10 @@ def _end(client: SourceClient, wanted: Span, version: Validators, watch: Watch) 
 
 
 def _read(answer: Connection, limit_bytes: int) -> bytes:
-    """Return the first bytes of an answer's body: all of it when it is not longer.
+    """Return the first ``limit_bytes`` of a response's body, or all of a shorter one.
 
     Raises:
-        SourceTruncated: it ended before its end.
+        SourceTruncated: the body was cut off.
     """
     read = bytearray()
     buffer = memoryview(bytearray(64 * 1024))

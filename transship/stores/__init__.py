@@ -1,1 +1,1 @@
-"""Store drivers: where image data are kept. No Prefect, no catalogue."""
+"""Store drivers, which keep image data. They use neither Prefect nor the catalogue."""

@@ -1,4 +1,4 @@
-"""The store contract. Its numbered rules are in docs/stores.md; one suite proves them for every store."""
+"""The store contract. Its numbered rules are in docs/stores.md; one test suite checks them for every store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
 
 PROGRESS_EVERY_S: Final = 1.0
-"""Least time between two reports of a `StoreDriver.put`; see its contract."""
+"""Minimum seconds between two progress reports of a `StoreDriver.put`; see its contract."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """One thing that lies in a store.
+    """One entry of a store.
 
     Attributes:
-        name: as it lies there.
-        url: of the object that it is, or that a writer was making of it.
+        name: of the entry in the store.
+        url: of the object that it is, or of the one that it is a temporary of.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """What a driver needs to go on with a put that did not end, kept by the caller's journal.
+    """What a driver needs to resume an unfinished put; the caller's journal keeps it.
 
     Attributes:
-        token: what the last put of this copy kept, e.g. the id of a multipart upload; None: nothing.
-        keep: writes a token down in place of the former one; when it returns, the token outlives this process. Raises
-            LockLost when another worker took over; nothing was written then.
+        token: saved by the last put of this copy, e.g. the id of a multipart upload; None: nothing was saved.
+        keep: saves a token durably in place of the former one. Raises LockLost, and saves nothing, when another worker
+            took over.
     """
 
     token: str | None
@@ -58,7 +58,7 @@ class Unfinished:
 
 
 NOTHING_KEPT: Final = Unfinished(None, lambda _token: None)
-"""For a caller without a journal: nothing is resumed."""
+"""For callers without a journal; nothing can be resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Room:
     """How much room a store has.
 
     Attributes:
-        where: what has it, e.g. a directory.
+        where: what was measured, e.g. a directory.
         free_bytes: bytes that can still be written.
     """
 
@@ -75,25 +75,25 @@ class Room:
 
 
 class StoreDriver(ABC):
-    """A place that keeps image data. Drivers know no Prefect and no catalogue.
+    """Keeps image data. Drivers use neither Prefect nor the catalogue.
 
-    A driver is made anywhere, and used in one process alone: between `open` and `close`, from several threads.
-    `public_properties`, `remedy` and `url_of` say what its settings say, and need no `open`.
+    A driver may be created anywhere but is used in a single process, between `open` and `close`, by several threads.
+    `public_properties`, `remedy` and `url_of` depend only on its settings and need no `open`.
     """
 
     def open(self) -> None:  # noqa: B027 - most kinds have nothing to open
-        """Connect to the store; called once, in the process that uses the driver, before anything else is.
+        """Connect to the store; called once, first, in the process that uses the driver.
 
         Raises:
             StoreUnavailable: it does not answer; nothing is left open. May be called again.
-            StoreDenied: it does not let us in; the same.
+            StoreDenied: it denies access; nothing is left open. May be called again.
         """
 
     def close(self) -> None:  # noqa: B027 - most kinds have nothing to close
-        """Let go of everything that `open` took; called once, last, when nobody uses the driver. Raises nothing."""
+        """Release everything that `open` acquired; called once, last, when the driver is unused. Raises nothing."""
 
     def public_properties(self) -> Mapping[str, object]:
-        """Return what ``GET /v2/info/stores/detail`` shows of the store's settings: never a secret."""
+        """Return the settings that ``GET /v2/info/stores/detail`` shows; never a secret."""
         return {}
 
     def remedy(self) -> str:
@@ -101,29 +101,29 @@ class StoreDriver(ABC):
         return ""
 
     def room(self) -> Room | None:
-        """Return how much room the store has; None where nobody can say.
+        """Return how much room the store has; None if it cannot be known.
 
         Raises:
-            StoreDenied, StoreUnavailable: it does not say now.
+            StoreDenied, StoreUnavailable: the store cannot tell now.
         """
         return None
 
     @abstractmethod
     def prepare(self, known: Iterable[str], *, before: bool) -> None:
-        """Make the store ready for use once, and mark it as this store's; one that is ready is left as it is.
+        """Make the store ready for use and mark it as this store's; does nothing if that was done before.
 
-        Every other method raises `StoreUnavailable` for a store that was not prepared, or is not the one that was: it
-        never takes what is not there now (a directory that is not mounted) for empty. A kind that cannot lose sight
-        of its data in such a way has nothing to do here.
+        Every other method raises `StoreUnavailable` if the store was not prepared or lacks the mark, so a store whose
+        data are absent (a directory that is not mounted) is never mistaken for an empty one. Kinds whose data cannot
+        disappear in this way need not do anything here.
 
         Args:
-            known: URLs of objects that the store is said to hold.
-            before: whether it was prepared before, so that what is missing must not be made anew.
+            known: URLs of objects that the store should hold.
+            before: whether it was prepared before; if so, what is missing must not be created again.
 
         Raises:
-            StoreUnavailable: it was prepared before, or should hold objects, and neither is to be seen; or it is
-                marked as another store's or another catalogue's. Nothing was made or written.
-            StoreDenied, StoreFull: it cannot be made ready; a directory may have been made.
+            StoreUnavailable: it was prepared before or should hold objects, but neither mark nor objects are there; or
+                it is marked as another store's or another catalogue's. Nothing was created or written.
+            StoreDenied, StoreFull: it cannot be prepared; a directory may have been created.
         """
 
     @abstractmethod
@@ -137,25 +137,25 @@ class StoreDriver(ABC):
     ) -> StoredObject:
         """Write a sealed staged file; the object appears whole or not at all, and never replaces another.
 
-        A driver that can resume keeps a token before it writes what only the token names. After an error or a kill
-        that may stay in the store; the next put of the same file is offered the token, or `discard_temporaries` is.
+        A driver that can resume saves a token before it writes data that only the token can find. Such data may stay
+        in the store after an error or a kill; the next put of the same file or `discard_temporaries` gets the token.
 
         Args:
             image_id: canonical UUID; becomes the object's name. Anything else is a ValueError.
             staged: sealed file; read from several threads, never written.
             progress: called with bytes done, at most once a second and at the end.
             stop: checked at least once per 16 MiB and right before the object is published.
-            unfinished: where to keep a token, and the one that an earlier put of this very file kept. What it names
-                may be gone: then the put begins anew.
+            unfinished: saves a token, and holds the one that an earlier put of this very file saved. If what it names
+                is gone, the put starts over.
 
         Raises:
             AlreadyStored: an object of that name exists; nothing was written.
             StoreFull: no room; the partial object has been removed.
-            StoreDenied: no permission; the partial object has been removed where that is allowed.
+            StoreDenied: no permission; the partial object has been removed if permitted.
             StoreUnavailable: the store did not answer; safe to try again.
             LockLost: another worker took over; only this epoch's temporaries were removed.
             ImportStopped: asked to stop; the partial object has been removed.
-            StagingBroken: the staged file is gone or has another size; nothing was left in the store.
+            StagingBroken: the staged file is missing or has a different size; nothing was left in the store.
         """
 
     @abstractmethod
@@ -163,12 +163,12 @@ class StoreDriver(ABC):
         """Return the size in bytes of a stored object.
 
         Raises:
-            ObjectMissing: the store does not hold it, or the URL is not one of this store.
+            ObjectMissing: the store does not hold it, or the URL does not belong to this store.
             StoreDenied, StoreUnavailable: as in `put`.
         """
 
     def local_file(self, url: str) -> Path | None:
-        """Return the file of this host that is the object and is never written again; None where there is none.
+        """Return the local file that is the object and is never modified; None if there is none.
 
         Raises:
             ObjectMissing, StoreDenied, StoreUnavailable: as in `size`.
@@ -180,8 +180,8 @@ class StoreDriver(ABC):
     def read(self, url: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Yield the object's bytes from ``offset``, ``length`` of them (None: to the end).
 
-        Pieces have 64 KiB to 4 MiB, the last one may be shorter. The first is fetched before this
-        returns, so that a missing object is an error here.
+        Pieces are 64 KiB to 4 MiB long; the last one may be shorter. The first is fetched before this
+        returns, so a missing object raises here.
 
         Raises:
             ObjectMissing, StoreDenied, StoreUnavailable: as in `size`.
@@ -189,23 +189,23 @@ class StoreDriver(ABC):
 
     @abstractmethod
     def delete(self, url: str) -> None:
-        """Remove an object; one that is not there is no error.
+        """Remove an object; a missing one is not an error.
 
         Raises:
-            StoreDenied: also for a URL that is not one of this store; the object is as it was.
-            StoreUnavailable: the object is as it was.
+            StoreDenied: also for a URL that does not belong to this store; the object is unchanged.
+            StoreUnavailable: the object is unchanged.
         """
 
     @abstractmethod
     def discard_temporaries(self, image_id: str, before_epoch: int, token: str | None = None) -> int:
-        """Remove what killed writers of this image left under epochs below ``before_epoch``; return how many.
+        """Remove the temporaries of killed writers of this image with epochs below ``before_epoch``; return how many.
 
         Args:
             image_id: canonical UUID.
             before_epoch: of a lease.
-            token: that a put of this image kept; what it names is removed too, whatever its epoch.
+            token: saved by a put of this image; what it names is removed too, whatever its epoch.
 
-        A writer of such an epoch that still lives publishes nothing any more.
+        A writer of such an epoch that is still alive can no longer publish.
 
         Raises:
             StoreDenied, StoreUnavailable: some may be left.
@@ -213,13 +213,13 @@ class StoreDriver(ABC):
 
     @abstractmethod
     def url_of(self, image_id: str) -> str:
-        """Return the URL that `put` would give the image's object."""
+        """Return the URL that `put` gives the image's object."""
 
     @abstractmethod
     def contents(self) -> Iterator[Content]:
-        """Yield everything that lies in the store, in no order: objects, temporaries, and what is not ours.
+        """Yield all entries of the store in any order: objects, temporaries, and entries that are not ours.
 
-        What appears or goes meanwhile may be left out.
+        Entries that appear or disappear meanwhile may be left out.
 
         Raises:
             StoreDenied, StoreUnavailable: not everything was yielded.
@@ -227,7 +227,7 @@ class StoreDriver(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Make sure that the store can be written now; costs at most a second, leaves nothing behind.
+        """Make sure that the store can be written now; takes at most a second and leaves nothing behind.
 
         Raises:
             StoreDenied, StoreUnavailable, StoreFull: why it cannot.

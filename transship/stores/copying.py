@@ -1,6 +1,6 @@
-"""Copy a file inside the kernel: shared blocks where the filesystem can, else its data extents alone.
+"""Copy a file inside the kernel: by sharing blocks if the filesystem can, else by copying its data extents.
 
-No byte passes through Python and no hole is written.
+No bytes pass through Python, and holes are not written.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from transship.host.write_back import start_write_back
 
 PIECE_BYTES: Final = 8 * 1024 * 1024
-"""Bytes between two calls of ``step``; half of what the store contract allows between two looks at the stop token."""
+"""Bytes between calls of ``step``; half of what the store contract allows between checks of the stop token."""
 
 _FICLONE: Final = 0x40049409
 """``FICLONE`` of linux/fs.h on every architecture whose ``_IOW`` is the generic one."""
@@ -22,14 +22,14 @@ _FICLONE: Final = 0x40049409
 _NOT_POSSIBLE_HERE: Final = frozenset(
     {errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY, errno.EPERM, errno.ETXTBSY}
 )
-"""Answers that mean "not between these two files", after which another way is tried."""
+"""Errors that mean "not between these two files"; another method is tried then."""
 
 
 def reflink(source: int, target: int) -> bool:
-    """Let an empty file share all blocks of another one; return False where the filesystem cannot.
+    """Make an empty file share all blocks of another one; return False if the filesystem cannot.
 
     Raises:
-        OSError: the filesystem could but failed, e.g. for want of room.
+        OSError: the filesystem supports it but failed, e.g. for lack of room.
     """
     try:
         fcntl.ioctl(target, _FICLONE, source)
@@ -43,18 +43,18 @@ def reflink(source: int, target: int) -> bool:
 def copy_extents(source: int, target: int, size: int, step: Callable[[int], None], pace: Callable[[int], None]) -> None:
     """Copy the data extents of ``source`` into the empty file ``target``; holes stay holes.
 
-    Write-back starts with each piece, so that the fsync that follows is short.
+    Write-back starts with each piece, which keeps the final fsync short.
 
     Args:
         source: descriptor open for reading.
-        target: descriptor open for writing, of an empty file.
+        target: descriptor of an empty file, open for writing.
         size: bytes that the source holds.
-        step: called with the bytes done before each piece; what it raises ends the copy.
-        pace: called with the bytes of each piece, after ``step`` and before they are copied; the same.
+        step: called before each piece with the bytes done; an exception ends the copy.
+        pace: called after ``step`` and before each piece with its size; an exception ends the copy.
 
     Raises:
         EOFError: the source ended before ``size``.
-        OSError: as the filesystem says.
+        OSError: from the filesystem.
     """
     os.ftruncate(target, size)
     for start, end in data_extents(source, size):
@@ -71,14 +71,14 @@ def copy_extents(source: int, target: int, size: int, step: Callable[[int], None
 
 
 def data_extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each run of data, in order; one run where the filesystem knows no holes."""
+    """Yield start and end of each run of data, in order; a single run if the filesystem does not report holes."""
     offset = 0
     while offset < size:
         try:
             start = os.lseek(descriptor, offset, os.SEEK_DATA)
         except OSError as error:
             if error.errno == errno.ENXIO:
-                return  # nothing but a hole up to the end
+                return  # the rest is a hole
             if error.errno == errno.EINVAL:
                 yield offset, size
                 return

@@ -1,4 +1,4 @@
-"""How a store's settings are kept as text, and which block document in Prefect holds them."""
+"""How a store's settings are serialized, and which block document in Prefect holds them."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _ANY_STORE: Final[TypeAdapter[StoreSettings]] = TypeAdapter(AnyStore)
 
 
 def settings_text(settings: StoreSettings) -> str:
-    """Return a store's settings as JSON, secrets in the clear; the same settings always give the same text."""
+    """Return a store's settings as JSON with secrets in the clear; equal settings give equal texts."""
     return json.dumps(settings.model_dump(), default=plain, sort_keys=True)
 
 
 def settings_from(text: str) -> StoreSettings:
-    """Return the settings that `settings_text` wrote down.
+    """Parse the output of `settings_text`.
 
     Raises:
-        ValidationError: they cannot be used.
+        ValidationError: the settings are invalid.
     """
     return _ANY_STORE.validate_json(text)
 
 
 def document_name(store_id: str) -> str:
-    """Return the name of a store's block document: the store id, or what Prefect's rules leave of it plus a digest.
+    """Return the name of a store's block document: the store id, changed as Prefect requires.
 
-    Two ids never share a name: one with other characters than lower-case letters, digits and
-    dashes gets them replaced by dashes and 8 characters of its SHA-256 appended.
+    In an id with characters other than lower-case letters, digits and dashes, dashes replace them and 8 characters
+    of the id's SHA-256 are appended, so two ids never share a name.
     """
     plain_name = re.sub(r"[^a-z0-9-]", "-", store_id.lower())
     if plain_name == store_id:
@@ -46,10 +46,10 @@ def document_name(store_id: str) -> str:
 def document_among(
     documents: Iterable[Mapping[str, Any]], store_id: str, configured: StoreSettings
 ) -> Mapping[str, Any] | None:
-    """Return the block document of a store: the one of its configured kind if there are several of that name.
+    """Return the block document of a store; of several with its name, the one of its configured kind.
 
     Args:
-        documents: as Prefect's API gives them.
+        documents: as Prefect's API returns them.
         store_id: id of the store.
         configured: its settings in the configuration.
     """

@@ -1,8 +1,8 @@
 """The file store: one file per image in a directory, named by the image id.
 
-A file is filled under a temporary name that carries the lease epoch, and gets its final name by
-``link``, which never replaces anything. Where staging lies on the same filesystem the staged inode
-itself becomes the store's; no byte is copied then.
+A file is written under a temporary name that contains the lease epoch, and gets its final name by
+``link``, which never replaces a file. If staging is on the same filesystem, the staged inode itself
+becomes the stored file, and no bytes are copied.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ READ_BYTES: Final = 1024 * 1024
 """Size of the pieces that `FileStore.read` yields."""
 
 DIRECTORY_MODE: Final = 0o750
-"""Lets readers such as Nova in by their group."""
+"""Lets the group read, e.g. Nova."""
 
 MARK_MODE: Final = 0o640
 
@@ -61,7 +61,7 @@ _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR})
 _NO_LINK: Final = frozenset(
     {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EROFS}
 )
-"""Answers of ``link`` after which the bytes are copied instead."""
+"""Errors of ``link`` after which the bytes are copied instead."""
 
 _PART_SUFFIX: Final = ".part"
 _PART: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[0-9]+\.part")
@@ -69,7 +69,7 @@ CHECK_NAMES: Final = (".check", ".check.link")
 _OWN_NAMES: Final = frozenset({MARK, *CHECK_NAMES})
 
 _LINKING: Final = threading.Lock()
-"""Held while a staged inode is linked and gets its mode, so that two stores never disagree about one inode."""
+"""Held while a staged inode is linked and its mode set, so two stores cannot set different modes on one inode."""
 
 
 class FileStore(StoreDriver):
@@ -77,10 +77,10 @@ class FileStore(StoreDriver):
 
     Args:
         store_id: id of the store, for messages.
-        directory: absolute. Its path is part of each location URL, as it is written here.
+        directory: absolute. Its path becomes part of each location URL, exactly as written here.
         file_mode: permission bits of stored files, e.g. ``0o640``.
-        catalog_id: id of the catalogue that the store belongs to; the directory carries a mark of both. Empty: a
-            store of no catalogue, whose directory carries none and is made by `prepare` or `check`.
+        catalog_id: id of the catalogue that the store belongs to; the directory is marked with both ids. Empty: a
+            store without a catalogue, whose directory is not marked and is created by `prepare` or `check`.
 
     Raises:
         ValueError: the directory is not absolute.
@@ -105,21 +105,21 @@ class FileStore(StoreDriver):
         return {"data_dir": str(self._directory), "chunk_size": PIECE_BYTES, "thin_provisioning": True}
 
     def remedy(self) -> str:
-        """Say how the directory comes back, or begins anew."""
+        """Say how to restore the directory, or to start with an empty one."""
         return (
             f"Mount {self._directory} and run 'transship deploy'; to start with an empty store there,"
             f" put an empty file {MARK} into it first"
         )
 
     def room(self) -> Room:
-        """Return the room of the directory's filesystem."""
+        """Return the room on the directory's filesystem."""
         with self._faults():
             return Room(str(self._directory), shutil.disk_usage(self._directory).free)
 
     def prepare(self, known: Iterable[str], *, before: bool) -> None:
-        """Make the directory and mark it; see `StoreDriver.prepare`.
+        """Create the directory and mark it; see `StoreDriver.prepare`.
 
-        An empty mark that lies there is an operator's word that the directory is the right one.
+        An operator confirms that the directory is the right one by putting an empty mark into it.
         """
         with self._faults(needed_bytes=1):
             found = read_mark(self._directory)
@@ -153,7 +153,7 @@ class FileStore(StoreDriver):
             self._require_prepared()
             if os.path.lexists(final):
                 raise AlreadyStored(self._store_id, image_id)
-            # Left by an attempt of this very lease. It may be a link to the staged inode: never open it for writing.
+            # Left by an attempt under this very lease. It may be a link to the staged inode: never open it for writing.
             part.unlink(missing_ok=True)
             try:
                 proof = self._fill(part, source, staged, paced, stop)
@@ -189,10 +189,10 @@ class FileStore(StoreDriver):
         return _rejoined(next(pieces, b""), pieces)
 
     def delete(self, url: str) -> None:
-        """Remove a stored file for good; see `StoreDriver.delete`.
+        """Remove a stored file; see `StoreDriver.delete`.
 
         Raises:
-            StoreDenied: also for a URL that is not this store's; nothing was touched.
+            StoreDenied: also for a URL that does not belong to this store; nothing was changed.
         """
         if not self._owns(url):
             raise StoreDenied(self._store_id, f"{url} does not name a file of {self._directory}")
@@ -250,19 +250,19 @@ class FileStore(StoreDriver):
                     (self._directory / name).unlink(missing_ok=True)
 
     def _try_names(self) -> None:
-        """Make a file and link it. The names are always the same: what a killed check left, the next one removes."""
+        """Create a file and link it. The names are fixed, so the next check removes what a killed one left."""
         first, second = (self._directory / name for name in CHECK_NAMES)
         descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             os.write(descriptor, b"\0")
-            # Another check may be at it too, and has then shown the same.
+            # Another check may be running; its result is just as good.
             with suppress(FileExistsError, FileNotFoundError):
                 os.link(first, second, follow_symlinks=False)
         finally:
             os.close(descriptor)
 
     def _fill(self, part: Path, source: int, staged: StagedFile, progress: ThrottledProgress, stop: StopToken) -> str:
-        """Make the temporary hold all bytes, durably, with the store's mode; return how."""
+        """Write all bytes durably to the temporary, with the store's mode; return the method used."""
         if self._link(staged, source, part):
             os.fsync(source)
             return "link"
@@ -285,12 +285,12 @@ class FileStore(StoreDriver):
         return "reflink" if shared else "copy"
 
     def _link(self, staged: StagedFile, source: int, part: Path) -> bool:
-        """Give the staged inode the temporary name and the store's mode; return False where that cannot be."""
+        """Give the staged inode the temporary name and the store's mode; return False if that is not possible."""
         with _LINKING:
             status = os.fstat(source)
             theirs = staged.stored or status.st_nlink > 1
             if theirs and stat.S_IMODE(status.st_mode) != self._file_mode:
-                return False  # another store's object already, and its mode is not ours to change
+                return False  # already another store's object, whose mode must not change
             try:
                 os.link(staged.path, part, follow_symlinks=False)
                 if not theirs:
@@ -303,7 +303,7 @@ class FileStore(StoreDriver):
         return True
 
     def _publish(self, part: Path, final: Path) -> None:
-        """Give the complete temporary its final name; after an error there is no object."""
+        """Give the complete temporary its final name; an error leaves no object."""
         try:
             os.link(part, final, follow_symlinks=False)
         except FileExistsError as error:
@@ -312,7 +312,7 @@ class FileStore(StoreDriver):
             part.unlink()
             sync_directory(self._directory)
         except FileNotFoundError:
-            # Only who took over removes it under us: what has the final name now is theirs.
+            # Only a worker that took over removes it: the object with the final name is that worker's.
             return
         except OSError:
             with suppress(OSError):
@@ -358,7 +358,7 @@ class FileStore(StoreDriver):
         return self._translated(error, 0)
 
     def _require_prepared(self) -> None:
-        """Refuse a directory that is not the one that was prepared: what is missing there says nothing.
+        """Refuse a directory other than the prepared one: a missing file there proves nothing.
 
         Raises:
             StoreUnavailable: it is missing, not marked, or another's.
@@ -377,13 +377,13 @@ class FileStore(StoreDriver):
             raise StoreUnavailable(self._store_id, reason)
 
     def _lacks(self, known: Iterable[str]) -> bool:
-        """Return whether objects should lie in the directory, and none of them does."""
+        """Return whether the directory should hold objects but holds none of them."""
         paths = [self._path_of(url) for url in known if self._owns(url)]
         return bool(paths) and not any(os.path.lexists(path) for path in paths)
 
     @contextmanager
     def _faults(self, needed_bytes: int = 0) -> Iterator[None]:
-        """Turn the operating system's errors into the store's."""
+        """Translate the operating system's errors into the store's."""
         try:
             yield
         except OSError as error:
@@ -401,7 +401,7 @@ class FileStore(StoreDriver):
 
 @contextmanager
 def _opened_staged(staged: StagedFile) -> Iterator[int]:
-    """Open a sealed staged file for reading and make sure that it is what it is said to be."""
+    """Open a sealed staged file for reading and verify its size."""
     try:
         descriptor = os.open(staged.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Drivers of stores, opened once in each process and used again while the settings of their store stay the same."""
+"""Store drivers, opened once per process and reused while the settings of their store stay the same."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transship.stores.base import StoreDriver
 
 
 def new_driver(store_id: str, settings: StoreSettings, catalog_id: str) -> StoreDriver:
-    """Return a driver of a store; nothing is opened or written yet.
+    """Return a driver for a store; nothing is opened or written yet.
 
     Args:
         store_id: id of the store, for messages.
@@ -26,7 +26,7 @@ def new_driver(store_id: str, settings: StoreSettings, catalog_id: str) -> Store
         catalog_id: id of the catalogue that the store belongs to.
 
     Raises:
-        StoreUnavailable: a library that its kind needs is not installed.
+        StoreUnavailable: a library that its kind requires is not installed.
     """
     try:
         make = pkgutil.resolve_name(kind_of(settings).driver)
@@ -38,7 +38,7 @@ def new_driver(store_id: str, settings: StoreSettings, catalog_id: str) -> Store
 
 @dataclass(slots=True, eq=False)
 class _Held:
-    """A driver, how many use it, and whether the last of them is to close it."""
+    """A driver, its number of users, and whether the last user closes it."""
 
     driver: StoreDriver
     settings: StoreSettings
@@ -48,7 +48,7 @@ class _Held:
     opening: threading.Lock = field(default_factory=threading.Lock)
 
     def open(self) -> None:
-        """Open the driver unless that was done; after an error the next user tries again."""
+        """Open the driver unless it is open; after an error the next user tries again."""
         with self.opening:
             if not self.opened:
                 self.driver.open()
@@ -56,7 +56,7 @@ class _Held:
 
 
 class DriverPool:
-    """The drivers of a process. It may be used from several threads; a fork of the process begins with none."""
+    """The drivers of a process. It may be used from several threads; a forked process starts with none."""
 
     def __init__(self) -> None:
         self._held: dict[tuple[str, str], _Held] = {}
@@ -65,16 +65,16 @@ class DriverPool:
         os.register_at_fork(after_in_child=self._begin_anew)
 
     def _begin_anew(self) -> None:
-        # Connections of the process that forked are its own: to let go of them here could close them there.
+        # The connections belong to the parent process: closing them here could close them there.
         self._inherited += self._held.values()
         self._held, self._lock = {}, threading.Lock()
 
     @contextmanager
     def using(self, store_id: str, settings: StoreSettings, catalog_id: str) -> Iterator[StoreDriver]:
-        """Lend the driver of a store, open, for the length of a block.
+        """Provide the open driver of a store for the duration of a block.
 
-        It stays open for the next user. When that one comes with other settings it gets a driver of its own, and this
-        one is closed as soon as nobody uses it.
+        The driver stays open for the next user. If the settings have changed by then, the next user gets a new driver,
+        and the old one is closed when its last user leaves.
 
         Raises:
             StoreUnavailable, StoreDenied: it cannot be opened.
@@ -91,7 +91,7 @@ class DriverPool:
                 _close(held)
 
     def close(self) -> None:
-        """Close all drivers; one that is in use, when its last user leaves."""
+        """Close all drivers; a driver in use is closed when its last user leaves."""
         with self._lock:
             held, self._held = list(self._held.values()), {}
             idle = [each for each in held if _retire(each)]
@@ -114,7 +114,7 @@ class DriverPool:
 
 
 def _retire(held: _Held) -> bool:
-    """Let the last user of a driver close it; return whether nobody uses it now."""
+    """Mark a driver to be closed by its last user; return whether it is unused now."""
     held.retired = True
     return held.users == 0
 
