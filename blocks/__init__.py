@@ -1,4 +1,4 @@
-"""Prefect blocks: typed settings, each giving a driver. Importing this package makes all of them known to Prefect."""
+"""Prefect blocks: typed store settings that create drivers. Importing this package registers all of them in Prefect."""
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,7 +9,7 @@ from config.settings.stores import installed_kinds, kind_of
 __all__ = ["BLOCKS", "ImageStore", "block_class", "block_of"]
 
 BLOCKS: Final = {name: block_class(kind) for name, kind in installed_kinds().items()}
-"""The block class of each kind of store that is installed, by the kind's name; each can be imported from here too."""
+"""The block class of each installed kind of store, by the kind's name; each is also an attribute of this module."""
 
 globals().update({each.__name__: each for each in BLOCKS.values()})
 
@@ -19,5 +19,5 @@ if TYPE_CHECKING:
 
 
 def block_of(settings: StoreSettings) -> ImageStore:
-    """Return the block that holds a store's settings; it is not saved."""
+    """Return an unsaved block with a store's settings."""
     return block_class(kind_of(settings)).of(settings)

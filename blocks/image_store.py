@@ -18,9 +18,9 @@ from transship.stores.pool import new_driver
 
 
 class ImageStore(Block):
-    """Settings of one store, to be seen and edited in the Prefect UI; the document is named like the store.
+    """Settings of one store, shown and edited in the Prefect UI; the document's name is derived from the store's id.
 
-    Every subclass is found by the capability ``image-store``.
+    All subclasses have the capability ``image-store``.
     """
 
     _block_schema_capabilities: ClassVar[list[str]] = ["image-store"]
@@ -35,21 +35,21 @@ class ImageStore(Block):
 
     @classmethod
     def of(cls, settings: StoreSettings) -> Self:
-        """Return the block that holds these settings; it is not saved."""
+        """Return an unsaved block with these settings."""
         return cls.model_validate(cls._kind.document_of(settings))
 
     def settings(self) -> StoreSettings:
-        """Return the same settings as the configuration would hold them."""
+        """Return these settings in the form of the configuration."""
         return self._kind.settings_of({name: getattr(self, name) for name in type(self).model_fields})
 
     def driver(self, store_id: str, catalog_id: str) -> StoreDriver:
-        """Return the driver that these settings describe, in a catalogue; nothing is opened or written yet."""
+        """Return the driver for these settings in a catalogue; nothing is opened or written yet."""
         return new_driver(store_id, self.settings(), catalog_id)
 
 
 @cache
 def block_class(kind: StoreKind) -> type[ImageStore]:
-    """Return the block class of a kind of store; making it makes it known to Prefect."""
+    """Return the block class of a kind of store; creating the class registers it in Prefect."""
     name = kind.settings.__name__.removesuffix("Settings") + "Block"
     described = {
         each: _described(each, kind.settings.model_fields[option]) for each, option in kind.block_fields().items()
@@ -84,7 +84,7 @@ print(store.settings())
 
 
 def _described(name: str, option: FieldInfo) -> tuple[Any, Any]:
-    """Return annotation and field for an option as a block shows it."""
+    """Return annotation and field of an option as shown by a block."""
     annotation = Annotated[(option.annotation, *option.metadata)] if option.metadata else option.annotation
     title = option.title or name.replace("_", " ").capitalize()
     default: dict[str, Any] = {"default": option.default}

@@ -1,4 +1,4 @@
-"""Settings of a store as its block in Prefect holds them now."""
+"""Current settings of a store from its block in Prefect."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 def load_settings_of(store_id: str, configured: StoreSettings) -> StoreSettings:
-    """Return the settings of a store that its block holds now.
+    """Return the current settings of a store from its block.
 
-    An edit in the Prefect UI so takes effect with the next import. Without such a block, or while
-    Prefect cannot be reached, the configured settings hold and a warning is logged.
+    An edit in the Prefect UI therefore takes effect with the next import. If there is no block, or
+    Prefect cannot be reached, the configured settings apply and a warning is logged.
 
     Raises:
-        ConfigurationRefused: the block holds settings that cannot be used.
+        ConfigurationRefused: the block's settings are invalid.
     """
     try:
         edited = _load(store_id, configured)

@@ -1,1 +1,1 @@
-"""What an operator applies to a Prefect server: pool, queues, blocks and deployments."""
+"""The objects that `transship deploy` applies to a Prefect server: pool, queues, blocks and deployments."""

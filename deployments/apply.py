@@ -1,4 +1,4 @@
-"""Bring a Prefect server to what this version and its settings ask for; safe to repeat."""
+"""Apply this version's objects and settings to a Prefect server; safe to repeat."""
 
 from __future__ import annotations
 
@@ -24,21 +24,20 @@ from transship.domain.errors import ConfigurationRefused, ServiceRefused, Servic
 def apply(settings: Settings, *, overwrite: bool = False, definitions: Path | None = None) -> tuple[Change, ...]:
     """Create or update work pool, queues, block types, store blocks, deployments and the automation for lost runs.
 
-    The server is the one of ``PREFECT_API_URL`` and ``PREFECT_API_AUTH_STRING``, which have to be
-    set before Prefect is first imported. After an error, what was applied so far stays; applying
-    again continues.
+    ``PREFECT_API_URL`` and ``PREFECT_API_AUTH_STRING`` name the server and must be set before
+    Prefect is first imported. After an error, what was applied so far stays; applying again continues.
 
     Args:
         settings: all settings.
         overwrite: also overwrite store blocks and limits that were changed in the Prefect UI.
-        definitions: path of the ``prefect.yaml``; None: the one of this product.
+        definitions: path of the ``prefect.yaml``; None: the product's own.
 
     Returns:
-        What was done, in the order in which it was done, unchanged objects included.
+        What was done, in order, including unchanged objects.
 
     Raises:
-        ConfigurationRefused: no Prefect API is named, the work pool is of another type, or the definitions cannot be
-            used.
+        ConfigurationRefused: no Prefect API is configured, the work pool is of another type, or the definitions are
+            invalid.
         ServiceUnreachable: Prefect does not answer.
         ServiceRefused: Prefect refused a request.
     """

@@ -1,6 +1,6 @@
-"""The automation that marks runs as Crashed whose process went silent.
+"""The automation that marks a run as Crashed when its process sends no heartbeats.
 
-It is for people who look at Prefect. What becomes of the import is decided by its lease, whatever Prefect shows.
+It is for people who look at Prefect. The lease decides what happens to the import, whatever Prefect shows.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from transship.domain.task import LEFT_ALONE
 NAME: Final = "Transship: runs without a sign of life"
 HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 SILENCE_S: Final = 120.0
-"""Four heartbeats: the least interval that Prefect allows is 30 s."""
+"""Four heartbeats; the minimum interval that Prefect allows is 30 s."""
 
 RELEASES: Final = frozenset(f"prefect.flow-run.{name}" for name in LEFT_ALONE)
-"""Events after which a run owes no heartbeat."""
+"""Events after which a run sends no heartbeats."""
 
 
 async def apply_automation(client: PrefectClient, deployment_ids: Sequence[UUID]) -> Change:
-    """Make the automation what this version needs, once; whether it is switched on stays.
+    """Create or update the automation; whether it is enabled does not change.
 
     Args:
-        client: of the Prefect server.
-        deployment_ids: of the deployments whose runs it watches; runs of others are left alone.
+        client: for the Prefect server.
+        deployment_ids: of the deployments whose runs it watches; other runs are left alone.
     """
     wanted = _wanted(deployment_ids)
     found = await client.read_automations_by_name(NAME)
     if not found:
         await client.create_automation(wanted)
         return Change("automation", NAME, Action.CREATED)
-    # Somebody else may have applied at the same moment; Prefect does not keep names apart.
+    # Another process may have applied at the same moment; Prefect allows several automations of one name.
     for surplus in found[1:]:
         await client.delete_automation(surplus.id)
     present = AutomationCore.model_validate(found[0].model_dump(exclude={"id"}))
@@ -52,7 +52,7 @@ async def apply_automation(client: PrefectClient, deployment_ids: Sequence[UUID]
 
 
 def _of(automation: AutomationCore, field: str) -> object:
-    # Prefect gives each trigger an id of its own. Sets are compared as sets: as lists they have any order.
+    # Prefect assigns an id to each trigger. Compare sets as sets: as lists their order varies.
     found = automation.model_dump()[field]
     return {name: value for name, value in found.items() if name != "id"} if isinstance(found, dict) else found
 

@@ -1,4 +1,4 @@
-"""What applying did to one object of the Prefect server."""
+"""The result of applying one object to the Prefect server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Action(StrEnum):
     UPDATED = "updated"
     UNCHANGED = "unchanged"
     KEPT = "kept"
-    """It differs from the configuration because somebody edited it, and was left so."""
+    """It was edited and differs from the configuration; it was not changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Change:
             ``automation``.
         name: as the Prefect UI shows it.
         action: what was done.
-        detail: what differed, empty when nothing did; never a secret.
+        detail: what differed; empty when nothing did; never a secret.
     """
 
     kind: str

@@ -1,7 +1,7 @@
 """The deployments as ``prefect.yaml`` defines them.
 
-What this module does not understand it refuses, so that `transship deploy` never leaves out what
-`prefect deploy --all` would do.
+Unknown entries are refused, so `transship deploy` never silently omits what `prefect deploy --all`
+would do.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class _Part(BaseModel):
 
 
 class Schedule(_Part):
-    """When a deployment runs by itself.
+    """When a deployment runs automatically.
 
     Attributes:
         cron: five fields.
-        timezone: name of the IANA database.
-        active: whether it runs; a later edit in the UI is kept.
+        timezone: name from the IANA database.
+        active: whether it is enabled; a later edit in the UI is kept.
     """
 
     cron: str
@@ -39,8 +39,8 @@ class Place(_Part):
     """Where runs wait.
 
     Attributes:
-        name: work pool of ``prefect deploy``; `transship deploy` takes its own from the settings.
-        work_queue_name: queue of runs that name none.
+        name: work pool for ``prefect deploy``; `transship deploy` takes it from the settings.
+        work_queue_name: default queue of runs.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Definition(_Part):
     Attributes:
         name: of the deployment; ``<flow name>/<name>`` is unique.
         entrypoint: module path of the flow function.
-        version_type: the version is the flow's own, whatever directory this runs in.
+        version_type: the version is the flow's own, regardless of the working directory.
         tags: shown in the UI.
         enforce_parameter_schema: whether Prefect refuses parameters that do not match the flow's.
         work_pool: where its runs wait.
-        schedules: when it runs by itself.
+        schedules: when it runs automatically.
     """
 
     name: str
@@ -80,7 +80,7 @@ def definition_file() -> Path:
     """Return the path of ``prefect.yaml``: in this package when installed, beside it in a checkout.
 
     Raises:
-        ConfigurationRefused: it is in neither place.
+        ConfigurationRefused: the file is in neither place.
     """
     package = Path(__file__).parent
     for directory in (package, package.parent):
@@ -94,7 +94,7 @@ def read_definitions(path: Path) -> tuple[Definition, ...]:
     """Return the deployments of a ``prefect.yaml``, in its order.
 
     Raises:
-        ConfigurationRefused: the file cannot be read, or holds what this version does not apply.
+        ConfigurationRefused: the file cannot be read, or has entries that this version does not support.
     """
     try:
         return _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).deployments

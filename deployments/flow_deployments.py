@@ -1,4 +1,4 @@
-"""The deployments of flows, equal to those that ``prefect deploy --all`` makes of the same file."""
+"""The deployments of flows, equal to those that ``prefect deploy --all`` creates from the same file."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from transship.domain.errors import ConfigurationRefused
 
 
 async def apply_deployment(client: PrefectClient, definition: Definition, work_pool: str) -> Change:
-    """Make one deployment what its definition says.
+    """Create or update one deployment from its definition.
 
-    What operators set in the UI stays: default parameters, job variables, limits, pauses, and
-    whether a schedule is switched on.
+    Operators' edits in the UI are kept: default parameters, job variables, limits, pauses, and
+    whether a schedule is enabled.
 
     Raises:
         ConfigurationRefused: there is no such flow.
@@ -53,7 +53,7 @@ async def apply_deployment(client: PrefectClient, definition: Definition, work_p
 
 
 async def deployment_id(client: PrefectClient, definition: Definition) -> UUID:
-    """Return the id of a deployment that was applied."""
+    """Return the id of an applied deployment."""
     name = f"{_flow(definition.entrypoint).name}/{definition.name}"
     return (await client.read_deployment_by_name(name)).id
 
@@ -102,7 +102,7 @@ def _differing(found: DeploymentResponse, wanted: Mapping[str, Any]) -> list[str
 def _times(found: DeploymentResponse) -> set[tuple[str, str | None]]:
     crons = [one.schedule for one in found.schedules if isinstance(one.schedule, CronSchedule)]
     if len(crons) != len(found.schedules):
-        return {("", None)}  # schedules of other kinds never equal ours
+        return {("", None)}  # schedules of other kinds differ from ours
     return {(cron.cron, cron.timezone) for cron in crons}
 
 

@@ -1,4 +1,4 @@
-"""Global concurrency limits: how many copies are written to a store at the same time, on all hosts together."""
+"""Global concurrency limits: how many copies all hosts together write to a store at the same time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deployments.change import Action, Change
 
 
 async def apply_store_limits(client: PrefectClient, settings: Settings, *, overwrite: bool) -> tuple[Change, ...]:
-    """Make the limit of each store that the settings limit; one that is there keeps its value unless told otherwise."""
+    """Create the limit of each store that the settings limit; change existing limits only with ``overwrite``."""
     return tuple(
         [
             await _apply_limit(client, store_limit_name(store), slots, overwrite=overwrite)

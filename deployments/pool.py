@@ -13,22 +13,22 @@ from deployments.change import Action, Change
 from transship.domain.errors import ConfigurationRefused
 
 DEFAULT_QUEUE = "default"
-"""Queue of runs that any host may take; Prefect makes it with the pool."""
+"""Queue of runs that any host may take; Prefect creates it with the pool."""
 
 
 def host_queue(settings: Settings) -> str:
-    """Return the name of the queue whose runs only this host takes, for what lies in its staging."""
+    """Return the name of the queue whose runs only this host takes, because they need its staging."""
     return f"host-{settings.host_name}"
 
 
 def base_job_template() -> dict[str, Any]:
-    """Return the job variables of the pool: those that a run in a fresh interpreter may need.
+    """Return the pool's job template, with the variables that a run in a fresh interpreter may need.
 
-    ``command`` has no default: all hosts share the template, and their interpreters may stand in different places.
-    Each worker of ours puts its own there; Prefect's process worker starts one interpreter that starts another one,
+    ``command`` has no default: all hosts share the template, but their interpreters may have different paths.
+    Each of our workers fills in its own. Prefect's process worker would start one interpreter that starts another,
     which costs seconds per import.
-    What else the process worker knows is left out, because Prefect's server checks every variable whenever it
-    makes a run: with six of them a run costs it a third more than with these.
+    The process worker's other variables are left out because Prefect's server checks every variable whenever it
+    creates a run: with six variables a run costs the server a third more than with these three.
     """
     return {
         "job_configuration": {name: f"{{{{ {name} }}}}" for name in ("command", "env", "working_dir")},
@@ -58,7 +58,7 @@ def base_job_template() -> dict[str, Any]:
 
 
 async def apply_pool(client: PrefectClient, settings: Settings) -> Change:
-    """Make the work pool and its job template what this version needs; limits, pause and description stay.
+    """Create or update the work pool and its job template; limits, pause and description do not change.
 
     Raises:
         ConfigurationRefused: a pool of that name exists for workers of another type.
@@ -80,7 +80,7 @@ async def apply_pool(client: PrefectClient, settings: Settings) -> Change:
 
 
 async def apply_queues(client: PrefectClient, settings: Settings) -> tuple[Change, ...]:
-    """Make the queues that workers of this host take runs from; their limits, priorities and pauses stay."""
+    """Create the queues that this host's workers take runs from; limits, priorities and pauses do not change."""
     return tuple(
         [await _apply_queue(client, settings.prefect.work_pool, name) for name in (DEFAULT_QUEUE, host_queue(settings))]
     )

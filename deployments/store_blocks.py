@@ -1,8 +1,8 @@
 """Block types of stores, and one block document per configured store.
 
-A document that differs from the configuration was either edited in the Prefect UI, or is what an
-older configuration said. A Prefect variable holds a digest of what was applied last, which tells
-the two apart: an edit is kept, an older configuration replaced.
+A document that differs from the configuration was either edited in the Prefect UI or comes from an
+older configuration. A Prefect variable holds a digest of the settings applied last, which distinguishes
+the two: an edit is kept, an older configuration is replaced.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from deployments.change import Action, Change
 from transship.stores.documents import document_name
 
 APPLIED_VARIABLE: Final = "transship_applied_stores"
-"""Prefect variable: SHA-256 of the settings that were applied last, by store id."""
+"""Prefect variable: SHA-256 of the settings applied last, by store id."""
 
 
 async def apply_block_types(client: PrefectClient) -> tuple[Change, ...]:
-    """Register every type of store block, whether a store of it is configured or not."""
+    """Register every type of store block, even if no configured store uses it."""
     return tuple([await _register(client, block_class(kind)) for kind in installed_kinds().values()])
 
 
@@ -56,7 +56,7 @@ async def _type_action(client: PrefectClient, block: type[ImageStore]) -> Action
 
 
 async def apply_store_blocks(client: PrefectClient, settings: Settings, *, overwrite: bool) -> tuple[Change, ...]:
-    """Save one block document per configured store; keep those that were edited unless told to overwrite."""
+    """Save one block document per configured store; keep edited ones unless ``overwrite`` is set."""
     applied = await _applied(client)
     changes: list[Change] = []
     digests: dict[str, str] = {}
@@ -107,7 +107,7 @@ async def _remember(client: PrefectClient, before: Mapping[str, str], now: Mappi
 
 
 def _values(store: StoreSettings) -> dict[str, Any]:
-    """Return the contents of a store's document as Prefect gives them back, secrets in the clear."""
+    """Return the contents of a store's document in the form that Prefect returns them, with secrets in the clear."""
     values: dict[str, Any] = json.loads(json.dumps(kind_of(store).document_of(store), default=plain))
     return values
 

@@ -1,1 +1,1 @@
-"""Flows: one import method a file. Order and undo, nothing else."""
+"""Flows, one file per import method. They define only the order of steps and how to undo them."""

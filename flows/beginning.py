@@ -1,4 +1,4 @@
-"""How a flow run takes its import: the one that the service asked for, or one that a person asks for by hand."""
+"""How a flow run begins its import: one requested from the service, or one started by hand."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ def import_flow(name: str, run_name: Callable[[], str]) -> Callable[[Callable[P,
 
 
 def run_name(method: str, label: str = "") -> str:
-    """Return the run's name for lists: method, label, beginning of the image id where there is one already."""
+    """Return the run's display name: method, label, and the beginning of the image id if there is one already."""
     image_id = str(flow_run.parameters.get("image_id") or "")
     return f"{method} {label} {image_id[:8]}".replace("  ", " ").rstrip()
 
 
 def run_import(params: ImportParameters, steps: Steps) -> State[Any]:
-    """Take the import that a run's parameters name, or ask for, and carry it to its end; see `carry`."""
+    """Begin the import that a run's parameters name or request, and carry it out; see `carry`."""
     run_id = str(flow_run.id)
     return carry(run_id, partial(begin, params, run_id), steps)
 
 
 def begin(params: ImportParameters, run_id: str, settings: Settings, catalog: Catalog) -> Begun:
-    """Become the process that carries the import of a flow run.
+    """Begin the import of a flow run in this process.
 
     Args:
         run_id: Prefect's id of the run.
@@ -71,7 +71,7 @@ def begin(params: ImportParameters, run_id: str, settings: Settings, catalog: Ca
     Raises:
         ParametersUnknown: another release wrote the parameters; nothing was changed.
         Superseded: there is nothing to do.
-        RequestRefused: what a person asks for cannot be done; nothing was changed.
+        RequestRefused: a request by hand cannot be carried out; nothing was changed.
     """
     if params.version != VERSION:
         raise ParametersUnknown(params.version, VERSION)

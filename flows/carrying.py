@@ -1,6 +1,6 @@
-"""How a flow run carries an import: take the lease, run the steps, undo and report whatever comes.
+"""How a flow run carries out an import: take the lease, run the steps, and undo and report any failure.
 
-The catalogue decides what becomes of the import; the state that the run returns to Prefect only
+The outcome of the import is what the catalogue says; the state that the run returns to Prefect only
 shows it.
 """
 
@@ -51,26 +51,26 @@ from transship.host.logs import configure_flow_logs
 from transship.staging.opening import open_staging
 
 FIRST_LINE: Final = "flow begun"
-"""Logged before anything else is done: what lies before it is not the import's own time."""
+"""Logged first; the time before this event is not the import's own."""
 
 log = structlog.get_logger("transship.flow")
 
 Steps = Callable[[Begun, ExitStack], str]
-"""The steps of a method: they push their undo on the stack, and return one line for people."""
+"""The steps of a method: they push their undo on the stack, and return one line for display."""
 
 
 def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: Steps) -> State[Any]:
-    """Carry an import from its lease to its end, and return the state to show in Prefect.
+    """Carry out an import from its lease to its end, and return the state to show in Prefect.
 
     Args:
         flow_run_id: Prefect's id of this run.
         begin: takes the lease.
-        steps: the method's own order.
+        steps: the method's steps.
 
     Raises:
-        Abort: the run is another attempt's by now, so Prefect must hear nothing of this one.
-        BaseException: a signal that ended the process; the import is then resumed by itself, or
-            ended as cancelled if that was why.
+        Abort: the run belongs to another attempt now, so this one must not report to Prefect.
+        BaseException: a signal ended the process; the import is then resumed automatically, or was
+            cancelled if that was the reason.
     """
     try:
         settings = settings_in_force().settings
@@ -93,8 +93,8 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
         except TransshipError as refused:
             return Failed(message=str(refused))
         except Exception as unexpected:
-            # Its one transaction changed nothing. Prefect would show the exception itself, and the keeper would
-            # end a waiting import with that text, whatever it holds.
+            # The transaction changed nothing. If the exception were raised, Prefect would show it, and the keeper
+            # would end a waiting import with its text, which may hold anything.
             log.exception("import not begun because of an error of our own")
             return Failed(message=str(InternalFault(type(unexpected).__name__, str(unexpected))))
         try:
@@ -110,12 +110,12 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
 def _abort_if_moved_on(
     catalog: Catalog, flow_run_id: str, begun: Begun | None, told: BaseException | None = None
 ) -> None:
-    """End this attempt without a state when the run is another attempt's by now.
+    """End this attempt without a state if the run belongs to another attempt now.
 
     A process that was stopped for a while wakes up late; its last state would end the attempt that took over.
 
     Raises:
-        Abort: it is.
+        Abort: the run belongs to another attempt.
     """
     try:
         gone_on = moved_on(catalog, flow_run_id, begun)
@@ -139,11 +139,11 @@ def _run(flow_run_id: str, begun: Begun, session: ImportSession, steps: Steps) -
         clean_up(lambda: discard_scrap(session))
         return Completed(name=RunState.SUPERSEDED, message=f"Nothing more done: {lost}")
     except ImportInterrupted as interrupted:
-        # Crashed, not Failed, as where a process was lost: the import goes on by itself.
+        # Crashed, not Failed, as when a process is lost: the import is resumed automatically.
         _give_up(session, interrupted)
         return Crashed(message=f"The import resumes automatically: {interrupted}")
     except CatalogUnavailable as away:
-        # Not the import's fault, and nothing can be written now: it goes on when the catalogue is back.
+        # Not the import's fault, and nothing can be written now: it resumes when the catalogue is back.
         _give_up(session, ImportInterrupted(str(away)))
         return Crashed(message=f"The import resumes automatically: {away}")
     except TransferFailed as failed:
@@ -154,7 +154,7 @@ def _run(flow_run_id: str, begun: Begun, session: ImportSession, steps: Steps) -
         if (told := _signal_behind(unexpected)) is not None:
             _end_on_signal(flow_run_id, begun, session, undo)
             raise told from unexpected
-        # The outermost report: whatever it was, the user gets a reason and the image its freedom.
+        # The outermost handler: whatever happened, the user gets a reason and the image is freed.
         log.exception("import failed by an error of our own")
         return _fail(begun, session, undo, InternalFault(type(unexpected).__name__, str(unexpected)))
     except BaseException:
@@ -179,7 +179,7 @@ def _site_fault(refused: ConfigurationRefused) -> SiteMisconfigured:
 
 
 def _for_users(refused: ConfigurationRefused) -> str:
-    """Tell the operator all, in the log of the run, and return what concerns users: no path, no value."""
+    """Log all details for the operator, and return a text for users without paths and values."""
     log.error("a setting cannot be used", reason=str(refused))
     return refused.for_users
 
@@ -212,7 +212,7 @@ def _fail(begun: Begun, session: ImportSession, undo: ExitStack, failed: Transfe
 
 
 def _holders(session: ImportSession) -> frozenset[str]:
-    """Return the stores that clients get the image from; none when the catalogue does not say."""
+    """Return the stores that clients can get the image from; none when the catalogue does not answer."""
     try:
         with session.catalog.read() as connection:
             images = load_images(connection, [session.lease.image_id])
@@ -223,10 +223,10 @@ def _holders(session: ImportSession) -> frozenset[str]:
 
 
 def _may_run_again(begun: Begun, failed: TransferFailed) -> bool:
-    """Return whether a further attempt may go on with what is on staging.
+    """Return whether a further attempt may use the staged files.
 
-    Uploaded data are nowhere else: they are kept unless they themselves are at fault. What is wrong with stores
-    an operator can mend; the data were found good.
+    Uploaded data exist nowhere else, so they are kept unless the data themselves are at fault. An operator can fix
+    a store.
     """
     if ImportMethod(begun.task.method).facts.uploaded:
         return not failed.blames_data
@@ -234,10 +234,10 @@ def _may_run_again(begun: Begun, failed: TransferFailed) -> bool:
 
 
 def _signal_behind(error: BaseException) -> TerminationSignal | None:
-    """Return the signal of which an error is the last word; None if there was none.
+    """Return the signal that caused an error; None if there was none.
 
-    Prefect's engine turns one that comes while it makes a task run into "Task run is not set" (task_engine.py,
-    `handle_crash`, 3.9).
+    Prefect's engine turns a signal that arrives while it creates a task run into "Task run is not set"
+    (task_engine.py, `handle_crash`, 3.9).
     """
     behind: BaseException | None = error
     while behind is not None and not isinstance(behind, TerminationSignal):
@@ -246,7 +246,7 @@ def _signal_behind(error: BaseException) -> TerminationSignal | None:
 
 
 def _end_on_signal(flow_run_id: str, begun: Begun, session: ImportSession, undo: ExitStack) -> None:
-    """End in order when this process was told to: cancelled by somebody, or stopped by our own service."""
+    """End in order after a signal: the run was cancelled, or our own service stops."""
     why = _why_cancelled(flow_run_id)
     if why:
         _fail(begun, session, undo, ImportCancelled(why))
@@ -265,12 +265,12 @@ def _give_up(session: ImportSession, interrupted: ImportInterrupted) -> None:
 
 
 def _why_cancelled(flow_run_id: str) -> str:
-    """Return what somebody did to a run in Prefect that ends its import; empty when nobody did, or it is not known."""
+    """Return why a run was cancelled in Prefect; empty when it was not, or that is not known."""
     try:
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(flow_run_id).state  # type: ignore[arg-type]  # a UUID as text is accepted
     except (HTTPError, PrefectException) as error:
-        # The keeper looks again, and ends the import if it was cancelled.
+        # The keeper checks again, and ends the import if it was cancelled.
         log.warning("Prefect does not say whether the run was cancelled", error=str(error))
         return ""
     if state is None:

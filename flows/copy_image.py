@@ -1,4 +1,4 @@
-"""copy-image: write an image that has its data to more stores."""
+"""copy-image: copy an active image to more stores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transship.domain.methods import ImportMethod
 
 
 def run_name() -> str:
-    """Return the run's name for lists."""
+    """Return the run's display name."""
     return beginning.run_name("copy-image")
 
 
@@ -31,16 +31,16 @@ def copy_image(
 ) -> State[Any]:
     """Copy an active image to more stores.
 
-    The image stays active and its owner stays the same; plugins do not run. The data come from the store that is
-    best to read, and their digests are compared with the image's before anybody sees a copy.
+    The image stays active and keeps its owner; plugins do not run. The data are read from the readable store with the
+    highest weight, and their digests are compared with the image's before a copy becomes visible.
 
     Args:
         image_id: Id of the image.
         stores: Ids of the stores to write; none of them may hold the image yet. None: the default store.
-        all_stores: Write every store that does not hold the image yet, instead.
-        all_stores_must_succeed: When a store fails, take the new copies in the others back.
-        task_id: Leave empty: set by the service for copies that were asked for through the Images API.
-        parameters_version: Leave as it is: tells apart what releases of the service write here.
+        all_stores: Instead, write every store that does not hold the image yet.
+        all_stores_must_succeed: If a store fails, remove the new copies from the others.
+        task_id: Leave empty. The service sets it for copies requested through the Images API.
+        parameters_version: Leave unchanged. Identifies the release of the service that wrote the parameters.
     """
     params = ImportParameters(
         ImportMethod.COPY_IMAGE,

@@ -1,7 +1,7 @@
-"""Copies of one file to all its stores: begun in order, some at a time, shown when they are proven.
+"""Copies one file to all its stores, in order and several at a time, and shows copies when they are verified.
 
-Where all stores must succeed, nothing is shown before all are written; else each copy is shown as
-soon as it is written and the digests are known, the first of them making the image active.
+If all stores must succeed, no copy is shown before all are written. Otherwise each copy is shown as
+soon as it is written and the digests are known; the first one makes the image active.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from transship.domain.import_data import Copies, Copy, Digests, FinalData
 from transship.domain.notification import upload_failure
 
 STOP_PATIENCE_S = 20.0
-"""How long copies that were told to stop are waited for; they look at each 16 MiB."""
+"""Seconds to wait for copies that were told to stop; they check the stop token every 16 MiB."""
 
 log = structlog.get_logger("transship.flow")
 
 
 def copy_from_best(begun: Begun, undo: ExitStack) -> str:
-    """Write the targets that lack an image which has its data already; return one line for people.
+    """Copy an image that has its data to the targets that lack it; return one line for display.
 
-    A source whose bytes turn out to be others is given up for the next one.
+    A source whose bytes differ from the image's is skipped for the next one.
 
     Raises:
-        TransferFailed: what could not be done; the caller undoes what was pushed on ``undo``.
+        TransferFailed: the copies failed; the caller undoes what was pushed on ``undo``.
         LockLost, ImportStopped: the import must end.
     """
     session = current()
@@ -69,19 +69,19 @@ def copy_from_best(begun: Begun, undo: ExitStack) -> str:
 
 
 def place_all(begun: Begun, final: FinalData, undo: ExitStack) -> Copies:
-    """Write a file to every target that lacks it, and compute its digests beside.
+    """Write a file to every target that lacks it, and compute its digests at the same time.
 
     Args:
-        undo: takes back what was written, if the import fails.
+        undo: removes what was written if the import fails.
 
     Raises:
-        StoresFailed: a store that had to succeed did not, or none did that could make the image active.
-        CopyDiffers, StagingUnusable: the file is not the image that the catalogue knows, or cannot be read.
+        StoresFailed: a store that had to succeed failed, or every store that could make the image active failed.
+        CopyDiffers, StagingUnusable: the file differs from the image in the catalogue, or cannot be read.
         LockLost, ImportStopped: the import must end.
     """
     delivery = _Delivery(current(), begun, final, undo)
     digests = delivery.run()
-    # In the order asked for, whichever ended first.
+    # In the requested order, not in the order of their ends.
     failed = {store: delivery.failed[store] for store in begun.targets if store in delivery.failed}
     if failed and not delivery.written and not begun.has_data:
         raise stores_failed(failed)
@@ -91,11 +91,11 @@ def place_all(begun: Begun, final: FinalData, undo: ExitStack) -> Copies:
 
 @dataclass(slots=True)
 class _Delivery:
-    """The copies of one file while they are under way.
+    """The running copies of one file.
 
     Attributes:
         written: stores that hold the file; failed: why others do not.
-        hidden: written ones that may be shown as soon as the digests are known.
+        hidden: written copies that may be shown as soon as the digests are known.
     """
 
     session: ImportSession
@@ -108,7 +108,7 @@ class _Delivery:
     running: dict[PrefectFuture[Copy], str] = field(default_factory=dict)
 
     def run(self) -> Digests:
-        """Copy to all targets; return the file's digests, proven."""
+        """Copy to all targets; return the file's verified digests."""
         session = self.session
         session.board.enter("place", self.final.file.size)
         hashing: PrefectFuture[Digests] = digest.submit(self.final)
@@ -119,11 +119,11 @@ class _Delivery:
             self._stop_the_others(hashing)
             raise
         except (CopyDiffers, StagingUnusable):
-            # Another file may do, so the token must not be spent; what these copies write is undone.
+            # Another file may work, so the stop token must not be used; these copies end normally and are undone.
             self._wait_for_all(hashing, None)
             raise
         except BaseException:
-            # A signal reaches this thread alone; the token brings it to those that copy.
+            # Only this thread receives the signal; the token passes it on to the copying threads.
             session.stop.stop(ImportCancelled("the process was told to end"))
             self._wait_for_all(hashing)
             raise
@@ -157,15 +157,15 @@ class _Delivery:
     def _begin(self, store: str, *, prepared: bool) -> None:
         if not prepared:
             self._prepare([store])
-        # A copy that clients see by then is left alone.
+        # By then clients may see the copy; if so, it is kept.
         self.undo.callback(unplace, self.session, store)
         self.running[place.submit(store, self.final.file)] = store
 
     def _note(self, ended: PrefectFuture[Copy]) -> None:
-        """Take the end of one copy down.
+        """Record the end of one copy.
 
         Raises:
-            BaseException: what ends the whole import.
+            BaseException: an error that ends the whole import.
         """
         store = self.running.pop(ended)
         failure = failure_of(ended)
@@ -175,7 +175,7 @@ class _Delivery:
                 self.hidden.append(store)
             return
         if isinstance(failure, StagingUnusable):
-            raise failure  # no store's fault, and every other one would meet it too
+            raise failure  # not a fault of the store: every other copy would fail in the same way
         log.warning("store not written", store=store, reason=str(failure))
         self.failed[store] = failure
         clean_up(lambda: unplace(self.session, store))
@@ -193,10 +193,10 @@ class _Delivery:
         return digests
 
     def _stop_the_others(self, hashing: PrefectFuture[Digests]) -> None:
-        """End copies that are in vain now.
+        """Stop copies that are no longer needed.
 
         Raises:
-            BaseException: one of them met what ends the whole import.
+            BaseException: one of them hit an error that ends the whole import.
         """
         failed = ", ".join(self.failed)
         self.session.stop.stop(ImportCancelled(f"store {failed} failed, and all had to succeed"))
@@ -209,20 +209,20 @@ class _Delivery:
     def _wait_for_all(
         self, hashing: PrefectFuture[Digests], timeout_s: float | None = STOP_PATIENCE_S
     ) -> set[PrefectFuture[Any]]:
-        """Wait for what runs, and return what ended in time."""
+        """Wait for the running copies and the digests, and return those that ended in time."""
         running: list[PrefectFuture[Any]] = [*self.running, hashing]
         return wait(running, timeout=timeout_s).done
 
 
 def stores_failed(failed: Mapping[str, TransferFailed]) -> StoresFailed:
-    """Return the error that tells why stores were not written."""
+    """Return the error that reports why stores were not written."""
     may_pass = all(error.retryable for error in failed.values())
     return (StoresUnavailable if may_pass else StoresFailed)([str(error) for error in failed.values()])
 
 
 def failure_of(copy: PrefectFuture[Any]) -> TransferFailed | None:
-    """Return why a copy that has ended failed, None when it did not; what ends the whole import is raised."""
-    copy.wait()  # it has ended, but only who waits for it learns its state
+    """Return why an ended copy failed, or None; raise an error that ends the whole import."""
+    copy.wait()  # it has ended, but its state is set only by waiting
     outcome = copy.state.result(raise_on_failure=False)
     if isinstance(outcome, TransferFailed) and not isinstance(outcome, ImportStopped):
         return outcome

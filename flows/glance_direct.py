@@ -1,4 +1,4 @@
-"""glance-direct: deliver what a client has uploaded to staging."""
+"""glance-direct: import data that a client has uploaded to staging."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from transship.domain.methods import ImportMethod
 
 
 def run_name() -> str:
-    """Return the run's name for lists."""
+    """Return the run's display name."""
     return beginning.run_name("glance-direct")
 
 
@@ -34,15 +34,15 @@ def glance_direct(
 ) -> State[Any]:
     """Import the data that were uploaded for an image.
 
-    The run has to be carried by the host whose staging holds the data; started by hand it finds its way there.
+    The run must be on the host whose staging holds the data; a run started by hand is sent there.
 
     Args:
         image_id: Id of an image whose data are staged: its status is uploading.
         stores: Ids of the stores to write. None: the default store.
-        all_stores: Write every store that can be written, instead.
+        all_stores: Instead, write every writable store.
         all_stores_must_succeed: The image becomes active only when every store was written.
-        task_id: Leave empty: set by the service for imports that were asked for through the Images API.
-        parameters_version: Leave as it is: tells apart what releases of the service write here.
+        task_id: Leave empty. The service sets it for imports requested through the Images API.
+        parameters_version: Leave unchanged. Identifies the release of the service that wrote the parameters.
     """
     params = ImportParameters(
         ImportMethod.GLANCE_DIRECT,

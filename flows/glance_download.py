@@ -1,4 +1,4 @@
-"""glance-download: fetch the data of an image of another Glance into staging, then deliver them."""
+"""glance-download: download an image's data from another Glance to staging, then import them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Interface = Literal["public", "internal", "admin"]
 
 
 def run_name() -> str:
-    """Return the run's name for lists."""
+    """Return the run's display name."""
     given = flow_run.parameters
     return beginning.run_name("glance-download", given.get("name") or f"from {given.get('glance_region', '')}")
 
@@ -44,20 +44,20 @@ def glance_download(
     task_id: UUID | None = None,
     parameters_version: int = VERSION,
 ) -> State[Any]:
-    """Import an image of another Glance, with its formats and the properties that the site takes over.
+    """Import an image from another Glance, with its formats and the properties that the site is configured to copy.
 
     Args:
-        glance_region: Region of that Glance. For runs by hand one that the settings name under remotes.
+        glance_region: Region of that Glance. Runs by hand need a region from the settings' remotes.
         glance_image_id: Id of the image there.
-        glance_service_interface: Which of the region's endpoints to use. Regions of the settings have one URL alone.
+        glance_service_interface: Which of the region's endpoints to use. Regions from the settings have a single URL.
         stores: Ids of the stores to write. None: the default store.
-        all_stores: Write every store that can be written, instead.
+        all_stores: Instead, write every writable store.
         name: Name of the new image. None: its id in the other Glance.
         project_id: Project that will own the image.
         all_stores_must_succeed: The image becomes active only when every store was written.
-        image_id: Leave empty: set by the service for imports that were asked for through the Images API.
-        task_id: Leave empty: set by the service for imports that were asked for through the Images API.
-        parameters_version: Leave as it is: tells apart what releases of the service write here.
+        image_id: Leave empty. The service sets it for imports requested through the Images API.
+        task_id: Leave empty. The service sets it for imports requested through the Images API.
+        parameters_version: Leave unchanged. Identifies the release of the service that wrote the parameters.
     """
     params = ImportParameters(
         ImportMethod.GLANCE_DOWNLOAD,

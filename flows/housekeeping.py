@@ -1,4 +1,4 @@
-"""housekeeping: remove what the journal names and nobody needs; list what is not ours."""
+"""housekeeping: remove leftovers named in the journal; list files and objects that are not ours."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from transship.domain.task import RunState
 from transship.host.logs import configure_flow_logs
 
 LONGEST_TABLE = 200
-"""Rows of the artifact; `transship doctor` counts all."""
+"""Most rows in the artifact; `transship doctor` counts all."""
 
 log = structlog.get_logger("transship.housekeeping")
 
 
 @flow(name="housekeeping", flow_run_name="housekeeping", retries=0, persist_result=False)
 def housekeeping() -> State[Any]:
-    """Sweep this host's staging, and the stores' copies that are to go; list what no journal row names."""
+    """Sweep this host's staging and the copies marked for removal; list what no journal row names."""
     settings = settings_in_force().settings
     configure_flow_logs(settings.log.level)
-    # Staging first: there it shows whether the catalogue was restored.
+    # Staging first: it shows whether the catalogue was restored from a backup.
     staging = sweep_staging(settings.host_name)
     stores = sweep_stores()
     removed, kept = staging.removed + stores.removed, staging.kept + stores.kept

@@ -1,4 +1,4 @@
-"""From staged data to what the stores get: inspected, transformed, inspected again."""
+"""Turns staged data into the final data for the stores: inspect, transform, inspect again."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ DECOMPRESSION = "image_decompression"
 
 
 def transform(staged: Staged, roles: tuple[str, ...]) -> FinalData:
-    """Let the configured plugins work on staged data; no other program sees data that were not inspected.
+    """Run the configured plugins on staged data; no other program sees data that were not inspected.
 
     Args:
         roles: the caller's, lower case.
 
     Raises:
-        TransferFailed: data or a plugin are at fault, or staging.
+        TransferFailed: the data, a plugin or staging are at fault.
         LockLost, ImportStopped: the import must end.
     """
     plugins = load_plugins(current().settings)

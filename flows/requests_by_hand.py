@@ -21,10 +21,10 @@ from transship.domain.uri_filter import may_hold_secrets
 
 
 def _public(uri: str) -> str:
-    """Refuse what must not stand in a flow run's parameters.
+    """Refuse URIs that must not be in a flow run's parameters.
 
     Raises:
-        ValueError: the URI holds what may be secret, or is not http(s).
+        ValueError: the URI may hold a secret, or is not http(s).
     """
     if may_hold_secrets(uri):
         raise ValueError(
@@ -46,11 +46,11 @@ PublicUri = Annotated[
 
 
 ShortText = Annotated[str, Field(max_length=NAME_LENGTH)]
-"""What the catalogue keeps as a name or an id."""
+"""Text that fits the catalogue's columns for names and ids."""
 
 
 def form_request(params: ImportParameters, enabled: Collection[ImportMethod]) -> ImportRequest:
-    """Return the request that the form of a method states.
+    """Return the request from the form of a method.
 
     Args:
         enabled: methods that the site offers.
@@ -70,16 +70,17 @@ def form_request(params: ImportParameters, enabled: Collection[ImportMethod]) ->
 
 
 def new_image(params: ImportParameters, image_id: str, now: datetime) -> Image:
-    """Return the image record that a download started by hand makes.
+    """Return the image record for a download started by hand.
 
-    Without a disk format the import asks the data. In a glance-download the remote image's formats replace both.
+    Without a disk format the import detects it from the data. A glance-download takes both formats from the remote
+    image.
     """
     return Image(
         id=image_id,
         status=ImageStatus.QUEUED,
         created_at=now,
         updated_at=now,
-        # It may be the last part of a URL, which is as long as its server likes.
+        # It may be the last part of a URL, which can have any length.
         name=(params.name or "")[:NAME_LENGTH],
         disk_format=params.disk_format,
         container_format=params.container_format or "bare",
@@ -88,14 +89,14 @@ def new_image(params: ImportParameters, image_id: str, now: datetime) -> Image:
 
 
 def form_order(request: ImportRequest, stores: Sequence[StoreFacts], image_id: str = "") -> Order:
-    """Return the import that a form asks for.
+    """Return the import that a form requests.
 
     Args:
         stores: the site's stores.
-        image_id: of an image that exists; empty: the import makes one.
+        image_id: of an existing image; empty: the import creates one.
 
     Raises:
-        BadRequest: the stores cannot be chosen so.
+        BadRequest: the choice of stores is invalid.
         StoreUnknown, StoreReadOnly: a store cannot be a target.
     """
     targets = choose_targets(request, None, stores)

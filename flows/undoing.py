@@ -1,4 +1,4 @@
-"""Removing what an import leaves behind, in a way that never holds it up."""
+"""Removes what an import leaves behind without ever failing the import."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ log = structlog.get_logger("transship.flow")
 
 
 def clean_up(effect: Callable[[], None]) -> None:
-    """Remove what can be removed now; what cannot never holds the import up.
+    """Remove what can be removed now; failures do not stop the import.
 
-    The journal rows of what is left stay, and housekeeping removes what they name.
+    Leftovers keep their journal rows, and housekeeping removes them later.
 
     Raises:
         LockLost: another worker took over.

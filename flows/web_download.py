@@ -1,4 +1,4 @@
-"""web-download: fetch a URI into staging, then deliver it."""
+"""web-download: download a URI to staging, then import it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ContainerFormat = Literal["bare", "compressed", "ovf", "ova", "docker", "ami", "
 
 
 def run_name() -> str:
-    """Return the run's name for lists."""
+    """Return the run's display name."""
     given = flow_run.parameters
     return beginning.run_name("web-download", given.get("name") or str(given.get("uri", "")).rsplit("/", 1)[-1])
 
@@ -47,17 +47,17 @@ def web_download(
     """Import an image from a URL.
 
     Args:
-        uri: Where the image lies, http or https. No user name, password, query or path parameters: all see them.
+        uri: The image's http or https URL. No user name, password, query or path parameters: everyone can see them.
         stores: Ids of the stores to write. None: the default store.
-        all_stores: Write every store that can be written, instead.
-        disk_format: Format of the image inside; of the inner image when it is compressed. None: asked of the data.
-        container_format: Format of the container, bare for plain disks.
+        all_stores: Instead, write every writable store.
+        disk_format: Format of the disk image; if it is compressed, of the image inside. None: detected from the data.
+        container_format: Format of the container; bare for plain disks.
         name: Name of the new image. None: the last part of the URL.
         project_id: Project that will own the image.
         all_stores_must_succeed: The image becomes active only when every store was written.
-        image_id: Leave empty: set by the service for imports that were asked for through the Images API.
-        task_id: Leave empty: set by the service for imports that were asked for through the Images API.
-        parameters_version: Leave as it is: tells apart what releases of the service write here.
+        image_id: Leave empty. The service sets it for imports requested through the Images API.
+        task_id: Leave empty. The service sets it for imports requested through the Images API.
+        parameters_version: Leave unchanged. Identifies the release of the service that wrote the parameters.
     """
     params = ImportParameters(
         ImportMethod.WEB_DOWNLOAD,

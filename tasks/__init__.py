@@ -1,1 +1,1 @@
-"""Prefect tasks: one effect each, safe to repeat. They take and return small values, never streams or secrets."""
+"""Prefect tasks. Each has one effect and is safe to repeat; arguments and results are never streams or secrets."""

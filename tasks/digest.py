@@ -1,4 +1,4 @@
-"""The digests of the final bytes: computed once, beside the copies to the stores."""
+"""The digests of the final bytes, computed once while the copies are written."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from transship.domain.throttle import ThrottledProgress
 from transship.host.staging_faults import staging_error
 
 CHUNK_BYTES = 1024 * 1024
-"""Fits a processor's second cache; larger buffers cost speed."""
+"""Fits a processor's L2 cache; larger buffers are slower."""
 ZEROS = bytes(CHUNK_BYTES)
 
 
 @step("digest", "digest")
 def digest(final: FinalData) -> Outcome[Digests]:
-    """Compute the image's digests, unless they were computed when the data came in.
+    """Compute the image's digests unless they were computed when the data arrived.
 
     Raises:
         StagingBroken: the file cannot be read.
@@ -47,9 +47,9 @@ def digest(final: FinalData) -> Outcome[Digests]:
 
 
 def algorithms_of(settings: Settings, image: Image) -> list[str]:
-    """Return the algorithms of the image's digests, each once; the one of ``os_hash_value`` is the last."""
+    """Return the distinct algorithms of the image's digests; that of ``os_hash_value`` is the last."""
     imports = settings.imports
-    # An image that has data keeps the algorithm by which they are known.
+    # An image that has data keeps its algorithm.
     algorithm = image.os_hash_algo or imports.hashing_algorithm
     md5 = imports.md5_checksum or bool(image.checksum)
     return [*(["md5"] if md5 and algorithm != "md5" else []), algorithm]
@@ -64,14 +64,14 @@ def _known(session: ImportSession, file: SealedFile) -> Mapping[str, str]:
 def file_digests(
     path: Path, algorithms: list[str], stop: StopToken, progress: Callable[[int, int], None]
 ) -> dict[str, str]:
-    """Return digests of a file by algorithm, one thread each; the page cache serves all but the first read.
+    """Return digests of a file by algorithm; each has its own thread, and only the first read misses the page cache.
 
     Args:
-        progress: called a few times a second with the bytes that all algorithms have done, and the file's size.
+        progress: called a few times a second with the bytes that all algorithms have processed, and the file's size.
 
     Raises:
         StagingBroken: the file cannot be read.
-        LockLost, ImportStopped: ``stop`` says so.
+        LockLost, ImportStopped: the reason of ``stop``.
     """
     done = dict.fromkeys(algorithms, 0)
     paced = ThrottledProgress(progress)
@@ -86,7 +86,7 @@ def file_digests(
 
 
 def _digest(path: Path, algorithm: str, stop: StopToken, advance: Callable[[int, int], None]) -> str:
-    # md5 is what clients of the API verify, not a guard against forgery.
+    # API clients verify md5; it is not used for security.
     running, done = hashlib.new(algorithm, usedforsecurity=False), 0
     try:
         size = path.stat().st_size
@@ -102,7 +102,7 @@ def _digest(path: Path, algorithm: str, stop: StopToken, advance: Callable[[int,
 
 
 def _pieces(path: Path) -> Iterator[memoryview | bytes]:
-    """Yield a file's bytes; holes come from one buffer of zeros, without a read or a copy."""
+    """Yield a file's bytes; holes are yielded from one buffer of zeros, without reading or copying."""
     buffer = memoryview(bytearray(CHUNK_BYTES))
     with path.open("rb", buffering=0) as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -129,4 +129,4 @@ def _next_data(descriptor: int, position: int, size: int) -> int:
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
-        return size  # nothing but a hole up to the end
+        return size  # the rest is a hole

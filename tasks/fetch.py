@@ -1,4 +1,4 @@
-"""Get the data of an image that has them: from a file that was kept, or from the store that is best to read."""
+"""Get the data of an image that has them from a kept staged file, or from the best store to read."""
 
 from __future__ import annotations
 
@@ -38,16 +38,15 @@ log = structlog.get_logger("transship.fetch")
 def fetch(begun: Begun, refused: Mapping[str, str]) -> Done[FinalData]:
     """Return the data of an image that has them.
 
-    A file that an earlier attempt kept comes first; then the stores that hold the image, best first,
-    each read only when the ones before it could not be. Data that lie in a file of this host are
-    used where they lie; others are read into staging.
+    A file kept by an earlier attempt is tried first; then the stores that hold the image, best first,
+    until one can be read. Data in a local file are used in place; others are read into staging.
 
     Args:
-        refused: reason by store, of those whose data were found to be others; of a kept file by its name.
+        refused: reasons by store whose data were found to differ; a kept file counts by its name.
 
     Raises:
         NoReadableCopy: no store can be read.
-        StagingFull, StagingBroken: staging does not take the data.
+        StagingFull, StagingBroken: the data cannot be staged.
         LockLost, ImportStopped: the import must end.
     """
     session, image = current(), begun.image
@@ -68,7 +67,7 @@ def fetch(begun: Begun, refused: Mapping[str, str]) -> Done[FinalData]:
 
 
 def _kept(session: ImportSession, image: Image, refused: Mapping[str, str]) -> SealedFile | None:
-    """Return a sealed file of an earlier attempt that may hold the data; files that cannot are removed."""
+    """Return a sealed file of an earlier attempt that may hold the data; other files are removed."""
     found = keep_one(session, lambda row: row.name not in refused and _has_the_size(session, image, row))
     if found is None:
         return None
@@ -82,7 +81,7 @@ def _has_the_size(session: ImportSession, image: Image, row: StagedRow) -> bool:
 
 
 def _store_facts(session: ImportSession) -> list[StoreFacts]:
-    """Return the stores with the weights in force: those that were edited in the Prefect UI go first."""
+    """Return the stores with the weights in force: those edited in the Prefect UI take precedence."""
     return [
         store_facts(store_id, store, default=store_id == session.settings.default_store)
         for store_id, store in stores_in_force(session.settings, session.catalog).items()
@@ -126,6 +125,6 @@ def _counted(pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def drop(session: ImportSession, file: SealedFile) -> None:
-    """Give a file up that turned out to hold other bytes; a store's own stays where it is."""
+    """Remove a staged file whose bytes were found to differ; a store's own file is kept."""
     if not file.path and path_of(session, file).exists():
         unstage(session, file.name)

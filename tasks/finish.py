@@ -1,4 +1,4 @@
-"""Show the copies that are proven, and end the import well."""
+"""Show verified copies, and complete the import."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from transship.domain.outcome import Done
 
 
 def prove(begun: Begun, final: FinalData, digests: Digests) -> None:
-    """Make sure, before anybody sees a copy, that the bytes are those that the image is known by, if it is.
+    """Make sure, before a copy is shown, that the digests match those of the image, if it has any.
 
     Raises:
-        CopyDiffers: they are others.
+        CopyDiffers: they differ.
     """
     image, file = begun.image, final.file
     found = {"size": file.size, "checksum": digests.checksum, digests.algorithm: digests.value}
@@ -31,12 +31,12 @@ def prove(begun: Begun, final: FinalData, digests: Digests) -> None:
 
 
 def show(session: ImportSession, begun: Begun, final: FinalData, digests: Digests, stores: Sequence[str]) -> None:
-    """Show copies that may be there without the others; the image becomes active with the first.
+    """Show copies before all stores are written; the first one makes the image active.
 
     Args:
         final: the data that the stores hold now.
-        digests: theirs, proven.
-        stores: stores that were written.
+        digests: their verified digests.
+        stores: the written stores.
 
     Raises:
         LockLost, ImportStopped: the import must end; nothing was written.
@@ -48,11 +48,11 @@ def show(session: ImportSession, begun: Begun, final: FinalData, digests: Digest
 
 @step("finish", "finish")
 def finish(begun: Begun, final: FinalData, copies: Copies) -> Done[str]:
-    """Write image, locations, task and lease in one transaction, and return one line for people.
+    """Write image, locations, task and lease in one transaction, and return one line for display.
 
     Args:
         final: the data that the stores hold now.
-        copies: what became of each store.
+        copies: the result for each store.
 
     Raises:
         LockLost: another worker took over; nothing was written.

@@ -1,4 +1,4 @@
-"""The format gate: what the staged data are, before any other program sees them."""
+"""The format gate: checks staged data before any other program sees them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from transship.plugins.size_cap import refuse_beyond_cap
 
 @step("inspect", "inspect {what}")
 def inspect(staged: Staged, what: str, *, unpacked_later: bool) -> Done[Inspected]:
-    """Make sure that the data are what the image declares, and safe; one that declares nothing is what they are.
+    """Make sure that the data are safe and match the image's disk format; set the format if it is not declared.
 
     Args:
         staged: data to inspect.
-        what: which they are, for people: ``source``, or the verb of the plugin that made them.
-        unpacked_later: an archive passes here, because decompression comes next and is followed by another look.
+        what: label of the data, for display: ``source``, or the verb of the plugin that made them.
+        unpacked_later: accept an archive, because it will be decompressed and inspected again.
 
     Raises:
         FormatMismatch, FormatUnsafe, FormatUnknown, ImageTooLarge: the data must not be used.

@@ -22,14 +22,14 @@ from transship.prefect_rest.slots import StoreSlots
 
 @step("place", "place {store}", as_copies)
 def place(store: str, file: SealedFile) -> Outcome[Copy]:
-    """Write the image's data to one store; `Placer.place` says how.
+    """Write the image's data to one store; see `Placer.place`.
 
     Args:
         store: store id.
         file: the final data.
 
     Raises:
-        TransferFailed: the store did not take it; the journal names what may be left in it.
+        TransferFailed: the copy failed; the journal names what may be left in the store.
         LockLost, ImportStopped: the import must end.
     """
     session = current()
@@ -46,7 +46,7 @@ def place(store: str, file: SealedFile) -> Outcome[Copy]:
 
 
 def placer(session: ImportSession) -> Placer:
-    """Return what writes and takes back the copies of this import."""
+    """Return the placer of this import."""
     return Placer(
         session.settings,
         session.catalog,
@@ -59,10 +59,10 @@ def placer(session: ImportSession) -> Placer:
 
 
 def _prefect() -> PrefectRest:
-    """Return a client of the server that the runs of this process belong to.
+    """Return a client for the Prefect server that the runs of this process belong to.
 
     Raises:
-        ConfigurationRefused: none is named.
+        ConfigurationRefused: no server is configured.
     """
     api = get_current_settings().api
     if api.url is None:

@@ -17,13 +17,12 @@ from transship.plugins.registry import load_plugins
 
 @step("plugin", "{label}")
 def run_plugin(name: str, label: str, inspected: Inspected, roles: tuple[str, ...]) -> Done[Staged]:
-    """Let a plugin do its work, and return the data with which the import goes on.
+    """Run a plugin, and return the data with which the import continues.
 
     Args:
         name: the plugin's name in ``imports.plugins``.
-        label: its verb, for people.
-        inspected: data to work on; their file is removed when the plugin made another one, unless a client
-            uploaded it.
+        label: its verb, for display.
+        inspected: its input; if the plugin writes a new file, the input file is removed unless a client uploaded it.
         roles: the caller's, lower case.
 
     Raises:
@@ -53,7 +52,7 @@ def _apply(session: ImportSession, outcome: PluginOutcome, staged: Staged) -> St
     ours = {name: value for name, value in outcome.properties.items() if not name.startswith(RESERVED_PREFIX)}
     if ours:
         inject_properties(session.catalog, session.lease, ours)
-        # What the operator injects wins over what comes with the data.
+        # Properties injected by the operator override those from the source.
         arriving = {name: value for name, value in arriving.items() if name not in ours}
         image = replace(image, properties={**image.properties, **ours})
     worked = replace(staged, image=image, arriving=arriving)

@@ -1,7 +1,7 @@
-"""The progress board: what an import does now, for the task's row and for Prefect's artifacts.
+"""The progress board: the current progress of an import, for the task's row and for Prefect's artifacts.
 
-Steps write to memory; a thread publishes once a second. Publishing may fail or hang (Prefect is
-away, the catalogue is busy) without any effect on the import.
+Steps write to memory; a thread publishes once a second. If publishing fails or hangs (Prefect is
+away, the catalogue is busy), the import is not affected.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from transship.domain.errors import CatalogUnavailable, human_size
 from transship.domain.task import StoreProgress, TaskProgress, seconds_left, wait_text
 
 PUBLISH_INTERVAL_S = 1.0
-"""Often enough for a person, rare enough for SQLite: one small write a second per import."""
+"""Frequent enough for people, rare enough for SQLite: one small write per second and import."""
 
 log = structlog.get_logger("transship.progress")
 
@@ -35,14 +35,14 @@ log = structlog.get_logger("transship.progress")
 class ProgressBoard:
     """Progress of one attempt of one import.
 
-    What the task shows never goes back. An attempt that does again what an earlier one did shows how far that
-    one came until it is as far itself; its line for people says what it does meanwhile.
+    The progress of a task never goes back. An attempt that repeats work of an earlier one shows the progress of the
+    earlier one until it has caught up; meanwhile its status line says what it does.
 
     Args:
-        task_id: the catalogue's task; attempt: its attempt, so that a stale process writes nothing.
-        image_id: the image, as people who look at a run will want to find it.
+        task_id: the catalogue's task; attempt: its attempt, so a stale process writes nothing.
+        image_id: shown on the run's artifacts.
         targets: store ids to be written.
-        earlier: what an earlier attempt of this task showed last, if there was one.
+        earlier: the last progress of an earlier attempt of this task, if any.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ProgressBoard:
         self._artifact: UUID | None = None
 
     def enter(self, phase: str, total_bytes: int = 0) -> None:
-        """Begin a phase; one that is tried again goes on where it was."""
+        """Begin a phase; a repeated phase continues from its former progress."""
         with self._lock:
             if phase == self._progress.phase:
                 total = total_bytes or self._progress.total_bytes
@@ -90,7 +90,7 @@ class ProgressBoard:
             self._change(replace(moved, waits=""))
 
     def hashing(self, done_bytes: int, total_bytes: int) -> None:
-        """Note how far the digests are that are computed beside the copies; they never go back."""
+        """Note how far the digests are, which are computed while copies are written; this never goes back."""
         with self._lock:
             if not self._progress.to_hash_bytes:
                 self._hashing_began = time.monotonic()
@@ -99,19 +99,19 @@ class ProgressBoard:
             self._change(replace(self._progress, hashed_bytes=done, to_hash_bytes=total_bytes, hash_rate=rate))
 
     def wait_for(self, what: str, since: datetime, remedy: str) -> None:
-        """Note what the import waits for, until it goes on; `wait_text` says how."""
+        """Note what the import waits for until it continues, in the form of `wait_text`."""
         with self._lock:
             self._change(replace(self._progress, waits=wait_text(what, since, remedy)))
 
     def go_on(self) -> None:
-        """Note that the import waits no longer."""
+        """Note that the import no longer waits."""
         with self._lock:
             self._change(replace(self._progress, waits=""))
 
     def store(
         self, store: str, phase: str, done_bytes: int = 0, total_bytes: int = 0, error: str = "", waits: str = ""
     ) -> None:
-        """Note how far one store is; its bytes never go back, also not when it is tried again."""
+        """Note the progress of one store; its bytes never go back, not even when it is retried."""
         with self._lock:
             entries = tuple(
                 replace(_moved(entry, phase, done_bytes, total_bytes, error, self._start_of(entry)), waits=waits)
@@ -125,7 +125,7 @@ class ProgressBoard:
         return self._store_began.setdefault(entry.store, _Start(time.monotonic(), entry.done_bytes))
 
     def _change(self, progress: TaskProgress) -> None:
-        """Go on to another state; the caller holds the lock."""
+        """Replace the progress; the caller holds the lock."""
         progress = _last_phase(progress)
         percent = max(progress.percent, round(100.0 * overall(progress), 1))
         self._progress = replace(progress, percent=percent)
@@ -133,7 +133,7 @@ class ProgressBoard:
             self._earlier = None
 
     def fail_rest(self, holding: Collection[str]) -> None:
-        """Note that stores which did not fail by themselves hold nothing either: the whole import failed.
+        """Mark the remaining stores as failed too, because the whole import failed.
 
         Args:
             holding: stores that have the image all the same.
@@ -144,12 +144,12 @@ class ProgressBoard:
 
     @property
     def now(self) -> TaskProgress:
-        """The state of things, as the task shows it."""
+        """The current progress as the task shows it."""
         return self._shown()[0]
 
     @property
     def line(self) -> str:
-        """What is being done, one line for people."""
+        """The current progress in one line, for display."""
         return self._shown()[1]
 
     def _shown(self) -> tuple[TaskProgress, str]:
@@ -169,7 +169,7 @@ class ProgressBoard:
             self._published = shown
             self._write_row(*shown)
             with self._publishing:
-                # The end may have been published since; it is the last word.
+                # The end may have been published meanwhile; nothing may follow it.
                 if not self._ended:
                     self._write_artifact(*shown)
 
@@ -202,10 +202,10 @@ class ProgressBoard:
             log.warning("progress artifact not written", error=str(error))
 
     def write_end(self, message: str) -> None:
-        """Publish how all stands at the end; a failure is logged, never raised.
+        """Publish the final progress; a failure is logged, never raised.
 
         Args:
-            message: how the import ended, one line for people.
+            message: how the import ended, in one line for display.
         """
         self._write_last_row(self.now)
         if not _in_a_flow_run():
@@ -231,8 +231,8 @@ class ProgressBoard:
 
 
 def _in_a_flow_run() -> bool:
-    # Artifacts belong to a run. Outside of one Prefect may not be set up at all: its client would then
-    # raise ValueError, or start a server of its own in this process.
+    # Artifacts belong to a run. Outside of a run Prefect may not be configured: its client would raise
+    # ValueError, or start a server in this process.
     return FlowRunContext.get() is not None
 
 
@@ -242,20 +242,20 @@ def _rate(done_bytes: int, began: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """When this attempt began to write a store, in seconds of the monotonic clock, and what was there already."""
+    """When this attempt began to write a store (monotonic clock, in seconds), and the bytes done before."""
 
     began: float
     done_bytes: int
 
 
 def _waiting_again(entry: StoreProgress) -> StoreProgress:
-    """Return where a store stands when an import is resumed: no bytes are taken back, a finished copy stays so."""
+    """Return the progress of a store when an import is resumed: bytes never go back, finished copies stay finished."""
     phase = entry.phase if entry.phase == "done" else "waiting"
     return replace(entry, phase=phase, error="", rate=0, left_s=None, waits="")
 
 
 def _how_much(progress: TaskProgress) -> tuple[float, int]:
-    # The share alone stands still while a total is not known.
+    # While a total is unknown the share does not change, so the bytes are compared too.
     return overall(progress), progress.done_bytes
 
 
@@ -270,7 +270,7 @@ def _moved(
 
 
 def _last_phase(progress: TaskProgress) -> TaskProgress:
-    """Return the progress with the phase that runs at the end: the digest, when no copy is being made any more."""
+    """Return the progress with its last phase: the digest, if no copy is running any more."""
     hashing = progress.hashed_bytes < progress.to_hash_bytes
     if progress.phase in COPYING and hashing and all(store.phase in SETTLED for store in progress.stores):
         done, total, rate = progress.hashed_bytes, progress.to_hash_bytes, progress.hash_rate
@@ -282,9 +282,9 @@ def _last_phase(progress: TaskProgress) -> TaskProgress:
 
 
 def describe(progress: TaskProgress) -> str:
-    """Return one line for people: what is waited for, or phase, share, bytes, rate and time left.
+    """Describe the progress in one line: what the import waits for, or phase, share, bytes, rate and time left.
 
-    While copies are made it counts the stores, and says how far each of them and the digests are.
+    While copies are written, the line counts the stores, and shows the progress of each store and of the digests.
     """
     if progress.waits:
         return f"{progress.phase}: {progress.waits}"
@@ -317,9 +317,9 @@ def _how_far(progress: TaskProgress | StoreProgress) -> str:
 
 
 COPYING = ("place", "digest")
-"""Phases of the end: copies are made, and the digests computed beside them."""
+"""The last phases: copies are written and digests computed at the same time."""
 SETTLED = ("done", "failed")
-"""Phases of a store whose copy is not being made any more."""
+"""Phases of a store whose copy has ended."""
 
 PHASE_SHARES = {
     "begin": (0.0, 0.0),
@@ -329,14 +329,14 @@ PHASE_SHARES = {
     **dict.fromkeys(COPYING, (0.8, 1.0)),
     "done": (1.0, 1.0),
 }
-"""Where each phase begins and ends on the bar; plugins lie between inspection and stores."""
+"""Start and end of each phase on the progress bar; plugins are between inspection and stores."""
 
 
 def overall(progress: TaskProgress) -> float:
     """Return the share of the whole import that is done, from 0 to 1; an estimate."""
     begins, ends = PHASE_SHARES.get(progress.phase, (0.65, 0.8))
     if progress.phase in COPYING:
-        # Every store counts from the beginning; one that starts late would take the bar back.
+        # Every store counts from the start; otherwise a late one would move the bar back.
         totals = progress.total_bytes * len(progress.stores) + progress.to_hash_bytes
         done = sum(store.done_bytes for store in progress.stores) + progress.hashed_bytes
     else:

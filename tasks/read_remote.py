@@ -1,4 +1,4 @@
-"""Read the record of a remote image: what the data should be, and what is taken over."""
+"""Read the record of a remote image: the expected data, and the properties to copy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from transship.identity.login import Login
 from transship.sources.web import SourceRequest
 
 RECORD_LIMIT_BYTES: Final = 4 * 1024 * 1024
-"""Longest record that is read; Glance's own limits of properties allow a fraction of it."""
+"""Longest record that is read; Glance's own limits on properties allow only a fraction of it."""
 
 NO_DIGEST: Final = "the remote Glance tells no digest, so that the size alone was compared"
 
@@ -33,13 +33,12 @@ _DIGESTS: Final = frozenset(name for name in hashlib.algorithms_guaranteed if no
 def read_remote(begun: Begun) -> Done[JudgedSource]:
     """Read the record of the remote image, and return where its data are and what they should be.
 
-    Its formats count from here on; its properties become the image's together with the data, so that
-    an import that fails has changed none.
+    Its formats apply from here on. Its properties are set together with the data, so a failed import changes none.
 
     Raises:
-        RemoteUnknown: there is no way to the region's Glance.
-        RemoteRefused, RemoteUnusable: it does not give the image out, or the image has no data to import.
-        TransferFailed: it cannot be asked, or the URI gate refuses its address.
+        RemoteUnknown: the address of the region's Glance is not known.
+        RemoteRefused, RemoteUnusable: it refuses the image, or the image has no data to import.
+        TransferFailed: it cannot be reached, or the URI gate refuses its address.
         LockLost, ImportStopped: the import must end.
     """
     session = current()
@@ -74,16 +73,16 @@ def read_remote(begun: Begun) -> Done[JudgedSource]:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """Where an image's record is; see `JudgedSource`."""
+    """Where to read an image's record; see `JudgedSource`."""
 
     uri: str
     headers: Mapping[str, str] = field(repr=False)
 
 
 def _record_of(session: ImportSession, access: RemoteAccess) -> _Record:
-    """Return where the image's record is: at the configured URL of its region, else where the caller's catalogue says.
+    """Return where to read the image's record: at the region's configured URL, else the URL in the caller's catalogue.
 
-    A region that the operator configured needs no further permission of the URI gate.
+    A configured region needs no further permission from the URI gate.
     """
     image = access.image
     remote = session.settings.remote(image.region)

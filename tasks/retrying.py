@@ -1,4 +1,4 @@
-"""Which failed attempts are worth another one (the error says so itself), and how many follow."""
+"""Which failed attempts are retried (the error says so itself), and how often."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from transship.domain.errors import TransferFailed
 
 
 def may_pass_next_time(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Return whether Prefect should try a failed task again: only for faults that time may heal.
+    """Return whether Prefect should retry a failed task: only after transient errors.
 
-    Prefect asks only while attempts are left, so the import's task says then that it waits for the next one.
+    Prefect asks only while attempts are left, so this also notes on the import's task that it waits for the next one.
     """
     error = state.result(raise_on_failure=False)
     if not isinstance(error, TransferFailed) or not error.retryable:
         return False
-    with suppress(LookupError):  # outside of an import nobody looks
+    with suppress(LookupError):  # there is no board outside of an import
         current().board.wait_for(
             "its next attempt", utc_now(), f"it starts automatically. The last one failed: {error}"
         )
@@ -31,12 +31,12 @@ def may_pass_next_time(task: Task[..., Any], run: TaskRun, state: State[Any]) ->
 
 
 def as_downloads(settings: Settings) -> dict[str, Any]:
-    """Return the options of a Prefect task that is tried again as often as a download may be."""
+    """Return the retry options of a Prefect task for downloads."""
     download = settings.download
     delays = exponential_backoff(download.backoff_s)
     return {"retries": download.retries, "retry_delay_seconds": delays, "retry_jitter_factor": 1.0}
 
 
 def as_copies(settings: Settings) -> dict[str, Any]:
-    """Return the options of a Prefect task that is tried again as often as a copy to a store may be."""
+    """Return the retry options of a Prefect task for copies to stores."""
     return {"retries": settings.imports.store_retries, "retry_delay_seconds": [1, 2, 4], "retry_jitter_factor": 0.5}

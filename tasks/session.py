@@ -1,8 +1,7 @@
-"""The import session: what the Prefect tasks of one running import share in its process.
+"""The import session: the resources that the Prefect tasks of one running import share in its process.
 
 Prefect copies context variables into the threads of submitted tasks, so `current` works there
-too. The session renews the lease in a thread of its own; when the lease is lost, every thread
-learns of it by the stop token.
+too. A separate thread renews the lease; when the lease is lost, the stop token tells every thread.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from transship.domain.stop import StopToken
 from transship.staging.area import StagingArea
 
 UNDO_S: Final = 600.0
-"""How long a stopped import may undo what it did; beyond that its process hangs, and somebody else takes over."""
+"""Seconds that a stopped import may take to undo its work; then it counts as hung, and another process takes over."""
 
 log = structlog.get_logger("transship.session")
 
@@ -43,8 +42,8 @@ class ImportSession:
     """The resources of one running import in this process. Its data travel in the values of its tasks.
 
     Attributes:
-        lease: proven by every write.
-        fence: asked before what cannot be taken back; `stop` asks it with each check.
+        lease: checked by every write.
+        fence: checked before each irreversible step, and with each check of `stop`.
     """
 
     settings: Settings
@@ -69,7 +68,7 @@ def current() -> ImportSession:
 
 
 def process_owner(settings: Settings) -> str:
-    """Return who we are in leases: host, process id, nonce."""
+    """Return this process's owner name in leases: host, process id, nonce."""
     return f"{process_name(settings.host_name, os.getpid())} {uuid4().hex[:8]}"
 
 
@@ -98,7 +97,7 @@ def open_session(settings: Settings, catalog: Catalog, begun: Begun) -> Iterator
 
 
 def _board(catalog: Catalog, begun: Begun) -> ProgressBoard:
-    # A task has progress already when it is resumed; one that a rerun opens has none.
+    # A resumed task has progress already; a task opened by a rerun has none.
     task = begun.task
     board = ProgressBoard(catalog, task.id, task.attempt, begun.image.id, begun.targets, task.progress)
     for location in begun.image.locations:
@@ -135,7 +134,7 @@ def _keep_lease(session: ImportSession, closed: threading.Event) -> None:
 
 
 def _in_time(session: ImportSession, ran_s: float) -> bool:
-    """Stop an import that runs for too long; return False when it did not end by then, and its lease may be lost."""
+    """Stop an import that runs for too long; return False if it did not end, so its lease may be lost."""
     limit_s = session.settings.imports.timeout_s
     if ran_s <= limit_s:
         return True

@@ -1,4 +1,4 @@
-"""Sources as the settings of a session describe them."""
+"""Download sources with the settings of a session."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from transship.sources.web import WebSource
 
 
 def uri_gate(session: ImportSession, remote: RemoteImage | None = None) -> UriGate:
-    """Return the gate that every address of a source passes.
+    """Return the gate that every address of a source must pass.
 
     Args:
-        remote: the image of another Glance that the source is; None for a plain URL.
+        remote: the image, if the source is another Glance; None for a plain URL.
     """
     return gate_from(session.settings, None if remote is None else session.settings.remote(remote.region))
 
 
 def source_refusal(remote: RemoteImage | None, refused: SourceRefused) -> TransferFailed:
-    """Return a refusal in the words of the import method: a Glance's says what the token's owner may do."""
+    """Return the error of the import method for a refusal: a Glance's explains what the token's owner may do."""
     if remote is None or refused.status < 400:
         return refused
     return RemoteRefused(remote.region, remote.image_id, refused.status)
 
 
 def web_source(session: ImportSession, remote: RemoteImage | None) -> WebSource:
-    """Return the download engine with this site's limits, and the gate of a source; see `uri_gate`."""
+    """Return the download engine with this site's limits and the gate for a source; see `uri_gate`."""
     settings = session.settings
 
     def waiting(host: str) -> None:

@@ -1,4 +1,4 @@
-"""Fill staging from the source; what an earlier attempt left is used if it still fits."""
+"""Download the source to staging; reuse what an earlier attempt left if it still matches."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from transship.sources.web import Downloaded, PartTarget, SourceRequest, Validat
 log = structlog.get_logger("transship.stage")
 
 NO_PROVEN_END = "the source announced no size, so that a cut could not be told from its end"
-"""What is said of an image whose source just closed the connection."""
+"""Remark on an image whose source ended by closing the connection."""
 
 END_UNPROVEN = "end_unproven"
-"""Key of a staged file's row that says so."""
+"""Key for this remark in a staged file's row."""
 
 
 @step("stage", "stage {source.display}", as_downloads)
 def stage(source: JudgedSource) -> Outcome[Staged]:
-    """Download the source into staging, compare it with what the source says of it, and seal it.
+    """Download the source to staging, compare it with what the source announced, and seal it.
 
-    A sealed file of an earlier attempt is taken as it is; a part is continued if the source says
-    that it is still the same. Data that differ from what their source says are fetched once more, from the start.
+    A sealed file of an earlier attempt is used as it is; a partial file is resumed if the source says
+    that it is still the same. Data that differ from the announcement are downloaded once more, from the start.
 
     Raises:
-        TransferFailed: the source or staging did not allow it; a part that can be continued is kept.
+        TransferFailed: the source or staging failed; a partial file that can be resumed is kept.
         SourceDiffers: the data differed twice.
         LockLost, ImportStopped: the import must end.
     """
@@ -71,7 +71,7 @@ def stage(source: JudgedSource) -> Outcome[Staged]:
             done = _fetched(session, source, name, path, None)
             digests = verified(session, source, done, path)
     if not done.end_proven:
-        # Kept with the file: an attempt that finds it sealed has to say it too.
+        # Kept with the file: an attempt that finds it sealed must repeat the remark.
         remember_validators(session.catalog, session.lease, name, session.staging.host, {END_UNPROVEN: True})
     return Done(_staged(source, seal(session, name, digests), end_proven=done.end_proven))
 
@@ -112,7 +112,7 @@ def _another_attempt_follows(session: ImportSession) -> bool:
 
 
 def _earlier(session: ImportSession, source_key: str, announced: Announced | None) -> StagedRow | None:
-    """Return the file of an earlier attempt at this source that is still of use; the others are removed."""
+    """Return the usable file of an earlier attempt at this source; the others are removed."""
 
     def useful(row: StagedRow) -> bool:
         same_source = row.role == SOURCE_ROLE and row.source_key == source_key
@@ -133,7 +133,7 @@ def _usable(session: ImportSession, row: StagedRow, announced: Announced | None)
 
 
 def _remember(session: ImportSession, name: str, validators: Validators) -> None:
-    # Without a strong validator nothing can be continued; what an earlier answer said is void in any case.
+    # Without a strong validator nothing can be resumed; earlier validators are void in any case.
     kept = asdict(validators) if validators.strong else None
     remember_validators(session.catalog, session.lease, name, session.staging.host, kept)
 

@@ -1,4 +1,4 @@
-"""Files that this import makes in staging, each noted in the journal before it exists."""
+"""Files that this import creates in staging; each has a journal row before it exists."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from transship.domain.import_data import SealedFile
 from transship.domain.staged import SOURCE_ROLE
 
 WAIT_STEP_S: Final = 1.0
-"""Seconds between two looks for room; each is one short write."""
+"""Seconds between checks for room; each is one short write."""
 
 log = structlog.get_logger("transship.staging")
 
 
 def path_of(session: ImportSession, file: SealedFile) -> Path:
-    """Return where a sealed file lies."""
+    """Return the path of a sealed file."""
     return Path(file.path) if file.path else session.staging.sealed(file.name)
 
 
@@ -40,13 +40,13 @@ class PluginWorkspace:
     role: str
 
     def new_file(self, label: str) -> Path:
-        """Return the path of a file to create, noted in the journal before it exists."""
+        """Return the path of a file to create, after adding its journal row."""
         name = new_name(self.session, f"{self.role}-{label}")
         open_file(self.session, name, self.role)
         return self.session.staging.part(name)
 
     def reserve(self, path: Path, size_bytes: int) -> None:
-        """Make sure that the file may grow to ``size_bytes`` in all.
+        """Make sure that the file may grow to ``size_bytes``.
 
         Raises:
             StagingFull: there is no room.
@@ -60,7 +60,7 @@ def new_name(session: ImportSession, role: str) -> str:
 
 
 def open_file(session: ImportSession, name: str, role: str, source_key: str = "") -> None:
-    """Note a file that is about to be made.
+    """Add the journal row of a file that is about to be created.
 
     Raises:
         LockLost: another worker took over.
@@ -69,10 +69,10 @@ def open_file(session: ImportSession, name: str, role: str, source_key: str = ""
 
 
 def reserve(session: ImportSession, name: str, size_bytes: int) -> None:
-    """Reserve room for a file, beside the reservations of other imports; wait while these take it.
+    """Reserve room for a file in addition to other imports' reservations; wait if these use it up.
 
     Raises:
-        StagingFull: there is no room, and there was none for ``staging.wait_s``.
+        StagingFull: there was no room for ``staging.wait_s``.
         LockLost, ImportStopped: the import must end.
     """
     began, waits_until = utc_now(), time.monotonic() + session.settings.staging.wait_s
@@ -111,11 +111,11 @@ def seal(session: ImportSession, name: str, digests: Mapping[str, str] | None = 
     """Complete a file; from here on it is only read.
 
     Args:
-        digests: of its data, lower-case hex by algorithm; None where none were computed.
+        digests: of its data, lower-case hex by algorithm; None if none were computed.
 
     Raises:
         LockLost: another worker took over.
-        StagingBroken: the file is gone.
+        StagingBroken: the file is missing.
     """
     session.stop.check()
     size = session.staging.seal(name)
@@ -135,9 +135,9 @@ def unstage(session: ImportSession, name: str) -> None:
 
 
 def keep_one(session: ImportSession, useful: Callable[[StagedRow], bool]) -> StagedRow | None:
-    """Return the file of an earlier attempt that is of use; the others are removed.
+    """Return the usable file of an earlier attempt; the others are removed.
 
-    One that another process writes at this moment is left to it.
+    A file that another process is writing is left to it.
 
     Raises:
         StagingBroken: a file cannot be removed; its row stays for housekeeping.
@@ -164,7 +164,7 @@ def discard_staged(session: ImportSession, *, keep_source: bool) -> None:
 
 
 def discard_scrap(session: ImportSession) -> None:
-    """Remove files of this attempt that were scrapped from outside; those that another attempt took stay.
+    """Remove files of this attempt that were marked as scrap; files that another attempt took over are kept.
 
     Raises:
         StagingBroken: a file cannot be removed; its row, if it still has one, stays for housekeeping.
@@ -173,7 +173,7 @@ def discard_scrap(session: ImportSession) -> None:
     for row in rows:
         if row.state == "scrap" and row.epoch == session.lease.epoch:
             unstage(session, row.name)
-    # A worker that slept before it made a file finds that its row was removed meanwhile: nobody else knows of it.
+    # If a worker sleeps before it creates a file, the row may have been removed meanwhile: no other process knows it.
     mine = f"{session.lease.image_id}.{session.lease.epoch}."
     named = {row.name for row in rows}
     for name in session.staging.names():

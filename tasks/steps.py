@@ -1,7 +1,7 @@
-"""The Prefect tasks of an import: functions of values, whose outcome becomes Prefect's state here and nowhere else.
+"""Turns functions on values into the Prefect tasks of an import, and their outcomes into Prefect's states.
 
-Prefect keeps none of their values: no cache, no results on disk. It records which task's value went into which, never
-the value, and names of runs show what has a display form alone.
+Prefect stores none of the values: no cache, no results on disk. It records which task's value went to which task, but
+not the value, and names of runs show only values with a display form.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Retries = Callable[[Settings], dict[str, Any]]
-"""Returns Prefect's options for attempts after the first."""
+"""Returns Prefect's retry options."""
 
 SKIPPED: Final = "Skipped"
-"""Name of the state of a task that found its work done."""
+"""Name of the state of a task whose work was done already."""
 
 
 class Step(Generic[P, R]):
-    """A Prefect task that answers with an outcome; who calls it gets the value.
+    """A Prefect task whose function returns an outcome; its caller gets the value.
 
     Attributes:
-        fn: the function alone, without Prefect.
+        fn: the function, without Prefect.
     """
 
     def __init__(self, fn: Callable[P, Outcome[R]], shown: Task[P, State[R]], retries: Retries) -> None:
@@ -53,7 +53,7 @@ class Step(Generic[P, R]):
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> PrefectFuture[R]:
         """Run the task in a thread of the flow."""
-        # The result of a future is what the state holds, not the state.
+        # The result of a future is the value in the state, not the state.
         return cast(PrefectFuture[R], self._task().submit(*args, **kwargs))
 
     def _task(self) -> Task[P, State[R]]:
@@ -61,17 +61,17 @@ class Step(Generic[P, R]):
 
 
 def never(_settings: Settings) -> dict[str, Any]:
-    """Make no further attempt."""
+    """Make no retries."""
     return {"retries": 0}
 
 
 def step(name: str, run_name: str, retries: Retries = never) -> Callable[[Callable[P, Outcome[R]]], Step[P, R]]:
-    """Make a function of values a Prefect task.
+    """Make a function on values a Prefect task.
 
     Args:
         name: of the task.
-        run_name: of its runs; may name parameters, as in ``place {store}``.
-        retries: attempts after the first, for errors that say that time may heal them.
+        run_name: of its runs; may contain parameters, as in ``place {store}``.
+        retries: retries after transient errors.
     """
 
     def made(fn: Callable[P, Outcome[R]]) -> Step[P, R]:

@@ -1,4 +1,4 @@
-"""The driver of a store, as its block in Prefect describes it now."""
+"""The driver of a store with the current settings from its block in Prefect."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ log = structlog.get_logger("transship.stores")
 
 @contextmanager
 def using_store(store: str, settings: Settings, catalog: Catalog) -> Iterator[StoreDriver]:
-    """Lend the driver of a store, open, for the length of a block.
+    """Provide the open driver of a store for the duration of a block.
 
     Raises:
-        StoreMisconfigured: no store of that id is configured any more, or its block cannot be used.
+        StoreMisconfigured: no store of that id is configured any more, or its block is invalid.
         StoreUnavailable, StoreDenied: it cannot be opened.
     """
     with DRIVERS.using(store, _in_force(store, settings), catalog.id()) as driver:

@@ -1,4 +1,4 @@
-"""Remove what the journal names and nobody needs. What no row names is listed, never touched."""
+"""Remove leftovers named in the journal. What no row names is listed but never touched."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from transship.staging.area import StagingArea
 from transship.staging.opening import open_staging
 
 LISTED_IN_LOG: Final = 20
-"""Names of strays in one line of the log."""
+"""Most names of strays in one log line."""
 
 log = structlog.get_logger("transship.sweep")
 
@@ -40,7 +40,7 @@ class Swept:
     Attributes:
         removed: names of what was removed.
         kept: name and reason of what could not be removed now.
-        unknown: names that no journal row names, each after its place.
+        unknown: names without a journal row, each prefixed with its place.
     """
 
     removed: tuple[str, ...]
@@ -81,7 +81,7 @@ def _sweep_staging(catalog: Catalog, area: StagingArea) -> Swept:
         with catalog.write() as connection:
             drop_staged(connection, row.name, area.host)
         removed.append(row.name)
-    # Rows before and after the files: one that is made or removed meanwhile has its row in either.
+    # Read the rows before and after the files: a file created or removed meanwhile has its row in one of the two.
     found = area.names()
     with catalog.read() as connection:
         known |= staged_names(connection, area.host)
@@ -90,7 +90,7 @@ def _sweep_staging(catalog: Catalog, area: StagingArea) -> Swept:
 
 @task(name="sweep-stores", task_run_name="sweep stores", cache_policy=NO_CACHE, retries=0)
 def sweep_stores() -> Swept:
-    """Remove copies that the journal says are to go and whose writers are gone; list what is not ours when due."""
+    """Remove copies that are marked for removal and have no writer; list what is not ours when due."""
     settings, catalog = opened()
     with closing(catalog):
         swept = _remove_copies(settings, catalog)
@@ -133,7 +133,7 @@ def _take_inventories(settings: Settings, catalog: Catalog) -> tuple[str, ...]:
 
 
 def _listed(catalog: Catalog, place: str, found: list[str], known: frozenset[str] | set[str]) -> tuple[str, ...]:
-    """Write down what is not known in a place, and return it."""
+    """Record the unknown names in a place, and return them."""
     strays = sorted(name for name in found if name not in known)
     with catalog.write() as connection:
         write_inventory(connection, place, strays)
@@ -144,6 +144,6 @@ def _listed(catalog: Catalog, place: str, found: list[str], known: frozenset[str
 
 
 def opened() -> tuple[Settings, Catalog]:
-    """Return the settings in force and the catalogue, open."""
+    """Return the settings in force and the open catalogue."""
     settings = settings_in_force().settings
     return settings, Catalog.open(settings)

@@ -1,4 +1,4 @@
-"""Take what a client has uploaded as the import's source."""
+"""Use data that a client has uploaded as the import's source."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from transship.domain.outcome import Done
 
 @step("take-upload", "take upload")
 def take_upload(begun: Begun) -> Done[Staged]:
-    """Return the uploaded data; what an earlier attempt made of them is removed.
+    """Return the uploaded data; files that an earlier attempt derived from them are removed.
 
     Raises:
-        UploadElsewhere: another host's staging holds it; it is kept.
-        StagingUnavailable: the staging directory itself is not there; it is kept.
-        UploadLost: it is not there any more, or is not what was uploaded.
+        UploadElsewhere: another host's staging holds them; they are kept.
+        StagingUnavailable: the staging directory itself is missing; they are kept.
+        UploadLost: they are missing, or differ from what was uploaded.
         LockLost: the import must end.
     """
     session = current()

@@ -1,4 +1,4 @@
-"""Judge the source once more, by the rules and the addresses of now."""
+"""Judge the source again, with the current rules and addresses."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from transship.sources.watch import Watch
 
 @step("validate-uri", "validate uri", as_downloads)
 def validate_uri(begun: Begun) -> Done[JudgedSource]:
-    """Return the source of a web-download if it may be imported from.
+    """Return the source of a web-download if it is allowed.
 
-    The rules may have changed since the request was accepted, or a name may lead elsewhere.
+    The rules, or the addresses of the name, may have changed since the request was accepted.
 
     Raises:
-        SourceNotAccepted: it may not.
+        SourceNotAccepted: it is not allowed.
         SourceUnreachable: its name cannot be resolved now.
         LockLost, ImportStopped: the import must end.
     """

@@ -1,4 +1,4 @@
-"""Compare what was downloaded with what its source says of it."""
+"""Compare downloaded data with the size and digest that the source announced."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from transship.sources.web import Downloaded
 
 
 def verified(session: ImportSession, source: JudgedSource, done: Downloaded, path: Path) -> Mapping[str, str] | None:
-    """Make sure that a downloaded file is what its source says, and return the digests that were computed for it.
+    """Make sure that a downloaded file matches its source's announcement, and return the computed digests.
 
-    Where no plugin is going to change the data, the image's own digests are computed in the same pass.
+    If no plugin is going to change the data, the image's own digests are computed in the same pass.
 
     Args:
         source: where the data came from.
-        done: what the download says; the digest in its answer's head counts where ``source`` names none.
+        done: the download; the digest in the response's head is used if ``source`` has none.
         path: the complete file.
 
     Returns:
-        Lower-case hex by algorithm; None when the source names no digest.
+        Lower-case hex by algorithm; None when the source announced no digest.
 
     Raises:
         SourceDiffers: size or digest differ.
@@ -49,7 +49,7 @@ def verified(session: ImportSession, source: JudgedSource, done: Downloaded, pat
 
 
 def expected_of(source: JudgedSource, done: Downloaded) -> Announced:
-    """Return what is known of the data: from a record of them, else from the head of the answer."""
+    """Return the announced size and digest: from the source's record, else from the head of the response."""
     known = source.announced or Announced(source.display, None)
     if known.algorithm or not done.validators.digest:
         return known

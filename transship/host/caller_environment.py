@@ -1,6 +1,6 @@
-"""Which variables of the caller's environment reach our processes: one table, with the reason for each row.
+"""Which variables of the caller's environment our processes inherit: one table, with a reason for each row.
 
-Our own traffic, the modules that we import and the words that we parse depend on settings alone, never on the shell
+Our own traffic, the modules that we import and the output that we parse depend only on settings, never on the shell
 or the service manager that started us.
 """
 
@@ -17,12 +17,12 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What becomes of the variables whose names match.
+    """Whether our processes inherit the variables whose names match.
 
     Attributes:
-        names: shell patterns, upper case; the case of a variable's name does not matter.
-        kept: whether our processes get them.
-        reason: why, for people.
+        names: shell patterns in upper case; matching ignores the case of a variable's name.
+        kept: whether our processes inherit them.
+        reason: why, for display.
     """
 
     names: tuple[str, ...]
@@ -105,25 +105,25 @@ ROWS: Final[tuple[Row, ...]] = (
 """The first row that matches decides."""
 
 FIXED: Final = {"LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
-"""What our processes get in any case."""
+"""Variables that our processes always get."""
 
 
 def is_kept(name: str) -> bool:
-    """Return whether a variable of the caller reaches our processes."""
+    """Return whether our processes inherit a variable of the caller."""
     return _row_of(name).kept
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what our processes get of the caller's environment."""
+    """Return the part of the caller's environment that our processes inherit."""
     kept = {name: value for name, value in environ.items() if is_kept(name)}
     searched = _behind_ours(kept.pop("PYTHONPATH", ""))
     return {**kept, **({"PYTHONPATH": searched} if searched else {}), **FIXED}
 
 
 def leave_caller_behind(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Take out of this process's own environment what must not reach it; the operator's log-in stays.
+    """Remove the excluded variables from this process's environment, except the operator's login.
 
-    For the command, whose clients read the environment themselves.
+    For the `transship` command, whose clients read the environment themselves.
     """
     for name in list(environ):
         row = _row_of(name)
@@ -136,7 +136,7 @@ def _row_of(name: str) -> Row:
 
 
 def _behind_ours(path: str) -> str:
-    """Return a module search path that begins with what is installed; relative entries would follow the process."""
+    """Return a module search path that starts with installed packages and has no relative entries."""
     installed = {str(Path(__file__).parents[2]), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     added = [entry for entry in path.split(os.pathsep) if os.path.isabs(entry) and entry not in installed]
     return os.pathsep.join([*sorted(installed), *added]) if added else ""

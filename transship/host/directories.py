@@ -1,7 +1,6 @@
-"""Our directories: made with exactly the mode that is promised, and marked, so that one that is not mounted is noticed.
+"""Our directories: created with an exact mode, and marked, so a directory that is not mounted is noticed.
 
-A directory that has been in use is never made again: what would be written there lies below the mount point, and what
-is missing there is not gone.
+A directory that has been in use is never created again: if it is missing, a mount is missing, not its files.
 """
 
 from __future__ import annotations
@@ -14,23 +13,22 @@ from pathlib import Path
 from typing import Final
 
 MARK: Final = ".transship-catalogue"
-"""File that says whose directory this is. No listing shows it, and no clean-up removes it."""
+"""Name of the file that says to whom the directory belongs. Listings leave it out; clean-ups keep it."""
 
 _LONGEST_MARK: Final = 1024
 
 
 def make_directory(path: Path, mode: int) -> None:
-    """Make a directory, and those above it that are missing, each with ``mode``; one that exists stays as it is.
+    """Create a directory and its missing parents, each with ``mode``; an existing one is not changed.
 
-    The umask neither narrows the mode nor opens the directories above. A group that the parent hands
-    down (set-group-ID) stays in force.
+    The umask does not affect the mode. A group inherited from the parent (set-group-ID) is kept.
 
     Args:
         path: absolute.
         mode: permission bits, e.g. ``0o750``.
 
     Raises:
-        OSError: the directory cannot be made, or something else lies there; those above it may have been made.
+        OSError: the directory cannot be created, or the path is not a directory; parents may have been created.
     """
     try:
         _make(path, mode)
@@ -47,17 +45,17 @@ def _make(path: Path, mode: int) -> None:
             return
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
     found = stat.S_IMODE(path.stat().st_mode)
-    # Only what differs: some network file systems have modes of their own and refuse the call.
+    # Only if it differs: some network file systems have fixed modes and refuse the call.
     if found & ~stat.S_ISGID != mode:
         path.chmod(mode | found & stat.S_ISGID)
 
 
 def read_mark(directory: Path) -> str | None:
-    """Return whose a directory says that it is.
+    """Return the owner named in a directory's mark.
 
     Returns:
-        None when it has no mark, or does not exist: what should be mounted there may not be. Empty when the mark is
-        still to be filled: a crash or an operator left it so.
+        None when it has no mark or does not exist: a mount may be missing. Empty when the mark is empty: a crash or an
+        operator left it so.
 
     Raises:
         OSError: the mark cannot be read.
@@ -73,7 +71,7 @@ def read_mark(directory: Path) -> str | None:
 
 
 def mark_directory(directory: Path, owner: str, mode: int) -> str:
-    """Mark a directory as an owner's, durably, unless it is marked already; return whose it is now.
+    """Mark a directory durably as an owner's unless it is marked already; return its owner.
 
     Args:
         directory: exists.
@@ -85,7 +83,7 @@ def mark_directory(directory: Path, owner: str, mode: int) -> str:
     """
     descriptor = os.open(directory / MARK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "r+", encoding="utf-8") as mark:
-        # Several processes may come here first; none may read what another has not written yet.
+        # Several processes may get here at the same time; none may read a mark that is not written yet.
         fcntl.flock(mark, fcntl.LOCK_EX)
         found = mark.read().strip()
         if found:

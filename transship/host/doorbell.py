@@ -1,6 +1,6 @@
-"""The keeper's doorbell: a datagram that says why it is to look.
+"""The keeper's doorbell: a datagram that wakes the keeper and says why.
 
-It may be lost, and is only there so that nobody waits for the keeper's next look.
+A datagram may be lost; the keeper also polls. The doorbell only saves waiting for the next poll.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Doorbell:
         self._socket.setblocking(False)
 
     def fileno(self) -> int:
-        """Return the descriptor that becomes readable when somebody rings."""
+        """Return the descriptor that becomes readable when the doorbell rings."""
         return self._socket.fileno()
 
     def wait(self, timeout_s: float) -> bytes:
-        """Wait until somebody rings, and return what was rung since the last look; empty when nobody did in time."""
+        """Wait for a ring, and return all rings since the last call; empty after a timeout."""
         if not select.select([self._socket], [], [], timeout_s)[0]:
             return b""
         rung = b""
@@ -48,12 +48,12 @@ class Doorbell:
             return rung
 
     def close(self) -> None:
-        """Stop listening; the name stays until the next keeper takes it."""
+        """Stop listening; the socket's file stays until the next keeper replaces it."""
         self._socket.close()
 
 
 def ring(path: Path, why: bytes = b"!") -> bool:
-    """Ring the doorbell at a path; return whether somebody may hear it. Never waits, never raises.
+    """Ring the doorbell at a path; return whether a keeper may receive it. Never waits, never raises.
 
     Args:
         why: at most `LONGEST_RING_BYTES`.
@@ -62,7 +62,7 @@ def ring(path: Path, why: bytes = b"!") -> bool:
         with connect_socket(path, socket.SOCK_DGRAM, timeout_s=0) as bell:
             bell.send(why)
     except BlockingIOError:
-        # It rings already.
+        # The doorbell is full of unread rings.
         return True
     except OSError:
         return False

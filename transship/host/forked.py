@@ -1,4 +1,4 @@
-"""A child process that was forked, with the part of `subprocess.Popen` that its owner needs."""
+"""A forked child process with the part of the interface of `subprocess.Popen` that we need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 from typing import Final
 
 UNKNOWN_EXIT: Final = 255
-"""Status of a process whose end somebody else has read."""
+"""Status of a process that was reaped elsewhere."""
 
 
 class ForkedProcess:
@@ -17,7 +17,7 @@ class ForkedProcess:
 
     Attributes:
         pid: of the process.
-        returncode: as of `subprocess.Popen`; None until its end was read here.
+        returncode: as of `subprocess.Popen`; None until it was reaped here.
     """
 
     def __init__(self, pid: int) -> None:
@@ -25,7 +25,7 @@ class ForkedProcess:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """Return how it ended; None while it lives."""
+        """Return its exit status; None while it runs."""
         if self.returncode is None:
             try:
                 ended, status = os.waitpid(self.pid, os.WNOHANG)
@@ -36,13 +36,13 @@ class ForkedProcess:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end, and return how it ended.
+        """Wait for its end, and return its exit status.
 
         Args:
             timeout: in seconds; None: without a limit.
 
         Raises:
-            subprocess.TimeoutExpired: it still lives.
+            subprocess.TimeoutExpired: it is still running.
         """
         if self.poll() is None:
             descriptor = os.pidfd_open(self.pid)

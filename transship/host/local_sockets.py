@@ -1,6 +1,6 @@
 """Unix sockets between the processes of one machine: mode 0600, and names of any length.
 
-Whoever may open the socket is trusted: it lies in the home directory, which is closed to other accounts.
+Every process that can open the socket is trusted: it is in the home directory, which other accounts cannot access.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MODE = 0o600
 
 
 def bind_socket(path: Path, kind: socket.SocketKind) -> socket.socket:
-    """Return a socket that is bound to a path; it takes the place of an older one there in one step.
+    """Return a socket that is bound to a path, atomically replacing an older one.
 
     Args:
         path: where; its directory exists.
@@ -27,7 +27,7 @@ def bind_socket(path: Path, kind: socket.SocketKind) -> socket.socket:
     bound = socket.socket(socket.AF_UNIX, kind | socket.SOCK_CLOEXEC)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        # Before it is bound: the file then never has another mode, whatever the umask.
+        # Set before binding, so the file never has another mode, whatever the umask.
         os.fchmod(bound.fileno(), MODE)
         part.unlink(missing_ok=True)
         with _short(part) as name:
@@ -44,10 +44,10 @@ def connect_socket(path: Path, kind: socket.SocketKind, timeout_s: float) -> soc
     """Return a socket that is connected to the one at a path.
 
     Args:
-        timeout_s: limit of this and of every later step with it; 0: never wait.
+        timeout_s: limit for connecting and for each later operation; 0: never wait.
 
     Raises:
-        OSError: nobody listens there, or not in time.
+        OSError: no process listens there, or it did not answer in time.
     """
     connected = socket.socket(socket.AF_UNIX, kind | socket.SOCK_CLOEXEC)
     try:
@@ -62,7 +62,7 @@ def connect_socket(path: Path, kind: socket.SocketKind, timeout_s: float) -> soc
 
 @contextmanager
 def _short(path: Path) -> Iterator[str]:
-    """Give a path a name of less than the 108 bytes that a socket's address has room for (unix(7))."""
+    """Yield a name for a path that is shorter than the limit of 108 bytes for a socket's address (unix(7))."""
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{directory}/{path.name}"

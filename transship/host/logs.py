@@ -19,21 +19,21 @@ FLOW_ROOMS: Final = ("transship", "tasks", "flows", "blocks")
 """Loggers whose events belong to a flow run; Prefect's PREFECT_LOGGING_EXTRA_LOGGERS names them too."""
 
 TASK_RUNS: Final = "prefect.task_runs"
-"""The logger with which Prefect's engine tells how a task run ended."""
+"""The logger with which Prefect's engine reports how a task run ended."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-"""Characters by which what a client sent could draw a second line; the renderer itself escapes newlines."""
+"""Characters with which a client's input could fake a second line; the renderer itself escapes newlines."""
 
 
 def configure_logs(level: str, component: str) -> None:
-    """Send all logs of this process to standard error, one line an event.
+    """Send all logs of this process to standard error, one line per event.
 
-    Fields bound by `structlog.contextvars` (``request_id``, ``image_id``, ``task_id``) stand on every
-    line. Calling it again replaces what was set before.
+    Every line includes the fields bound by `structlog.contextvars` (``request_id``, ``image_id``, ``task_id``).
+    Calling this again replaces the former configuration.
 
     Args:
-        level: least level logged: ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``.
-        component: which process this is: ``api``, ``keeper``, ``worker`` …
+        level: lowest level that is logged: ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``.
+        component: the kind of process: ``api``, ``keeper``, ``worker`` …
     """
     shared: tuple[Processor, ...] = (
         structlog.contextvars.merge_contextvars,
@@ -66,19 +66,19 @@ def configure_logs(level: str, component: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # Alembic tells at each start that it looked at the schema.
+    # At each start Alembic logs that it checked the schema.
     logging.getLogger("alembic").setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 def configure_flow_logs(level: str) -> None:
-    """Hand the events of this process to the standard library's loggers, whose handlers Prefect has set up.
+    """Send the events of this process to the standard library's loggers, whose handlers Prefect has set up.
 
-    So an import's events stand among its run's logs in the Prefect UI. Prefect shows run and task
-    itself, so the line holds the event and its own fields alone.
+    An import's events then appear in the logs of its run in the Prefect UI. Prefect shows run and task
+    itself, so a line holds only the event and its own fields.
 
     Args:
-        level: least level logged. Prefect sets handlers for our loggers and leaves their level to the
-            root logger, which lets warnings pass and nothing below.
+        level: lowest level that is logged. Prefect sets handlers for our loggers but leaves their level to the
+            root logger, which drops everything below warnings.
     """
     for room in FLOW_ROOMS:
         logging.getLogger(room).setLevel(level)
@@ -97,7 +97,7 @@ def configure_flow_logs(level: str) -> None:
 
 
 class _ErrorText:
-    """Stands for an error in the arguments of a log record; shown as what the error says, not as how it is made."""
+    """Replaces an error in the arguments of a log record; its representation is the error's text."""
 
     def __init__(self, error: TransshipError) -> None:
         self._error = error
@@ -107,7 +107,7 @@ class _ErrorText:
 
 
 def _show_reason_only(record: logging.LogRecord) -> bool:
-    """Show an error of ours by its text: where it was raised helps nobody, and hides the reason in a screenful."""
+    """Show one of our errors by its text only: a traceback would not help and would hide the reason."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, TransshipError):
         record.msg, record.args, record.exc_info = f"Task run failed: {error}", None, None
@@ -132,7 +132,7 @@ class _ComponentName:
 
 
 def _one_line(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    # The renderer raises on a key with a blank, and a log line must never fail what it tells of.
+    # The renderer raises on a key with a blank, but logging must never fail the logged operation.
     return {"".join(char if char > " " else "_" for char in key): _escaped(value) for key, value in event.items()}
 
 

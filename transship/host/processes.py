@@ -1,4 +1,4 @@
-"""What Linux says of processes: start times, children, and who inherits orphans."""
+"""Processes on Linux: start times, children, signals, and adopting orphans."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 def become_subreaper() -> None:
-    """Inherit the orphans of all descendants of this process, instead of init."""
+    """Make this process, instead of init, adopt the orphans of its descendants."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -27,12 +27,12 @@ def end_with_parent() -> None:
 
 
 def name_process(name: str) -> None:
-    """Give this process a name that `ps` and `top` show; 15 bytes of it count."""
+    """Give this process a name that `ps` and `top` show; only the first 15 bytes count."""
     _prctl(PR_SET_NAME, ctypes.c_char_p(name.encode()))
 
 
 def threads() -> list[str]:
-    """Return what is said of threads beside this one: none, or a problem. A library's own are no Python threads."""
+    """Return a problem if other threads run, else nothing. Counts threads that libraries start outside Python."""
     count = len(os.listdir("/proc/self/task"))
     if count == 1:
         return []
@@ -43,19 +43,19 @@ def threads() -> list[str]:
 def start_time(pid: int) -> int | None:
     """Return when a process started, in clock ticks since boot; None if it is gone.
 
-    Together with the pid it names one process for as long as the machine is up.
+    Together with the pid it identifies one process until the machine reboots.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The command's name stands in parentheses and may hold anything; state follows as field 3.
+    # The command's name is in parentheses and may contain anything; the state follows as field 3.
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19])
 
 
 def cpu_time_s(pid: int) -> float:
-    """Return the CPU time of a process, and of those of its children that have ended, in seconds; 0 if it is gone.
+    """Return the CPU seconds of a process and of its children that have ended; 0 if it is gone.
 
     Source: proc_pid_stat(5), fields 14 to 17.
     """
@@ -68,7 +68,7 @@ def cpu_time_s(pid: int) -> float:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process was stopped by a signal, e.g. SIGSTOP, and stands still until SIGCONT."""
+    """Whether a process is stopped by a signal, e.g. SIGSTOP, until SIGCONT."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -77,12 +77,12 @@ def is_stopped(pid: int) -> bool:
 
 
 class Standstills:
-    """Remembers since when processes have been stopped.
+    """Remembers how long processes have been stopped.
 
-    A stopped process neither works nor dies of anything but SIGKILL: its owner has to notice.
+    A stopped process does not work and only dies of SIGKILL, so its owner has to notice.
 
     Args:
-        limit_s: how long a process may stand still; a person may want to look at it.
+        limit_s: how long a process may be stopped, e.g. for debugging.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -90,11 +90,11 @@ class Standstills:
         self._since: dict[int, float] = {}
 
     def overdue(self, pids: Iterable[int], now: float) -> set[int]:
-        """Return which of the processes have been stopped at every look for too long.
+        """Return the processes that were found stopped at every call for too long.
 
         Args:
-            pids: all that are watched.
-            now: seconds of a clock that never goes back.
+            pids: all watched processes.
+            now: seconds of a monotonic clock.
         """
         self._since = {pid: self._since.get(pid, now) for pid in pids if is_stopped(pid)}
         return {pid for pid, since in self._since.items() if now - since >= self.limit_s}
@@ -120,7 +120,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def variable_of(pid: int, name: str) -> str:
-    """Return an environment variable that a process was started with; empty if it has none, or is gone."""
+    """Return an environment variable that a process was started with; empty if unset, or if the process is gone."""
     try:
         found = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
@@ -130,7 +130,7 @@ def variable_of(pid: int, name: str) -> str:
 
 
 def in_our_session(pid: int) -> bool:
-    """Whether a process is in the session of this one."""
+    """Whether a process is in this process's session."""
     try:
         return os.getsid(pid) == os.getsid(0)
     except ProcessLookupError:
@@ -178,8 +178,8 @@ def signal_group(group: int, number: signal.Signals) -> None:
 def end_strangers(ours: set[int]) -> list[int]:
     """Kill and reap every child of this process that it did not start itself.
 
-    They are orphans that came to us as their subreaper: what a killed process left behind, e.g. a
-    qemu-img that would go on writing into an image nobody owns any more.
+    They are orphans that this process adopted as subreaper, left behind by a killed process, e.g. a
+    qemu-img that would keep writing to an abandoned image.
 
     Args:
         ours: pids of children that are left alone.
@@ -198,7 +198,7 @@ def end_strangers(ours: set[int]) -> list[int]:
 
 
 def describe_exit(status: int) -> str:
-    """Return what an exit status of `subprocess` says, for people: ``exit status 1``, ``killed by SIGKILL``."""
+    """Describe an exit status of `subprocess`: ``exit status 1``, ``killed by SIGKILL``."""
     if status >= 0:
         return f"exit status {status}"
     try:

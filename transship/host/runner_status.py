@@ -1,4 +1,4 @@
-"""The dispatcher's account of itself, in a file that `transship status`, `doctor` and the health check read."""
+"""The dispatcher's status file, which `transship status`, `doctor` and the health check read."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from transship.host.processes import start_time
 STATUS_FILE: Final = "runner.json"
 
 STALE_S: Final = 30.0
-"""A dispatcher writes every five seconds; one that is silent for so long hangs."""
+"""A dispatcher writes every five seconds; after this many seconds without an update it hangs."""
 
 RUNNER_READY: Final = "runner is ready"
-"""Line with which the dispatcher says that it takes runs."""
+"""Line that the dispatcher prints when it is ready to take runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ class ExecutorStatus:
         condition: ``starting``, ``idle``, ``busy`` or ``leaving``.
         runs: runs it has carried.
         rss_bytes: its resident memory.
-        flow_run_id: what it carries; empty without.
+        flow_run_id: of its current run; empty if idle.
         for_s: seconds since its condition changed.
         started: its start time in clock ticks since boot; 0 until it is known.
-        run_count: how often that flow run had begun before.
+        run_count: how often that flow run had started before.
     """
 
     pid: int
@@ -52,13 +52,13 @@ class RunnerStatus:
         pid, started: the dispatcher, and its start time in clock ticks since boot.
         phase: ``starting``, ``serving`` or ``draining``.
         engine: ``warm`` or ``cold``: what carries runs now.
-        reason: why it is not warm; empty if it is.
+        reason: why the engine is not warm; empty if it is.
         limit: most runs at a time.
         carried: runs in progress.
-        template_pid: 0 without.
+        template_pid: 0 without a template.
         queues: work queues that it takes runs from.
         executors: oldest first.
-        written_at: when it said so, in seconds since the epoch.
+        written_at: when the status was written, in seconds since the epoch.
     """
 
     pid: int
@@ -74,7 +74,7 @@ class RunnerStatus:
     written_at: float = 0.0
 
     def problem(self, now: float) -> str:
-        """Return why runs are not taken as they should be; empty if they are.
+        """Return why runs are not taken; empty if they are.
 
         Args:
             now: in seconds since the epoch.
@@ -92,7 +92,7 @@ def runner_status_path(settings: Settings) -> Path:
 
 
 def write_runner_status(path: Path, status: RunnerStatus) -> None:
-    """Replace the status file; a reader sees the old or the new one whole."""
+    """Replace the status file atomically."""
     part = path.with_name(f".{path.name}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
@@ -101,21 +101,21 @@ def write_runner_status(path: Path, status: RunnerStatus) -> None:
 
 
 def read_runner_status(path: Path) -> RunnerStatus | None:
-    """Return what the dispatcher last wrote, if it runs; None without one."""
+    """Return the status of the running dispatcher; None if none runs."""
     status = last_runner_status(path)
     return status if status is not None and start_time(status.pid) == status.started else None
 
 
 def lone_worker(settings: Settings) -> RunnerStatus | None:
-    """Return the runner of a host whose API and Prefect run elsewhere; None if it is no such host, or does not run.
+    """Return the runner of a host whose API and Prefect run elsewhere; None on other hosts, or if it does not run.
 
-    A host of its own supervisor may be set so too: ask `supervisor.home.is_locked` first.
+    A host with its own supervisor may have the same settings: check `supervisor.home.is_locked` first.
     """
     return read_runner_status(runner_status_path(settings)) if settings.prefect.api_url else None
 
 
 def last_runner_status(path: Path) -> RunnerStatus | None:
-    """Return what a dispatcher last wrote, whether it runs or not; None if that is not readable."""
+    """Return the last status that a dispatcher wrote, running or not; None if it is not readable."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         executors = tuple(ExecutorStatus(**one) for one in raw.pop("executors"))

@@ -1,4 +1,4 @@
-"""What the operating system says of files in staging, as errors of ours; paths are not named."""
+"""Translates the operating system's errors about staged files into our errors, which name no paths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def free_bytes(directory: Path) -> int:
-    """Return the room left on the file system that holds ``directory``; 0 if it cannot be asked."""
+    """Return the free bytes on the file system of ``directory``; 0 if they cannot be read."""
     try:
         room = os.statvfs(directory)
     except OSError:
@@ -24,12 +24,12 @@ def free_bytes(directory: Path) -> int:
 
 
 def staging_error(error: OSError, needed_bytes: int, directory: Path | None = None) -> StagingFull | StagingBroken:
-    """Return what an operating-system error in staging means.
+    """Translate an operating-system error in staging.
 
     Args:
         error: what was raised.
-        needed_bytes: how large the file was to become, for the message.
-        directory: where it happened; None: nothing is known of the room there.
+        needed_bytes: intended size of the file, for the message.
+        directory: where it happened; None: the free room is unknown.
     """
     if error.errno in _NO_ROOM:
         return StagingFull(needed_bytes, 0 if directory is None else free_bytes(directory))
@@ -38,15 +38,15 @@ def staging_error(error: OSError, needed_bytes: int, directory: Path | None = No
 
 @contextmanager
 def staging_faults(path: Path, needed_bytes: int = 0) -> Iterator[None]:
-    """Turn operating-system errors of the block into errors of ours.
+    """Translate operating-system errors of the block into our errors.
 
     Args:
         path: file that is read or written.
-        needed_bytes: how large it is to become, for the message.
+        needed_bytes: intended size of the file, for the message.
 
     Raises:
-        StagingFull: no room, or a quota of the file system is used up.
-        StagingBroken: anything else that the operating system refuses.
+        StagingFull: no room, or a file-system quota is used up.
+        StagingBroken: any other error of the operating system.
     """
     try:
         yield

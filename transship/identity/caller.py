@@ -1,4 +1,4 @@
-"""Who calls, as an identity service vouches for it."""
+"""The caller as authenticated by an identity service."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from transship.domain.service_catalogue import ServiceCatalogue
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller that Keystone vouches for.
+    """A caller authenticated by Keystone.
 
     Attributes:
-        project_id, user_id: ids; the project is empty for tokens that belong to none.
-        roles: in the project, lower case; those in a domain or the whole system say nothing of images.
-        catalogue: what services the caller was told of.
+        project_id, user_id: ids; the project is empty for tokens without a project.
+        roles: in the project, lower case; roles in a domain or the system do not apply to images.
+        catalogue: the caller's service catalogue.
         token: the caller's own.
     """
 
@@ -27,4 +27,4 @@ class Identity:
 
 
 EVERYBODY: Final = Identity(roles=("admin",))
-"""Whoever calls where no identity service is asked."""
+"""Every caller when no identity service is configured."""

@@ -1,6 +1,6 @@
-"""Our own login to a Keystone: tokens, and questions asked with them.
+"""Our own login to a Keystone: provides tokens and makes requests with them.
 
-keystoneauth1 fetches a token when one is needed, keeps it, and fetches a new one before it expires.
+keystoneauth1 fetches a token when needed, caches it, and fetches a new one before it expires.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from config.settings import KeystoneLogin
 from transship.domain.errors import ConfigurationRefused, IdentityRefused, IdentityUnavailable
 
 _CONNECTIONS: Final = 32
-"""Connections to Keystone that are kept for further questions."""
+"""Connections to Keystone that are kept open."""
 
 
 class Login:
     """One account in one Keystone; used from any thread."""
 
     def __init__(self, login: KeystoneLogin) -> None:
-        """Prepare the login; nothing is asked yet.
+        """Prepare the login without sending a request.
 
         Args:
             login: complete.
         """
         self._url = v3_url(login.auth_url)
         answers = requests.Session()
-        # Nothing is taken from the environment: a proxy would see passwords and tokens.
+        # Ignore proxies in the environment: they would see passwords and tokens.
         answers.trust_env = False
         for scheme in ("http://", "https://"):
             answers.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS))
@@ -45,11 +45,11 @@ class Login:
         )
 
     def token(self) -> str:
-        """Return a token that is valid for some time still.
+        """Return a token that stays valid for some time.
 
         Raises:
             IdentityUnavailable: Keystone does not answer.
-            IdentityRefused: it does not know the account.
+            IdentityRefused: it rejects the account.
         """
         try:
             token = self._session.get_token()
@@ -60,7 +60,7 @@ class Login:
         return token
 
     def ask(self, path: str, headers: Mapping[str, str]) -> requests.Response:
-        """Return Keystone's answer to a GET that carries our token, whatever its status.
+        """Return Keystone's response, of any status, to a GET with our token.
 
         Args:
             path: below ``/v3``, with its query.
@@ -74,7 +74,7 @@ class Login:
                 self._url + path,
                 headers=dict(headers),
                 raise_exc=False,
-                # The headers hold somebody's token.
+                # The headers hold a caller's token.
                 log=False,
             )
         except exceptions.ClientException as error:
@@ -87,12 +87,12 @@ class Login:
 
 
 def refuse_bad_authority(option: str, login: KeystoneLogin) -> None:
-    """Read the file of authorities as a login would.
+    """Check that a login can read the file of authorities.
 
     Raises:
-        ConfigurationRefused: it cannot be used; names the option of that section.
+        ConfigurationRefused: it cannot be used; the error names the option.
     """
-    if login.ca_file is None or login.ca_file.is_dir():  # requests takes a directory of hashed names too
+    if login.ca_file is None or login.ca_file.is_dir():  # requests accepts a directory of hashed names too
         return
     try:
         ssl.create_default_context(cafile=login.ca_file)
@@ -105,7 +105,7 @@ def refuse_bad_authority(option: str, login: KeystoneLogin) -> None:
 
 
 def v3_url(auth_url: str) -> str:
-    """Return the address of a Keystone's API of version 3, which ``auth_url`` may leave out."""
+    """Return the URL of Keystone's API v3; ``auth_url`` may omit the version."""
     bare = auth_url.rstrip("/")
     return bare if bare.endswith("/v3") else f"{bare}/v3"
 

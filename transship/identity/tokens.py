@@ -1,7 +1,7 @@
-"""Who calls: a token is shown to Keystone, and its word is believed for some minutes.
+"""Validates callers' tokens with Keystone, and caches the results for some minutes.
 
-Source: Identity API v3, "Validate and show information for token"; the order of things, and what a
-service token is good for, are those of keystonemiddleware's ``auth_token``.
+Source: Identity API v3, "Validate and show information for token"; the order of the checks and the meaning of
+service tokens follow keystonemiddleware's ``auth_token``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from transship.identity.login import Login
 log = structlog.get_logger(__name__)
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,16384}")
-"""What may stand in a header and be a token; 16 KiB is twice what Keystone issues at most."""
+"""What a token may look like; 16 KiB is twice the longest token that Keystone issues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class _Known:
 
 
 class TokenReader:
-    """Tells who a token belongs to; used from any thread.
+    """Finds the owner of a token; used from any thread.
 
     Args:
-        settings: which Keystone, and how long its word is believed.
+        settings: which Keystone, and how long results are cached.
         clock: aware times, UTC.
     """
 
@@ -52,7 +52,7 @@ class TokenReader:
         self._lock = threading.Lock()
 
     def remembered(self, token: str) -> Identity | None:
-        """Return who a token belongs to if Keystone said so a short while ago; never waits."""
+        """Return the owner of a token from the cache, without waiting; None if it is not cached."""
         key = _key(token)
         with self._lock:
             known = self._known.get(key)
@@ -65,16 +65,16 @@ class TokenReader:
             return known.identity
 
     def read(self, token: str, service_token: str = "") -> Identity:
-        """Return who a token belongs to.
+        """Return the owner of a token.
 
         Args:
             token: ``X-Auth-Token``; empty when not sent.
-            service_token: ``X-Service-Token`` of a service that acts for the user: with a role of
-                ``auth.service_token_roles`` the user's token may have expired since.
+            service_token: ``X-Service-Token`` of a service that acts for the user. If it has a role in
+                ``auth.service_token_roles``, the user's token may be expired.
 
         Raises:
-            Unauthenticated: no token, or one that is not valid.
-            IdentityUnavailable: Keystone does not say.
+            Unauthenticated: no token, or an invalid one.
+            IdentityUnavailable: Keystone cannot validate it now.
         """
         if not token:
             raise Unauthenticated(self._told, "this service wants a token: send X-Auth-Token")
@@ -129,7 +129,7 @@ class TokenReader:
 
 
 def _key(token: str) -> bytes:
-    # Tokens that went out of use do not stay in memory longer than they must.
+    # A digest, so unused tokens do not stay in memory.
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 

@@ -1,1 +1,1 @@
-"""The keeper: the one process that tells Prefect what the catalogue wants, and puts right what Prefect lost."""
+"""The keeper: the process that dispatches imports to Prefect and repairs what Prefect lost."""

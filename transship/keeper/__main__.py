@@ -1,4 +1,4 @@
-"""``python -m transship.keeper``: run the duties until told to stop."""
+"""``python -m transship.keeper``: run the keeper's duties until stopped."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ from transship.keeper.waking import Ears, Wait
 LEASE_TTL_S: Final = 15.0
 LEASE_RENEWED_S: Final = 7.0
 LOOK_S: Final = 30.0
-"""Longest time between two looks at the agenda: a ring may be lost, and a run begun by hand rings for nobody."""
+"""Longest time between two reads of the agenda: a ring may be lost, and runs started by hand do not ring."""
 SWEEP_S: Final = 600.0
 SWEEP_DUE_S: Final = 15.0
 WAITING_TURN_S: Final = 2.0
-"""Seconds between two looks at imports that wait for their turn, beside those that an import's end makes."""
+"""Seconds between checks of imports that wait for their turn; the end of an import causes additional checks."""
 
 log = structlog.get_logger("transship.keeper")
 
 
 @dataclass(slots=True)
 class Duty:
-    """Something to do every so many seconds, as long as there is anything to do.
+    """Periodic work that runs while the agenda requires it.
 
     Attributes:
-        wanted_in_s: reads from the agenda in how many seconds it is wanted; None: not now.
-        delay_s: seconds from when it becomes wanted until it is done first.
-        changes: what it does may change the agenda.
+        wanted_in_s: returns in how many seconds the agenda requires it; None: not now.
+        delay_s: delay in seconds before the first run after it becomes required.
+        changes: whether it may change the agenda.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Duty:
     not_before: float = 0.0
 
     def run_if_due(self, now: float) -> bool:
-        """Do it if its time has come; a fault is logged, and the duty is tried again at its next time."""
+        """Run the duty if it is due; errors are logged, and the duty runs again at its next time."""
         if now < self.next_at:
             return False
         self.next_at = self.not_before = now + self.every_s
@@ -80,22 +80,22 @@ class Duty:
         return True
 
     def plan(self, agenda: Agenda, now: float) -> None:
-        """Note when it is to be done next."""
+        """Set the time of the next run."""
         wanted = self.wanted_in_s(agenda)
         if wanted is None:
             self.next_at = math.inf
             return
         if self.next_at == math.inf:
             self.not_before = max(self.not_before, now + self.delay_s)
-        # What the agenda names a time for is done then; all else no sooner than its own pause allows.
+        # Work that the agenda schedules for a time is done then; other work waits for its own interval.
         self.next_at = now + wanted if wanted > 0 else max(self.not_before, now)
 
 
 class Duties:
-    """What an active keeper does, each when the agenda asks for it.
+    """The duties of an active keeper, run as the agenda requires.
 
     Attributes:
-        look_at: when the agenda is to be read next, in seconds of the monotonic clock.
+        look_at: when to read the agenda next, in seconds of the monotonic clock.
     """
 
     def __init__(self, keeper: Keeper, couriers: Couriers) -> None:
@@ -111,7 +111,7 @@ class Duties:
             Duty("settle", 10.0, lambda: settle(keeper), _when_settled),
             Duty("mirror stores", 10.0, lambda: mirror_stores(keeper), changes=False),
             Duty("look at the pool", 10.0, lambda: look_at_pool(keeper), _if_unfinished, changes=False),
-            # The first time as soon as this keeper is active: a start sweeps what the last end left.
+            # Runs first as soon as this keeper is active, to remove what the previous one left.
             Duty("sweep", SWEEP_S, lambda: ask_for_sweep(keeper)),
             sweeping,
             Duty("purge", 600.0, lambda: purge(keeper)),
@@ -120,18 +120,18 @@ class Duties:
 
     @property
     def next_at(self) -> float:
-        """When there is something to do, in seconds of the monotonic clock."""
+        """When the next work is due, in seconds of the monotonic clock."""
         return min(self.look_at, *(duty.next_at for duty in self._all))
 
     def wake(self, rung: frozenset[Ring]) -> None:
-        """Look at the agenda at once if that may have changed; the end of an import is another one's turn."""
+        """Read the agenda at once if it may have changed; the end of an import lets another one start."""
         waits = self._telling.next_at < math.inf
         self._telling.not_before = 0.0
         if Ring.WORK in rung or waits:
             self.look_at = 0.0
 
     def do(self, now: float) -> None:
-        """Do what is due."""
+        """Run the duties that are due."""
         if now >= self.look_at:
             self._look(now)
         done = [duty for duty in self._all if duty.run_if_due(now)]
@@ -152,12 +152,12 @@ class Duties:
 
     def _tell(self) -> None:
         if tell(self._keeper):
-            # There may be more; what waits for its turn is looked at again later.
+            # There may be more rows; imports that wait for their turn are checked later.
             self._telling.not_before = 0.0
 
 
 def run(keeper: Keeper, couriers: Couriers, stopped: threading.Event, wait: Wait) -> None:
-    """Keep going until ``stopped``; only the keeper that holds the lease acts, and sleeps until it has to."""
+    """Run until ``stopped``; only the keeper with the lease acts, and it sleeps until work is due."""
     duties = Duties(keeper, couriers)
     active, renew_at = False, 0.0
     couriers.start()
@@ -203,8 +203,8 @@ def _when_settled(found: Agenda) -> float | None:
 
 
 def sweep_due(keeper: Keeper, duty: Duty) -> None:
-    """Have swept what may be removed now; look the less often the longer it stays."""
-    # What cannot be removed, of a store or host that is away, is not worth a run every few seconds.
+    """Request a sweep for what may be removed now; check less often the longer it cannot be removed."""
+    # Leftovers of an unavailable store or host are not worth a run every few seconds.
     duty.every_s = min(2 * duty.every_s, SWEEP_S) if sweep_what_is_due(keeper) else SWEEP_DUE_S
 
 
@@ -235,7 +235,7 @@ def main() -> int:
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         stopped.set()
-        # A wait that a signal interrupts goes on.
+        # Python resumes an interrupted wait after a signal, so wake the keeper explicitly.
         ring(settings.run_dir / DOORBELL_SOCKET)
 
     signal.signal(signal.SIGTERM, stop)

@@ -1,7 +1,7 @@
-"""Couriers: a thread for each way out, which sends the notifications that wait, in order, and waits for nobody else.
+"""Couriers: one thread per destination, which sends the waiting notifications in order.
 
-A way out that is broken holds up its own courier alone. What was sent is noted after it was sent, so a keeper
-that is killed in between sends it again, under the same message id.
+A broken destination delays only its own courier. A notification is recorded as sent after it was sent, so a keeper
+that is killed in between sends it again under the same message id.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from transship.notify.prefect_events import event_of
 from transship.notify.sink import Sink, wanted_sinks
 
 BATCH: Final = 50
-"""At most so many notifications are sent twice when a keeper is killed between sending and noting."""
+"""Most notifications sent per batch, and so sent twice if a keeper is killed before recording them."""
 PAUSE_S: Final = 0.3
-"""From the first news until they are sent, so that what follows at once is sent with them."""
+"""Delay after the first new notification, so those that follow at once are sent together with it."""
 LOOK_S: Final = 30.0
-"""Longest time between two looks: a ring may be lost."""
+"""Longest time between checks for notifications: a ring may be lost."""
 LONGEST_PAUSE_S: Final = 30.0
 JOIN_S: Final = 2.0
 _MENDABLE: Final = frozenset({401, 403, 404})
-"""Refusals of Prefect that an operator mends: nothing is wrong with the event itself."""
+"""Prefect's refusals that an operator can fix; the event itself is valid."""
 
 log = structlog.get_logger("transship.keeper")
 
 
 def open_sinks(settings: Settings, texts: Mapping[Path, str] | None = None) -> tuple[Sink, ...]:
-    """Open the ways out that the settings ask for; none of them is tried yet.
+    """Open the destinations named in the settings, without connecting yet.
 
     Args:
-        texts: as in `config.loading.LoadedSettings`; None: nobody took them.
+        texts: as in `config.loading.LoadedSettings`; None: read the files now.
 
     Raises:
-        ConfigurationRefused: the settings of one cannot be used.
+        ConfigurationRefused: the settings of a destination are invalid.
     """
     return tuple(_open(name, settings, texts) for name in wanted_sinks(settings.notifications))
 
@@ -61,26 +61,26 @@ def _open(name: SinkName, settings: Settings, texts: Mapping[Path, str] | None) 
 
             return LogLines(settings.notifications)
         case SinkName.PREFECT:
-            # A client of its own: that of the duties is used by another thread.
+            # A separate client: another thread uses that of the duties.
             return PrefectEvents(PrefectApi.of(settings))
 
 
 @dataclass(frozen=True, slots=True)
 class PrefectEvents:
-    """Prefect's events as a way out."""
+    """Prefect's events as a destination."""
 
     prefect: PrefectApi
 
     @property
     def name(self) -> SinkName:
-        """Where it sends to."""
+        """The name of the destination."""
         return SinkName.PREFECT
 
     def deliver(self, notifications: Sequence[Notification]) -> Iterator[Notification]:
-        """Send all at once; if Prefect refuses that, one by one, leaving out those that it will never take.
+        """Send all in one request; if Prefect refuses it, send one by one, and skip those that it refuses for good.
 
         Raises:
-            NotificationUndelivered: Prefect does not answer, or does not let us in.
+            NotificationUndelivered: Prefect does not answer, or denies access.
         """
         try:
             self.prefect.send_events(event_of(each) for each in notifications)
@@ -99,7 +99,7 @@ class PrefectEvents:
 
 
 class Courier:
-    """Sends what waits for one way out."""
+    """Sends the waiting notifications of one destination."""
 
     def __init__(self, catalog: Catalog, sink: Sink) -> None:
         self._catalog, self._sink = catalog, sink
@@ -107,15 +107,15 @@ class Courier:
         self._news = threading.Event()
         self._news.set()
         self._noted: str | None = None
-        """What the catalogue says of this way out; None until this courier has written it."""
+        """The catalogue's last recorded state of this destination; None until this courier has written it."""
 
     @property
     def pause_s(self) -> float:
-        """How long to wait before news are sent; longer after each fault in a row."""
+        """Seconds to wait before sending; longer after each consecutive failure."""
         return min(LONGEST_PAUSE_S, PAUSE_S * float(2 ** min(self._faults, 10)))
 
     def run(self, active: threading.Event, stopped: threading.Event) -> None:
-        """Send while this keeper is the active one, until it is stopped."""
+        """Send while this keeper is active, until it is stopped."""
         while not stopped.is_set():
             if not self._faults:
                 self._news.wait(LOOK_S)
@@ -130,11 +130,11 @@ class Courier:
                 log.warning("notifications cannot be read now", sink=self._sink.name, reason=str(error))
 
     def ring(self) -> None:
-        """Have what waits sent: there is something new, or this keeper became the active one or is to end."""
+        """Wake the courier: there is a new notification, or this keeper became active or is stopping."""
         self._news.set()
 
     def deliver_some(self) -> int:
-        """Send the oldest of what waits; return how many were sent. What could not be sent waits on."""
+        """Send the oldest waiting notifications; return how many were sent. The others keep waiting."""
         with self._catalog.read() as connection:
             batch = waiting(connection, self._sink.name, BATCH)
         if not batch:
@@ -152,7 +152,7 @@ class Courier:
         return len(sent)
 
     def _note(self, sent: Sequence[int], reason: str) -> None:
-        """Note what was sent, and how the way out is, before anything else is sent."""
+        """Record what was sent, and the state of the destination, before sending anything else."""
         with self._catalog.write() as connection:
             mark_sent(connection, self._sink.name, sent)
             if reason != self._noted:
@@ -165,13 +165,13 @@ class Courier:
 
 
 class Couriers:
-    """All couriers of a keeper, each in its thread; they send while the keeper is the active one.
+    """All couriers of a keeper, each in its own thread; they send while the keeper is active.
 
     Args:
-        backlog_limit: beyond so many waiting notifications for one way out the oldest are given up.
+        backlog_limit: most waiting notifications per destination; beyond it the oldest are dropped.
 
     Attributes:
-        active: set while this keeper is the active one.
+        active: set while this keeper is active.
     """
 
     def __init__(self, catalog: Catalog, sinks: Sequence[Sink], backlog_limit: int) -> None:
@@ -190,24 +190,24 @@ class Couriers:
         ]
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def ring(self) -> None:
-        """Have what waits sent."""
+        """Wake all couriers."""
         for courier in self._couriers:
             courier.ring()
 
     def stop(self) -> None:
-        """End; a courier that waits for its way out is left behind, and ends with the process."""
+        """Stop; a courier that is blocked in its destination is abandoned, and ends with the process."""
         self._stopped.set()
         self.ring()
         for thread in self._threads:
             thread.join(JOIN_S)
 
     def tidy(self) -> None:
-        """Give up what is too much, and remove what was sent everywhere."""
+        """Drop notifications beyond the limit, and delete those sent to every destination."""
         for name in self._names:
             with self._catalog.write() as connection:
                 given_up = drop_beyond(connection, name, self._backlog_limit)

@@ -1,4 +1,4 @@
-"""Telling Prefect what the outbox holds: imports to start or to cancel, and sweeps."""
+"""Sends the outbox to Prefect: imports to start or to cancel, and sweeps."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from transship.keeper.reconcile import end_import
 from transship.keeper.turns import DEFAULT_QUEUE, TOLD_AT_ONCE, host_queue, rows_in_turn
 
 REFUSAL_PATIENCE_S: Final = 120.0
-"""How long refusals that an operator can mend (no deployment yet, wrong password) are tried again."""
+"""How long to retry after refusals that an operator can fix (no deployment yet, wrong password)."""
 MENDABLE: Final = frozenset({401, 403, 404})
 
 log = structlog.get_logger("transship.keeper")
 
 
 def tell(keeper: Keeper) -> int:
-    """Tell Prefect what the outbox holds; return how many rows were told."""
+    """Send the outbox rows whose turn it is to Prefect; return how many were sent."""
     rows = rows_in_turn(keeper)[:TOLD_AT_ONCE]
     told = 0
     for row in rows:
@@ -64,7 +64,7 @@ def _tell_one(keeper: Keeper, row: OutboxRow) -> None:
 def _dispatch(keeper: Keeper, row: OutboxRow) -> None:
     with keeper.catalog.read() as connection:
         found = unfinished_import(connection, str(row.task_id))
-    # A worker begins what Prefect was told of: only this row's end was missed, by a keeper that was killed.
+    # A worker has begun the import, so Prefect has the run: a killed keeper only missed marking this row as done.
     if found is None or found.is_held or found.task.attempt != row.payload["attempt"]:
         _done(keeper, row)
         return
@@ -77,7 +77,7 @@ def _dispatch(keeper: Keeper, row: OutboxRow) -> None:
 
 
 def _start_again(keeper: Keeper, task: ImportTask) -> str | None:
-    """Schedule the run that the task has; return its id, None when Prefect has no such run."""
+    """Reschedule the task's run; return its id, or None when Prefect has no such run."""
     if task.flow_run_id is None:
         return None
     try:
@@ -102,25 +102,25 @@ def _create_run(keeper: Keeper, task: ImportTask, image_name: str, key: str) -> 
 
 
 def queue_of(keeper: Keeper, task: ImportTask) -> str:
-    """Return the work queue of a task's run: where uploaded data lie, they are imported."""
+    """Return the work queue of a task's run: uploaded data are imported on the host that holds them."""
     if not ImportMethod(task.method).facts.uploaded:
         return DEFAULT_QUEUE
     try:
         with keeper.catalog.read() as connection:
             return host_queue(staged_upload(connection, task.image_id).host)
     except UploadIncomplete:
-        # Any worker can say so on the task.
+        # Any worker can report the problem on the task.
         return DEFAULT_QUEUE
 
 
 def _start(keeper: Keeper, wanted: WantedRun) -> CreatedRun:
-    """Make a run: pushed to this machine's runner if that has a slot for it, else scheduled for any worker."""
+    """Create a run: push it to this machine's runner if that has a free slot, else schedule it for any worker."""
     slot = None if keeper.prefect.limits_active_runs(wanted.deployment) else keeper.runner.reserve(wanted.queue)
     if slot is None:
         return keeper.prefect.schedule(wanted)
     with slot:
         run = keeper.prefect.claim(wanted, f"the worker of {keeper.settings.host_name}")
-        # Under a key that was used before, Prefect answers with the earlier run, which somebody may have.
+        # For a known idempotency key Prefect returns the earlier run, which a worker may have taken.
         pushed = run.as_asked and slot.push(run.answer)
     log.info("run pushed" if pushed else "run not pushed", flow_run_id=run.id)
     return run
@@ -132,7 +132,7 @@ def _cancel(keeper: Keeper, row: OutboxRow) -> None:
     if run is not None and not run.final:
         waits = run.type in ("SCHEDULED", "PAUSED")
         name = RunState.CANCELLED if waits else RunState.CANCELLING
-        # Not forced: it may have ended since, and nobody would end what is Cancelling then.
+        # Not forced: the run may have ended meanwhile, and would then stay Cancelling.
         keeper.prefect.ask_state(run_id, name, "the image was deleted")
 
 

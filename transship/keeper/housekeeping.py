@@ -1,4 +1,4 @@
-"""Having removed what may go: sweeps on each host, lost uploads, secrets and rows of old."""
+"""Clean-up duties: sweeps on each host, lost uploads, and old secrets and rows."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from transship.keeper.prefect_api import DEPLOYMENT, WantedRun
 from transship.keeper.turns import host_queue
 
 SWEEPS_APART_S: Final = 10.0
-"""Sweeps that are asked for closer together are one; what comes too late for it is found by the next look."""
+"""Sweeps requested within this time count as one; a later check finds what the sweep missed."""
 
 log = structlog.get_logger("transship.keeper")
 
 
 def ask_for_sweep(keeper: Keeper) -> None:
-    """Have housekeeping run soon, on every host."""
+    """Request housekeeping soon on every host."""
     with keeper.catalog.write() as connection:
         post(connection, OutboxKind.SWEEP, "sweep", None)
 
 
 def sweep_what_is_due(keeper: Keeper) -> bool:
-    """Ask for a sweep if there is something to remove now; return whether there is.
+    """Request a sweep if there is something to remove now; return whether there is.
 
-    A copy may be removed only when its writer's lease has ended: after the sweep that its import's end asked for.
+    A copy may be removed only when its writer's lease has expired, so the sweep at its import's end is too early.
     """
     with keeper.catalog.read() as connection:
         due_now = removable_locations(connection, older_than_s=keeper.settings.lease.ttl_s)
@@ -45,10 +45,10 @@ def sweep_what_is_due(keeper: Keeper) -> bool:
 def order_sweeps(keeper: Keeper) -> None:
     """Schedule housekeeping on every host that has a worker, or something to remove."""
     with keeper.catalog.read() as connection:
-        # When everything starts, no worker was heard of yet: this host has one, or soon will.
+        # During the start no worker has reported yet, but this host has one or soon will.
         names = {keeper.settings.host_name, *live_hosts(connection), *hosts_with_scrap(connection)}
     moment = int(utc_now().timestamp() // SWEEPS_APART_S)
-    # Only a worker of its own host reaches a staging directory; one that is gone has one run waiting, not many.
+    # Only a worker on its host can reach a staging directory; avoid queueing several sweeps for a host that is down.
     waiting = keeper.prefect.waiting_tags(_sweep_tag(host) for host in names)
     for host in sorted(host for host in names if _sweep_tag(host) not in waiting):
         key, tags = f"sweep/{host}/{moment}", (_sweep_tag(host),)
@@ -65,7 +65,7 @@ def free_lost_uploads(keeper: Keeper) -> int:
 
 
 def purge(keeper: Keeper) -> None:
-    """Remove secrets of tasks that nobody may start again, the uploaded data of such imports, and hosts of old."""
+    """Remove secrets of tasks that can no longer be restarted, their uploaded data, and old hosts."""
     kept_since = utc_now() - timedelta(seconds=keeper.settings.lease.rerun_ttl_s)
     with keeper.catalog.write() as connection:
         purge_secrets(connection, kept_since)

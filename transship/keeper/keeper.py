@@ -1,4 +1,4 @@
-"""What all duties of the keeper need."""
+"""What all of the keeper's duties share."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from transship.keeper.push import LocalRunner
 
 @dataclass(frozen=True, slots=True)
 class Keeper:
-    """A keeper; each duty is a function that takes it.
+    """A keeper; each duty is a function of it.
 
     Attributes:
-        owner: this process, in the keepers' lease.
+        owner: this process's name in the keepers' lease.
     """
 
     settings: Settings

@@ -1,4 +1,4 @@
-"""Copying store settings that were edited in the Prefect UI into the catalogue."""
+"""Copies store settings that were edited in the Prefect UI to the catalogue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = structlog.get_logger("transship.keeper")
 
 
 def mirror_stores(keeper: Keeper) -> int:
-    """Copy store settings that were edited in the Prefect UI into the catalogue; return how many changed."""
+    """Copy store settings that were edited in the Prefect UI to the catalogue; return how many changed."""
     documents = keeper.prefect.store_blocks()
     wanted: dict[str, str] = {}
     for store_id, configured in keeper.settings.all_stores.items():
@@ -46,7 +46,7 @@ def mirror_stores(keeper: Keeper) -> int:
 
 
 def _prepare_edited(keeper: Keeper, store_id: str, settings: StoreSettings) -> None:
-    """Prepare the place that an edit may have named; what cannot be prepared stays unused until it is."""
+    """Prepare an edited store, whose location may be new; a store that cannot be prepared is not used until it is."""
     try:
         if prepare_store(keeper.catalog, store_id, settings):
             log.info("store prepared", store=store_id)
@@ -55,11 +55,11 @@ def _prepare_edited(keeper: Keeper, store_id: str, settings: StoreSettings) -> N
 
 
 def settings_of_block(document: Mapping[str, Any]) -> str | None:
-    """Return the store settings of a block document as JSON, None (and a logged warning) when they cannot be used."""
+    """Return the store settings of a block document as JSON; log a warning and return None if they are invalid."""
     kind = kind_of_block(document["block_type"]["slug"])
     try:
         return settings_text(kind.settings_of(document["data"])) if kind is not None else None
     except ValidationError as error:
-        # Pydantic's text would repeat the input, which holds keys.
+        # Pydantic's text would repeat the input, which may hold keys.
         log.warning("store block cannot be used", block=document.get("name"), faults=error.error_count())
         return None

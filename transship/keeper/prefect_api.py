@@ -1,4 +1,4 @@
-"""What the keeper asks of Prefect's server.
+"""The keeper's requests to Prefect's server.
 
 Source: Prefect 3.9, REST API reference.
 """
@@ -21,17 +21,17 @@ from transship.prefect_rest.client import PrefectRest
 DEPLOYMENT: Final = "transship"
 """Name of each flow's deployment."""
 DEPLOYMENT_KEPT_S: Final = 30.0
-"""How long what was read of a deployment is used, in seconds; its id is kept until Prefect refuses it."""
+"""Seconds for which a deployment is cached; its id is cached until Prefect refuses it."""
 
 
 @dataclass(frozen=True, slots=True)
 class WantedRun:
-    """A flow run to be made.
+    """A flow run to create.
 
     Attributes:
         deployment: ``<flow>/<deployment>``.
-        name: for people.
-        key: idempotency key: under one key only the first wish makes a run.
+        name: display name.
+        key: idempotency key; only the first request with a key creates a run.
         queue: work queue of the deployment's pool.
     """
 
@@ -45,11 +45,11 @@ class WantedRun:
 
 @dataclass(frozen=True, slots=True)
 class CreatedRun:
-    """A flow run that is there.
+    """An existing flow run.
 
     Attributes:
-        answer: what Prefect answered, whole.
-        as_asked: the run is in the very state that this call asked for; False for a run that an earlier call made.
+        answer: Prefect's complete response.
+        as_asked: whether the run is in the state that this call requested; False for a run created by an earlier call.
     """
 
     id: str
@@ -59,10 +59,10 @@ class CreatedRun:
 
 @dataclass(frozen=True, slots=True)
 class _Deployment:
-    """What is known of a deployment.
+    """What is known about a deployment.
 
     Attributes:
-        limited: Prefect is to bound how many of its runs are active.
+        limited: whether Prefect limits how many of its runs are active.
         read_at: seconds of the monotonic clock.
     """
 
@@ -78,7 +78,7 @@ class FlowRunState:
     Attributes:
         type, name: as Prefect names them, e.g. ``SCHEDULED`` and ``Late``.
         message: may be empty.
-        age_s: seconds since it came into this state.
+        age_s: seconds since it entered this state.
     """
 
     id: str
@@ -94,30 +94,30 @@ class FlowRunState:
 
 
 class PrefectApi(PrefectRest):
-    """A client of one Prefect server; see `PrefectRest`."""
+    """A client for one Prefect server; see `PrefectRest`."""
 
     def __init__(self, url: str, auth_string: str, *, tries_when_busy: int = 0) -> None:
         super().__init__(url, auth_string, tries_when_busy=tries_when_busy)
         self._deployments: dict[str, _Deployment] = {}
         self.known_pool: Pool | None = None
-        """The work pool as Prefect described it last; None until it did."""
+        """The work pool as Prefect last described it; None before that."""
 
     def schedule(self, wanted: WantedRun) -> CreatedRun:
-        """Make a flow run that waits in its queue for a worker.
+        """Create a flow run that waits in its queue for a worker.
 
         Raises:
-            PrefectAway, PrefectRefused: no run was made, as far as one can know.
+            PrefectAway, PrefectRefused: as far as is known, no run was created.
         """
         return self._create(wanted, {})
 
     def claim(self, wanted: WantedRun, claimant: str) -> CreatedRun:
-        """Make a flow run that no worker will take from the queue, because somebody has it already.
+        """Create a flow run that no worker takes from the queue because it is claimed already.
 
         Args:
-            claimant: who has it, for people.
+            claimant: who claimed it, for display.
 
         Raises:
-            PrefectAway, PrefectRefused: no run was made, as far as one can know.
+            PrefectAway, PrefectRefused: as far as is known, no run was created.
         """
         mark = str(uuid4())
         state = {"type": "PENDING", "message": f"given to {claimant}", "state_details": {"transition_id": mark}}
@@ -137,7 +137,7 @@ class PrefectApi(PrefectRest):
         return CreatedRun(str(answer["id"]), answer, bool(mark) and details.get("transition_id") == mark)
 
     def limits_active_runs(self, deployment: str) -> bool:
-        """Return whether Prefect is to bound how many runs of a deployment are active; at most some seconds old.
+        """Return whether Prefect limits how many runs of a deployment are active; cached for some seconds.
 
         Raises:
             PrefectAway, PrefectRefused: nothing is known.
@@ -148,15 +148,15 @@ class PrefectApi(PrefectRest):
         """Force a flow run into a state.
 
         Raises:
-            PrefectAway, PrefectRefused: it is as it was; 404 when there is no such run.
+            PrefectAway, PrefectRefused: its state is unchanged; 404 when there is no such run.
         """
         self._enter(flow_run_id, name, message, force=True)
 
     def ask_state(self, flow_run_id: str, name: RunState, message: str) -> None:
-        """Ask for a state of a flow run; a run that has ended meanwhile stays as it ended.
+        """Propose a state for a flow run; a run that has ended meanwhile keeps its final state.
 
         Raises:
-            PrefectAway, PrefectRefused: it is as it was; 404 when there is no such run.
+            PrefectAway, PrefectRefused: its state is unchanged; 404 when there is no such run.
         """
         self._enter(flow_run_id, name, message, force=False)
 
@@ -182,7 +182,7 @@ class PrefectApi(PrefectRest):
         return found
 
     def waiting_tags(self, tags: Iterable[str]) -> frozenset[str]:
-        """Return those tags that some flow run bears which no worker has taken yet.
+        """Return the tags that are on some flow run that no worker has taken yet.
 
         Raises:
             PrefectAway, PrefectRefused: nothing is known.
@@ -190,7 +190,7 @@ class PrefectApi(PrefectRest):
         return frozenset(tag for tag in tags if self.call("POST", "/flow_runs/filter", _waiting(tag)))
 
     def pool(self, name: str) -> Pool | None:
-        """Return a work pool with its queues; None if there is none of that name.
+        """Return a work pool with its queues; None if no pool has that name.
 
         Raises:
             PrefectAway, PrefectRefused: nothing is known.
@@ -221,10 +221,10 @@ class PrefectApi(PrefectRest):
         return documents
 
     def send_events(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Hand events over; one whose id Prefect has already is not shown twice.
+        """Send events; Prefect ignores an event with a known id.
 
         Raises:
-            PrefectAway, PrefectRefused: none was taken, as far as one can know.
+            PrefectAway, PrefectRefused: as far as is known, none was accepted.
         """
         self.call("POST", "/events", list(events))
 
@@ -237,7 +237,7 @@ class PrefectApi(PrefectRest):
         return known
 
     def forget_deployments(self) -> None:
-        """Look deployments up again: they may have been made anew."""
+        """Clear the cache of deployments, which may have been recreated."""
         self._deployments.clear()
 
 
@@ -249,7 +249,7 @@ def _waiting(tag: str) -> dict[str, Any]:
 
 
 def _age_s(state: Mapping[str, Any]) -> float:
-    """Return the seconds since a state's time stamp."""
+    """Return the seconds since a state's timestamp."""
     stamp = state.get("timestamp")
     if not stamp:
         return 0.0

@@ -1,4 +1,4 @@
-"""Putting right what Prefect lost: unfinished imports, and runs that ended without saying so."""
+"""Repairs what Prefect lost: unfinished imports, and runs that ended without reporting it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from transship.keeper.prefect_api import FlowRunState
 from transship.keeper.verdict import Action, TimeLimits, Verdict, judge
 
 STUCK_S: Final = 90.0
-"""Longer than any start of a flow process that was seen on a loaded machine (20 s), with room."""
+"""Well above the slowest start of a flow process seen on a loaded machine (20 s)."""
 SETTLE_AFTER_S: Final = 60.0
-"""A flow process tells Prefect its last state after the catalogue; this is its time to do so."""
+"""A flow process reports its last state to Prefect after the catalogue; this is the time it has to do so."""
 
 log = structlog.get_logger("transship.keeper")
 
 
 def reconcile(keeper: Keeper) -> int:
-    """Look at every unfinished import and put right what is wrong; return how many were."""
+    """Check every unfinished import and repair it if needed; return how many were repaired."""
     with keeper.catalog.read() as connection:
-        # Whatever Prefect says of it, an import with a live lease is left alone.
+        # An import with a live lease is left alone, whatever Prefect says.
         found = [each for each in unfinished_imports(connection) if not (each.is_held and each.lease.live)]
     if not found:
         return 0
@@ -40,7 +40,7 @@ def reconcile(keeper: Keeper) -> int:
         if _judge(each, run, limits).action is Action.NOTHING:
             continue
         with keeper.catalog.read() as connection:
-            # Read again after Prefect was asked: the import may have moved on meanwhile.
+            # Read it again after asking Prefect: the import may have moved on meanwhile.
             fresh = unfinished_import(connection, each.task.id)
         if fresh is not None and (fresh.task.attempt, fresh.task.flow_run_id) == (
             each.task.attempt,
@@ -96,7 +96,7 @@ def end_import(keeper: Keeper, task_id: str, reason: str) -> None:
 
 
 def settle(keeper: Keeper) -> int:
-    """Show in Prefect how tasks ended whose flow run did not say so itself; return how many were put right."""
+    """Show the end of tasks in Prefect whose flow run did not report it; return how many runs were corrected."""
     now = utc_now()
     with keeper.catalog.read() as connection:
         tasks = unsettled_tasks(connection, now - timedelta(seconds=SETTLE_AFTER_S))
@@ -116,13 +116,13 @@ def settle(keeper: Keeper) -> int:
 
 
 def _ended_before(lease: LeaseState, run: FlowRunState | None, limits: TimeLimits) -> bool:
-    """Return whether a run shows the end of an earlier attempt, because Prefect was not told of this one yet."""
+    """Return whether a run shows the end of an earlier attempt because Prefect does not know this one yet."""
     waits = lease.state == "queued" and lease.age_s <= limits.pending_timeout_s
     return waits and run is not None and run.type in ("CRASHED", "COMPLETED", "FAILED")
 
 
 def _contradicts(task: ImportTask, run: FlowRunState, ended_for_s: float) -> bool:
-    """Return whether a run shows something else than its task's end, and is not a newer attempt."""
+    """Return whether a run's state contradicts its task's end, and it is not a newer attempt."""
     if run.age_s < ended_for_s - 5.0 and not run.final:
         return False
     if task.status is TaskStatus.SUCCESS:

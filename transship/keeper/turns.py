@@ -1,4 +1,4 @@
-"""Whose turn it is to be handed to Prefect, and what the others wait for."""
+"""Decides which imports are dispatched to Prefect next, and explains what the others wait for."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from transship.keeper.waits import Situation, explain
 
 DEFAULT_QUEUE: Final = "default"
 TOLD_AT_ONCE: Final = 20
-"""Outbox rows between two looks at the other duties."""
+"""Outbox rows that are sent before the other duties run again."""
 NO_IMPORTS: Final = frozenset(OutboxKind) - {OutboxKind.DISPATCH}
-"""What waits for no turn."""
+"""Kinds of rows that are sent at once."""
 UNBEGUN_FORGOTTEN_S: Final = 60.0
-"""After so long a handed-over import that nobody began counts no longer as one that a worker is about to begin."""
+"""After this time a dispatched import that no worker has begun no longer counts as about to begin."""
 UNEXPLAINED_S: Final = 2.0
-"""Imports that wait for less are about to begin; nobody has to be told why."""
+"""Imports that have waited for less than this are about to begin and need no explanation."""
 
 
 def host_queue(host: str) -> str:
-    """Return the name of the work queue whose runs one host alone takes."""
+    """Return the name of the work queue whose runs only this host takes."""
     return f"host-{host}"
 
 
 def rows_in_turn(keeper: Keeper) -> list[OutboxRow]:
-    """Return those rows that may be told now: what is no import, then the imports whose turn it is."""
+    """Return the rows to send now: rows other than imports first, then the imports whose turn it is."""
     with keeper.catalog.read() as connection:
         rows = due(connection, TOLD_AT_ONCE, NO_IMPORTS)
         waiting = first_in_line(connection, keeper.settings.imports.dispatch_ahead)
@@ -59,7 +59,7 @@ def _turns(keeper: Keeper, connection: Connection, waiting: Sequence[Waiting]) -
 
 
 def project_limit(keeper: Keeper, known: Sequence[Host]) -> int:
-    """Return how many imports one project may have under way; 0: no limit."""
+    """Return how many running imports one project may have; 0: no limit."""
     slots = sum(host.slots for host in known if host.alive) or keeper.settings.prefect.worker_limit
     pool = keeper.prefect.known_pool
     if pool is not None and pool.limit is not None:
@@ -69,14 +69,14 @@ def project_limit(keeper: Keeper, known: Sequence[Host]) -> int:
 
 
 def look_at_pool(keeper: Keeper) -> None:
-    """Learn the work pool's limit, which bounds the worker slots that projects share."""
+    """Read the work pool's limit, which caps the worker slots that projects share."""
     keeper.prefect.pool(keeper.settings.prefect.work_pool)
 
 
 def explain_waits(keeper: Keeper) -> int:
     """Write on each import that no worker has begun what it waits for; return how many there are.
 
-    Whether Prefect answers or not: that it does not is one of the reasons.
+    This also works when Prefect does not answer, which is one of the reasons to wait.
     """
     with keeper.catalog.read() as connection:
         waiting = pending_imports(connection, UNEXPLAINED_S)

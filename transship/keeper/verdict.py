@@ -1,7 +1,7 @@
-"""What to do about an unfinished import, given what the catalogue and Prefect say. Pure decisions.
+"""What to do about an unfinished import, given its state in the catalogue and in Prefect. Pure decisions.
 
-Only the lease's holder, or who takes its expired lease, ends a task: while a lease is live Prefect
-may say what it likes, for it marks live runs Crashed after an outage of its own.
+Only the lease's holder, or the process that takes over an expired lease, ends a task. While a lease is live,
+Prefect's state is ignored, because Prefect marks live runs as Crashed after an outage of its own.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from transship.keeper.prefect_api import FlowRunState
 
 
 class Action(StrEnum):
-    """What the keeper does about an import."""
+    """What the keeper does with an import."""
 
     NOTHING = "nothing"
     RESUME = "resume"
     END = "end"
     RESCHEDULE = "reschedule"
-    """Tell Prefect to schedule the run again; the import itself has lost nothing yet."""
+    """Reschedule the run in Prefect; the import itself has lost nothing yet."""
     MIRROR = "mirror"
-    """Write the status that Prefect's state means."""
+    """Write the task status that corresponds to Prefect's state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A decision with its reason, in words for the user."""
+    """A decision and its reason, worded for the user."""
 
     action: Action
     reason: str = ""
@@ -40,8 +40,8 @@ class TimeLimits:
     """How long the keeper waits, in seconds.
 
     Attributes:
-        pending_timeout_s: until a worker begins a request.
-        stuck_s: until a run that Prefect calls Pending or Running, but that nobody began, counts as lost.
+        pending_timeout_s: for a worker to begin a request.
+        stuck_s: before a run that is Pending or Running in Prefect but was never begun counts as lost.
     """
 
     pending_timeout_s: float
@@ -54,7 +54,7 @@ def judge(task: ImportTask, lease: LeaseState, run: FlowRunState | None, limits:
     Args:
         task: pending or processing.
         lease: the lease of its image.
-        run: its flow run; None when it was not dispatched yet, or Prefect does not know it (any more).
+        run: its flow run; None when it was not dispatched yet, or when Prefect does not have it (any more).
         limits: how long an import may wait.
     """
     if lease.task_id != task.id:
@@ -99,7 +99,7 @@ def _queued(task: ImportTask, lease: LeaseState, run: FlowRunState, limits: Time
         case "CRASHED":
             return Verdict(Action.RESUME, _with_message("the run crashed before the import began", run))
         case "COMPLETED" if run.name == RunState.SUPERSEDED:
-            # The word of an earlier attempt that came too late: nobody else is to end this one.
+            # A late report of an earlier attempt, which must not end this one.
             return Verdict(Action.RESUME, "an earlier attempt of the run reported its end late")
         case "COMPLETED":
             return Verdict(Action.END, _with_message("the run ended without carrying the import", run))
@@ -112,7 +112,7 @@ def _queued(task: ImportTask, lease: LeaseState, run: FlowRunState, limits: Time
 
 
 def _timed_out(task: ImportTask, limits: TimeLimits) -> Verdict:
-    # What its task says of the wait is the best answer to why.
+    # The task's message gives the best reason for the wait.
     why = f" ({task.message})" if task.message else "; ask the operator whether workers are running"
     return Verdict(
         Action.END, f"no worker began the import within {limits.pending_timeout_s:.0f} s{why}. Import the image again"

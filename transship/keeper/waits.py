@@ -1,4 +1,4 @@
-"""Why an import has not begun: for what it waits, since when, and what ends the wait. Pure decisions."""
+"""Why an import has not begun: what it waits for, since when, and what ends the wait. Pure decisions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The work pool of Prefect that imports run in.
+    """The Prefect work pool for imports.
 
     Attributes:
         limit: most runs of it at the same time; None: no limit.
@@ -39,15 +39,15 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What decides whether an import can begin.
+    """The conditions that decide whether an import can begin.
 
     Attributes:
-        away: why Prefect cannot be asked; empty when it answers.
-        pool: None when Prefect does not answer, or has no such pool.
+        away: why Prefect cannot be reached; empty when it answers.
+        pool: None when Prefect does not answer or has no such pool.
         pool_name: its name in the settings.
-        hosts: all that the catalogue knows.
+        hosts: all hosts in the catalogue.
         running: imports that hold a worker slot.
-        share: most imports of one project under way; 0: no limit.
+        share: most running imports per project; 0: no limit.
     """
 
     away: str
@@ -59,14 +59,14 @@ class Situation:
 
     @property
     def slots(self) -> int:
-        """Imports that all live workers together carry."""
+        """Number of imports that all live workers together can run."""
         return sum(host.slots for host in self.hosts if host.alive)
 
 
 def explain(wait: WaitingImport, queue: str, now: Situation) -> str:
     """Return the message of an import that has not begun.
 
-    A resumed one keeps the reason for which it was resumed in front.
+    The message of a resumed import starts with the reason why it was resumed.
 
     Args:
         queue: work queue of its run.
@@ -105,7 +105,7 @@ def _turn(share: int) -> tuple[str, str]:
 
 
 def _blocked(queue: str, now: Situation) -> tuple[str, str] | None:
-    """Return what in Prefect keeps every run of a queue back."""
+    """Return what blocks every run of a queue in Prefect, and what ends that; None if nothing does."""
     pool = now.pool
     if pool is None:
         return (

@@ -1,4 +1,4 @@
-"""What the keeper waits for: its doorbell, notifications of PostgreSQL, or the time."""
+"""What wakes the keeper: its doorbell, notifications from PostgreSQL, or a timeout."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from transship.catalog.engine import Catalog
 from transship.host.doorbell import DOORBELL_SOCKET, Doorbell
 
 DEAF_S: Final = 2.0
-"""Longest wait while nobody can wake the keeper."""
+"""Longest wait while the keeper cannot be woken."""
 FULL: Final = 10
-"""Rings that a doorbell holds at least; others may have been lost beside so many."""
+"""Minimum number of rings that a doorbell holds; with this many unread, others may have been lost."""
 
 Wait = Callable[[float], frozenset[Ring]]
-"""Waits so many seconds, or less; returns why the keeper was woken, nothing if it was not."""
+"""Waits for at most the given seconds; returns why the keeper was woken, empty after a timeout."""
 
 log = structlog.get_logger("transship.keeper")
 
 
 class Ears:
-    """Hears whoever writes to the catalogue; where nobody can be heard, waits are short."""
+    """Waits for rings after writes to the catalogue; if rings cannot be received, waits are short."""
 
     def __init__(self, settings: Settings, catalog: Catalog) -> None:
         self._doorbell = _doorbell(settings)
         self._listener = Listener(catalog.engine) if catalog.engine.dialect.name == "postgresql" else None
 
     def wait(self, timeout_s: float) -> frozenset[Ring]:
-        """Wait so many seconds, or less; return why the keeper was woken, nothing if it was not."""
+        """Wait for at most the given seconds; return why the keeper was woken, empty after a timeout."""
         listener = self._listener if self._listener is not None and self._listener.open() else None
         hears = self._doorbell is not None if self._listener is None else listener is not None
         ears = [ear for ear in (self._doorbell, listener) if ear is not None]
@@ -43,11 +43,11 @@ class Ears:
             rung |= {each for each in Ring if each in letters or len(letters) >= FULL}
         if listener is not None and listener in readable:
             rung |= listener.heard()
-        # Deaf, a look is the only way to know.
+        # If rings cannot be received, everything must be checked.
         return rung if hears else frozenset(Ring)
 
     def close(self) -> None:
-        """Hear nothing any more."""
+        """Stop receiving rings."""
         if self._doorbell is not None:
             self._doorbell.close()
         if self._listener is not None:

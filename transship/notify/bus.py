@@ -1,4 +1,4 @@
-"""The message bus: oslo.messaging, with the exchange, topics and envelopes that consumers of a Glance know.
+"""The message bus: oslo.messaging, with the exchange, topics and envelopes that consumers of Glance expect.
 
 Importing this costs seconds and 50 MB, so only a keeper with a messaging driver does.
 """
@@ -21,7 +21,7 @@ from transship.domain.errors import ConfigurationRefused, NotificationUndelivere
 from transship.domain.notification import Notification, SinkName, is_disabled, message_of
 
 with warnings.catch_warnings():
-    # oslo.messaging loads eventlet and modules of its own that announce their end, and uses none of them here.
+    # oslo.messaging imports deprecated modules, including eventlet, that it does not use here.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
     import oslo_messaging
@@ -35,7 +35,7 @@ _VERSIONS: Final = {NotificationDriver.MESSAGING: 1.0, NotificationDriver.MESSAG
 class MessageBus:
     """One connection to a broker; each notification goes to ``<topic>.<priority>`` and is confirmed by the broker.
 
-    Options of ``[oslo_messaging_rabbit]`` in the files of a Glance hold here too.
+    Options of ``[oslo_messaging_rabbit]`` in Glance's files apply here too.
 
     Args:
         settings: in force.
@@ -50,7 +50,7 @@ class MessageBus:
 
     def __init__(self, settings: Settings, texts: Mapping[Path, str] | None = None) -> None:
         self._settings = settings.notifications
-        # It would tell of a broken broker twice with each try; the courier does once.
+        # oslo.messaging would log a broken broker twice per attempt; the courier logs it once.
         logging.getLogger("oslo_messaging").setLevel(logging.CRITICAL)
         self._versions = [version for driver, version in _VERSIONS.items() if driver in self._settings.drivers]
         oslo_messaging.set_transport_defaults(CONTROL_EXCHANGE)
@@ -72,7 +72,7 @@ class MessageBus:
             raise ConfigurationRefused("settings", "notifications.transport_url", f"{_NO_URL}; ports are 1 to 65535")
 
     def deliver(self, notifications: Sequence[Notification]) -> Iterator[Notification]:
-        """Send in order, and yield what the broker has confirmed or what is not to be sent at all.
+        """Send in order, and yield each notification that the broker confirmed or that is never sent.
 
         Raises:
             NotificationUndelivered: the broker does not answer or refuses.
@@ -92,10 +92,10 @@ class MessageBus:
             for version in self._versions:
                 message = message_of(notification, self._settings.publisher_id)
                 try:
-                    # The public Notifier logs what it could not deliver and says nothing to its caller.
+                    # The public Notifier logs failed deliveries but does not report them to its caller.
                     self._transport._send_notification(target, {}, message, version, retry=0)  # noqa: SLF001
                 except Exception as error:
-                    # Whatever a driver raises: the notification waits, and the next one waits behind it.
+                    # Whatever a driver raises, this notification waits, and the next one waits behind it.
                     raise NotificationUndelivered(SinkName.BUS, self._reason(error)) from error
 
     def _reason(self, error: Exception) -> str:
@@ -108,7 +108,7 @@ class MessageBus:
 
 @contextmanager
 def _glance_files(settings: Settings, texts: Mapping[Path, str] | None) -> Iterator[list[str]]:
-    """Give the paths of a Glance's files, or of copies with what they held; oslo.config reads nothing but files."""
+    """Yield the paths of Glance's files, or of copies with the given texts, because oslo.config only reads files."""
     if texts is None:
         yield [str(path) for path in files_named(settings.glance_config, "settings")]
         return

@@ -1,4 +1,4 @@
-"""The log as a way out: a line of JSON for each notification, under the logger names of oslo.messaging."""
+"""The log as a destination: one line of JSON per notification, under the logger names of oslo.messaging."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LEVELS: Final = {Priority.INFO: logging.INFO, Priority.ERROR: logging.ERROR}
 
 
 class LogLines:
-    """Writes notifications to this process's log, whatever level the log has for the rest."""
+    """Writes notifications to this process's log, regardless of its log level."""
 
     name = SinkName.LOG
 
@@ -26,7 +26,7 @@ class LogLines:
         logging.getLogger(LOGGER).setLevel(logging.INFO)
 
     def deliver(self, notifications: Sequence[Notification]) -> Iterator[Notification]:
-        """Write a line for each, passwords in properties masked, and yield it."""
+        """Write a line for each notification, with passwords in properties masked, and yield it."""
         for notification in notifications:
             if not is_disabled(notification.event_type, self._settings.disabled):
                 message = strutils.mask_dict_password(message_of(notification, self._settings.publisher_id))

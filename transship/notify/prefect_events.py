@@ -1,6 +1,6 @@
-"""The facts of notifications as events of Prefect, so that operators can build automations on them.
+"""Notifications as Prefect events, for operators to build automations on.
 
-The names and resource ids are documented in docs/notifications.md and must stay.
+The names and resource ids are documented in docs/notifications.md and must not change.
 Source: Prefect 3.9, "Events" and ``POST /events``.
 """
 
@@ -14,9 +14,9 @@ PREFIX: Final = "transship"
 
 
 def event_of(notification: Notification) -> dict[str, object]:
-    """Return the body of an event; sent twice it has the same id, so that Prefect keeps one.
+    """Return the body of an event; it has the same id when sent twice, so Prefect keeps only one.
 
-    The resource is the image, or the task for events of tasks; the others are related resources.
+    The resource is the image, or the task for events of tasks; the rest are related resources.
     """
     image, task = _image(notification), _task(notification)
     about_task = notification.event_type.startswith("task.")

@@ -1,4 +1,4 @@
-"""What a way out for notifications is."""
+"""The contract of a notification destination."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class Sink(Protocol):
 
     @property
     def name(self) -> SinkName:
-        """Where it sends to."""
+        """The name of the destination."""
 
     def deliver(self, notifications: Sequence[Notification]) -> Iterator[Notification]:
-        """Send in the order given, and yield each one that need not be sent again.
+        """Send in the given order, and yield each notification that need not be sent again.
 
         Raises:
-            NotificationUndelivered: what was not yielded is to be sent later; it may have arrived all the same.
+            NotificationUndelivered: notifications not yielded must be sent later; they may have arrived all the same.
         """
 
 
 def wanted_sinks(settings: NotificationSettings) -> tuple[SinkName, ...]:
-    """Return the ways out that the settings ask for."""
+    """Return the destinations that the settings name."""
     drivers = set(settings.drivers)
     wanted = {
         SinkName.BUS: bool(drivers & {NotificationDriver.MESSAGING, NotificationDriver.MESSAGING_V2}),

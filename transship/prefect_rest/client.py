@@ -1,4 +1,4 @@
-"""One Prefect server, asked over HTTP; what is asked of it stands where it is needed.
+"""A client for one Prefect server over HTTP; the requests themselves are defined where they are needed.
 
 Source: Prefect 3.9, REST API reference.
 """
@@ -18,10 +18,10 @@ from config.settings import Settings
 from transship.domain.errors import PrefectAway, PrefectRefused
 
 TIMEOUT_S: Final = (2, 15)
-"""Longest wait for a connection, and for each piece of an answer."""
+"""Timeouts in seconds for connecting, and for each read of a response."""
 
 BUSY: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-"""Answers of a server that has done nothing. On SQLite it gives the second when two writes meet."""
+"""Statuses of a server that has changed nothing. On SQLite it returns the second when two writes collide."""
 
 
 class PrefectRest:
@@ -29,7 +29,7 @@ class PrefectRest:
 
     Args:
         url: API URL without a trailing slash.
-        auth_string: ``user:password``; empty for a server without.
+        auth_string: ``user:password``; empty for a server without a login.
         tries_when_busy: how often a request is sent again, within some seconds, to a server that is busy.
     """
 
@@ -54,10 +54,10 @@ class PrefectRest:
 
     @classmethod
     def of(cls, settings: Settings, *, tries_when_busy: int = 0) -> Self:
-        """Return a client of the server of the settings.
+        """Return a client for the server in the settings.
 
         Raises:
-            ConfigurationRefused: its log-in cannot be read.
+            ConfigurationRefused: its login cannot be read.
         """
         return cls(settings.prefect_api_url, prefect_auth_string(settings), tries_when_busy=tries_when_busy)
 
@@ -72,14 +72,14 @@ class PrefectRest:
         self._session.close()
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """Send a request, and return the JSON of the answer; None without any.
+        """Send a request, and return the JSON of the response; None if the response has no body.
 
         Args:
             path: below the API's URL.
             body: sent as JSON; None: no body.
 
         Raises:
-            PrefectAway, PrefectRefused: nothing was done, as far as one can know.
+            PrefectAway, PrefectRefused: as far as is known, nothing was done.
         """
         try:
             answer = self._session.request(method, self.url + path, json=body, timeout=TIMEOUT_S)

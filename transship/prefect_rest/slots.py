@@ -1,6 +1,6 @@
-"""Slots of a store: how many copies all hosts write to it at the same time, as a global limit of Prefect.
+"""Slots of a store limit how many copies all hosts write to it at the same time; a global limit in Prefect.
 
-A limit may delay a copy but never fails it. Where Prefect does not answer, or no slot comes free in time, the copy is
+A limit may delay a copy but never fails it. If Prefect does not answer, or no slot becomes free in time, the copy is
 written without one.
 """
 
@@ -23,14 +23,14 @@ from transship.domain.waiting import CopyWatch, wait_until
 from transship.prefect_rest.client import PrefectRest
 
 LEASE_S: Final = 60.0
-"""A slot whose holder died is free again after this time; the least that Prefect accepts."""
+"""Seconds after which the slot of a dead holder becomes free; the minimum that Prefect accepts."""
 RENEW_S: Final = LEASE_S / 3
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 2.0
 LIMITS: Final = "/v2/concurrency_limits"
 
 NOT_ASKED: Final = (PrefectAway, PrefectRefused, ConfigurationRefused)
-"""What it looks like when Prefect is away, does not know our limit, or cannot be asked at all."""
+"""Errors when Prefect is away, does not know our limit, or is not configured."""
 
 log = structlog.get_logger("transship.slots")
 
@@ -40,8 +40,8 @@ class StoreSlots:
     """The slots of all stores that have a limit.
 
     Attributes:
-        imports: names these stores, and how long a copy waits.
-        connect: returns a client of Prefect; raises ConfigurationRefused where it cannot.
+        imports: settings that name these stores and say how long a copy waits.
+        connect: returns a client for Prefect, or raises ConfigurationRefused.
     """
 
     imports: ImportSettings
@@ -49,7 +49,7 @@ class StoreSlots:
 
     @contextmanager
     def hold(self, store: str, stop: StopToken, watch: CopyWatch) -> Iterator[None]:
-        """Hold a slot of a store for the length of a block, if the store has a limit.
+        """Hold a slot of a store for the duration of a block, if the store has a limit.
 
         Raises:
             LockLost, ImportStopped: the work must end; no slot is held then.
@@ -72,7 +72,7 @@ class StoreSlots:
             self._give_back(lease, store)
 
     def _taken(self, store: str, stop: StopToken, watch: CopyWatch) -> str | None:
-        """Return the lease of a slot, None when the copy has to do without."""
+        """Return the lease of a slot; None when the copy is written without one."""
         lease: str | None = None
 
         def taken() -> bool:
@@ -106,7 +106,7 @@ class StoreSlots:
 
         Raises:
             PrefectRefused: HTTP 423: none is free.
-            PrefectAway, PrefectRefused, ConfigurationRefused: Prefect was not asked, or gave none.
+            PrefectAway, PrefectRefused, ConfigurationRefused: Prefect could not be asked, or refused.
         """
         name = store_limit_name(store)
         body = {"names": [name], "slots": 1, "mode": "concurrency", "lease_duration": LEASE_S}
