@@ -1,7 +1,7 @@
 """``python -m transship.api``: serve the Images API until SIGTERM or SIGINT.
 
-SIGHUP says that another process takes the new requests: this one ends when it has answered those that it has. Where
-it listens the settings say, or, for a supervised one, whoever opened the sockets that it inherits.
+After SIGHUP another process takes new requests; this one ends when it has answered its current ones. It listens where
+the settings say or, under a supervisor, on inherited sockets.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from transship.domain.errors import ConfigurationRefused
 from transship.host.logs import configure_logs
 
 DRAIN_S: Final = 30
-"""How long running downloads may go on after the stop signal, in seconds."""
+"""Seconds that running downloads may take after the stop signal."""
 
 log = structlog.get_logger(__name__)
 
 
 class Server(uvicorn.Server):
-    """A server that says when it takes requests."""
+    """A server that reports when it accepts requests."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to take requests."""
+        """Start accepting requests."""
         await super().startup(sockets)
         if self.started:
             print(API_READY, flush=True)
 
     def finish(self, _number: int, _frame: FrameType | None) -> None:
-        """Take no new requests, and end when those that run are answered, however long that takes."""
+        """Accept no new requests, and end when the current ones are answered, however long that takes."""
         self.config.timeout_graceful_shutdown = None
         self.should_exit = True
 
 
 def main() -> int:
-    """Serve until told to stop; return the exit code."""
+    """Serve until stopped; return the exit code."""
     parser = argparse.ArgumentParser(description="Serve the Images API.")
     parser.add_argument("--socket", type=int, action="append", metavar="NUMBER", help="inherited socket to listen on")
     inherited = parser.parse_args().socket
@@ -58,7 +58,7 @@ def main() -> int:
     except ConfigurationRefused as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    # uvicorn raises the signal that stopped it once more when it is done.
+    # When uvicorn is done, it raises the signal that stopped it again.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     try:

@@ -1,4 +1,4 @@
-"""The Images API v2 as one ASGI application: its paths, and the layers around them."""
+"""The Images API v2 as an ASGI application: its routes and middleware."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def build_app(settings: Settings, catalog: Catalog, texts: Mapping[Path, str] | 
     """Return the application.
 
     Args:
-        catalog: open; whoever opened it closes it when the application has ended.
-        texts: as in `config.loading.LoadedSettings`; None: nobody took them.
+        catalog: open; the caller closes it when the application has ended.
+        texts: as in `config.loading.LoadedSettings`; None: read the files now.
 
     Raises:
-        ConfigurationRefused: a host in the settings' URI lists is none, or the policy file cannot be used.
+        ConfigurationRefused: a host in the settings' URI lists is invalid, or the policy file cannot be used.
     """
     policy_file = settings.api.policy_file
     site = Site(
@@ -90,6 +90,6 @@ def build_app(settings: Settings, catalog: Catalog, texts: Mapping[Path, str] | 
             Middleware(Authentication, reader_of(settings)),
         ],
     )
-    # Glance answers 404 to a trailing slash; a redirect would lose the bodies of some clients.
+    # Glance answers 404 to a trailing slash; on a redirect some clients would drop the body.
     app.router.redirect_slashes = False
     return app

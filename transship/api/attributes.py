@@ -1,4 +1,4 @@
-"""What clients may set on an image, in a create or a patch."""
+"""Attributes that clients may set on an image when creating or patching it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST_NAME: Final = 255
 """Longest name of an extra property, in characters."""
 
 LINKS: Final = frozenset({"direct_url", "self", "file", "schema", "stores"})
-"""Attributes that are made for each answer."""
+"""Attributes that are generated for each response."""
 
 READ_ONLY: Final = frozenset(
     {
@@ -38,7 +38,7 @@ READ_ONLY: Final = frozenset(
 """Attributes that only the service writes."""
 
 RESERVED: Final = frozenset({"location", "deleted", "deleted_at"})
-"""Names that belonged to earlier versions of the API."""
+"""Names from earlier versions of the API."""
 
 _SETTERS: Final[Mapping[str, Callable[[Image, Any], Image]]] = {
     "name": lambda image, value: replace(image, name=value),
@@ -47,7 +47,7 @@ _SETTERS: Final[Mapping[str, Callable[[Image, Any], Image]]] = {
     "os_hidden": lambda image, value: replace(image, os_hidden=value),
     "disk_format": lambda image, value: replace(image, disk_format=value),
     "container_format": lambda image, value: replace(image, container_format=value),
-    # JSON schema takes 5.0 for an integer too.
+    # JSON schema accepts 5.0 as an integer.
     "min_disk": lambda image, value: replace(image, min_disk=int(value)),
     "min_ram": lambda image, value: replace(image, min_ram=int(value)),
     "owner": lambda image, value: replace(image, owner=value or ""),
@@ -62,13 +62,13 @@ def with_attribute(image: Image, name: str, value: object) -> Image:
     """Return the image with one of its `WRITABLE` attributes set.
 
     Args:
-        value: as the site's schema of images allows it.
+        value: valid under the site's image schema.
     """
     return _SETTERS[name](image, value)
 
 
 def refuse_property(name: str, value: str) -> None:
-    """Refuse an extra property whose name or value cannot be kept.
+    """Refuse an extra property whose name or value cannot be stored.
 
     Raises:
         BadRequest: the name is empty or too long, or the value is too long.
@@ -83,10 +83,10 @@ def refuse_property(name: str, value: str) -> None:
 
 
 def refuse_reserved(name: str) -> None:
-    """Refuse a name that belongs to the service.
+    """Refuse a name reserved for the service.
 
     Raises:
-        Forbidden: it does.
+        Forbidden: it is reserved.
     """
     if name in RESERVED or name.startswith(RESERVED_PREFIX):
         raise Forbidden(f"Attribute '{name}' is reserved.")
@@ -96,20 +96,20 @@ def refuse_read_only(name: str) -> None:
     """Refuse an attribute that only the service writes.
 
     Raises:
-        Forbidden: it is one.
+        Forbidden: it is read-only.
     """
     if name in READ_ONLY or name in LINKS:
         raise Forbidden(f"Attribute '{name}' is read-only.")
 
 
 def refuse_over_quota(before: Image | None, after: Image, quota: QuotaSettings) -> None:
-    """Refuse more or larger properties, or more tags, than allowed; an image that has more already may lose some.
+    """Refuse more or larger properties, or more tags, than allowed; removing some is always allowed.
 
     Args:
-        before: the image as it was; None for a new one.
+        before: the image before the change; None for a new one.
 
     Raises:
-        QuotaExceeded: naming which, and how many are allowed.
+        QuotaExceeded: names the quota and its limit.
     """
     bytes_before = 0 if before is None else properties_bytes(before.properties)
     bytes_after = properties_bytes(after.properties)

@@ -1,4 +1,4 @@
-"""The layer that finds out who calls, before anything else of the API sees the request."""
+"""The middleware that authenticates the caller before any other code of the API sees the request."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from transship.identity.tokens import TokenReader
 
 OPEN_TO_ALL: Final = frozenset({"/healthcheck"})
-"""Paths that balancers ask for without a token; the list of versions is answered before this layer."""
+"""Paths that load balancers request without a token; the list of versions is answered before this middleware."""
 
 
 class Authentication:
     """Put the caller's identity into the request's state, or answer 401.
 
     Args:
-        app: what answers callers that are known.
-        reader: tells whose a token is; None: everybody is admin.
+        app: handles authenticated requests.
+        reader: validates tokens; None: every caller is admin.
     """
 
     def __init__(self, app: ASGIApp, reader: TokenReader | None) -> None:
@@ -52,7 +52,7 @@ class Authentication:
         if self._reader is None or path in OPEN_TO_ALL:
             return EVERYBODY
         token = headers.get("x-auth-token", "")
-        # Keystone is asked in a thread; a token that was seen lately need not wait for one.
+        # Keystone is asked in a thread; a cached token needs none.
         remembered = self._reader.remembered(token)
         if remembered is not None:
             return remembered
@@ -61,10 +61,10 @@ class Authentication:
 
 
 def reader_of(settings: Settings) -> TokenReader | None:
-    """Return what tells whose a token is; None where everybody who reaches the port is admin."""
+    """Return what validates tokens; None if every client that reaches the port is admin."""
     if settings.api.auth == "none":
         return None
-    # keystoneauth1 costs a quarter of a second, which those without Keystone need not pay.
+    # Importing keystoneauth1 takes a quarter of a second, which sites without Keystone can save.
     from transship.identity.tokens import TokenReader  # noqa: PLC0415
 
     return TokenReader(settings.auth)

@@ -1,4 +1,4 @@
-"""Request bodies: read up to a limit, decoded as strictly as storing them needs."""
+"""Request bodies: read up to a limit, and decoded strictly enough to store them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from starlette.requests import Request
 from transship.domain.errors import BadRequest, BodyTooLarge
 
 NO_BODY: Final = frozenset({"GET", "HEAD", "DELETE"})
-"""Methods whose requests bring no body."""
+"""Methods whose requests have no body."""
 
 
 DEEPEST: Final = 16
-"""Most levels of a body; the deepest that the API describes has five."""
+"""Most nesting levels of a body; the API's deepest has five."""
 
 MOST_VALUES: Final = 10_000
-"""Most values in a body, each member of an object or array being one: each is judged by itself."""
+"""Most values in a body, counting each member of an object or array, because each is validated."""
 
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
@@ -28,7 +28,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
 
     Raises:
         BodyTooLarge: it is longer than ``limit_bytes``; no more than that was read.
-        BadRequest: there is one where none belongs.
+        BadRequest: the request must not have a body.
     """
     announced = request.headers.get("content-length", "0")
     if announced.isascii() and announced.isdigit() and int(announced) > limit_bytes:
@@ -47,7 +47,7 @@ def parse_json(body: bytes) -> dict[str, object] | list[object]:
     """Return the JSON object or array that a body holds.
 
     Raises:
-        BadRequest: it is empty, no JSON, neither object nor array, too deep, of too many values, or holds text that
+        BadRequest: it is empty, not JSON, not an object or array, too deep, has too many values, or holds text that
             cannot be stored.
     """
     if not body:
@@ -81,7 +81,7 @@ def parse_json_object(body: bytes) -> dict[str, object]:
 
 
 def storable(value: object) -> bool:
-    """Whether all text in a JSON value can be kept in any of the databases."""
+    """Whether every database can store all text in a JSON value."""
     match value:
         case str():
             return _UNSTORABLE.search(value) is None
@@ -93,9 +93,9 @@ def storable(value: object) -> bool:
 
 
 def _extent(value: object) -> tuple[int, int]:
-    """Return how many levels and values a JSON value has.
+    """Return the number of levels and values in a JSON value.
 
-    There is no recursion: the decoder takes more levels than the stack does.
+    This does not recurse, because the decoder accepts more levels than the stack has room for.
     """
     level, depth, values = [value], 0, 0
     while level:

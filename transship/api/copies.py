@@ -1,4 +1,4 @@
-"""What is done with the data of an active image: take one store's copy away, close the data to others, open them."""
+"""Operations on an active image's data: remove one store's copy, deactivate, reactivate."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ log = structlog.get_logger(__name__)
 def delete_from_store(call: Call) -> Response:
     """``DELETE /v2/stores/{store}/{image_id}``: remove one store's copy, never the last one.
 
-    The record forgets the copy at once, then its data go; a store that does not answer keeps them
-    for now, and housekeeping removes them later. An import that wants the copy's place waits meanwhile.
+    The copy is removed from the record at once, then its data are deleted; if the store does not answer,
+    housekeeping deletes them later. An import to the same store waits meanwhile.
     """
     store = str(call.request.path_params["store"])
     known = [fact.id for fact in call.site.stores.facts()]
@@ -48,7 +48,7 @@ def delete_from_store(call: Call) -> Response:
 
 
 def _remove(call: Call, claim: Claim) -> None:
-    """Remove a claimed copy; what its store does not allow now stays for housekeeping."""
+    """Remove a claimed copy; if its store cannot do that now, housekeeping does it later."""
     try:
         remove_given_up(call.site.catalog, claim, call.site.stores.using)
     except (StoreUnavailable, StoreDenied, StoreUnknown) as error:
@@ -56,12 +56,12 @@ def _remove(call: Call, claim: Claim) -> None:
 
 
 def _refuse_unless_removable(image: Image, store: str) -> None:
-    """Refuse to remove an image's copy in a store where that must not be.
+    """Refuse to remove an image's copy from a store if that is not allowed.
 
     Raises:
         WrongStatus, ImportRunning: the image's copies may not be changed now.
-        NotInStore: there is none.
-        Forbidden: it is the only one.
+        NotInStore: the store has no copy.
+        Forbidden: it is the only copy.
     """
     if image.status is not ImageStatus.ACTIVE:
         raise WrongStatus(image.id, image.status, ImageStatus.ACTIVE, "delete from store")
@@ -74,17 +74,17 @@ def _refuse_unless_removable(image: Image, store: str) -> None:
 
 
 def deactivate_image(call: Call) -> Response:
-    """``POST /v2/images/{image_id}/actions/deactivate``: nobody but an admin reads the data any more."""
+    """``POST /v2/images/{image_id}/actions/deactivate``: allow only admins to read the data."""
     return _switch(call, DEACTIVATE, ImageStatus.ACTIVE, ImageStatus.DEACTIVATED)
 
 
 def reactivate_image(call: Call) -> Response:
-    """``POST /v2/images/{image_id}/actions/reactivate``: the data may be read again."""
+    """``POST /v2/images/{image_id}/actions/reactivate``: allow the data to be read again."""
     return _switch(call, REACTIVATE, ImageStatus.DEACTIVATED, ImageStatus.ACTIVE)
 
 
 def _switch(call: Call, rule: str, before: ImageStatus, after: ImageStatus) -> Response:
-    """Change one status into the other; an image that has the other already stays as it is."""
+    """Change the status from ``before`` to ``after``; do nothing if it is ``after`` already."""
     with call.site.catalog.write() as connection:
         image = lock_image(connection, call.image_id)
         call.site.policy.refuse_unless(rule, call.viewer, image)

@@ -1,4 +1,4 @@
-"""What this site offers: import methods, stores, schemas, usage."""
+"""Discovery of the site's import methods, stores, schemas and usage."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def show_store_details(call: Call) -> Response:
 
 
 def show_usage(call: Call) -> Response:
-    """``GET /v2/info/usage``: empty, as with Glance when no limits of an identity service are in use."""
+    """``GET /v2/info/usage``: empty, as in Glance without unified limits."""
     return JSONResponse({"usage": {}}, media_type=MEDIA_TYPE)
 
 

@@ -1,4 +1,4 @@
-"""Errors as answers: the one table of statuses, and bodies as Glance's clients parse them."""
+"""Error responses: the table of HTTP statuses, and bodies in the form that Glance's clients parse."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ STATUS: Final[Mapping[type[TransshipError], HTTPStatus]] = {
     IdentityUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     NamesUnanswered: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-"""Status of each kind of error; a class that is not listed has its nearest listed ancestor's."""
+"""Status of each error class; an unlisted class has its nearest listed ancestor's."""
 
 UNEXPECTED: Final = "The server has either erred or is incapable of performing the requested operation."
 
@@ -98,7 +98,7 @@ def status_of(kind: type[TransshipError]) -> HTTPStatus | None:
 
 
 def error_response(error: TransshipError, accept: str) -> Response:
-    """Return the answer to a request that ended with an error.
+    """Return the response for a request that failed with an error.
 
     Args:
         accept: the request's Accept header; empty when not sent.
@@ -118,9 +118,9 @@ def _headers(error: TransshipError) -> Mapping[str, str]:
 
 
 def refusal(status: HTTPStatus, explanation: str, accept: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an error body as HTML, JSON or text, whichever the caller prefers.
+    """Return an error response as HTML, JSON or text, whichever the caller prefers.
 
-    Source: WebOb's ``webob.exc.WSGIHTTPException``, whose bodies Glance's clients take apart.
+    Source: WebOb's ``webob.exc.WSGIHTTPException``, whose bodies Glance's clients parse.
     """
     kind = preferred_type(accept, ("text/html", "application/json"))
     title = f"{status.value} {status.phrase}"
@@ -140,9 +140,9 @@ def refusal(status: HTTPStatus, explanation: str, accept: str, headers: Mapping[
 
 
 def preferred_type(accept: str, offers: tuple[str, ...]) -> str:
-    """Return the offer that an Accept header likes best; empty when it takes none of them.
+    """Return the offer that an Accept header prefers; empty when it accepts none of them.
 
-    Equal offers keep their order. An empty header takes none, as WebOb reads it.
+    Of equal offers the first one wins. An empty header accepts none, as in WebOb.
 
     Source: RFC 9110, section 12.5.1.
     """

@@ -1,4 +1,4 @@
-"""``/healthcheck``: whether this API can work, as text, HTML or JSON."""
+"""``/healthcheck``: whether this API works, as text, HTML or JSON."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ FORMS: Final = ("text/plain", "text/html", "application/json")
 
 
 def check_health(call: Call) -> Response:
-    """Answer 200 when the catalogue can be read, else 503; with ``?detailed`` each store is tried too.
+    """Answer 200 when the catalogue can be read, else 503; with ``?detailed`` check each store too.
 
-    Source: oslo.middleware's healthcheck, whose bodies balancers and operators' scripts read.
+    Source: oslo.middleware's healthcheck, whose bodies load balancers and operators' scripts parse.
     """
     found = look_at(call.site.catalog)
     status = HTTPStatus.OK if found.readable else HTTPStatus.SERVICE_UNAVAILABLE
     reason = "OK" if found.readable else found.reason
-    # Nothing asked for is text here, as oslo.middleware has it.
+    # Without an Accept header the response is text, as in oslo.middleware.
     match preferred_type(call.accept or "*/*", FORMS):
         case "application/json":
             return JSONResponse(_report(call, found, reason), status.value)
@@ -41,7 +41,7 @@ def _report(call: Call, found: CatalogHealth, reason: str) -> dict[str, object]:
     report: dict[str, object] = {
         "detailed": detailed,
         "reasons": [reason],
-        # By which a command can tell this service from another one at an address that both may have.
+        # Lets the command distinguish this service from another one that may have the same address.
         "catalog_id": found.catalog_id,
         "catalog": "ok" if found.readable else found.reason,
         "keeper": "alive" if found.keeper_alive else "no keeper holds its lease; imports wait until one does",

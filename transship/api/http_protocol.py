@@ -1,7 +1,7 @@
-"""The HTTP protocol of the API's connections: uvicorn's, with bounds on what a client may send before it is known.
+"""The HTTP protocol of the API's connections: uvicorn's, with limits on what an unauthenticated client may send.
 
-Headers are parsed before any check of ours, by one thread for all connections, so their size and the time they take
-are bounded here. Bodies are bounded where they are read (`transship.api.bodies`, `transship.api.uploads`).
+One thread parses the headers of all connections before any of our checks, so their size and duration
+are limited here. Bodies are limited where they are read (`transship.api.bodies`, `transship.api.uploads`).
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ _MALFORMED: Final = "Invalid HTTP request received."
 
 
 class HeadTooLarge(ValueError):
-    """A request has larger or more headers than the API reads. Raised in the parser's callbacks alone."""
+    """A request has too large or too many headers. Raised only in the parser's callbacks."""
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """One connection whose request heads are bounded in size, number and time.
+    """One connection whose request headers are limited in size, number and time.
 
-    A request that passes a bound is answered with 431 or 408, and the connection is closed.
+    A request that exceeds a limit is answered with 431 or 408, and the connection is closed.
     """
 
     head_timeout_s: ClassVar[float] = 60.0
-    """Longest time from the connection, or a further request's first byte, to the end of the headers."""
+    """Longest time from connecting, or from a later request's first byte, to the end of the headers."""
 
     linger_s: ClassVar[float] = 5.0
-    """How long what a refused client still sends is read and dropped, so that it can read the answer."""
+    """How long further data of a refused client are read and dropped, so the client can read the response."""
 
     def __init__(
         self,
@@ -66,22 +66,22 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
-        """Begin to wait for a request."""
+        """Start waiting for a request."""
         super().connection_made(transport)
         self._start_timer(self.head_timeout_s, self._head_timed_out)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End with the connection."""
+        """Clean up after the connection is closed."""
         self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrived, unless the connection's request was refused."""
+        """Parse received data, unless the connection's request was refused."""
         if self._refused:
             return
         if self._timer is None and not self._answering():
             self._start_timer(self.head_timeout_s, self._head_timed_out)
-        # The parser keeps an unfinished header, and copies it anew with each piece, until it calls back.
+        # Until it calls back, the parser keeps an unfinished header and copies it again with each piece.
         self._unread_bytes += len(data)
         super().data_received(data)
         if self._unread_bytes > LARGEST_HEAD_BYTES and not self._refused:
@@ -90,17 +90,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     # --- callbacks of the parser ---
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Start a request."""
         self._head_bytes = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Take a piece of the request line."""
+        """Receive a piece of the request line."""
         self._count(url)
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, or a trailer of a chunked body."""
+        """Receive a header, or a trailer of a chunked body."""
         self._count(name + value)
         if len(self.headers) >= MOST_HEADERS:
             raise HeadTooLarge
@@ -113,7 +113,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
+        """Receive a piece of the body."""
         self._unread_bytes = 0
         super().on_body(body)
 
@@ -123,7 +123,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser refused, or what a callback of ours did."""
+        """Answer a request that the parser, or one of our callbacks, refused."""
         if self._head_bytes > LARGEST_HEAD_BYTES or len(self.headers or ()) >= MOST_HEADERS:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TOO_LARGE)
         else:
@@ -137,7 +137,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             raise HeadTooLarge
 
     def _answering(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle  # uvicorn declares it without None, and begins with None
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn declares it without None but starts with None
         return cycle is not None and not cycle.response_complete
 
     def _head_timed_out(self) -> None:
@@ -152,7 +152,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         log.warning("request refused", status=status.value, reason=explanation)
         if self._answering():
             if self.cycle.response_started:
-                # A second answer in the middle of the first one would be taken for a part of it.
+                # A second response in the middle of the first one would look like a part of it.
                 self.transport.abort()
                 return
             self.cycle.disconnected = True
@@ -161,7 +161,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         head = b"".join(b"%s: %s\r\n" % header for header in answer.raw_headers)
         line = f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii")
         self.transport.write(line + head + b"\r\n" + bytes(answer.body))
-        # Closing with data unread would reset the connection, and the answer with it.
+        # Closing with unread data would reset the connection, and the client would lose the response.
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._start_timer(self.linger_s, self.transport.close)

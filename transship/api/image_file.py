@@ -1,4 +1,4 @@
-"""Download of image data, whole or a range, from the best store that can deliver them."""
+"""Download of image data, whole or a range, from the best store that can serve them."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Bytes from ``start`` up to, and without, ``stop``."""
+    """Bytes from ``start`` up to but excluding ``stop``."""
 
     start: int
     stop: int
 
     @property
     def length(self) -> int:
-        """How many bytes that are."""
+        """Number of bytes."""
         return self.stop - self.start
 
 
 def download_image(call: Call) -> Response:
-    """``GET /v2/images/{image_id}/file``: the image's data."""
+    """``GET /v2/images/{image_id}/file``: download the image's data."""
     with call.site.catalog.read() as connection:
         image = get_image(connection, call.image_id)
     refuse_unless_seen(call.viewer, image)
@@ -66,16 +66,16 @@ def download_image(call: Call) -> Response:
 
 
 def parse_range(asked: str | None, legacy: str | None, size: int) -> ByteRange | None:
-    """Return the range that a request asks for; None for the whole.
+    """Return the range that a request asks for; None for the whole image.
 
     Args:
         asked: the Range header.
-        legacy: the Content-Range header, by which old clients ask.
+        legacy: the Content-Range header, which old clients use instead.
         size: bytes of the image data.
 
     Raises:
         BadRequest: several ranges at once.
-        RangeUnsatisfiable: the header is malformed, or no byte of it is in the data.
+        RangeUnsatisfiable: the header is malformed, or the range is outside of the data.
 
     Source: RFC 9110, section 14; Glance for the refusal of malformed headers.
     """
@@ -122,10 +122,10 @@ def _headers(image: Image, part: ByteRange | None, size: int) -> dict[str, str]:
 
 
 def _pieces(call: Call, image: Image, part: ByteRange, size: int) -> Iterator[bytes]:
-    """Return the data of the first store, best first, that holds the whole image and delivers a first piece.
+    """Return the data from the best store that holds the whole image and can read the first piece.
 
     Raises:
-        ImageDataUnavailable: none does; each store's reason is in the log.
+        ImageDataUnavailable: no store can; each store's reason is in the log.
     """
     for location in best_first(image.locations, call.site.stores.facts()):
         try:
@@ -147,7 +147,7 @@ def _read(call: Call, location: Location, part: ByteRange, size: int) -> Iterato
 
 
 def _until_read(pieces: Iterator[bytes], held: ExitStack) -> Iterator[bytes]:
-    """Yield pieces, the first of them empty, and let go of what is held after the last, or when nobody reads on."""
+    """Yield pieces, the first one empty; release what is held after the last piece, or when reading stops."""
     with held:
-        yield b""  # one that was never begun would not let go
+        yield b""  # a generator that was never started would not release anything
         yield from pieces

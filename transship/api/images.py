@@ -49,13 +49,13 @@ log = structlog.get_logger(__name__)
 
 MEDIA_TYPE: Final = "application/json; charset=UTF-8"
 WRITE_TRIES: Final = 5
-"""How often a change is tried when other clients write the same image at the same moment."""
+"""How often a change is tried when other clients change the same image at the same time."""
 
 _COLLECTION: Final = "/v2/images"
 
 
 def create_image(call: Call) -> Response:
-    """``POST /v2/images``: make a record without data."""
+    """``POST /v2/images``: create a record without data."""
     image = _new_image(call, parse_json_object(call.body), datetime.now(UTC))
     with call.site.catalog.write() as connection:
         insert_image(connection, image)
@@ -71,7 +71,7 @@ def create_image(call: Call) -> Response:
 
 
 def _new_image(call: Call, body: dict[str, object], now: datetime) -> Image:
-    """Return the image that a body describes; what is wrong with it is found in Glance's order."""
+    """Return the image that a body describes; checks are in Glance's order."""
     for name in LINKS & body.keys():
         refuse_read_only(name)
     call.site.schemas.judge_image(body)
@@ -124,7 +124,7 @@ def show_image(call: Call) -> Response:
 def patch_image(call: Call) -> Response:
     """``PATCH /v2/images/{image_id}``: change attributes and properties."""
     content_type = call.request.headers.get("content-type", "")
-    # The media type comes first: another one's body need not be JSON at all.
+    # Check the media type first: the body of another type need not be JSON.
     parse_patch(content_type, [], call.site.schemas)
     changes = parse_patch(content_type, parse_json(call.body), call.site.schemas)
 
@@ -135,7 +135,7 @@ def patch_image(call: Call) -> Response:
 
 
 def add_tag(call: Call) -> Response:
-    """``PUT /v2/images/{image_id}/tags/{tag}``: add a tag; one that is there stays."""
+    """``PUT /v2/images/{image_id}/tags/{tag}``: add a tag unless it is there already."""
     tag = _tag(call)
     _change(call, lambda image: with_attribute(image, "tags", image.tags | {tag}))
     return Response(status_code=204)
@@ -162,10 +162,10 @@ def _tag(call: Call) -> str:
 
 
 def _change(call: Call, changed: Callable[[Image], Image]) -> Image:
-    """Write what a rule makes of an image, again from the start when another client was faster.
+    """Apply a change to an image and write it; start over if another client changed the image meanwhile.
 
     Raises:
-        ImageChanged: others were faster each time.
+        ImageChanged: every try met another change.
     """
     for tries_left in range(WRITE_TRIES - 1, -1, -1):
         try:
@@ -191,7 +191,7 @@ def _changed_once(call: Call, connection: Connection, changed: Callable[[Image],
 def delete_image(call: Call) -> Response:
     """``DELETE /v2/images/{image_id}``: remove the record at once, then the data.
 
-    A store that does not answer keeps its data for now; housekeeping removes them later.
+    If a store does not answer, housekeeping removes its data later.
     """
     now = datetime.now(UTC)
     with call.site.catalog.write() as connection:
@@ -211,7 +211,7 @@ def delete_image(call: Call) -> Response:
 
 
 def _remove_data(call: Call, image_id: str, location: Location) -> None:
-    """Remove a copy of a deleted image; what its store does not allow now stays for housekeeping."""
+    """Remove a copy of a deleted image; if its store cannot do that now, housekeeping does it later."""
     try:
         remove_of_deleted(call.site.catalog, image_id, location, call.site.stores.using)
     except (StoreUnavailable, StoreDenied, StoreUnknown) as error:

@@ -1,4 +1,4 @@
-"""``POST /v2/images/{image_id}/import``: judge the request, and leave it for the keeper."""
+"""``POST /v2/images/{image_id}/import``: check the request, and queue it for the keeper."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _LOGGED_KEYS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A request for an import that all checks but that of its URI let pass.
+    """A request for an import that has passed all checks except that of its URI.
 
     Attributes:
         body: the decoded JSON.
-        targets: the stores to write; empty when every store holds the image.
+        targets: the stores to write; empty if every store holds the image already.
     """
 
     body: object
@@ -51,9 +51,9 @@ class _Asked:
 
 
 async def start_import(call: Call) -> Response:
-    """Accept an import; the checks stand in Glance's order and the first that fails decides.
+    """Accept an import; the checks are in Glance's order, and the first failure decides.
 
-    Its URI is judged between two threads and not in one, because that waits for name servers of others.
+    The URI is judged between the two steps that use a request thread, because it waits for external name servers.
     """
     body = await read_body(call.request, call.site.settings.api.max_body_bytes)
     asked = await run_in_threadpool(_judge, call, body)
@@ -93,10 +93,10 @@ def _accept(call: Call, asked: _Asked) -> Response:
 
 
 def _access(call: Call, remote: RemoteImage | None) -> RemoteAccess | None:
-    """Return how the caller reaches the source of a glance-download, whether it is there or not.
+    """Return how to reach the source of a glance-download with the caller's rights, without checking that it exists.
 
-    A region that is not known fails the task and not the request, as with Glance. The token is kept
-    only where it will be needed.
+    As in Glance, an unknown region fails the task and not the request. The token is kept
+    only if it will be needed.
     """
     if remote is None:
         return None
@@ -111,7 +111,7 @@ def _access(call: Call, remote: RemoteImage | None) -> RemoteAccess | None:
 
 
 def _targets(call: Call, request: ImportRequest, header: str | None, image: Image) -> tuple[str, ...]:
-    """Return the stores to write; none when a copy was asked for to all stores and each holds the image."""
+    """Return the stores to write; none if a copy to all stores was requested and each holds the image already."""
     stores = call.site.stores.facts()
     if not request.method.facts.copies:
         return choose_targets(request, header, stores)
@@ -119,10 +119,10 @@ def _targets(call: Call, request: ImportRequest, header: str | None, image: Imag
 
 
 def task_input(image_id: str, body: object, request: ImportRequest, targets: tuple[str, ...]) -> Mapping[str, object]:
-    """Return an import request as users may read it later: what we know of it, and nothing secret.
+    """Return an import request as shown to users later: only known keys, and no secrets.
 
     Args:
-        body: the decoded JSON; keys that this release does not know are left out, for they may hold anything.
+        body: the decoded JSON; unknown keys are left out because they may hold anything.
     """
     sent = body if isinstance(body, Mapping) else {}
     import_req = {"method": described(request), **{key: sent[key] for key in _SHOWN_KEYS if key in sent}}

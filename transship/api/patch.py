@@ -1,4 +1,4 @@
-"""JSON patches of images: reading them strictly, and applying them to a record. Nothing here acts.
+"""JSON patches of images: strict parsing, and applying them to a record. Pure functions.
 
 Source: Images API v2, "Update image"; RFC 6902 and its draft 4 for the older media type.
 """
@@ -26,7 +26,7 @@ _FORMATS: Final = ("disk_format", "container_format")
 
 
 class Verb(StrEnum):
-    """What a change does."""
+    """The operation of a change."""
 
     ADD = "add"
     REPLACE = "replace"
@@ -39,8 +39,8 @@ class Change:
 
     Attributes:
         name: attribute or extra property.
-        value: as the schema of images allows it; None for a removal.
-        new_only: adding what is there already is a conflict (draft 4).
+        value: valid under the image schema; None for a removal.
+        new_only: adding an existing name is a conflict (draft 4).
     """
 
     verb: Verb
@@ -50,14 +50,14 @@ class Change:
 
 
 def parse_patch(content_type: str, body: object, schemas: Schemas) -> tuple[Change, ...]:
-    """Return the changes that a patch states.
+    """Parse the changes of a patch.
 
     Args:
         content_type: the Content-Type header.
         body: the decoded JSON.
 
     Raises:
-        MediaTypeRefused: it is no patch of an image.
+        MediaTypeRefused: it is not an image patch.
         BadRequest: it is malformed, or a value does not fit the schema.
         Forbidden: an attribute is read-only or reserved.
     """
@@ -125,11 +125,11 @@ def _steps(pointer: str) -> list[str]:
 
 
 def apply_changes(image: Image, changes: tuple[Change, ...], viewer: Viewer) -> Image:
-    """Return the image as it is after all changes.
+    """Return the image after all changes.
 
     Raises:
-        PropertyConflict: what should be there is not, or the other way round.
-        Forbidden: an attribute cannot be removed, or not be changed now or by this caller.
+        PropertyConflict: a property that should exist does not, or vice versa.
+        Forbidden: an attribute cannot be removed, or cannot be changed now or by this caller.
         BadRequest: the name or value of an extra property is too long.
     """
     properties = dict(image.properties)
@@ -153,7 +153,7 @@ def _with_attribute_changed(image: Image, change: Change, viewer: Viewer) -> Ima
 
 
 def _change_property(properties: dict[str, str], change: Change) -> None:
-    """Change an image's extra properties in place: a copy for each change would take its square in time."""
+    """Change an image's extra properties in place: copying them for each change would take quadratic time."""
     there = change.name in properties
     if change.verb is not Verb.ADD and not there:
         raise PropertyConflict(change.name, "does not exist.")

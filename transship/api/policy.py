@@ -1,8 +1,8 @@
-"""Rules of who may do what with an image's copies, as operators write them for OpenStack's services.
+"""Access rules for an image's copies, in the language of OpenStack's policy files.
 
-The rules of this module can be changed by a policy file; all others are those of `domain.visibility`.
+A policy file can change only the rules in this module; all others are in `domain.visibility`.
 
-Source: Glance's policies in code, whose names and defaults these are; oslo.policy parses and applies the rules.
+Source: Glance's policies in code, with the same names and defaults; oslo.policy parses and applies the rules.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ DEFAULTS: Final[Mapping[str, str]] = {
     DEACTIVATE: f"{_ADMIN} or (role:member and {_OWN})",
     REACTIVATE: f"{_ADMIN} or (role:member and {_OWN})",
 }
-"""The rules that a policy file may change, and what holds without one."""
+"""The rules that a policy file may change, and their defaults."""
 
 
 class Policy:
-    """The rules in force; a changed file holds from the next request on.
+    """The rules in force; a changed file takes effect with the next request.
 
-    A file that is gone or broken after a change is told of in the log, once, and changes nothing: oslo.policy's own
-    reader would let the defaults hold meanwhile, which may allow more than the operator wants.
+    If the file is missing or broken after a change, that is logged once and the former rules stay in force:
+    oslo.policy's own reader would apply the defaults, which may allow more than the operator wants.
 
     Args:
-        file: the policy file; None: the defaults hold.
-        text: what the file held when the settings in force were taken. It holds at the start while the file itself
-            cannot be used: an edit that is refused must not end what runs. None: nobody took it.
+        file: the policy file; None: the defaults apply.
+        text: the file's text in the settings in force. It is used at start if the file itself cannot be used,
+            because an invalid edit must not stop a running service. None: unknown.
 
     Raises:
-        ConfigurationRefused: the file cannot be read, or is no mapping of names to rules.
+        ConfigurationRefused: the file cannot be read, or is not a mapping of names to rules.
     """
 
     def __init__(self, file: Path | None, text: str | None = None) -> None:
@@ -77,7 +77,7 @@ class Policy:
         if others := sorted(changed.keys() - DEFAULTS.keys()):
             log.warning("rules of the policy file have no effect here", file=str(self._file), rules=",".join(others))
         self._enforcer.set_rules(policy.Rules.from_dict({**DEFAULTS, **changed}), use_conf=False)
-        # Names in the log the rules that refer to none, or to themselves.
+        # Logs rules that refer to unknown rules or to themselves.
         self._enforcer.check_rules()
 
     def _follow_file(self) -> None:
@@ -92,21 +92,21 @@ class Policy:
             log.info("rules of the policy file read again", file=str(self._file))
 
     def allows(self, rule: str, viewer: Viewer, image: Image) -> bool:
-        """Whether the caller may do with the image what the rule guards."""
+        """Whether a rule allows the caller its operation on the image."""
         credentials: dict[str, object] = {"roles": list(viewer.roles)}
         if viewer.project_id:
-            # A caller without a project owns nothing, also no image without an owner.
+            # A caller without a project owns nothing, not even images without an owner.
             credentials["project_id"] = viewer.project_id
         with self._lock:
             self._follow_file()
             return bool(self._enforcer.enforce(rule, _target(image), credentials))
 
     def refuse_unless(self, rule: str, viewer: Viewer, image: Image) -> None:
-        """Refuse a caller whom a rule does not allow it.
+        """Refuse a caller unless a rule allows the operation.
 
         Raises:
             ImageNotFound: the caller may not see the image either.
-            Forbidden: the caller sees it, but the rule does not hold.
+            Forbidden: the caller may see it, but the rule does not allow the operation.
         """
         if self.allows(rule, viewer, image):
             return
@@ -115,7 +115,7 @@ class Policy:
 
 
 def _stamp_of(file: Path | None) -> tuple[int, int, int] | None:
-    """What changes when a file is written or replaced; None: there is none."""
+    """Return a value that changes when a file is written or replaced; None if there is no file."""
     try:
         found = file.stat() if file is not None else None
     except OSError:
@@ -140,10 +140,10 @@ def _target(image: Image) -> dict[str, object]:
 
 
 def read_policy_file(file: Path) -> Mapping[str, Any]:
-    """Return the rules of a policy file by their names, those that have no effect here among them.
+    """Return the rules of a policy file by name, including those that have no effect here.
 
     Raises:
-        ConfigurationRefused: the file cannot be read, or is no mapping of names to rules.
+        ConfigurationRefused: the file cannot be read, or is not a mapping of names to rules.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -167,7 +167,7 @@ def _rules_of(text: str, file: Path) -> Mapping[str, Any]:
 
 
 def _is_rule(rule: object) -> bool:
-    """Whether oslo.policy can parse it: text, nothing, or a list of texts or of lists of texts in its old language."""
+    """Whether oslo.policy can parse it: a text, None, or (old syntax) a list of texts or of lists of texts."""
     if isinstance(rule, list):
         return all(isinstance(each, str | list) and all(isinstance(part, str) for part in each) for each in rule)
     return rule is None or isinstance(rule, str)

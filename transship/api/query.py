@@ -1,4 +1,4 @@
-"""The query string of an image list, as a value. Nothing here acts.
+"""Parses the query string of an image list into a value. Pure functions.
 
 Source: Images API v2, "List images".
 """
@@ -36,7 +36,7 @@ _NO_FILTERS: Final = frozenset(
     {"limit", "marker", "sort", "tag", "sort_key", "sort_dir", "visibility", "member_status", "os_hidden", "protected"}
 )
 _LISTABLE: Final = frozenset({"name", "id", "status", "container_format", "disk_format"})
-"""Attributes that take ``in:`` and several values."""
+"""Attributes that accept ``in:`` with several values."""
 
 _MEMBER_STATUSES: Final[Mapping[str, str]] = {
     "pending": "pending",
@@ -46,17 +46,17 @@ _MEMBER_STATUSES: Final[Mapping[str, str]] = {
 }
 _TRUTHS: Final[Mapping[str, bool]] = {"true": True, "false": False}
 _SHOWN_TO: Final = timedelta(seconds=1)
-"""Times are shown to the second, so that they are compared to the second too."""
+"""Times are shown to the second, so they are also compared to the second."""
 
 _FIRST_TIME: Final = datetime(1, 1, 2, tzinfo=UTC)
 _LAST_TIME: Final = datetime(9999, 12, 30, tzinfo=UTC)
-"""Times beyond these cannot be counted with."""
+"""Times outside of these cannot be used in arithmetic."""
 
 _TIME_COMPARISONS: Final = ("gt", "gte", "lt", "lte", "eq", "neq")
 _OPERATORS: Final = "gt:, gte:, lt:, lte:, eq: or neq:"
 
 MOST_FILTERS: Final = 128
-"""Most filters by property and tag together; SQLite takes no expression of more than 1000 levels."""
+"""Most filters by property and tag together; SQLite limits expressions to 1000 levels."""
 
 MOST_CHOICES: Final = 1000
 """Most values after ``in:``."""
@@ -68,13 +68,13 @@ _PLAIN: Final = re.compile(r'([^",]*)(?:,|$)')
 
 
 def parse_query(pairs: Pairs, viewer: Viewer, settings: ApiSettings) -> ImageQuery:
-    """Return what a query string asks for.
+    """Return the query for a query string.
 
     Args:
-        pairs: names and values, decoded, in the order of the query string.
+        pairs: decoded names and values in the order of the query string.
 
     Raises:
-        BadRequest: naming the parameter and what would be right.
+        BadRequest: names the parameter and its valid values.
     """
     values = {name: value for name, value in pairs if name not in _MULTIPLE}
     if not storable([part for pair in pairs for part in pair]):
@@ -110,10 +110,10 @@ def parse_query(pairs: Pairs, viewer: Viewer, settings: ApiSettings) -> ImageQue
 
 
 def choice(values: Mapping[str, str], name: str, choices: Mapping[str, Value]) -> Value | None:
-    """Return what a parameter chose; None when it was not sent.
+    """Return the value for a parameter's choice; None when it was not sent.
 
     Raises:
-        BadRequest: naming the parameter and what would be right.
+        BadRequest: names the parameter and its valid values.
     """
     if name not in values:
         return None
@@ -128,7 +128,7 @@ def _is_property(name: str) -> bool:
 
 
 def _bounded_column(name: str) -> str:
-    """Return the attribute that ``size_min`` and its kin bound; empty for every other name."""
+    """Return the attribute limited by a parameter such as ``size_min``; empty for other names."""
     column = name.removesuffix("_min") if name.endswith("_min") else name.removesuffix("_max")
     return column if column != name and column in NUMBER_COLUMNS else ""
 
@@ -140,15 +140,15 @@ def _integer(name: str, text: str) -> int:
 
 
 def page_url(collection: str, pairs: Pairs) -> str:
-    """Return the path of a page of a collection, with what was asked for."""
+    """Return the path of a page of a collection, including the query."""
     return f"{collection}?{urlencode(pairs)}" if pairs else collection
 
 
 def page_limit(values: Mapping[str, str], settings: ApiSettings) -> int:
-    """Return how many entries a page has at most.
+    """Return the maximum number of entries on a page.
 
     Raises:
-        BadRequest: the parameter is no number, or below 0.
+        BadRequest: the parameter is not a number, or is negative.
     """
     if "limit" not in values:
         return min(settings.limit_param_default, settings.api_limit_max)
@@ -208,7 +208,7 @@ def _texts(name: str, text: str) -> tuple[str, ...]:
 
 
 def _split(name: str, text: str) -> list[str]:
-    """Return the values of a list; those in double quotes may hold commas."""
+    """Return the values of a list; values in double quotes may contain commas."""
     found: list[str] = []
     at = 0
     while at <= len(text):
@@ -244,6 +244,6 @@ def _sort_of(keys: Sequence[str], directions: Sequence[str]) -> tuple[Sort, ...]
     for way in ways:
         if way not in ("asc", "desc"):
             raise BadRequest(f"Invalid sort direction: {way[:40]}. It must be one of the following: asc, desc.")
-    # A key named twice adds nothing: its first place decides.
+    # The second occurrence of a key has no effect.
     first = dict(reversed(list(zip(keys, ways, strict=True))))
     return tuple(Sort(SortKey(key), first[key] == "desc") for key in dict.fromkeys(keys))

@@ -1,4 +1,4 @@
-"""The outermost layer: a request id on every answer, one log line a request, and the last resort for faults."""
+"""The outermost middleware: adds request ids, logs each request, and handles unexpected errors."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _USABLE: Final = re.compile(r"[A-Za-z0-9._:-]+")
 
 
 class RequestIds:
-    """Give each request an id, and say in the log what became of it.
+    """Give each request an id, and log its outcome.
 
-    A caller's own id is kept, with ``req-`` before it, as Glance does.
+    A caller's own id is kept and prefixed with ``req-``, as in Glance.
 
     Args:
-        app: what answers.
+        app: handles the requests.
         max_length: longest id accepted, in characters.
     """
 
@@ -55,9 +55,9 @@ class RequestIds:
                 else:
                     await self._app(scope, receive, answer.send)
             except Exception:
-                # The last resort: whatever it was, the client gets an answer.
+                # Whatever the error was, the client gets a response.
                 log.exception("request failed", method=scope["method"], path=scope["path"])
-                # An answer that has begun cannot be taken back; ending here makes the server cut the connection.
+                # A response that has started cannot be replaced; ending here makes the server close the connection.
                 if answer.status == 0:
                     response = refusal(HTTPStatus.INTERNAL_SERVER_ERROR, UNEXPECTED, accept)
                     await response(scope, receive, answer.send)
@@ -65,7 +65,7 @@ class RequestIds:
 
 
 class _Answer:
-    """The way out for one answer, which marks and remembers it."""
+    """Sends one response, adds its request id and remembers its status."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
@@ -86,6 +86,6 @@ def _request_id(asked: str) -> str:
 
 
 def _log_answer(scope: Scope, status: int, took_s: float) -> None:
-    # Supervisors and balancers ask for health every few seconds.
+    # Supervisors and load balancers check the health every few seconds.
     write = log.debug if scope["path"] == "/healthcheck" else log.info
     write("request", method=scope["method"], path=scope["path"], status=status, took_ms=round(took_s * 1000))

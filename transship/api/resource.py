@@ -1,4 +1,4 @@
-"""A path of the API: one operation for each method, run in a thread."""
+"""A path of the API with one operation per method, run in a thread."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from transship.api.site import Call, Site, identify
 from transship.domain.errors import TransshipError
 
 Operation = Callable[[Call], Response]
-"""Answers one request. It may wait: for the catalogue or a store."""
+"""Answers one request. It may block, e.g. on the catalogue or a store."""
 
 Streaming = Callable[[Call], Awaitable[Response]]
-"""Answers one request whose body it reads itself, piece by piece; it never waits in the event loop's thread."""
+"""Answers one request whose body it reads itself, piece by piece; it must not block the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ _STANDARD_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DE
 
 
 class Resource:
-    """What stands under one path.
+    """The operations of one path.
 
     Args:
-        site: what all requests share.
+        site: shared by all requests.
         operations: by method, upper case.
     """
 
@@ -73,7 +73,7 @@ class Resource:
 
 
 class NothingHere:
-    """Every path that the API does not have."""
+    """Answers every path that the API does not have."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""

@@ -1,4 +1,4 @@
-"""JSON schemas of images and their kin: clients build their models from them, and bodies are judged by them."""
+"""JSON schemas of images and related resources, used by clients for their models and here to validate bodies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LARGEST_COUNT: Final = 2**31 - 1
 
 _LONGEST_REASON: Final = 300
 _MOST_FAULTS: Final = 20
-"""Faults of a body among which the one that is named is chosen."""
+"""Number of schema errors from which the reported one is chosen."""
 
 _UUID_PATTERN: Final = "^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$"
 _TIME: Final[Schema] = {"type": "string"}
@@ -31,7 +31,7 @@ class Schemas:
     """The schemas of one site.
 
     Args:
-        formats: which formats images may have here.
+        formats: formats that images may have here.
     """
 
     def __init__(self, formats: FormatSettings) -> None:
@@ -53,7 +53,7 @@ class Schemas:
             image: some or all attributes of an image, as a client sent them.
 
         Raises:
-            BadRequest: naming the attribute and what is wrong with it.
+            BadRequest: names the attribute and the reason.
         """
         fault = best_match(islice(self._image.iter_errors(image), _MOST_FAULTS))
         if fault is None:
@@ -79,7 +79,7 @@ def _image_schema(formats: FormatSettings) -> Schema:
 def _image_properties(formats: FormatSettings) -> Schema:
     return {
         "id": {"type": "string", "pattern": _UUID_PATTERN, "description": "Identifier of the image"},
-        "name": _optional_text(255, "Name of the image, for people"),
+        "name": _optional_text(255, "Display name of the image"),
         "status": {
             "type": "string",
             "readOnly": True,
@@ -91,8 +91,8 @@ def _image_properties(formats: FormatSettings) -> Schema:
             "enum": ["community", "public", "private", "shared"],
             "description": "Who may see the image",
         },
-        "protected": {"type": "boolean", "description": "Whether the image is kept from being deleted"},
-        "os_hidden": {"type": "boolean", "description": "Whether the image is left out of the default list"},
+        "protected": {"type": "boolean", "description": "Whether the image is protected from deletion"},
+        "os_hidden": {"type": "boolean", "description": "Whether the image is hidden from the default list"},
         "checksum": _read_only(_optional_text(32, "md5 of the image data")),
         "os_hash_algo": _read_only(_optional_text(64, "Algorithm of os_hash_value")),
         "os_hash_value": _read_only(_optional_text(128, "Digest of the image data, as hexadecimal digits")),
@@ -101,16 +101,16 @@ def _image_properties(formats: FormatSettings) -> Schema:
         "virtual_size": _read_only({"type": ["null", "integer"], "description": "Size that a guest sees, in bytes"}),
         "container_format": _optional_choice(formats.container_formats, "Format of the container"),
         "disk_format": _optional_choice(formats.disk_formats, "Format of the disk"),
-        "created_at": _read_only({**_TIME, "description": "When the image was made"}),
+        "created_at": _read_only({**_TIME, "description": "When the image was created"}),
         "updated_at": _read_only({**_TIME, "description": "When the image was last changed"}),
         "tags": {
             "type": "array",
             "items": {"type": "string", "maxLength": 255},
-            "description": "Words by which the image can be found",
+            "description": "Tags of the image",
         },
-        "direct_url": _read_only({"type": "string", "description": "Where the image data lie"}),
+        "direct_url": _read_only({"type": "string", "description": "Location of the image data"}),
         "min_ram": _count("Memory that the image needs to boot, in MB"),
-        "min_disk": _count("Disk that the image needs to boot, in GB"),
+        "min_disk": _count("Disk size that the image needs to boot, in GB"),
         "self": _read_only({"type": "string", "description": "URL of this image"}),
         "file": _read_only({"type": "string", "description": "URL of the image data"}),
         "schema": _read_only({"type": "string", "description": "URL of this schema"}),
@@ -122,7 +122,7 @@ def _image_properties(formats: FormatSettings) -> Schema:
                 "properties": {"url": {"type": "string", "maxLength": 255}, "metadata": {"type": "object"}},
                 "required": ["url", "metadata"],
             },
-            "description": "Where the image data lie, with facts about each place",
+            "description": "Locations of the image data, with metadata",
         },
     }
 
@@ -165,12 +165,12 @@ _MEMBER: Final[Schema] = {
     "properties": {
         "member_id": {"type": "string", "description": "Project that the image is shared with"},
         "image_id": {"type": "string", "pattern": _UUID_PATTERN, "description": "Identifier of the image"},
-        "created_at": {**_TIME, "description": "When the membership was made"},
+        "created_at": {**_TIME, "description": "When the membership was created"},
         "updated_at": {**_TIME, "description": "When the membership was last changed"},
         "status": {
             "type": "string",
             "enum": ["pending", "accepted", "rejected"],
-            "description": "What the project said to it",
+            "description": "Whether the project accepted the image",
         },
         "schema": {"readOnly": True, "type": "string"},
     },
@@ -192,22 +192,22 @@ _TASK: Final[Schema] = {
         "type": {
             "type": "string",
             "enum": ["import", "api_image_import", "location_import"],
-            "description": "What the task does",
+            "description": "Type of the task",
         },
         "status": {
             "type": "string",
             "enum": [str(status) for status in TaskStatus],
-            "description": "How far the task is",
+            "description": "Status of the task",
         },
-        "input": {"type": ["null", "object"], "description": "What was asked for"},
+        "input": {"type": ["null", "object"], "description": "Parameters of the request"},
         "result": {"type": ["null", "object"], "description": "What came out"},
         "owner": {"type": "string", "description": "Project that asked"},
         "message": {"type": "string", "description": "What the task does now, or why it failed"},
         "image_id": {"type": "string", "description": "Image that the task works on"},
-        "request_id": {"type": "string", "description": "Id of the request that began the task"},
+        "request_id": {"type": "string", "description": "Id of the request that started the task"},
         "user_id": {"type": "string", "description": "User who asked"},
         "expires_at": {"type": ["null", "string"], "description": "When the task leaves the lists"},
-        "created_at": {**_TIME, "description": "When the task was made"},
+        "created_at": {**_TIME, "description": "When the task was created"},
         "updated_at": {**_TIME, "description": "When the task was last changed"},
         "self": {"readOnly": True, "type": "string"},
         "schema": {"readOnly": True, "type": "string"},

@@ -1,4 +1,4 @@
-"""What all requests share, and what one request brings."""
+"""The state shared by all requests, and the state of one request."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from transship.stores.pool import DRIVERS, new_driver
 from transship.stores_in_force import stores_in_force
 
 STORES_KEPT_S: Final = 5.0
-"""How long store settings read from the catalogue are used, in seconds."""
+"""Seconds for which store settings from the catalogue are cached."""
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class StoreShelf:
-    """The stores of the site: as configured, with what was edited in the Prefect UI over it.
+    """The stores of the site: the configured settings, overridden by edits in the Prefect UI.
 
     Args:
         settings: all settings.
         catalog: where the keeper writes edited settings.
-        clock: seconds that only grow.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, settings: Settings, catalog: Catalog, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,7 +49,7 @@ class StoreShelf:
         self._read_at = float("-inf")
 
     def settings_in_force(self) -> Mapping[str, StoreSettings]:
-        """Return the settings of all stores by id, in configured order; at most some seconds old."""
+        """Return the settings of all stores by id, in configured order; cached for some seconds."""
         with self._lock:
             if self._clock() - self._read_at > STORES_KEPT_S:
                 self._in_force = stores_in_force(self._settings, self._catalog)
@@ -57,7 +57,7 @@ class StoreShelf:
             return self._in_force
 
     def facts(self) -> tuple[StoreFacts, ...]:
-        """Return what everybody may know of the stores, in configured order."""
+        """Return the public facts about the stores, in configured order."""
         return tuple(
             store_facts(store_id, store, default=store_id == self._settings.default_store)
             for store_id, store in self.settings_in_force().items()
@@ -65,7 +65,7 @@ class StoreShelf:
 
     @contextmanager
     def using(self, store_id: str) -> Iterator[StoreDriver]:
-        """Lend the driver of a store, open, for the length of a block.
+        """Provide the open driver of a store for the duration of a block.
 
         Raises:
             StoreUnknown: the store is not configured any more.
@@ -75,11 +75,11 @@ class StoreShelf:
             yield driver
 
     def public_properties(self, store_id: str) -> Mapping[str, object]:
-        """Return what operators and services may know of how a store keeps data.
+        """Return a store's properties for operators and services.
 
         Raises:
             StoreUnknown: the store is not configured any more.
-            StoreUnavailable: a library that its kind needs is not installed.
+            StoreUnavailable: a library that its kind requires is not installed.
         """
         return new_driver(store_id, self._settings_of(store_id), self._catalog.id()).public_properties()
 
@@ -92,12 +92,12 @@ class StoreShelf:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What all requests share.
+    """The state shared by all requests.
 
     Attributes:
-        judge: says which URIs may be imported from.
+        judge: decides which URIs may be imported from.
         policy: the rules that a policy file may change.
-        schemas: what images and their kin look like here.
+        schemas: of images and related resources.
     """
 
     settings: Settings
@@ -110,7 +110,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, its body read and its caller known."""
+    """One request with its body and its caller."""
 
     site: Site
     caller: Caller
@@ -119,13 +119,13 @@ class Call:
 
     @property
     def identity(self) -> Identity:
-        """The caller with token and service catalogue."""
+        """The caller, with token and service catalogue."""
         found: Identity = self.request.scope["state"]["identity"]
         return found
 
     @property
     def viewer(self) -> Viewer:
-        """The caller as the rules of visibility see them."""
+        """The caller, for the rules of visibility."""
         return Viewer(self.caller.project_id, self.caller.roles)
 
     @property
@@ -133,7 +133,7 @@ class Call:
         """The image id in the path, in lower case.
 
         Raises:
-            ImageNotFound: it is no UUID, so there is no such image.
+            ImageNotFound: it is not a UUID, so there is no such image.
         """
         return self._uuid_in_path("image_id", ImageNotFound)
 
@@ -142,7 +142,7 @@ class Call:
         """The task id in the path, in lower case.
 
         Raises:
-            TaskNotFound: it is no UUID, so there is no such task.
+            TaskNotFound: it is not a UUID, so there is no such task.
         """
         return self._uuid_in_path("task_id", TaskNotFound)
 
@@ -159,6 +159,6 @@ class Call:
 
 
 def identify(request: Request, request_id: str) -> Caller:
-    """Return who asks, as `transship.api.authentication` found out."""
+    """Return the caller found by `transship.api.authentication`."""
     identity: Identity = request.scope["state"]["identity"]
     return Caller(identity.project_id, identity.user_id, identity.roles, request_id)

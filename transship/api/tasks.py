@@ -1,6 +1,6 @@
-"""``/v2/tasks``: all imports, of whichever image and project, for administrators. Nothing is begun here.
+"""``/v2/tasks``: the import tasks of all images and projects, for administrators; read only.
 
-Source: Images API v2, "Tasks". The import tasks that this API once took are none of this service's.
+Source: Images API v2, "Tasks". This service does not accept the deprecated import tasks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TYPES: Final = ("import", TASK_TYPE, "location_import")
 
 
 def list_tasks(call: Call) -> Response:
-    """``GET /v2/tasks``: one page of all tasks that have not expired, newest first unless asked for otherwise."""
+    """``GET /v2/tasks``: one page of all tasks that have not expired; by default newest first."""
     _refuse_unless_admin(call)
     values = dict(call.request.query_params)
     if not storable(values):
@@ -54,7 +54,7 @@ def list_tasks(call: Call) -> Response:
 
 
 def show_task(call: Call) -> Response:
-    """``GET /v2/tasks/{task_id}``: one task with what was asked for and what became of it."""
+    """``GET /v2/tasks/{task_id}``: one task with its request and its result."""
     _refuse_unless_admin(call)
     with call.site.catalog.read() as connection:
         task = get_task(connection, call.task_id)

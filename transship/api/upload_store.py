@@ -1,4 +1,4 @@
-"""Put uploaded data into one store: inspected first, then placed, then active."""
+"""Store uploaded data in one store: inspect the data, write the copy, activate the image."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StoredUpload:
-    """What is to be stored.
+    """An upload to be stored.
 
     Attributes:
         received: the sealed file of the upload, with its digests.
         store: id of the store.
         placer: writes it there.
-        stop: says that the image was deleted or taken over.
+        stop: set when the image was deleted or taken over.
     """
 
     settings: Settings
@@ -50,9 +50,9 @@ def store_upload(work: StoredUpload) -> None:
     """Make the image active with the uploaded data in one store, within the store's rate and slots.
 
     Raises:
-        FormatMismatch, FormatUnsafe, ImageTooLarge: the data must not be used; no store saw them.
-        TransferFailed: the store did not take them; nothing is left in it, or a row tells housekeeping what is.
-        LockLost: the image was deleted or taken over; what is in the store is the journal's to remove.
+        FormatMismatch, FormatUnsafe, ImageTooLarge: the data must not be used; no store has seen them.
+        TransferFailed: the copy failed; nothing is left in the store, or a journal row names it for housekeeping.
+        LockLost: the image was deleted or taken over; housekeeping removes what is in the store.
     """
     inspected = _inspect(work)
     for warning in inspected.warnings:
@@ -72,7 +72,7 @@ def store_upload(work: StoredUpload) -> None:
 
 @dataclass(slots=True)
 class _OnImage:
-    """Shows on the image why its upload waits, for it has no task."""
+    """Shows on the image why its upload waits, because an upload has no task."""
 
     catalog: Catalog
     upload: Upload
@@ -128,6 +128,6 @@ def _take_back(work: StoredUpload) -> None:
     try:
         work.placer.take_back(work.store)
     except (TransferFailed, LockLost, StoreUnknown) as left:
-        # Its journal row stays, and housekeeping removes what it names.
+        # The journal row stays, and housekeeping removes the copy.
         image_id = work.upload.image.id
         log.warning("copy not removed yet", image_id=image_id, store=work.store, reason=str(left))

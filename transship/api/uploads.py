@@ -1,7 +1,7 @@
-"""``PUT …/stage`` and ``PUT …/file``: take image data from a client, with memory for two pieces.
+"""``PUT …/stage`` and ``PUT …/file``: receive image data from a client, with memory for two pieces.
 
-Pieces are gathered in the event loop and written by threads, so that the next one arrives while
-one is written and hashed. The image's lease is renewed beside it; whoever takes it ends the upload.
+Pieces are collected in the event loop and written by threads, so the next one arrives while
+one is written and hashed. The image's lease is renewed meanwhile; if it is taken over, the upload ends.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ log = structlog.get_logger(__name__)
 
 
 async def stage_image(call: Call) -> Response:
-    """``PUT /v2/images/{image_id}/stage``: lay data down for a glance-direct import."""
+    """``PUT /v2/images/{image_id}/stage``: stage data for a glance-direct import."""
     settings = call.site.settings
     if UPLOAD_METHOD not in settings.imports.enabled_methods:
         raise MethodNotOffered(UPLOAD_METHOD)
@@ -85,7 +85,7 @@ async def stage_image(call: Call) -> Response:
 
 
 async def upload_image(call: Call) -> Response:
-    """``PUT /v2/images/{image_id}/file``: put data into one store, past all plugins."""
+    """``PUT /v2/images/{image_id}/file``: write data to one store, without running plugins."""
     settings = call.site.settings
     bounds = _bounds(call)
     facts = await run_in_threadpool(call.site.stores.facts)
@@ -123,12 +123,12 @@ def _algorithms(settings: Settings) -> tuple[str, ...]:
 
 
 def _bounds(call: Call) -> Bounds:
-    """Return what the data may be, from the request's headers.
+    """Return the bounds of the data from the request's headers.
 
     Raises:
-        DataTypeRefused: they are announced as something else.
-        BadRequest: the size is no number.
-        ImageTooLarge: it passes the cap.
+        DataTypeRefused: the content type is not that of image data.
+        BadRequest: the size is not a number.
+        ImageTooLarge: the size exceeds the cap.
     """
     headers, settings = call.request.headers, call.site.settings
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -148,9 +148,9 @@ class Carried:
     """An upload in this process.
 
     Attributes:
-        fence: asked before what cannot be taken back; `stop` asks it with each check.
-        stop: says that its image was deleted or taken over.
-        complete: all data came; what follows proves the lease itself, and frees it in the end.
+        fence: checked before each irreversible step, and with each check of `stop`.
+        stop: set when the image was deleted or taken over.
+        complete: all data have arrived; later steps check the lease themselves, and the last one frees it.
     """
 
     upload: Upload
@@ -169,13 +169,13 @@ async def _take(
     digests: Callable[[bytes, Image], tuple[str, ...]],
     end: Callable[[Carried, Received], None],
 ) -> None:
-    """Take the lease, then the data, then let ``end`` make something of them; give up in order whatever fails.
+    """Take the lease, receive the data, then call ``end`` to process them; clean up after any failure.
 
-    ``end`` may wait for its store for long, so it gets a thread of its own: none of those that answer other requests.
+    ``end`` may wait for its store for a long time, so it runs in a separate thread, not in one for requests.
 
     Raises:
-        TransshipError: why the data were not taken; the image is queued again, unless it is gone.
-        ClientDisconnect: the same, because the client went away.
+        TransshipError: why the data were not accepted; the image is queued again unless it was deleted.
+        ClientDisconnect: the client disconnected; the image is queued again unless it was deleted.
     """
     carried = await run_in_threadpool(_begin, call, status, bounds, judge, digests)
     try:
@@ -183,7 +183,7 @@ async def _take(
     except BaseException as failed:
         carried.stop.stop(ImportCancelled("the upload ended"))
         giving_up = asyncio.ensure_future(run_in_threadpool(_give_up, call, carried, failed))
-        # A process that is told to stop ends this task, but not the tidying.
+        # When the process stops, this task is cancelled, but the clean-up is not.
         gone = await asyncio.shield(giving_up)
         if gone is not None:
             raise gone from failed
@@ -235,7 +235,7 @@ async def _unless_lost(carried: Carried, call: Call, work: Awaitable[None]) -> N
 
     Raises:
         LockLost: the image was deleted or taken over.
-        CatalogUnavailable: the lease could not be renewed for as long as it lives.
+        CatalogUnavailable: the lease could not be renewed before it expired.
     """
     working = asyncio.ensure_future(work)
     renewing = asyncio.ensure_future(_renew(carried, call))
@@ -249,7 +249,7 @@ async def _unless_lost(carried: Carried, call: Call, work: Awaitable[None]) -> N
     finally:
         renewing.cancel()
         if not working.done():
-            # Its thread may wait for a slot of its store, and hears of nothing else.
+            # Its thread may be waiting for a slot of its store, and only notices the stop token.
             carried.stop.stop(ImportCancelled("the upload ended"))
             working.cancel()
         await asyncio.gather(working, renewing, return_exceptions=True)
@@ -285,7 +285,7 @@ async def _carry(
 
 
 async def _pump(request: Request, limits: UploadSettings, reception: Reception) -> None:
-    """Bring the request's body into staging; one piece is written while the next one is gathered."""
+    """Write the request's body to staging; one piece is written while the next one is collected."""
     gathered = bytearray()
     writing: asyncio.Future[None] | None = None
     pace = Pace(limits)
@@ -318,7 +318,7 @@ async def _pump(request: Request, limits: UploadSettings, reception: Reception) 
 
 
 class Pace:
-    """Refuses a client that sends too slowly, over the time that was spent waiting for it alone."""
+    """Refuses a client that sends too slowly; only the time spent waiting for the client counts."""
 
     def __init__(self, limits: UploadSettings) -> None:
         self._limits = limits
@@ -326,10 +326,10 @@ class Pace:
         self._bytes = 0
 
     def heard(self, size_bytes: int, waited_s: float) -> None:
-        """Note what the client sent, and how long it was waited for.
+        """Note how much the client sent, and how long we waited for it.
 
         Raises:
-            UploadTooSlow: it stayed below the slowest rate for a whole window.
+            UploadTooSlow: it stayed below the minimum rate for a whole window.
         """
         self._waited_s += waited_s
         self._bytes += size_bytes
@@ -343,7 +343,7 @@ class Pace:
 
 
 def _give_up(call: Call, carried: Carried, failed: BaseException) -> TransshipError | None:
-    """Free the image and remove what came; return what to say instead of ``failed``, None to say that."""
+    """Free the image and remove the received data; return an error to report instead of ``failed``, or None."""
     catalog, upload = call.site.catalog, carried.upload
     instead: TransshipError | None = None
     try:
@@ -351,7 +351,7 @@ def _give_up(call: Call, carried: Carried, failed: BaseException) -> TransshipEr
     except LockLost as lost:
         instead = _why_lost(call, upload, lost)
     except CatalogUnavailable as away:
-        # The lease expires, and the keeper frees the image then.
+        # The keeper frees the image when the lease expires.
         log.warning("upload not given up yet", image_id=upload.image.id, reason=str(away))
     _tidy(carried)
     reason = "the client went away" if isinstance(failed, ClientDisconnect) else str(instead or failed)

@@ -1,7 +1,7 @@
-"""The URI gate as the API asks it: the resolver waits beside the threads that answer requests, never in them.
+"""The URI gate for the API: names are resolved in separate threads, never in those that answer requests.
 
-A name server that does not answer would else take one thread for each request that names its zone, and soon
-nobody would be answered.
+Otherwise a name server that does not answer would block one thread for each request with a name in its zone, and soon
+no request would be answered.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from transship.sources.gate import Admitted, UriGate
 from transship.sources.judging import not_in_time
 
 AT_ONCE: Final = 32
-"""Names that one process resolves at the same time; further requests wait for their turn, which takes no thread."""
+"""Names that one process resolves at the same time; further requests wait, without a thread, for their turn."""
 OF_ONE_ZONE: Final = 4
-"""Of these, names of one zone: the others are for those who name another one, whatever becomes of it."""
+"""Names of one zone among these; the rest stays available for other zones if this one hangs."""
 
 
 class UriJudge:
@@ -29,10 +29,10 @@ class UriJudge:
 
     Args:
         gate: the site's.
-        timeout_s: longest wait of a request, with that for its turn.
-        at_once: most names resolved at the same time. One whose request was given up counts until the resolver
-            returns, for its thread is there as long.
-        of_one_zone: most of them that belong to one zone.
+        timeout_s: longest wait of a request, including the wait for its turn.
+        at_once: most names resolved at the same time. A name whose request was abandoned counts until the resolver
+            returns, because its thread runs until then.
+        of_one_zone: most of them in one zone.
     """
 
     def __init__(self, gate: UriGate, timeout_s: float, at_once: int = AT_ONCE, of_one_zone: int = OF_ONE_ZONE) -> None:
@@ -42,11 +42,11 @@ class UriJudge:
         self._zones: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def admit(self, text: str) -> Admitted:
-        """Judge a URI and the addresses that its name has now.
+        """Judge a URI and its host's current addresses.
 
         Raises:
-            UriRefused: it does not pass.
-            NamesUnanswered: nobody tells the address of its name, or not in time.
+            UriRefused: it is refused.
+            NamesUnanswered: its name could not be resolved, or not in time.
         """
         name = self._gate.name_to_resolve(text)
         if not name:
@@ -59,8 +59,8 @@ class UriJudge:
             raise not_in_time(display_uri(text)) from error
 
     async def _taken(self, zone: str) -> ExitStack:
-        """Wait for a turn among the names of the zone, then among all; return what gives both back."""
-        # Whoever waits or has a turn keeps the zone's semaphore alive.
+        """Wait for a turn among the names of the zone, then among all; return a stack that releases both."""
+        # Callers that wait or have a turn keep the zone's semaphore alive.
         of_zone = self._zones.setdefault(zone, asyncio.Semaphore(self._of_one_zone))
         with ExitStack() as taken:
             for turns in (of_zone, self._turns):
@@ -69,13 +69,13 @@ class UriJudge:
             return taken.pop_all()
 
     def _beside(self, question: Callable[[], Admitted], turns: ExitStack) -> asyncio.Future[Admitted]:
-        """Ask in a thread of its own, which gives the turns back when it ends, whoever still waits for it."""
+        """Ask in a separate thread, which releases the turns when it ends, even if nothing waits for it any more."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Admitted] = loop.create_future()
 
         def settle(admitted: Admitted | None, error: BaseException | None) -> None:
             turns.close()
-            if answer.done():  # the request was given up
+            if answer.done():  # the request was abandoned
                 return
             if admitted is not None:
                 answer.set_result(admitted)
@@ -92,14 +92,14 @@ class UriJudge:
             with suppress(RuntimeError):  # the service has ended meanwhile
                 loop.call_soon_threadsafe(settle, admitted, failure)
 
-        # Daemon: a resolver that hangs must not hold up the end of the process.
+        # Daemon: a hung resolver must not delay the end of the process.
         threading.Thread(target=contextvars.copy_context().run, args=(ask,), name="resolve", daemon=True).start()
         return answer
 
 
 def zone_of(name: str) -> str:
-    """Return the last two labels of a host name: never less than the zone that one party's name servers answer for.
+    """Return the last two labels of a host name, which include the whole zone of one party's name servers.
 
-    Under suffixes of two labels, as ``co.uk``, it is more than that: those who share it share its turns.
+    Under a suffix of two labels, such as ``co.uk``, several parties share a zone and its turns.
     """
     return ".".join(name.rsplit(".", 2)[-2:])

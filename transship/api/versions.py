@@ -1,4 +1,4 @@
-"""Which versions of the API there are, and how a request names one."""
+"""The versions of the API, and how a request selects one."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ VERSIONS: Final = (
     "v2.17", "v2.15", "v2.13", "v2.12", "v2.11", "v2.10", "v2.9", "v2.8", "v2.7",
     "v2.6", "v2.5", "v2.4", "v2.3", "v2.2", "v2.1", "v2.0",
 )  # fmt: skip
-"""Newest first, as a Glance with several stores and without an image cache lists them."""
+"""Newest first, as listed by a Glance with several stores and no image cache."""
 
 _MEDIA_TYPE: Final = "application/vnd.openstack.images-"
 _UNVERSIONED: Final = frozenset({"versions", "healthcheck"})
 
 
 class VersionNegotiation:
-    """Take the version out of path or Accept header; a request that names none gets the list.
+    """Take the version from the path or the Accept header; a request without one gets the list.
 
     Args:
-        app: what answers requests whose path begins with ``/v2``.
+        app: handles requests whose path begins with ``/v2``.
         public_endpoint: base URL that clients use; empty: taken from each request.
     """
 

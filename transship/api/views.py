@@ -1,4 +1,4 @@
-"""What clients see of images, tasks and stores."""
+"""The representations of images, tasks and stores for clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transship.domain.task import ImportTask
 
 
 def image_view(image: Image, stores: Sequence[StoreFacts]) -> dict[str, object]:
-    """Return an image as clients see it, extra properties beside its own attributes.
+    """Return an image as clients see it, with extra properties at the same level as its attributes.
 
     Args:
         stores: all stores of the site; their weights order the image's.
@@ -50,7 +50,7 @@ def image_view(image: Image, stores: Sequence[StoreFacts]) -> dict[str, object]:
 def _of_imports(image: Image) -> dict[str, object]:
     shown = {
         "os_glance_import_task": image.import_task,
-        # Clients wait for these two to be empty, so they stay once there was an import.
+        # Clients wait for these two to become empty, so they stay after the first import.
         "os_glance_importing_to_stores": _joined(image.importing_to),
         "os_glance_failed_import": _joined(image.failed_import),
         "os_glance_import_message": image.import_message,
@@ -92,7 +92,7 @@ def task_view(task: ImportTask) -> dict[str, object]:
 
 
 def task_summary(task: ImportTask) -> dict[str, object]:
-    """Return a task as the list of all tasks shows it; what is not known is left out, as Glance does."""
+    """Return a task as the list of all tasks shows it; unknown fields are left out, as in Glance."""
     known = {
         "expires_at": None if task.expires_at is None else second(task.expires_at),
         "request_id": task.request_id or None,
@@ -113,7 +113,7 @@ def task_summary(task: ImportTask) -> dict[str, object]:
 
 
 def store_view(store: StoreFacts) -> dict[str, object]:
-    """Return what everybody may know of a store; what does not hold is left out, as Glance does."""
+    """Return a store's public description; flags that are false are left out, as in Glance."""
     shown: dict[str, object] = {"id": store.id}
     if store.description:
         shown["description"] = store.description
@@ -125,7 +125,7 @@ def store_view(store: StoreFacts) -> dict[str, object]:
 
 
 def store_detail_view(store: StoreFacts, properties: Mapping[str, object]) -> dict[str, object]:
-    """Return what operators and services may know of a store, and of how its kind keeps data."""
+    """Return a store's description for operators and services, with the properties of its kind."""
     return {**store_view(store), "type": store.kind, "weight": store.weight, "properties": properties}
 
 

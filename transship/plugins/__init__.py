@@ -1,1 +1,1 @@
-"""Import plugins: the contract, the registry and the four that come with Transship."""
+"""Import plugins: the contract, the registry and the built-in plugins."""

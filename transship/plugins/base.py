@@ -1,8 +1,8 @@
 """The contract of import plugins.
 
 A plugin is an object registered under the entry-point group ``transship.import_plugins``. It gets
-one sealed staged file and the image's facts, and answers with what is to change. It never writes
-the catalogue, a store or the file it was given.
+one sealed staged file and the image's record, and returns the changes to make. It never writes to
+the catalogue, to a store or to the file it was given.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from transship.domain.stop import StopToken
 
 
 class Workspace(Protocol):
-    """Where a plugin may write: new files of this import in staging, and nothing else."""
+    """Where a plugin may write: only new files of this import in staging."""
 
     def new_file(self, label: str) -> Path:
-        """Return the path of a file to create; recorded before it exists, so that a crash leaves no orphan.
+        """Return the path of a file to create; it is recorded first, so a crash leaves no orphan.
 
         Args:
             label: lower-case letters; part of the file's name.
         """
 
     def reserve(self, path: Path, size_bytes: int) -> None:
-        """Make sure that the file at ``path`` may grow to ``size_bytes`` in all.
+        """Make sure that the file at ``path`` may grow to ``size_bytes``.
 
         Raises:
-            StagingFull: there is no room; nothing was reserved beyond what was before.
+            StagingFull: there is no room; the reservation is unchanged.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class PluginWork:
-    """What a plugin works on.
+    """A plugin's input.
 
     Attributes:
-        image: the record as it is now, formats as changed by earlier plugins.
+        image: its current record, with the formats set by earlier plugins.
         path: sealed staged file; read only.
-        roles: the caller's roles, lower case; those of an admin for runs started by hand.
+        roles: the caller's roles, lower case; an admin's for runs started by hand.
         settings: all settings.
         workspace: where new files may be written.
-        progress: called with (bytes done, bytes in all or 0); at most a few times a second.
-        stop: to be checked at least once per 16 MiB.
+        progress: call it with (bytes done, total bytes or 0), at most a few times a second.
+        stop: check it at least once per 16 MiB.
     """
 
     image: Image
@@ -60,14 +60,14 @@ class PluginWork:
 
 @dataclass(frozen=True, slots=True)
 class PluginOutcome:
-    """What a plugin asks to change; None and empty mean unchanged.
+    """The changes that a plugin requests; None and empty mean unchanged.
 
     Attributes:
-        path: new file, complete and made through the workspace; replaces the staged one.
-        disk_format, container_format: as the new data are.
+        path: complete new file, created through the workspace; replaces the staged one.
+        disk_format, container_format: of the new data.
         virtual_size: bytes that a guest sees.
-        properties: extra properties to set, overwriting; names of the service are dropped.
-        summary: one line for people: what was done, or why nothing was.
+        properties: extra properties to set or overwrite; names reserved for the service are dropped.
+        summary: one line for display: what was done, or why nothing was.
     """
 
     path: Path | None = None
@@ -83,22 +83,22 @@ class ImportPlugin(Protocol):
 
     @property
     def name(self) -> str:
-        """Name in ``imports.plugins``, equal to the entry point's."""
+        """The name in ``imports.plugins``, equal to the entry point's."""
 
     @property
     def label(self) -> str:
-        """Verb for people, the name of its Prefect task: ``decompress``."""
+        """A verb for display and for the name of its Prefect task, e.g. ``decompress``."""
 
     def check(self, settings: Settings) -> None:
         """Refuse settings that this plugin cannot work with; called once at start.
 
         Raises:
-            ConfigurationRefused: the service must not start so.
+            ConfigurationRefused: the service must not start with these settings.
         """
 
     def run(self, work: PluginWork) -> PluginOutcome:
         """Do the plugin's work; safe to run twice on the same file.
 
         Raises:
-            TransferFailed: the import cannot go on; files made through the workspace are removed by the caller.
+            TransferFailed: the import cannot continue; the caller removes files created through the workspace.
         """

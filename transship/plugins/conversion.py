@@ -1,7 +1,7 @@
-"""The image_conversion plugin: bring every disk image into the site's format.
+"""The image_conversion plugin: converts disk images to the site's format.
 
-The format gate judges the data before qemu-img sees them and judges what qemu-img made of them.
-ISO images, kernels, ramdisks and data in a container other than ``bare`` pass unchanged.
+The format gate checks the data before qemu-img sees them, and checks qemu-img's output.
+ISO images, kernels, ramdisks and data in a container other than ``bare`` are not converted.
 
 Source: Glance, "The Image Conversion" plugin.
 """
@@ -29,7 +29,7 @@ class ImageConversion:
     label = "convert"
 
     def check(self, settings: Settings) -> None:
-        """Refuse to start without a working qemu-img and the programs that limit it.
+        """Require a working qemu-img and the programs that limit it.
 
         Raises:
             ConfigurationRefused: one of them is missing or does not run.
@@ -40,12 +40,12 @@ class ImageConversion:
         """Convert the staged file to ``conversion.output_format``.
 
         Raises:
-            FormatMismatch: the data are not in the declared format; they are never read as another.
-            FormatUnsafe: they refer to other files, are encrypted, nested, or fail a check of their format.
-            ImageTooLarge: the virtual size, or the result, passes the size cap.
-            ConversionFailed: qemu-img could not convert them, passed a limit, or read or made a disk of another size.
-            StagingFull, StagingBroken: staging cannot take the result.
-            LockLost, ImportStopped: the import must end; qemu-img has ended and nothing is left of the result.
+            FormatMismatch: the data are not in the declared format; they are never read as another format.
+            FormatUnsafe: they refer to other files, are encrypted or nested, or fail a safety check.
+            ImageTooLarge: the virtual size, or the result, exceeds the size cap.
+            ConversionFailed: qemu-img failed or exceeded a limit, or the disk's size changed.
+            StagingFull, StagingBroken: staging cannot hold the result.
+            LockLost, ImportStopped: the import must end; qemu-img has ended and the result is removed.
         """
         declared, target_format = work.image.disk_format or "", work.settings.conversion.output_format
         if work.image.container_format != "bare":
@@ -100,7 +100,7 @@ def _inspect(work: PluginWork, path: Path, declared: str) -> Inspected:
 
 
 def refuse_unfit(facts: ImageFacts, declared: str, settings: Settings) -> None:
-    """Refuse what the header says to qemu-img itself, should the gate have read it otherwise."""
+    """Refuse an image by qemu-img's own reading of the header, which may differ from the gate's."""
     if facts.disk_format != declared:
         raise FormatMismatch.between(declared, facts.disk_format)
     if facts.refers_to:
@@ -116,7 +116,7 @@ def refuse_unfit(facts: ImageFacts, declared: str, settings: Settings) -> None:
 
 
 def _in_sectors(size_bytes: int | None) -> int:
-    """Return a virtual size as qemu-img has it, in whole sectors of 512 bytes; 0 where the format does not tell."""
+    """Round a virtual size as qemu-img does, to whole sectors of 512 bytes; 0 if the format does not state it."""
     return -(-(size_bytes or 0) // _SECTOR_BYTES) * _SECTOR_BYTES
 
 

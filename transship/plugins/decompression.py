@@ -1,7 +1,7 @@
-"""The image_decompression plugin: unpack a gzip, zip or LHA file, whatever its name, within bounds.
+"""The image_decompression plugin: unpacks gzip, zip and LHA files, recognised by content, within bounds.
 
-One layer is unpacked, and zip and LHA files hold one member. What the archive calls it does not
-matter: the content goes to a file of ours. What comes out is written sparsely.
+One layer is unpacked, and zip and LHA files must have exactly one member. Names in the archive are
+ignored. The content is written sparsely to a new staged file.
 
 Source: Glance, "The Image Decompression" plugin.
 """
@@ -27,7 +27,7 @@ from transship.plugins.unpacking import Unpacker, Unpacking
 from transship.plugins.zip_archive import unpack_zip
 
 UNPACKERS: Final[Mapping[str, Unpacker]] = {"gzip": unpack_gzip, "zip": unpack_zip, "lha": unpack_lha}
-"""By the kinds that `format_gate.archive_kind` tells apart."""
+"""Unpackers by kind, as named by `format_gate.archive_kind`."""
 
 
 class ImageDecompression:
@@ -37,16 +37,16 @@ class ImageDecompression:
     label = "decompress"
 
     def check(self, settings: Settings) -> None:
-        """Accept all settings: their types already bound them, and a missing unpacker fails its imports alone."""
+        """Accept all settings: their types validate them, and a missing unpacker only fails imports that need it."""
 
     def run(self, work: PluginWork) -> PluginOutcome:
-        """Unpack the staged file if it is an archive and the image does not ask to keep it packed.
+        """Unpack the staged file if it is an archive and the image's formats do not keep it packed.
 
         Raises:
             ArchiveRefused: it is damaged, encrypted, holds another archive or not exactly one member,
                 or its method is not supported.
-            ImageTooLarge: what comes out passes the size cap or the ratio; nothing is left of it.
-            StagingFull, StagingBroken: staging cannot take it; nothing is left of it.
+            ImageTooLarge: the content exceeds the size cap or the ratio; nothing is left of it.
+            StagingFull, StagingBroken: staging cannot hold the content; nothing is left of it.
         """
         reason = reason_to_keep(work.image)
         if reason:
@@ -70,9 +70,9 @@ PLUGIN: Final = ImageDecompression()
 
 
 def reason_to_keep(image: Image) -> str:
-    """Return why an image's data are not unpacked, whatever they are; empty if an archive is to be.
+    """Return why an image's data are never unpacked; empty if an archive is unpacked.
 
-    Boot loaders unpack kernels and ramdisks themselves, and an ami is uploaded beside them.
+    Boot loaders unpack kernels and ramdisks themselves, and an ami belongs to them.
     """
     if image.container_format == "compressed":
         return "container_format is compressed"
@@ -97,7 +97,7 @@ def _unpack(work: PluginWork, kind: str, target: Path) -> tuple[int, int]:
 
 
 def output_bound(packed_bytes: int, settings: Settings) -> Bound:
-    """Return the nearest bound of what may come out of an archive of ``packed_bytes``."""
+    """Return the tightest bound on the content of an archive of ``packed_bytes``."""
     unpacking = settings.decompression
     by_ratio = max(unpacking.ratio_floor_bytes, int(packed_bytes * unpacking.max_ratio))
     return min(

@@ -1,10 +1,10 @@
-"""Whether a disk image has all of itself: what its tables point at lies in the file, and in no other one.
+"""Checks that a disk image is complete: everything its tables point at is in the file, not in another one.
 
-A reader takes what lies behind the end of the file for zeros, so that a truncated image looks like a
-disk with holes. The tables are read here as far as the guest's disk needs them; nothing of the data is.
+Readers treat what is beyond the end of the file as zeros, so a truncated image looks like a
+disk with holes. Only the tables that the guest's disk needs are read here, not the data.
 
-The cost is bounded by the file: each table is read once, and none that is larger than qemu-img takes.
-Like qemu-img, this lets the last cluster of a qcow2 or vmdk be shorter than a cluster.
+The cost is bounded by the file: each table is read once, and none larger than qemu-img accepts.
+Like qemu-img, this accepts a qcow2 or vmdk whose last cluster is shorter than a cluster.
 
 Sources: qemu docs/interop/qcow2.txt; VMware "Virtual Disk Format 5.0"; Microsoft "Virtual Hard Disk Image
 Format Specification" 1.0 and [MS-VHDX]; VirtualBox VDICore.h; ECMA-119 8.4.
@@ -26,27 +26,27 @@ from transship.domain.stop import StopToken
 
 SECTOR_BYTES: Final = 512
 MOST_TABLES: Final = 4 * 1024 * 1024
-"""Second-level tables of a disk; qemu-img takes no more for a qcow2."""
+"""Most second-level tables of a disk; qemu-img's own limit for qcow2."""
 
 _PIECE_BYTES: Final = 1024 * 1024
 _ISO_PADDING_BYTES: Final = 150 * 2048
-"""Blocks of nothing that genisoimage counts and some tools that copy discs leave out."""
+"""Padding blocks that genisoimage counts but some tools that copy discs omit."""
 
 
 class _Flaw(Exception):
-    """Why the image does not have all of itself."""
+    """Why the image is not complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """An image file, read at the places that it names itself."""
+    """An image file, read at offsets taken from its own tables."""
 
     descriptor: int
     size_bytes: int
     stop: StopToken
 
     def read(self, what: str, at: int, length: int) -> bytes:
-        """Return ``length`` bytes; all of them must be there."""
+        """Return exactly ``length`` bytes."""
         self.must_hold(what, at, length)
         data = os.pread(self.descriptor, length, at)
         if len(data) != length:
@@ -57,7 +57,7 @@ class _File:
         """Return a table's numbers in pieces.
 
         Args:
-            what: the table, for people.
+            what: the table, for display.
             at: offset in bytes.
             count: how many numbers it has.
             code: ``I`` for 32 bits, ``Q`` for 64.
@@ -82,18 +82,18 @@ class _File:
             )
 
     def must_hold_cluster(self, at: int, length: int) -> None:
-        """Refuse a file that ends before a cluster, or amid one of its sectors; the last sectors may be missing."""
+        """Refuse a file that ends before a cluster or within one of its sectors; its last sectors may be missing."""
         if at >= self.size_bytes or (at + length > self.size_bytes and self.size_bytes % SECTOR_BYTES):
             self.must_hold("data", at, length)
 
 
 def flaw_of(disk_format: str, descriptor: int, size_bytes: int, stop: StopToken) -> str:
-    """Return why an image does not have all of itself; empty if nothing says so.
+    """Return why an image is not complete; empty if no flaw is found.
 
     Args:
-        disk_format: as the inspectors name it; formats without tables have no flaw.
+        disk_format: the inspectors' name for it; formats without tables have no flaws.
         descriptor: of the file, open for reading.
-        size_bytes: length of the file; at least the header that the inspectors found.
+        size_bytes: length of the file, which is at least that of the header.
         stop: checked once per table.
 
     Raises:
@@ -146,7 +146,7 @@ def _qcow2_l2(file: _File, at: int, bits: int, version: int) -> None:
     for piece in file.numbers("L2 table", at, (1 << bits) // 8, "Q", "big"):
         last = max(piece)
         if min(piece) & _QCOW2_COPIED and not last & (zeros | _QCOW2_COMPRESSED):
-            # All are plain clusters, as in most tables; the largest number is the furthest cluster.
+            # All are uncompressed clusters, as in most tables; the largest number is the furthest cluster.
             plain = last & _QCOW2_OFFSET
         elif last:
             compressed = (entry for entry in piece if entry & _QCOW2_COMPRESSED)
@@ -159,7 +159,7 @@ def _qcow2_l2(file: _File, at: int, bits: int, version: int) -> None:
 
 
 def _qcow2_last_sector(entry: int, bits: int) -> int:
-    """Return the offset of the last sector that has some of a compressed cluster."""
+    """Return the offset of the last sector of a compressed cluster."""
     shift = 62 - (bits - 8)
     sectors = (entry >> shift) & ((1 << (bits - 8)) - 1)
     return (entry & ((1 << shift) - 1) & ~(SECTOR_BYTES - 1)) + sectors * SECTOR_BYTES
@@ -222,7 +222,7 @@ def _vdi(file: _File) -> None:
     needed = _divided(size, block)
     if blocks < needed:
         raise _Flaw(f"its map has {blocks} blocks and its virtual size needs {needed}")
-    # One more than the block, so that 0 says that there is none; the two largest numbers say so in the file.
+    # Add 1 to each block number, so 0 means "none"; the file uses the two largest numbers for that.
     index, furthest = _furthest(
         array("I", [number + 1 if number < 0xFFFF_FFFE else 0 for number in piece])
         for piece in file.numbers("block map", map_at, needed, "I", "little")
@@ -292,7 +292,7 @@ def _vhdx(file: _File) -> None:
         raise _Flaw("it is a differencing disk that needs its parent; merge them and import the result")
     if not (_MIB <= block <= 256 * _MIB and block.bit_count() == 1 and sector in (512, 4096)):
         raise _Flaw(f"blocks of {block} bytes and sectors of {sector} are not possible")
-    # Behind each so many blocks the table has an entry for a bitmap, which only differencing disks use.
+    # After this many blocks the table has an entry for a bitmap, which only differencing disks use.
     per_bitmap = (1 << 23) * sector // block
     blocks = _divided(size, block)
     entries = blocks + max(0, blocks - 1) // per_bitmap

@@ -1,7 +1,7 @@
-"""Whether the configured plugins are going to replace the data of an image, judged before they run.
+"""Predicts whether the configured plugins will replace the data of an image.
 
-Digests computed while data arrive are of use only if nothing changes the data afterwards. A wrong
-guess costs time and nothing else: digests belong to one staged file, and a new file has none.
+Digests computed while data arrive are useful only if the data do not change afterwards. A wrong
+guess only costs time: digests belong to one staged file, and a new file has none.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from transship.plugins.decompression import reason_to_keep
 from transship.plugins.format_gate import ARCHIVE_HEADS, WITHOUT_INSPECTOR
 
 HEAD_BYTES = 16
-"""Bytes by which an archive is recognised."""
+"""Bytes needed to recognise an archive."""
 
 
 def may_change_data(settings: Settings, image: Image, head: bytes) -> bool:
     """Return whether a configured plugin may replace the data.
 
     Args:
-        image: the record as it is when the data arrive.
-        head: first bytes of the data, `HEAD_BYTES` or fewer where there are no more.
+        image: its record when the data arrive.
+        head: first bytes of the data: `HEAD_BYTES`, or all if there are fewer.
     """
     return any(_may_change(name, settings, image, head) for name in settings.imports.plugins)
 
@@ -36,5 +36,5 @@ def _may_change(plugin: str, settings: Settings, image: Image, head: bytes) -> b
             stays = WITHOUT_INSPECTOR | {"iso", settings.conversion.output_format}
             return image.container_format == "bare" and image.disk_format not in stays
         case _:
-            # A plugin from elsewhere: nobody knows.
+            # A third-party plugin may do anything.
             return True

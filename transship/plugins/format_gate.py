@@ -1,8 +1,8 @@
-"""The format gate: what the data really are, and whether they are safe to hand on.
+"""The format gate: detects the real format of data, and whether they are safe to process.
 
-`examine` reads a staged file with the inspectors of oslo.utils and says what it found; `judge`
-decides, without input or output, whether that may pass as the declared disk format. The import's
-inspection and the conversion plugin share both, so that there is one rule.
+`examine` reads a staged file with the inspectors of oslo.utils and returns its findings; `judge`
+decides, without input or output, whether they match the declared disk format. The import's
+inspection and the conversion plugin share both, so the same rules apply.
 
 Nothing here runs a program on the data.
 
@@ -29,23 +29,23 @@ from transship.plugins.disk_tables import flaw_of
 from transship.plugins.inspectors import PARSER_FAULTS, Inspectors, fixed_vhd
 
 CHUNK_BYTES: Final = 1024 * 1024
-"""Ten times faster than 64 KiB; not larger, or the VHDX inspector misses a size that lies in the chunk before."""
+"""Ten times faster than 64 KiB; with a larger chunk the VHDX inspector misses a size in the previous chunk."""
 
 AMAZON_FORMATS: Final = frozenset({"ami", "aki", "ari"})
-"""Disk formats of machines that are booted from a kernel, a ramdisk and a file system apart."""
+"""Disk formats of machines that boot from a separate kernel, ramdisk and file system."""
 
 WITHOUT_INSPECTOR: Final = AMAZON_FORMATS | {"ploop"}
-"""Disk formats whose data cannot be told from raw ones."""
+"""Disk formats whose data cannot be distinguished from raw data."""
 
 KERNEL_FORMATS: Final = frozenset({"aki", "ari"})
-"""Kernels and ramdisks may carry a boot signature without any partition."""
+"""Kernels and ramdisks may contain a boot signature without any partition."""
 
 ARCHIVE_HEADS: Final = (
     ("gzip", re.compile(rb"\A\x1f\x8b\x08")),
     ("zip", re.compile(rb"\APK(?:\x03\x04|\x05\x06)")),
     ("lha", re.compile(rb"\A..-(?:lh[0-9a-z]|lz[45s]|pm[012s])-", re.DOTALL)),
 )
-"""What the image_decompression plugin unpacks."""
+"""Kinds that the image_decompression plugin unpacks."""
 
 PACKING_HEADS: Final = (
     *ARCHIVE_HEADS,
@@ -71,7 +71,7 @@ _FOREIGN_HEADS: Final = (
     ("bochs", re.compile(rb"\ABochs Virtual HD Image")),
     ("cloop", re.compile(rb"\A#!/bin/sh\n#V2\.0 Format\nmodprobe cloop")),
 )
-"""Formats that readers of disk images know and the inspectors do not."""
+"""Formats that readers of disk images accept but the inspectors do not know."""
 
 _MISSED_HEADS: Final = (
     ("qcow2", "the header is cut short", re.compile(rb"\AQFI\xfb")),
@@ -83,19 +83,19 @@ _MISSED_HEADS: Final = (
         re.compile(rb"\A#[ \t]*disk descriptorfile|\A(?:#[^\n]*\n|[ ]*\r?\n)*version=[123]\r?\n", re.IGNORECASE),
     ),
 )
-"""Heads by which a program that guesses formats takes files that the inspectors of oslo.utils 10.2 do not
-recognise: they want a descriptor to be text up to its 512th byte, while qemu-img pads it with zeros."""
+"""Headers that a format-guessing program accepts but the inspectors of oslo.utils 10.2 do not recognise:
+they require a descriptor to be text up to its 512th byte, while qemu-img pads it with zeros."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What the inspectors say of a file.
+    """What the inspectors found in a file.
 
     Attributes:
         size_bytes: length of the file.
-        names: formats that matched, as the inspectors name them; ``raw`` alone if none did.
-        virtual_sizes: bytes that a guest would see, by format, where the header says it.
-        failures: safety checks that failed, by format: name of the check and its reason.
+        names: matching formats, as the inspectors name them; only ``raw`` if none matched.
+        virtual_sizes: bytes that a guest would see, by format, if the header states them.
+        failures: failed safety checks by format: name of the check and its reason.
         packing: how raw data are packed, e.g. ``xz``; None if they are not.
     """
 
@@ -111,10 +111,10 @@ class Inspected:
     """The gate's verdict on data that passed.
 
     Attributes:
-        detected: disk format that the data are; a disk with a partition table is ``raw``, a hybrid
+        detected: disk format of the data; a disk with a partition table is ``raw``, a hybrid
             ISO is ``iso``; empty when the container is not inspected.
-        virtual_size: bytes that a guest sees, None where the format does not tell.
-        warnings: what should be looked at although the data were accepted.
+        virtual_size: bytes that a guest sees; None if the format does not state them.
+        warnings: what should be checked although the data were accepted.
     """
 
     detected: str
@@ -132,7 +132,7 @@ def inspect_file(
     stop: StopToken,
     progress: Callable[[int, int], None],
 ) -> Inspected:
-    """Refuse a staged file whose data are not what the image declares, or not safe.
+    """Refuse a staged file whose data do not match the declared format, or are not safe.
 
     Args:
         path: sealed staged file; only read.
@@ -146,7 +146,7 @@ def inspect_file(
     Raises:
         FormatMismatch: the data are in another format.
         FormatUnsafe: a safety check failed, or the data match several formats at once.
-        ImageTooLarge: the virtual size passes the cap.
+        ImageTooLarge: the virtual size exceeds the cap.
         StagingBroken: the file cannot be read.
     """
     if container != "bare":
@@ -158,15 +158,15 @@ def inspect_file(
 def judge(
     findings: Findings, declared: str, settings: FormatSettings, *, size_cap_bytes: int, strict: bool = False
 ) -> Inspected:
-    """Decide whether data may pass as ``declared``.
+    """Decide whether data are accepted as ``declared``.
 
     Args:
-        findings: what `examine` said.
+        findings: from `examine`.
         declared: disk format of the image.
         settings: rules of the site.
         size_cap_bytes: largest virtual size accepted.
-        strict: accept only data that are in the declared format, whatever the settings allow; asked
-            for by whoever is going to read them in that format.
+        strict: accept only data in the declared format, whatever the settings allow; for callers that
+            are going to read them in that format.
 
     Raises:
         FormatMismatch, FormatUnsafe, ImageTooLarge: as `inspect_file`.
@@ -197,7 +197,7 @@ def judge(
 
 
 def examine(path: Path, size_cap_bytes: int, stop: StopToken, progress: Callable[[int, int], None]) -> Findings:
-    """Read a file as far as is needed to know its formats, and whether it has all of itself.
+    """Read as much of a file as is needed to know its formats and whether it is complete.
 
     Args:
         path: sealed file; only read.
@@ -228,7 +228,7 @@ def examine(path: Path, size_cap_bytes: int, stop: StopToken, progress: Callable
             foreign = _foreign(head, tail, size_bytes)
             if foreign is not None:
                 return foreign
-            # What looks like a partition table is that of the disk within, or packed data by chance.
+            # An apparent partition table belongs to the disk inside, or is packed data by chance.
             packed_as, fixed = _kind(head, PACKING_HEADS), fixed_vhd(tail)
             inspectors = [fixed] if fixed is not None else inspectors if packed_as is None else []
         failures = {inspector.NAME: _failed_checks(inspector) for inspector in inspectors}
@@ -248,7 +248,7 @@ def examine(path: Path, size_cap_bytes: int, stop: StopToken, progress: Callable
 
 
 def archive_kind(path: Path) -> str | None:
-    """Return ``gzip``, ``zip`` or ``lha`` if a file begins as one; names do not matter.
+    """Return ``gzip``, ``zip`` or ``lha`` if a file begins as one; its name does not matter.
 
     Raises:
         StagingBroken: the file cannot be read.
@@ -257,7 +257,7 @@ def archive_kind(path: Path) -> str | None:
 
 
 def packing(path: Path) -> str | None:
-    """Return how a file is packed, by its first bytes: an archive's kind, or e.g. ``xz`` or ``tar``.
+    """Return how a file is packed, judged by its first bytes: an archive's kind, or e.g. ``xz`` or ``tar``.
 
     Raises:
         StagingBroken: the file cannot be read.
@@ -322,7 +322,7 @@ def _foreign(head: bytes, tail: bytes, size_bytes: int) -> Findings | None:
 
 def _one_format(findings: Findings, declared: str) -> tuple[str, list[str]]:
     if findings.names == {"iso", "gpt"}:
-        # The partition table of a hybrid ISO is made for boot loaders and rarely passes.
+        # The partition table of a hybrid ISO is made for boot loaders and rarely passes the check.
         return "iso", [f"hybrid ISO: {text}" for text in _texts(findings.failures.get("gpt", {}))]
     if len(findings.names) > 1:
         raise FormatUnsafe("+".join(sorted(findings.names)), "they match several formats at once")

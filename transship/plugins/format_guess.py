@@ -1,8 +1,8 @@
-"""The disk format of data whose format nobody has stated: asked of the data themselves, never of a name alone.
+"""Detects the disk format of data without a declared format, from the data and never from a name alone.
 
-Names lie: most cloud images that are called ``.img`` are qcow2. What the data begin and end with decides, read by the
-format gate, and in an archive that is going to be unpacked the content's beginning. Data without any mark of a format
-are raw only if their name says so too. Whatever is left is refused, because an image with a wrong format does not boot.
+Names mislead: most cloud images called ``.img`` are qcow2. The beginning and the end of the data decide, as read by
+the format gate; for an archive that will be unpacked, the beginning of its content. Data without the signature of a
+format are raw only if their name says so too. All else is refused, because an image with a wrong format does not boot.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from transship.plugins.unpacking import Unpacker, Unpacking
 from transship.plugins.zip_archive import unpack_zip
 
 HEAD_BYTES: Final = 256 * 1024
-"""Beginning of the data that tells their format, also within an archive; an ISO's mark lies at 32 KiB."""
+"""Bytes at the beginning needed to detect a format, also inside an archive; an ISO's signature is at 32 KiB."""
 
 TAIL_BYTES: Final = 128 * 1024
-"""End of the data that tells their format: a fixed VHD's footer, or the directory of a zip file of one member."""
+"""Bytes at the end needed to detect a format: a fixed VHD's footer, or the directory of a zip file of one member."""
 
 _SUFFIXES: Final[Mapping[str, str]] = {
     ".iso": "iso",
@@ -43,25 +43,25 @@ _UNPACKERS: Final[Mapping[str, Unpacker]] = {"gzip": unpack_gzip, "zip": unpack_
 
 
 class _Enough(Exception):
-    """The beginning of an archive's content has been unpacked."""
+    """Enough of an archive's content has been unpacked."""
 
 
 def guess_disk_format(
     path: Path, name: str, settings: Settings, *, unpacked: bool, whole: bool = True, stop: StopToken | None = None
 ) -> str:
-    """Return the disk format of data, or of the content of an archive that they are.
+    """Return the disk format of data or, if they are an archive, of its content.
 
     Args:
-        path: file that begins as the data do, and ends as they do if ``whole``; only read. Between its first
+        path: file with the beginning of the data, and with their end if ``whole``; only read. Between its first
             `HEAD_BYTES` and its last `TAIL_BYTES` it may have a hole.
-        name: of the file or the last part of the URL that the data come from.
+        name: of the file, or the last part of the data's URL.
         settings: of the site.
-        unpacked: whether an archive is unpacked on import, or is stored as it is in a container that says so.
+        unpacked: whether an archive is unpacked on import, or is stored as it is in a matching container.
         whole: whether the end of the data is known.
-        stop: looked at while the file is read.
+        stop: checked while the file is read.
 
     Raises:
-        FormatUnknown: neither data nor name tell it for certain.
+        FormatUnknown: data and name do not determine it.
         StagingBroken: the file cannot be read.
     """
     stop = stop or StopToken()
@@ -79,15 +79,15 @@ def guess_disk_format(
 
 
 def decide(names: frozenset[str], said: str, *, end_known: bool) -> str:
-    """Return the disk format that a look at data and their name tell together.
+    """Return the disk format determined by the findings and the name together.
 
     Args:
         names: formats that the data match, as the format gate names them.
-        said: the disk format that the name says; empty if it says none.
-        end_known: whether the look went to the end of the data.
+        said: the disk format in the name; empty if it has none.
+        end_known: whether the end of the data was examined.
 
     Raises:
-        FormatUnknown: they do not tell it for certain.
+        FormatUnknown: they do not determine it.
     """
     if names == {"raw"}:
         if said == "raw":
@@ -107,14 +107,14 @@ def decide(names: frozenset[str], said: str, *, end_known: bool) -> str:
 
 
 def said_by(name: str) -> str:
-    """Return the disk format that a name says, be it an archive's; empty if it says none."""
+    """Return the disk format in a name, which may be an archive's; empty if it has none."""
     lower = name.lower()
     inner = next((lower.removesuffix(each) for each in _PACKED_SUFFIXES if lower.endswith(each)), lower)
     return _SUFFIXES.get(PurePosixPath(inner).suffix, "")
 
 
 def _told(path: Path, name: str, settings: Settings, *, whole: bool, stop: StopToken) -> str:
-    # A cap of 0 lets no table be read: whether a disk is complete is for the import to find out.
+    # A cap of 0 skips the tables: the import checks later whether the disk is complete.
     findings = examine(path, 0, stop, _untold)
     if findings.packing:
         raise FormatUnknown(f"they are packed by {findings.packing}, which imports do not unpack; unpack them first")
@@ -140,15 +140,15 @@ def _beginning(path: Path, kind: str, settings: Settings, stop: StopToken) -> by
         except _Enough:
             pass
         except ArchiveRefused as refused:
-            # Of a part of an archive the end is missing; its content's beginning may be there.
+            # The end of the archive may be missing, but the beginning of its content may be there.
             if not content:
                 raise FormatUnknown(str(refused)) from refused
     return bytes(content[:HEAD_BYTES])
 
 
 def _untold(done_bytes: int, all_bytes: int) -> None:
-    """Tell nobody of progress."""
+    """Ignore progress."""
 
 
 def _unbounded(size_bytes: int) -> None:
-    """Take content of any size; only its beginning is unpacked."""
+    """Accept content of any size, because only its beginning is unpacked."""

@@ -1,6 +1,6 @@
 """Unpack gzip files.
 
-Source: RFC 1952: members may follow each other; zero padding at the end is what tapes and tar leave.
+Source: RFC 1952: a file may have several members. Tapes and tar leave zero padding at the end.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from transship.domain.stop import StopToken
 from transship.plugins.unpacking import Unpacking
 
 INPUT_BYTES: Final = 128 * 1024
-"""Small, so that a chunk of thousands of tiny members is not copied once per member for long."""
+"""Small, because the rest of a chunk is copied once per member, and there may be thousands of tiny ones."""
 
 GZIP_MAGIC: Final = b"\x1f\x8b\x08"
 _GZIP_WINDOW_BITS: Final = 31
 _FIXED_HEADER_BYTES: Final = 10
 _HEADER_CRC, _EXTRA, _NAME, _COMMENT = 0x02, 0x04, 0x08, 0x10
 _LONGEST_HEADER: Final = 1024 * 1024
-"""The format sets no limit to name and comment."""
+"""The format itself does not limit name and comment."""
 
 
 def unpack_gzip(work: Unpacking) -> None:
-    """Write the content of every member; memory is bounded by a piece and `INPUT_BYTES`.
+    """Write the content of every member; memory use is bounded by a piece and `INPUT_BYTES`.
 
     Raises:
         ArchiveRefused: it is damaged or truncated, or other data follow it.
@@ -58,9 +58,9 @@ def unpack_gzip(work: Unpacking) -> None:
 
 
 def _with_whole_header(source: BinaryIO, packed: bytes, stop: StopToken) -> bytes:
-    """Return the beginning of a member, read on until its header is whole.
+    """Read on until a member's header is complete, and return the bytes read.
 
-    ISA-L loses its place in a header whose optional fields come in two pieces.
+    ISA-L fails on a header whose optional fields arrive in two pieces.
     """
     while not _holds_header(packed):
         stop.check()
@@ -87,7 +87,7 @@ def _holds_header(packed: bytes) -> bool:
 
 
 def _next_member(source: BinaryIO, rest: bytes, stop: StopToken) -> bytes:
-    """Return the beginning of the next member, or nothing at the end; zero padding is skipped."""
+    """Return the beginning of the next member, empty at the end; skip zero padding."""
     rest = rest.lstrip(b"\0")
     while len(rest) < len(GZIP_MAGIC):
         stop.check()

@@ -1,6 +1,6 @@
-"""The inject_image_metadata plugin: set properties of the site on imported images.
+"""The inject_image_metadata plugin: sets the site's properties on imported images.
 
-It runs as the service, not as the caller: a property that only admins may set can be injected.
+It runs as the service, not as the caller, so it can inject properties that only admins may set.
 
 Source: Glance, "The Inject Metadata" plugin.
 """

@@ -1,6 +1,6 @@
-"""The inspectors of oslo.utils, with what they misread of real images put right.
+"""The inspectors of oslo.utils, with fixes for real images that they misread.
 
-Each class here replaces the one that it extends, and says why. Drop it when a release of oslo.utils reads
+Each class here replaces its base class; its docstring says why. Remove a class when a release of oslo.utils behaves
 the same (compared with 10.2).
 """
 
@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 
 from oslo_utils.imageutils import format_inspector
 
-# What the inspectors let through when a header is cut short or lies about its own structure.
+# Exceptions that the inspectors leak when a header is truncated or its structure is wrong.
 PARSER_FAULTS: Final = (struct.error, AttributeError, KeyError, IndexError, ValueError, TypeError, OverflowError)
 
 _EXTENDED_L2: Final = 1 << 4
@@ -20,11 +20,11 @@ _VHD_FIXED: Final = 2
 _VHD_FOOTER: Final = struct.Struct(">8sIIQI4sI4sQQIII")
 _ASCII_ONLY: Final = bytes(range(0x80)) + b"?" * 0x80
 _FILE_SYSTEMS: Final = (b"NTFS    ", b"EXFAT   ", b"ReFS\0\0\0\0", b"-FVE-FS-")
-"""Names in a boot sector's OEM field; the last is BitLocker's."""
+"""Values of a boot sector's OEM field; the last is BitLocker's."""
 
 
 class Inspectors(format_inspector.InspectWrapper):
-    """Reads a stream through all inspectors; one that fails does not hide what the others found."""
+    """Reads a stream through all inspectors; an inspector that fails does not hide the others' findings."""
 
     def __init__(self, source: BinaryIO) -> None:
         super().__init__(source)
@@ -40,16 +40,16 @@ class Inspectors(format_inspector.InspectWrapper):
             return False
 
     def matching(self) -> list[format_inspector.FileInspector]:
-        """End the stream, and return the inspectors of the formats that it matches; ``raw`` is none of them."""
+        """End the stream, and return the inspectors of the matching formats, without ``raw``."""
         self._finish()
         return sorted((each for each in self._inspectors if each.NAME != "raw" and _matches(each)), key=str)
 
 
 class QcowInspector(format_inspector.QcowInspector):
-    """Names extended L2 entries, and what to do about them, instead of calling them unknown."""
+    """Reports extended L2 entries and their remedy instead of an unknown feature."""
 
     def check_unknown_features(self) -> None:
-        """Refuse what a reader has to know and this service does not."""
+        """Refuse incompatible features that this service does not support."""
         features = int.from_bytes(self.region("header").data[self.I_FEATURES :][: self.I_FEATURES_LEN], "big")
         if self.qemu_header_info.get("version") == 3 and features & _EXTENDED_L2:
             raise format_inspector.SafetyViolation(
@@ -60,7 +60,7 @@ class QcowInspector(format_inspector.QcowInspector):
 
 
 class VhdInspector(format_inspector.VHDInspector):
-    """Takes the size from the field that a resize changes; the one before it keeps what the disk once had."""
+    """Reads the current size, which a resize changes; the base class reads the original size."""
 
     @property
     def virtual_size(self) -> int:
@@ -69,7 +69,7 @@ class VhdInspector(format_inspector.VHDInspector):
 
 
 class VmdkInspector(format_inspector.VMDKInspector):
-    """Reads descriptors in any encoding that extends ASCII: no byte of theirs but '/' itself is a slash."""
+    """Reads descriptors in any encoding that extends ASCII, in which only '/' itself is encoded as a slash."""
 
     def _parse_descriptor(self) -> None:
         descriptor = self.region("descriptor")
@@ -77,14 +77,14 @@ class VmdkInspector(format_inspector.VMDKInspector):
         super()._parse_descriptor()
 
     def check_descriptor(self) -> None:
-        """Refuse extents elsewhere, and a parent, which readers would open as well."""
+        """Refuse extents in other paths, and a parent, because readers would open them."""
         super().check_descriptor()
         if any(line.strip().startswith("parentfilenamehint") for line in (self.desc_text or "").split("\n")):
             raise format_inspector.SafetyViolation("it is a snapshot that needs its parent; export the whole disk")
 
 
 class PartitionTableInspector(format_inspector.GPTInspector):
-    """Takes no boot sector of a file system for a partition table; both end in 55 AA."""
+    """Does not mistake a file system's boot sector for a partition table; both end in 55 AA."""
 
     def _check_for_fat(self) -> bool:
         return super()._check_for_fat() or names_file_system(bytes(self.region("mbr").data))
@@ -99,7 +99,7 @@ _REPLACED: Final[Mapping[str, type[format_inspector.FileInspector]]] = {
 
 
 def fixed_vhd(tail: bytes) -> VhdInspector | None:
-    """Return the inspector of a fixed VHD, whose only header is a footer; None if it is none.
+    """Return the inspector of a fixed VHD, which has only a footer; None if the data are not one.
 
     Args:
         tail: last 512 bytes of the file.
@@ -118,7 +118,7 @@ def fixed_vhd(tail: bytes) -> VhdInspector | None:
 
 
 def names_file_system(sector: bytes) -> bool:
-    """Return whether a boot sector says that a file system begins with it: FAT, exFAT, NTFS, ReFS, BitLocker, HPFS.
+    """Return whether a boot sector belongs to a file system: FAT, exFAT, NTFS, ReFS, BitLocker, HPFS.
 
     Source: Microsoft, "FAT: General Overview of On-Disk Format" 1.03 and "exFAT file system specification".
     """
@@ -129,7 +129,7 @@ def names_file_system(sector: bytes) -> bool:
         or sector[54:58] == b"HPFS"
     ):
         return True
-    # Before DOS 4 a FAT has no name; its parameters must make sense instead.
+    # A FAT from before DOS 4 has no name, so its parameters must be plausible.
     jump, bytes_per_sector, sectors_per_cluster, reserved, fats, media = struct.unpack_from("<B10xHBHB4xB", sector)
     return (
         jump in {0xE9, 0xEB}

@@ -1,7 +1,7 @@
-"""Unpack LHA (lzh) files of exactly one member, with lhasa as a program under limits.
+"""Unpack LHA (lzh) files of exactly one member, with the program lhasa under limits.
 
-The headers are read here, so that number, size and method of the members are known before a decoder
-sees a byte; names, paths and modes in them are skipped. Content comes through a pipe.
+The headers are read here, so number, size and method of the members are known before a decoder
+sees a byte; names, paths and modes are ignored. The content is read through a pipe.
 
 Source: LHa for UNIX ``header.doc.md`` (levels 0 to 3); docs/decisions/0007-archives.md.
 """
@@ -23,10 +23,10 @@ METHODS: Final = frozenset(
         *(b"-lz4-", b"-lz5-", b"-lzs-", b"-pm0-"),
     }
 )
-"""What lhasa 0.3 decodes, without its adaptive ancients (-lh1-, -pm1-, -pm2-): no disk image was packed so."""
+"""Methods of lhasa 0.3 except the old adaptive ones (-lh1-, -pm1-, -pm2-), which are not used for disk images."""
 
 MEMORY_BYTES: Final = 256 * 1024 * 1024
-"""Address space of lhasa, nearly all of it the C library's; its windows are 512 KiB at most."""
+"""Address space of lhasa, nearly all of it for the C library; lhasa's windows are at most 512 KiB."""
 
 _DIRECTORY: Final = b"-lhd-"
 _LONGEST_HEADER: Final = 64 * 1024
@@ -36,7 +36,7 @@ _TAIL_BYTES: Final = 64 * 1024
 
 
 def unpack_lha(work: Unpacking) -> None:
-    """Write the content of the only member; memory is bounded by a piece, lhasa runs in a process of its own.
+    """Write the content of the only member; memory use is bounded by a piece, and lhasa runs as a separate process.
 
     Raises:
         ArchiveRefused: lhasa is not installed, the file is damaged or has several members, a directory,
@@ -53,14 +53,14 @@ def unpack_lha(work: Unpacking) -> None:
     content = _Content(work, member.size)
     _run(work, [command, "pq2", str(work.path)], content.take)
     content.finish()
-    # lhasa prints what it decodes and keeps silent about checksums; testing tells.
+    # lhasa does not report checksum errors while it prints content, so test the file separately.
     if _run(work, [command, "tq2", str(work.path)], lambda _text: None).code != 0:
         raise _damaged("its checksum is wrong")
 
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """What a header says: the method, where the packed data end, and the size of the content."""
+    """The fields of a header: the method, the end of the packed data, and the size of the content."""
 
     method: bytes
     end: int
@@ -68,7 +68,7 @@ class _Member:
 
 
 class _Content:
-    """Gathers what lhasa prints into pieces worth writing, and makes sure that it is as long as stated."""
+    """Collects lhasa's output into larger pieces, and verifies its length."""
 
     def __init__(self, work: Unpacking, size: int) -> None:
         self._work, self._size = work, size
@@ -76,10 +76,10 @@ class _Content:
         self._piece = bytearray()
 
     def take(self, data: bytes) -> None:
-        """Take what was printed.
+        """Accept output.
 
         Raises:
-            ArchiveRefused: it is more than the member has.
+            ArchiveRefused: it is longer than the member.
         """
         self._done += len(data)
         if self._done > self._size:
@@ -89,10 +89,10 @@ class _Content:
             self._write()
 
     def finish(self) -> None:
-        """Write what is left.
+        """Write the rest.
 
         Raises:
-            ArchiveRefused: it is less than the member has.
+            ArchiveRefused: the output is shorter than the member.
         """
         if self._done != self._size:
             raise _damaged("less comes out of it than it states")
@@ -174,7 +174,7 @@ def _level_3(head: bytes) -> tuple[int, int]:
 
 
 _LEVELS: Final = {0: _level_0, 1: _level_1, 2: _level_2, 3: _level_3}
-"""By header level: the length of the header, and of the extended headers that stand behind it."""
+"""By header level: the length of the header, and of the extended headers that follow it."""
 
 
 def _check_sum(head: bytes) -> None:
@@ -184,7 +184,7 @@ def _check_sum(head: bytes) -> None:
 
 
 def _extended_bytes(head: bytes, at: int, length: int, size_bytes: int) -> int:
-    """Walk the extended headers, each of which ends with the length of the next; return their length in all."""
+    """Return the total length of the extended headers; each ends with the length of the next."""
     first = at
     while length:
         if length <= size_bytes or at + length > len(head):

@@ -1,7 +1,7 @@
-"""Run one foreign program under limits: CPU, memory, file size, time, and the import's stop token.
+"""Run an external program under limits: CPU, memory, file size, time, and the import's stop token.
 
-The program is its own session, dies with this process, sees a minimal environment and no terminal.
-When the block is left, for whatever reason, it has ended and been reaped.
+The program runs in its own session, dies with this process, and has a minimal environment and no terminal.
+When the call returns or raises, the program has ended and been reaped.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Final
 from transship.domain.stop import StopToken
 
 STOP_LOOK_S: Final = 0.1
-"""How long a stopped import's program may live on."""
+"""How long a program may run on after its import was stopped."""
 
 KEPT_BYTES: Final = 4 * 1024 * 1024
-"""Most output that is kept of a program; one that prints more is ended."""
+"""Most output of a program that is kept; a program that prints more is killed."""
 
 _STACK_BYTES: Final = 2 * 1024 * 1024
-"""Per thread; the usual 8 MiB would fill the address space of a program with many threads."""
+"""Stack per thread; the default 8 MiB would fill the address space of a program with many threads."""
 
 _OPEN_FILES: Final = 256
 _TOOLS: Final = ("setpriv", "prlimit")
@@ -39,13 +39,13 @@ _ENVIRONMENT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a program may use.
+    """The limits of a program.
 
     Attributes:
         cpu_s: CPU seconds.
         memory_bytes: address space.
-        file_bytes: length of any file that it writes; 0: it writes none.
-        wall_s: seconds until it is ended.
+        file_bytes: length of any file that it writes; 0: it must not write files.
+        wall_s: seconds until it is killed.
     """
 
     cpu_s: int
@@ -61,7 +61,7 @@ class Finished:
     Attributes:
         code: its exit code; a negative number names the signal that ended it.
         stdout, stderr: what it printed, at most `KEPT_BYTES` each.
-        cut_short: why it was ended before it was done; empty when it ended by itself.
+        cut_short: why it was killed; empty if it was not.
     """
 
     code: int
@@ -71,7 +71,7 @@ class Finished:
 
 
 def missing_tools() -> tuple[str, ...]:
-    """Return which of the programs that set limits are not installed; they come with util-linux."""
+    """Return the missing programs that set limits; they come with util-linux."""
     return tuple(tool for tool in _TOOLS if shutil.which(tool, path=_ENVIRONMENT["PATH"]) is None)
 
 
@@ -83,8 +83,8 @@ def run_limited(
     Args:
         command: absolute path of the program, and its arguments.
         limits: what it may use.
-        stop: looked at ten times a second; when it raises, the program has been killed.
-        on_stdout: takes what the program prints as it comes; None: it is kept.
+        stop: checked ten times a second; when it raises, the program has been killed.
+        on_stdout: called with the program's output as it arrives; None: it is kept.
 
     Raises:
         LockLost, ImportStopped: the import must end.

@@ -1,4 +1,4 @@
-"""The no_op plugin: does nothing, for trying out the order of plugins."""
+"""The no_op plugin: does nothing; for testing the order of plugins."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""qemu-img, with its formats always named, under limits, and its errors as ours.
+"""Runs qemu-img with explicit formats and under limits, and translates its errors.
 
-Nothing is given to it that the format gate has not passed: it follows what headers say.
+qemu-img follows references in headers, so it only gets data that the format gate has accepted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from transship.plugins.limited_command import Finished, Limits, missing_tools, r
 
 MIB: Final = 1024 * 1024
 INFO_WALL_S: Final = 30.0
-"""A look at a header takes milliseconds; this is for a disk that answers slowly."""
+"""Reading a header takes milliseconds; this allows for a slow disk."""
 
 _QEMU_NAMES: Final = {"vhd": "vpc"}
 _PROGRESS: Final = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
@@ -32,13 +32,13 @@ _LONGEST_REASON: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What ``qemu-img info`` says of an image.
+    """What ``qemu-img info`` reports about an image.
 
     Attributes:
-        disk_format: in the words of the Images API, e.g. ``vhd``.
+        disk_format: the Images API's name, e.g. ``vhd``.
         virtual_size: bytes that a guest sees.
-        refers_to: other files that the image would read: ``backing file``, ``data file``.
-        encrypted: its data need a key.
+        refers_to: other files that the image refers to: ``backing file``, ``data file``.
+        encrypted: whether its data need a key.
         vmdk_type: subformat of a vmdk, e.g. ``streamOptimized``; None for other formats.
     """
 
@@ -59,7 +59,7 @@ class QemuImg:
         """Return its version.
 
         Raises:
-            ConfigurationRefused: it, or what limits it, is not installed or does not run.
+            ConfigurationRefused: it, or a program that limits it, is not installed or does not run.
         """
         missing = missing_tools()
         if missing:
@@ -87,16 +87,16 @@ class QemuImg:
         return version[1].decode("ascii", "replace")
 
     def info(self, path: Path, disk_format: str, target_format: str, stop: StopToken) -> ImageFacts:
-        """Read an image's header, as the format that it is declared to be.
+        """Read an image's header in its declared format.
 
         Args:
             path: sealed staged file; only read.
-            disk_format: in the words of the Images API.
-            target_format: what it is to become, for the message of an error.
-            stop: looked at ten times a second.
+            disk_format: the Images API's name.
+            target_format: of the conversion, for error messages.
+            stop: checked ten times a second.
 
         Raises:
-            ConversionFailed: it cannot be read, or a limit was passed.
+            ConversionFailed: it cannot be read, or a limit was exceeded.
         """
         arguments = ["info", "--output=json", *_source(path, disk_format)]
         finished = self._run_or_fail(arguments, self._look_limits, stop, (disk_format, target_format))
@@ -106,10 +106,10 @@ class QemuImg:
             raise ConversionFailed(disk_format, target_format, "qemu-img does not describe it") from error
 
     def measure(self, path: Path, disk_format: str, virtual_size: int, stop: StopToken) -> int:
-        """Return how many bytes its data can take when converted: an upper bound, holes left out.
+        """Return an upper bound on the converted size in bytes, without holes.
 
-        Measured as qcow2, since qemu-img leaves holes out for that format alone; ``virtual_size``
-        with some room for tables if it cannot be measured.
+        Measured as qcow2, because qemu-img excludes holes only for that format; if it cannot be measured,
+        ``virtual_size`` with some room for tables.
         """
         arguments = ["measure", "-O", "qcow2", "--output=json", *_source(path, disk_format)]
         upper_bytes = file_limit_bytes(virtual_size)
@@ -135,14 +135,14 @@ class QemuImg:
 
         Args:
             source: sealed staged file; only read.
-            source_format, target_format: in the words of the Images API.
-            target: file to create; left as it is when this raises.
+            source_format, target_format: the Images API's names.
+            target: file to create; not removed when this raises.
             virtual_size: bytes that a guest sees; bounds the target's length.
-            stop: looked at ten times a second; qemu-img has ended when this raises.
+            stop: checked ten times a second; qemu-img has ended when this raises.
             progress: called with bytes done and the virtual size.
 
         Raises:
-            ConversionFailed: qemu-img said no, or a limit was passed.
+            ConversionFailed: qemu-img failed, or a limit was exceeded.
             StagingFull: no room.
         """
         arguments = ["convert", "-p", "-W", "-m", str(self._settings.coroutines)]
@@ -211,12 +211,12 @@ class QemuImg:
 
 
 def file_limit_bytes(virtual_size: int) -> int:
-    """Return the longest file that an image of this virtual size can need, tables included."""
+    """Return the largest file that an image of this virtual size can need, tables included."""
     return virtual_size + virtual_size // 128 + 4 * MIB
 
 
 class _ProgressReader:
-    """Turns qemu-img's percentages into bytes; takes its output in pieces of any length."""
+    """Converts qemu-img's percentages to bytes; accepts its output in pieces of any length."""
 
     def __init__(self, total_bytes: int, progress: Callable[[int, int], None]) -> None:
         self._total_bytes, self._progress = total_bytes, progress
@@ -230,10 +230,10 @@ class _ProgressReader:
 
 
 def _source(path: Path, disk_format: str) -> list[str]:
-    """Return the arguments that name a file to read and its format."""
+    """Return the arguments for an input file and its format."""
     if disk_format != "vhd":
         return ["-f", _qemu_name(disk_format), str(path)]
-    # Left alone, qemu-img takes the size from the geometry where it does not know the program that made the image.
+    # By default qemu-img takes the size from the geometry if it does not know the program that created the image.
     filename = str(path).replace(",", ",,")
     return ["--image-opts", f"driver=vpc,force_size_calc=current_size,file.driver=file,file.filename={filename}"]
 

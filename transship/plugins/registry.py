@@ -1,4 +1,4 @@
-"""Find the import plugins that the settings name, in their order, or refuse to start."""
+"""Loads the import plugins named in the settings, in their order, or refuses to start."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MEMBERS: Final = ("name", "label", "check", "run")
 
 
 def load_plugins(settings: Settings) -> tuple[ImportPlugin, ...]:
-    """Return the plugins of ``imports.plugins`` in their order, each having accepted the settings.
+    """Return the plugins of ``imports.plugins`` in their order, after they have checked the settings.
 
     Raises:
-        ConfigurationRefused: a name is unknown or stands twice, a plugin cannot be loaded, conversion
-            stands before decompression, or a plugin cannot work with the settings.
+        ConfigurationRefused: a name is unknown or listed twice, a plugin cannot be loaded, conversion
+            is listed before decompression, or a plugin refuses the settings.
     """
     names = settings.imports.plugins
     if not names:
@@ -41,7 +41,7 @@ def known_plugins() -> tuple[str, ...]:
 
 @lru_cache(maxsize=4)
 def _entry_points(path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
-    """Return the plugins that are installed on a module path, by name; looking through it takes 25 ms."""
+    """Return the plugins installed on a module path, by name; scanning it takes 25 ms."""
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUP):
         same_name = found.setdefault(point.name, [])

@@ -1,4 +1,4 @@
-"""The largest disk that a project's images may claim to be, whatever few bytes claim it."""
+"""Limits the virtual size of a project's images, however small their files are."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from transship.plugins.format_gate import Inspected
 def refuse_beyond_cap(inspected: Inspected, project: str, imports: ImportSettings) -> None:
     """Refuse an image whose header states a larger virtual size than its project may have.
 
-    The virtual size of raw data is their own size, which other limits bound while they arrive.
+    The virtual size of raw data is their own size, which other limits check while they arrive.
 
     Args:
         project: owner of the image.
 
     Raises:
-        ImageTooLarge: it does; the error names the cap.
+        ImageTooLarge: the virtual size exceeds the cap; the error names the cap.
     """
     if inspected.detected == "raw" or inspected.virtual_size is None:
         return

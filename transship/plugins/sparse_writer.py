@@ -1,4 +1,4 @@
-"""Write what an archive gives, sparsely and within a bound: runs of zeros become holes."""
+"""Writes an archive's content sparsely and within a bound; runs of zeros become holes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WHAT: Final = "decompressed image"
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One limit of the output, and the setting behind it."""
+    """One limit of the output, and the setting that defines it."""
 
     limit_bytes: int
     option: str
@@ -27,14 +27,14 @@ class Bound:
         """Refuse a size.
 
         Raises:
-            ImageTooLarge: it passes the bound.
+            ImageTooLarge: it exceeds the bound.
         """
         if size_bytes > self.limit_bytes:
             raise ImageTooLarge(WHAT, size_bytes, self.limit_bytes, self.option)
 
 
 class SparseWriter:
-    """Writes pieces one after the other, leaves holes for zeros, keeps to the bound and reserves room."""
+    """Writes consecutive pieces, leaves holes for zeros, enforces the bound and reserves room."""
 
     def __init__(self, descriptor: int, path: Path, workspace: Workspace, bound: Bound) -> None:
         self._descriptor, self._path, self._workspace, self._bound = descriptor, path, workspace, bound
@@ -46,7 +46,7 @@ class SparseWriter:
         """Append a piece.
 
         Raises:
-            ImageTooLarge: the bound is passed; the piece was not written.
+            ImageTooLarge: the bound is exceeded; the piece was not written.
             StagingFull: there is no room for it.
         """
         end = self.size_bytes + len(piece)
@@ -58,7 +58,7 @@ class SparseWriter:
         self.size_bytes = end
 
     def finish(self) -> None:
-        """Give the file its length, which holes at its end do not."""
+        """Set the length of the file, which a hole at its end does not."""
         os.ftruncate(self._descriptor, self.size_bytes)
 
     def _reserve(self, more_bytes: int) -> None:
@@ -75,7 +75,7 @@ class SparseWriter:
 
 
 def _data_ranges(piece: bytes, offset: int) -> Iterator[tuple[int, int]]:
-    """Yield the parts of a piece that are not zero blocks, blocks lying at multiples of their size in the file."""
+    """Yield the parts of a piece outside zero blocks; blocks are aligned to their size in the file."""
     data_from: int | None = None
     at = 0
     while at < len(piece):

@@ -1,4 +1,4 @@
-"""What the unpackers of all archive kinds work with."""
+"""The input of all unpackers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Unpacking:
 
     Attributes:
         path: sealed staged file; read only.
-        source: the same, opened for reading without a buffer, at its beginning.
+        source: the same file, open for unbuffered reading, at its beginning.
         packed_bytes: its length.
-        expect: told the size of the content as soon as the archive states it; raises ImageTooLarge
-            if that passes the bound.
-        write: takes the next piece of the content; raises ImageTooLarge or StagingFull.
-        progress: called with (bytes done, bytes in all), as often as is convenient.
+        expect: called with the size of the content as soon as the archive states it; raises ImageTooLarge
+            if the size exceeds the bound.
+        write: called with the next piece of the content; raises ImageTooLarge or StagingFull.
+        progress: called with (bytes done, total bytes), as often as is convenient.
         settings: bounds.
         stop: checked at least once per piece.
     """
@@ -38,4 +38,4 @@ class Unpacking:
 
 
 Unpacker = Callable[[Unpacking], None]
-"""Raises ArchiveRefused for archives that are damaged or not taken; ``write`` may have been called by then."""
+"""Raises ArchiveRefused for damaged or unsupported archives; ``write`` may have been called by then."""

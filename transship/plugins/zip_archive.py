@@ -1,10 +1,10 @@
-"""Unpack zip files of exactly one member, as a stream, by what the data are and never by names.
+"""Unpack zip files of exactly one member as a stream; names are ignored.
 
-What macOS packs beside a file does not count: the names of these members are all that names decide.
+The only exception: members that macOS adds beside a file are recognised by their names and skipped.
 
-The standard library's reader is not used: it reads a directory of any length into memory, and takes
-a file whose parts contradict each other. Here the directory is read first and alone; members, directory
-and end record must follow each other without gaps that could hide something.
+The standard library's reader is not used: it reads a directory of any length into memory, and accepts
+a file whose parts are inconsistent. Here only the directory is read first; members, directory
+and end record must follow each other without gaps that could hide data.
 
 Source: PKWARE APPNOTE 6.3.10, sections 4.3 to 4.5, 5.8 (LZMA).
 """
@@ -28,7 +28,7 @@ from transship.plugins.unpacking import Unpacking
 INPUT_BYTES: Final = 128 * 1024
 _LZMA_PROPERTIES: Final = 9
 LARGEST_DICTIONARY_BYTES: Final = 64 * 1024 * 1024
-"""What an LZMA member may ask to keep in memory."""
+"""Largest dictionary of an LZMA member."""
 
 _END: Final = struct.Struct("<4s4H2IH")
 _END_64_LOCATOR: Final = struct.Struct("<4sIQI")
@@ -39,7 +39,7 @@ _END_MAGIC, _END_64_LOCATOR_MAGIC, _END_64_MAGIC = b"PK\x05\x06", b"PK\x06\x07",
 _ENTRY_MAGIC, _LOCAL_MAGIC = b"PK\x01\x02", b"PK\x03\x04"
 
 MOST_MEMBERS: Final = 16
-"""Members that are looked at, those of macOS included; with more there are several of the user's."""
+"""Most members that are examined, including those of macOS; with more, several must be the user's."""
 
 _LONGEST_COMMENT: Final = 0xFFFF
 _LARGEST_ENTRY: Final = _ENTRY.size + 3 * 0xFFFF
@@ -67,7 +67,7 @@ _METHODS: Final = {
 
 
 def unpack_zip(work: Unpacking) -> None:
-    """Write the content of the only member; memory is bounded by a piece and the LZMA dictionary.
+    """Write the content of the only member; memory use is bounded by a piece and the LZMA dictionary.
 
     Raises:
         ArchiveRefused: it has no member, several, or a directory; it is encrypted, damaged, split, or packed
@@ -90,7 +90,7 @@ def unpack_zip(work: Unpacking) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What the directory says of a member."""
+    """A member's entry in the directory."""
 
     name: bytes
     made: int
@@ -106,7 +106,7 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """The only member: where its packed data lie, and what the directory says of the content."""
+    """The only member: the position of its packed data, and its entry in the directory."""
 
     method: int
     data_at: int
@@ -117,7 +117,7 @@ class _Member:
 
 @dataclass(frozen=True, slots=True)
 class _Directory:
-    """Where the directory lies, and how many members it lists."""
+    """The position of the directory, and the number of its members."""
 
     at: int
     length: int
@@ -150,7 +150,7 @@ def _only_member(source: BinaryIO, file_bytes: int) -> _Member:
 
 
 def _image_data_at(source: BinaryIO, entries: list[_Entry], image: _Entry, end: int) -> int:
-    """Return where the image's data begin; members must fill the file up to the directory, hiding nothing."""
+    """Return where the image's data begin; members must fill the file up to the directory without gaps."""
     found = done = 0
     for entry in sorted(entries, key=lambda each: each.at):
         if done == 0 and entry.at != 0:
@@ -191,9 +191,9 @@ def _entries(source: BinaryIO, directory: _Directory) -> list[_Entry]:
 
 
 def _made_by_macos(name: bytes) -> bool:
-    """Return whether macOS packed it beside the user's files: resource forks, and views of folders.
+    """Return whether macOS added it to the user's files: resource forks, and views of folders.
 
-    Source: RFC 1740 (AppleDouble), and what Archive Utility packs.
+    Source: RFC 1740 (AppleDouble), and archives made by Archive Utility.
     """
     folder, _slash, file = name.rpartition(b"/")
     return b"__MACOSX" in folder.split(b"/")[:1] or file.startswith(b"._") or file == b".DS_Store"
@@ -220,7 +220,7 @@ def _directory(source: BinaryIO, file_bytes: int) -> _Directory:
 
 
 def _long_directory(source: BinaryIO, end: int) -> _Directory | None:
-    """Return what the zip64 records before the end record say; None if there are none."""
+    """Return the directory according to the zip64 records before the end record; None if there are none."""
     locator_at = end - _END_64_LOCATOR.size
     if locator_at < 0:
         return None
@@ -239,7 +239,7 @@ def _long_directory(source: BinaryIO, end: int) -> _Directory | None:
 
 
 def _placed(directory: _Directory, end: int) -> _Directory:
-    # Many members need no look: they are refused for their number, before anything else is read.
+    # Too many members are refused for their number, before anything else is read.
     if directory.members <= MOST_MEMBERS and directory.at + directory.length != end:
         raise _damaged("its directory is not where it should be, or other data stand before it")
     return directory
@@ -254,7 +254,7 @@ def _data_at(source: BinaryIO, entry: _Entry) -> int:
 
 
 def _long_sizes(extra: bytes, short: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Return size, packed size and offset, those that did not fit taken from the zip64 field."""
+    """Return size, packed size and offset; those that did not fit are taken from the zip64 field."""
     if _IN_EXTRA_32 not in short:
         return short
     found = iter(_zip64_numbers(extra))
@@ -293,7 +293,7 @@ def _read(source: BinaryIO, at: int, length: int) -> bytes:
 
 
 class _Packed:
-    """The member's packed data, read one after the other; the import's stop token is looked at with each read."""
+    """The member's packed data, read sequentially; each read checks the import's stop token."""
 
     def __init__(self, work: Unpacking, member: _Member) -> None:
         work.source.seek(member.data_at)
@@ -352,7 +352,7 @@ def _un_lzma(packed: _Packed, size: int) -> Iterator[bytes]:
     while len(properties) < _LZMA_PROPERTIES and (more := packed.read(_LZMA_PROPERTIES - len(properties))):
         properties += more
     member = _lzma_decompressor(properties)
-    # Without an end marker the stream does not tell its end: the size does.
+    # A stream without an end marker ends at the stated size.
     while size > 0 and not member.eof:
         data = packed.read() if member.needs_input else b""
         if member.needs_input and not data:

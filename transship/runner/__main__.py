@@ -1,4 +1,4 @@
-"""``python -m transship.runner``: carry out the runs of this host's queues until told to stop."""
+"""``python -m transship.runner``: carry out the runs of this host's queues until stopped."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def main() -> int:
     """Run the dispatcher; return the exit status."""
     try:
         settings = _handed_settings()
-        # Queues are named: without any, Prefect would give us what only another host's staging holds.
+        # Name the queues: otherwise Prefect would also assign runs that need another host's staging.
         queues = (host_queue(settings), DEFAULT_QUEUE)
         flows = (*(definition.entrypoint for definition in read_definitions(definition_file())), PROBE)
     except TransshipError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    # While this process has one thread and no connection.
+    # Fork while this process has one thread and no connections.
     template = fork_template(flows) if settings.runner.engine == "warm" else None
     configure_logs(settings.log.level, "worker")
-    # One line for each call to Prefect would hide all others.
+    # httpx logs a line per request, which would hide all other lines.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # Executors of a template that was killed come to us, to be seen off.
+    # Adopt the executors of a killed template, to end them.
     become_subreaper()
 
     async def serve() -> None:
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def _handed_settings() -> Settings:
-    """Return the settings that this process was handed; started by itself, it takes them, for all that it starts."""
+    """Return the settings passed to this process; if none were passed, read them and pass them to its children."""
     loaded = settings_in_force()
     if SNAPSHOT_VARIABLE not in os.environ:
         os.environ[SNAPSHOT_VARIABLE] = str(take_snapshot(loaded, sources_of_process(), supervised=False))
@@ -64,7 +64,7 @@ def _handed_settings() -> Settings:
 
 
 def _say_ready(complaint: str) -> None:
-    # One line: who waits for it reads the rest as what is wrong.
+    # One line: the reader takes the text after the prefix as the problem.
     print(f"{RUNNER_READY}: {' '.join(complaint.split())}" if complaint else RUNNER_READY, flush=True)
 
 

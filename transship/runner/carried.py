@@ -1,4 +1,4 @@
-"""The runs that warm executors and fresh interpreters carry, and the end of those that hang."""
+"""The runs in warm executors and fresh interpreters, and the killing of those that hang."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ log = structlog.get_logger("transship.runner")
 
 @dataclass(slots=True)
 class Held:
-    """A run that a warm executor carries, or is about to.
+    """A run in a warm executor, or about to get one.
 
     Attributes:
-        pool: whose executor that is, also when another engine is in force by now.
-        stopping: why it was told to stop; empty while it may go on.
-        killing: kills it when it does not stop in time.
-        grip: what is known of its import.
-        lost: the import went on without it, so that there is nothing to say of its end.
+        pool: the executor's pool, even if another engine is in use by now.
+        stopping: why it was told to stop; empty if it was not.
+        killing: kills it if it does not stop in time.
+        grip: what is known about its import.
+        lost: the import continued elsewhere, so the end of this process must not be reported.
     """
 
     flow_run: FlowRun
@@ -43,35 +43,35 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What is carried now.
+    """The current runs.
 
     Attributes:
-        held: by warm executors.
-        cold: by fresh interpreters.
+        held: in warm executors.
+        cold: in fresh interpreters.
     """
 
     held: dict[UUID, Held] = field(default_factory=dict)
     cold: dict[UUID, Cold] = field(default_factory=dict)
 
     def of(self, flow_run_id: UUID) -> Held | Cold | None:
-        """Return a run that is carried; None if it is not."""
+        """Return a current run; None if it is not one."""
         return self.held.get(flow_run_id) or self.cold.get(flow_run_id)
 
     def all(self) -> dict[UUID, Held | Cold]:
-        """Return all of them."""
+        """Return all current runs."""
         return {**self.held, **self.cold}
 
     def processes(self) -> dict[UUID, int]:
-        """Return the process of each run that has one now."""
+        """Return the process of each run that has one."""
         warm = {flow_run_id: held.pool.pid_of(str(flow_run_id)) for flow_run_id, held in self.held.items()}
         return {flow_run_id: pid for flow_run_id, pid in warm.items() if pid} | cold_processes(self.cold)
 
     def give_up_lost(self, standings: Mapping[UUID, Standing], now: float) -> None:
-        """Kill the processes whose imports go on without them; their slots are free then.
+        """Kill the processes whose imports continued elsewhere, which frees their slots.
 
         Args:
-            standings: how the import of each run is related to its process.
-            now: seconds of a clock that never goes back.
+            standings: the relation of each run's import to its process.
+            now: seconds of a monotonic clock.
         """
         processes = self.processes()
         for flow_run_id, standing in standings.items():
@@ -88,7 +88,7 @@ class Carried:
                 carried.scope.cancel()
 
     def beat(self) -> None:
-        """Tell Prefect's automations that the runs which we carry are alive, but for those that lost their import."""
+        """Send heartbeats to Prefect for all current runs except those that lost their import."""
         for held in self.held.values():
             if held.grip.without_since is not None:
                 continue

@@ -1,4 +1,4 @@
-"""Runs in a fresh interpreter: Prefect's own way, with one interpreter instead of two."""
+"""Runs in a fresh interpreter, as Prefect does it, but with one interpreter instead of two."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from transship.host.processes import children, variable_of
 from transship.runner.hung import Grip
 
 RUN_VARIABLE: Final = "PREFECT__FLOW_RUN_ID"
-"""Holds the id of the run in the environment of what Prefect starts for it."""
+"""Environment variable with the run's id in the processes that Prefect starts for it."""
 
 
 @dataclass(slots=True)
 class Cold:
-    """A run that a fresh interpreter carries.
+    """A run in a fresh interpreter.
 
     Attributes:
-        scope: ends our watching over it, without a state for the run.
-        grip: what is known of its import.
+        scope: cancelling it stops watching the run without reporting a state.
+        grip: what is known about its import.
     """
 
     flow_run: FlowRun
@@ -36,18 +36,18 @@ class Cold:
 
 
 class OwnInterpreter(ProcessJobConfiguration):
-    """How a run gets a fresh interpreter: this worker's own, which has the product installed."""
+    """Starts runs with this worker's own interpreter, which has the product installed."""
 
     def prepare_for_flow_run(self, *arguments: Any, **named: Any) -> None:
-        """Fill in what the run and this host determine."""
+        """Fill in what depends on the run and this host."""
         if self.command is None:
-            # Left to Prefect, an interpreter would start another one.
+            # Prefect's default command is an interpreter that starts another one.
             self.command = shlex.join([sys.executable, "-m", "prefect.engine"])
         super().prepare_for_flow_run(*arguments, **named)
 
 
 def cold_processes(flow_run_ids: Collection[UUID]) -> dict[UUID, int]:
-    """Return the interpreters of runs that this process has started and that have one now."""
+    """Return the running interpreters that this process has started, by run."""
     found: dict[UUID, int] = {}
     for pid in children(os.getpid()) if flow_run_ids else ():
         run_id = variable_of(pid, RUN_VARIABLE)

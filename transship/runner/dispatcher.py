@@ -1,4 +1,4 @@
-"""The dispatcher: one event loop that looks for runs, carries them, and keeps itself and its executors well."""
+"""The dispatcher: one event loop that fetches runs, carries them out, and supervises its executors."""
 
 from __future__ import annotations
 
@@ -68,15 +68,15 @@ LIMITS_EVERY_S: Final = 10.0
 HANGS_EVERY_S: Final = 2.0
 STATUS_EVERY_S: Final = 5.0
 STATUS_SETTLE_S: Final = 0.2
-"""Changes that come close together are written once."""
+"""Changes within this time are written together."""
 
 WARM_AGAIN_S: Final = 60.0
-"""Wait before a warm engine that could not be used is tried again."""
+"""Delay before an unusable warm engine is tried again."""
 
 TEMPLATE_AGAIN_S: Final = 1.0
 ORPHANS_AGAIN_S: Final = 0.05
 TAKER: Final = "transship.commands.take_settings"
-"""Module that takes the settings of a worker alone anew."""
+"""Module that reads the settings of a standalone worker again."""
 
 log = structlog.get_logger("transship.runner")
 
@@ -90,17 +90,17 @@ class Phase(StrEnum):
 
 
 class Dispatcher:
-    """Serves the queues of this host until it is told to stop.
+    """Serves the queues of this host until it is stopped.
 
-    SIGTERM and SIGINT let running imports end for a while, then give them up, to be resumed later; a second
-    one gives them up at once. SIGHUP takes up the newest settings and starts a new template, with the code of now.
+    After SIGTERM or SIGINT it waits some time for running imports, then interrupts them to be resumed later; a second
+    signal interrupts them at once. SIGHUP applies the newest settings and starts a new template with the current code.
 
     Args:
         settings: in force.
         queues: work queues to take runs from.
         entrypoints: module paths of the flows.
-        on_ready: called when runs are taken, and after each reload, with what is wrong nevertheless; empty: nothing.
-        template: forked of this process already; None: a fresh interpreter becomes the first one.
+        on_ready: called when runs are taken, and after each reload, with any problem; empty: none.
+        template: already forked from this process; None: a fresh interpreter becomes the first template.
     """
 
     def __init__(
@@ -145,10 +145,10 @@ class Dispatcher:
         self.engine = Engine(self.pool, self.worker, self._changed.set)
 
     async def run(self) -> None:
-        """Serve until told to stop; no process of ours is left afterwards.
+        """Serve until stopped; all child processes have ended afterwards.
 
         Raises:
-            httpx.HTTPError, PrefectException: Prefect is away, or refuses us.
+            httpx.HTTPError, PrefectException: Prefect does not answer, or denies access.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -168,13 +168,13 @@ class Dispatcher:
             self.pool.kill_all()
             if self._catalog is not None:
                 self._catalog.close()
-        # After anything else than a clean end, the next dispatcher needs it to see to the runs that we leave.
+        # Only after a clean end: otherwise the next dispatcher needs the file to find the runs that were left.
         with suppress(FileNotFoundError):
             runner_status_path(self.settings).unlink()
 
     async def _serve(self) -> None:
         async with push_server(self.settings.run_dir / RUNNER_SOCKET, Reservations(self.worker)):
-            # Before anybody relies on this host, the catalogue knows it.
+            # The catalogue must know this host before anything relies on it.
             await self._show_life()
             self._enter(Phase.SERVING)
             self.on_ready("")
@@ -213,7 +213,7 @@ class Dispatcher:
         await self.worker.look_for_stopped()
 
     async def _on_wake(self) -> None:
-        """Look at once when something says that a run waits: one look for all that came meanwhile."""
+        """Fetch runs at once when an event says that one waits; events that arrive meanwhile share one request."""
         while True:
             await self.worker.wake.wait()
             self.worker.wake.clear()
@@ -223,7 +223,7 @@ class Dispatcher:
                 log.warning("looking for runs failed", reason=reason_of(fault))
 
     async def _on_limits(self) -> None:
-        """Read limits and pauses at once when something says that they may have changed."""
+        """Read limits and pauses at once when an event says that they may have changed."""
         while True:
             await self.worker.limits_changed.wait()
             self.worker.limits_changed.clear()
@@ -245,7 +245,7 @@ class Dispatcher:
         await give_back_orphans(client, pool, self.queues, self.worker.known_ids, name)
 
     async def _end_runs_of_former(self) -> None:
-        """Say of the runs that a former dispatcher of ours carried, and that died with it, how they ended."""
+        """Report the end of runs that died with a former dispatcher of this host."""
         for lost in self._former.executors if self._former is not None else ():
             if lost.flow_run_id and start_time(lost.pid) != lost.started:
                 await self._end_run_of(lost)
@@ -256,16 +256,16 @@ class Dispatcher:
         except ObjectNotFound:
             return
         had_it = await self._give_lease_up(run.id, lost.pid)
-        # Running for another time, it is another process's, here or on another host.
+        # With a higher run count, the run belongs to another process, here or on another host.
         same_attempt = run.run_count == lost.run_count + 1
         if run.state is not None and run.state.is_running() and (had_it or same_attempt):
             await self.worker._propose_crashed_state(run, "its process ended with its worker")  # noqa: SLF001 - pinned
 
     async def _give_lease_up(self, flow_run_id: UUID, pid: int) -> bool:
-        """Let the import of a dead process be resumed at once, instead of when its lease has run out.
+        """Release the lease of a dead process, so its import is resumed at once instead of when the lease expires.
 
         Returns:
-            Whether that process had a lease.
+            Whether the process had a lease.
         """
         try:
             return await asyncio.to_thread(self._expire_lease, flow_run_id, pid)
@@ -281,14 +281,14 @@ class Dispatcher:
         return had_it
 
     def _open_catalog(self) -> Catalog:
-        """Return the catalogue, opened once: several duties ask for it, each in a thread."""
+        """Return the catalogue, opened once; several duties call this, each in its own thread."""
         with self._opening:
             if self._catalog is None:
                 self._catalog = Catalog.open(self.settings)
             return self._catalog
 
     async def _show_life(self) -> None:
-        """Write this host's row in the catalogue: whether Prefect answers or not, the host serves its staging."""
+        """Write this host's row in the catalogue; the host serves its staging whether Prefect answers or not."""
         try:
             await asyncio.to_thread(self._note_host)
         except (TransshipError, SQLAlchemyError) as fault:
@@ -321,9 +321,9 @@ class Dispatcher:
             }
 
     def _end_stopped(self) -> None:
-        """Kill what was stopped by a signal and not continued in time: it neither works nor ends by itself.
+        """Kill processes that were stopped by a signal and not continued in time, because they cannot end otherwise.
 
-        A process that a run started stands for the run: what waits for it hangs too.
+        If a process started by a run is stopped, the run hangs too, so the run is ended.
         """
         executors = {one.pid for one in self.pool.executors if one.pid}
         runs = set(self.worker.runs.processes().values())
@@ -346,7 +346,7 @@ class Dispatcher:
     # --- the engine ---
 
     async def _warm_up(self) -> None:
-        """Put the warm engine in force, if it is wanted and passes its test; else the cold one, and say why."""
+        """Use the warm engine if it is configured and passes its test; else use the cold engine, and log why."""
         if self.settings.runner.engine == "cold":
             self.engine.cool_down("runner.engine is cold")
             return
@@ -356,7 +356,7 @@ class Dispatcher:
         await self.engine.warm_up()
 
     async def _keep_engine(self) -> None:
-        """Start a template anew when it died, and try the warm engine again when it could not be used."""
+        """Restart a dead template, and try the warm engine again if it was unusable."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(WARM_AGAIN_S):
@@ -374,12 +374,12 @@ class Dispatcher:
         self._kill_orphans()
 
     def _kill_orphans(self) -> None:
-        """Kill what dead processes had started in sessions of their own; we are their parent now."""
+        """Kill the children that dead processes had started in separate sessions; this process adopted them."""
         runs = {str(flow_run_id) for flow_run_id in self.worker.known_ids}
         spared = {pid for pid in children(os.getpid()) if pid not in self._strangers and is_our_own(pid, runs)}
         self._strangers = set(end_strangers(self.pool.pids | spared))
         if self._strangers:
-            # What was killed now can be reaped then, and its own children are ours then.
+            # By then the killed processes can be reaped, and their children have been adopted.
             asyncio.get_running_loop().call_later(ORPHANS_AGAIN_S, self._kill_orphans)
 
     async def _on_reload(self) -> None:
@@ -390,7 +390,7 @@ class Dispatcher:
                 self.on_ready(await self._take_up())
 
     async def _take_up(self) -> str:
-        """Put the newest settings and code in force; return what keeps them from it, empty if nothing does."""
+        """Apply the newest settings and code; return what prevents it, empty if nothing does."""
         try:
             self.settings = settings = await self._newest_settings()
         except ConfigurationRefused as refused:
@@ -405,12 +405,12 @@ class Dispatcher:
         return self.engine.fault
 
     async def _newest_settings(self) -> Settings:
-        """Return the settings that were taken last, for all that is started from now on.
+        """Return the newest settings, for all processes started from now on.
 
-        Under a supervisor somebody took them before we were told; alone, we do.
+        A supervisor reads the settings before it sends SIGHUP; without one, this process has them read.
 
         Raises:
-            ConfigurationRefused: they cannot be used; what was handed to us stays so.
+            ConfigurationRefused: they are invalid; the former ones stay in force.
         """
         if not read_snapshot(Path(os.environ[SNAPSHOT_VARIABLE])).supervised:
             await take_settings()
@@ -418,22 +418,22 @@ class Dispatcher:
         if newest is None:
             raise ConfigurationRefused(str(self.settings.run_dir), "settings in force", "were removed")
         settings = read_snapshot(newest).loaded.settings
-        # A generation keeps what it was started with; the next one, and fresh interpreters, find the new one.
+        # A running generation keeps its settings; the next one and fresh interpreters get the new ones.
         os.environ[SNAPSHOT_VARIABLE] = str(newest)
         return settings
 
     # --- stopping ---
 
     def _on_stop(self) -> None:
-        # A supervisor that was killed cannot wait for us.
+        # If the supervisor was killed, it does not wait.
         if self._stop.is_set() or os.getppid() != self._parent:
             self._hurry.set()
         self._stop.set()
 
     async def _drain(self) -> None:
-        """Let running imports end, then give up what still runs, so that it is resumed later."""
+        """Wait for running imports to end, then interrupt the rest, to be resumed later."""
         self.worker.draining = True
-        # Who waits for an executor has claimed nothing yet.
+        # Runs that wait for an executor are not claimed yet.
         self.pool.refuse("the runner is stopping")
         limits = self.settings.supervisor
         if not await self._empty(limits.drain_s):
@@ -449,7 +449,7 @@ class Dispatcher:
         await self._empty(limits.kill_after_s)
 
     async def _empty(self, limit_s: float) -> bool:
-        """Wait until no run is carried; False when time is up or there is none."""
+        """Wait until there are no runs; return False when the time is up."""
         loop = asyncio.get_running_loop()
         end = loop.time() + limit_s
         while self.worker.carried:
@@ -477,11 +477,11 @@ class Dispatcher:
         try:
             write_runner_status(runner_status_path(self.settings), self.status())
         except OSError as error:
-            # A full disk must not end what is running.
+            # A full disk must not end running imports.
             log.warning("status not written", reason=error.strerror)
 
     def status(self) -> RunnerStatus:
-        """Return what there is to say of us now."""
+        """Return the current status."""
         now = asyncio.get_running_loop().time()
         counts = {str(flow_run_id): held.flow_run.run_count for flow_run_id, held in self.worker.runs.held.items()}
         executors = tuple(
@@ -513,10 +513,10 @@ class Dispatcher:
 
 
 async def take_settings() -> None:
-    """Have the settings taken anew, by a process that checks them all.
+    """Read the settings again in a separate process that validates them all.
 
     Raises:
-        ConfigurationRefused: they cannot be used; no snapshot was taken.
+        ConfigurationRefused: they are invalid; no snapshot was taken.
     """
     try:
         taker = await asyncio.create_subprocess_exec(
@@ -533,18 +533,18 @@ async def take_settings() -> None:
 
 
 def is_our_own(pid: int, runs: set[str]) -> bool:
-    """Whether a child that is no executor is a process that we started ourselves, not an orphan that came to us.
+    """Whether a child that is not an executor was started by this process, rather than adopted.
 
-    Prefect marks what it starts for a run with the run's id. Executors and templates have sessions of their own, so
-    what they leave behind is never in ours.
+    Prefect sets the run's id in the environment of processes that it starts for a run. Executors and templates have
+    separate sessions, so processes that they leave behind are never in this process's session.
 
     Args:
-        runs: ids of the runs that are carried.
+        runs: ids of the current runs.
     """
     run = variable_of(pid, RUN_VARIABLE)
     return run in runs if run else in_our_session(pid)
 
 
 def wear_limits(settings: Settings) -> WearLimits:
-    """Return when executors are replaced."""
+    """Return the limits at which executors are replaced."""
     return WearLimits(settings.runner.executor_runs, settings.runner.executor_growth_bytes)

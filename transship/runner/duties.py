@@ -1,4 +1,4 @@
-"""What is done again and again, whatever goes wrong once: nothing that a duty meets may end the runs of a host."""
+"""Runs periodic duties so that their failures never end the runs of a host."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from prefect.exceptions import PrefectException
 from websockets.exceptions import WebSocketException
 
 FAULTS: Final = (httpx.HTTPError, PrefectException, OSError, WebSocketException)
-"""What Prefect's being away looks like."""
+"""Errors when Prefect is away."""
 
 LONGEST_PAUSE_S: Final = 30.0
-"""Longest wait between attempts to reach a Prefect that is away."""
+"""Longest wait between attempts to reach Prefect while it is away."""
 
 AGAIN_S: Final = 5.0
-"""Wait before a duty that failed in a way nobody foresaw is begun again."""
+"""Delay before a duty is restarted after an unexpected error."""
 
 Work = Callable[[], Coroutine[Any, Any, object]]
 
@@ -31,9 +31,9 @@ class Backoff:
     """Waits between attempts, in seconds.
 
     Attributes:
-        first_s: the first; each next one is twice as long.
-        longest_s: the longest.
-        worked_s: what lasted so long has worked, so that its end is followed by a first wait again.
+        first_s: the first wait; each next one is twice as long.
+        longest_s: the longest wait.
+        worked_s: after an attempt that lasted this long, the waits start over.
     """
 
     first_s: float = 1.0
@@ -42,7 +42,7 @@ class Backoff:
 
 
 async def keep_doing(name: str, work: Work, again_s: float = AGAIN_S) -> None:
-    """Do a duty until cancelled: one that fails or ends is begun again."""
+    """Run a duty until cancelled; restart it when it fails or ends."""
     while True:
         try:
             await work()
@@ -52,7 +52,7 @@ async def keep_doing(name: str, work: Work, again_s: float = AGAIN_S) -> None:
 
 
 async def every(name: str, seconds: float, work: Work) -> None:
-    """Do something again and again; what fails because Prefect is away is tried again, ever less often."""
+    """Run work periodically; while Prefect is away, retry with growing delays."""
     pause_s = seconds
     while True:
         try:
@@ -65,9 +65,9 @@ async def every(name: str, seconds: float, work: Work) -> None:
 
 
 async def keep_connected(name: str, connection: Work, backoff: Backoff = Backoff()) -> None:
-    """Open a connection again whenever it ends; ever less often while it does not work.
+    """Reopen a connection whenever it ends, with growing delays while it does not work.
 
-    Prefect's own event stream raises bare exceptions when a connection breaks while it is being opened.
+    Prefect's event stream raises bare exceptions when a connection breaks while it is being opened.
     """
     loop = asyncio.get_running_loop()
     pause_s = backoff.first_s
@@ -84,5 +84,5 @@ async def keep_connected(name: str, connection: Work, backoff: Backoff = Backoff
 
 
 def reason_of(fault: BaseException) -> str:
-    """Return what an exception says, for the log."""
+    """Return the text of an exception, for the log."""
     return str(fault) or type(fault).__name__

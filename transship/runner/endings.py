@@ -1,4 +1,4 @@
-"""The end of a run that its executor could not tell Prefect."""
+"""Reports the end of a run to Prefect when its executor could not."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from transship.runner.messages import Outcome
 from transship.runner.pool import RunEnd
 
 TRIES: Final = 5
-"""How often a final state is offered to a server that does not take it."""
+"""How often a final state is proposed to a server that does not accept it."""
 
 log = structlog.get_logger("transship.runner")
 
 
 @dataclass(frozen=True, slots=True)
 class Endings:
-    """Tells Prefect how runs ended.
+    """Reports to Prefect how runs ended.
 
     Attributes:
-        client: of the Prefect server.
-        propose_crashed: proposes the state Crashed, with a message.
+        client: for the Prefect server.
+        propose_crashed: proposes the state Crashed with a message.
         on_death: called with run and process of an executor that died.
     """
 
@@ -40,7 +40,7 @@ class Endings:
     on_death: Callable[[UUID, int], Awaitable[object]]
 
     async def finish(self, flow_run: FlowRun, end: RunEnd, stopping: str) -> None:
-        """Give a run the final state that its executor could not give."""
+        """Set the final state of a run that its executor could not set."""
         if end.outcome is None:
             with alone(flow_run):
                 await self.on_death(flow_run.id, end.pid)
@@ -51,7 +51,7 @@ class Endings:
         if state is not None and (state.is_cancelling() or (stopping == "cancelled" and not state.is_final())):
             await self._set_cancelled(flow_run)
         elif end.outcome is Outcome.ABORTED and state is not None:
-            # Prefect refused to let it begin, or the catalogue did: somebody else has it.
+            # Prefect or the catalogue did not let the run begin: another process has it.
             log.info("run is somebody else's", flow_run_id=str(flow_run.id), reason=end.message)
         elif run is not None and run.run_count > flow_run.run_count + 1:
             log.info("run was begun again elsewhere; its end is not ours to tell", flow_run_id=str(flow_run.id))
@@ -71,7 +71,7 @@ class Endings:
         return None
 
     async def finish_cancelled(self, flow_run: FlowRun) -> None:
-        """Show a run as cancelled that was told to stop before anybody began it, so that nobody else does."""
+        """Show a run as cancelled that was stopped before it began, so that no worker takes it."""
         try:
             now = await self.client.read_flow_run(flow_run.id)
         except ObjectNotFound:
@@ -89,13 +89,13 @@ class Endings:
         except ObjectNotFound:
             log.info("cancelled run was deleted", flow_run_id=str(flow_run.id))
         except (httpx.HTTPError, PrefectException) as error:
-            # Prefect ends what stays Cancelling for too long.
+            # Prefect ends runs that stay Cancelling for too long.
             log.warning("run not shown as cancelled", flow_run_id=str(flow_run.id), reason=str(error))
 
 
 @contextmanager
 def alone(flow_run: FlowRun) -> Iterator[None]:
-    """Let what goes wrong with one run be the end of nothing else: runs share a task group."""
+    """Contain the errors of one run, because runs share a task group."""
     try:
         yield
     except Exception:

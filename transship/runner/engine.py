@@ -1,4 +1,4 @@
-"""Which engine carries runs: the warm one while it passes its test, else a fresh interpreter for each run."""
+"""Selects the engine for runs: the warm one while it passes its test, else a fresh interpreter for each run."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from transship.runner.pool import Pool, RunEnd
 
 PROBE: Final = "transship.runner.probe.probe"
 DRY_RUN_S: Final = 60.0
-"""Longest wait for a new template's first executor and its dry run, on a machine with other things to do."""
+"""Longest wait for a new template's first executor and its dry run, on a busy machine."""
 
 log = structlog.get_logger("transship.runner")
 
 
 class Carrier(Protocol):
-    """Whoever carries runs.
+    """Carries out runs.
 
     Attributes:
-        pool: the executors that it uses; None: a fresh interpreter for each run.
+        pool: the executors in use; None: a fresh interpreter for each run.
     """
 
     pool: Pool | None
 
 
 class Engine:
-    """Puts the warm or the cold engine in force.
+    """Switches between the warm and the cold engine.
 
     Args:
-        pool: the warm one.
-        carrier: uses what is in force.
+        pool: of the warm engine.
+        carrier: uses the selected engine.
         on_change: called after each change.
-        dry_run_s: how long the test of a new template may take.
+        dry_run_s: time limit for the test of a new template.
 
     Attributes:
-        reason: why the warm engine is not in force; empty if it is.
-        fault: why the template that was asked for last is not used; empty if it is, or none was asked for.
+        reason: why the warm engine is not in use; empty if it is.
+        fault: why the last requested template is not used; empty if it is, or if none was requested.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class Engine:
         self._warming = asyncio.Lock()
 
     async def warm_up(self) -> None:
-        """Start a template, and put the warm engine in force if that passes its test; else the cold one.
+        """Start a template, and use the warm engine if the template passes its test; else use the cold engine.
 
-        One at a time: the template that was asked for last is the one that stays.
+        Calls run one at a time, and the template requested last stays.
         """
         async with self._warming:
             self.fault = ""
@@ -84,17 +84,17 @@ class Engine:
             self._on_change()
 
     def cool_down(self, reason: str) -> None:
-        """Put the cold engine in force; warm runs that go on keep their executors until they end."""
+        """Use the cold engine; running warm runs keep their executors until they end."""
         log.warning("cold engine in force: runs begin seconds later", reason=reason)
         self._carrier.pool, self.reason = None, reason
         self._pool.abandon(reason)
         self._on_change()
 
     async def _dry_run(self) -> None:
-        """Let an executor carry a run of which Prefect learns nothing.
+        """Carry out a test run in an executor without telling Prefect.
 
         Raises:
-            WarmEngineUnavailable: it does not end well, or not in time.
+            WarmEngineUnavailable: the run fails, or does not end in time.
         """
         try:
             async with asyncio.timeout(self._dry_run_s):

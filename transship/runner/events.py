@@ -1,4 +1,4 @@
-"""Prefect's event stream, as far as the dispatcher acts on it."""
+"""The events in Prefect's event stream on which the dispatcher acts."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ WAITING: Final = (RunState.SCHEDULED, RunState.AWAITING_RETRY)
 """States in which a run waits for a worker."""
 
 STOPPED: Final = {RunState.CANCELLING: "cancelled", RunState.SUSPENDED: "paused", RunState.PAUSED: "paused"}
-"""States that somebody gave to a run that was running, and what we call it."""
+"""States set from outside on a running run, and our words for them."""
 
 LIMITING: Final = frozenset(
     f"prefect.{what}.{change}"
     for what in ("work-pool", "work-queue")
     for change in ("updated", "paused", "ready", "not-ready")
 )
-"""What may have changed limits and pauses: a pause is told as a status."""
+"""Events after which limits or pauses may have changed; a pause is reported as a status."""
 
 
 class Listener(Protocol):
-    """Whoever acts on events."""
+    """Acts on events."""
 
     def on_open(self) -> None:
-        """Nothing that happens from now on is missed; what happened before is unknown."""
+        """The stream is open: no events are missed from now on, but earlier ones may have been."""
 
     def on_waiting(self) -> None:
-        """A run begins to wait for a worker."""
+        """A run waits for a worker."""
 
     def on_limits(self) -> None:
         """Limits or pauses of the work pool or its queues may have changed."""
 
     def stop_run(self, flow_run_id: UUID, why: str) -> None:
-        """Somebody wants a run stopped."""
+        """A run must be stopped."""
 
 
 async def follow(pool_id: UUID, listener: Listener) -> None:
     """Follow the events of a work pool and its runs until the stream ends.
 
     Raises:
-        OSError, websockets.exceptions.WebSocketException, ValueError: the stream broke; what happened since is unknown.
+        OSError, websockets.exceptions.WebSocketException, ValueError: the stream broke; events may be missed.
     """
     names = [*(STATE_EVENT + name for name in (*WAITING, *STOPPED)), *sorted(LIMITING)]
     wanted = EventFilter(

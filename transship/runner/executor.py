@@ -1,7 +1,7 @@
-"""An executor: a forked child of the template that carries one flow run at a time, and is used again.
+"""An executor: a forked child of the template that carries out one flow run at a time, and is reused.
 
-It is the leader of its own session, so that a signal to its group reaches what it started. SIGTERM ends
-it: in a run the import is given up first, to be resumed elsewhere. SIGUSR1 cancels the run.
+It leads its own session, so a signal to its group reaches its children. SIGTERM ends it; a running import is first
+interrupted, to be resumed elsewhere. SIGUSR1 cancels the run.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ from transship.runner.messages import CANCEL_SIGNAL, LINE_BYTES, Done, Job, Outc
 from transship.stores.pool import DRIVERS
 
 LAST_WORDS_S: Final = 3.0
-"""How long an executor that ends goes on sending logs and events."""
+"""How long an executor may send its last logs and events before it ends."""
 HOOKS_VARIABLE: Final = "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"
 
 log = logging.getLogger("transship.runner.executor")
 
 
 class Terminated(BaseException):
-    """This process was told to end while it carried no run, or after the run was given up."""
+    """This process was told to end while it had no run, or after its run was interrupted."""
 
 
 def serve(channel: socket.socket) -> int:
     """Carry out jobs until the dispatcher closes the channel; return the exit status.
 
-    Must be called in the main thread of a freshly forked process.
+    Must be called in the main thread of a newly forked process.
     """
     os.setsid()
     end_with_parent()
     _own_signals()
-    # The dispatcher says Cancelled, as Prefect's runner would.
+    # The dispatcher reports Cancelled, as Prefect's runner would.
     os.environ[HOOKS_VARIABLE] = "false"
     try:
         with _warm() as client, channel.makefile("rb") as lines:
@@ -68,7 +68,7 @@ def serve(channel: socket.socket) -> int:
         _drain()
         _die_of(signal.SIGTERM)
     except (BrokenPipeError, ConnectionResetError):
-        # The dispatcher is gone, and with it whoever wanted an answer.
+        # The dispatcher is gone, so no answer is needed.
         pass
     _drain()
     return 0
@@ -83,7 +83,7 @@ def _own_signals() -> None:
 
 
 def _on_term(_number: int, _frame: object) -> NoReturn:
-    # Once is enough: a second one must not interrupt the last words.
+    # A second signal must not interrupt the final cleanup.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated
 
@@ -95,11 +95,11 @@ def _on_cancel(_number: int, _frame: object) -> None:
 
 @contextmanager
 def _warm() -> Iterator[LeanClient]:
-    """Set up once what each run would set up for itself."""
-    # The observer opens a websocket for each run; the dispatcher watches for all of them.
+    """Set up once what each run would otherwise set up itself."""
+    # The observer would open a websocket per run; the dispatcher watches for all runs.
     setattr(prefect.flow_engine, "observe_flow_run_suspension", lambda *_, **__: nullcontext())  # noqa: B010 - pinned
     quiet: dict[Any, Any] = {
-        # The dispatcher beats for all runs; the engine's own thread would hold each run's end up by a second.
+        # The dispatcher sends heartbeats for all runs; the engine's own thread would delay a run's end by a second.
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
         PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False,
     }
@@ -113,10 +113,10 @@ def _warm() -> Iterator[LeanClient]:
 
 
 def _do(job: Job, client: LeanClient) -> Done:
-    """Carry out a job; return what became of it.
+    """Carry out a job and return its outcome.
 
     Raises:
-        Terminated: the process has to end; the run has been given up.
+        Terminated: the process has to end; the run has been interrupted.
     """
     flow_run = FlowRun.model_validate(job.run)
     client.hold(flow_run, dry=job.dry)
@@ -128,7 +128,7 @@ def _do(job: Job, client: LeanClient) -> Done:
     except (Abort, Pause) as refused:
         outcome, state, message = Outcome.ABORTED, flow_run.state, str(refused)
         if isinstance(refused.__cause__, TerminationSignal):
-            # Prefect sends the signal again only where it goes through.
+            # Prefect sends the signal again only on some paths.
             os.kill(os.getpid(), signal.SIGTERM)
     except TerminationSignal:
         # Without an intent Prefect has sent SIGTERM again, to our own handler.
@@ -154,11 +154,11 @@ def _say(channel: socket.socket, message: Done) -> None:
 
 
 def _drain() -> None:
-    """Send what logs and events still wait, and let go of the stores."""
+    """Send the remaining logs and events, and close the stores."""
     with suppress(TimeoutError):
         for service in (APILogWorker, EventsWorker):
             service.drain_all(timeout=LAST_WORDS_S)
-    DRIVERS.close()  # the template's copies end without it
+    DRIVERS.close()  # copies forked from the template exit without atexit handlers
 
 
 def _die_of(number: signal.Signals) -> None:

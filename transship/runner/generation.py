@@ -1,4 +1,4 @@
-"""A template and the executors that it forked, as the dispatcher sees them."""
+"""The dispatcher's view of a template and the executors forked from it."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from transship.runner.messages import (
 from transship.runner.template import LAST_CHANCE_S
 
 ORPHAN_CHANCE_S: Final = 15.0
-"""Time that executors have to give their imports up when their template was killed."""
+"""Time for executors to interrupt their imports after their template was killed."""
 
 TEMPLATE_END_S: Final = LAST_CHANCE_S + 5.0
-"""Longest wait for a template that was told to end; then it is killed."""
+"""Longest wait for a template to end before it is killed."""
 
 log = structlog.get_logger("transship.runner")
 
@@ -59,11 +59,11 @@ class Executor:
     Attributes:
         number: counts executors of this dispatcher.
         pid: 0 until the template has forked it.
-        runs: runs it has carried.
-        run_id: flow run that it carries now, empty without.
-        dry: that run is a probe.
-        signalled: it was told to stop its run, so that it is not given another one.
-        status: how it ended, as of `subprocess`; None while it lives.
+        runs: number of runs it has had.
+        run_id: its current flow run; empty if idle.
+        dry: whether that run is a probe.
+        signalled: whether it was told to stop its run, after which it gets no other run.
+        status: its exit status, as of `subprocess`; None while it runs.
     """
 
     number: int
@@ -83,13 +83,13 @@ class Executor:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def first_word(self) -> Done | None:
-        """Open its channel, and wait until it is ready for its first run; None when it closed the channel."""
+        """Open its channel, and wait until it is ready for its first run; None if it closed the channel."""
         self.channel.setblocking(False)
         self.reader, self.writer = await asyncio.open_connection(sock=self.channel, limit=LINE_BYTES)
         return await _answer(self.reader)
 
     async def ask(self, job: Job) -> Done | None:
-        """Send a job and return the answer; None when it died."""
+        """Send a job and return the answer; None if it died."""
         if self.reader is None or self.writer is None:
             return None
         try:
@@ -100,7 +100,7 @@ class Executor:
         return await _answer(self.reader)
 
     def close(self) -> None:
-        """Close its channel, which lets it end by itself."""
+        """Close its channel, which makes it end."""
         if self.writer is not None:
             self.writer.close()
 
@@ -111,12 +111,12 @@ class Executor:
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Kill it with all that it started; what it carried is lost."""
+        """Kill it and all its children; its run is lost."""
         if self.pid:
             signal_group(self.pid, signal.SIGKILL)
 
     async def end_as_orphan(self) -> int:
-        """Wait for its end when its template is gone, which made it our own child; return how it ended."""
+        """Wait for its end after its template has died and this process has adopted it; return its exit status."""
         loop = asyncio.get_running_loop()
         end = loop.time() + ORPHAN_CHANCE_S
         status = -signal.SIGKILL
@@ -141,23 +141,23 @@ async def _answer(reader: asyncio.StreamReader) -> Done | None:
 
 
 class Owner(Protocol):
-    """Whoever keeps generations, and hears what becomes of them."""
+    """Keeps generations, and is notified about them."""
 
     def changed(self) -> None:
-        """What is known of an executor has changed."""
+        """An executor's attributes have changed."""
 
     def executor_ended(self, executor: Executor, status: int) -> None:
-        """An executor has ended, or was never made.
+        """An executor has ended, or could not be created.
 
         Args:
             status: as of `subprocess`.
         """
 
     def template_ended(self, generation: Generation, expected: bool) -> None:
-        """A template has ended by itself or was killed; its executors got SIGTERM from the kernel.
+        """A template has ended or was killed; the kernel sent SIGTERM to its executors.
 
         Args:
-            expected: it was retired before.
+            expected: whether it was retired before.
         """
 
 
@@ -166,8 +166,8 @@ class Generation:
     """A template and its executors.
 
     Attributes:
-        ready: what the template said when it had imported everything; fails when it ended before.
-        retired: it forks no more; its executors end after their run.
+        ready: the template's message after its imports; fails if it ended before.
+        retired: it no longer forks; its executors end after their run.
         gone: the template has ended, and so is retired.
     """
 
@@ -184,8 +184,8 @@ class Generation:
         """Start a template in a fresh interpreter.
 
         Args:
-            owner: hears what becomes of the template and its executors.
-            module: is the template.
+            owner: notified about the template and its executors.
+            module: runs as the template.
             entrypoints: module paths of the flows that it imports.
             environment: of the template and all executors.
 
@@ -194,7 +194,7 @@ class Generation:
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            # -P: a directory named like one of our packages in the working directory must not hide it.
+            # -P: a directory in the working directory must not shadow one of our packages.
             command = (sys.executable, "-P", "-m", module, str(theirs.fileno()), *entrypoints)
             try:
                 process = subprocess.Popen(
@@ -211,10 +211,10 @@ class Generation:
 
     @classmethod
     def of(cls, owner: Owner, process: subprocess.Popen[bytes] | ForkedProcess, control: socket.socket) -> Self:
-        """Return the generation of a template that runs.
+        """Return the generation of a running template.
 
         Args:
-            owner: hears what becomes of the template and its executors.
+            owner: notified about the template and its executors.
             process: the template.
             control: datagram socket to it.
         """
@@ -226,14 +226,14 @@ class Generation:
 
     @property
     def can_fork(self) -> bool:
-        """Whether executors can be had of it."""
+        """Whether it can fork executors."""
         return not self.retired and self.ready.done()
 
     def fork(self, number: int) -> Executor | None:
-        """Ask the template for an executor; None when the template is gone, of which its owner will hear.
+        """Ask the template for an executor; None if the template is gone, which its owner will be told.
 
         Raises:
-            OSError: there is no socket for it.
+            OSError: no socket could be created for it.
         """
         ours, theirs = socket.socketpair()
         with theirs:
@@ -247,7 +247,7 @@ class Generation:
         return executor
 
     def disconnect(self) -> None:
-        """Let the template end; it ends what it still has."""
+        """Make the template end; it ends its remaining executors first."""
         self.retired = True
         if not self.gone:
             asyncio.get_running_loop().remove_reader(self.control)
@@ -262,7 +262,7 @@ class Generation:
             await asyncio.to_thread(self.process.wait)
 
     def _hear(self) -> None:
-        """Read what the template tells, or that it is gone."""
+        """Read a message from the template, or notice that it is gone."""
         try:
             datagram = self.control.recv(MESSAGE_BYTES)
         except BlockingIOError:
@@ -280,7 +280,7 @@ class Generation:
                     executor.pid = pid
                 self.owner.changed()
             case ForkFailed(number, reason):
-                # There is no process of it; the others go on.
+                # The executor has no process; the others are not affected.
                 log.warning("template cannot fork", reason=reason)
                 for executor in self._numbered(number):
                     self.owner.executor_ended(executor, 0)

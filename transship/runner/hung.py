@@ -1,7 +1,7 @@
-"""When a process that carries a run is given up although it lives. Pure decisions.
+"""When to kill a process that still runs but has lost its import. Pure decisions.
 
-A process may hang as a whole (SIGSTOP, a frozen disk) or in its renewing thread alone. What tells is its lease: once
-the keeper has taken that for lost, the import goes on in another process, and this one only takes up a slot.
+A process may hang as a whole (SIGSTOP, a frozen disk) or only in the thread that renews its lease. Once the keeper
+considers the lease lost, the import continues in another process, and this one only occupies a slot.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Final
 from transship.catalog.carriers import Standing
 
 LOST_S: Final = 5.0
-"""Time that a process which lost its import has to notice that, and to end by itself."""
+"""Time for a process that lost its import to notice and to end."""
 
 ENDED_S: Final = 120.0
-"""Time that a process whose import has ended has to tell Prefect so, which may be restarting."""
+"""Time for a process whose import has ended to report that to Prefect, which may be restarting."""
 
 
 @dataclass(slots=True)
 class Grip:
-    """What is known of a process and the import of its run.
+    """What is known about a process and the import of its run.
 
     Attributes:
-        had_import: it was seen to hold the lease.
-        offered_again: Prefect offered the run while it was carried, as after a Retry, or when the keeper resumed it.
-        without_since: since when it has been without the lease that it should have; None while all is well.
+        had_import: whether it was seen to hold the lease.
+        offered_again: whether Prefect offered the run again meanwhile, after a Retry or when the keeper resumed it.
+        without_since: since when it has lacked the lease that it should hold; None if it holds it.
     """
 
     had_import: bool = False
@@ -33,15 +33,15 @@ class Grip:
     without_since: float | None = None
 
     def is_lost(self, standing: Standing, now: float) -> bool:
-        """Note how the import is now; return whether the process is to be killed.
+        """Record the state of the import; return whether to kill the process.
 
         Args:
-            now: seconds of a clock that never goes back.
+            now: seconds of a monotonic clock.
         """
         if standing is Standing.HELD:
             self.had_import, self.without_since = True, None
             return False
-        # A process that begins has no lease yet.
+        # A starting process has no lease yet.
         expected = self.had_import or (self.offered_again and standing is Standing.ELSEWHERE)
         if standing is Standing.NO_IMPORT or not expected:
             self.without_since = None

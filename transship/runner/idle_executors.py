@@ -1,4 +1,4 @@
-"""The executors that could take a run at once, and who waits for one: first come, first served."""
+"""The idle executors, and the queue of callers that wait for one, first come, first served."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from transship.runner.generation import Condition, Executor
 
 
 class IdleExecutors:
-    """Gives executors to who asks for one.
+    """Hands out executors.
 
     Args:
-        give_back: called with an executor that was given to somebody who waits no longer.
+        give_back: called with an executor that was assigned to a caller that no longer waits.
     """
 
     def __init__(self, give_back: Callable[[Executor], None]) -> None:
@@ -27,11 +27,11 @@ class IdleExecutors:
 
     @property
     def waiting_count(self) -> int:
-        """How many wait for one."""
+        """Number of callers that wait for an executor."""
         return len(self._waiting)
 
     def take_now(self) -> Executor | None:
-        """Return an executor that is nobody else's from now on; None without one."""
+        """Take an idle executor; None if there is none."""
         while self._idle:
             executor = self._idle.pop()
             if executor.status is None and executor.condition is Condition.IDLE:
@@ -40,10 +40,10 @@ class IdleExecutors:
         return None
 
     async def take(self) -> Executor:
-        """Wait for an executor, as `take_now`.
+        """Wait for an idle executor and take it.
 
         Raises:
-            WarmEngineUnavailable: there will be none for now.
+            WarmEngineUnavailable: none will become available for now.
         """
         if self._refusal:
             raise WarmEngineUnavailable(self._refusal)
@@ -60,7 +60,7 @@ class IdleExecutors:
             raise
 
     def refuse(self, reason: str) -> None:
-        """Let nobody wait for an executor until `serve`; who does now is told why."""
+        """Refuse all current and new callers until `serve`; they get the reason."""
         self._refusal = reason
         for waiting in self._waiting:
             if not waiting.done():
@@ -68,11 +68,11 @@ class IdleExecutors:
         self._waiting.clear()
 
     def serve(self) -> None:
-        """Let everybody wait again."""
+        """Accept callers again."""
         self._refusal = ""
 
     def hand_over(self, executor: Executor) -> bool:
-        """Give an executor to who waits longest; False if nobody does."""
+        """Assign an executor to the first caller in the queue; return False if the queue is empty."""
         while self._waiting:
             waiting = self._waiting.pop(0)
             if not waiting.done():
@@ -82,11 +82,11 @@ class IdleExecutors:
         return False
 
     def keep(self, executor: Executor) -> None:
-        """Keep an executor for who comes next."""
+        """Keep an executor for the next caller."""
         executor.condition, executor.since = Condition.IDLE, asyncio.get_running_loop().time()
         self._idle.append(executor)
 
     def remove(self, executor: Executor) -> None:
-        """Give an executor to nobody, if it is kept here."""
+        """Remove an executor if it is kept here."""
         if executor in self._idle:
             self._idle.remove(executor)

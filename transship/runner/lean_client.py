@@ -1,6 +1,6 @@
-"""A client of Prefect's API that answers the engine from memory what the dispatcher already knows.
+"""A client of Prefect's API that answers the engine's requests from what the dispatcher already knows.
 
-A run costs two calls then, Running and its end, instead of ten. Source: Prefect 3.9, flow_engine.py.
+A run then needs two calls, Running and its end, instead of ten. Source: Prefect 3.9, flow_engine.py.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from prefect.client.schemas.responses import SetStateStatus, StateAcceptDetails
 from prefect.settings import get_current_settings
 
 STORAGE_FRESH_S: Final = 60.0
-"""How long the server's default result storage is believed to be what it was."""
+"""How long the server's default result storage is cached."""
 
 T = TypeVar("T")
 
 
 class LeanClient(SyncPrefectClient):
-    """Prefect's own client, but for the one run that its process carries.
+    """Prefect's own client with shortcuts for its process's current run.
 
     Args:
         url: of the API.
-        auth_string: ``user:password``, None without.
+        auth_string: ``user:password``; None: no login.
     """
 
     def __init__(self, url: str, auth_string: str | None) -> None:
@@ -39,22 +39,22 @@ class LeanClient(SyncPrefectClient):
         self._storage_read_at = 0.0
 
     def hold(self, flow_run: FlowRun, *, dry: bool) -> None:
-        """Answer for this run.
+        """Use shortcuts for this run.
 
         Args:
-            flow_run: as the server has it now.
-            dry: send nothing to the server at all.
+            flow_run: its current record on the server.
+            dry: send nothing to the server.
         """
         self._held, self._dry, self._known = flow_run, dry, False
 
     def let_go(self) -> None:
-        """Answer for no run any more."""
+        """Use no shortcuts any more."""
         self._held, self._dry = None, False
 
     def read_flow_run(self, flow_run_id: UUID) -> FlowRun:
-        """Return a flow run; the engine's one look right after Running needs no call.
+        """Return a flow run; the engine's read right after Running needs no call.
 
-        Later looks are made to learn what others did to the run meanwhile, so they ask the server.
+        Later reads check whether the run was changed from outside, so they ask the server.
         """
         if self._held is not None and self._held.id == flow_run_id and (self._known or self._dry):
             self._known = False
@@ -72,7 +72,7 @@ class LeanClient(SyncPrefectClient):
         infrastructure_pid: str | None = None,
         job_variables: dict[str, Any] | None = None,
     ) -> httpx.Response:
-        """Change a flow run; version and policy, which the deployment has given it already, need no call."""
+        """Update a flow run; version and policy are set by the deployment already and need no call."""
         others = (parameters, name, tags, infrastructure_pid, job_variables)
         if self._holds(flow_run_id) and all(value is None for value in others):
             return httpx.Response(httpx.codes.NO_CONTENT)
@@ -88,7 +88,7 @@ class LeanClient(SyncPrefectClient):
         )
 
     def set_flow_run_name(self, flow_run_id: UUID, name: str) -> httpx.Response:
-        """Name a flow run; no call if that is its name."""
+        """Rename a flow run; no call if it has that name already."""
         if self._held is not None and self._held.id == flow_run_id and (self._dry or self._held.name == name):
             return httpx.Response(httpx.codes.NO_CONTENT)
         return super().set_flow_run_name(flow_run_id, name)
@@ -96,7 +96,7 @@ class LeanClient(SyncPrefectClient):
     def set_flow_run_state(
         self, flow_run_id: UUID | str, state: State[T], force: bool = False
     ) -> OrchestrationResult[T]:
-        """Propose a state, and remember what came of it."""
+        """Propose a state, and remember the result."""
         held = self._held
         if held is None or str(held.id) != str(flow_run_id):
             return super().set_flow_run_state(flow_run_id, state, force=force)
@@ -115,7 +115,7 @@ class LeanClient(SyncPrefectClient):
         return result
 
     def read_server_default_result_storage(self) -> ServerDefaultResultStorage:
-        """Return where the server would have results stored; asked for twice in each run, so kept for a while."""
+        """Return the server's default result storage; read twice per run, so cached for a while."""
         if self._dry:
             return ServerDefaultResultStorage()
         now = time.monotonic()
@@ -129,10 +129,10 @@ class LeanClient(SyncPrefectClient):
 
 
 def lean_client() -> LeanClient:
-    """Return a client for the server of the settings.
+    """Return a client for the server in Prefect's settings.
 
     Raises:
-        ValueError: no server is named.
+        ValueError: no server is configured.
     """
     api = get_current_settings().api
     if api.url is None:

@@ -1,6 +1,6 @@
-"""What dispatcher, template and executors tell each other, as JSON.
+"""The messages between dispatcher, template and executors, in JSON.
 
-Between dispatcher and template each message is one datagram; a fork request carries the executor's end
+Between dispatcher and template each message is one datagram; a fork request also passes the executor's end
 of a socket pair. Between dispatcher and executor each message is one line.
 """
 
@@ -17,38 +17,38 @@ CANCEL_SIGNAL: Final = signal.SIGUSR1
 """Tells an executor to stop its run."""
 
 MESSAGE_BYTES: Final = 64 * 1024
-"""Room for one datagram; the longest one lists the problems of a self-test."""
+"""Size limit of a datagram; the longest one lists the problems of a self-test."""
 
 LINE_BYTES: Final = 16 * 1024 * 1024
 """Longest line: a flow run, whose parameters Prefect limits to 512 KiB."""
 
 
 class Outcome(StrEnum):
-    """How an executor's work on a run came to its end."""
+    """How an executor's work on a run ended."""
 
     ENDED = "ended"
-    """The engine told Prefect the run's state."""
+    """The engine reported the run's state to Prefect."""
     CANCELLED = "cancelled"
-    """The run was stopped because the dispatcher asked for it; its state is left to the dispatcher."""
+    """The run was stopped at the dispatcher's request; the dispatcher reports its state."""
     ABORTED = "aborted"
-    """It has no state to report: Prefect did not let it begin or go on, or another process carries the run now."""
+    """There is no state to report: Prefect did not let the run begin or continue, or another process has it now."""
     BROKEN = "broken"
     """The engine itself failed; the run has no final state."""
 
 
 class _Message:
-    """Turns a dataclass into JSON and back."""
+    """Converts a dataclass to JSON and back."""
 
     def encode(self) -> bytes:
-        """Return the message as one line without its end."""
+        """Return the message as one line without the newline."""
         return json.dumps(asdict(self), separators=(",", ":")).encode()  # type: ignore[call-overload]  # dataclasses all
 
     @classmethod
     def decode(cls, raw: bytes) -> Self:
-        """Return a message that `encode` wrote.
+        """Parse the output of `encode`.
 
         Raises:
-            ValueError: it is no such message.
+            ValueError: it is not such a message.
         """
         try:
             return cls(**json.loads(raw))
@@ -63,7 +63,7 @@ class Ready(_Message):
     Attributes:
         pid: the template.
         seconds: how long the imports took.
-        problems: what keeps executors from being used; empty if they can be.
+        problems: why executors cannot be used; empty if they can.
     """
 
     pid: int
@@ -73,10 +73,10 @@ class Ready(_Message):
 
 @dataclass(frozen=True, slots=True)
 class Fork(_Message):
-    """Make an executor; its end of the socket comes along.
+    """Fork an executor; its end of the socket pair is passed along.
 
     Attributes:
-        number: names it until its pid is known.
+        number: identifies it until its pid is known.
     """
 
     number: int
@@ -92,10 +92,10 @@ class Forked(_Message):
 
 @dataclass(frozen=True, slots=True)
 class ForkFailed(_Message):
-    """An executor could not be made, for lack of memory or process numbers; the others go on.
+    """An executor could not be forked, for lack of memory or process ids; the others are not affected.
 
     Attributes:
-        reason: what the operating system says.
+        reason: the operating system's message.
     """
 
     number: int
@@ -121,7 +121,7 @@ class Job(_Message):
     Attributes:
         run: the flow run as Prefect's API shows it.
         entrypoint: module path of its flow.
-        dry: answer for Prefect: nothing is sent to it.
+        dry: send nothing to Prefect.
     """
 
     run: Mapping[str, Any]
@@ -131,11 +131,11 @@ class Job(_Message):
 
 @dataclass(frozen=True, slots=True)
 class Done(_Message):
-    """An executor has done a job, or, with an empty outcome, is ready for its first.
+    """An executor has finished a job or, with an empty outcome, is ready for its first one.
 
     Attributes:
         outcome: an `Outcome`.
-        state_type: of the run's last state as far as the executor knows it.
+        state_type: of the run's last state known to the executor.
         message: what went wrong, for an outcome other than `Outcome.ENDED`.
         rss_bytes: its resident memory now.
     """
@@ -155,15 +155,15 @@ _TEMPLATE_SAYS: Final[Mapping[str, type[TemplateMessage]]] = {
 
 
 def tell_dispatcher(message: TemplateMessage) -> bytes:
-    """Return the datagram of a message of the template."""
+    """Return the datagram for a message from the template."""
     return type(message).__name__.lower().encode() + b" " + message.encode()
 
 
 def told_by_template(datagram: bytes) -> TemplateMessage:
-    """Return the message of a datagram of the template.
+    """Return the message in a datagram from the template.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a message.
     """
     kind, _, raw = datagram.partition(b" ")
     try:

@@ -1,4 +1,4 @@
-"""Runs that nobody carries although Prefect says otherwise: given back to their queue, or shown as crashed."""
+"""Reschedules runs that are Pending in Prefect although no process carries them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class GracePeriods:
     """How long a run may be Pending, in seconds.
 
     Attributes:
-        alone_s: where no other worker is online: a claimed run takes tenths of a second to its first step.
-        shared_s: where another one may have claimed it, whose fresh interpreter takes longer.
+        alone_s: if no other worker is online: a claimed run begins within tenths of a second.
+        shared_s: if another worker may have claimed it, whose fresh interpreter takes longer.
     """
 
     alone_s: float = 10.0
@@ -50,21 +50,21 @@ async def give_back_orphans(
     worker: str,
     grace: GracePeriods = GracePeriods(),
 ) -> list[UUID]:
-    """Schedule runs of our queues again that are Pending although nobody is about to begin them.
+    """Reschedule runs of our queues that are Pending although no process is about to begin them.
 
-    Such a run was pushed to a dispatcher that died, or was claimed by one.
+    Such a run was claimed by, or pushed to, a dispatcher that died.
 
     Args:
-        work_pool, queues: where the runs belong.
-        ours: runs that we hold.
-        worker: our name.
-        grace: how long they may be Pending.
+        work_pool, queues: which runs to check.
+        ours: runs that this dispatcher holds.
+        worker: this dispatcher's name.
+        grace: how long runs may be Pending.
 
     Returns:
-        The runs that were given back.
+        The rescheduled runs.
 
     Raises:
-        httpx.HTTPError, PrefectException: Prefect does not answer; what was given back so far stays so.
+        httpx.HTTPError, PrefectException: Prefect does not answer; runs rescheduled so far stay rescheduled.
     """
     found = await client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
@@ -82,7 +82,7 @@ async def give_back_orphans(
 
 async def _give_back(client: PrefectClient, run: FlowRun) -> bool:
     try:
-        # Its process may have begun since we asked.
+        # Its process may have begun meanwhile.
         state = (await client.read_flow_run(run.id)).state
         if state is None or run.state is None or state.id != run.state.id:
             return False

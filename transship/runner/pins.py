@@ -1,7 +1,7 @@
-"""The names of Prefect that the warm engine builds on and that Prefect promises nobody.
+"""The private names of Prefect that the warm engine relies on.
 
-They are looked at when the worker starts; one that is missing or takes other arguments puts the cold
-engine in force, which needs none of them. Source: Prefect 3.9.1.
+The worker checks them when it starts. If one is missing or takes other arguments, the cold engine is used,
+which needs none of them. Source: Prefect 3.9.1.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A name, and the parameters that it must take.
+    """A name, and the parameters that it must accept.
 
     Attributes:
-        module: where it stands.
+        module: that defines it.
         path: dotted, within the module.
-        parameters: those that are passed; None for what is no function.
+        parameters: those that we pass; None if it is not a function.
     """
 
     module: str
@@ -61,7 +61,7 @@ EXECUTOR_PINS: Final = (
     ),
     Pin(_CLIENT, "SyncPrefectClient.read_server_default_result_storage", ("self",)),
 )
-"""What executors call, and what of Prefect's client they stand in for."""
+"""What executors call, and the methods of Prefect's client that they override."""
 
 ATTRIBUTES: Final = (
     "_limiter",
@@ -74,12 +74,12 @@ ATTRIBUTES: Final = (
 
 
 def problems(pins: tuple[Pin, ...]) -> list[str]:
-    """Return what is not as it has to be, one text each."""
+    """Return the deviations, one text each."""
     return [text for pin in pins if (text := _problem(pin))]
 
 
 def missing_attributes(worker: object) -> list[str]:
-    """Return which attributes of a worker are not there, one text each."""
+    """Return the missing attributes of a worker, one text each."""
     return [f"{type(worker).__name__}.{name} is gone" for name in ATTRIBUTES if not hasattr(worker, name)]
 
 

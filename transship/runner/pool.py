@@ -1,4 +1,4 @@
-"""The executors as the dispatcher sees them: made by a template, given one run at a time, replaced when worn."""
+"""The dispatcher's pool of executors: forked by a template, used for one run at a time, replaced when worn out."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from transship.runner.recycling import Wear, WearLimits, worn_out
 from transship.runner.template import ForkedTemplate
 
 TEMPLATE_START_S: Final = 120.0
-"""Longest wait for a template's imports, on a machine with other things to do."""
+"""Longest wait for a template's imports, on a busy machine."""
 
 WELCOME_END_S: Final = 5.0
-"""Time that an executor which closed its channel before its first run has to end; then it is killed."""
+"""Time for an executor that closed its channel before its first run to end before it is killed."""
 
 LEAST_FAILED_STARTS: Final = 10
-"""So many starts of executors that fail in a row are a fault of their template, not of the moment."""
+"""After this many consecutive failed starts of executors, their template counts as faulty."""
 
 REFORK_S: Final = 1.0
-"""Wait before an executor that died without having carried a run is replaced, so that a fault cannot spin."""
+"""Delay before an executor that died without a run is replaced, so a fault does not cause a busy loop."""
 
 log = structlog.get_logger("transship.runner")
 
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
-    """What became of a run that an executor was given.
+    """How a run in an executor ended.
 
     Attributes:
-        outcome: how its executor ended it; None when the executor died.
-        state_type: the run's last state as far as the executor knew.
-        message: what went wrong, for people; empty if nothing did.
-        pid: the executor.
+        outcome: how its executor ended it; None if the executor died.
+        state_type: of the run's last state known to the executor.
+        message: what went wrong, for display; empty if nothing did.
+        pid: of the executor.
     """
 
     outcome: Outcome | None
@@ -55,15 +55,15 @@ class Pool:
 
     Args:
         size: how many.
-        limits: when they are replaced.
+        limits: at which they are replaced.
         entrypoints: module paths of the flows that the template imports.
         environment: of the template and all executors.
-        on_change: called after every change that `executors` shows.
-        template: module that is the template, where it is a fresh interpreter.
-        first: a template that runs already, for the first `start`.
+        on_change: called after every change to `executors`.
+        template: module that runs as the template in a fresh interpreter.
+        first: a running template for the first `start`.
 
     Attributes:
-        on_template_lost: called when the template has ended, or cannot make executors any more.
+        on_template_lost: called when the template has ended, or can no longer fork executors.
         on_executor_end: called when an executor has ended.
     """
 
@@ -101,12 +101,12 @@ class Pool:
 
     @property
     def idle_count(self) -> int:
-        """How many could take a run at once."""
+        """Number of executors that could take a run at once."""
         return len(self._idle)
 
     @property
     def template_pid(self) -> int:
-        """The template that forks now; 0 without."""
+        """The current template's pid; 0 without a template."""
         return self._current.process.pid if self._current is not None else 0
 
     @property
@@ -121,10 +121,10 @@ class Pool:
     # --- life ---
 
     async def start(self) -> Ready:
-        """Start a template and its executors; a former template makes no more, and its executors end after their run.
+        """Start a template and its executors; retire the former template, whose executors end after their run.
 
         Raises:
-            WarmEngineUnavailable: it did not come up; the former one goes on.
+            WarmEngineUnavailable: the template did not start; the former one stays in use.
         """
         first, self._first = self._first, None
         try:
@@ -160,7 +160,7 @@ class Pool:
         """End all executors and templates.
 
         Args:
-            interrupt: give running imports up; else wait for their end.
+            interrupt: interrupt running imports; else wait for their end.
         """
         self._closing = True
         self.refuse("the runner is stopping")
@@ -178,12 +178,12 @@ class Pool:
         await asyncio.gather(*self._tasks)
 
     def kill_all(self) -> None:
-        """Kill every executor with its group; what they carried is lost."""
+        """Kill every executor with its group; their runs are lost."""
         for executor in self.executors:
             executor.kill()
 
     def abandon(self, reason: str) -> None:
-        """Keep no template and no executor but those that carry a run; give nobody one until the next `start`."""
+        """End the template and all executors without a run; refuse callers until the next `start`."""
         self.refuse(reason)
         for generation in list(self._generations):
             unproven = [one for one in generation.executors if one.dry or one.condition is Condition.STARTING]
@@ -192,14 +192,14 @@ class Pool:
                 self._give_up(executor)
 
     def _give_up(self, executor: Executor) -> None:
-        """Kill an executor, and do not wait for its template to say so: that may be what does not work."""
-        # One that hangs early has no group of its own yet.
+        """Kill an executor without waiting for the template's message, because the template may hang."""
+        # An executor that hangs early has no group of its own yet.
         executor.signal(signal.SIGKILL)
         executor.kill()
         self.executor_ended(executor, -signal.SIGKILL)
 
     def resize(self, size: int, limits: WearLimits) -> None:
-        """Keep another number of executors from now on."""
+        """Change the number of executors and their limits."""
         self.size, self.limits = size, limits
         while len(self._usable()) > size and (executor := self.take_idle()) is not None:
             self._leave(executor)
@@ -208,29 +208,29 @@ class Pool:
     # --- runs ---
 
     def take_idle(self) -> Executor | None:
-        """Return an executor that is idle and not given to others until `give_back` or `carry`; None without one."""
+        """Take an idle executor until `give_back` or `carry`; None if there is none."""
         return self._idle.take_now()
 
     async def take(self) -> Executor:
-        """Wait for an executor, as `take_idle`; first come, first served.
+        """Wait for an idle executor and take it; first come, first served.
 
         Raises:
-            WarmEngineUnavailable: there will be none for now.
+            WarmEngineUnavailable: none will become available for now.
         """
         if self._closing:
             raise WarmEngineUnavailable("the runner is stopping")
         return await self._idle.take()
 
     def refuse(self, reason: str) -> None:
-        """Give nobody an executor until the next `start`; who waits for one is told why."""
+        """Refuse callers until the next `start`; waiting callers get the reason."""
         self._idle.refuse(reason)
 
     def give_back(self, executor: Executor) -> None:
-        """Return an executor that was taken and given no run."""
+        """Return an executor that was taken but not used."""
         self._is_free(executor)
 
     async def carry(self, executor: Executor, job: Job) -> RunEnd:
-        """Give a taken executor a run, and wait for its end."""
+        """Carry out a run in a taken executor, and wait for its end."""
         executor.run_id, executor.since = str(job.run["id"]), asyncio.get_running_loop().time()
         executor.dry = job.dry
         self._on_change()
@@ -242,7 +242,7 @@ class Pool:
         executor.run_id = ""
         outcome = Outcome(done.outcome)
         wear = Wear(executor.runs, executor.first_rss_bytes, done.rss_bytes, outcome, done.state_type)
-        # A signal that met the end of its run must not hit the next one.
+        # A late signal for this run must not hit the next one.
         reason = worn_out(wear, self.limits) or ("it was told to stop its run" if executor.signalled else "")
         if reason:
             log.info("executor is replaced", pid=executor.pid, reason=reason)
@@ -252,15 +252,15 @@ class Pool:
         return RunEnd(outcome, done.state_type, done.message, executor.pid)
 
     def cancel(self, run_id: str) -> bool:
-        """Tell the executor of a run to stop it; False if none carries it."""
+        """Tell the executor of a run to stop it; return False if there is none."""
         return self._signal_run(run_id, CANCEL_SIGNAL)
 
     def interrupt(self, run_id: str) -> bool:
-        """Tell the executor of a run to give it up, to be resumed later; False if none carries it."""
+        """Tell the executor of a run to interrupt it, to be resumed later; return False if there is none."""
         return self._signal_run(run_id, signal.SIGTERM)
 
     def kill(self, run_id: str) -> bool:
-        """Kill the executor of a run with all that it started; False if none carries it."""
+        """Kill the executor of a run and all its children; return False if there is none."""
         executor = self._executor_of(run_id)
         if executor is None or not executor.pid:
             return False
@@ -269,9 +269,9 @@ class Pool:
         return True
 
     def give_up(self, pid: int) -> bool:
-        """Kill an executor that hangs, with all that it started; False if it is none of ours.
+        """Kill a hung executor and all its children; return False if it is not in this pool.
 
-        Its place is filled, and its run ended, at once: its template may hang too.
+        It is replaced and its run ended at once, because its template may hang too.
         """
         executor = next((one for one in self.executors if one.pid == pid), None)
         if executor is None:
@@ -280,7 +280,7 @@ class Pool:
         return True
 
     def pid_of(self, run_id: str) -> int:
-        """Return the executor of a run; 0 if none carries it."""
+        """Return the pid of a run's executor; 0 if there is none."""
         executor = self._executor_of(run_id)
         return executor.pid if executor is not None else 0
 
@@ -307,7 +307,7 @@ class Pool:
         ]
 
     def _fill(self) -> None:
-        """Ask for as many executors as are missing."""
+        """Fork the missing executors."""
         generation = self._current
         if generation is None or self._closing:
             return
@@ -330,7 +330,7 @@ class Pool:
         ready = await executor.first_word()
         if ready is None:
             await self._see_failed_start_off(executor)
-            # Its end may have been told before there was anything to close.
+            # Its end may have been reported before there was anything to close.
             executor.close()
             return
         self._failed_starts = 0
@@ -341,7 +341,7 @@ class Pool:
             self._is_free(executor)
 
     async def _see_failed_start_off(self, executor: Executor) -> None:
-        """Wait until the template has told the end of an executor that closed its channel; else put one to it."""
+        """Wait for the template to report the end of an executor that closed its channel; kill it after a while."""
         try:
             async with asyncio.timeout(WELCOME_END_S):
                 await executor.ended.wait()
@@ -349,7 +349,7 @@ class Pool:
             self._give_up(executor)
 
     def _start_failed(self) -> None:
-        """Try again in a while; when that does not help either, the template is taken for lost."""
+        """Retry after a while; after repeated failures the template counts as lost."""
         self._failed_starts += 1
         if self._failed_starts >= LEAST_FAILED_STARTS:
             self._failed_starts = 0
@@ -357,7 +357,7 @@ class Pool:
         asyncio.get_running_loop().call_later(REFORK_S, self._fill)
 
     def _is_free(self, executor: Executor) -> None:
-        """Give an executor to who waits longest, or keep it."""
+        """Assign an executor to the first waiting caller, or keep it."""
         if executor.generation.retired or executor.status is not None or len(self._usable()) > self.size:
             self._leave(executor)
             return
@@ -366,21 +366,21 @@ class Pool:
             self._on_change()
 
     def _leave(self, executor: Executor) -> None:
-        """Let an executor end by itself; its place is filled at once."""
+        """Make an executor end, and replace it at once."""
         executor.condition = Condition.LEAVING
         self._idle.remove(executor)
         executor.close()
         self._fill()
         self._on_change()
 
-    # --- what generations tell ---
+    # --- notifications from generations ---
 
     def changed(self) -> None:
-        """What is known of an executor has changed."""
+        """An executor's attributes have changed."""
         self._on_change()
 
     def executor_ended(self, executor: Executor, status: int) -> None:
-        """Fill the place of an executor that has ended, or was never made. A second time it is no news."""
+        """Replace an executor that has ended, or could not be forked; does nothing when called again."""
         if executor.status is not None:
             return
         executor.status = status
@@ -400,7 +400,7 @@ class Pool:
         self._on_change()
 
     def template_ended(self, generation: Generation, expected: bool) -> None:
-        """See the executors of a template that has ended off; they got SIGTERM from the kernel."""
+        """Wait for the executors of a template that has ended; the kernel sent them SIGTERM."""
         for executor in list(generation.executors):
             self._idle.remove(executor)
             self._spawn(self._see_orphan_off(executor))
@@ -416,7 +416,7 @@ class Pool:
     # --- the end of generations ---
 
     def _retire(self, generation: Generation) -> None:
-        """Let a template end when its last run has."""
+        """End a template after its last run."""
         generation.retired = True
         for executor in list(generation.executors):
             if executor.condition in (Condition.IDLE, Condition.STARTING):
@@ -425,7 +425,7 @@ class Pool:
             self._drop(generation)
 
     def _drop(self, generation: Generation) -> None:
-        """End a template that is not needed; it ends what it still has."""
+        """End an unneeded template; it ends its remaining executors first."""
         if generation not in self._generations:
             return
         self._generations.remove(generation)

@@ -1,10 +1,10 @@
-"""``python -m transship.runner.prefect_server``: Prefect's own server, whose writes to SQLite wait for one another.
+"""``python -m transship.runner.prefect_server``: Prefect's own server, patched to queue its writes to SQLite.
 
-Prefect opens most of its transactions so that they read first and take SQLite's write lock when they write. SQLite
-fails such a transaction at once when another one wrote in between, and the server answers 503. Here every transaction
-takes the lock when it begins, and waits for it. Only the server of PostgreSQL needs none of this.
+Most of Prefect's transactions read first and take SQLite's write lock only when they write. SQLite
+fails such a transaction at once if another one wrote in between, and the server answers 503. Here every transaction
+takes the lock when it begins, and waits for it. With PostgreSQL no patch is needed.
 
-The changed method is not part of Prefect's interface. Where it is not as expected the server starts as it is.
+The patched method is not part of Prefect's public interface. If it is not as expected, the server starts unpatched.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class ServerNote:
     """How a server was started.
 
     Attributes:
-        immediate: its write transactions on SQLite wait for one another.
-        reason: why they do not; empty when they do.
+        immediate: whether its write transactions on SQLite wait for one another.
+        reason: why they do not; empty if they do.
     """
 
     immediate: bool
@@ -42,7 +42,7 @@ class ServerNote:
 
 
 def write_at_once() -> ServerNote:
-    """Make every transaction of this process's Prefect server take SQLite's write lock when it begins."""
+    """Patch this process's Prefect server so that every transaction takes SQLite's write lock when it begins."""
     try:
         from prefect.server.database.configurations import (  # noqa: PLC0415 - slow, and private
             SQLITE_BEGIN_MODE,
@@ -54,11 +54,11 @@ def write_at_once() -> ServerNote:
 
 
 def patch(configuration: Any, mode: ContextVar[str | None]) -> ServerNote:
-    """Change a class of database configuration, if it is as expected.
+    """Patch a class of database configuration if it is as expected.
 
     Args:
         configuration: has an asynchronous context manager ``begin_transaction(session, with_for_update=False)``.
-        mode: what every session of this context begins with; that method sets it.
+        mode: how sessions of this context begin transactions; that method sets it.
     """
     begin = getattr(configuration, "begin_transaction", None)
     if begin is None:
@@ -71,8 +71,8 @@ def patch(configuration: Any, mode: ContextVar[str | None]) -> ServerNote:
     @wraps(begin)
     async def begin_immediately(self: Any, session: Any, with_for_update: bool = True) -> AsyncIterator[Any]:
         async with begin(self, session, with_for_update=True) as transaction:
-            # Begins now, so that a second session that is opened meanwhile, as by the pause of a work queue, only to
-            # read, does not wait for the lock that this one has.
+            # Begin now: a second session that is opened meanwhile only to read, e.g. when a work queue is paused,
+            # must not wait for this one's lock.
             await session.connection()
             token = mode.set(None)
             try:
@@ -85,7 +85,7 @@ def patch(configuration: Any, mode: ContextVar[str | None]) -> ServerNote:
 
 
 def read_note(path: Path) -> ServerNote | None:
-    """Return how the server was started; None when nobody wrote it down."""
+    """Return how the server was started; None if that was not recorded."""
     try:
         return ServerNote(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -93,7 +93,7 @@ def read_note(path: Path) -> ServerNote | None:
 
 
 def write_note(path: Path, note: ServerNote) -> None:
-    """Write down how the server was started; a disk that does not take it costs only the note."""
+    """Record how the server was started; if writing fails, only the note is lost."""
     try:
         path.write_text(json.dumps(asdict(note)), encoding="utf-8")
     except OSError as error:

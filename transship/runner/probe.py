@@ -1,4 +1,4 @@
-"""A flow that does nothing: the dry run with which the dispatcher tries its executors before it trusts them."""
+"""A flow that does nothing: the dry run with which the dispatcher tests its executors before using them."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from prefect.states import Completed
 
 @flow(name="probe", retries=0, persist_result=False)
 def probe() -> State[Any]:
-    """Do nothing, and say so."""
+    """Do nothing, successfully."""
     return Completed(message="probed")

@@ -1,4 +1,4 @@
-"""When an executor has to go. A pure decision."""
+"""Decides when to replace an executor. A pure decision."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from transship.runner.messages import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Wear:
-    """What an executor has been through.
+    """The history of an executor.
 
     Attributes:
-        runs: runs it has carried.
+        runs: number of runs it has had.
         first_rss_bytes: resident memory when it was ready for its first run.
         rss_bytes: resident memory after its last run.
         outcome, state_type: how that run ended.
@@ -30,8 +30,8 @@ class WearLimits:
     """How long executors are used.
 
     Attributes:
-        runs: most runs of one.
-        growth_bytes: most memory that it may have gained.
+        runs: most runs per executor.
+        growth_bytes: most growth of its memory.
     """
 
     runs: int
@@ -39,9 +39,9 @@ class WearLimits:
 
 
 def worn_out(wear: Wear, limits: WearLimits) -> str:
-    """Return why an executor is not used again; empty if it is."""
+    """Return why to replace an executor; empty if it can be reused."""
     if wear.outcome is not Outcome.ENDED or wear.state_type != "COMPLETED":
-        # Threads, locks and C libraries of a run that did not end well may be in any state.
+        # After a failed run, threads, locks and C libraries may be in any state.
         return f"its run ended {wear.state_type.lower() or wear.outcome}"
     if wear.runs >= limits.runs:
         return f"it has carried {wear.runs} runs"

@@ -1,8 +1,8 @@
-"""The template: a single-threaded process that has imported everything, and forks executors of itself.
+"""The template: a single-threaded process that has imported everything, and forks executors from itself.
 
-The dispatcher forks the first one of itself, before it opens a connection. Later ones are fresh interpreters, with the
-code of now: ``python -m transship.runner.template FD`` with the number of an inherited socket to the dispatcher. A
-template ends when the dispatcher closes its socket. It never opens a connection, so that no executor inherits one.
+The dispatcher forks the first template from itself, before it opens a connection. Later ones are fresh interpreters
+with the current code: ``python -m transship.runner.template FD``, where FD is an inherited socket to the dispatcher. A
+template ends when the dispatcher closes the socket. It never opens a connection, so executors inherit none.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from transship.runner.messages import (
 )
 
 LAST_CHANCE_S: Final = 15.0
-"""Time that executors have to give their imports up after the dispatcher is gone; then they are killed."""
+"""Time for executors to interrupt their imports after the dispatcher is gone, before they are killed."""
 
 HEAVY: Final = ("transship.runner.executor", "boto3", "psycopg", "isal.igzip", "oslo_utils.imageutils.format_inspector")
-"""What imports load only on their way, loaded once here."""
+"""Modules that imports load lazily; they are loaded once here."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Import, then fork as asked until the dispatcher closes the socket.
+    """Import everything, then fork on request until the dispatcher closes the socket.
 
     Args:
         arguments: number of the socket, then the entrypoints of the flows.
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ForkedTemplate:
-    """A template that this process forked.
+    """A template forked from this process.
 
     Attributes:
         process: the template.
@@ -67,13 +67,13 @@ class ForkedTemplate:
 
 
 def fork_template(entrypoints: Sequence[str]) -> ForkedTemplate | None:
-    """Import everything into this process, which has one thread and no connection, and fork a template of it.
+    """Import everything into this process, which has one thread and no connections, and fork a template from it.
 
     Args:
         entrypoints: module paths of the flows.
 
     Returns:
-        None when this process cannot be forked; a fresh interpreter says why.
+        None when this process cannot be forked; the fresh interpreter used instead reports why.
     """
     began = time.monotonic()
     if load(entrypoints):
@@ -94,14 +94,14 @@ def fork_template(entrypoints: Sequence[str]) -> ForkedTemplate | None:
             _own_life()
             status = _serve_dispatcher(theirs, [], seconds)
         finally:
-            # Whatever happened: the dispatcher must not run twice.
+            # Whatever happens, the dispatcher must not run twice.
             os._exit(status)
     theirs.close()
     return ForkedTemplate(ForkedProcess(pid), ours)
 
 
 def load(entrypoints: Sequence[str]) -> list[str]:
-    """Import all that runs need, for good; return what keeps executors from being forked of this process."""
+    """Import everything that runs need; return why executors cannot be forked from this process, if so."""
     problems = []
     for name in (*HEAVY, *(entrypoint.rpartition(".")[0] for entrypoint in entrypoints)):
         try:
@@ -110,14 +110,14 @@ def load(entrypoints: Sequence[str]) -> list[str]:
             problems.append(f"{name} cannot be imported: {error}")
     problems += pins.problems(pins.EXECUTOR_PINS) + threads()
     gc.collect()
-    # What exists now is never collected, so that a collection in a child does not copy its pages.
+    # Exclude existing objects from garbage collection, so a collection in a child does not copy their pages.
     gc.freeze()
     return problems
 
 
 def _own_life() -> None:
     end_with_parent()
-    # The dispatcher decides when to end: by closing the socket. A terminal's Ctrl-C is its affair too.
+    # The dispatcher ends the template by closing the socket; it also handles Ctrl-C of a terminal.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
@@ -164,7 +164,7 @@ class Template:
         try:
             raw, descriptors, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 1)
         except ConnectionResetError:
-            # The dispatcher ended before it had read all that it was told.
+            # The dispatcher ended before it had read all messages.
             raw, descriptors = b"", []
         if not raw:
             self._stopping = True
@@ -183,12 +183,12 @@ class Template:
         self._tell(Forked(request.number, pid))
 
     def _fork(self) -> int:
-        """Make a copy of this process; as `os.fork`."""
+        """Fork this process; as `os.fork`."""
         return os.fork()
 
     def _serve(self, channel: socket.socket) -> int:
-        """Be an executor until the channel is closed; return the exit status."""
-        # Imported by `_load` in the parent, so that this costs nothing.
+        """Serve as an executor until the channel is closed; return the exit status."""
+        # Already imported in the parent, so this costs nothing.
         from transship.runner.executor import serve  # noqa: PLC0415
 
         return serve(channel)
@@ -202,7 +202,7 @@ class Template:
                 inherited.close()
             status = self._serve(channel)
         finally:
-            # Whatever happened: the template's own loop must not run twice.
+            # Whatever happens, the template's own loop must not run twice.
             os._exit(status)
 
     def _on_signal(self) -> None:
@@ -217,17 +217,17 @@ class Template:
             if ended == 0:
                 continue
             self._executors.discard(pid)
-            # No qemu-img of a dead executor may go on writing.
+            # A qemu-img of a dead executor must not keep writing.
             signal_group(pid, signal.SIGKILL)
             self._tell(Ended(pid, os.waitstatus_to_exitcode(status)))
 
     def _tell(self, message: TemplateMessage) -> None:
-        # The dispatcher may be gone; the socket's end says so in the loop.
+        # The dispatcher may be gone; the loop notices when the socket closes.
         with suppress(OSError):
             self._control.send(tell_dispatcher(message))
 
     def _end_all(self, selector: selectors.BaseSelector) -> None:
-        """Let the executors give their imports up, then kill what is left of them."""
+        """Tell the executors to interrupt their imports, wait, and kill the rest."""
         for pid in self._executors:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
@@ -240,7 +240,7 @@ class Template:
 
 
 def _do_nothing(_number: int, _frame: object) -> None:
-    """Handle a signal: its number arrives through the wake-up descriptor."""
+    """Ignore a signal; its number arrives through the wake-up descriptor."""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The dispatcher's worker: Prefect's own process worker, that gives runs to warm executors where it can.
+"""The dispatcher's worker: Prefect's process worker, extended to run flows in warm executors where possible.
 
-Pool and queue limits, pauses and priorities stay the server's: runs come from its list of scheduled runs
-and are claimed by proposing Pending, as in the worker that this one extends.
+The server still enforces pool and queue limits, pauses and priorities: runs come from its list of scheduled runs
+and are claimed by proposing Pending, as in the base class.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from transship.runner.messages import Job, Outcome
 from transship.runner.pool import Pool
 
 DEPLOYMENT_FRESH_S: Final = 60.0
-"""How long a deployment's entrypoint is believed to be what it was."""
+"""How long a deployment's entrypoint is cached."""
 
 SETTLED: Final = ENDED_TYPES | {"PAUSED", "SCHEDULED"}
-"""Types of the states in which a run may be left. One that is being cancelled is not: its end was refused."""
+"""State types in which a run may be left; Cancelling is not one of them."""
 
 LIMITS_ANSWER_S: Final = 0.3
 """Longest wait for Prefect's word on limits before a push: less than the keeper waits for ours."""
@@ -56,18 +56,18 @@ class _Known:
 
 
 class WarmWorker(ProcessWorker):
-    """A process worker with warm executors. Without a pool it is Prefect's own.
+    """A process worker with warm executors. Without a pool it behaves like Prefect's own.
 
     Args:
         pool: the executors; None: every run gets a fresh interpreter.
-        cancel_grace_s: time that a cancelled run has to undo what it did.
+        cancel_grace_s: time for a cancelled run to undo its work.
     """
 
     job_configuration = OwnInterpreter
 
     @classmethod
     def __dispatch_key__(cls) -> str:
-        # Prefect's own process worker stays the one that others find under the type of both.
+        # Prefect looks up worker classes by type, and must still find its own process worker.
         return "transship-warm"
 
     def __init__(self, *, pool: Pool | None, cancel_grace_s: float, **arguments: Any) -> None:
@@ -91,17 +91,17 @@ class WarmWorker(ProcessWorker):
 
     @property
     def carried(self) -> int:
-        """How many runs hold a slot, warm or cold."""
+        """Number of runs that hold a slot, warm or cold."""
         return int(self.limiter.borrowed_tokens)
 
     @property
     def free_slots(self) -> int:
-        """How many runs could begin now."""
+        """Number of runs that could begin now."""
         return int(self.limiter.available_tokens)
 
     @property
     def known_ids(self) -> set[UUID]:
-        """Runs that have a slot here, or are about to."""
+        """Runs that have a slot here, or are about to get one."""
         borrowers = self.limiter.statistics().borrowers
         return {
             *self.runs.held,
@@ -117,7 +117,7 @@ class WarmWorker(ProcessWorker):
     # --- taking runs ---
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
-        """Look for runs, one look at a time; without a free slot there is no use in looking."""
+        """Fetch scheduled runs if a slot is free; calls run one at a time."""
         async with self._polling:
             if self.draining:
                 return []
@@ -127,13 +127,13 @@ class WarmWorker(ProcessWorker):
             return await super().get_and_submit_flow_runs()
 
     async def _submit_scheduled_flow_runs(self, flow_run_response: list[WorkerFlowRunResponse]) -> list[FlowRun]:
-        # Prefect's own guard knows a run by its slot, and a pushed one has the slot of its reservation.
+        # Prefect's own check compares slots by run, but a pushed run has the slot of its reservation.
         new = [entry for entry in flow_run_response if not self._is_carried(entry.flow_run.id)]
         self._starved = len(new) > self.free_slots
         return await super()._submit_scheduled_flow_runs(new)
 
     def _is_carried(self, flow_run_id: UUID) -> bool:
-        """Return whether a run is held here; says so in the log when it is offered for the first time."""
+        """Return whether a run is held here; the first time it is offered again, log that."""
         carried = self.runs.of(flow_run_id)
         if carried is None:
             return False
@@ -145,7 +145,7 @@ class WarmWorker(ProcessWorker):
     async def _submit_run(self, flow_run: FlowRun) -> None:
         with alone(flow_run):
             entrypoint = await self._warm_entrypoint(flow_run) if self.pool is not None else None
-            # Before it is claimed: until an executor is there, another host may take the run.
+            # Wait before claiming: until an executor is free, another host may take the run.
             pool, executor = self.pool, await self._executor() if entrypoint is not None else None
             if self.draining:
                 # It was not claimed, so it waits in its queue.
@@ -158,14 +158,14 @@ class WarmWorker(ProcessWorker):
                 await self._claim(pool, executor, flow_run, entrypoint)
 
     async def _executor(self) -> Executor | None:
-        """Wait for an executor; None when there will be none."""
+        """Wait for an executor; None if none will become available."""
         try:
             return await self.pool.take() if self.pool is not None else None
         except WarmEngineUnavailable:
             return None
 
     async def _submit_cold(self, flow_run: FlowRun) -> None:
-        """Give a run to Prefect's own way; where that does not get to start it, its slot is free again."""
+        """Start a run with Prefect's own method; if that fails to start it, free its slot."""
         try:
             await super()._submit_run(flow_run)
         finally:
@@ -174,7 +174,7 @@ class WarmWorker(ProcessWorker):
             self.wake.set()
 
     async def run(self, flow_run: FlowRun, configuration: Any, task_status: Any = None) -> ProcessWorkerResult:
-        """Carry a run in a fresh interpreter."""
+        """Carry out a run in a fresh interpreter."""
         with anyio.CancelScope() as scope:
             self.runs.cold[flow_run.id] = Cold(flow_run, scope)
             try:
@@ -182,7 +182,7 @@ class WarmWorker(ProcessWorker):
             finally:
                 del self.runs.cold[flow_run.id]
                 self.wake.set()
-        # It was given up: the run is another process's.
+        # The run was lost: another process has it.
         return ProcessWorkerResult(status_code=0, identifier=str(flow_run.id))
 
     async def _claim(self, pool: Pool, executor: Executor, flow_run: FlowRun, entrypoint: str) -> None:
@@ -197,17 +197,17 @@ class WarmWorker(ProcessWorker):
             self._let_go(flow_run.id)
 
     def on_open(self) -> None:
-        """Look for what happened before the event stream was open."""
+        """Check for changes from before the event stream was open."""
         self.listening = True
         self.wake.set()
         self.on_limits()
 
     def on_waiting(self) -> None:
-        """Look for runs at once."""
+        """Fetch runs at once."""
         self.wake.set()
 
     def on_limits(self) -> None:
-        """Read limits again at once; until then nothing is pushed."""
+        """Read the limits again at once; until then pushed runs are refused."""
         self.limits = None
         self.limits_changed.set()
 
@@ -296,9 +296,9 @@ class WarmWorker(ProcessWorker):
             self.wake.set()
 
     async def entrypoint_of(self, flow_run: FlowRun) -> str | None:
-        """Return the entrypoint with which a warm executor can carry a run; None when it cannot.
+        """Return the entrypoint with which a warm executor can carry out a run; None if it cannot.
 
-        What job variables ask for, an environment, a directory or a command, only a process of its own can give.
+        A run whose job variables set an environment, a directory or a command needs a process of its own.
         """
         if flow_run.deployment_id is None or flow_run.job_variables:
             return None
@@ -310,18 +310,18 @@ class WarmWorker(ProcessWorker):
         if known.deployment.job_variables or known.deployment.pull_steps:
             return None
         entrypoint = known.deployment.entrypoint or ""
-        # A file would be loaded anew for each run, and run under another module's name.
+        # A file would be loaded again for each run, under another module name.
         return entrypoint if entrypoint and ":" not in entrypoint else None
 
     async def _warm_entrypoint(self, flow_run: FlowRun) -> str | None:
         try:
             return await self.entrypoint_of(flow_run)
         except (ObjectNotFound, httpx.HTTPError, PrefectException) as error:
-            # The way of the stock worker says what is wrong about it.
+            # The base class reports what is wrong with it.
             log.warning("deployment cannot be read", flow_run_id=str(flow_run.id), reason=str(error))
             return None
 
-    # --- carrying them ---
+    # --- carrying them out ---
 
     async def _carry(self, pool: Pool, executor: Executor, flow_run: FlowRun, entrypoint: str) -> None:
         end = await pool.carry(executor, Job(flow_run.model_dump(mode="json"), entrypoint))
@@ -337,12 +337,12 @@ class WarmWorker(ProcessWorker):
     # --- stopping them ---
 
     def stop_run(self, flow_run_id: UUID, why: str) -> None:
-        """Stop a run that we carry, once; nothing happens for any other."""
+        """Stop a run that is held here, once; ignore other runs."""
         held = self.runs.held.get(flow_run_id)
         if held is None or held.stopping:
             return
         if not held.pool.cancel(str(flow_run_id)):
-            # It has no executor yet: Prefect will not let it begin.
+            # It has no executor yet, and Prefect will not let it begin.
             return
         held.stopping = why
         log.info("run is stopped", flow_run_id=str(flow_run_id), why=why)
@@ -354,7 +354,7 @@ class WarmWorker(ProcessWorker):
             log.warning("run did not stop in time and was killed", flow_run_id=flow_run_id)
 
     async def look_for_stopped(self) -> None:
-        """Ask which of the runs that we carry are to stop or to begin again, for the case that it was missed.
+        """Ask which runs held here must stop or begin again, in case the events were missed.
 
         Raises:
             httpx.HTTPError, PrefectException: Prefect does not answer.
@@ -373,11 +373,11 @@ class WarmWorker(ProcessWorker):
             if run.state_type is not StateType.SCHEDULED:
                 self.stop_run(run.id, _why(run.state_type))
             elif _scheduled_since(carried[run.id].flow_run, run):
-                # Without a free slot nothing is offered to us.
+                # Without a free slot no runs are fetched, so check here.
                 self._is_carried(run.id)
 
     async def refresh_limits(self) -> None:
-        """Look whether pool and queues have limits or are paused.
+        """Read whether pool and queues have limits or are paused.
 
         Raises:
             httpx.HTTPError, PrefectException: Prefect does not answer.
@@ -386,11 +386,11 @@ class WarmWorker(ProcessWorker):
 
 
 async def _ignore(_flow_run_id: UUID, _pid: int) -> None:
-    """Do nothing about the death of an executor."""
+    """Ignore the death of an executor."""
 
 
 def _scheduled_since(taken: FlowRun, now: FlowRun) -> bool:
-    """Return whether a run was scheduled again since it was taken: its first schedule may still be shown."""
+    """Return whether a run was rescheduled after it was taken; its first schedule may still be shown."""
     before = taken.state.id if taken.state is not None else None
     return now.state is not None and now.state.id != before
 
