@@ -1,1 +1,1 @@
-"""Values and rules of image import. Standard library only; nothing here acts, logs or waits."""
+"""Values and rules of image import. Standard library only, without side effects, logging or waiting."""

@@ -1,4 +1,4 @@
-"""Whether an image's state allows an import, and what follows when one fails."""
+"""Whether an image's state allows an import."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from transship.domain.import_request import ImportRequest
 
 
 def admit(image: Image, request: ImportRequest) -> None:
-    """Refuse an import that the image's present state does not allow.
+    """Refuse an import that the image's current state does not allow.
 
     Raises:
-        AlreadyBeingCopied: a copy is asked for in a store that the running import writes.
-        ImportRunning: another import of this image is under way.
-        WrongStatus: the method starts from another status.
+        AlreadyBeingCopied: the running import already writes to a requested store.
+        ImportRunning: another import of this image is running.
+        WrongStatus: the method requires another status.
         FormatMissing: ``container_format`` or ``disk_format`` is unset.
 
     Source: Images API v2, "Interoperable image import".

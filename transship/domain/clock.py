@@ -6,5 +6,5 @@ from datetime import UTC, datetime
 
 
 def utc_now() -> datetime:
-    """Return the time, aware, UTC."""
+    """Return the current time, aware, in UTC."""
     return datetime.now(UTC)

@@ -1,8 +1,8 @@
-"""The fence: until when a process may believe that it still holds its lease.
+"""The fence: until when a process may assume that it still holds its lease.
 
-A process that was stopped for a while (SIGSTOP, a sleeping laptop, a hanging disk) wakes up in the middle of
-whatever it did, long before its renewal thread finds out that somebody else carries the import now. So whoever is
-about to do what cannot be taken back asks here; after too long a silence the catalogue is asked first.
+A process that was stopped for a while (SIGSTOP, a sleeping laptop, a hanging disk) resumes in the middle of
+its work, before its renewal thread finds out that another process has taken over the import. So code checks the fence
+before each irreversible step; if the last renewal is too old, the fence renews the lease in the catalogue first.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from transship.domain.errors import CatalogUnavailable, ImportInterrupted
 
 
 def _now() -> float:
-    # Goes on while the machine sleeps, unlike time.monotonic.
+    # Keeps running while the machine sleeps, unlike time.monotonic.
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Fence:
-    """Watch over one lease.
+    """Tracks the validity of one lease.
 
     Args:
         renew: renews the lease in the catalogue; raises LockLost or CatalogUnavailable.
         ttl_s: seconds that a renewal lasts.
-        clock: seconds that never stand still.
+        clock: seconds, also counted while the machine sleeps.
     """
 
     def __init__(self, renew: Callable[[], None], ttl_s: float, clock: Callable[[], float] = _now) -> None:
@@ -33,27 +33,27 @@ class Fence:
         self._ttl_s = ttl_s
         self._clock = clock
         self._renewing = threading.Lock()
-        # The lease was taken a moment before this was made; nobody knows how long that moment was.
+        # The lease was taken an unknown time before, so assume only half of its life.
         self._until = clock() + ttl_s / 2
 
     def renew(self) -> None:
         """Renew the lease.
 
         Raises:
-            LockLost: somebody else has it.
-            CatalogUnavailable: it is as it was.
+            LockLost: another worker has it.
+            CatalogUnavailable: the lease is unchanged.
         """
-        # Counted from before the question: the answer may have taken its time.
+        # Count from before the request, because the answer may take a while.
         asked_at = self._clock()
         self._renew()
         self._until = asked_at + self._ttl_s
 
     def check(self) -> None:
-        """Make sure that the lease was renewed within its time, by asking the catalogue where that is not known.
+        """Make sure that the lease is still held, by renewing it in the catalogue if the last renewal is too old.
 
         Raises:
-            LockLost: somebody else has it.
-            ImportInterrupted: the catalogue does not say.
+            LockLost: another worker has it.
+            ImportInterrupted: the catalogue does not answer.
         """
         if self._clock() < self._until:
             return

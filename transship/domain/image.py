@@ -1,4 +1,4 @@
-"""The image record: what it holds, and which states may follow which."""
+"""The image record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 
 class ImageStatus(StrEnum):
-    """States of an image, as the Images API v2 names them."""
+    """States of an image, named as in the Images API v2."""
 
     QUEUED = "queued"
     SAVING = "saving"
@@ -24,7 +24,7 @@ class ImageStatus(StrEnum):
 
 
 class Visibility(StrEnum):
-    """Who sees an image."""
+    """Who can see an image."""
 
     PUBLIC = "public"
     COMMUNITY = "community"
@@ -34,26 +34,26 @@ class Visibility(StrEnum):
 
 DISK_FORMATS: Final = ("ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop")
 CONTAINER_FORMATS: Final = ("ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed")
-"""Formats of a Glance with default configuration. Source: Glance ``[image_format]`` options."""
+"""Glance's default formats. Source: Glance ``[image_format]`` options."""
 
 RESERVED_PREFIX: Final = "os_glance"
-"""Names beginning so belong to the service; clients, plugins and remote images may not set them."""
+"""Prefix of names reserved for the service; clients, plugins and remote images may not set them."""
 
 LARGEST_VALUE_BYTES: Final = 65_535
-"""Longest value of an extra property, as UTF-8. Source: the TEXT column of Glance's ``image_properties`` on MySQL."""
+"""Longest value of an extra property in UTF-8. Source: the TEXT column of Glance's ``image_properties`` on MySQL."""
 
 LARGEST_PROPERTIES_BYTES: Final = 128 * 1024
-"""Most bytes of all extra properties of one image, names included: a page of the image list holds up to a thousand."""
+"""Most bytes of an image's extra properties, names included; a page of the image list has up to a thousand images."""
 
 
 def properties_bytes(properties: Mapping[str, str]) -> int:
-    """Return how many bytes names and values of extra properties take as UTF-8."""
+    """Return the size of names and values of extra properties in UTF-8 bytes."""
     return sum(len(name.encode()) + len(value.encode()) for name, value in properties.items())
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """One place where a store keeps the image's data.
+    """The location of an image's data in one store.
 
     Attributes:
         store: store id.
@@ -77,14 +77,14 @@ class Image:
         checksum: md5 of the stored data, lower-case hex, 32 characters.
         os_hash_value: digest of the stored data by ``os_hash_algo``, lower-case hex.
         min_disk: GB; min_ram: MB.
-        owner: project id; empty when made without identity service.
+        owner: project id; empty when created without an identity service.
         properties: extra properties, text to text, without those of the service.
         locations: active locations, best store first.
         import_task: id of the task that holds the import lock.
-        importing_to: store ids that the running import has still to write, sorted; None before any import.
+        importing_to: store ids that the running import has yet to write, sorted; None before any import.
         failed_import: store ids that the last import could not write, sorted; None before any import.
-        import_message: why the last import failed, None when it did not.
-        version: grows with each write by a client; for compare-and-set.
+        import_message: why the last import failed; None when it did not.
+        version: increased by each client's change; for compare-and-set.
         created_at, updated_at: UTC.
     """
 

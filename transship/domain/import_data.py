@@ -1,7 +1,7 @@
-"""An import's data on their way from the source to the stores, as the steps hand them on.
+"""The values that an import's steps pass on, from the source to the stores.
 
-JudgedSource → Staged → Inspected → FinalData → Copy. Each step takes what the one before returned. What may be secret
-stands in no ``repr``.
+JudgedSource → Staged → Inspected → FinalData → Copy. Each step takes the previous step's result. ``repr`` shows
+nothing that may be secret.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from transship.domain.remote import RemoteImage
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """What a source says of its data before they come.
+    """What a source announces about its data.
 
     Attributes:
         source: for display.
-        size: bytes; None when it does not say.
-        algorithm, value: a digest in lower-case hex; both empty when the source tells none.
+        size: bytes; None when not announced.
+        algorithm, value: a digest in lower-case hex; both empty when not announced.
     """
 
     source: str
@@ -31,19 +31,19 @@ class Announced:
 
 @dataclass(frozen=True, slots=True)
 class JudgedSource:
-    """Where an import's data come from; the URI gate let it pass, and judges each connection again.
+    """A source that the URI gate has accepted; the gate judges each connection again.
 
     Attributes:
         uri: http or https; may hold secrets.
-        display: the source for people.
-        image: the record, with what the source says of it.
-        addresses: those that its name had when it was judged; empty where it was not looked up.
-        headers: for the origin of ``uri`` alone.
-        pinned: what tells this version of the data from any other; empty: the server has to.
-        announced: what a record says of the data; None where there is none.
-        remote: the image of another Glance that it is; None for a plain URL.
-        arriving: extra properties that become the image's together with its data.
-        remarks: what people should know of an import that succeeds.
+        display: the source, for display.
+        image: the record, updated from the source.
+        addresses: of its name when it was judged; empty if it was not resolved.
+        headers: sent only to the origin of ``uri``.
+        pinned: identifies this version of the data; empty: the server's validators have to.
+        announced: size and digest from a record of the data; None without one.
+        remote: the image, if the source is another Glance; None for a plain URL.
+        arriving: extra properties that are set together with the data.
+        remarks: what users should know about a successful import.
     """
 
     uri: str = field(repr=False)
@@ -63,10 +63,10 @@ class SealedFile:
     """A complete file with an image's data; it is only read.
 
     Attributes:
-        name: its name in the staging directory of this host; of a store's own file ``<store>/<image id>``.
+        name: its name in this host's staging directory; for a store's own file ``<store>/<image id>``.
         size: bytes.
-        store: the store that it was read from; empty when it came from elsewhere.
-        path: where it lies when it is the store's own; empty in staging.
+        store: the store that it was read from; empty if it was not.
+        path: of a store's own file; empty in staging.
     """
 
     name: str
@@ -77,14 +77,14 @@ class SealedFile:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Data in staging that nobody has looked into since they were written.
+    """Data in staging that have not been inspected since they were written.
 
     Attributes:
-        image: the record with what the steps so far found out about the data; the catalogue does not have that yet.
-        arriving: extra properties that become the image's together with its data.
-        remarks: what people should know of an import that succeeds; part of its final message.
-        uploaded: a client uploaded the file: it is nowhere else, and kept until the import has succeeded.
-        source_path: path of the URL that they came from; may hold secrets.
+        image: the record with the findings of the steps so far, which the catalogue does not have yet.
+        arriving: extra properties that are set together with the data.
+        remarks: what users should know about a successful import; part of its final message.
+        uploaded: whether a client uploaded the file, so it exists nowhere else and is kept until the import succeeds.
+        source_path: path of the source's URL; may hold secrets.
     """
 
     file: SealedFile
@@ -100,10 +100,10 @@ class Inspected:
     """Data that passed the format gate.
 
     Attributes:
-        staged: the data, the image's formats and virtual size as the gate found them.
-        detected: format of the data; ``gzip``, ``zip`` or ``lha`` for an archive that is still to be unpacked;
+        staged: the data, with the formats and the virtual size that the gate found.
+        detected: format of the data; ``gzip``, ``zip`` or ``lha`` for an archive that will be unpacked;
             empty for containers that are not inspected.
-        virtual_size: bytes that a guest sees, None where the format does not tell.
+        virtual_size: bytes that a guest sees; None if the format does not state them.
     """
 
     staged: Staged
@@ -113,12 +113,12 @@ class Inspected:
 
 @dataclass(frozen=True, slots=True)
 class FinalData:
-    """What the stores get, inspected, and what becomes known of the image with it.
+    """The inspected data that the stores get, and the changes to the image's record.
 
     Attributes:
-        image: the record, its formats, virtual size and properties as they are with these data.
-        arriving: extra properties that become the image's together with its data.
-        remarks: what people should know; part of the import's final message.
+        image: the record with the formats, virtual size and properties for these data.
+        arriving: extra properties that are set together with the data.
+        remarks: what users should know; part of the import's final message.
     """
 
     file: SealedFile
@@ -144,7 +144,7 @@ class Digests:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A whole copy of the image's data in a store, which nobody sees yet.
+    """A complete copy of the image's data in a store, not yet visible to clients.
 
     Attributes:
         store: store id.
@@ -157,12 +157,12 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """What became of the copies of one file.
+    """The results of copying one file.
 
     Attributes:
-        digests: of the file, proven where the image was known by any.
-        written: in the order in which they ended.
-        failed: reason by store id, for stores that were allowed to fail, in the order asked for.
+        digests: of the file; verified if the image has digests.
+        written: in the order in which the copies ended.
+        failed: reason by store id, for stores that were allowed to fail, in the requested order.
     """
 
     digests: Digests

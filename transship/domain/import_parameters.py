@@ -1,4 +1,4 @@
-"""The parameters of an import's flow run: written once by whoever asks for the import, and read by its flow alone."""
+"""The parameters of an import's flow run: written once when the import is requested, and read only by its flow."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from transship.domain.remote import RemoteImage
 from transship.domain.uri_filter import display_uri
 
 VERSION: Final = 1
-"""Of the parameters that this release writes and reads; grows when a field changes its meaning or goes."""
+"""Version of the parameters in this release; increased when a field changes its meaning or is removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportParameters:
-    """What a flow run is told of its import. Everybody who reaches Prefect can read it: it holds no secret.
+    """The parameters of one import. Everyone who can reach Prefect can read them, so they hold no secrets.
 
     Attributes:
         method: names the flow.
-        image_id: canonical UUID; empty: the run makes an image.
-        task_id: the task that the service made; empty: the run was started by hand, and what it is to do stands here.
+        image_id: canonical UUID; empty: the run creates an image.
+        task_id: the task created by the service; empty: the run was started by hand, with the parameters below.
         stores: store ids to write, in order; None: the default store.
         name: of the image.
         project_id: its owner.
-        uri: source of a web-download, as it may be shown; empty for the other methods.
-        disk_format, container_format: of a web-download; None: those of the data, and ``bare``.
+        uri: source of a web-download, for display; empty for the other methods.
+        disk_format, container_format: of a web-download; None: detected from the data, and ``bare``.
         remote: source of a glance-download; None for the other methods.
-        version: of the form of these parameters.
+        version: of these parameters.
     """
 
     method: ImportMethod
@@ -49,11 +49,11 @@ class ImportParameters:
 
     @classmethod
     def of(cls, request: ImportRequest, targets: Sequence[str], image: Image, task_id: str) -> Self:
-        """Return what the run of a task is told.
+        """Return the parameters for the run of a task.
 
         Args:
             targets: store ids to write, in order.
-            image: the record when the import was asked for.
+            image: the record when the import was requested.
         """
         return cls(
             request.method,
@@ -70,7 +70,7 @@ class ImportParameters:
         )
 
     def for_flow(self) -> dict[str, object]:
-        """Return the arguments of the method's flow, as JSON holds them."""
+        """Return the arguments of the method's flow as JSON values."""
         told: dict[str, object] = {
             "image_id": self.image_id,
             "task_id": self.task_id,

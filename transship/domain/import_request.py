@@ -18,13 +18,13 @@ class ImportRequest:
     """A well-formed import request.
 
     Attributes:
-        method: how the data come in.
+        method: the import method.
         uri: source of a web-download; empty for the other methods. May hold secrets.
         remote: source of a glance-download; None for the other methods.
-        stores: target store ids as asked for, in order; None when the caller named none.
+        stores: requested store ids, in order; None when the caller named none.
         all_stores: every writable store is a target.
         all_stores_must_succeed: the image becomes active only when every target was written.
-        unknown_keys: keys of the body that this release does not know, for the log.
+        unknown_keys: unknown keys of the body, for the log.
     """
 
     method: ImportMethod
@@ -37,16 +37,16 @@ class ImportRequest:
 
 
 def parse_import_request(body: object, enabled: Collection[ImportMethod]) -> ImportRequest:
-    """Return the request that a JSON body states.
+    """Parse a JSON body.
 
     Args:
         body: the decoded JSON.
         enabled: methods that this site offers.
 
     Raises:
-        BadRequest: the body is not of the form that the API describes, or the method is not offered.
+        BadRequest: the body does not have the form that the API requires, or the method is not offered.
 
-    Source: Images API v2, "Interoperable image import"; the texts are Glance's where it has one.
+    Source: Images API v2, "Interoperable image import"; texts are Glance's where Glance has one.
     """
     if not isinstance(body, Mapping):
         raise BadRequest("Import request body must be a JSON object.")
@@ -78,7 +78,7 @@ def parse_import_request(body: object, enabled: Collection[ImportMethod]) -> Imp
 
 
 def described(request: ImportRequest) -> dict[str, str]:
-    """Return the ``method`` of a request as people may read it later: without anything secret."""
+    """Return the ``method`` of a request for later display, without secrets."""
     shown = {"name": str(request.method)}
     if request.uri:
         shown["uri"] = display_uri(request.uri)
@@ -90,7 +90,7 @@ def described(request: ImportRequest) -> dict[str, str]:
 
 
 _SHOWN: Final = 10
-"""Most names that an error repeats."""
+"""Most names in an error text."""
 
 _TOP_KEYS = frozenset({"method", "stores", "all_stores", "all_stores_must_succeed"})
 _METHOD_KEYS = frozenset({"name"}.union(*(facts.body_keys for facts in METHODS.values())))
@@ -108,7 +108,7 @@ def refuse_other_methods(name: object, enabled: Collection[ImportMethod]) -> Non
     """Refuse a method that this site does not offer.
 
     Raises:
-        BadRequest: it names what the site offers.
+        BadRequest: the text names the methods that the site offers.
     """
     if not isinstance(name, str) or name not in enabled:
         offered = ", ".join(enabled) or "none"
@@ -119,7 +119,7 @@ def refuse_named_twice(stores: Sequence[str]) -> None:
     """Refuse a list of stores that names one of them more than once.
 
     Raises:
-        BadRequest: it names those.
+        BadRequest: the text names them.
     """
     twice = sorted(store for store, times in Counter(stores).items() if times > 1)
     if twice:

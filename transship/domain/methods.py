@@ -1,6 +1,6 @@
-"""The import methods: what is true of each, in one table. A further method is a row here, a flow and a page.
+"""The import methods and their properties in one table. A new method needs a row here, a flow and a page.
 
-Nobody else asks which method an import has: who needs to know something that depends on it asks the table.
+Other code does not compare methods; it looks up whatever depends on the method in this table.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from transship.domain.image import ImageStatus
 
 
 class ImportMethod(StrEnum):
-    """The ways image data can come in; the names of their flows, too."""
+    """The import methods; their names are also those of the flows."""
 
     GLANCE_DIRECT = "glance-direct"
     WEB_DOWNLOAD = "web-download"
@@ -23,25 +23,25 @@ class ImportMethod(StrEnum):
 
     @property
     def facts(self) -> MethodFacts:
-        """What is true of this method."""
+        """The properties of this method."""
         return METHODS[self]
 
 
 @dataclass(frozen=True, slots=True)
 class MethodFacts:
-    """What is true of an import method.
+    """The properties of an import method.
 
-    An import that succeeds leaves its image ``active``.
+    After a successful import the image is ``active``.
 
     Attributes:
-        starts_from: status that an image must have.
-        without_data: status of an image whose import failed, unless what it was to be made of is still there: then the
-            image is again what it was before.
+        starts_from: status that the image must have.
+        without_data: status of the image after a failed import; if the source data are still there, the image returns
+            to its former status instead.
         body_keys: keys of the request's ``method`` besides ``name``.
-        uploaded: the data are what a client uploaded to the staging of one host, and nowhere else: the import runs in
-            that host's queue, and keeps them until it has succeeded.
-        copies: the image has its data and stays as it is; stores that lack it get them.
-        by_default: offered where the settings do not say which methods are.
+        uploaded: whether the data are in one host's staging only, uploaded by a client. The import then runs in that
+            host's queue and keeps the data until it succeeds.
+        copies: whether the image has its data already, does not change, and is copied to further stores.
+        by_default: whether it is offered if the settings do not name methods.
     """
 
     starts_from: ImageStatus
@@ -85,10 +85,10 @@ METHODS: Final[Mapping[ImportMethod, MethodFacts]] = {
         copies=True,
     ),
 }
-"""All methods, in the order in which a site lists them."""
+"""All methods, in the order in which sites list them."""
 
 UPLOAD_METHOD: Final = next(method for method, facts in METHODS.items() if facts.uploaded)
-"""The method that imports what clients uploaded."""
+"""The method that imports uploaded data."""
 
 COPY_METHOD: Final = next(method for method, facts in METHODS.items() if facts.copies)
-"""The method that gives an image to further stores."""
+"""The method that copies an image to further stores."""

@@ -1,7 +1,7 @@
-"""Notifications: which there are, and what they say of an image or a task. Names and payloads are Glance's.
+"""The notifications about images and tasks. Names and payloads are Glance's.
 
-A payload never holds locations, digests by ``os_hash_algo``, or the input, result and message of a task:
-those may be secret.
+A payload never holds locations, digests by ``os_hash_algo``, or the input, result and message of a task,
+because they may be secret.
 
 Source: Glance, "Notifications" in its administrator's guide, and the payloads of its notifier.
 """
@@ -23,7 +23,7 @@ TASK_TYPE: Final = "api_image_import"
 
 
 class Priority(StrEnum):
-    """How grave it is; the lower-case name ends the topic's."""
+    """Severity; the topic's name ends with it in lower case."""
 
     INFO = "INFO"
     ERROR = "ERROR"
@@ -35,9 +35,9 @@ class EventType(StrEnum):
     IMAGE_CREATE = "image.create"
     IMAGE_UPDATE = "image.update"
     IMAGE_PREPARE = "image.prepare"
-    """Bytes are about to go to one store."""
+    """Data are about to be written to one store."""
     IMAGE_UPLOAD = "image.upload"
-    """One store has the bytes; with priority ERROR: it has not, and the payload is a text."""
+    """Data have been written to one store; with priority ERROR that failed, and the payload is a text."""
     IMAGE_ACTIVATE = "image.activate"
     IMAGE_DELETE = "image.delete"
     TASK_CREATE = "task.create"
@@ -45,11 +45,11 @@ class EventType(StrEnum):
     TASK_SUCCESS = "task.success"
     TASK_FAILURE = "task.failure"
     TASK_RUN = "task.run"
-    """A task ran to its good end."""
+    """A task succeeded."""
 
 
 class SinkName(StrEnum):
-    """Where notifications go."""
+    """Destinations of notifications."""
 
     BUS = "bus"
     """A message bus, through oslo.messaging."""
@@ -61,15 +61,15 @@ class SinkName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One fact, as it is told to others.
+    """One notification.
 
     Attributes:
-        number: grows from each fact of one image to the next.
-        message_id: UUID; the same however often it is sent.
-        payload: of an image or a task; a text in case of an error.
-        task_id: the task that it belongs to, if any.
+        number: increases with each notification about one image.
+        message_id: UUID; the same whenever it is sent again.
+        payload: of an image or a task; a text for errors.
+        task_id: its task, if any.
         flow_run_id: Prefect's run of that task, if it has one yet.
-        store: the store that it is about, if any.
+        store: its store, if any.
         occurred_at: UTC.
     """
 
@@ -86,7 +86,7 @@ class Notification:
 
 
 def image_payload(image: Image) -> dict[str, object]:
-    """Return what a notification says of an image."""
+    """Return the payload about an image."""
     return {
         "id": image.id,
         "name": image.name,
@@ -112,16 +112,16 @@ def image_payload(image: Image) -> dict[str, object]:
 
 
 def deleted_image_payload(image: Image, now: datetime) -> dict[str, object]:
-    """Return what a notification says of an image that was just deleted.
+    """Return the payload about an image that was just deleted.
 
     Args:
-        image: as it was before.
+        image: before the deletion.
     """
     return {**image_payload(image), "status": "deleted", "deleted": True, "deleted_at": _second(now)}
 
 
 def store_payload(image: Image, store: str) -> dict[str, object]:
-    """Return what a notification says of an image whose data go to a store, or have come there."""
+    """Return the payload about an image whose data are being, or were, written to a store."""
     return {
         **image_payload(image),
         "backend": store,
@@ -131,10 +131,10 @@ def store_payload(image: Image, store: str) -> dict[str, object]:
 
 
 def task_payload(task: ImportTask, now: datetime) -> dict[str, object]:
-    """Return what a notification says of a task.
+    """Return the payload about a task.
 
     Args:
-        now: stands for the time at which a task expires that has not ended, as in Glance.
+        now: used as the expiry of an unfinished task, as in Glance.
     """
     return {
         "id": task.id,
@@ -152,7 +152,7 @@ def task_payload(task: ImportTask, now: datetime) -> dict[str, object]:
 
 
 def upload_failure(image_id: str, fault: Exception) -> str:
-    """Return the text that an ``image.upload`` of priority ERROR has for a payload."""
+    """Return the payload of an ``image.upload`` with priority ERROR."""
     match fault:
         case StoreFull():
             return f"Image storage media is full: {fault}"
@@ -166,17 +166,17 @@ def upload_failure(image_id: str, fault: Exception) -> str:
 
 
 def internal_upload_failure(image_id: str, reason: str) -> str:
-    """Return the text of a failed upload for which no better words are known."""
+    """Return the text for a failed upload of any other kind."""
     return f"Failed to upload image data for image {image_id} due to internal error: {reason}"
 
 
 def is_disabled(event_type: str, disabled: Collection[str]) -> bool:
-    """Return whether a type, or the group that its name begins with, is among those disabled."""
+    """Return whether a type, or its group (the beginning of its name), is disabled."""
     return event_type in disabled or event_type.partition(".")[0] in disabled
 
 
 def message_of(notification: Notification, publisher_id: str) -> dict[str, object]:
-    """Return the message as oslo.messaging's notifier makes it."""
+    """Return the message in the form of oslo.messaging's notifier."""
     return {
         "message_id": notification.message_id,
         "publisher_id": publisher_id,

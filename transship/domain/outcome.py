@@ -1,4 +1,4 @@
-"""What a step of an import answers that may find its work done already."""
+"""The outcome of an import's step whose work may be done already."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Skipped(Generic[T]):
     """An earlier attempt did the work.
 
     Attributes:
-        value: what that attempt left.
-        why: one line for people.
+        value: that attempt's result.
+        why: one line for display.
     """
 
     value: T

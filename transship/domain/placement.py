@@ -10,18 +10,18 @@ from transship.domain.image import Location
 from transship.domain.import_request import ImportRequest, refuse_named_twice
 
 RESERVED_STORE_PREFIX = "os_glance_"
-"""Store ids beginning so are the service's own (staging, task work) and never targets."""
+"""Prefix of store ids reserved for the service (staging, task work), which are never targets."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
-    """What everybody may know of a store.
+    """The public facts about a store.
 
     Attributes:
         id: store id, e.g. ``fast``.
         kind: ``file``, ``s3``, ``rbd`` or ``http``.
-        description: one line for people, may be empty.
-        weight: higher is preferred for reads and stands first in lists.
+        description: one line for display; may be empty.
+        weight: stores with a higher weight are preferred for reads and listed first.
         read_only: never a target.
         default: target of imports that name no store.
     """
@@ -35,7 +35,7 @@ class StoreFacts:
 
 
 def choose_targets(request: ImportRequest, header: str | None, stores: Sequence[StoreFacts]) -> tuple[str, ...]:
-    """Return the ids of the stores to write, in the order asked for.
+    """Return the ids of the stores to write, in the requested order.
 
     Args:
         request: the import request.
@@ -43,9 +43,9 @@ def choose_targets(request: ImportRequest, header: str | None, stores: Sequence[
         stores: all stores of the site, in configured order.
 
     Raises:
-        BadRequest: two selectors at once, a store named twice, or nothing can be written at all.
-        StoreUnknown: no such store, or a reserved one.
-        StoreReadOnly: a named store cannot be written.
+        BadRequest: two selectors at once, a store named twice, or no writable store.
+        StoreUnknown: a named store does not exist, or is reserved.
+        StoreReadOnly: a named store is read-only.
     """
     if request.all_stores:
         if request.stores is not None:
@@ -67,7 +67,7 @@ def choose_targets(request: ImportRequest, header: str | None, stores: Sequence[
 
 
 def choose_upload_target(header: str | None, stores: Sequence[StoreFacts]) -> str:
-    """Return the id of the store that a classic upload goes to.
+    """Return the id of the store for a classic upload.
 
     Args:
         header: value of ``X-Image-Meta-Store``; None when not sent.
@@ -86,17 +86,17 @@ def choose_upload_target(header: str | None, stores: Sequence[StoreFacts]) -> st
 def choose_copy_targets(
     request: ImportRequest, header: str | None, stores: Sequence[StoreFacts], held: Collection[str]
 ) -> tuple[str, ...]:
-    """Return the ids of the stores to which an image that has its data is copied, in the order asked for.
+    """Return the ids of the stores to which to copy an image that has its data, in the requested order.
 
     Args:
         request, header, stores: as in `choose_targets`.
         held: ids of the stores that hold the image.
 
     Returns:
-        Store ids; none when every store was asked for and each holds the image.
+        Store ids; none when all stores were requested and each holds the image.
 
     Raises:
-        AlreadyInStore: a store that was named, or meant by default, holds the image.
+        AlreadyInStore: a named store, or the default store, holds the image.
         BadRequest, StoreUnknown, StoreReadOnly: as in `choose_targets`.
     """
     targets = choose_targets(request, header, stores)
@@ -118,6 +118,6 @@ def _writable(store_id: str, stores: Sequence[StoreFacts]) -> str:
 
 
 def best_first(locations: Sequence[Location], stores: Sequence[StoreFacts]) -> tuple[Location, ...]:
-    """Return locations with the highest store weight first, stable for equal weights; unknown stores weigh 0."""
+    """Return locations by descending store weight, keeping the order of equal weights; unknown stores weigh 0."""
     weights = {store.id: store.weight for store in stores}
     return tuple(sorted(locations, key=lambda location: -weights.get(location.store, 0)))

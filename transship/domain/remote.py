@@ -1,4 +1,4 @@
-"""An image of another Glance: how it is named, reached, and judged before its data are fetched."""
+"""An image in another Glance: its name, how to reach it, and checks of its record before the download."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transship.domain.errors import BadRequest, RemoteUnusable
 from transship.domain.image import RESERVED_PREFIX
 
 INTERFACES: Final = ("public", "internal", "admin")
-"""What endpoints of a service catalogue are for."""
+"""Interfaces of endpoints in a service catalogue."""
 
 BASE_ATTRIBUTES: Final = frozenset(
     {
@@ -22,7 +22,7 @@ BASE_ATTRIBUTES: Final = frozenset(
         *("min_disk", "min_ram", "self", "file", "schema", "stores", "locations", "direct_url"),
     }
 )
-"""What every image has: never taken over, whatever the prefixes are."""
+"""Fields of every image, which are never copied, whatever the prefixes are."""
 
 _LONGEST_NAME: Final = 255
 _VERSION: Final = re.compile(r"/v2(\.\d+)?$")
@@ -30,11 +30,11 @@ _VERSION: Final = re.compile(r"/v2(\.\d+)?$")
 
 @dataclass(frozen=True, slots=True)
 class RemoteImage:
-    """An image as a glance-download names it.
+    """An image as named in a glance-download.
 
     Attributes:
         image_id: canonical UUID.
-        region: as the caller wrote it; matched in any case.
+        region: as the caller wrote it; matched regardless of case.
         interface: one of `INTERFACES`.
     """
 
@@ -45,13 +45,13 @@ class RemoteImage:
 
 @dataclass(frozen=True, slots=True)
 class RemoteAccess:
-    """How the caller reaches a remote image. Kept encrypted.
+    """How to reach a remote image with the caller's rights. Stored encrypted.
 
     Attributes:
-        image: which one.
-        endpoint: of the region, from the caller's service catalogue; empty when it has none.
+        image: the remote image.
+        endpoint: of the region, from the caller's service catalogue; empty if it has none.
         refusal: why it has none.
-        token: the caller's; empty when it is not needed.
+        token: the caller's; empty if it is not needed.
     """
 
     image: RemoteImage
@@ -60,24 +60,24 @@ class RemoteAccess:
     token: str = field(default="", repr=False)
 
     def to_text(self) -> str:
-        """Return the text that `from_text` reads; it holds the token."""
+        """Serialize it for `from_text`; the text holds the token."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Return what `to_text` wrote."""
+        """Parse the output of `to_text`."""
         stored = json.loads(text)
         return cls(RemoteImage(**stored.pop("image")), **stored)
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFacts:
-    """What is taken from a remote image's record.
+    """What is used from a remote image's record.
 
     Attributes:
         size: bytes.
-        digest: name of an algorithm and the digest in lower-case hex; None: the remote tells none that is known here.
-        properties: extra properties that are taken over.
+        digest: name of an algorithm and the digest in lower-case hex; None: the record has none that is known here.
+        properties: extra properties to copy.
     """
 
     size: int
@@ -88,10 +88,10 @@ class RemoteFacts:
 
 
 def parse_remote(method: Mapping[object, object]) -> RemoteImage:
-    """Return the remote image that the ``method`` of an import request names.
+    """Return the remote image named in the ``method`` of an import request.
 
     Raises:
-        BadRequest: region or image id are missing, or are none.
+        BadRequest: region or image id are missing or invalid.
 
     Source: Images API v2, "Interoperable image import", glance-download.
     """
@@ -110,10 +110,10 @@ def parse_remote(method: Mapping[object, object]) -> RemoteImage:
 
 
 def image_url(endpoint: str, image_id: str) -> str:
-    """Return the URL of a remote image's record; that of its data has ``/file`` behind it.
+    """Return the URL of a remote image's record; for its data append ``/file``.
 
     Args:
-        endpoint: with or without the version of the API at its end.
+        endpoint: with or without the API version at its end.
         image_id: canonical UUID.
     """
     return f"{_VERSION.sub('', endpoint.rstrip('/'))}/v2/images/{image_id}"
@@ -122,16 +122,16 @@ def image_url(endpoint: str, image_id: str) -> str:
 def judge_remote(
     image: RemoteImage, body: object, prefixes: Collection[str], algorithms: Collection[str]
 ) -> RemoteFacts:
-    """Return what is taken from a remote image's record.
+    """Check a remote image's record, and return what is used from it.
 
     Args:
-        image: which one it should be.
+        image: the expected image.
         body: the decoded JSON.
-        prefixes: beginnings of the names of extra properties that are taken over.
+        prefixes: name prefixes of the extra properties to copy.
         algorithms: digests that can be computed here.
 
     Raises:
-        RemoteUnusable: it is no record of an active image of known size and formats.
+        RemoteUnusable: it is not the record of an active image with known size and formats.
     """
     if not isinstance(body, Mapping) or body.get("id") != image.image_id:
         raise RemoteUnusable(image.region, image.image_id, "the answer is not its record; check the region's endpoint")

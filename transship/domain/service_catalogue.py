@@ -1,4 +1,4 @@
-"""A caller's service catalogue: where the services of a cloud are, as its Keystone says."""
+"""A caller's service catalogue: the addresses of a cloud's services, from its Keystone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ServiceEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class ServiceCatalogue:
-    """All addresses that a caller was told."""
+    """All addresses in the caller's token."""
 
     endpoints: tuple[ServiceEndpoint, ...] = ()
 
@@ -34,12 +34,12 @@ class ServiceCatalogue:
 
         Args:
             service: its type.
-            region: in any case.
+            region: matched regardless of case.
             interface: ``public``, ``internal`` or ``admin``.
 
         Raises:
-            EndpointUnknown: the catalogue has no such region.
-            InterfaceUnknown: it has no such interface in the region.
+            EndpointUnknown: the catalogue does not have the service in the region.
+            InterfaceUnknown: the service does not have the interface in the region.
         """
         offered = [each for each in self.endpoints if each.service == service]
         here = [each for each in offered if each.region.casefold() == region.casefold()]
@@ -54,7 +54,7 @@ class ServiceCatalogue:
 
 
 def parse_catalogue(services: object) -> ServiceCatalogue:
-    """Return the catalogue that a token holds; entries of another form than Keystone's are left out.
+    """Return the catalogue in a token; malformed entries are left out.
 
     Source: Identity API v3, "Validate and show information for token".
     """

@@ -1,4 +1,4 @@
-"""A file in staging, as tasks and stores hand it to each other."""
+"""A file in staging, as tasks pass it to stores."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Final
 
 SOURCE_ROLE: Final = "source"
-"""Role of a staged file that comes from outside; plugins' files bear the plugin's label."""
+"""Role of a staged file from outside; a plugin's files have the plugin's label."""
 
 Progress = Callable[[int], None]
-"""Called with the bytes done so far, from any thread; never goes back."""
+"""Called with the bytes done so far, from any thread; the number never falls."""
 
 Pace = Callable[[int], None]
-"""Called with the bytes that are to be moved next, from any thread; returns when it is their turn."""
+"""Called with the size of the next bytes, from any thread; returns when they may be moved."""
 
 
 def unpaced(_bytes: int) -> None:
-    """Let bytes go at once."""
+    """Do not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class StagedFile:
     Attributes:
         path: absolute path in this host's staging directory.
         size: bytes.
-        epoch: lease epoch of the import that made it; names the temporaries of stores.
-        stored: it is the object of another store: it may be shared, but nothing about it may be changed.
-        pace: asked by the store before it moves bytes of the file; what it raises ends the copy.
+        epoch: lease epoch of the import that created it; part of the names of stores' temporaries.
+        stored: whether it is another store's object; it may be shared, but must not be changed in any way.
+        pace: called by the store before it moves bytes of the file; an exception ends the copy.
     """
 
     path: Path

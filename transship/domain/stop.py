@@ -1,4 +1,4 @@
-"""The stop token: how a cancel reaches threads that copy bytes."""
+"""The stop token, which passes a cancel on to threads that copy bytes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from transship.domain.errors import TransshipError
 
 
 class StopToken:
-    """Say once that work must end, and let every thread find out at its next chunk.
+    """Tells all threads that work must end; each notices at its next chunk.
 
-    A signal reaches only the main thread of a process; threads and child processes learn of it
-    here. The first reason wins.
+    A signal reaches only the main thread of a process; this token passes it on to other threads and to
+    child processes. The first reason wins.
 
     Args:
-        guard: called by each `check` of a token that nobody stopped; raises when the work must end all the same.
+        guard: called by each `check` of a token that was not stopped; raises if the work must end all the same.
     """
 
     def __init__(self, guard: Callable[[], None] | None = None) -> None:
@@ -25,7 +25,7 @@ class StopToken:
         self._error: TransshipError | None = None
 
     def stop(self, error: TransshipError) -> None:
-        """Ask everybody to end, with ``error`` as the reason."""
+        """Tell all threads to end, with ``error`` as the reason."""
         with self._lock:
             if self._error is None:
                 self._error = error
@@ -38,7 +38,7 @@ class StopToken:
 
     @property
     def reason(self) -> TransshipError | None:
-        """Why the work must end; None while it may go on."""
+        """Why the work must end; None while it may continue."""
         return self._error
 
     def check(self) -> None:
@@ -54,6 +54,6 @@ class StopToken:
             self._guard()
 
     def wait(self, timeout_s: float) -> None:
-        """Wait up to ``timeout_s`` seconds, and raise as `check` does as soon as work must end."""
+        """Wait up to ``timeout_s`` seconds; raise as `check` does as soon as the work must end."""
         self._event.wait(timeout_s)
         self.check()

@@ -1,4 +1,4 @@
-"""The import task that API users see, and what a Prefect state means for it."""
+"""The import task that API users see, and the mapping of Prefect's states to its status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TaskStatus(StrEnum):
 
 
 WAITS_FOR: Final = "waits for"
-"""How each explanation of a wait begins; commands find waits by it."""
+"""Prefix of every explanation of a wait; commands recognise waits by it."""
 
 
 STATUS_OF_TYPE: Final[Mapping[str, TaskStatus]] = {
@@ -40,13 +40,13 @@ STATUS_OF_TYPE: Final[Mapping[str, TaskStatus]] = {
     "CRASHED": TaskStatus.FAILURE,
     "CANCELLED": TaskStatus.FAILURE,
 }
-"""Task status for each Prefect state *type*. Pause and suspend end an import like a cancel, with staging kept."""
+"""Task status for each Prefect state *type*. Pausing or suspending ends an import like a cancel, but keeps staging."""
 
 
 class RunState(StrEnum):
-    """Names of the states of flow runs: Prefect's own, and those that our flows and the keeper give.
+    """Names of the states of flow runs: Prefect's own, and those set by our flows and the keeper.
 
-    A name refines a type (`TYPE_OF_STATE`). Prefect's events bear the name alone, as ``prefect.flow-run.<name>``.
+    A name refines a type (`TYPE_OF_STATE`). Prefect's events only have the name, as ``prefect.flow-run.<name>``.
     """
 
     SCHEDULED = "Scheduled"
@@ -65,9 +65,9 @@ class RunState(StrEnum):
     COMPLETED = "Completed"
     IMPORTED = "Imported"
     IMPORTED_IN_PART = "Imported in part"
-    """The image is active; some store that was allowed to fail has failed."""
+    """The image is active, but a store that was allowed to fail has failed."""
     SUPERSEDED = "Superseded"
-    """The run found nothing to do, or nothing more."""
+    """The run had nothing to do, or nothing more."""
     SWEPT = "Swept"
     """Housekeeping is done."""
     FAILED = "Failed"
@@ -103,7 +103,7 @@ TYPE_OF_STATE: Final[Mapping[RunState, str]] = {
 """Prefect state type of each name."""
 
 ENDED_TYPES: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
-"""Types of the states in which Prefect considers a run ended."""
+"""State types in which Prefect considers a run ended."""
 
 BEFORE_RUNNING: Final = frozenset(
     {
@@ -114,19 +114,19 @@ BEFORE_RUNNING: Final = frozenset(
         RunState.INFRASTRUCTURE_PENDING,
     }
 )
-"""States that a run passes through before a process has begun it; a running one comes into none of them directly."""
+"""States of a run before a process has begun it; a running run never enters one of them directly."""
 
 LEFT_ALONE: Final = (
     frozenset(name for name, type_ in TYPE_OF_STATE.items() if type_ not in ("RUNNING", "CANCELLING")) - BEFORE_RUNNING
 )
-"""States that a running run may come into and in which no process carries it: it has ended, or waits to go on."""
+"""States that a running run may enter and in which no process carries it out: it has ended, or waits to continue."""
 
 
 def status_of_prefect_state(state_type: str, state_name: str) -> TaskStatus:
     """Return the task status that mirrors a Prefect state.
 
     Raises:
-        UnknownPrefectState: the type is none of Prefect 3.9's.
+        UnknownPrefectState: Prefect 3.9 does not have the type.
     """
     try:
         return STATUS_OF_TYPE[state_type]
@@ -136,16 +136,16 @@ def status_of_prefect_state(state_type: str, state_name: str) -> TaskStatus:
 
 @dataclass(frozen=True, slots=True)
 class StoreProgress:
-    """How far the copy to one store is.
+    """The progress of the copy to one store.
 
     Attributes:
         store: store id.
-        phase: ``waiting``, ``uploading``, ``done`` or ``failed``; when the whole import failed also ``taken back``
-            for a copy that was there, and ``not written``.
-        done_bytes, total_bytes: bytes; total 0 while unknown. A new try does not take them back.
+        phase: ``waiting``, ``uploading``, ``done`` or ``failed``; if the whole import failed also ``taken back``
+            for a removed copy, and ``not written``.
+        done_bytes, total_bytes: bytes; total 0 while unknown. A retry does not reset them.
         error: reason of a failure, else empty.
         rate: bytes a second since the store's first byte.
-        left_s: seconds until it ends at this rate; None while that cannot be said.
+        left_s: seconds until it ends at this rate; None while unknown.
         waits: what the copy waits for, since when, and what to do; empty while it does not wait.
     """
 
@@ -161,18 +161,18 @@ class StoreProgress:
 
 @dataclass(frozen=True, slots=True)
 class TaskProgress:
-    """What an import is doing now.
+    """The current progress of an import.
 
     Attributes:
-        phase: name of the step, e.g. ``stage``; of a resumed import the furthest that it ever came to. The digests are
-            computed beside the copies: the phase is ``digest`` once they alone are missing.
+        phase: name of the step, e.g. ``stage``; for a resumed import the furthest step so far. Digests are computed
+            while copies are written: the phase is ``digest`` when only they are missing.
         done_bytes, total_bytes: bytes of this phase; total 0 while unknown.
         rate: bytes a second over the phase.
         stores: one entry per target store.
-        left_s: seconds until the phase ends at this rate; None while that cannot be said.
-        percent: how much of the whole import is done, an estimate; never goes back, also not when it is resumed.
-        hashed_bytes, to_hash_bytes: bytes whose digests are computed beside the copies; both 0 when none are.
-        hash_rate: bytes a second of that.
+        left_s: seconds until the phase ends at this rate; None while unknown.
+        percent: estimated share of the whole import; never goes back, not even when the import is resumed.
+        hashed_bytes, to_hash_bytes: progress of digests computed while copies are written; both 0 when none are.
+        hash_rate: bytes a second of these digests.
         waits: what the import waits for, since when, and what to do; empty while it works.
     """
 
@@ -193,7 +193,7 @@ def wait_text(what: str, since: datetime, remedy: str) -> str:
     """Return the sentence that explains a wait: for what, since when, and what to do.
 
     Args:
-        what: noun with which "waits for" goes on, e.g. ``a free worker slot``.
+        what: noun after "waits for", e.g. ``a free worker slot``.
         since: UTC.
         remedy: what ends the wait, or who can.
     """
@@ -201,7 +201,7 @@ def wait_text(what: str, since: datetime, remedy: str) -> str:
 
 
 def seconds_left(done_bytes: int, total_bytes: int, rate: int) -> int | None:
-    """Return how long the rest takes at a rate in bytes a second, rounded up; None where nobody can say."""
+    """Return the seconds that the rest takes at a rate in bytes a second, rounded up; None if unknown."""
     left_bytes = total_bytes - done_bytes
     if rate <= 0 or total_bytes <= 0 or left_bytes < 0:
         return None
@@ -215,13 +215,13 @@ class ImportTask:
     Attributes:
         id: canonical UUID.
         owner: project id of the caller.
-        input: the request as the user may see it: no secret, URI without user info and query.
-        parameters: of its flow run, as `ImportParameters.for_flow` wrote them.
+        input: the request as shown to users: no secrets, URI without user info and query.
+        parameters: of its flow run, from `ImportParameters.for_flow`.
         result: ``{"image_id": …}`` after success.
         message: progress while it runs, the cause and remedy after a failure.
-        flow_run_id: Prefect's id of the run, None until it was dispatched.
-        attempt: how often the run was begun by us; grows when an interrupted run is resumed.
-        expires_at: UTC; when a finished task may leave the list.
+        flow_run_id: Prefect's id of the run; None until it is dispatched.
+        attempt: number of the attempt; increased when an interrupted run is resumed.
+        expires_at: UTC; when a finished task may be removed from the list.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Progress at a pace that people and databases can follow."""
+"""Progress reports at a limited rate."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import Final
 
 EVERY_S: Final = 0.3
-"""Least time between two reports that one process reads."""
+"""Minimum seconds between two reports within one process."""
 
 
 class ThrottledProgress:
-    """Pass on the first report, then one in a while, and always the last; to be used by one thread at a time.
+    """Passes on the first and the last report, and others at a limited rate; for use by one thread at a time.
 
     Args:
-        report: called with bytes done, and bytes in all or 0.
-        every_s: least seconds between two calls; None: `EVERY_S`.
+        report: called with bytes done, and total bytes or 0.
+        every_s: minimum seconds between two calls; None: `EVERY_S`.
     """
 
     def __init__(self, report: Callable[[int, int], None], every_s: float | None = None) -> None:
@@ -25,7 +25,7 @@ class ThrottledProgress:
         self._reported: tuple[int, int] | None = None
 
     def __call__(self, done_bytes: int, total_bytes: int = 0) -> None:
-        """Report if it is time to, or if the work is done."""
+        """Report if enough time has passed, or if the work is done."""
         now = time.monotonic()
         if now < self._next_at and not (total_bytes and done_bytes == total_bytes):
             return

@@ -1,4 +1,4 @@
-"""Whose import is begun next, when not all can be: projects take turns."""
+"""Which import starts next when not all can: projects take turns."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An import that waits to be handed to the workers.
+    """An import that waits to be dispatched.
 
     Attributes:
-        key: what tells it from others; smaller ones were asked for earlier.
-        project: who asked; empty without an identity service.
+        key: identifies it; a smaller key was requested earlier.
+        project: of the caller; empty without an identity service.
     """
 
     key: int
@@ -21,14 +21,14 @@ class Waiting:
 
 
 def project_share(slots: int, wanted: int, *, told_apart: bool) -> int:
-    """Return how many imports of one project may be under way at the same time; 0: as many as there are.
+    """Return how many imports of one project may run at the same time; 0: no limit.
 
-    By default one worker slot stays free of each project, so that another one's import begins at once.
+    By default a project may use all worker slots but one, so another project's import starts at once.
 
     Args:
-        slots: imports that all live workers together carry.
-        wanted: limit that the operator set; 0: none.
-        told_apart: projects can be told apart. Where they cannot, everybody is one project, and no other can come.
+        slots: number of imports that all live workers together can run.
+        wanted: limit set by the operator; 0: none.
+        told_apart: whether projects are known. Without an identity service all callers are one project.
     """
     if wanted:
         return wanted
@@ -40,14 +40,14 @@ def next_turns(
 ) -> tuple[int, ...]:
     """Return the keys of the imports whose turn it is, in order.
 
-    The project that has the least under way goes first, and of its imports the oldest; so one that asks for a
-    thousand imports keeps nobody waiting for longer than a turn.
+    The project with the fewest running imports goes next, oldest import first. So a project that requests a
+    thousand imports delays others by no more than one turn.
 
     Args:
-        waiting: everything that waits.
-        carried: running imports, by project.
-        room: how many may be handed over.
-        limit_per_project: most imports of one project under way; 0: no limit.
+        waiting: all waiting imports.
+        carried: number of running imports by project.
+        room: how many may be dispatched.
+        limit_per_project: most running imports per project; 0: no limit.
     """
     queues: dict[str, list[int]] = {}
     for one in sorted(waiting, key=lambda one: one.key, reverse=True):

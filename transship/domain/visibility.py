@@ -1,4 +1,4 @@
-"""Who may see and change which image: Glance's default policies as pure rules."""
+"""Who may see and change an image: Glance's default policies as pure functions."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ ADMIN_ROLE: Final = "admin"
 SERVICE_ROLE: Final = "service"
 MEMBER_ROLE: Final = "member"
 READER_ROLE: Final = "reader"
-"""Roles that the rules know; the identity service makes every member a reader too."""
+"""Roles in the rules; in the identity service every member is also a reader."""
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who asks, as far as rules care.
+    """The caller, as far as the rules need to know.
 
     Attributes:
-        project_id: the caller's project; empty without identity service.
+        project_id: the caller's project; empty without an identity service.
         roles: lower case.
     """
 
@@ -29,7 +29,7 @@ class Viewer:
 
     @property
     def is_admin(self) -> bool:
-        """Whether every image is open to the caller."""
+        """Whether the caller may access every image."""
         return ADMIN_ROLE in self.roles
 
     def owns(self, image: Image) -> bool:
@@ -58,7 +58,7 @@ def may_change(viewer: Viewer, image: Image) -> bool:
 
 
 def may_download(viewer: Viewer, image: Image, *, accepted_member: bool = False) -> bool:
-    """Whether the caller may read the image's data; those of a deactivated image are for admins."""
+    """Whether the caller may read the image's data; only admins may read those of a deactivated image."""
     if viewer.is_admin:
         return True
     if image.status is ImageStatus.DEACTIVATED or MEMBER_ROLE not in viewer.roles:
@@ -67,19 +67,19 @@ def may_download(viewer: Viewer, image: Image, *, accepted_member: bool = False)
 
 
 def shown_to(viewer: Viewer, image: Image) -> Image:
-    """Return an image as the caller may see it: where a deactivated one lies is for admins."""
+    """Return an image as the caller may see it: only admins see the locations of a deactivated image."""
     if image.status is ImageStatus.DEACTIVATED and not viewer.is_admin:
         return replace(image, locations=())
     return image
 
 
 def may_see_store_details(viewer: Viewer) -> bool:
-    """Whether the caller may see how stores are set up."""
+    """Whether the caller may see the configuration of stores."""
     return viewer.is_admin or SERVICE_ROLE in viewer.roles
 
 
 def refuse_unless_seen(viewer: Viewer, image: Image, *, accepted_member: bool = False) -> None:
-    """Refuse a caller who may not even know that the image exists.
+    """Refuse a caller who may not see the image.
 
     Raises:
         ImageNotFound: as for an image that does not exist.
@@ -93,7 +93,7 @@ def refuse_unless_changed_by(viewer: Viewer, image: Image, *, accepted_member: b
 
     Raises:
         ImageNotFound: the caller may not see it either.
-        Forbidden: the caller sees it, but it belongs to somebody else.
+        Forbidden: the caller may see it, but it belongs to another project.
     """
     if may_change(viewer, image):
         return
@@ -102,10 +102,10 @@ def refuse_unless_changed_by(viewer: Viewer, image: Image, *, accepted_member: b
 
 
 def refuse_create(viewer: Viewer, owner: str, visibility: Visibility) -> None:
-    """Refuse a new image that the caller may not make so.
+    """Refuse a new image that the caller may not create.
 
     Raises:
-        Forbidden: no member, another project's image, or a public one by a non-admin.
+        Forbidden: the caller is not a member, the owner is another project, or a non-admin makes it public.
     """
     if viewer.is_admin:
         return
@@ -117,20 +117,20 @@ def refuse_create(viewer: Viewer, owner: str, visibility: Visibility) -> None:
 
 
 def refuse_visibility(viewer: Viewer, visibility: Visibility) -> None:
-    """Refuse a visibility that the caller may not give.
+    """Refuse a visibility that the caller may not set.
 
     Raises:
-        Forbidden: only admins make images public.
+        Forbidden: only admins may make images public.
     """
     if visibility is Visibility.PUBLIC and not viewer.is_admin:
         raise Forbidden("You are not permitted to make images public")
 
 
 def refuse_new_owner(viewer: Viewer) -> None:
-    """Refuse a change of owner by anybody but an admin.
+    """Refuse a change of owner unless the caller is an admin.
 
     Raises:
-        Forbidden: the caller is no admin.
+        Forbidden: the caller is not an admin.
     """
     if not viewer.is_admin:
         raise Forbidden("Owner can't be updated by non admin.")

@@ -1,4 +1,4 @@
-"""Waiting for somebody else, in a way that people see and a stop ends."""
+"""Visible, interruptible waiting."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from transship.domain.task import wait_text
 
 
 class CopyWatch(Protocol):
-    """Is told how a copy goes on, from any thread; never raises."""
+    """Receives the progress of a copy, from any thread; never raises."""
 
     def advance(self, done_bytes: int) -> None:
-        """Note that the copy is being written, and how many bytes its store has; 0 when it begins or goes on."""
+        """Note that the copy is being written, and how many bytes are done; 0 when it starts or resumes."""
 
     def wait(self, text: str) -> None:
-        """Note why the copy waits; `wait_text` says how."""
+        """Note why the copy waits, in the form of `wait_text`."""
 
 
 def wait_until(
@@ -31,13 +31,13 @@ def wait_until(
     stop: StopToken,
     watch: CopyWatch,
 ) -> bool:
-    """Try something again and again, and return whether it worked in time.
+    """Retry until an attempt succeeds, and return whether one did in time.
 
     Args:
-        attempt: returns whether it worked.
+        attempt: returns whether it succeeded.
         what, remedy: as in `wait_text`.
         timeout_s: seconds after which no further attempt is made; the first one is always made.
-        pauses_s: seconds between attempts, without an end.
+        pauses_s: seconds between attempts; endless.
 
     Raises:
         LockLost, ImportStopped: the work must end.

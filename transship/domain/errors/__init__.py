@@ -1,18 +1,18 @@
-"""Every error that is raised on purpose, as facts about the world.
+"""All errors that are raised on purpose.
 
     TransshipError
     ├── ConfigurationRefused      a setting cannot be used; the service does not start
-    │   └── SeveralRefused        more than one; all are named
-    ├── RequestRefused            the caller acts: 4xx
-    ├── TransferFailed            the operator or time acts; `retryable` says whether time helps
+    │   └── SeveralRefused        several settings; all are named
+    ├── RequestRefused            the caller must act: 4xx
+    ├── TransferFailed            an import failed; `retryable` says whether a retry may help
     │   └── ImportStopped         cancelled or interrupted from outside, or out of time
     ├── LockLost                  another worker took over; stop and touch nothing
     ├── ParametersUnknown         another release wrote a flow run's parameters
-    └── Superseded                the flow run has nothing to do any more
+    └── Superseded                the flow run has nothing left to do
 
-A class declares its facts as fields and its words as two templates over them (`TransshipError`): ``brief`` says what
-happened and to what, ``remedy`` what to do about it, ``str(error)`` both. None holds a secret, a user name of a URL
-or a URL's query. ``docs/errors.md`` lists them all.
+A class declares its facts as fields and its texts as two templates over them (`TransshipError`): ``brief`` says what
+happened and to what, ``remedy`` what to do about it, ``str(error)`` both. No text holds a secret, or the user name or
+query of a URL. ``docs/errors.md`` lists all errors.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The root of the tree, how errors are declared, and what is neither the caller's nor a transfer's."""
+"""The root of the tree, how errors are declared, and errors outside of requests and transfers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, dataclass_transform
 
 
 def human_size(size_bytes: int) -> str:
-    """Return a size as people write it: ``1536`` becomes ``1.5 KiB``."""
+    """Format a size for display: ``1536`` becomes ``1.5 KiB``."""
     value = float(size_bytes)
     for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
         if value < 1024 or unit == "TiB":
@@ -45,12 +45,12 @@ _TEMPLATE: Final = _Template()
 class TransshipError(Exception):
     """Base of all errors raised on purpose.
 
-    A subclass is a dataclass without saying so: it declares its facts as fields, in the order of its constructor, and
-    its words as two templates over them. Two errors are equal when they are the same object, as exceptions are.
+    Subclasses are made dataclasses automatically: a subclass declares its facts as fields, in the order of its
+    constructor, and its texts as two templates over them. Like all exceptions, errors compare by identity.
 
     Attributes:
         BRIEF: what happened, and to what: a clause without a full stop.
-        REMEDY: what the reader can do about it: a clause in the imperative; empty when there is nothing to do.
+        REMEDY: what the reader can do about it: a clause in the imperative; empty if there is nothing to do.
     """
 
     BRIEF: ClassVar[str] = ""
@@ -64,7 +64,7 @@ class TransshipError(Exception):
                 raise TypeError(f"{cls.__name__}: its words name {name!r}, which it does not have")
 
     def __post_init__(self) -> None:
-        # Pickling and copying call the class with these.
+        # Pickling and copying call the class with these arguments.
         self.args = tuple(getattr(self, each.name) for each in fields(self))
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ class TransshipError(Exception):
 
     @property
     def remedy(self) -> str:
-        """What the reader can do about it; empty when there is nothing to do, or the brief says it."""
+        """What the reader can do about it; empty if there is nothing to do, or the brief says it."""
         return _TEMPLATE.vformat(self.REMEDY, (self,), {})
 
 
@@ -87,7 +87,7 @@ class ConfigurationRefused(TransshipError):
     Attributes:
         source: where the value comes from: a file, ``environment`` or ``default``.
         option: dotted name of the option, e.g. ``staging.free_floor_bytes``.
-        reason: what is wrong with it and what would be right.
+        reason: what is wrong with it and what is valid.
     """
 
     source: str
@@ -98,14 +98,14 @@ class ConfigurationRefused(TransshipError):
 
     @property
     def for_users(self) -> str:
-        """What users of the service may read: no path of the server, which concerns its operator alone."""
+        """The text for users of the service, without paths of the server, which only concern the operator."""
         if "/" in self.reason:
             return f"{self.option} cannot be used; the operator finds the reason in the log"
         return f"{self.option}: {self.reason}"
 
 
 class SeveralRefused(ConfigurationRefused):
-    """Several settings cannot be used; all are named, so that one look mends them.
+    """Several settings cannot be used; all are named, so they can be fixed together.
 
     Attributes:
         source, option, reason: the first one, as in `ConfigurationRefused`.
@@ -127,7 +127,7 @@ class LockLost(TransshipError):
 
 
 class ParametersUnknown(TransshipError):
-    """Another release wrote a flow run's parameters; what they mean is not known here."""
+    """Another release wrote a flow run's parameters; this one cannot interpret them."""
 
     found: int
     known: int
@@ -137,7 +137,7 @@ class ParametersUnknown(TransshipError):
 
 
 class Superseded(TransshipError):
-    """A flow run has nothing to do: its import is over, or another process carries it."""
+    """A flow run has nothing to do: its import has ended, or another process carries it out."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""Starting, stopping and asking the service: what the command and the processes say."""
+"""Errors of the command and the processes: starting, stopping and querying the service."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from transship.domain.errors.base import TransshipError
 
 
 class WarmEngineUnavailable(TransshipError):
-    """Runs cannot be carried by warm processes; a slower engine takes them meanwhile."""
+    """Runs cannot use warm processes; a slower engine is used meanwhile."""
 
     reason: str
 
@@ -20,7 +20,7 @@ class StartFailed(TransshipError):
 
     Attributes:
         component: name of the component, or of several.
-        reason: how it ended, or how long it was waited for.
+        reason: how it ended, or how long we waited for it.
         log_dir: directory of the log files.
     """
 
@@ -37,7 +37,7 @@ class NotReloaded(TransshipError):
 
     Attributes:
         component: its name.
-        reason: what it said.
+        reason: what it reported.
         log_dir: directory of the log files.
     """
 
@@ -73,7 +73,7 @@ class ServiceUnreachable(TransshipError):
 
     Attributes:
         service: ``Images API`` or ``Prefect``.
-        url: where it was asked.
+        url: its address.
         reason: why it does not answer.
     """
 
@@ -91,7 +91,7 @@ class ServiceRefused(TransshipError):
     Attributes:
         service: ``Images API`` or ``Prefect``.
         status: HTTP status.
-        reason: text of the answer.
+        reason: text of the response.
     """
 
     service: str
@@ -105,7 +105,7 @@ class NotificationUndelivered(TransshipError):
     """A notification could not be sent; it is kept, and sent again automatically.
 
     Attributes:
-        sink: where it was to go.
+        sink: its destination.
     """
 
     sink: str
@@ -115,7 +115,7 @@ class NotificationUndelivered(TransshipError):
 
 
 class CommandRefused(TransshipError):
-    """A command line cannot be carried out as it is; nothing was changed."""
+    """A command is invalid; nothing was changed."""
 
     reason: str
     remedy: str = ""

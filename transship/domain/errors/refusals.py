@@ -1,4 +1,4 @@
-"""Requests that the caller has to change: what the API answers with 4xx."""
+"""Requests that the caller must change; the API answers them with 4xx."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from transship.domain.errors.base import TransshipError
 
 
 class RequestRefused(TransshipError):
-    """The request cannot be carried out as it is; nothing was changed."""
+    """The request cannot be carried out; nothing was changed."""
 
 
 class Unauthenticated(RequestRefused):
@@ -26,12 +26,12 @@ class Unauthenticated(RequestRefused):
 
 
 class EndpointUnknown(RequestRefused):
-    """A service catalogue has no region of that name for a service.
+    """A service catalogue does not have a service in the requested region.
 
     Attributes:
         service: type of the service.
-        region: as asked for.
-        regions: those that the catalogue has for the service.
+        region: as requested.
+        regions: regions of the service in the catalogue.
     """
 
     service: str
@@ -43,11 +43,11 @@ class EndpointUnknown(RequestRefused):
 
 
 class InterfaceUnknown(EndpointUnknown):
-    """A service catalogue has the region, but no such endpoint of the service in it.
+    """A service catalogue has the service in the region, but not the requested endpoint.
 
     Attributes:
-        interface: as asked for.
-        interfaces: those that the region has.
+        interface: as requested.
+        interfaces: interfaces in the region.
     """
 
     interface: str
@@ -61,7 +61,7 @@ class BadRequest(RequestRefused):
     """The request is malformed.
 
     Attributes:
-        reason: what is wrong, and what would be right.
+        reason: what is wrong, and what is valid.
     """
 
     reason: str
@@ -75,7 +75,7 @@ class UriRefused(RequestRefused):
     Attributes:
         uri: for display: without user name, password and query.
         rule: name of the rule that decided, e.g. ``allowed_ports``.
-        reason: what the rule found, and what would pass.
+        reason: what the rule found, and what is accepted.
     """
 
     uri: str
@@ -98,7 +98,7 @@ class NamesUnanswered(UriRefused):
 
 
 class AlreadyInStore(RequestRefused):
-    """A copy is asked for in a store that holds the image."""
+    """A copy was requested to a store that holds the image already."""
 
     store: str
 
@@ -106,7 +106,7 @@ class AlreadyInStore(RequestRefused):
 
 
 class AlreadyBeingCopied(RequestRefused):
-    """A copy is asked for in a store to which the image is being copied now."""
+    """A copy was requested to a store to which the image is being copied."""
 
     store: str
     task_id: str
@@ -132,11 +132,11 @@ class TaskNotFound(RequestRefused):
 
 
 class Conflict(RequestRefused):
-    """The image's present state does not allow the request."""
+    """The image's current state does not allow the request."""
 
 
 class ImageExists(Conflict):
-    """An image of that id exists or existed; ids are never used twice."""
+    """An image with that id exists or existed; ids are never reused."""
 
     image_id: str
 
@@ -144,7 +144,7 @@ class ImageExists(Conflict):
 
 
 class WrongStatus(Conflict):
-    """The method starts from another image status."""
+    """The method requires another image status."""
 
     image_id: str
     found: str
@@ -169,7 +169,7 @@ class FormatMissing(Conflict):
 
 
 class ImportRunning(Conflict):
-    """Another import of this image holds the lock; it is not disturbed."""
+    """Another import of this image holds the lock; it is not affected."""
 
     image_id: str
     task_id: str
@@ -190,7 +190,7 @@ class ImageChanged(Conflict):
 
 
 class StoreUnknown(Conflict):
-    """No store of that id is configured, or it is a reserved one."""
+    """No store with that id is configured, or the id is reserved."""
 
     store: str
     known: Sequence[str]
@@ -218,11 +218,11 @@ class NotInStore(RequestRefused):
 
 
 class PropertyConflict(Conflict):
-    """A property that should be there is not, or the other way round.
+    """A property that should exist does not, or vice versa.
 
     Attributes:
         name: of the property.
-        reason: the end of a sentence that begins with it.
+        reason: the rest of a sentence that begins with the name.
     """
 
     name: str
@@ -267,7 +267,7 @@ class BodyTooLarge(RequestRefused):
 
 
 class RequestIdTooLong(RequestRefused):
-    """The caller's own request id is longer than the site keeps."""
+    """The caller's own request id is longer than the site accepts."""
 
     limit: int
 
@@ -275,7 +275,7 @@ class RequestIdTooLong(RequestRefused):
 
 
 class MediaTypeRefused(RequestRefused):
-    """A request body is of a media type that the resource does not read."""
+    """A request body has a media type that the resource does not accept."""
 
     found: str
     accepted: Sequence[str]
@@ -285,7 +285,7 @@ class MediaTypeRefused(RequestRefused):
 
 
 class MethodNotOffered(RequestRefused):
-    """What was asked for belongs to an import method that this site does not offer."""
+    """The request needs an import method that this site does not offer."""
 
     method: str
 
@@ -293,7 +293,7 @@ class MethodNotOffered(RequestRefused):
 
 
 class DataTypeRefused(RequestRefused):
-    """Image data were announced as something else than plain bytes."""
+    """Image data were sent with a content type other than plain bytes."""
 
     found: str
     accepted: str
@@ -303,7 +303,7 @@ class DataTypeRefused(RequestRefused):
 
 
 class StagedAlready(Conflict):
-    """The image has staged data; they stay."""
+    """The image already has staged data, which are kept."""
 
     image_id: str
 
@@ -312,7 +312,7 @@ class StagedAlready(Conflict):
 
 
 class UploadRunning(Conflict):
-    """Data of the image are being uploaded; that upload is not disturbed."""
+    """Data of the image are being uploaded; that upload is not affected."""
 
     image_id: str
 
@@ -321,7 +321,7 @@ class UploadRunning(Conflict):
 
 
 class UploadIncomplete(Conflict):
-    """The staged data of the image are not complete: an upload is running, or was cut off."""
+    """The staged data of the image are incomplete: an upload is running, or was cut off."""
 
     image_id: str
 
@@ -343,8 +343,8 @@ class UploadTooSlow(RequestRefused):
 
     Attributes:
         rate: bytes a second over the window.
-        minimum: least bytes a second.
-        window_s: seconds over which the rate was taken.
+        minimum: required bytes a second.
+        window_s: seconds over which the rate was measured.
     """
 
     rate: int
@@ -377,10 +377,10 @@ class HostGone(RequestRefused):
 
 
 class RangeUnsatisfiable(RequestRefused):
-    """The bytes asked for are not in the image data.
+    """The requested bytes are outside of the image data.
 
     Attributes:
-        asked: the header as it was sent.
+        asked: the header as sent.
         size: bytes of the image data.
     """
 

@@ -1,4 +1,4 @@
-"""What the service itself depends on: Keystone, the catalogue, Prefect, its own settings."""
+"""Errors of what the service depends on: Keystone, the catalogue, Prefect, its own settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from transship.domain.errors.transfers import TransferFailed
 
 
 class IdentityUnavailable(TransferFailed):
-    """A Keystone does not answer, or not with what was asked for."""
+    """A Keystone does not answer, or its answer is unusable."""
 
     retryable = True
 
@@ -32,7 +32,7 @@ class CatalogUnavailable(TransferFailed):
     """The catalogue's database does not answer now; nothing was written.
 
     Attributes:
-        reason: what is the matter, without names of hosts.
+        reason: what is wrong, without host names.
     """
 
     retryable = True
@@ -62,7 +62,7 @@ class DispatchFailed(TransferFailed):
 
 
 class InternalFault(TransferFailed):
-    """A defect of this service ended the import; the log of the flow run has the trace.
+    """A defect of this service ended the import; the log of the flow run has the traceback.
 
     Attributes:
         kind: class of the exception.
@@ -89,7 +89,7 @@ class PrefectRefused(TransshipError):
 
     Attributes:
         status: HTTP status, 400 to 499.
-        reason: the server's own words, shortened.
+        reason: the server's text, shortened.
     """
 
     status: int

@@ -1,4 +1,4 @@
-"""Sources: servers, addresses, another Glance."""
+"""Errors of sources: servers, addresses, another Glance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SourceUnreachable(TransferFailed):
 
 
 class SourceUntrusted(TransferFailed):
-    """The source's TLS certificate is not accepted; a retry does not change that."""
+    """The source's TLS certificate is not accepted; a retry does not help."""
 
     uri: str
     reason: str
@@ -28,12 +28,12 @@ class SourceUntrusted(TransferFailed):
 
 
 class SourceBusy(TransferFailed):
-    """The source's server answered that it cannot serve now (408, 425, 429, 5xx).
+    """The source's server cannot serve the request now (408, 425, 429, 5xx).
 
     Attributes:
         uri: for display.
         status: HTTP status, 408 to 599.
-        retry_after_s: seconds that the server asked to wait, None when it did not say.
+        retry_after_s: seconds to wait according to the server; None when it did not say.
     """
 
     retryable = True
@@ -47,7 +47,7 @@ class SourceBusy(TransferFailed):
 
 
 class SourceRefused(TransferFailed):
-    """The source's server refused the request for good (other 4xx and unusable answers)."""
+    """The source's server refused the request permanently (other 4xx and unusable responses)."""
 
     uri: str
     status: int
@@ -75,7 +75,7 @@ class RedirectRefused(TransferFailed):
 
 
 class SourceNotAccepted(TransferFailed):
-    """The source was refused when the import ran: its address, or the site's rules, have changed."""
+    """The source was refused when the import ran, because its address or the site's rules have changed."""
 
     uri: str
     rule: str
@@ -86,7 +86,7 @@ class SourceNotAccepted(TransferFailed):
 
 
 class SourceTruncated(TransferFailed):
-    """The source ended before the size that it announced."""
+    """The source sent fewer bytes than it announced."""
 
     retryable = True
 
@@ -99,7 +99,7 @@ class SourceTruncated(TransferFailed):
 
 
 class SourceTooLong(TransferFailed):
-    """The source sent more than the size that it announced."""
+    """The source sent more bytes than it announced."""
 
     uri: str
     expected_bytes: int
@@ -123,8 +123,8 @@ class SourceTooSlow(TransferFailed):
     Attributes:
         uri: for display.
         rate: bytes a second over the window.
-        minimum: least bytes a second.
-        window_s: seconds over which the rate was taken.
+        minimum: required bytes a second.
+        window_s: seconds over which the rate was measured.
     """
 
     retryable = True
@@ -139,7 +139,7 @@ class SourceTooSlow(TransferFailed):
 
 
 class SourceTookTooLong(TransferFailed):
-    """The whole download passed its time limit."""
+    """The whole download exceeded its time limit."""
 
     uri: str
     limit_s: float
@@ -173,8 +173,8 @@ class RemoteRefused(TransferFailed):
     """The Glance of a region does not deliver an image.
 
     Attributes:
-        region, image_id: what was asked for.
-        status: HTTP status of its answer.
+        region, image_id: the requested image.
+        status: HTTP status of its response.
     """
 
     region: str
@@ -185,7 +185,7 @@ class RemoteRefused(TransferFailed):
 
     @property
     def reason(self) -> str:
-        """What the status means there."""
+        """What the status means."""
         return self._meaning[0]
 
     @property
@@ -206,11 +206,11 @@ class RemoteRefused(TransferFailed):
 
 
 class RemoteUnusable(TransferFailed):
-    """An image of another Glance cannot be imported as it is.
+    """An image of another Glance cannot be imported.
 
     Attributes:
-        region, image_id: which one.
-        reason: what stands in the way, and what would help.
+        region, image_id: of the image.
+        reason: why not, and what would help.
     """
 
     region: str
@@ -221,12 +221,12 @@ class RemoteUnusable(TransferFailed):
 
 
 class SourceDiffers(TransferFailed):
-    """What was downloaded is not what its source announced.
+    """The downloaded data differ from what the source announced.
 
     Attributes:
         source: for display.
         what: ``size``, or the name of a digest's algorithm.
-        expected, found: as text; what the record of a Glance says, or the head of an answer.
+        expected, found: as text; expected according to the Glance's record or the head of the response.
     """
 
     source: str

@@ -1,4 +1,4 @@
-"""Staging, archives, formats and plugins: what happens to data between source and store."""
+"""Errors of staging, archives, formats and plugins: data between source and store."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class ImageTooLarge(TransferFailed):
 
     Attributes:
         what: which size: ``download``, ``decompressed image``, ``virtual size`` …
-        size_bytes: size found; the size reached so far where the whole is unknown.
-        limit_bytes: most bytes that are accepted.
-        option: setting that holds the limit.
+        size_bytes: the size; if that is unknown, the size reached so far.
+        limit_bytes: most bytes accepted.
+        option: setting with the limit.
     """
 
     blames_data = True
@@ -28,7 +28,7 @@ class ImageTooLarge(TransferFailed):
 
 
 class StagingFull(TransferFailed):
-    """Staging has no room for this import; the room of other imports and of the databases is not touched."""
+    """Staging has no room for this import without taking that of other imports or of the databases."""
 
     needed_bytes: int
     available_bytes: int
@@ -38,7 +38,7 @@ class StagingFull(TransferFailed):
 
 
 class StagingBusy(StagingFull):
-    """Staging has no room now, but will have when other imports end."""
+    """Staging has no room now, but will have some when other imports end."""
 
     others_bytes: int
 
@@ -63,7 +63,7 @@ class StagingBroken(StagingUnusable):
 
 
 class StagingUnavailable(StagingUnusable):
-    """The staging directory is not where it was prepared; what was kept there is untouched."""
+    """The staging directory is not where it was prepared; the data there are not affected."""
 
     retryable = True
 
@@ -74,7 +74,7 @@ class StagingUnavailable(StagingUnusable):
 
 
 class UploadLost(TransferFailed):
-    """Uploaded data are no longer in staging, or are not what was uploaded."""
+    """Uploaded data are no longer in staging, or differ from what was uploaded."""
 
     blames_data = True
 
@@ -86,7 +86,7 @@ class UploadLost(TransferFailed):
 
 
 class UploadElsewhere(TransferFailed):
-    """Uploaded data are on another host than the one that was to import them."""
+    """Uploaded data are on a host other than the one that runs the import."""
 
     image_id: str
     host: str
@@ -118,7 +118,7 @@ class FormatMismatch(TransferFailed):
 
     Attributes:
         declared: the image's disk format.
-        detected: what the data are: a disk format, or something that is none, e.g. ``xz``.
+        detected: format of the data: a disk format, or another one, e.g. ``xz``.
     """
 
     blames_data = True
@@ -131,19 +131,19 @@ class FormatMismatch(TransferFailed):
 
     @classmethod
     def between(cls, declared: str, detected: str) -> FormatMismatch:
-        """Return the error whose remedy suits what was found."""
+        """Return the error with the remedy for the detected format."""
         return (FormatMismatch if detected in DISK_FORMATS else NoDiskFormat)(declared, detected)
 
 
 class NoDiskFormat(FormatMismatch):
-    """The data are in something that no image can declare, e.g. packed by ``xz``."""
+    """The data are in a format that no image can declare, e.g. compressed with ``xz``."""
 
     BRIEF = "the image declares disk_format {declared} but its data are {detected}, which is no disk format"
     REMEDY = "unpack or convert them, and import the result"
 
 
 class FormatUnknown(TransferFailed):
-    """No disk format was stated, and the data do not show it for certain; they are not taken for raw data.
+    """No disk format was declared and the data do not determine it; they are not assumed to be raw.
 
     Attributes:
         reason: what the data are instead, as the end of a sentence.
@@ -183,7 +183,7 @@ class ConversionFailed(TransferFailed):
 
 
 class PluginFailed(TransferFailed):
-    """An import plugin ended with an error that it did not explain."""
+    """An import plugin ended with an unexpected error."""
 
     plugin: str
     reason: str

@@ -1,4 +1,4 @@
-"""Stores: where data go, and what is read there."""
+"""Errors of stores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class StoreFull(TransferFailed):
 
 
 class StoreUnavailable(TransferFailed):
-    """A store did not answer or said that it is busy; the data it had before are untouched."""
+    """A store did not answer, or is busy; the data in it are not affected."""
 
     retryable = True
 
@@ -61,7 +61,7 @@ class StoreMisconfigured(TransferFailed):
 
 
 class AlreadyStored(TransferFailed):
-    """The store holds an object of that name that is not known to be ours; it is left alone."""
+    """The store holds an object of that name that this service did not write; it is left alone."""
 
     store: str
     name: str
@@ -71,7 +71,7 @@ class AlreadyStored(TransferFailed):
 
 
 class ObjectMissing(TransferFailed):
-    """The store does not hold the object that it should hold."""
+    """The store lacks an object that it should hold."""
 
     store: str
     location: str
@@ -92,7 +92,7 @@ class ImageDataUnavailable(TransferFailed):
 
 
 class StoredDiffers(TransferFailed):
-    """What the store holds is not what was written to it."""
+    """The data in the store differ from what was written."""
 
     retryable = True
 
@@ -105,7 +105,7 @@ class StoredDiffers(TransferFailed):
 
 
 class CopyDiffers(TransferFailed):
-    """Data that were read as the image's are different; nobody saw a copy of them."""
+    """A copy of the image has different data; it was not shown to clients."""
 
     origin: str
     what: str
@@ -138,7 +138,7 @@ class NoReadableCopy(TransferFailed):
 
 
 class StoresFailed(TransferFailed):
-    """One or more stores could not be written; the text holds each one's reason and remedy.
+    """One or more stores could not be written; the text has each store's reason and remedy.
 
     Attributes:
         reasons: ``store: reason`` for each store that failed.
@@ -150,6 +150,6 @@ class StoresFailed(TransferFailed):
 
 
 class StoresUnavailable(StoresFailed):
-    """Stores could not be written, each for a reason that may pass."""
+    """Stores could not be written, each because of a transient error."""
 
     retryable = True

@@ -1,4 +1,4 @@
-"""The root of failed imports, and ends that come from outside."""
+"""The root of errors that fail imports, and imports ended from outside."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class TransferFailed(TransshipError):
 
     Attributes:
         retryable: True when the same attempt may succeed some seconds later.
-        blames_data: True when the data themselves are at fault, or gone: keeping them helps nobody.
+        blames_data: True when the data themselves are at fault or gone, so there is no point in keeping them.
     """
 
     retryable: ClassVar[bool] = False
@@ -24,7 +24,7 @@ class ImportStopped(TransferFailed):
 
 
 class ImportCancelled(ImportStopped):
-    """Somebody cancelled the run, or deleted the image."""
+    """The run was cancelled, or the image deleted."""
 
     why: str
 
@@ -43,8 +43,8 @@ class ImportTooLong(ImportStopped):
     """One attempt of the import ran for longer than the site allows.
 
     Attributes:
-        limit_s: seconds that it was allowed.
-        doing: the step that it was in, for people.
+        limit_s: its time limit in seconds.
+        doing: its current step, for display.
     """
 
     limit_s: float

@@ -1,14 +1,14 @@
-"""Which URIs may be imported from, decided on text and addresses alone.
+"""Which URIs may be imported from, decided only by their text and addresses.
 
-Three questions, asked in this order: is the text a URI that every reader understands alike
-(`parse_uri`), do its scheme, host and port pass the site's lists (`judge_uri`), and may the
-addresses that its name stands for be dialled (`judge_address`). Nothing here resolves a name;
-whoever does must dial exactly the addresses that were judged.
+Three checks in this order: the text must be a URI that all parsers read in the same way
+(`parse_uri`), its scheme, host and port must pass the site's lists (`judge_uri`), and the
+addresses of its host must be acceptable (`judge_address`). Nothing here resolves names;
+the caller must dial exactly the judged addresses.
 
-The lists work as the founding document of image import says: an allow list that is set decides
-alone at its level, and a URI without a port passes whatever the scheme's default port is. Below
-the lists stand limits that no list lifts: http and https only, no credentials, no spelling that
-two parsers could read in two ways, no link-local or metadata address.
+The lists work as in the founding document of image import: if an allow list is set, the deny list
+at the same level is ignored, and a URI without a port always passes the port lists. Some limits
+cannot be lifted by any list: http and https only, no credentials, no spelling that
+parsers could read in different ways, no link-local or metadata addresses.
 """
 
 from __future__ import annotations

@@ -14,14 +14,14 @@ METADATA_ADDRESSES: Final = frozenset(
     {
         "100.100.100.200",  # Alibaba
         "168.63.129.16",  # Azure
-        "169.254.169.254",  # nearly everybody
+        "169.254.169.254",  # most clouds
         "192.0.0.192",  # Oracle
         "fd00:42::42",  # Scaleway
         "fd00:ec2::254",  # AWS
         "fd20:ce::254",  # Google
     }
 )
-"""Addresses under which clouds offer their instances' credentials."""
+"""Addresses at which clouds serve their instances' credentials."""
 
 _NEVER: Final[Sequence[tuple[str, str, Sequence[str]]]] = (
     ("link_local_address", "link-local", ("169.254.0.0/16", "fe80::/10")),
@@ -44,7 +44,7 @@ _NEVER: Final[Sequence[tuple[str, str, Sequence[str]]]] = (
         ),
     ),
 )
-"""Networks that are no source of images. Source: IANA's special-purpose address registries."""
+"""Networks that cannot be sources of images. Source: IANA's special-purpose address registries."""
 
 _WHEN_NAMED: Final[Sequence[tuple[str, str, Sequence[str]]]] = (
     ("loopback_address", "a loopback", ("127.0.0.0/8", "::1/128")),
@@ -54,7 +54,7 @@ _WHEN_NAMED: Final[Sequence[tuple[str, str, Sequence[str]]]] = (
         ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fec0::/10"),
     ),
 )
-"""Networks that only a host named by the operator may lead to."""
+"""Networks that only hosts named by the operator may resolve to."""
 
 Address = IPv4Address | IPv6Address
 _NEVER_NETWORKS: Final = tuple(
@@ -73,18 +73,18 @@ _6TO4: Final = IPv6Network("2002::/16")
 def judge_address(address: str, uri: SourceUri, rules: UriRules) -> None:
     """Refuse an address that must not be dialled for a URI.
 
-    Addresses that carry an IPv4 address (mapped, compatible, NAT64, 6to4) are judged as that one too.
-    The lists of networks are one more level: an allow list that is set decides alone there, and what
-    lies in it may be private or loopback.
+    An IPv6 address that embeds an IPv4 address (mapped, compatible, NAT64, 6to4) is also judged as that address.
+    The network lists are one more level: if the allow list is set, the deny list is ignored, and addresses
+    in the allow list may be private or loopback.
 
     Args:
-        address: as a resolver returned it, or the host itself where that is an address.
-        uri: what it was resolved for; a host named in ``allowed_hosts`` or ``internal_hosts`` may be private or
+        address: from a resolver, or the host itself if that is an address.
+        uri: the URI that it was resolved for; a host in ``allowed_hosts`` or ``internal_hosts`` may be private or
             loopback.
         rules: the site's rules.
 
     Raises:
-        UriRefused: with the rule that the address does not pass.
+        UriRefused: names the rule that refuses the address.
     """
     try:
         parsed = ip_address(address)
@@ -95,7 +95,7 @@ def judge_address(address: str, uri: SourceUri, rules: UriRules) -> None:
         _refuse_never(one, uri, is_carrier=one is parsed and bool(carried))
     if rules.region is not None and rules.region.matches(uri):
         return
-    # Packets to a carrier end at what it carries, so that is what an allow list must name.
+    # Packets to such an address end at the embedded one, so an allow list must name that one.
     _judge_networks(carried or (parsed,), (parsed, *carried), uri, rules)
     if uri.host in rules.allowed_hosts:
         return
@@ -109,7 +109,7 @@ def _judge_networks(ends: Sequence[Address], ways: Sequence[Address], uri: Sourc
     if rules.allowed_networks:
         for one in ends:
             if not lies_in(one, rules.allowed_networks):
-                # The list itself stays with the operator: it may tell how a network is laid out.
+                # Do not show the list: it may reveal the layout of a network.
                 reason = f"{_where(one, uri)} an address outside of the networks that this site accepts"
                 raise UriRefused(uri.display, "allowed_networks", reason)
         return
@@ -120,10 +120,10 @@ def _judge_networks(ends: Sequence[Address], ways: Sequence[Address], uri: Sourc
 
 
 def both_forms(network: Network) -> tuple[Network, ...]:
-    """Return a network of a list, and the IPv4 network that it names where it is one of mapped addresses.
+    """Return a network from a list, and if it consists of mapped addresses, also the IPv4 network that it denotes.
 
-    ``::ffff:10.0.0.0/104`` so means ``10.0.0.0/8`` too, which is what is dialled. All of ``::ffff:0:0/96`` names the
-    way of writing and no network: it holds for addresses that are written so.
+    ``::ffff:10.0.0.0/104`` also means ``10.0.0.0/8``, which is what is dialled. The whole of ``::ffff:0:0/96`` denotes
+    the notation and not a network: it applies to addresses written in this way.
     """
     if not isinstance(network, IPv6Network) or network == _MAPPED or not network.subnet_of(_MAPPED):
         return (network,)
@@ -132,12 +132,12 @@ def both_forms(network: Network) -> tuple[Network, ...]:
 
 
 def lies_in(address: Address, networks: Sequence[Network]) -> bool:
-    """Whether one of the networks holds an address."""
+    """Whether an address is in one of the networks."""
     return any(address in network for network in networks)
 
 
 def _carried(address: Address) -> Iterator[IPv4Address]:
-    """Yield the IPv4 addresses that packets to an IPv6 address may end at."""
+    """Yield the IPv4 addresses embedded in an IPv6 address, at which its packets may end."""
     if isinstance(address, IPv4Address):
         return
     if address.ipv4_mapped is not None:

@@ -1,4 +1,4 @@
-"""Hosts in the one spelling that every reader understands alike."""
+"""Hosts in their canonical spelling."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_\-]{0,61}[a-z0-9_])?")
 _NUMBER_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 HostEncoder = Callable[[str], str]
-"""Turns a host name into its ASCII form; raises ValueError for a name that has none."""
+"""Converts a host name to its ASCII form; raises ValueError for a name without one."""
 
 
 def ascii_only(host: str) -> str:
-    """Return an ASCII host name as it is.
+    """Return an ASCII host name unchanged.
 
     Raises:
-        ValueError: the name holds other characters; an encoder for international names is needed.
+        ValueError: the name has other characters; it needs an encoder for international names.
     """
     if not host.isascii():
         raise ValueError("international names must be written in their ASCII form (xn--…)")
@@ -26,11 +26,11 @@ def ascii_only(host: str) -> str:
 
 
 class HostUnusable(ValueError):
-    """A text is no host that every reader understands alike.
+    """A text is not a host, or parsers could read it in different ways.
 
     Args:
         rule: name of the rule that decided.
-        reason: what was found, and what would pass.
+        reason: what was found, and what is accepted.
     """
 
     def __init__(self, rule: str, reason: str) -> None:
@@ -42,14 +42,14 @@ class HostUnusable(ValueError):
 
 
 def canonical_host(host: str, to_ascii: HostEncoder = ascii_only) -> str:
-    """Return the one spelling of a host: lower-case ASCII without trailing dot, or a canonical address.
+    """Return the canonical spelling of a host: lower-case ASCII without trailing dot, or a canonical address.
 
     Args:
         host: a name, an IPv4 address, or an IPv6 address with or without brackets.
         to_ascii: encoder for international names.
 
     Raises:
-        HostUnusable: no such host, or one that readers understand differently.
+        HostUnusable: it is not a host, or parsers could read it in different ways.
     """
     if not host:
         raise HostUnusable("host_missing", "the host is missing")
@@ -64,7 +64,7 @@ def canonical_host(host: str, to_ascii: HostEncoder = ascii_only) -> str:
     name = name.removesuffix(".")
     labels = name.split(".")
     if _NUMBER_LABEL.fullmatch(labels[-1]):
-        # Digits and dots of other scripts, and characters that nobody sees, make one address look like many.
+        # With digits and dots of other scripts, or invisible characters, one address has many spellings.
         return _canonical_ipv4(name if host.isascii() else "")
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         raise HostUnusable(

@@ -1,4 +1,4 @@
-"""The text of a URI: taken apart, or refused where two readers could read it in two ways."""
+"""Parses the text of a URI, and refuses texts that parsers could read in different ways."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _QUERY_SAFE: Final = _PATH_SAFE + "?[]"
 
 
 def parse_uri(text: str, rules: UriRules, to_ascii: HostEncoder = ascii_only) -> SourceUri:
-    """Return the parts of a URI that every reader understands alike.
+    """Return the parts of an unambiguous URI.
 
     Args:
-        text: what the caller sent; a fragment is dropped, an unescaped character of the path is escaped.
-        rules: decide on length and scheme.
+        text: as sent by the caller; a fragment is dropped, unescaped characters in the path are escaped.
+        rules: for length and scheme.
         to_ascii: encoder for international host names.
 
     Raises:
-        UriRefused: the text is no such URI, or its scheme does not pass.
+        UriRefused: the text is not a URI, is ambiguous, or its scheme is not accepted.
     """
     display = display_uri(text)
     _refuse_bad_characters(text, rules, display)
@@ -50,9 +50,9 @@ def parse_uri(text: str, rules: UriRules, to_ascii: HostEncoder = ascii_only) ->
 
 
 def join_location(base: SourceUri, location: str) -> str:
-    """Return the URI that a ``Location`` header means, still to be parsed and judged.
+    """Resolve a ``Location`` header to a URI, which must still be parsed and judged.
 
-    Spaces and characters outside of ASCII in its path and query are escaped, as browsers, curl and wget do.
+    Spaces and non-ASCII characters in its path and query are escaped, as in browsers, curl and wget.
 
     Raises:
         UriRefused: the header is empty or holds a control character, a backslash, or a space in its host.
@@ -76,7 +76,7 @@ def join_location(base: SourceUri, location: str) -> str:
 
 
 def _with_escaped_tail(location: str) -> str:
-    """Escape what may be escaped without a change of meaning, behind the authority where there is one."""
+    """Escape characters after the authority, if any, as far as that does not change the meaning."""
     scheme = SCHEME.match(location)
     start = 0 if scheme is None else scheme.end()
     head, tail = location[:start], location[start:]

@@ -1,4 +1,4 @@
-"""The lists of a site: which schemes, hosts and ports pass, and which redirects."""
+"""The site's lists of schemes, hosts and ports, and the rule for redirects."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ METADATA_HOSTS: Final = frozenset(
         "metadata.tencentyun.com",
     }
 )
-"""Names under which clouds offer their instances' credentials."""
+"""Names under which clouds serve their instances' credentials."""
 
 Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
 class HostPort:
-    """A host, with one port or with all of them.
+    """A host with one port or all ports.
 
     Attributes:
         host: as `canonical_host` returns it.
@@ -37,7 +37,7 @@ class HostPort:
     port: int | None = None
 
     def matches(self, uri: SourceUri) -> bool:
-        """Whether ``uri`` leads there."""
+        """Whether ``uri`` has this host and port."""
         return uri.host == self.host and self.port in (None, uri.effective_port)
 
 
@@ -48,12 +48,12 @@ class UriRules:
     Attributes:
         allowed_schemes, disallowed_schemes: lower case.
         allowed_hosts, disallowed_hosts: names and addresses as `canonical_host` returns them.
-        allowed_networks, disallowed_networks: where the addresses may or must not lie.
+        allowed_networks, disallowed_networks: networks of accepted and refused addresses.
         allowed_ports, disallowed_ports: 1 to 65535.
-        internal_hosts, internal_networks: what may be reached although its addresses are private or loopback; an
-            entry with a port also passes ``allowed_ports``. They are no allow list, and lift nothing else.
-        region: the Glance of a configured region. No list is asked about it, and it may be private or loopback.
-        allow_https_to_http: follow redirects that leave TLS.
+        internal_hosts, internal_networks: accepted although their addresses are private or loopback; an entry with a
+            port also passes ``allowed_ports``. They are not an allow list, and lift no other rule.
+        region: the Glance of a configured region. No list applies to it, and it may be private or loopback.
+        allow_https_to_http: follow redirects from https to http.
         max_length: longest URI, in characters.
         max_redirects: redirects followed for one download.
     """
@@ -75,14 +75,14 @@ class UriRules:
 
 
 def judge_uri(uri: SourceUri, rules: UriRules) -> str:
-    """Refuse a URI whose scheme, host or port does not pass, and return the rule that let it pass.
+    """Refuse a URI whose scheme, host or port is not accepted; return the rule that accepted it.
 
     Returns:
-        ``remotes`` (the region's address), ``allowed_hosts``, ``allowed_networks`` (still to be held against the
-        addresses), ``internal_hosts``, ``allowed_ports``, or ``default`` when no list had to decide.
+        ``remotes`` (the region's address), ``allowed_hosts``, ``allowed_networks`` (the addresses must still be
+        checked), ``internal_hosts``, ``allowed_ports``, or ``default`` when no list decided.
 
     Raises:
-        UriRefused: with the first rule that it does not pass.
+        UriRefused: names the first rule that refuses it.
 
     Source: "Validation of a URI" in Glance's documentation of interoperable image import.
     """
@@ -109,10 +109,10 @@ def is_internal(uri: SourceUri, rules: UriRules) -> bool:
 
 
 def judge_scheme(scheme: str, rules: UriRules, display: str) -> None:
-    """Refuse a scheme that does not pass, or that nothing here can speak.
+    """Refuse a scheme that is not accepted or not supported.
 
     Raises:
-        UriRefused: with the rule that it does not pass.
+        UriRefused: names the rule that refuses it.
     """
     if rules.allowed_schemes:
         if scheme not in rules.allowed_schemes:
@@ -127,7 +127,7 @@ def judge_scheme(scheme: str, rules: UriRules, display: str) -> None:
 def _judge_host(uri: SourceUri, rules: UriRules) -> None:
     if rules.allowed_hosts:
         if uri.host not in rules.allowed_hosts:
-            # The list itself stays with the operator: it may name hosts that callers need not know.
+            # Do not show the list: it may name hosts that callers need not know.
             reason = f"host {uri.host} is not one of those that this site accepts"
             raise UriRefused(uri.display, "allowed_hosts", reason)
     elif uri.host in rules.disallowed_hosts:
@@ -147,10 +147,10 @@ def _judge_port(uri: SourceUri, rules: UriRules) -> None:
 
 
 def judge_redirect(source: SourceUri, target: SourceUri, rules: UriRules) -> None:
-    """Refuse a redirect that leaves TLS, unless the rules allow that.
+    """Refuse a redirect from https to http unless the rules allow it.
 
     Raises:
-        UriRefused: it does.
+        UriRefused: it is not allowed.
     """
     if source.scheme == "https" and target.scheme == "http" and not rules.allow_https_to_http:
         reason = "it leads from https to http; uri.allow_https_to_http decides"

@@ -1,4 +1,4 @@
-"""A source URI, and what may be shown of one."""
+"""A source URI, and its form for display."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from unicodedata import normalize
 from urllib.parse import unquote
 
 DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
-"""The schemes that a download can speak whatever the lists say, with their default ports."""
+"""The supported schemes, whatever the lists say, with their default ports."""
 
 SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
 _AUTHORITY_END: Final = re.compile(r"[/?#]")
 _SHOWN_AUTHORITY: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]*\]|[^\[\]:@%\\;&=]*)(?::[0-9]*)?")
 _SHOWN_LENGTH: Final = 300
 _ESCAPES: Final = 5
-"""Times that an escape may itself be escaped and is still seen through."""
+"""How many levels of nested escapes are decoded."""
 _ESCAPED: Final = re.compile(r"(?:%(?:25)*[0-9A-Fa-f]{2})+|.", re.DOTALL)
 _READ_LENGTH: Final = 4096
 _SECRET: Final = re.compile(r"[?#;]|&[^/&=]*=|/[^/:@]*:[^/@]*@")
-"""Where something secret may begin in a path: a query, a fragment, parameters of a segment, a query without its
-question mark, and user info of an address within the address."""
+"""Where a secret may begin in a path: a query, a fragment, parameters of a segment, a query without its
+question mark, and the user info of an embedded URL."""
 _NOT_OF_A_HOST: Final = re.compile(r"[@:?#;&=\\]")
 
 
@@ -34,8 +34,8 @@ class SourceUri:
         scheme: ``http`` or ``https``.
         host: lower-case ASCII name without trailing dot, or canonical address without brackets.
         port: as written; None when the URI names none.
-        target: path and query as they go into the request line; may hold secrets.
-        display: the URI as `display_uri` shows it, for people, logs and errors.
+        target: path and query for the request line; may hold secrets.
+        display: the URI from `display_uri`, for people, logs and errors.
     """
 
     scheme: str
@@ -51,7 +51,7 @@ class SourceUri:
 
     @property
     def authority(self) -> str:
-        """Host and port as a ``Host`` header has them: no default port, brackets around IPv6."""
+        """Host and port for a ``Host`` header: no default port, brackets around IPv6."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.effective_port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -62,11 +62,10 @@ class SourceUri:
 
 
 def display_uri(text: str) -> str:
-    """Return a URI as it may be shown: without user info, query, parameters of a path (``;jsessionid=``) and fragment.
+    """Return a URI for display: without user info, query, parameters of a path (``;jsessionid=``) and fragment.
 
-    Takes any text and never raises. Where it is not clear which part is which, the doubtful part
-    is left out rather than shown: escaped delimiters, and characters of other scripts that look like them, count
-    as the delimiters.
+    Accepts any text and never raises. Parts that cannot be identified for certain are left out: escaped
+    delimiters, and characters of other scripts that look like delimiters, count as delimiters.
     """
     return printable(_without_secrets(text.strip()))
 
@@ -82,7 +81,7 @@ def _without_secrets(clean: str) -> str:
         return "(not shown)" if "@" in _plain(clean) else _path_without_secrets(clean)
     authority, tail = authority_and_tail(rest)
     bare = authority.rpartition("@")[2]
-    # A password with a raw '/', '?' or '#' ends the authority early: then what stands there is user info.
+    # A raw '/', '?' or '#' in a password ends the authority early; the apparent host is user info then.
     doubtful = not _SHOWN_AUTHORITY.fullmatch(bare) and ("@" in tail or _NOT_OF_A_HOST.search(_plain(bare)))
     if doubtful or _NOT_OF_A_HOST.search(_plain("".join(char for char in bare if not char.isascii()))):
         return f"{scheme}://(not shown)"
@@ -90,7 +89,7 @@ def _without_secrets(clean: str) -> str:
 
 
 def _path_without_secrets(path: str) -> str:
-    """Return a path up to where something secret may begin."""
+    """Return a path up to where a secret may begin."""
     pieces = [(found.start(), _plain(found[0])) for found in _ESCAPED.finditer(path[:_READ_LENGTH])]
     plain = "".join(piece for _, piece in pieces)
     begins = [found.start()] if (found := _SECRET.search(plain)) else []
@@ -108,7 +107,7 @@ def _path_without_secrets(path: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text without escapes; characters such as a full-width '?' become what they stand for."""
+    """Return a text with escapes decoded, and characters such as a full-width '?' normalized."""
     for _ in range(_ESCAPES):
         unescaped = unquote(text)
         if unescaped == text:
@@ -124,6 +123,6 @@ def authority_and_tail(rest: str) -> tuple[str, str]:
 
 
 def printable(text: str) -> str:
-    """Return a text without what cannot be printed, and cut where it is too long for people."""
+    """Return a text without unprintable characters, truncated for display."""
     shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: _SHOWN_LENGTH + 1])
     return shown if len(shown) <= _SHOWN_LENGTH else f"{shown[:_SHOWN_LENGTH]}…"
