@@ -1,1 +1,1 @@
-"""Settings: what an operator may choose, where each value came from, and why one was refused."""
+"""Settings: all options, the source of each value, and why a value was refused."""

@@ -1,4 +1,4 @@
-"""What people should know about the sources of the settings although the start goes on."""
+"""Notes about the sources of the settings that do not stop a start."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class NoteKind(StrEnum):
-    """How much a note matters."""
+    """The severity of a note."""
 
     WARNING = "warning"
     IGNORED = "ignored"
@@ -15,10 +15,10 @@ class NoteKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something about a source that people should know; the start goes on.
+    """A note about a source; it does not stop a start.
 
     Attributes:
-        kind: a warning is to be acted on; an ignored option has no effect here.
+        kind: a warning needs action; an ignored option has no effect here.
         origin: ``file:section.option``.
         text: one line.
     """

@@ -1,4 +1,4 @@
-"""Secrets that are made once, at first start, and lie in files of mode 0600 under the home directory."""
+"""Secrets that are created once, at the first start, in files of mode 0600 in the home directory."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from config.settings import Settings
 from transship.domain.errors import ConfigurationRefused
 
 PREFECT_AUTH_FILE: Final = "prefect-auth"
-"""One line ``admin:<password>``: the log-in of the supervised Prefect server, its UI included."""
+"""One line ``admin:<password>``: the login of the supervised Prefect server and its UI."""
 
 PREFECT_KEY_FILE: Final = "prefect-encryption-key"
-"""Fernet key with which the supervised Prefect server encrypts blocks. Changing it makes them unreadable."""
+"""Fernet key with which the supervised Prefect server encrypts blocks. If it changes, they become unreadable."""
 
 PREFECT_USER: Final = "admin"
 
 
 def prefect_auth_file(settings: Settings) -> Path:
-    """Return the path of the file that holds the log-in of the supervised Prefect server."""
+    """Return the path of the file with the login of the supervised Prefect server."""
     return settings.home / PREFECT_AUTH_FILE
 
 
 def prefect_auth_string(settings: Settings) -> str:
-    """Return ``user:password`` for the Prefect API in force; empty when that API asks for none.
+    """Return ``user:password`` for the Prefect API in use; empty if that API requires no login.
 
     Raises:
         ConfigurationRefused: the supervised server's file is missing or unreadable.
@@ -49,7 +49,7 @@ def prefect_encryption_key(settings: Settings) -> str:
 
 
 def create_prefect_secrets(settings: Settings) -> None:
-    """Make the supervised Prefect server's log-in and key where they do not exist; never change one that does.
+    """Create the supervised Prefect server's login and key if they do not exist; never change existing ones.
 
     Raises:
         ConfigurationRefused: the home directory cannot be written.
@@ -59,24 +59,24 @@ def create_prefect_secrets(settings: Settings) -> None:
 
 
 def new_prefect_auth() -> str:
-    """Return a fresh log-in: ``admin:`` and 32 URL-safe characters."""
+    """Return a new login: ``admin:`` and 32 URL-safe characters."""
     return f"{PREFECT_USER}:{secrets.token_urlsafe(24)}"
 
 
 def new_fernet_key() -> str:
-    """Return a fresh Fernet key: 32 random bytes, URL-safe base64."""
+    """Return a new Fernet key: 32 random bytes in URL-safe base64."""
     return base64.urlsafe_b64encode(os.urandom(32)).decode()
 
 
 def create_secret(path: Path, make: Callable[[], str]) -> bool:
-    """Write a new secret of one line to a 0600 file; it appears whole, and never replaces another.
+    """Write a new secret of one line to a 0600 file, atomically and without replacing an existing one.
 
     Args:
-        path: file to make; its directory exists.
+        path: file to create; its directory exists.
         make: called at most once, only if the file does not exist.
 
     Returns:
-        True when the file was made, False when it was there.
+        True if the file was created, False if it existed.
 
     Raises:
         ConfigurationRefused: the directory cannot be written; nothing is left behind.
@@ -91,7 +91,7 @@ def create_secret(path: Path, make: Callable[[], str]) -> bool:
                 stream.write(f"{make()}\n")
                 stream.flush()
                 os.fsync(stream.fileno())
-            # A hard link, unlike a rename, fails when another process was faster.
+            # Unlike a rename, a hard link fails if another process was faster.
             os.link(part, path)
         finally:
             part.unlink()

@@ -1,7 +1,7 @@
 """Show the settings: the values in force, a sample file, and the page ``docs/settings.md``.
 
-All three are made from the descriptions in `config.settings`, so that none can be forgotten.
-``python -m config.show`` writes the files anew.
+All three are generated from the descriptions in `config.settings`, so no option can be forgotten.
+``python -m config.show`` rewrites the files.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TYPE_WORDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class OptionRow:
-    """One option as people see it.
+    """One option, for display.
 
     Attributes:
         option: dotted name.
@@ -134,7 +134,7 @@ _EXAMPLES: Final[Mapping[OptionPath, str]] = {
     ("remotes", "<id>", "url"): "https://images.region-two.example.org",
     ("staging", "dir"): "/srv/transship/staging",
 }
-"""What the sample shows for options whose default is not a value that can be written down."""
+"""What the sample shows for options whose default is not a constant."""
 
 
 # --- values ------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def _sections() -> Iterator[_Section]:
     yield _Section(
         "Top level",
         "",
-        ("Options that stand before every section of the file.",),
+        ("Options before the first section of the file.",),
         tuple(_option(each, (name,)) for name, each in plain.items()),
     )
     for name, each in Settings.model_fields.items():
@@ -197,7 +197,7 @@ def _sections() -> Iterator[_Section]:
         yield _Section(
             f"stores.&lt;id&gt; of type {kind.name}",
             "# [stores.local]",
-            (*_doc(kind.settings), stores, "One section a store; the id is its name."),
+            (*_doc(kind.settings), stores, "One section per store, named after its id."),
             options,
         )
     options = tuple(_option(each, ("remotes", "<id>", key)) for key, each in RemoteSettings.model_fields.items())
@@ -205,7 +205,7 @@ def _sections() -> Iterator[_Section]:
     yield _Section(
         "remotes.&lt;region&gt;",
         "# [remotes.RegionTwo]",
-        (*_doc(RemoteSettings), remotes, "One section a region; the region is its name."),
+        (*_doc(RemoteSettings), remotes, "One section per region, named after the region."),
         options,
     )
 

@@ -1,7 +1,7 @@
-"""Snapshots: the settings in force on a host, in a file that every process there is handed.
+"""Snapshots: the settings in force on a host, in a file that is passed to every process there.
 
-Whoever starts processes loads and validates the settings once and writes them down here. The processes read the
-snapshot, not the sources, so that an edit takes effect everywhere at the next reload and nowhere before.
+The parent process loads and validates the settings once and writes the snapshot. Its children read the
+snapshot, not the sources, so an edit takes effect everywhere at the next reload and nowhere before.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _COMPUTED: Final = frozenset({"home", "host_name"})
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where settings are loaded from, so that they can be loaded again by another process.
+    """Where settings are loaded from; another process can use it to load them again.
 
     Attributes:
         config: file named on the command line.
@@ -55,17 +55,17 @@ class Sources:
     directory: Path = field(default_factory=Path.cwd)
 
     def load(self) -> LoadedSettings:
-        """Return what the sources hold now.
+        """Load the current settings.
 
         Raises:
-            ConfigurationRefused: it cannot be used.
+            ConfigurationRefused: they cannot be used.
         """
         with chdir(self.directory if os.access(self.directory, os.X_OK) else Path.cwd()):
             return load_settings(file=self.config, environ=self.environ, overrides=self.overrides)
 
 
 def sources_of_process(config: Path | None = None, overrides: Mapping[str, str] | None = None) -> Sources:
-    """Return the sources of this process: its environment, and what its command line names."""
+    """Return the sources of this process: its environment and its command line."""
     environ = {name: text for name, text in os.environ.items() if name.startswith(PREFIX) and name != SNAPSHOT_VARIABLE}
     return Sources(config.absolute() if config else None, dict(overrides or {}), environ)
 
@@ -75,9 +75,9 @@ class Snapshot:
     """Settings in force.
 
     Attributes:
-        loaded: the settings and where each came from.
-        sources: where a reload finds the next ones.
-        supervised: taken by ``transship up``, which also reloads; else by a worker alone.
+        loaded: the settings and their sources.
+        sources: from which a reload loads the next settings.
+        supervised: whether it was taken by ``transship up``, which also reloads; else by a standalone worker.
         taken_at: ISO 8601 time in UTC.
     """
 
@@ -87,10 +87,10 @@ class Snapshot:
     taken_at: str = ""
 
     def difference(self, now: LoadedSettings) -> tuple[str, ...]:
-        """Return the options whose values differ from those that were loaded now, and the files that differ."""
+        """Return the options whose values differ from newly loaded ones, and the files that differ."""
         before, after = _values(self.loaded.settings), _values(now.settings)
         options = [name for name in {**before, **after} if before.get(name, ...) != after.get(name, ...)]
-        # The policy file is followed while the service runs.
+        # The running service notices changes of the policy file itself.
         policies = {self.loaded.settings.api.policy_file, now.settings.api.policy_file}
         texts = {**self.loaded.texts, **now.texts}.keys() - policies
         files = [str(path) for path in sorted(texts) if self.loaded.texts.get(path) != now.texts.get(path)]
@@ -102,16 +102,16 @@ def _values(settings: Settings) -> dict[str, object]:
 
 
 def take_snapshot(loaded: LoadedSettings, sources: Sources, *, supervised: bool) -> Path:
-    """Write a snapshot; it appears whole, readable by this account alone, and becomes the newest.
+    """Write a snapshot atomically, readable only by this account; it becomes the newest one.
 
-    Nothing is written when the newest one holds just this. Former ones stay: a component that a reload did not reach
-    is started again with the one that it was handed.
+    Nothing is written if the newest one has the same contents. Former ones are kept: a component that a reload did not
+    reach is restarted with its own snapshot.
 
     Args:
         loaded: validated settings; their home directory exists.
 
     Returns:
-        The file to hand to processes, by ``TRANSSHIP_SETTINGS_SNAPSHOT``.
+        The file to pass to processes in ``TRANSSHIP_SETTINGS_SNAPSHOT``.
 
     Raises:
         ConfigurationRefused: the directory cannot be written; nothing is left behind.
@@ -138,7 +138,7 @@ def take_snapshot(loaded: LoadedSettings, sources: Sources, *, supervised: bool)
 
 
 def remove_others(kept: Path) -> None:
-    """Remove the snapshots of former starts; nothing that runs on this host was handed one of them."""
+    """Remove the snapshots of former starts, which no running process on this host uses."""
     for path in _by_age(kept.parent):
         if path != kept:
             path.unlink(missing_ok=True)
@@ -162,7 +162,7 @@ def _as_text(loaded: LoadedSettings, sources: Sources, *, supervised: bool) -> s
 
 
 def _holds(path: Path, text: str) -> bool:
-    """Whether a snapshot is the same but for its time."""
+    """Whether a snapshot is the same except for its time."""
     try:
         found, wanted = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
         return {**found, "taken_at": ""} == {**wanted, "taken_at": ""}
@@ -175,7 +175,7 @@ def _published(part: Path, directory: Path) -> Path:
         number = 1 + max(map(_number, _by_age(directory)), default=0)
         path = directory / f"settings-{number}.json"
         try:
-            # A hard link, unlike a rename, fails when another process was faster.
+            # Unlike a rename, a hard link fails if another process was faster.
             os.link(part, path)
         except FileExistsError:
             continue
@@ -183,7 +183,7 @@ def _published(part: Path, directory: Path) -> Path:
 
 
 def newest_snapshot(run_dir: Path) -> Path | None:
-    """Return the snapshot that was taken last on this host; None if none ever was."""
+    """Return the newest snapshot on this host; None if there is none."""
     try:
         return next(reversed(_by_age(run_dir)), None)
     except OSError:
@@ -194,7 +194,7 @@ def read_snapshot(path: Path) -> Snapshot:
     """Return a snapshot.
 
     Raises:
-        ConfigurationRefused: the file is gone, or was written by another version.
+        ConfigurationRefused: the file is missing, or was written by another version.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -220,7 +220,7 @@ def read_snapshot(path: Path) -> Snapshot:
 
 
 def settings_in_force(environ: Mapping[str, str] = os.environ) -> LoadedSettings:
-    """Return the settings that this process was handed; one that was handed none loads them from their sources.
+    """Return the settings passed to this process; if none were passed, load them from their sources.
 
     Raises:
         ConfigurationRefused: they cannot be read, or cannot be used.
@@ -230,7 +230,7 @@ def settings_in_force(environ: Mapping[str, str] = os.environ) -> LoadedSettings
 
 
 def _given(settings: Settings) -> dict[str, Any]:
-    """Return what was set, secrets in the clear, and what defaults made of this process."""
+    """Return the set options with secrets in the clear, and defaults that depend on this process."""
     computed = {name: getattr(settings, name) for name in _COMPUTED}
     return {**settings.model_dump(mode="python", exclude_unset=True), **computed}
 

@@ -1,7 +1,7 @@
-"""The stores in force, as configured and then edited in the Prefect UI: their preparation, and their faults.
+"""The stores in force (configured, then edited in the Prefect UI): preparing them, and their problems.
 
 A store is prepared once: by ``transship deploy``, or by the keeper when its block in the Prefect UI names another
-directory. The catalogue notes it, so that whoever comes later can tell a new directory from one that is not mounted.
+directory. The catalogue records it, so a new directory can later be distinguished from one that is not mounted.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ def _parsed(store_id: str, text: str, configured: StoreSettings) -> StoreSetting
     try:
         return settings_from(text)
     except ValidationError as error:
-        # Pydantic's text would repeat the input, which holds keys.
+        # Pydantic's text would repeat the input, which may hold keys.
         log.warning("edited store settings cannot be used", store=store_id, faults=error.error_count())
         return configured
 
 
 def prepare_store(catalog: Catalog, store_id: str, settings: StoreSettings) -> bool:
-    """Make a store ready for its first use; later, make sure that it is there.
+    """Prepare a store before its first use; later, make sure that it is there.
 
-    A directory that holds images which the journal names, or has a mark of this store, is taken as it is.
+    A directory that holds images from the journal, or has a mark of this store, is used as it is.
 
     Returns:
         Whether this was the first time.
 
     Raises:
-        TransferFailed: it is not there, is another's or cannot be made ready; nothing was noted.
+        TransferFailed: it is missing, belongs to another store or cannot be prepared; nothing was recorded.
     """
     with DRIVERS.using(store_id, settings, catalog.id()) as driver:
         user, place = f"store {store_id}", driver.url_of("")
@@ -75,6 +75,6 @@ def store_problem(catalog: Catalog, store_id: str, settings: StoreSettings) -> s
 
 
 def explained(fault: TransferFailed, store_id: str, settings: StoreSettings) -> str:
-    """Return what is wrong with a store, and what to do about it, for operators."""
+    """Return a store's problem and its remedy, for operators."""
     remedy = new_driver(store_id, settings, "").remedy() if isinstance(fault, StoreUnavailable) else ""
     return f"{fault}. {remedy}" if remedy else str(fault)

@@ -1,1 +1,1 @@
-"""Settings from the files of a Glance: which options count, what they mean, where a value came from."""
+"""Settings from Glance's configuration files: supported options, their meaning, and the source of each value."""

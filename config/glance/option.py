@@ -1,4 +1,4 @@
-"""What an option in the files of a Glance becomes here, or why it has no effect."""
+"""How an option in Glance's files maps to a setting, or why it has no effect."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Final
 
 STORE_SECTION: Final = "<store>"
-"""Stands for the section of each store, and in single-store mode for ``[glance_store]``."""
+"""Placeholder for the section of each store, and in single-store mode for ``[glance_store]``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the text of an option means.
+    """The parsed text of an option.
 
     Attributes:
-        value: for the setting, before its own validation; None: the setting is left as it is.
-        warnings: what is not right about the text although it was understood.
+        value: for the setting, before its validation; None: the setting is not changed.
+        warnings: what is wrong with a text that was understood nevertheless.
     """
 
     value: object
@@ -24,20 +24,20 @@ class Reading:
 
 
 Reader = Callable[[str], Reading]
-"""Raises ValueError for texts that Glance would refuse too."""
+"""Parses a text; raises ValueError for texts that Glance would refuse too."""
 
 
 @dataclass(frozen=True, slots=True)
 class MappedOption:
-    """An option of Glance that becomes a setting.
+    """An option of Glance that maps to a setting.
 
     Attributes:
-        section, name: as Glance writes them.
+        section, name: in Glance's spelling.
         setting: dotted; ``<store>`` stands for the store's id.
         read: parses its text.
-        note: what should be known about it, for the documentation.
-        required: the store cannot be served without it.
-        warning: what people should know when the value is in force; may be empty.
+        note: for the documentation.
+        required: the store cannot be used without it.
+        warning: shown when the value is in force; may be empty.
         secret: no error repeats its text.
     """
 
@@ -53,12 +53,12 @@ class MappedOption:
 
 @dataclass(frozen=True, slots=True)
 class IgnoredOption:
-    """An option of Glance that concerns imports and is not served.
+    """An option of Glance that concerns imports but is not supported.
 
     Attributes:
-        section, name: as Glance writes them; a name of ``*`` stands for the whole section.
+        section, name: in Glance's spelling; a name of ``*`` stands for the whole section.
         reason: why, and what to do instead.
-        harmless: values with which ignoring it changes nothing, lower case.
+        harmless: values in lower case for which ignoring it makes no difference.
     """
 
     section: str

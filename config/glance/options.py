@@ -1,6 +1,6 @@
-"""Which options of Glance are read, what they become here, and which are known but not served.
+"""The options of Glance that map to settings, and those that are known but not supported.
 
-`config.glance.files` reads the files; the tables of docs/glance-configuration.md are made from these.
+`config.glance.files` reads the files; the tables in docs/glance-configuration.md are generated from these.
 
 Source: Glance, options of ``glance-api.conf`` and ``glance-image-import.conf``; glance_store.
 """
@@ -40,7 +40,7 @@ _METHODS: Final = types.List(types.String(quotes=True, choices=[method.value for
 
 
 def read_methods(text: str) -> Reading:
-    """Return the import methods that a list names."""
+    """Return the import methods in a list."""
     try:
         return Reading([ImportMethod(name).value for name in _METHODS(text)])
     except ValueError as error:
@@ -49,7 +49,7 @@ def read_methods(text: str) -> Reading:
 
 
 def read_drivers(text: str) -> Reading:
-    """Return the notification drivers that this release has, with a warning that names the others."""
+    """Return the supported notification drivers, and a warning that names the others."""
     asked = [name for name in (each.strip() for each in text.split(",")) if name]
     unknown = [name for name in asked if name not in (*_DRIVERS, *_OTHER_DRIVERS)]
     if unknown:
@@ -60,7 +60,7 @@ def read_drivers(text: str) -> Reading:
 
 
 def read_flavor(text: str) -> Reading:
-    """Return who may call, as a pipeline of Glance's paste file is named for it."""
+    """Return the kind of authentication from the name of a pipeline in Glance's paste file."""
     parts = set(text.strip().lower().split("+")) - {"caching", "cachemanagement", "none", ""}
     if parts - {"keystone"}:
         raise ValueError("only keystone, and no flavor at all, are served; an identity that a proxy states is not")
@@ -199,7 +199,7 @@ OPTIONS: Final = (
     ),
     MappedOption("glance_store", "default_backend", "default_store", read_text, "must be set with enabled_backends"),
 )
-"""Options that become settings; those of one kind of store alone stand with the kind."""
+"""Options that map to settings; options of a single kind of store are defined with the kind."""
 
 COMMON_STORE_OPTIONS: Final = (
     MappedOption(STORE_SECTION, "store_description", "stores.<store>.description", read_text),
@@ -258,15 +258,15 @@ IGNORED: Final = (
     IgnoredOption("os_glance_staging_store", "*", "only filesystem_store_datadir is used"),
     IgnoredOption("os_glance_tasks_store", "*", "imports of the old tasks API are not served"),
 )
-"""Options that concern imports and change nothing here. Others of Glance are passed over without a word."""
+"""Options that concern imports but have no effect here. Glance's other options are ignored silently."""
 
 ELSEWHERE: Final[Mapping[tuple[str, str], str]] = {
     ("database", "connection"): "is Glance's database and is never our catalogue; that is database.url",
 }
-"""Options that look as if they were for us."""
+"""Options that seem to be meant for this service but are not."""
 
 AUTH_SECTION: Final = (_AUTHTOKEN, "auth_section")
-"""Names another section in which the login stands."""
+"""Option that names another section with the login."""
 
 LOGIN_OPTIONS: Final = frozenset(
     {
@@ -275,17 +275,17 @@ LOGIN_OPTIONS: Final = frozenset(
         *("application_credential_id", "application_credential_secret"),
     }
 )
-"""Options of ``[keystone_authtoken]`` that Glance reads in that other section, if there is one, and nowhere else."""
+"""Options of ``[keystone_authtoken]`` that Glance reads only from that other section, if there is one."""
 
 MULTI_VALUED: Final = frozenset({(NOTIFICATIONS_SECTION, "driver")})
-"""Options whose values add up when they stand several times in a file; their readers get them between commas."""
+"""Options that may be repeated in a file; their readers get all values, separated by commas."""
 
 SECTION_SPELLINGS: Final[Mapping[str, str]] = {
     "defaults": DEFAULT_SECTION,
     "default": DEFAULT_SECTION,
     "glance_download_opts": "glance_download_properties",
 }
-"""Names of sections that people write, lower case, and what Glance calls them; it ignores these silently."""
+"""Common misspellings of sections in lower case, and the correct names; Glance ignores misspelt sections silently."""
 
 DEFAULTS: Final[Mapping[tuple[str, str], str]] = {
     **{
@@ -337,10 +337,9 @@ DEFAULTS: Final[Mapping[tuple[str, str], str]] = {
     ("wsgi", "python_interpreter"): "",
     ("wsgi", "task_pool_threads"): "16",
 }
-"""What ``$option`` stands for where no file sets that option of Glance; nothing where it has no default.
+"""Glance's defaults for ``$option`` references to options that no file sets.
 
-Source: Glance 33. ``bind_host`` and ``bind_port`` are those of the releases that had them: the addresses that they
-listened on.
+Source: Glance 33. ``bind_host`` and ``bind_port`` are from the last releases that had them.
 """
 
 WHOLLY_KNOWN: Final = frozenset(
@@ -353,11 +352,11 @@ WHOLLY_KNOWN: Final = frozenset(
         "image_conversion",
     }
 )
-"""Sections of which every option is listed here, so that another name in them is a slip of the pen."""
+"""Sections whose options are all listed here, so any other name in them is a typo."""
 
 
 def canonical_section(section: str) -> str:
-    """Return what Glance calls a section, whose case matters for ``[DEFAULT]`` alone."""
+    """Return Glance's spelling of a section; case matters only for ``[DEFAULT]``."""
     if section == DEFAULT_SECTION:
         return section
     return SECTION_SPELLINGS.get(section.lower(), section.lower())

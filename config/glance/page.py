@@ -1,4 +1,4 @@
-"""The tables of ``docs/glance-configuration.md``, made from `config.glance.options`."""
+"""Generates the tables of ``docs/glance-configuration.md`` from `config.glance.options`."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ BEGIN: Final = "<!-- From here to the end: written by `python -m config.show`; d
 
 
 def glance_page(page: str) -> str:
-    """Return the page with its tables made anew; what stands before them is left alone."""
+    """Return the page with new tables; the text before them is not changed."""
     return page.partition(BEGIN)[0] + BEGIN + "\n\n" + "\n".join(_tables()) + "\n"
 
 
 def _tables() -> Iterable[str]:
-    yield from ("## What becomes a setting", "", "| Glance | setting | |", "| --- | --- | --- |")
+    yield from ("## Options that map to settings", "", "| Glance | setting | |", "| --- | --- | --- |")
     yield f"| `[{DEFAULT_SECTION}] enabled_backends` | `stores.<store>.type` | id:type, … |"
     yield from (_mapped(option) for option in OPTIONS)
-    yield "| `[keystone_authtoken] auth_section` | - | the login is read in the section that it names |"
+    yield "| `[keystone_authtoken] auth_section` | - | the login is read from the section that it names |"
     yield "| `[glance_store] default_store` | `default_store` | type and id of the one store without enabled_backends |"
     for kind in KINDS.values():
         if kind.glance is None:
@@ -41,10 +41,10 @@ def _tables() -> Iterable[str]:
         yield from ("", "| Glance | setting | |", "| --- | --- | --- |")
         yield from (_mapped(option) for option in (*kind.glance.options, *COMMON_STORE_OPTIONS))
         yield from (_ignored(option) for option in kind.glance.ignored)
-    yield from ("", "## Known, and without effect", "", "| Glance | why |", "| --- | --- |")
+    yield from ("", "## Known options without effect", "", "| Glance | reason |", "| --- | --- |")
     yield from (f"| `[{option.section}] {option.name}` | {option.reason} |" for option in IGNORED)
     yield from (f"| `[{section}] {name}` | {reason} |" for (section, name), reason in ELSEWHERE.items())
-    yield from ("", "## Sections that are understood under a wrong name", "", "| written | right |", "| --- | --- |")
+    yield from ("", "## Misspelt sections that are accepted", "", "| misspelt | correct |", "| --- | --- |")
     yield from (f"| `[{written}]` | `[{right}]` |" for written, right in SECTION_SPELLINGS.items())
 
 

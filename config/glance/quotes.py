@@ -1,7 +1,7 @@
-"""Lists and mappings of a Glance's files in which people quoted names and values one by one.
+"""Parses lists and mappings in Glance's files in which names and values are quoted individually.
 
-Glance keeps such quotes as parts of the names; and the reader of the files takes the first and the last one off, as if
-they stood around the whole value: of ``"a","b"`` it leaves ``a","b``.
+Glance keeps such quotes as part of the names. The file parser also strips the first and the last quote, as if they
+enclosed the whole value: ``"a","b"`` becomes ``a","b``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 _Found = TypeVar("_Found")
 _QUOTES: Final = "\"'"
 _BETWEEN_QUOTED: Final = re.compile(r"([\"'])\s*:\s*\1")
-"""What stands between a quoted name and a quoted value, of which the outer quotes are gone."""
+"""What is between a quoted name and a quoted value whose outer quotes were stripped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,9 @@ class Word:
     """A name or a value.
 
     Attributes:
-        text: without quotes and the blanks around it.
-        quoted: it stood in quotes.
-        after: separator behind it; empty at the end.
+        text: without quotes and surrounding blanks.
+        quoted: whether it was in quotes.
+        after: the separator that follows it; empty at the end.
     """
 
     text: str
@@ -34,33 +34,33 @@ class Word:
 
 
 def list_words(text: str) -> list[Word]:
-    """Return the items between the commas of a list.
+    """Return the items of a comma-separated list.
 
     Raises:
-        ValueError: a quote has no pair.
+        ValueError: a quote is unmatched.
     """
     return _requoted(text, _items)
 
 
 def mapping_words(text: str) -> list[tuple[Word, ...]]:
-    """Return names and values of a mapping: the words between two commas, one where there is no colon.
+    """Return names and values of a mapping: the words of each item, a single word if it has no colon.
 
-    A quote at the end of a value that has none at its beginning belongs to it, as an inch does.
+    A quote at the end of a value without one at its beginning is part of the value, such as an inch mark.
 
     Raises:
-        ValueError: another quote has no pair.
+        ValueError: another quote is unmatched.
     """
     return _requoted(text, _pairs)
 
 
 def _requoted(text: str, read: Callable[[str], list[_Found]]) -> list[_Found]:
-    """Read a text as it stands or, where that fails, with the quotes that the reader of the file took off."""
+    """Parse a text as it is or, if that fails, with the quotes that the file parser stripped."""
     try:
         return read(text)
     except ValueError:
         first, newline, others = text.partition("\n")
         for quote in _QUOTES:
-            # What has lost its first and its last quote has the others of their pairs still.
+            # If the first and the last quote were stripped, their counterparts are still there.
             if first.count(quote) >= 2:
                 with suppress(ValueError):
                     return read(f"{quote}{first}{quote}{newline}{others}")
@@ -86,7 +86,7 @@ def _pairs(text: str) -> list[tuple[Word, ...]]:
 
 
 def _words(text: str, separators: Mapping[str, str]) -> Iterator[Word]:
-    """Yield words; what ends one depends on the separator before it, empty at the beginning."""
+    """Yield words; what ends a word depends on the separator before it, which is empty at the beginning."""
     rest, before = text, ""
     while True:
         word, rest = _next_word(rest.lstrip(), separators[before])

@@ -1,7 +1,7 @@
-"""What the texts of options mean.
+"""Parsers for the texts of options.
 
-They are parsed by the types of oslo.config that Glance declares them with, so that lists and mappings mean here what
-they mean there. Each raises ValueError for a text that Glance would refuse too.
+They use the types of oslo.config with which Glance declares its options, so lists and mappings mean the same
+as in Glance. Each raises ValueError for a text that Glance would refuse too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ELLIPSIS: Final = "..."
 
 
 def read_text(text: str) -> Reading:
-    """Return the text as it stands."""
+    """Return the text unchanged."""
     return Reading(text)
 
 
@@ -30,7 +30,7 @@ def read_integer(text: str) -> Reading:
 
 
 def read_boolean(text: str) -> Reading:
-    """Return what a word such as ``true``, ``on`` or ``0`` says."""
+    """Return the boolean for a word such as ``true``, ``on`` or ``0``."""
     return Reading(_types().Boolean()(text))
 
 
@@ -63,20 +63,20 @@ def read_staging_uri(text: str) -> Reading:
 
 
 def read_file_mode(text: str) -> Reading:
-    """Return the octal mode of stored files; Glance's 0 leaves it alone."""
+    """Return the octal mode of stored files; Glance's 0 does not change the setting."""
     number = int(text)
     return Reading(None if number <= 0 else f"{number:04}")
 
 
 def read_optional_path(text: str) -> Reading:
-    """Return a path; an empty one leaves the setting as it is, as in the libraries that Glance gives it to."""
+    """Return a path; an empty one does not change the setting, as in the libraries that Glance passes it to."""
     return Reading(text.strip() or None)
 
 
 def read_plain_list(text: str) -> Reading:
-    """Return items between commas; brackets, quotes and an ellipsis are taken off, with a warning.
+    """Return comma-separated items; brackets, quotes and an ellipsis are removed with a warning.
 
-    Glance would keep them as parts of the items, so that nothing ever matched.
+    Glance would keep them as part of the items, which would then never match.
     """
     form = "it is a plain list, e.g. a,b"
     inner, warnings = _unbracketed(text.strip().rstrip(","), (("[", "]"),), form)
@@ -94,9 +94,9 @@ def read_plain_list(text: str) -> Reading:
 
 
 def read_inject(text: str) -> Reading:
-    """Return properties and values; brackets, quotes around each and an ellipsis are taken off, with a warning.
+    """Return properties and values; brackets, quotes and an ellipsis are removed with a warning.
 
-    Glance would keep brackets and quotes as parts of names and values, and refuse the ellipsis.
+    Glance would keep brackets and quotes as part of names and values, and refuse the ellipsis.
     """
     form = "write it as property1:value1,property2:value2"
     inner, warnings = _unbracketed(text.strip(), (("[", "]"), ("{", "}")), form)
@@ -114,7 +114,7 @@ def read_inject(text: str) -> Reading:
 
 
 def _quoted_properties(pieces: Sequence[tuple[Word, ...]]) -> dict[str, str]:
-    """Return what a mapping with quotes says; one pair of quotes may stand around name and value together."""
+    """Return the properties of a mapping with quotes; one pair of quotes may enclose name and value together."""
     properties: dict[str, str] = {}
     for words in pieces:
         name, *value = [word.text for word in words] if len(words) > 1 else words[0].text.split(":", 1)
@@ -127,7 +127,7 @@ def _quoted_properties(pieces: Sequence[tuple[Word, ...]]) -> dict[str, str]:
 
 
 def _unbracketed(text: str, brackets: Sequence[tuple[str, str]], form: str) -> tuple[str, list[str]]:
-    """Take off brackets around a whole value; return what is left, and a warning if there were any."""
+    """Remove brackets around a whole value; return the rest, and a warning if there were any."""
     for first, last in brackets:
         if text.startswith(first) and text.endswith(last):
             return text[1:-1], [f"brackets were taken off: {form}"]
@@ -139,7 +139,7 @@ def _left_out(found: Sequence[object], kept: Sequence[object]) -> tuple[str, ...
 
 
 def read_cache_time(text: str) -> Reading:
-    """Return seconds; the middleware's -1 stands for no cache."""
+    """Return seconds; the middleware's -1 means no cache."""
     return Reading(max(0, int(text)))
 
 
@@ -152,7 +152,7 @@ def _bounded(text: str, item: types.ConfigType) -> Reading:
 
 
 def _types() -> Any:  # the package has no types of its own
-    # It costs a third of a second, which settings without a file of Glance need not pay.
+    # Importing it takes a third of a second, so it is only done if there are Glance files.
     from oslo_config import types  # noqa: PLC0415
 
     return types

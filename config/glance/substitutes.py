@@ -1,8 +1,8 @@
-"""What ``$option`` and ``${section.option}`` stand for in the files of a Glance.
+"""Resolves ``$option`` and ``${section.option}`` in Glance's files.
 
-Source: oslo.config, ``ConfigOpts._substitute``. Two things differ: an option that a file sets can be named although
-Glance has none of that name, and ``${DEFAULT.option}`` is understood. A list or a number takes the place of its name
-as it is written, not as Python would print it.
+Source: oslo.config, ``ConfigOpts._substitute``, with two differences: a reference may name any option that a file
+sets, even if Glance does not have it, and ``${DEFAULT.option}`` is accepted. Lists and numbers are substituted as
+written, not as Python would print them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from config.glance.options import DEFAULT_SECTION, DEFAULTS, canonical_section
 
 Key = tuple[str, str]
-"""Section and option, as Glance names them."""
+"""Section and option in Glance's spelling."""
 
 
 class NoSubstitute(ValueError):
-    """A text names an option that has no value; says which."""
+    """A text refers to an option without a value; the error names it."""
 
 
 class UnknownName(NoSubstitute):
@@ -25,45 +25,45 @@ class UnknownName(NoSubstitute):
 
 
 class _Template(string.Template):
-    """As oslo.config's: ``$name``, ``${name}``, ``${section.name}``; any other ``$`` stays as it is."""
+    """Like oslo.config's: ``$name``, ``${name}``, ``${section.name}``; any other ``$`` is kept."""
 
     idpattern = r"[_a-z][\._a-z0-9]*"
 
 
 def substituted(texts: Mapping[Key, str], key: Key) -> str:
-    """Return the text of an option with the values of the options that it names.
+    """Return the text of an option with all references replaced.
 
     Args:
-        texts: what files set, as written.
-        key: of one of them; names without a section are looked up in its section, then in ``[DEFAULT]``.
+        texts: texts of options as written in the files.
+        key: of one of them; references without a section are looked up in its section, then in ``[DEFAULT]``.
 
     Raises:
-        NoSubstitute: it names an option that is unknown, or leads back to itself.
+        NoSubstitute: a reference is unknown or circular.
     """
     return _filled(texts, (key,))
 
 
 def _filled(texts: Mapping[Key, str], way: tuple[Key, ...]) -> str:
-    """Return the value of the option at the end of a way from option to option, each of which names the next."""
+    """Return the value of the last option in a chain of references."""
     text = texts.get(way[-1], DEFAULTS.get(way[-1], ""))
     return _Template(text.replace(r"\$", "$$")).safe_substitute(_Values(texts, way))
 
 
 class _Values(dict[str, str]):
-    """The values of options by the names that the text at the end of a way has for them."""
+    """The values of options by the names used in the text of the last option in a chain."""
 
     def __init__(self, texts: Mapping[Key, str], way: tuple[Key, ...]) -> None:
         super().__init__()
         self._texts, self._way = texts, way
 
     def __missing__(self, name: str) -> str:
-        # A KeyError would leave the name as it is.
+        # A KeyError would leave the reference unchanged.
         unknown = UnknownName(f"it names ${name}, which no file sets; write $$ for a $ that stands for itself")
         for key in self._keys(name):
             try:
                 return self._value(key)
             except UnknownName as deeper:
-                # As in oslo.config, an option that names an unknown one gives way to its namesake in [DEFAULT].
+                # As in oslo.config: if an option refers to an unknown one, its namesake in [DEFAULT] is used.
                 unknown = deeper
         raise unknown
 

@@ -1,1 +1,1 @@
-"""What each command of ``transship`` does; `transship.cli` only names them and their options."""
+"""The implementations of the ``transship`` commands; `transship.cli` only defines their names and options."""

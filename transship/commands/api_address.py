@@ -1,4 +1,4 @@
-"""The address at which commands on this machine reach the Images API: its own listener, never the clients' address.
+"""The address at which commands on this machine reach the Images API: its own listener, not the clients' address.
 
 `api.public_endpoint` is for clients. It may lead through a proxy, be unreachable from this machine, or belong to a
 Glance whose configuration files are in use. Only a host that runs nothing but a worker has no listener of its own.
@@ -17,7 +17,7 @@ from transship.supervisor.home import is_locked
 
 
 def serves_others(settings: Settings) -> bool:
-    """Return whether nothing but a worker runs here, for services on another host."""
+    """Return whether only a worker runs here, for services on another host."""
     return not is_locked(settings) and lone_worker(settings) is not None
 
 
@@ -32,7 +32,7 @@ def leads_here(settings: Settings, url: str) -> bool:
     """Return whether an address leads to this service: its health check returns the id of the catalogue in use here.
 
     Raises:
-        ServiceUnreachable: nobody answers there.
+        ServiceUnreachable: nothing answers there.
         ConfigurationRefused: the catalogue cannot be opened.
         CatalogUnavailable: the catalogue does not answer now.
     """
@@ -44,10 +44,10 @@ def leads_here(settings: Settings, url: str) -> bool:
 
 
 def require_this_service(settings: Settings, url: str) -> None:
-    """Refuse an address that leads to another service, before anything is asked of it.
+    """Refuse an address that leads to another service, before sending it requests.
 
     Raises:
-        CommandRefused: it does.
+        CommandRefused: it leads to another service.
         ServiceUnreachable, ConfigurationRefused, CatalogUnavailable: as `leads_here`.
     """
     if not leads_here(settings, url):

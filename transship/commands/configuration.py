@@ -26,7 +26,7 @@ from transship.sources.transport import refuse_bad_authorities
 
 TOML: Final = ".toml"
 LISTED: Final = 8
-"""Changed options that are named."""
+"""Most changed options that are named."""
 
 
 def show(invocation: Invocation) -> int:
@@ -104,7 +104,7 @@ def refuse_what_cannot_start(loaded: LoadedSettings) -> None:
         _refuse_bad_bus(loaded)
         policy_file = loaded.settings.api.policy_file
         if policy_file is not None:
-            # oslo.policy costs a third of a second, which those without such a file need not pay.
+            # Importing oslo.policy takes a third of a second, so it is only done if there is such a file.
             from transship.api.policy import read_policy_file  # noqa: PLC0415
 
             read_policy_file(policy_file)
@@ -139,7 +139,7 @@ def _refuse_shared_directories(settings: Settings) -> None:
 def _refuse_bad_logins(settings: Settings) -> None:
     logins = [("auth", settings.auth), *((f"remotes.{name}", each) for name, each in settings.remotes.items())]
     if any(login.ca_file for _, login in logins):
-        # keystoneauth1 costs a fifth of a second, which those without a Keystone need not pay.
+        # Importing keystoneauth1 takes a fifth of a second, so it is only done if there is a Keystone.
         from transship.identity.login import refuse_bad_authority  # noqa: PLC0415
 
         for option, login in logins:
@@ -148,7 +148,7 @@ def _refuse_bad_logins(settings: Settings) -> None:
 
 def _refuse_bad_bus(loaded: LoadedSettings) -> None:
     if SinkName.BUS in wanted_sinks(loaded.settings.notifications):
-        # oslo.messaging costs two seconds and 50 MB, which those without a message bus need not pay.
+        # Importing oslo.messaging takes two seconds and 50 MB, so it is only done if there is a message bus.
         from transship.notify.bus import MessageBus  # noqa: PLC0415
 
         MessageBus(loaded.settings, loaded.texts).close()
@@ -156,8 +156,7 @@ def _refuse_bad_bus(loaded: LoadedSettings) -> None:
 
 def _refuse_bad_database(settings: Settings) -> None:
     if settings.database.url.get_secret_value() or settings.database.secret_key.get_secret_value():
-        # SQLAlchemy costs half a second and 35 MB, which the supervisor of a catalogue that is set up by itself
-        # need not pay.
+        # Importing SQLAlchemy takes half a second and 35 MB, so the supervisor avoids it for the default catalogue.
         from transship.catalog.engine import refuse_bad_database  # noqa: PLC0415
 
         refuse_bad_database(settings)
@@ -169,7 +168,7 @@ def _origins_named(loaded: LoadedSettings) -> Iterator[None]:
         yield
     except ConfigurationRefused as refused:
         origin = loaded.origins.get(refused.option, DEFAULT)
-        # What a default leads to, as a file in the home directory, says more than that it is one.
+        # For a default value, the refused file itself is a better source than the word "default".
         source = refused.source if origin == DEFAULT else origin
         raise ConfigurationRefused(source, refused.option, refused.reason) from refused
 

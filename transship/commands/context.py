@@ -1,4 +1,4 @@
-"""What all commands share: the configuration that was asked for, colours and tables."""
+"""What all commands share: the selected configuration, colours and tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Invocation:
     """The options before the command.
 
     Attributes:
-        config: configuration file asked for.
+        config: configuration file from the command line.
         overrides: dotted options and their values as text.
     """
 

@@ -31,10 +31,10 @@ def deploy(invocation: Invocation, *, overwrite: bool) -> int:
             be opened.
     """
     settings = invocation.settings
-    # Prefect reads environment and working directory once, when it is first imported: that must be after these lines.
+    # Prefect reads environment and working directory when it is first imported, so import it after these lines.
     os.environ.update(client_environment(settings, base_environment(settings, {})))
     if settings.home.is_dir():
-        # Prefect would take options from files of the directory that the caller stands in.
+        # Prefect would read options from files in the caller's working directory.
         os.chdir(settings.home)
     from deployments.apply import apply  # noqa: PLC0415 - as said above
 
@@ -58,7 +58,7 @@ class _Prepared:
 
 
 def _prepared(settings: Settings, catalog: Catalog) -> Iterator[_Prepared]:
-    """Prepare the stores as their blocks describe them; an unavailable store stops neither the others nor a start."""
+    """Prepare the stores with the settings from their blocks; an unavailable store does not stop the others."""
     from blocks.loading import load_settings_of  # noqa: PLC0415 - imports Prefect
 
     for store_id, configured in settings.all_stores.items():

@@ -157,7 +157,7 @@ def check_room(settings: Settings) -> Iterator[Finding]:
     floor = settings.staging.free_floor_bytes
     places = {"home": settings.home, "staging": settings.staging_dir}
     for name, directory in places.items():
-        # It may be made only when something is written there.
+        # The directory may not exist before something is written to it.
         free = shutil.disk_usage(_existing(directory)).free
         yield room_finding(name, Room(str(directory), free), floor)
 

@@ -13,10 +13,10 @@ from transship.domain.errors import ServiceRefused, ServiceUnreachable
 
 SERVICE: Final = "Images API"
 TIMEOUT_S: Final = (5, 60)
-"""Limits for connecting and for an answer: creating waits for the catalogue's write lock."""
+"""Timeouts in seconds for connecting and for a response: creating waits for the catalogue's write lock."""
 
 UPLOAD_TIMEOUT_S: Final = (5, 600)
-"""The same for an upload: at its end the data are written out to the disk."""
+"""The same for an upload, at the end of which the data are synced to disk."""
 
 TAG: Final = re.compile(r"<[^>]*>")
 
@@ -29,7 +29,7 @@ class ImageView:
         stores: ids of the stores that hold it.
         failed_stores: ids of the stores that the last import could not write.
         message: why the last import failed, empty when it did not.
-        locations: location URLs by store id; empty where the API does not tell them.
+        locations: location URLs by store id; empty if the API does not show them.
     """
 
     id: str
@@ -66,11 +66,11 @@ class ImageView:
 
 @dataclass(frozen=True, slots=True)
 class StoreView:
-    """How far the copy to one store is; sizes in bytes, total 0 while unknown.
+    """The progress of the copy to one store; sizes in bytes, total 0 while unknown.
 
     Attributes:
         rate: bytes a second.
-        left_s: seconds until it ends; None while that cannot be said.
+        left_s: seconds until it ends; None while unknown.
     """
 
     store: str
@@ -112,7 +112,7 @@ class TaskView:
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:
-        """Read the API's JSON; progress is an addition of this service."""
+        """Read the API's JSON; the progress fields are an extension of this service."""
         progress = body.get("progress") or {}
         return cls(
             id=body["id"],
@@ -144,23 +144,23 @@ class ImagesApi:
 
     Args:
         url: without a trailing slash, e.g. ``http://127.0.0.1:9292``.
-        token: gives the Keystone token to call with; None: the API asks for none.
+        token: returns the Keystone token to call with; None: the API needs none.
 
     All methods raise:
-        ServiceUnreachable: nobody answers there.
-        ServiceRefused: the answer is an error.
+        ServiceUnreachable: nothing answers there.
+        ServiceRefused: the response is an error.
     """
 
     def __init__(self, url: str, token: Callable[[], str] | None = None) -> None:
         self.url = url
         self._token = token
         self._session = requests.Session()
-        # A proxy of the environment would be asked for loopback addresses too.
+        # A proxy from the environment would be used for loopback addresses too.
         self._session.trust_env = False
         self._session.headers["Accept"] = "application/json"
 
     def create(self, attributes: Mapping[str, object]) -> ImageView:
-        """Make an image record."""
+        """Create an image record."""
         return ImageView.of(self._call("POST", "/v2/images", attributes))
 
     def delete(self, image_id: str) -> None:
@@ -172,13 +172,13 @@ class ImagesApi:
 
         Args:
             pieces: the data, in order.
-            size: bytes in all.
+            size: total bytes.
         """
         headers = {"Content-Type": "application/octet-stream", "X-OpenStack-Image-Size": str(size)}
         _refuse_error(self._sent("PUT", f"/v2/images/{image_id}/stage", headers, UPLOAD_TIMEOUT_S, data=pieces))
 
     def start_import(self, image_id: str, request: Mapping[str, object]) -> None:
-        """Ask for an import; it goes on after this has returned."""
+        """Start an import, which continues after this has returned."""
         self._call("POST", f"/v2/images/{image_id}/import", request)
 
     def image(self, image_id: str) -> ImageView:
@@ -203,12 +203,12 @@ class ImagesApi:
             path = page.get("next", "")
 
     def health(self) -> tuple[bool, str]:
-        """Return whether the service is healthy, and what it says."""
+        """Return whether the service is healthy, and its message."""
         answer = self._answer("GET", "/healthcheck", None)
         return answer.ok, answer.text.strip()
 
     def catalog_id(self) -> str:
-        """Return the id of the service's catalogue, which tells it from any other; empty where none is told."""
+        """Return the id of the service's catalogue, which identifies the service; empty if it does not return one."""
         try:
             report = self._answer("GET", "/healthcheck", None).json()
         except ValueError:

@@ -52,7 +52,7 @@ class ImportOptions:
 
     @property
     def local_path(self) -> Path | None:
-        """Path of the file to bring; None when the source is a URL."""
+        """Path of the file to upload; None when the source is a URL."""
         return None if "://" in self.source else Path(self.source)
 
 

@@ -1,4 +1,4 @@
-"""The token with which commands call an Images API that asks Keystone, from the variables of an openrc file."""
+"""The token with which commands call an Images API that uses Keystone, from the variables of an openrc file."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _SECRETS: Final[Mapping[str, str]] = {
 
 
 def images_api(settings: Settings) -> ImagesApi:
-    """Return this service's Images API, called with a token where it asks for one.
+    """Return a client for this service's Images API, with a token if the API requires one.
 
     Raises:
-        CommandRefused: it asks for one, and the environment does not say how to get it; or this host has no Images
-            API of its own, and `api.public_endpoint` leads to another service.
-        ServiceUnreachable, ConfigurationRefused, CatalogUnavailable: on such a host, which service is there cannot
-            be found out.
+        CommandRefused: the API requires a token, and the environment does not say how to get one; or this host has no
+            Images API of its own, and `api.public_endpoint` leads to another service.
+        ServiceUnreachable, ConfigurationRefused, CatalogUnavailable: on a host without an Images API, the service at
+            `api.public_endpoint` cannot be identified.
     """
     url = api_address(settings)
     if url != settings.api_url:
@@ -48,10 +48,10 @@ def images_api(settings: Settings) -> ImagesApi:
 
 
 def token_source(environ: Mapping[str, str]) -> Callable[[], str]:
-    """Return what gives the token of whoever sourced an openrc file.
+    """Return a function that returns the token of the account in a sourced openrc file.
 
     Args:
-        environ: the variables of the ``openstack`` command; ``OS_TOKEN`` is taken as it is.
+        environ: the variables of the ``openstack`` command; ``OS_TOKEN`` is used as it is.
 
     Raises:
         CommandRefused: they do not name an account.
@@ -72,7 +72,7 @@ def token_source(environ: Mapping[str, str]) -> Callable[[], str]:
             "source an openrc file, or set OS_TOKEN (required are OS_AUTH_URL, OS_USERNAME or OS_USER_ID, OS_PASSWORD,"
             " OS_PROJECT_NAME or OS_PROJECT_ID, or an application credential)",
         )
-    # keystoneauth1 costs a quarter of a second, which commands without Keystone need not pay.
+    # Importing keystoneauth1 takes a quarter of a second, so it is only done if Keystone is used.
     from transship.identity.login import Login  # noqa: PLC0415
 
     return Login(login).token

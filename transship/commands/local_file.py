@@ -15,7 +15,7 @@ CHUNK_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file as it was when it was looked at first.
+    """A file with the size that it had when it was first examined.
 
     Attributes:
         path: absolute.
@@ -27,10 +27,10 @@ class LocalFile:
 
     @classmethod
     def at(cls, path: Path) -> LocalFile:
-        """Look at a file.
+        """Examine a file.
 
         Raises:
-            CommandRefused: it cannot be read, or is no regular file.
+            CommandRefused: it cannot be read, or is not a regular file.
         """
         path = path.absolute()
         try:

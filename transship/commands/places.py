@@ -1,4 +1,4 @@
-"""What keeps imports of this host from its directories, as all commands say it."""
+"""Prints why imports on this host cannot use its directories, in the same way for all commands."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from transship.supervisor.output import WARNING
 
 
 def print_problems(problems: Iterable[str]) -> None:
-    """Print each problem that there is as a warning, which a start in the background shows too."""
+    """Print each problem as a warning, which is also shown by a start in the background."""
     for problem in filter(None, problems):
         print(coloured(f"{WARNING}{problem}", YELLOW, error=True), file=sys.stderr, flush=True)

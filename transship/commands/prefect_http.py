@@ -1,4 +1,4 @@
-"""What the command asks of Prefect's server: is it there, are we let in, what does it hold."""
+"""The command's requests to Prefect's server: whether it answers and grants access, and what it has."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ class PrefectHttp(PrefectRest):
     """One Prefect server; see `PrefectRest`.
 
     All methods raise:
-        ServiceUnreachable: nobody answers there, or not now.
-        ServiceRefused: the answer is an error.
+        ServiceUnreachable: nothing answers there, or not now.
+        ServiceRefused: the response is an error.
     """
 
     def version(self) -> str:
-        """Return the server's version; proves that we are let in."""
+        """Return the server's version; this needs a valid login."""
         return str(self.call("GET", "/admin/version"))
 
     def pool_type(self, pool: str) -> str | None:
-        """Return the type of a work pool, None if there is no such pool."""
+        """Return the type of a work pool; None if there is no such pool."""
         found = self.call("POST", "/work_pools/filter", {"work_pools": {"name": {"any_": [pool]}}})
         return str(found[0]["type"]) if found else None
 
     def online_workers(self, pool: str) -> list[str]:
-        """Return the names of the workers of a pool whose heartbeat is fresh; empty if there is no such pool."""
+        """Return the names of a pool's workers with a recent heartbeat; empty if there is no such pool."""
         if self.pool_type(pool) is None:
             return []
         found = self.call("POST", f"/work_pools/{pool}/workers/filter", {})
@@ -46,18 +46,18 @@ class PrefectHttp(PrefectRest):
         return sorted(str(document["name"]) for document in self.call("POST", "/block_documents/filter", asked))
 
     def retry(self, run_id: str) -> None:
-        """Schedule a flow run again, as the Retry of Prefect's UI does."""
+        """Reschedule a flow run, as Retry in Prefect's UI does."""
         name = RunState.AWAITING_RETRY
         state = {"type": TYPE_OF_STATE[name], "name": name, "message": "transship rerun"}
         self.call("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
 
     def run_state(self, run_id: str) -> tuple[str, str]:
-        """Return the name of a flow run's state and what it says; both may be empty."""
+        """Return the name and the message of a flow run's state; both may be empty."""
         state = self.call("GET", f"/flow_runs/{run_id}").get("state") or {}
         return str(state.get("name") or ""), str(state.get("message") or "")
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """Send a request, and return the JSON of the answer."""
+        """Send a request, and return the JSON of the response."""
         try:
             return super().call(method, path, body)
         except PrefectAway as away:

@@ -22,7 +22,7 @@ from transship.domain.errors import human_size
 
 
 class ProgressView(Protocol):
-    """Shows an import while a block runs."""
+    """Shows an import for the duration of a block."""
 
     def __enter__(self) -> Self:
         """Begin to show."""
@@ -37,7 +37,7 @@ class ProgressView(Protocol):
 
 
 def progress_view() -> ProgressView:
-    """Return the view that fits standard output."""
+    """Return the view for standard output."""
     return LiveView() if sys.stdout.isatty() else LineView()
 
 
@@ -62,7 +62,7 @@ def phase_line(task: TaskView) -> str:
 
 
 class LineView:
-    """A line when the phase changes, and one for each further tenth of it; the same for each store."""
+    """Prints a line when the phase changes and after each tenth of it, and the same for each store."""
 
     def __init__(self) -> None:
         self._shown: tuple[str, str, int, str] = ("", "", -1, "")
@@ -75,7 +75,7 @@ class LineView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to undo."""
+        """Do nothing."""
 
     def show(self, task: TaskView) -> None:
         """Print a line if there is something new to say."""
@@ -92,7 +92,7 @@ class LineView:
 
 
 class LiveView:
-    """One bar for the phase, and one for each store, drawn in place."""
+    """Draws one bar for the phase and one for each store in place."""
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -129,7 +129,7 @@ class LiveView:
     def _draw(self, key: str, description: str, done_bytes: int, total_bytes: int) -> None:
         bar = self._bars.get(key)
         if bar is not None and key == "phase" and description != self._phase:
-            # A new phase has a rate and an end of its own.
+            # A new phase has its own rate and end.
             self._progress.remove_task(bar)
             bar = None
         if key == "phase":

@@ -75,7 +75,7 @@ def component_row(component: ComponentStatus, now: datetime) -> tuple[str, ...]:
 
 
 def duration(seconds: int) -> str:
-    """Return a duration as people write it: ``3725`` becomes ``1h 2m``."""
+    """Format a duration for display: ``3725`` becomes ``1h 2m``."""
     for unit_s, unit, part_s, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
         if seconds >= unit_s:
             return f"{seconds // unit_s}{unit} {seconds % unit_s // part_s}{part}"

@@ -47,7 +47,7 @@ def worker(invocation: Invocation) -> NoReturn:
     environment = client_environment(settings, base_environment(settings, {SNAPSHOT_VARIABLE: str(snapshot)}))
     # Prefect would read options from files in the caller's working directory.
     os.chdir(settings.home)
-    # -P: a directory named like one of our packages in the working directory must not hide it.
+    # -P: a directory in the working directory must not shadow one of our packages.
     os.execve(sys.executable, (sys.executable, "-P", "-m", "transship.runner"), environment)  # noqa: S606 - no shell is meant
 
 
@@ -76,7 +76,7 @@ def _look_at_directories(settings: Settings) -> None:
     Raises:
         ConfigurationRefused: the catalogue cannot be opened.
     """
-    # Costs half a second, which an earlier refusal saves.
+    # Importing this takes half a second, which an earlier refusal saves.
     from transship.catalog.engine import Catalog  # noqa: PLC0415
     from transship.staging.opening import staging_problem  # noqa: PLC0415
     from transship.stores_in_force import store_problem, stores_in_force  # noqa: PLC0415

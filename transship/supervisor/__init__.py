@@ -1,4 +1,4 @@
-"""The processes of one machine: started in order, restarted when they die, stopped without a trace.
+"""Supervises the processes of one machine: starts them in order, restarts dead ones, and stops all of them.
 
-Knows configuration and the domain only. Everything else runs as a child process.
+Depends only on the configuration and the domain. Everything else runs as a child process.
 """

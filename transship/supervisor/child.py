@@ -1,4 +1,4 @@
-"""One child process: its own session, its lines, its end."""
+"""One child process: its session, its output, its end."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from transship.host.processes import signal_group
 from transship.supervisor.component import Component
 
 LONGEST_LINE_BYTES: Final = 64 * 1024
-"""A line without an end is cut here, so that a child cannot fill the supervisor's memory."""
+"""Longer lines are split here, so a child cannot fill the supervisor's memory."""
 
 LAST_WORDS_S: Final = 1.0
-"""How long output is still read after the child ended; a grandchild may hold the pipe open for longer."""
+"""How long output is read after the child has ended; a grandchild may keep the pipe open for longer."""
 
 
 class Child:
     """A running component.
 
     It has its own session, so a terminal's Ctrl-C reaches only the supervisor, and a signal to its
-    group reaches what it started. The kernel sends it SIGTERM when the supervisor dies.
+    group reaches its children. The kernel sends it SIGTERM when the supervisor dies.
 
     Attributes:
         pid: process id, also the id of its group and session.
     """
 
     def __init__(self, process: subprocess.Popen[bytes] | ForkedProcess, output: IO[bytes]) -> None:
-        """Take a process that runs.
+        """Wrap a running process.
 
         Args:
             process: leader of its session.
-            output: what it writes.
+            output: the read end of its output.
         """
         self._process, self._output = process, output
         self.pid = process.pid
 
     @classmethod
     def start(cls, component: Component, directory: Path, sockets: Sequence[socket.socket] = ()) -> Self:
-        """Start a component; must be called in the main thread, to which the death signal is tied.
+        """Start a component; must be called in the main thread, whose end triggers the death signal.
 
         Args:
             component: what to run.
@@ -55,8 +55,8 @@ class Child:
             OSError: the command cannot be run.
         """
         inherited = tuple(each.fileno() for each in sockets)
-        # The supervisor handles SIGINT and SIGTERM, so that exec resets both to their defaults here,
-        # also when the shell that started the supervisor ignored them.
+        # The supervisor handles SIGINT and SIGTERM, so exec resets both to their defaults in the child,
+        # even if the shell that started the supervisor ignored them.
         process = subprocess.Popen(
             ("setpriv", "--pdeathsig", "TERM", "--", *component.argv, *(f"--socket={one}" for one in inherited)),
             env=dict(component.environment),
@@ -97,17 +97,17 @@ class Child:
         return self._process.wait()
 
     def terminate(self) -> None:
-        """Ask the process to end. Its children are its own affair."""
+        """Ask the process to end; it ends its children itself."""
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
 
     def hang_up(self) -> None:
-        """Send SIGHUP, which a component takes for what its `Renewal` says."""
+        """Send SIGHUP, whose meaning depends on the component's `Renewal`."""
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGHUP)
 
     def kill(self) -> None:
-        """Kill the process and its group; what left the group is killed as an orphan."""
+        """Kill the process and its group; processes that left the group are killed as orphans."""
         signal_group(self.pid, signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""What is supervised: a command, its environment, and its place in the order of start and stop."""
+"""A supervised component: its command, its environment, and its place in the order of start and stop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from config.loading import SNAPSHOT_VARIABLE
 
 
 class Condition(StrEnum):
-    """What a component is doing."""
+    """The state of a component."""
 
     WAITING = "waiting"
     """Its turn has not come, or it waits to be restarted."""
@@ -21,22 +21,22 @@ class Condition(StrEnum):
     UNHEALTHY = "unhealthy"
     """Runs, was up, and does not answer its health check."""
     DONE = "done"
-    """Has ended well and was meant to."""
+    """Has ended successfully, as intended."""
     STOPPED = "stopped"
-    """Has ended and is not started again."""
+    """Has ended and is not restarted."""
 
 
 class Renewal(StrEnum):
     """What a reload does with a component."""
 
     RESTART = "restart"
-    """It is ended and started again."""
+    """It is stopped and started again."""
     REPLACE = "replace"
-    """A second one is started; when that is up the first gets SIGHUP, and ends when it has done what it was asked."""
+    """A second one is started; when it is up, the first one gets SIGHUP, finishes its requests and ends."""
     SIGNAL = "signal"
-    """It gets SIGHUP, and says `ready_text` when it is done; restarted when its command or environment has changed."""
+    """It gets SIGHUP, and prints `ready_text` when done; it is restarted if its command or environment has changed."""
     KEEP = "keep"
-    """It is restarted when its command or environment has changed, and else goes on."""
+    """It is restarted if its command or environment has changed; otherwise it keeps running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +45,23 @@ class Component:
 
     Attributes:
         name: short name, without spaces; also the name of its log file.
-        argv: command and arguments. Never holds a secret: everybody on the machine can read it.
+        argv: command and arguments; never secrets, because every user of the machine can read it.
         environment: the whole environment of the process.
         stage: it is started when every component of a lower stage is up.
         stop_rank: it is stopped when every component of a lower rank has ended.
         health_url: plain HTTP URL that answers 200 when the component is up; empty: up when it has run
             for `settle_s`.
-        settle_s: life after which a component without a health check counts as up.
-        ready_text: a line that holds this says that it is up, earlier than `settle_s` does and before `health_url` is
-            asked; what follows in that line is what is wrong nevertheless. Empty: no line says so.
-        listen: host and port that the supervisor listens on for it; the sockets are inherited, and each one's number
-            is the argument ``--socket=NUMBER``. None: it has none.
+        settle_s: seconds after which a component without a health check counts as up.
+        ready_text: an output line with this text means that it is up, without waiting for `settle_s` and before
+            `health_url` is requested; the rest of the line is a problem to show. Empty: there is no such line.
+        listen: host and port on which the supervisor listens for it; it inherits the sockets, each as an argument
+            ``--socket=NUMBER``. None: it has none.
         once: runs to its end, which must be exit status 0, and is not restarted.
-        kill_after_s: at a stop, how long it has to end itself.
-        renewal: what a reload does with it; one that runs `once` is run again.
-        module: what `argv` runs with ``python -m``, for one that the fork server can fork; empty: none.
+        kill_after_s: seconds that it has to end before it is killed.
+        renewal: what a reload does with it; a component with `once` is run again.
+        module: the module that `argv` runs with ``python -m``, if the fork server can fork it; empty: none.
         arguments: of the module.
-        imports: modules that it needs, for the fork server.
+        imports: modules that the fork server imports for it.
     """
 
     name: str
@@ -81,10 +81,10 @@ class Component:
     imports: tuple[str, ...] = ()
 
     def starts_as(self, other: Component) -> bool:
-        """Whether a process of this component and one of another would be started alike.
+        """Whether this component and another one start processes in the same way.
 
-        Which snapshot of the settings it is handed does not count: one that goes on is told of the new one, or needs
-        no more of the settings than its command and its environment hold.
+        The snapshot of the settings is ignored: a process that keeps running is told about the new one, or needs
+        no settings beyond its command and its environment.
         """
         return (self.argv, _without_snapshot(self.environment)) == (other.argv, _without_snapshot(other.environment))
 
@@ -95,11 +95,11 @@ def _without_snapshot(environment: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Waits between restarts: doubling, bounded, and short again after a long life.
+    """Waits between restarts: they double up to a limit, and start over after a long life.
 
     Attributes:
         first_s, longest_s: first and longest wait.
-        reset_after_s: a life of this length makes the next wait the first one.
+        reset_after_s: after a life of this length the waits start over.
     """
 
     first_s: float = 1.0
@@ -110,6 +110,6 @@ class Backoff:
         """Return the wait before the next start.
 
         Args:
-            short_lives: lives in a row shorter than `reset_after_s`, the last one included; 1 or more.
+            short_lives: consecutive lives shorter than `reset_after_s`, including the last one; 1 or more.
         """
         return float(min(self.longest_s, self.first_s * 2 ** (max(1, short_lives) - 1)))

@@ -13,7 +13,7 @@ from transship.supervisor.home import prefect_dir
 
 
 def base_environment(settings: Settings, overrides: Mapping[str, str]) -> dict[str, str]:
-    """Return what every process gets: what may reach it of the caller's environment, and where its settings are.
+    """Return the environment that every process gets: allowed variables of the caller, and where to find the settings.
 
     Args:
         settings: in force.
@@ -23,7 +23,7 @@ def base_environment(settings: Settings, overrides: Mapping[str, str]) -> dict[s
         **inherited(os.environ),
         **overrides,
         "TRANSSHIP_HOME": str(settings.home),
-        # Lines appear in the log when they are written, not when a buffer is full.
+        # Unbuffered, so lines appear in the log when they are written.
         "PYTHONUNBUFFERED": "1",
         "NO_COLOR": "1",
     }
@@ -33,7 +33,7 @@ def client_environment(settings: Settings, base: Mapping[str, str]) -> dict[str,
     """Return the environment of a process that talks to Prefect: the worker, its runs, deploy.
 
     Raises:
-        ConfigurationRefused: the Prefect log-in cannot be read.
+        ConfigurationRefused: the Prefect login cannot be read.
     """
     forced = {"PREFECT_HOME": str(prefect_dir(settings)), "PREFECT_API_URL": settings.prefect_api_url}
     auth_string = prefect_auth_string(settings)
@@ -43,7 +43,7 @@ def client_environment(settings: Settings, base: Mapping[str, str]) -> dict[str,
 
 
 def asynchronous(database_url: str) -> str:
-    """Return the URL of a PostgreSQL database with the one driver that Prefect's server can use; others as they are."""
+    """Return a PostgreSQL URL with the only driver that Prefect's server supports; return other URLs unchanged."""
     scheme, separator, rest = database_url.partition("://")
     if scheme.split("+")[0] in ("postgresql", "postgres"):
         return f"postgresql+asyncpg{separator}{rest}"
@@ -53,7 +53,7 @@ def asynchronous(database_url: str) -> str:
 def server_environment(settings: Settings, base: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the supervised Prefect server.
 
-    An operator's own ``PREFECT_…`` variables win over the tuning, never over address and secrets.
+    An operator's own ``PREFECT_…`` variables override the tuning, but not address and secrets.
 
     Raises:
         ConfigurationRefused: a secret cannot be read.
@@ -61,7 +61,7 @@ def server_environment(settings: Settings, base: Mapping[str, str]) -> dict[str,
     auth_string = prefect_auth_string(settings)
     forced = {
         "PREFECT_HOME": str(prefect_dir(settings)),
-        # Not --port: that would leave the UI asking port 4200.
+        # Not --port: the UI would then still request port 4200.
         "PREFECT_SERVER_API_HOST": settings.prefect.host,
         "PREFECT_SERVER_API_PORT": str(settings.prefect.port),
         "PREFECT_SERVER_API_AUTH_STRING": auth_string,
@@ -76,9 +76,9 @@ def server_environment(settings: Settings, base: Mapping[str, str]) -> dict[str,
 
 
 def fork_server_environment(settings: Settings, base: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment in which Prefect is imported for components that are forked then: no address, no secret.
+    """Return the environment for importing Prefect in the fork server: no addresses, no secrets.
 
-    Each of them has its own environment before it begins; this is for what Prefect reads while it is imported.
+    Each forked component gets its own environment before it runs; this one is for what Prefect reads at import.
     """
     tuning = {**_server_tuning(settings), **_client_tuning(settings)}
     return {**tuning, **base, "PREFECT_HOME": str(prefect_dir(settings))}
@@ -89,10 +89,10 @@ def _client_tuning(settings: Settings) -> dict[str, str]:
         "PREFECT_WORKER_QUERY_SECONDS": str(settings.prefect.poll_interval_s),
         # The runner watches for cancelled runs itself.
         "PREFECT_WORKER_ENABLE_CANCELLATION": "false",
-        # The least that Prefect accepts: a lost run is noticed after a few missed beats.
+        # The minimum that Prefect accepts: a lost run is noticed after a few missed heartbeats.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(FLOW_ROOMS),
-        # What an executor logs between two runs belongs to none.
+        # What an executor logs between two runs belongs to no run.
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_LOGGING_LEVEL": settings.log.level,
         "PREFECT_LOGGING_COLORS": "false",
@@ -106,17 +106,17 @@ def _server_tuning(settings: Settings) -> dict[str, str]:
     return {
         # Without it, slots held by a run that died with the server would never be given back.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-        # Batches: the stock sizes write one row at a time and lock SQLite against new runs.
+        # Batches: with the default sizes Prefect writes one row at a time, which locks SQLite against new runs.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "2",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
-        # ISO 8601: one of the two periods does not take plain seconds.
+        # ISO 8601: one of the two periods does not accept plain seconds.
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": f"P{settings.prefect.retention_days}D",
         "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": f"PT{settings.prefect.event_retention_h}H",
-        # An event outlives its time by at most this; the stock value is an hour.
+        # Events are kept at most this much longer than configured; Prefect's default is an hour.
         "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "600",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",

@@ -20,11 +20,11 @@ from transship.host.processes import (
 )
 
 LAST_CHANCE_S: Final = 5.0
-"""Time that components have to end after the supervisor was killed; the kernel sent them SIGTERM."""
+"""Time for components to end after the supervisor was killed; the kernel sent them SIGTERM."""
 
 
 def run_guarded(supervise: Callable[[], int]) -> int:
-    """Run the supervisor in a child process; when it ends, however it ends, nothing of it is left.
+    """Run the supervisor in a child process; when it ends, in whatever way, all its processes end too.
 
     Must be called before any thread is started.
 
@@ -54,7 +54,7 @@ def run_guarded(supervise: Callable[[], int]) -> int:
 
 
 def _exit_with(supervise: Callable[[], int]) -> NoReturn:
-    """End this process with the result; never return into the caller's copy of the guard's code."""
+    """End this process with the result; never return to the caller, whose code belongs to the guard."""
     code = 1
     try:
         code = supervise()
@@ -78,7 +78,7 @@ def _wait_forwarding(pid: int, forwarded: frozenset[signal.Signals]) -> int:
 
 
 def _clear() -> None:
-    """End everything that the supervisor left."""
+    """End all processes that the supervisor left."""
     end = time.monotonic() + LAST_CHANCE_S
     while children(os.getpid()) and time.monotonic() < end:
         time.sleep(0.05)

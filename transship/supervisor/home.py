@@ -1,4 +1,4 @@
-"""The home directory: made at first start, locked by the one supervisor that runs in it."""
+"""The home directory: created at the first start, and locked by the supervisor that runs in it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ LOCK_FILE: Final = "supervisor.lock"
 STATUS_FILE: Final = "status.json"
 
 HOME_MODE: Final = 0o700
-"""Databases and logs lie in it, which no other account may read."""
+"""It holds databases and logs, which no other account may read."""
 
 CLEARED_WITHIN_S: Final = 15.0
-"""A killed supervisor's guard gives what is left some seconds to end, then kills it, and holds the lock meanwhile."""
+"""A killed supervisor's guard gives the remaining processes some seconds to end before it kills them and unlocks."""
 
 
 def log_dir(settings: Settings) -> Path:
@@ -52,12 +52,12 @@ def lock_path(settings: Settings) -> Path:
 
 
 def first_start(settings: Settings) -> None:
-    """Make the home directory, its subdirectories and secrets where they do not exist.
+    """Create the home directory, its subdirectories and secrets if they do not exist.
 
-    The home directory is closed to other accounts, because databases and logs lie in it.
+    The home directory is closed to other accounts because it holds databases and logs.
 
     Raises:
-        ConfigurationRefused: the directory cannot be made or belongs to somebody else.
+        ConfigurationRefused: the directory cannot be created, or belongs to another account.
     """
     try:
         for directory in (settings.home, log_dir(settings), settings.run_dir, prefect_dir(settings)):
@@ -76,7 +76,7 @@ class Holder:
 
     Attributes:
         pid: process id.
-        started: its start time in clock ticks since boot, so that a pid used again is not mistaken for it.
+        started: its start time in clock ticks since boot, so a reused pid is not mistaken for it.
     """
 
     pid: int
@@ -84,7 +84,7 @@ class Holder:
 
 
 class HomeLock:
-    """An flock on a home directory, held as long as this process or a child forked from it lives."""
+    """An flock on a home directory, held as long as this process or a process forked from it is alive."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -94,10 +94,10 @@ class HomeLock:
         """Lock the home directory.
 
         Args:
-            wait_s: longest wait for what a killed supervisor left; its guard ends that within seconds.
+            wait_s: longest wait for processes that a killed supervisor left; its guard ends them within seconds.
 
         Raises:
-            ConfigurationRefused: a supervisor runs in it; it was not disturbed.
+            ConfigurationRefused: a supervisor runs in it; it is not affected.
         """
         descriptor = os.open(lock_path(settings), os.O_RDWR | os.O_CREAT, 0o600)
         end = time.monotonic() + wait_s
@@ -114,14 +114,14 @@ class HomeLock:
         return cls(descriptor)
 
     def write_holder(self) -> None:
-        """Name this process as the one to stop."""
+        """Record this process as the lock's holder."""
         pid = os.getpid()
         text = json.dumps({"pid": pid, "started": start_time(pid)}).encode()
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, text, 0)
 
     def release(self) -> None:
-        """Give the lock back in this process."""
+        """Release the lock in this process."""
         os.close(self.descriptor)
 
 
@@ -134,7 +134,7 @@ def _locked(descriptor: int) -> bool:
 
 
 def is_locked(settings: Settings) -> bool:
-    """Return whether a supervisor, or what it leaves to be cleaned up, holds the home directory."""
+    """Return whether a supervisor, or the guard that cleans up after it, holds the lock."""
     try:
         descriptor = os.open(lock_path(settings), os.O_RDWR)
     except FileNotFoundError:
@@ -149,7 +149,7 @@ def is_locked(settings: Settings) -> bool:
 
 
 def read_holder(settings: Settings) -> Holder | None:
-    """Return the supervisor that runs in the home directory; None if it is gone or not known yet."""
+    """Return the supervisor that runs in the home directory; None if there is none, or it is not known yet."""
     try:
         raw = json.loads(lock_path(settings).read_text(encoding="ascii"))
         holder = Holder(int(raw["pid"]), int(raw["started"]))
@@ -159,13 +159,13 @@ def read_holder(settings: Settings) -> Holder | None:
 
 
 def signal_holder(holder: Holder, number: signal.Signals) -> bool:
-    """Send a signal to exactly the process that holds the lock; False if it is gone."""
+    """Send a signal to exactly the process that holds the lock; return False if it is gone."""
     try:
         descriptor = os.pidfd_open(holder.pid)
     except ProcessLookupError:
         return False
     try:
-        # The descriptor names one process for good; its start time says whether it is the right one.
+        # The descriptor always refers to the same process; the start time tells whether it is the right one.
         if start_time(holder.pid) != holder.started:
             return False
         signal.pidfd_send_signal(descriptor, number)
@@ -180,10 +180,10 @@ def require_free_port(host: str, port: int, option: str) -> None:
     """Refuse a port that cannot be listened on.
 
     Args:
-        option: setting that holds the port, e.g. ``api.port``.
+        option: setting with the port, e.g. ``api.port``.
 
     Raises:
-        ConfigurationRefused: another program listens there, or the address is not one of this machine.
+        ConfigurationRefused: another program listens there, or the address does not belong to this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -222,7 +222,7 @@ def _port_refused(host: str, port: int, option: str, error: OSError) -> Configur
 
 
 def prepare(settings: Settings) -> HomeLock:
-    """Make everything ready for a start, and refuse it while nothing runs yet.
+    """Prepare a start, or refuse it before anything runs.
 
     Raises:
         ConfigurationRefused: the home directory is unusable or in use, or a port is taken.

@@ -1,6 +1,6 @@
-"""Sockets that outlive the component which serves them, so that its restart refuses nobody.
+"""Sockets that outlive the component that serves them, so no connection is refused during its restart.
 
-Who connects while the component is being started again waits in the kernel's queue until the next one accepts.
+Connections made during a restart wait in the kernel's queue until the new process accepts them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from typing import Final
 
 QUEUE: Final = 2048
-"""Connections that may wait to be accepted; as uvicorn's own."""
+"""Connections that may wait to be accepted; uvicorn's default."""
 
 
 def listen(host: str, port: int) -> tuple[socket.socket, ...]:
-    """Return a listening socket for each address of a host, as asyncio would make them.
+    """Return a listening socket for each address of a host, as asyncio would create them.
 
     Args:
         host: name or address; empty: all addresses.
@@ -29,7 +29,7 @@ def listen(host: str, port: int) -> tuple[socket.socket, ...]:
             listener = undo.enter_context(socket.socket(family, kind, protocol))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
-                # Else the socket of all IPv6 addresses takes the port on all IPv4 ones too.
+                # Otherwise a socket for all IPv6 addresses would also take the port for all IPv4 addresses.
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind(address)
             listener.listen(QUEUE)

@@ -1,4 +1,4 @@
-"""How long a component that starts is waited for: as long as it shows signs of life, whatever the time in all."""
+"""Waits for a starting component as long as it shows signs of life, without a limit on the total time."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Final
 
 IDLE_SHARE: Final = 0.005
-"""Share of one processor below which a component only waits; an event loop that looks at its clock uses less."""
+"""Share of one processor below which a component counts as idle; an event loop with timers uses less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What is seen of a component from outside.
+    """A component's activity as seen from outside.
 
     Attributes:
         starts: how often it was started.
         lines: how many lines it has written.
-        cpu_s: CPU time of its process and all below it, seconds.
+        cpu_s: CPU seconds of its process and all descendants.
     """
 
     starts: int
@@ -26,7 +26,7 @@ class Vitals:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Time that a component has shown no sign of life.
+    """How long a component has shown no sign of life.
 
     Attributes:
         seen: its vitals at the last sign.
@@ -37,14 +37,14 @@ class Silence:
     lasted_s: float = 0.0
 
     def after(self, now: Vitals, elapsed_s: float, limit_s: float) -> Silence:
-        """Return the silence after one more look: none when there was a sign of life.
+        """Return the silence after another check; it is 0 after a sign of life.
 
         Output, a new start, and more CPU time than `IDLE_SHARE` of the limit are signs of life.
 
         Args:
-            now: what is seen.
-            elapsed_s: seconds since the look before.
-            limit_s: silence after which the component is given up.
+            now: the current vitals.
+            elapsed_s: seconds since the previous check.
+            limit_s: silence after which the component counts as hung.
         """
         said = (now.starts, now.lines) != (self.seen.starts, self.seen.lines)
         worked = abs(now.cpu_s - self.seen.cpu_s) >= IDLE_SHARE * limit_s

@@ -1,4 +1,4 @@
-"""Log files of the supervised processes: one each, rotated by size."""
+"""Log files of the supervised processes: one per component, rotated by size."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 
 class RotatingFile:
-    """A log file that is renamed to ``.1`` when it is full; older ones move up and the oldest goes.
+    """A log file that is renamed to ``.1`` when it is full; older files are renumbered and the oldest is removed.
 
-    A disk that is full or broken loses lines; it never stops the process that wrote them.
+    On a full or broken disk, lines are lost, but the process that wrote them is not affected.
 
     Attributes:
         path: the current file.
-        max_bytes: size that the file does not pass, unless one line alone is longer.
-        backups: rotated files kept; 0: the file is emptied instead.
+        max_bytes: largest size of the file, unless a single line is longer.
+        backups: number of rotated files to keep; 0: the file is emptied instead.
     """
 
     def __init__(self, path: Path, max_bytes: int, backups: int) -> None:

@@ -1,4 +1,4 @@
-"""Where lines go: each component's to its log file, all of them to the console."""
+"""Writes each component's lines to its log file, and all lines to the console."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Final, Protocol
 from transship.supervisor.log_file import RotatingFile
 
 SUPERVISOR: Final = "supervisor"
-"""Name under which the supervisor's own lines stand."""
+"""Component name of the supervisor's own lines."""
 
 WARNING: Final = "warning: "
-"""Begins a line of a component that whoever starts it has to see."""
+"""Prefix of a component's line that must be shown to the user who starts it."""
 
 COLOURS: Final = (36, 33, 35, 32, 34, 31)
-"""ANSI foreground colours of components, in the order in which they first speak."""
+"""ANSI foreground colours of components, in the order of their first lines."""
 
 CONTROL_SEQUENCE: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 """Terminal control sequences and control characters: a log line must not move the reader's cursor."""
 
 
 class Sink(Protocol):
-    """Takes a finished line for people."""
+    """Shows a complete line."""
 
     def __call__(self, component: str, line: str) -> None:
         """Show a line of a component."""
@@ -39,7 +39,7 @@ class Console:
         self._colours: dict[str, int] = {SUPERVISOR: 1}
 
     def __call__(self, component: str, line: str) -> None:
-        """Show a line of a component; a reader that went away is no fault."""
+        """Show a line of a component; ignore a closed standard output."""
         clock = datetime.now().astimezone().strftime("%H:%M:%S")
         name = f"{component:<14}"
         if self._colour:
@@ -52,12 +52,12 @@ class Console:
 
 
 class Output:
-    """Sorts lines into log files and sends them on to a sink.
+    """Writes lines to log files and passes them to a sink.
 
     Args:
-        directory: where ``<component>.log`` files lie; it exists.
-        max_bytes, backups: bounds of each log, as in `RotatingFile`.
-        sink: shows the line to people.
+        directory: of the ``<component>.log`` files; it exists.
+        max_bytes, backups: limits of each log, as in `RotatingFile`.
+        sink: shows the line.
     """
 
     def __init__(self, directory: Path, max_bytes: int, backups: int, sink: Sink) -> None:

@@ -1,4 +1,4 @@
-"""Health checks over loopback HTTP, without a thread."""
+"""Health checks over loopback HTTP, without threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 
 async def answers(url: str, timeout_s: float) -> bool:
-    """Return whether a GET of a plain HTTP URL is answered with 200 in time."""
+    """Return whether a GET request to a plain HTTP URL returns 200 in time."""
     try:
         async with asyncio.timeout(timeout_s):
             return await _status(url) == HTTPStatus.OK

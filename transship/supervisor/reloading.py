@@ -1,4 +1,4 @@
-"""A reload: the components get code and settings of now, one after the other; no import or request is lost."""
+"""Reloads components one by one with the current code and settings, without losing an import or a request."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ FIXED: Final = (
     "prefect.work_pool",
     "staging.dir",
 )
-"""What processes agree on: while some still go by the former value, none may go by another."""
+"""Options on which all processes must agree, so they cannot change for one process after another."""
 
 
 def refuse_fixed_changes(before: Settings, after: Settings) -> None:
-    """Let a reload be the end of nothing.
+    """Refuse changes of settings that a reload cannot apply.
 
     Raises:
-        ConfigurationRefused: a setting has changed that running processes cannot take up one by one.
+        ConfigurationRefused: a setting has changed that running processes cannot adopt one by one.
     """
     changed = [option for option in FIXED if _value(before, option) != _value(after, option)]
     if changed:
@@ -50,36 +50,36 @@ def _value(settings: Settings, option: str) -> Any:
 
 
 class House(Protocol):
-    """The supervisor, as a reload sees it.
+    """The supervisor's interface for a reload.
 
     Attributes:
-        slots: in force, in the order in which a reload goes through them.
-        beside: those that run beside: successors that are not up yet, predecessors that finish what they do.
+        slots: the current slots, in the order of a reload.
+        beside: additional slots: successors that are not up yet, and predecessors that finish their work.
     """
 
     slots: list[Slot]
     beside: set[Slot]
 
     def launch(self, slot: Slot) -> None:
-        """Start a component and keep it alive."""
+        """Start a component and keep it running."""
 
     async def end(self, slot: Slot) -> None:
         """Stop a component."""
 
     async def stall(self, slot: Slot) -> None:
-        """Wait until a component has shown no heartbeat for as long as it may."""
+        """Wait until a component has shown no sign of life for too long."""
 
 
 class Reload:
     """One reload.
 
     Args:
-        house: what is reloaded.
-        limit_s: how long a component that is waited for may show no sign of life, for people.
-        log_dir: directory of the log files, for people.
+        house: the supervisor.
+        limit_s: how long a component may show no sign of life, for display.
+        log_dir: directory of the log files, for display.
 
     Attributes:
-        done: what became of each component so far, for people.
+        done: the result for each component so far, for display.
     """
 
     def __init__(self, house: House, limit_s: float, log_dir: Path) -> None:
@@ -87,13 +87,13 @@ class Reload:
         self.done: list[str] = []
 
     async def run(self, replan: Callable[[], Sequence[Component]]) -> bool:
-        """Renew one component after the other; after one that fails the others stay as they are.
+        """Renew one component after another; if one fails, the remaining ones are not changed.
 
         Args:
-            replan: returns the process table of now; refuses settings that cannot be used.
+            replan: returns the current process table; refuses invalid settings.
 
         Returns:
-            Whether all went well.
+            Whether all components were renewed.
         """
         try:
             table = {component.name: component for component in replan()}
@@ -130,7 +130,7 @@ class Reload:
         try:
             await self._bring_up(successor)
         except StartFailed:
-            # It is not tried for ever, as a component would be that has to live.
+            # Unlike a required component, a successor is not restarted forever.
             await self._house.end(successor)
             raise
         return "run again"

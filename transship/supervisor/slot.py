@@ -1,4 +1,4 @@
-"""The place of a component in the supervisor: what was asked for, and what became of it so far."""
+"""A component's place in the supervisor: its definition and its current state."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from transship.supervisor.liveness import Vitals
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """A component and what became of it so far.
+    """A component and its current state.
 
     Attributes:
-        forked_by: the fork server that is asked for it now; 0: none.
+        forked_by: the fork server that is asked to fork it now; 0: none.
         starts: how often it was started.
         lines: how many lines it has written.
-        short_lives: ends in a row after a short life.
-        stopping: it is not started again.
+        short_lives: number of consecutive short lives.
+        stopping: it is not restarted.
         up: it was up once.
-        died: it has ended once although nobody had asked for that.
-        said_ready: its line that says so has come since it was started, or was last told to read its settings again.
-        complaint: what stood in that line beside.
-        keeper: keeps it alive.
-        sockets: that it listens on.
+        died: it has ended unexpectedly once.
+        said_ready: it has printed its ready line since it was started, or since it was last told to reload.
+        complaint: the problem in the ready line.
+        keeper: keeps it running.
+        sockets: on which it listens.
     """
 
     component: Component
@@ -49,13 +49,13 @@ class Slot:
     sockets: tuple[socket.socket, ...] = ()
 
     def vitals(self) -> Vitals:
-        """Return what is seen of it now."""
-        # While it is to be forked, what is imported for it is its own work.
+        """Return its current vitals."""
+        # While it waits to be forked, the fork server's imports count as its activity.
         pids = [self.child.pid, *descendants(self.child.pid)] if self.child else [self.forked_by]
         return Vitals(self.starts, self.lines, sum(map(cpu_time_s, pids)))
 
     def on_line(self, line: str) -> None:
-        """Count a line, and look whether it says that the component is ready."""
+        """Count a line, and check whether it is the component's ready line."""
         self.lines += 1
         text = self.component.ready_text
         if text and text in line:

@@ -1,4 +1,4 @@
-"""The supervisor's own account of itself, in a file that anybody on the machine's account can read."""
+"""The supervisor's status file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transship.supervisor.component import Condition
 
 
 class Phase(StrEnum):
-    """What the supervisor as a whole is doing."""
+    """The state of the supervisor as a whole."""
 
     STARTING = "starting"
     READY = "ready"
@@ -28,7 +28,7 @@ class ComponentStatus:
         pid: None while it does not run.
         since: ISO 8601 time in UTC of the last change of condition.
         restarts: how often it was started again.
-        last_exit: how it ended the last time, empty if it never did.
+        last_exit: how it last ended; empty if it never did.
         log: path of its log file.
     """
 
@@ -43,14 +43,14 @@ class ComponentStatus:
 
 @dataclass(frozen=True, slots=True)
 class SupervisorStatus:
-    """Everything that is supervised.
+    """The supervisor and all its components.
 
     Attributes:
         pid: the supervisor.
         started_at: ISO 8601 time in UTC.
-        reloads: how many have ended; None: it knows no reload, being of a former version.
-        last_reload: what became of the last one, a line for each component.
-        reload_failed: the last one did not reach everything.
+        reloads: number of completed reloads; None: a former version without reloads.
+        last_reload: the result of the last one, a line per component.
+        reload_failed: the last one did not reach every component.
     """
 
     phase: Phase
@@ -63,7 +63,7 @@ class SupervisorStatus:
 
 
 def write_status(path: Path, status: SupervisorStatus) -> None:
-    """Replace the status file; a reader sees the old or the new one whole."""
+    """Replace the status file atomically."""
     part = path.with_name(f".{path.name}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
@@ -72,7 +72,7 @@ def write_status(path: Path, status: SupervisorStatus) -> None:
 
 
 def read_status(path: Path) -> SupervisorStatus | None:
-    """Return the last status written; None if there is none, or it is not readable as one."""
+    """Return the last status written; None if there is none, or it cannot be parsed."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         components = tuple(
