@@ -1,1 +1,1 @@
-"""Benchmarks: each step of the data path against what an operator would use by hand, in the same run."""
+"""Benchmarks: compare each step of the data path with the tool that an operator would use by hand, in the same run."""

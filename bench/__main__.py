@@ -22,7 +22,7 @@ def seconds(work: Callable[[], None]) -> float:
 
 
 def measure(case: Case, rounds: int) -> tuple[list[float], list[float]]:
-    """Run ours and the peer in turn, so that both see the same machine; one round before counts not."""
+    """Run ours and the peer alternately under the same conditions; the first round is a warm-up."""
     ours, peer = [], []
     for number in range(rounds + 1):
         pair = seconds(case.ours), seconds(case.peer)

@@ -1,4 +1,4 @@
-"""The steps that are measured, and their peers."""
+"""The measured steps and their peers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def random_file(path: Path, size: int) -> Path:
 
 
 def _half_empty_file(path: Path, size: int) -> Path:
-    """Return a raw disk of which every second 8 MiB hold data, as fresh systems do."""
+    """Create a raw disk in which every second 8 MiB hold data, similar to a fresh system."""
     step = 8 * 1024 * 1024
     with path.open("wb") as stream:
         for offset in range(0, size, 2 * step):
@@ -114,7 +114,7 @@ def download(directory: Path, size: int) -> Case:
 
 
 def ranges(directory: Path, size: int) -> Case:
-    """One file from a server that gives each connection 20 MB/s."""
+    """One file from a server that limits each connection to 20 MB/s."""
     file = RangedFile(memoryview(bytes(size)))
     file.bytes_per_s = 20_000_000
     server = WebServer()
@@ -162,7 +162,7 @@ def convert(directory: Path, size: int) -> Case:
 
 
 def store(directory: Path, size: int) -> Case:
-    """A staged file into a store on the same file system, durable."""
+    """A staged file written durably to a store on the same file system."""
     staged = random_file(directory / "staged", size)
     target = directory / "store"
     target.mkdir()
@@ -198,7 +198,7 @@ def _run_plugin(plugin: object, directory: Path, path: Path, disk_format: str) -
 
 
 def _drop(_: object) -> None:
-    """Take a value and do nothing."""
+    """Ignore a value."""
 
 
 CASES: Final[Mapping[str, Callable[[Path, int], Case]]] = {

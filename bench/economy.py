@@ -1,8 +1,8 @@
-"""``python -m bench economy``: what an import and a start cost, beside another checkout in the same run.
+"""``python -m bench economy``: the costs of an import and of a start, compared with another checkout in the same run.
 
-Counted in a running system by `bench/probe.py`, which nothing but this benchmark installs there. This file also runs as
-a script of the other checkout, with that one's interpreter and modules; so of `tests.fakes` it uses what both have, and
-of the product nothing.
+`bench/probe.py` counts in a running system; only this benchmark installs it there. This file also runs as a script in
+the other checkout, with that one's interpreter and modules, so it uses only those parts of `tests.fakes` that both
+have, and no part of the product.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ OURS: Final = Path(__file__).parents[1]
 PROBE: Final = Path(__file__).with_name("probe.py")
 
 probe: Final = runpy.run_path(str(PROBE))
-"""This checkout's, whichever checkout's modules are imported here."""
+"""From this checkout, even if the modules of another one are imported."""
 
 BODY: Final = os.urandom(1024 * 1024)
 IDLE_S: Final = 20.0
-"""Window in which an idle system is watched: twice the longest pause of the keeper's frequent duties."""
+"""Seconds for which an idle system is observed: twice the longest interval of the keeper's frequent duties."""
 AFTERMATH_S: Final = 5.0
-"""What is still done for an import that is active: tidying, notifications, Prefect's recorders."""
+"""Seconds after an import for follow-up work: clean-up, notifications, Prefect's recorders."""
 LIMIT_S: Final = 300.0
 KINDS: Final = ("api", "keeper", "flow", "dispatcher", "others")
 EVENT_TABLES: Final = ("events", "event_resources")
@@ -53,10 +53,10 @@ IMPORT_PREFECT: Final = "import prefect.server.api.server"
 
 @dataclass(slots=True)
 class Spent:
-    """What something took.
+    """The time that something took.
 
     Attributes:
-        seconds: on the clock; cpu: of all processes together.
+        seconds: elapsed; cpu: CPU seconds of all processes together.
     """
 
     seconds: float
@@ -76,17 +76,17 @@ class Counts:
         return sum(self.statements.values())
 
     def without(self, idle: Counts, seconds: float) -> Counts:
-        """Return the same without what an idle system does in as many seconds."""
+        """Return the counts minus those of an idle system over the same time."""
         left = {kind: number - idle.statements[kind] * seconds for kind, number in self.statements.items()}
         return Counts(left, self.requests - idle.requests * seconds)
 
 
 class Watched:
-    """A system whose processes write down what they do."""
+    """A system whose processes record their statements and requests."""
 
     def __init__(self, tree: Path, stack: ExitStack) -> None:
         self._records = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transship-records-")))
-        # A store on a filesystem of its own, where there is one: its bytes are written, not linked.
+        # A store on another filesystem, if possible, so bytes are written and not linked.
         other = "/dev/shm" if Path("/dev/shm").is_dir() else None
         self._store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transship-store-", dir=other)))
         site = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transship-site-")))
@@ -101,7 +101,7 @@ class Watched:
                 "uri.allowed_ports": [80, 443, self._source.port],
                 "stores": {"other": {"dir": str(self._store / "images")}},
                 "default_store": "other",
-                # As they are for everybody: the fakes shorten them, which costs statements.
+                # The defaults: the fakes use shorter intervals, which cost statements.
                 "prefect.poll_interval_s": 5,
                 "lease.ttl_s": 60.0,
                 "lease.renew_s": 15.0,
@@ -115,7 +115,7 @@ class Watched:
             "PROBE_TREE": str(tree),
             "PROBE_STORE": str(self._store / "images"),
             "PROBE_SOURCE_PORT": str(self._source.port),
-            # Every answer of Prefect's server is a line of its log then.
+            # Makes Prefect's server log every response.
             "PREFECT_SERVER_LOGGING_LEVEL": "INFO",
         }
         self.prefect_database = home / "prefect" / "prefect.db"
@@ -124,7 +124,7 @@ class Watched:
 
     @contextmanager
     def up(self) -> Iterator[Spent]:
-        """Start it; yields what that took."""
+        """Start the system; yield the time that the start took."""
         before, began = _cpu_of_commands(), time.monotonic()
         self.system.up()
         seconds = time.monotonic() - began
@@ -135,7 +135,7 @@ class Watched:
             self.system.down()
 
     def pids(self) -> list[int]:
-        """Return all processes of this system, however they came to be."""
+        """Return all processes of this system, however they were started."""
         mark = f"TRANSSHIP_HOME={self.system.home}\0".encode()
         found = []
         for entry in Path("/proc").iterdir():
@@ -145,7 +145,7 @@ class Watched:
         return found
 
     def counts(self, began: float, ended: float) -> Counts:
-        """Return what was counted between two moments; seconds since the epoch."""
+        """Return the counts between two times, in seconds since the epoch."""
         counted = Counts(requests=self._requests())
         kinds = self._kinds()
         for path in self._records.glob("statements-*"):
@@ -155,7 +155,7 @@ class Watched:
         return counted
 
     def statements(self, began: float, ended: float) -> Counter[tuple[str, str]]:
-        """Return how often each statement was sent by each kind of process between two moments."""
+        """Return how often each kind of process sent each statement between two times."""
         kinds = self._kinds()
         found: Counter[tuple[str, str]] = Counter()
         for path in self._records.glob("statements-*"):
@@ -178,7 +178,7 @@ class Watched:
         return sum(len(re.findall(r'HTTP/1\.1" \d', path.read_text(errors="replace"))) for path in logs)
 
     def during(self, work: Callable[[], object]) -> tuple[Counts, float, float]:
-        """Return what was counted while something was done, and from when to when that was."""
+        """Return the counts while some work was done, and when it began and ended."""
         requests, began = self._requests(), time.time()
         work()
         ended = time.time()
@@ -187,12 +187,12 @@ class Watched:
         return counted, began, ended
 
     def frames(self, what: str) -> list[str]:
-        """Return our own frames at a call, outermost first, where they were most."""
+        """Return our own frames at the call with the most of them, outermost first."""
         found = [path.read_text().splitlines() for path in self._records.glob(f"frames-{what}-*")]
         return max(found, key=len, default=[])
 
     def import_images(self, count: int) -> None:
-        """Create images, ask for their imports, and wait until all are active, without asking the API for it."""
+        """Create images, start their imports, and wait until all are active, without polling the API."""
         images = [self.system.create(name="bench") for _ in range(count)]
         for image_id in images:
             body = {"method": {"name": "web-download", "uri": self.uri}}
@@ -216,7 +216,7 @@ class Watched:
         return sum(tables.values()), events, tables
 
     def age_events(self) -> None:
-        """Make all events two hours older; only while nothing runs."""
+        """Make all events two hours older; call this only while nothing runs."""
         with closing(sqlite3.connect(self.prefect_database)) as database, database:
             for table in EVENT_TABLES:
                 database.execute(
@@ -234,7 +234,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def pss_mib(pids: Sequence[int]) -> float:
-    """Return the memory of processes, shared pages shared out."""
+    """Return the memory of processes, with shared pages divided among them (PSS)."""
     found = 0
     for pid in pids:
         with suppress(OSError):
@@ -249,7 +249,7 @@ def _cpu_of_commands() -> float:
 
 
 def fresh_import() -> Spent:
-    """Import Prefect's server in an interpreter of its own."""
+    """Import Prefect's server in a new interpreter."""
     before, began = _cpu_of_commands(), time.monotonic()
     subprocess.run([sys.executable, "-P", "-c", IMPORT_PREFECT], check=True)
     return Spent(time.monotonic() - began, _cpu_of_commands() - before)
@@ -266,12 +266,12 @@ def measure(tree: Path, burst: int, rest_s: float) -> dict[str, Any]:
         watched.age_events()
         imports.append(fresh_import())
         with watched.up() as again:
-            # The first pass of the vacuum begins with the server.
+            # The first vacuum runs when the server starts.
             time.sleep(IDLE_S)
         kib, _, tables = watched.prefect_bytes()
     found["up"], found["again"] = asdict(up), asdict(again)
     found["import"] = {name: statistics.mean(getattr(one, name) for one in imports) for name in ("seconds", "cpu")}
-    # Events of what was done before the burst are gone as well; what is left of any is shared by all imports.
+    # Events from before the burst are gone too; the remaining space is divided among all imports.
     events = sum(tables[name] for name in EVENT_TABLES)
     kept = kib - events - found["prefect"].pop("kib_before_without_events")
     found["prefect"]["kib_after_an_hour"] = kept / burst + events / (burst + SINGLES)
@@ -313,13 +313,13 @@ def running(watched: Watched, burst: int, rest_s: float) -> dict[str, Any]:
 
 
 def size_of(tree: Path) -> dict[str, int]:
-    """Return the lines, blank ones and comments too, and the files of Python of what is installed of a checkout."""
+    """Return the number of lines (including blanks and comments) and files of a checkout's installed Python code."""
     files = [path for room in probe["ROOMS"] for path in (tree / room).rglob("*.py")]
     return {"lines": sum(path.read_text().count("\n") for path in files), "modules": len(files)}
 
 
 def report(figures: Mapping[str, Mapping[str, Any]], *, statements: bool) -> str:
-    """Return the figures as a table, a column a checkout."""
+    """Return the figures as a table with one column per checkout."""
     columns = list(figures.values())
     rows: list[tuple[str, Callable[[Mapping[str, Any]], float]]] = [
         ("product: lines", lambda one: one["size"]["lines"]),
@@ -376,7 +376,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", type=Path, help="also write every figure there")
     parser.add_argument("--figures", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    # What was started is in sessions of its own and would outlive us.
+    # The started processes have their own sessions, and would outlive this one.
     signal.signal(signal.SIGTERM, _leave)
     if options.figures is not None:
         options.figures.write_text(json.dumps(measure(Path.cwd(), options.burst, options.rest)))

@@ -1,7 +1,7 @@
-"""``python -m bench latency``: how long a small import takes through the whole product, and where the time goes.
+"""``python -m bench latency``: how long a small import takes in the whole product, and where the time goes.
 
-Imports of one MiB from a server on loopback: one after the other, then many at once. The same with Prefect's own
-worker in the place of ours; everything else is the same product.
+Imports of one MiB from a server on loopback: one after another, then many at once. The same is repeated with Prefect's
+own worker in place of ours, and otherwise the same product.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from transship.catalog.schema import TASKS
 MIB: Final = 1024 * 1024
 BODY: Final = os.urandom(MIB)
 LOOK_S: Final = 0.01
-"""Pause between a client's looks at the image; half of it is in each figure."""
+"""Interval at which a client polls the image; each figure includes half of it on average."""
 ASKING_THREADS: Final = 8
 OURS, STOCK = "transship", "prefect"
 
@@ -56,11 +56,11 @@ class StockSystem(System):
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """Imports that were asked for at once.
+    """Imports that were requested at the same time.
 
     Attributes:
         seconds: from the first request to the last active image.
-        refused: answers 503, of the Images API and of Prefect's server.
+        refused: 503 responses of the Images API and of Prefect's server.
         active: images that became active.
     """
 
@@ -77,7 +77,7 @@ class Burst:
 
 @dataclass(slots=True)
 class Figures:
-    """What was measured of one worker."""
+    """The figures for one worker."""
 
     name: str
     singles: list[Timeline] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Figures:
 
 
 class Client:
-    """Somebody who imports images."""
+    """A client that imports images."""
 
     def __init__(self, system: System, uri: str) -> None:
         self.system, self.uri = system, uri
@@ -95,7 +95,7 @@ class Client:
         self.refused = 0
 
     def call(self, method: str, path: str, body: object = None) -> requests.Response:
-        """Call the Images API; a 503 is counted, and the call made again."""
+        """Call the Images API; count 503 responses, and retry after them."""
         while True:
             answer = self.session.request(method, self.system.settings.api_url + path, json=body, timeout=60)
             if answer.status_code != 503:
@@ -109,11 +109,11 @@ class Client:
         return str(made.json()["id"])
 
     def ask(self, image_id: str) -> None:
-        """Ask for its import."""
+        """Start an image's import."""
         self.call("POST", f"/v2/images/{image_id}/import", {"method": {"name": "web-download", "uri": self.uri}})
 
     def import_one(self) -> Asked:
-        """Import one image, and look until it is active."""
+        """Import one image, and poll until it is active."""
         image_id = self.create()
         asked_at = time.time()
         self.ask(image_id)
@@ -127,7 +127,7 @@ class Client:
 
 
 def singles(system: System, uri: str, rounds: int) -> list[Timeline]:
-    """Import images one after the other; the first two count not."""
+    """Import images one after another; the first two do not count."""
     client = Client(system, uri)
     imports = []
     for _ in range(rounds + 2):
@@ -138,7 +138,7 @@ def singles(system: System, uri: str, rounds: int) -> list[Timeline]:
 
 
 def burst(system: System, uri: str, count: int) -> Burst:
-    """Ask for many imports at once, and wait for all of them."""
+    """Start many imports at once, and wait for all of them."""
     client = Client(system, uri)
     images = [client.create() for _ in range(count)]
     before = server_refusals(system)
@@ -167,14 +167,14 @@ def burst(system: System, uri: str, count: int) -> Burst:
 
 
 def server_refusals(system: System) -> int:
-    """Return how often Prefect's server answered 503 so far: its log names every answer here."""
+    """Return how often Prefect's server has answered 503, according to its log."""
     logs = (system.home / "log").glob("prefect-server.log*")
     return sum(path.read_text(errors="replace").count('HTTP/1.1" 503') for path in logs)
 
 
 @contextmanager
 def running(kind: type[System], database: str) -> Iterator[tuple[System, str]]:
-    """Start the product in a fresh home directory; yields it and the URI of an image of one MiB."""
+    """Start the product in a new home directory; yield it and the URI of an image of one MiB."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transship-latency-")))
         source = stack.enter_context(WebServer())
@@ -193,7 +193,7 @@ def running(kind: type[System], database: str) -> Iterator[tuple[System, str]]:
                 "prefect.database_url": servers.new_database(),
             }
         system = kind(home, options)
-        # Every answer of Prefect's server is a line of its log then.
+        # Makes Prefect's server log every response.
         system.environment["PREFECT_SERVER_LOGGING_LEVEL"] = "INFO"
         stack.enter_context(system)
         yield system, source.serve("/image.raw", BODY)
@@ -266,7 +266,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", choices=(OURS, STOCK), help="measure one worker alone")
     parser.add_argument("--json", type=Path, help="also write every figure there")
     options = parser.parse_args(arguments)
-    # What was started is in sessions of its own and would outlive us.
+    # The started processes have their own sessions, and would outlive this one.
     signal.signal(signal.SIGTERM, _leave)
     counts = options.burst or [24, 64]
     names = (options.only,) if options.only else (OURS, STOCK)

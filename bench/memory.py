@@ -1,7 +1,7 @@
-"""``python -m bench memory``: what the product holds when idle, and what one import adds, by size of the image.
+"""``python -m bench memory``: the memory of the idle product, and what one import adds, by size of the image.
 
-Images of random data from a server on loopback: raw ones, which stay as they are, and qcow2 ones, which a qemu-img
-converts to raw. The process that carries the import and its children are looked at many times a second.
+Images of random data come from a server on loopback: raw ones, which are not converted, and qcow2 ones, which qemu-img
+converts to raw. The memory of the import's process and its children is sampled many times a second.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from transship.host.runner_status import RunnerStatus, read_runner_status, runne
 
 MIB: Final = 1024 * 1024
 LOOK_S: Final = 0.01
-"""Pause between two looks at an import."""
+"""Interval between two samples of an import."""
 
 AS_IT_IS, CONVERTED = "as it is", "converted"
 BUDGET_MIB: Final = 300
-"""What one import may hold, whatever the size of its image."""
+"""Memory limit of one import, independent of the size of its image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class Held:
     """Memory of one or several processes in MiB.
 
     Attributes:
-        rss: what is mapped and present; pages that processes share count for each of them.
-        pss: the same, shared pages shared out.
+        rss: resident memory; shared pages count for each process.
+        pss: the same, with shared pages divided among the processes.
     """
 
     rss: float = 0.0
@@ -59,7 +59,7 @@ class Held:
 
 @dataclass(slots=True)
 class Executor:
-    """The most that an executor held while it was looked at: itself, its children, and both at the same moment."""
+    """The peak memory of an executor: itself, its children, and both together."""
 
     before: Held
     own: Held = field(default_factory=Held)
@@ -68,13 +68,13 @@ class Executor:
 
     @property
     def growth(self) -> float:
-        """MiB (PSS) that it and its children gained."""
+        """Growth of its own and its children's memory in MiB (PSS)."""
         return self.both.pss - self.before.pss
 
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """One import that was looked at."""
+    """One sampled import."""
 
     kind: str
     mib: int
@@ -84,7 +84,7 @@ class Import:
 
 
 def held_by(pid: int) -> Held:
-    """Return the memory of a process; nothing if it is gone."""
+    """Return the memory of a process; 0 if it is gone."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -101,7 +101,7 @@ def held_by_all(pids: Sequence[int]) -> Held:
 def programs_below(pid: int) -> list[int]:
     """Return the descendants of a process that run another program.
 
-    A child that has not come to its exec yet is in its parent's own memory, which would count twice.
+    A child that has not called exec yet shares its parent's memory, which would count twice.
     """
     own = _program(pid)
     return [child for child in descendants(pid) if _program(child) not in ("", own)]
@@ -115,7 +115,7 @@ def _program(pid: int) -> str:
 
 
 def idle_memory(system: System) -> dict[str, float]:
-    """Return the MiB that each component holds with all below it, shared pages shared out (PSS)."""
+    """Return the memory of each component and its descendants in MiB (PSS)."""
     pids = system.pids()
     below = {name: [pid, *descendants(pid)] for name, pid in pids.items() if name != "supervisor"}
     held = {name: held_by_all(each).pss for name, each in below.items()}
@@ -123,7 +123,7 @@ def idle_memory(system: System) -> dict[str, float]:
 
 
 def runner_parts(system: System) -> dict[str, float]:
-    """Return of what the worker's share of the idle memory consists, in MiB (PSS)."""
+    """Return the parts of the worker's idle memory in MiB (PSS)."""
     runner = _runner(system)
     executors = children(runner.template_pid)
     parts = {"dispatcher": held_by(runner.pid).pss, "template": held_by(runner.template_pid).pss}
@@ -138,11 +138,11 @@ def _runner(system: System) -> RunnerStatus:
 
 
 class Lookout:
-    """Looks at all executors until it is told to stop. Use as a context manager.
+    """Samples all executors until it is stopped. Use as a context manager.
 
     Attributes:
-        executors: what each held, by process id; those that are begun meanwhile are looked at too.
-        looks: how often.
+        executors: the memory of each by process id, including executors started meanwhile.
+        looks: number of samples.
     """
 
     def __init__(self, system: System) -> None:
@@ -163,7 +163,7 @@ class Lookout:
 
     @property
     def carrier(self) -> Executor:
-        """The executor that had the import: the one that held most above what it had before."""
+        """The executor that ran the import: the one whose memory grew most."""
         return max(self.executors.values(), key=lambda one: one.growth)
 
     def _look_out(self) -> None:
@@ -186,14 +186,14 @@ class Lookout:
 
 
 def serve(server: WebServer, path: Path) -> str:
-    """Offer a file without reading it into memory; return its address."""
+    """Serve a file without reading it into memory; return its URL."""
     with path.open("rb") as stream:
         body = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
     return server.on(f"/{path.name}", RangedFile(memoryview(body)))
 
 
 def image_file(kind: str, mib: int, directory: Path) -> Path:
-    """Make an image of random data: raw, or a qcow2 that holds as much."""
+    """Create an image of random data: raw, or a qcow2 with as much data."""
     raw = random_file(directory / f"image-{mib}.raw", mib * MIB)
     if kind == AS_IT_IS:
         return raw
@@ -204,7 +204,7 @@ def image_file(kind: str, mib: int, directory: Path) -> Path:
 
 
 def import_one(system: System, server: WebServer, kind: str, mib: int) -> Import:
-    """Import an image and look at the process that does it."""
+    """Import an image and sample the process that runs the import."""
     with tempfile.TemporaryDirectory(prefix="transship-memory-image-") as directory:
         path = image_file(kind, mib, Path(directory))
         uri = serve(server, path)
@@ -229,7 +229,7 @@ def idle_report(components: Mapping[str, float], worker: Mapping[str, float]) ->
 
 
 def heading() -> str:
-    """Return the head of the table of imports."""
+    """Return the header of the table of imports."""
     whose = ("executor", "children", "together", "together", "above", "", "")
     what = ("RSS", "RSS", "RSS", "PSS", "idle PSS", "seconds", "looks")
     lines = [" ".join(f"{word:>9}" for word in words) for words in (whose, what)]
@@ -237,7 +237,7 @@ def heading() -> str:
 
 
 def row(one: Import) -> str:
-    """Return one import's line of that table."""
+    """Return one import's line in that table."""
     carrier = one.executor
     held = (carrier.own.rss, carrier.below.rss, carrier.both.rss, carrier.both.pss, carrier.growth)
     figures = " ".join(f"{mib:>9.0f}" for mib in held)
@@ -245,11 +245,11 @@ def row(one: Import) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, and print the figures; 1 when an import held more than its budget."""
+    """Measure, and print the figures; return 1 if an import exceeded its budget."""
     parser = argparse.ArgumentParser(prog="python -m bench memory", description=__doc__)
     parser.add_argument("--mib", type=int, action="append", help="size of the image; may be repeated")
     options = parser.parse_args(arguments)
-    # What was started is in sessions of its own and would outlive us.
+    # The started processes have their own sessions, and would outlive this one.
     signal.signal(signal.SIGTERM, _leave)
     imports = []
     with ExitStack() as stack:

@@ -1,7 +1,7 @@
-"""What processes of a running system do: their statements to the catalogue, and who of ours reads and writes.
+"""Records the statements of a running system's processes to the catalogue, and which of our functions read and write.
 
-`bench.economy` has it installed in every process of the system that it starts, by a `sitecustomize` that nothing else
-makes. It is read as a file there, before any module of the product, so it imports none.
+`bench.economy` installs it through a `sitecustomize` in every process of the system that it starts. It is loaded as a
+file before any module of the product, so it imports none of them.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ runpy.run_path(os.environ["PROBE_FILE"])["install"]()
 
 READS: Final = ("recv", "recv_into")
 WRITES: Final = ("write", "pwrite", "writev", "pwritev", "sendfile", "copy_file_range", "splice")
-"""Functions of `os` that write into the file descriptor that is their first or second argument."""
+"""Functions of `os` that write to the file descriptor in their first or second argument."""
 
 Record = Callable[[str, Sequence[str]], None]
-"""Gets ``read`` or ``write``, and our own frames there, outermost first."""
+"""Called with ``read`` or ``write``, and our own frames at the call, outermost first."""
 
 
 def install() -> None:
-    """Write down what this process and its forks do in the directory that ``PROBE_RECORDS`` names.
+    """Record the activity of this process and its forks in the directory named in ``PROBE_RECORDS``.
 
-    ``statements-<pid>`` gets a line a statement, ``frames-<what>-<pid>`` our own frames where they were most.
+    ``statements-<pid>`` gets a line per statement, ``frames-<what>-<pid>`` our own frames at the deepest call.
     """
     records = Path(os.environ["PROBE_RECORDS"])
     tree, store = Path(os.environ["PROBE_TREE"]), Path(os.environ["PROBE_STORE"])
@@ -64,7 +64,7 @@ class Statements:
         self._write = os.write
 
     def listen(self) -> None:
-        """Begin."""
+        """Start recording."""
         from sqlalchemy import Engine, event  # noqa: PLC0415  # it has just been imported
 
         event.listen(Engine, "before_cursor_execute", self._before)
@@ -73,20 +73,20 @@ class Statements:
         if not str(connection.engine.url.database).endswith(self._catalogue):
             return
         pid = os.getpid()
-        if pid not in self._files:  # a fork begins its own
+        if pid not in self._files:  # a fork starts its own file
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._files[pid] = os.open(self._records / f"statements-{pid}", flags, 0o600)
         self._write(self._files[pid], f"{time.time():.6f} {' '.join(statement.split())}\n".encode())
 
 
 class AfterSqlAlchemy(importlib.abc.MetaPathFinder):
-    """Does something once SQLAlchemy has been imported."""
+    """Calls a function once SQLAlchemy has been imported."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         self._act = act
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Return SQLAlchemy's own spec with that added; None for everything else."""
+        """Return SQLAlchemy's spec with the call added; None for other modules."""
         if name != "sqlalchemy":
             return None
         sys.meta_path.remove(self)
@@ -104,7 +104,7 @@ class AfterSqlAlchemy(importlib.abc.MetaPathFinder):
 
 
 def watch_reads(tree: Path, source_port: int, record: Record) -> None:
-    """Record who reads from a source, for the rest of this process's life."""
+    """Record which functions read from a source, for the rest of this process's life."""
 
     def watched(name: str) -> Callable[..., Any]:
         read = getattr(socket.socket, name)
@@ -121,7 +121,7 @@ def watch_reads(tree: Path, source_port: int, record: Record) -> None:
 
 
 def watch_writes(tree: Path, store: Path, record: Record) -> None:
-    """Record who writes into files of a store, for the rest of this process's life."""
+    """Record which functions write to files of a store, for the rest of this process's life."""
 
     def watched(module: ModuleType, name: str) -> Callable[..., Any]:
         act = getattr(module, name)
@@ -149,12 +149,12 @@ def own_frames(frame: FrameType | None, tree: Path) -> list[str]:
 
 
 ROOMS: Final = ("transship", "flows", "tasks", "blocks", "config", "deployments")
-"""What is installed of a checkout."""
+"""The installed packages of a checkout."""
 
 
 def below_the_task(frames: Sequence[str]) -> list[str]:
-    """Return the frames below the function of the Prefect task; all of them in a thread of its own."""
-    # `tasks/steps.py` is what Prefect calls: it calls the task's function and turns its outcome into a state.
+    """Return the frames below the Prefect task's function; all frames in a separate thread."""
+    # Prefect calls `tasks/steps.py`, which calls the task's function and turns its outcome into a state.
     own = (number for number, frame in enumerate(frames) if frame.startswith("tasks/") and "/steps.py:" not in frame)
     first = next(own, -1)
     return list(frames[first + 1 :])
@@ -175,5 +175,5 @@ def _is_in(store: Path, target: object) -> bool:
         path = Path(os.readlink(f"/proc/self/fd/{target}"))
     except OSError:
         return False
-    # What begins with a dot is the store's own: its mark, the files of a check.
+    # Names with a leading dot are not images: the store's mark, the files of a check.
     return path.parent == store and not path.name.startswith(".")

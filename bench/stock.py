@@ -1,4 +1,4 @@
-"""``python -m bench.stock``: `transship up --detach` with Prefect's own process worker in the place of ours."""
+"""``python -m bench.stock``: `transship up --detach` with Prefect's own process worker in place of ours."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from transship.supervisor.output import Console
 from transship.supervisor.table import process_table
 
 POLL_S: Final = 3
-"""Often for Prefect, whose default is 10: the stock worker at its best without loading the server."""
+"""Shorter than Prefect's default of 10: the best setting for the stock worker that does not overload the server."""
 
 
 def stock_worker(settings: Settings, ours: Component) -> Component:
-    """Return the component that takes our worker's place."""
+    """Return the component that replaces our worker."""
     client = client_environment(settings, base_environment(settings, {}))
     arguments = (
         *("worker", "start", "--pool", settings.prefect.work_pool, "--type", "process"),

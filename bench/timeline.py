@@ -1,4 +1,4 @@
-"""Where the time of one import went: what API, Prefect and flow wrote down about it, as steps without a gap."""
+"""Where the time of one import went: steps without gaps, from the records of API, Prefect and flow."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ BEGIN: Final = "flow: settings, catalogue, lease, session"
 BETWEEN: Final = "Prefect engine: between tasks"
 SEEN: Final = "from the end of finish until a client sees active"
 TOGETHER: Final = frozenset({"digest", "place"})
-"""Tasks that threads of one flow carry out beside each other."""
+"""Tasks that threads of one flow run in parallel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One import as its client saw it; seconds since the epoch.
+    """One import as seen by its client; times in seconds since the epoch.
 
     Attributes:
-        asked_at: before the request was sent; active_at: when the image was seen to be active.
+        asked_at: before the request was sent; active_at: when the client saw the active image.
     """
 
     image_id: str
@@ -58,7 +58,7 @@ class Timeline:
 
 
 def timelines(system: System, imports: Sequence[Asked]) -> list[Timeline]:
-    """Read what was written down about imports; waits until Prefect has recorded all of it."""
+    """Read the records of imports; wait until Prefect has recorded everything."""
     catalog = Catalog.open(system.settings)
     try:
         return [_timeline(system, catalog, one) for one in imports]
@@ -90,7 +90,7 @@ def _timeline(system: System, catalog: Catalog, one: Asked) -> Timeline:
 
 
 def _steps(began: float, marks: Sequence[tuple[str, float]]) -> dict[str, float]:
-    """Return the seconds that end at each mark; what clocks of two processes disagree on counts nowhere twice."""
+    """Return the seconds that end at each mark; differences between processes' clocks are not counted twice."""
     steps: dict[str, float] = {}
     now = began
     for name, ended in marks:
@@ -100,7 +100,7 @@ def _steps(began: float, marks: Sequence[tuple[str, float]]) -> dict[str, float]
 
 
 def _one_after_another(tasks: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
-    """Join tasks that ran at the same time, and those that may: a step has the same name in every import."""
+    """Join tasks that ran, or may run, at the same time, so a step has the same name in every import."""
     joined: list[tuple[set[str], float, float]] = []
     for name, began, ended in tasks:
         if joined and (began < joined[-1][2] or {name, *joined[-1][0]} <= TOGETHER):
@@ -118,7 +118,7 @@ def _first_line(system: System, run_id: str) -> float | None:
 
 
 def _task_runs(system: System, run_id: str) -> list[tuple[str, float, float]] | None:
-    """Return name, begin and end of the task runs in their order, None while one is not recorded."""
+    """Return name, begin and end of the task runs in order; None while one is not recorded."""
     asked = {"flow_runs": {"id": {"any_": [run_id]}}, "limit": 100}
     found: list[dict[str, Any]] = system.prefect("POST", "/task_runs/filter", asked)
     ended = [one for one in found if one["start_time"] and one["end_time"]]

@@ -1,10 +1,10 @@
 """Every setting of Transship, typed, with its unit in its name.
 
-Values come from, later ones winning: the defaults below, the files of a Glance, a TOML file, the
-environment (``TRANSSHIP_<SECTION>__<OPTION>``), the command line. A value that cannot be used stops the start
-with an error that names its source, the option and what would be right.
+Values come from these sources, and later ones override earlier ones: the defaults below, Glance's files, a TOML file,
+the environment (``TRANSSHIP_<SECTION>__<OPTION>``), the command line. An invalid value stops the start
+with an error that names its source, the option and what is valid.
 
-The groups stand one subject a file; here they are put together, and what concerns several of them is checked.
+Each file holds the groups of one subject; this one combines them, and checks what concerns several of them.
 """
 
 from __future__ import annotations
@@ -157,21 +157,21 @@ class Settings(Section):
 
     @property
     def all_stores(self) -> Mapping[str, StoreSettings]:
-        """The configured stores; without any, one file store ``local`` under the home directory."""
+        """The configured stores; if there are none, one file store ``local`` in the home directory."""
         if self.stores:
             return self.stores
         return {"local": FileStoreSettings(dir=self.home / "images", description="Directory on this machine")}
 
     @property
     def store_facts(self) -> tuple[StoreFacts, ...]:
-        """What everybody may know of the configured stores, in configured order."""
+        """The public facts about the configured stores, in configured order."""
         return tuple(
             store_facts(store_id, store, default=store_id == self.default_store)
             for store_id, store in self.all_stores.items()
         )
 
     def remote(self, region: str) -> RemoteSettings | None:
-        """Return how the Glance of a region is reached, None if that is not configured; case does not matter."""
+        """Return the settings of a region's Glance, or None; case does not matter."""
         return next((each for name, each in self.remotes.items() if name.casefold() == region.casefold()), None)
 
     @property
@@ -181,12 +181,12 @@ class Settings(Section):
 
     @property
     def run_dir(self) -> Path:
-        """Directory of the lock, the status and the sockets of what runs here."""
+        """Directory of the lock, the status files and the sockets of running processes."""
         return self.home / "run"
 
     @property
     def prefect_api_url(self) -> str:
-        """URL at which this machine reaches the Prefect API in force, without a trailing slash."""
+        """URL at which this machine reaches the Prefect API in use, without a trailing slash."""
         return (self.prefect.api_url or f"{http_origin(self.prefect.host, self.prefect.port)}/api").rstrip("/")
 
     @property

@@ -75,7 +75,7 @@ class ImportSettings(Section):
     task_time_to_live_h: int = Field(48, ge=1, description="Hours that a finished task stays in the list.")
 
     def virtual_size_cap(self, project: str) -> tuple[int, str]:
-        """Return the largest virtual size of a project's images in bytes, and the option that says so."""
+        """Return the largest virtual size of a project's images in bytes, and the option that sets it."""
         if project in self.virtual_size_caps:
             return self.virtual_size_caps[project], f'imports.virtual_size_caps of project "{project}"'
         return self.virtual_size_cap_bytes, "imports.virtual_size_cap_bytes"

@@ -37,7 +37,7 @@ class KeystoneLogin(Section):
 
     @property
     def complete(self) -> bool:
-        """Whether everything that a login needs is set."""
+        """Whether all required parts of a login are set."""
         secret = self.application_credential_secret.get_secret_value()
         account = (self.username or self.user_id) and (self.project_name or self.project_id)
         by_password = bool(account and self.password.get_secret_value())

@@ -38,7 +38,7 @@ class NotificationSettings(Section):
         description="Event types that messaging and log leave out, e.g. image.update; image or task: all of them.",
     )
     prefect_events: bool = Field(
-        False, description="Send the same facts to Prefect as events, for its event feed and for automations."
+        False, description="Also send notifications to Prefect as events, for its event feed and for automations."
     )
     backlog_limit: int = Field(
         100_000, ge=100, description="Most notifications that wait for one driver; beyond that, the oldest are dropped."

@@ -13,11 +13,10 @@ LOOPBACK_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
 
 
 def http_origin(host: str, port: int) -> str:
-    """Return ``http://host:port`` of a listener of this machine, as this machine reaches it.
+    """Return the ``http://host:port`` at which this machine reaches one of its listeners.
 
     Args:
-        host: name or address that is listened on; one that stands for all addresses becomes loopback, and IPv6
-            addresses get brackets.
+        host: name or address of the listener; a wildcard address becomes loopback, and IPv6 addresses get brackets.
         port: 1 to 65535.
     """
     try:

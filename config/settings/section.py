@@ -1,4 +1,4 @@
-"""What groups of settings are made of: their base class, and the types that many options share."""
+"""The base class of groups of settings, and types shared by many options."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MIB = 1024 * 1024
 GIB = 1024 * MIB
 
 WHOLE_PATHS: Final = "whole paths"
-"""Key of a validation's context: when it is true, a path that is not absolute is refused instead of completed."""
+"""Key of the validation context: if true, a relative path is refused instead of completed."""
 
 
 def web_url(option: str, text: str) -> str:
-    """Return an http or https URL without a trailing slash; empty text stays.
+    """Return an http or https URL without a trailing slash; return an empty text unchanged.
 
     Raises:
-        ValueError: it is none, or holds credentials.
+        ValueError: it is not such a URL, or holds credentials.
     """
     if not text:
         return text
@@ -39,7 +39,7 @@ def web_url(option: str, text: str) -> str:
 def _absolute(path: Path, info: ValidationInfo) -> Path:
     if info.context and info.context.get(WHOLE_PATHS) and not path.is_absolute():
         raise ValueError(f"{str(path)!r} is not an absolute path")
-    if path == Path():  # empty text: the working directory of whichever process reads it
+    if path == Path():  # an empty text would mean the working directory of the process that reads it
         raise ValueError("is empty; write the whole path, or leave the option out")
     try:
         return path.expanduser().absolute()
@@ -73,7 +73,7 @@ class Section(BaseModel):
 
 
 def plain(value: object) -> object:
-    """Return what JSON has for a value of a setting, for ``json.dumps(…, default=plain)``; secrets are in the clear."""
+    """Convert a setting's value for ``json.dumps(…, default=plain)``; secrets are in the clear."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, Path):

@@ -1,4 +1,4 @@
-"""The kinds of stores: the settings of each, and one row that says what else belongs to it."""
+"""The kinds of stores: the settings of each, and one table row with everything else about it."""
 
 from config.settings.stores.file import FileStoreSettings
 from config.settings.stores.kind import BlockFacts, GlanceFacts, StoreKind, StoreSettings, store_limit_name

@@ -1,4 +1,4 @@
-"""What a kind of store consists of, and what the settings of all kinds have in common."""
+"""The definition of a store kind, and the settings common to all kinds."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from config.glance.option import IgnoredOption, MappedOption
 from config.settings.section import WHOLE_PATHS, Section
 
 TYPE: Final = "type"
-"""The option that names the kind of a store; a block names it by its own type instead."""
+"""The option that names the kind of a store; in a block the block's type names it instead."""
 
 
 BLOCK_PREFIX: Final = "image-store-"
 
 
 class StoreSettings(Section):
-    """A store. Each kind has a subclass that says which values ``type`` may have: the kind's name alone."""
+    """A store. Each kind has a subclass whose ``type`` can only be the kind's name."""
 
     type: str = Field(description="Kind of the store.")
-    description: str = Field("", description="One line for people.")
-    weight: int = Field(0, description="Higher is preferred for reads and stands first in lists.")
+    description: str = Field("", description="Description of the store in one line.")
+    weight: int = Field(0, description="Stores with a higher weight are preferred for reads and listed first.")
 
     def directories(self) -> Mapping[str, Path]:
-        """Return the directories that no other user may share, by the option that names each."""
+        """Return the directories that must not be used by anything else, by option."""
         return {}
 
 
 @dataclass(frozen=True, slots=True)
 class BlockFacts:
-    """How a kind of store looks in the Prefect UI. The fields of its block are the options of its settings.
+    """How a kind of store is shown in the Prefect UI. The fields of its block are the options of its settings.
 
     Attributes:
         description: one sentence.
         documentation: URL of a page about such stores.
-        names: options that the block calls otherwise.
+        names: names in the block for options whose names differ there.
     """
 
     description: str
@@ -49,12 +49,12 @@ class BlockFacts:
 
 @dataclass(frozen=True, slots=True)
 class GlanceFacts:
-    """What the files of a Glance say of stores of a kind.
+    """Glance's options for stores of a kind.
 
     Attributes:
-        options: those that become options of the store, beside those that stores of all kinds have.
-        ignored: those that are known and have no effect.
-        names: of the kind in ``[glance_store]``, where they are not its name.
+        options: those that map to options of the store, in addition to those common to all kinds.
+        ignored: those that are known but have no effect.
+        names: of the kind in ``[glance_store]``, if different from its name.
     """
 
     options: tuple[MappedOption, ...] = ()
@@ -64,16 +64,16 @@ class GlanceFacts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoreKind:
-    """A kind of store: the one row in which everything that belongs to it is named.
+    """A kind of store: the table row with everything about it.
 
     Attributes:
         name: value of the option ``type``; lower-case letters, digits and dashes.
         settings: options of its stores.
-        driver: ``module:callable`` that makes a `transship.stores.base.StoreDriver` of a store's id, its settings and
-            the catalogue's id; imported when such a store is used.
-        block: how it looks in the Prefect UI.
-        glance: options of a Glance from which its stores are set up; None: no Glance has such stores.
-        read_only: nothing is ever written to its stores.
+        driver: ``module:callable`` that creates a `transship.stores.base.StoreDriver` from a store's id, its settings
+            and the catalogue's id; imported when such a store is used.
+        block: how it is shown in the Prefect UI.
+        glance: Glance's options for its stores; None: Glance does not have such stores.
+        read_only: whether its stores are never written to.
     """
 
     name: str
@@ -85,20 +85,20 @@ class StoreKind:
 
     @property
     def slug(self) -> str:
-        """The name that Prefect has for the type of its blocks."""
+        """Prefect's name for its block type."""
         return BLOCK_PREFIX + self.name
 
     def block_fields(self) -> Mapping[str, str]:
-        """Return the options that a block shows, in order, by the name that the block has for each."""
+        """Return the options in a block, in order, by their names there."""
         return {self.block.names.get(option, option): option for option in self.settings.model_fields if option != TYPE}
 
     def settings_of(self, document: Mapping[str, object]) -> StoreSettings:
-        """Return the settings that a block document holds.
+        """Return the settings in a block document.
 
-        Paths must be absolute: a document is read by many processes, each with a working directory of its own.
+        Paths must be absolute, because processes with different working directories read the document.
 
         Raises:
-            ValidationError: they cannot be used. The document's own names stand in it, and no value.
+            ValidationError: they are invalid. The error has the document's names for the options, and no values.
         """
         options = self.block_fields()
         values = {option: document[name] for name, option in options.items() if name in document}
@@ -110,7 +110,7 @@ class StoreKind:
             raise ValidationError.from_exception_data(self.slug, faults) from None
 
     def document_of(self, settings: StoreSettings) -> dict[str, object]:
-        """Return what the block document of these settings holds, secrets still wrapped up."""
+        """Return the contents of the block document for these settings, with secrets still wrapped."""
         return {name: getattr(settings, option) for name, option in self.block_fields().items()}
 
 
@@ -123,5 +123,5 @@ def _renamed(fault: ErrorDetails, names: Mapping[str, str]) -> InitErrorDetails:
 
 
 def store_limit_name(store: str) -> str:
-    """Return the name of Prefect's global concurrency limit of a store."""
+    """Return the name of Prefect's global concurrency limit for a store."""
     return f"store-{store}"

@@ -1,7 +1,7 @@
-"""The table of store kinds. Whoever must know what belongs to a kind asks here; nobody else names one.
+"""The table of store kinds. Other code looks up whatever depends on a kind here, and names no kinds itself.
 
-A kind that another distribution brings joins by an entry point of the group ``transship.store_kinds``, whose name is
-the kind's and whose object is its `StoreKind`. It is looked for when a kind is named that is not in the table.
+Another distribution can provide a kind through an entry point in the group ``transship.store_kinds``, whose name is
+the kind's and whose object is its `StoreKind`. Entry points are searched for kinds that are not in the table.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from transship.domain.placement import StoreFacts
 
 GROUP: Final = "transship.store_kinds"
 DEFAULT_KIND: Final = file.KIND.name
-"""Kind of a store that names none."""
+"""Default kind of a store."""
 
 KINDS: Final[Mapping[str, StoreKind]] = {kind.name: kind for kind in (file.KIND,)}
 """The kinds that come with Transship, by name."""
 
 
 def kind_named(name: str) -> StoreKind | None:
-    """Return the kind of that name; None if none is installed.
+    """Return the kind with that name; None if none is installed.
 
     Raises:
-        ImportError: another distribution should bring it, and its module is broken.
+        ImportError: another distribution provides it, but its module cannot be imported.
     """
     return KINDS.get(name) or _from_elsewhere(name)
 
@@ -39,7 +39,7 @@ def kind_of(settings: StoreSettings) -> StoreKind:
     """Return the kind of a store.
 
     Raises:
-        LookupError: no such kind is installed; settings of it cannot have been validated in this environment.
+        LookupError: the kind is not installed, so its settings cannot have been validated in this environment.
     """
     kind = kind_named(settings.type)
     if kind is None:
@@ -48,20 +48,20 @@ def kind_of(settings: StoreSettings) -> StoreKind:
 
 
 def store_facts(store_id: str, settings: StoreSettings, *, default: bool) -> StoreFacts:
-    """Return what everybody may know of a store."""
+    """Return the public facts about a store."""
     return StoreFacts(
         store_id, settings.type, settings.description, settings.weight, kind_of(settings).read_only, default
     )
 
 
 def kind_of_block(slug: str) -> StoreKind | None:
-    """Return the kind whose blocks have that type; None if none is installed."""
+    """Return the kind with that block type; None if none is installed."""
     kind = kind_named(slug.removeprefix(BLOCK_PREFIX))
     return kind if kind is not None and kind.slug == slug else None
 
 
 def installed_kinds() -> Mapping[str, StoreKind]:
-    """Return all kinds by name; looks through all distributions. None replaces a kind that comes with Transship."""
+    """Return all kinds by name, searching all distributions. No distribution can replace a built-in kind."""
     return {**{entry.name: entry.load() for entry in entry_points(group=GROUP)}, **KINDS}
 
 
@@ -71,7 +71,7 @@ def _from_elsewhere(name: str) -> StoreKind | None:
 
 
 def _of_its_kind(value: object, info: ValidationInfo) -> object:
-    """Validate the options of a store with the settings class of the kind that it names."""
+    """Validate the options of a store with the settings class of its kind."""
     if not isinstance(value, Mapping):
         return value
     name = value.get(TYPE, DEFAULT_KIND)
