@@ -37,7 +37,7 @@ from transship.catalog.schema import TASKS
 
 MIB: Final = 1024 * 1024
 BODY: Final = os.urandom(MIB)
-LOOK_S: Final = 0.01
+POLL_S: Final = 0.01
 """Interval at which a client polls the image; each figure includes half of it on average."""
 ASKING_THREADS: Final = 8
 OURS, STOCK = "transship", "prefect"
@@ -120,7 +120,7 @@ class Client:
         while (status := self.call("GET", f"/v2/images/{image_id}").json()["status"]) != "active":
             if status not in ("queued", "importing") or time.time() - asked_at > 120:
                 raise RuntimeError(f"image {image_id} is {status}\n{self.system.logs()}")
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
         active_at = time.time()
         tasks = self.call("GET", f"/v2/images/{image_id}/tasks").json()["tasks"]
         return Asked(image_id, str(tasks[0]["id"]), asked_at, active_at)

@@ -29,7 +29,7 @@ from transship.host.processes import children, descendants, resident_bytes
 from transship.host.runner_status import RunnerStatus, read_runner_status, runner_status_path
 
 MIB: Final = 1024 * 1024
-LOOK_S: Final = 0.01
+POLL_S: Final = 0.01
 """Interval between two samples of an import."""
 
 AS_IT_IS, CONVERTED = "as it is", "converted"
@@ -137,7 +137,7 @@ def _runner(system: System) -> RunnerStatus:
     return status
 
 
-class Lookout:
+class Sampler:
     """Samples all executors until it is stopped. Use as a context manager.
 
     Attributes:
@@ -153,7 +153,7 @@ class Lookout:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look_out)
 
-    def __enter__(self) -> Lookout:
+    def __enter__(self) -> Sampler:
         self._thread.start()
         return self
 
@@ -167,7 +167,7 @@ class Lookout:
         return max(self.executors.values(), key=lambda one: one.growth)
 
     def _look_out(self) -> None:
-        while not self._done.wait(LOOK_S):
+        while not self._done.wait(POLL_S):
             self.looks += 1
             for pid in children(self._template):
                 self._look_at(pid, programs_below(pid))
@@ -208,7 +208,7 @@ def import_one(system: System, server: WebServer, kind: str, mib: int) -> Import
     with tempfile.TemporaryDirectory(prefix="transship-memory-image-") as directory:
         path = image_file(kind, mib, Path(directory))
         uri = serve(server, path)
-        with Lookout(system) as lookout:
+        with Sampler(system) as lookout:
             began = time.monotonic()
             image = system.import_from(uri, disk_format=path.suffix.lstrip("."))
             seconds = time.monotonic() - began

@@ -36,7 +36,7 @@ from transship.domain.errors import (
 from transship.domain.import_data import Copies, Copy, Digests, FinalData
 from transship.domain.notification import upload_failure
 
-STOP_PATIENCE_S = 20.0
+STOP_TIMEOUT_S = 20.0
 """Seconds to wait for copies that were told to stop; they check the stop token every 16 MiB."""
 
 log = structlog.get_logger("transship.flow")
@@ -207,7 +207,7 @@ class _Delivery:
                 failure_of(copy)
 
     def _wait_for_all(
-        self, hashing: PrefectFuture[Digests], timeout_s: float | None = STOP_PATIENCE_S
+        self, hashing: PrefectFuture[Digests], timeout_s: float | None = STOP_TIMEOUT_S
     ) -> set[PrefectFuture[Any]]:
         """Wait for the running copies and the digests, and return those that ended in time."""
         running: list[PrefectFuture[Any]] = [*self.running, hashing]

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.fakes.images_api import ImagesApi
-from transship.api.site import StoreShelf
+from transship.api.site import StoreRegistry
 from transship.catalog.imports import Begun, Caller, Order, ask_import, begin_import
 from transship.catalog.journal import find_location, mark_deleting
 from transship.domain.errors import CopyBeingRemoved
@@ -51,7 +51,7 @@ def test_no_import_takes_the_place_of_a_copy_while_a_client_removes_it(
     """A removal that hangs in the store would else remove what the import wrote there meanwhile."""
     image_id = api.active(b"data", ("fast", "archive"))
     store = SlowStore("archive", api.stores["archive"], 0o640)
-    monkeypatch.setattr(StoreShelf, "using", lambda _shelf, _store: nullcontext(store))
+    monkeypatch.setattr(StoreRegistry, "using", lambda _shelf, _store: nullcontext(store))
     with ThreadPoolExecutor(1) as threads:
         removal = threads.submit(api.client.delete, f"/v2/stores/archive/{image_id}")
         try:

@@ -8,7 +8,7 @@ import pytest
 
 from config.settings import ApiSettings, FileStoreSettings
 from tests.fakes.images_api import ApiMaker, ImagesApi
-from transship.api.site import STORES_KEPT_S, StoreShelf
+from transship.api.site import STORES_KEPT_S, StoreRegistry
 from transship.catalog.schema import META
 from transship.catalog.stores import forget_store, mirror_store
 
@@ -147,7 +147,7 @@ def test_health_is_503_when_the_catalogue_cannot_be_read(api: ImagesApi) -> None
 
 def test_store_settings_mirrored_into_the_catalogue_replace_the_configured_ones(api: ImagesApi) -> None:
     seconds = [0.0]
-    shelf = StoreShelf(api.settings, api.catalog, lambda: seconds[0])
+    shelf = StoreRegistry(api.settings, api.catalog, lambda: seconds[0])
     assert [fact.weight for fact in shelf.facts()] == [0, 10]
     edited = FileStoreSettings(dir=api.stores["fast"], weight=50, description="edited")
     with api.catalog.write() as connection:

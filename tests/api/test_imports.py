@@ -21,7 +21,7 @@ from transship.catalog.bell import Ring
 from transship.catalog.schema import OUTBOX, TASKS
 from transship.catalog.tasks import read_secrets, report_progress
 from transship.domain.task import StoreProgress, TaskProgress
-from transship.keeper.waking import Ears
+from transship.keeper.waking import Wakeups
 
 WEB: dict[str, Any] = {"method": {"name": "web-download", "uri": SOURCE}}
 
@@ -52,16 +52,16 @@ def test_an_accepted_import_is_an_empty_202_that_leaves_task_lock_and_message_to
 
 def test_an_accepted_import_and_a_deleted_image_ring_for_the_keeper(api: ImagesApi) -> None:
     api.settings.run_dir.mkdir()
-    with closing(Ears(api.settings, api.catalog)) as ears:
+    with closing(Wakeups(api.settings, api.catalog)) as wakeups:
         # On PostgreSQL it listens from the first wait on.
-        ears.wait(0)
+        wakeups.wait(0)
         image_id = api.create(**FORMATS)
-        assert ears.wait(60) == {Ring.NEWS}
+        assert wakeups.wait(60) == {Ring.NEWS}
         assert _import(api, image_id, WEB).status_code == 202
-        assert Ring.WORK in ears.wait(60)
-        ears.wait(0.5)
+        assert Ring.WORK in wakeups.wait(60)
+        wakeups.wait(0.5)
         assert api.client.delete(f"/v2/images/{image_id}").status_code == 204
-        assert Ring.WORK in ears.wait(60)
+        assert Ring.WORK in wakeups.wait(60)
 
 
 def test_a_task_shows_what_was_asked_for(api: ImagesApi) -> None:

@@ -31,7 +31,7 @@ from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.web_server import WebServer
 from tests.flows.conftest import prefect_client, server, site
 from transship.domain.image import ImageStatus
-from transship.keeper.dispatch import tell
+from transship.keeper.dispatch import send_outbox
 from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import PrefectApi
 
@@ -109,7 +109,7 @@ def import_one(imports: AskedImports, keeper: Keeper, uri: str, statements: Stat
         image_id = imports.create()
         assert imports.ask(image_id, uri).status_code == 202
     with statements.of("keeper"):
-        assert tell(keeper) == 1
+        assert send_outbox(keeper) == 1
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(imports.task(image_id).flow_run_id)  # type: ignore[arg-type]  # a UUID as text
     with statements.of("flow"):

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from transship.host.processes import end_with_parent
-from transship.runner.messages import LINE_BYTES, Done, Job, Outcome, Ready, tell_dispatcher
+from transship.runner.messages import LINE_BYTES, Done, Job, Outcome, Ready, encode_template_message
 from transship.runner.template import Template
 
 HANGS = "hangs"
@@ -56,5 +56,5 @@ class TrialTemplate(Template):
 if __name__ == "__main__":
     end_with_parent()
     ours = socket.socket(fileno=int(sys.argv[1]))
-    ours.send(tell_dispatcher(Ready(os.getpid(), 0.0, [])))
+    ours.send(encode_template_message(Ready(os.getpid(), 0.0, [])))
     TrialTemplate(ours, sys.argv[2]).run()

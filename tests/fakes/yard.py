@@ -29,7 +29,7 @@ from tests.fakes.web_server import WebServer
 from tests.flows.conftest import Site
 from transship.api import resource
 from transship.api.app import build_app
-from transship.api.site import StoreShelf
+from transship.api.site import StoreRegistry
 from transship.catalog.imports import Caller
 from transship.catalog.journal import find_location
 from transship.catalog.leases import lease_of
@@ -71,7 +71,7 @@ class Yard:
         site.set(stores=json.dumps(sections), default_store=names[0])
         for module in ("tasks.place", "tasks.fetch"):
             patch.setattr(f"{module}.using_store", lambda store, _settings, _catalog: nullcontext(self.stores[store]))
-        patch.setattr(StoreShelf, "using", lambda _shelf, store: nullcontext(self.stores[store]))
+        patch.setattr(StoreRegistry, "using", lambda _shelf, store: nullcontext(self.stores[store]))
         patch.setattr(resource, "identify", lambda _request, request_id: replace(self.caller, request_id=request_id))
         self.serve()
 

@@ -26,7 +26,7 @@ from transship.catalog.types import in_seconds
 from transship.domain.image import ImageStatus
 from transship.domain.task import TaskStatus
 from transship.host.directories import MARK
-from transship.keeper.dispatch import REFUSAL_PATIENCE_S, tell
+from transship.keeper.dispatch import REFUSAL_RETRY_S, send_outbox
 from transship.keeper.housekeeping import ask_for_sweep, sweep_what_is_due
 from transship.keeper.keeper import Keeper
 from transship.keeper.mirror import mirror_stores, settings_of_block
@@ -46,8 +46,8 @@ def test_a_request_is_kept_while_prefect_is_away(catalog: Catalog, tmp_path: Pat
     image = queued_image(catalog)
     task = asked(catalog, image)
     keeper = keeper_of(catalog, tmp_path, f"http://127.0.0.1:{free_port()}/api")
-    age_outbox(catalog, 2 * REFUSAL_PATIENCE_S)
-    assert tell(keeper) == 0
+    age_outbox(catalog, 2 * REFUSAL_RETRY_S)
+    assert send_outbox(keeper) == 0
     with catalog.read() as connection:
         assert get_task(connection, task.id).status is TaskStatus.PENDING
         assert due(connection, 10) == []
@@ -63,11 +63,11 @@ def test_a_wrong_password_gets_its_time_to_be_mended_and_then_ends_the_task(
     image = queued_image(catalog)
     task = asked(catalog, image)
     keeper = keeper_of(catalog, tmp_path, prefect_server.url, "admin:wrong")
-    assert tell(keeper) == 0
+    assert send_outbox(keeper) == 0
     with catalog.read() as connection:
         assert get_task(connection, task.id).status is TaskStatus.PENDING
-    age_outbox(catalog, REFUSAL_PATIENCE_S + 1)
-    assert tell(keeper) == 0
+    age_outbox(catalog, REFUSAL_RETRY_S + 1)
+    assert send_outbox(keeper) == 0
     with catalog.read() as connection:
         ended = get_task(connection, task.id)
     assert ended.status is TaskStatus.FAILURE
@@ -184,7 +184,7 @@ def test_each_host_that_is_live_or_has_scrap_gets_one_run_in_its_own_queue(
         ask_for_sweep(keeper)
 
         def all_told() -> bool:
-            tell(keeper)
+            send_outbox(keeper)
             return not all_rows(catalog)
 
         until(all_told, 180.0, "the sweep to be told")

@@ -17,7 +17,7 @@ from transship.catalog.uploads import begin_upload, finish_stage
 from transship.domain.image import ImageStatus
 from transship.domain.import_request import ImportRequest
 from transship.domain.methods import ImportMethod
-from transship.keeper.dispatch import tell
+from transship.keeper.dispatch import send_outbox
 from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import PrefectApi
 
@@ -50,7 +50,7 @@ def asked(catalog: Catalog, image_id: str) -> str:
 
 def test_uploaded_data_are_imported_by_the_host_that_holds_them(keeper: Keeper, prefect_server: PrefectServer) -> None:
     task_id = asked(keeper.catalog, staged(keeper.catalog, "far-away"))
-    until(lambda: tell(keeper), 180.0, "dispatch")
+    until(lambda: send_outbox(keeper), 180.0, "dispatch")
     with keeper.catalog.read() as connection:
         task = get_task(connection, task_id)
     run = prefect_server.ask("GET", f"/flow_runs/{task.flow_run_id}")

@@ -18,7 +18,7 @@ from transship.catalog.engine import Catalog
 from transship.catalog.outbox import due
 from transship.catalog.tasks import get_task
 from transship.domain.push import RUNNER_SOCKET
-from transship.keeper.dispatch import tell
+from transship.keeper.dispatch import send_outbox
 from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import CreatedRun, PrefectApi, WantedRun
 
@@ -49,7 +49,7 @@ def shelf(keeper: Keeper) -> Iterator[Shelf]:
 def dispatched(keeper: Keeper) -> str:
     """Ask for an import and have it dispatched; return its flow run."""
     task_id = asked(keeper.catalog, queued_image(keeper.catalog)).id
-    until(lambda: tell(keeper), 180.0, "dispatch")
+    until(lambda: send_outbox(keeper), 180.0, "dispatch")
     with keeper.catalog.read() as connection:
         assert due(connection, 10) == []
         return str(get_task(connection, task_id).flow_run_id)
@@ -92,7 +92,7 @@ def test_a_slot_is_given_back_when_prefect_does_not_make_the_run(
         url = prefect.serve("/api/deployments/name/web-download/transship", json.dumps({"id": "d"}).encode())
         keeper = Keeper(settings_in(tmp_path), catalog, PrefectApi(url.partition("/deployments")[0], ""), "keeper")
         asked(catalog, queued_image(catalog))
-        assert tell(keeper) == 0
+        assert send_outbox(keeper) == 0
     assert shelf.asked == ["default"]
     assert shelf.changed.get(timeout=60) == "free"
     assert (shelf.runs, shelf.left) == ([], 1)
@@ -109,7 +109,7 @@ def test_a_run_that_an_earlier_keeper_made_is_not_pushed_again(
     made: list[CreatedRun] = []
     until(lambda: made.append(keeper.prefect.claim(wanted, "a keeper that died")) or True, 180.0, "an earlier run")
     assert made[0].as_asked
-    until(lambda: tell(keeper), 180.0, "dispatch")
+    until(lambda: send_outbox(keeper), 180.0, "dispatch")
     with keeper.catalog.read() as connection:
         assert get_task(connection, task_id).flow_run_id == made[0].id
     assert shelf.changed.get(timeout=60) == "free"

@@ -26,7 +26,7 @@ from transship.catalog.tasks import get_task
 from transship.domain.errors import PrefectAway
 from transship.domain.image import ImageStatus
 from transship.domain.task import ImportTask, TaskStatus
-from transship.keeper.dispatch import _create_run, tell
+from transship.keeper.dispatch import _create_run, send_outbox
 from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import FlowRunState, PrefectApi
 from transship.keeper.reconcile import reconcile, settle
@@ -46,7 +46,7 @@ class Scene:
         self.catalog: Catalog = keeper.catalog
         self.image = queued_image(self.catalog, name=f"image-{uuid4().hex[:6]}")
         self.task_id = asked(self.catalog, self.image).id
-        until(lambda: tell(keeper), 180.0, "dispatch")
+        until(lambda: send_outbox(keeper), 180.0, "dispatch")
         self.run_id = str(self.task().flow_run_id)
 
     def task(self) -> ImportTask:
@@ -123,7 +123,7 @@ def test_the_run_of_a_deleted_image_is_cancelled(scene: Scene, before: str, afte
         scene.enter("PENDING", "Pending")
         scene.enter("RUNNING", "Running")
     delete(scene)
-    until(lambda: tell(scene.keeper), 180.0, "the cancel")
+    until(lambda: send_outbox(scene.keeper), 180.0, "the cancel")
     assert (scene.state()["type"], scene.state()["message"]) == (after, "the image was deleted")
 
 
@@ -137,7 +137,7 @@ def test_a_run_that_ends_while_it_is_being_cancelled_stays_as_it_ended(scene: Sc
     scene.enter("RUNNING", "Running")
     delete(scene)
     racing = EndsMeanwhile(scene.server.url, scene.server.auth_string)
-    until(lambda: tell(replace(scene.keeper, prefect=racing)), 180.0, "the cancel")
+    until(lambda: send_outbox(replace(scene.keeper, prefect=racing)), 180.0, "the cancel")
     assert (scene.state()["type"], scene.state()["name"]) == ("COMPLETED", "Superseded")
     with scene.catalog.read() as connection:
         assert OutboxKind.CANCEL not in [row.kind for row in due(connection, 10)]
@@ -198,7 +198,7 @@ def test_a_crashed_run_whose_worker_is_lost_is_scheduled_again(scene: Scene) -> 
     scene.enter("CRASHED", "Crashed")
     expire_lease(scene.catalog, begun.lease)
     assert scene.reconciled() is PENDING
-    until(lambda: tell(scene.keeper), 180.0, "second dispatch")
+    until(lambda: send_outbox(scene.keeper), 180.0, "second dispatch")
     assert (scene.state()["type"], scene.state()["name"]) == ("SCHEDULED", "AwaitingRetry")
     assert str(scene.task().flow_run_id) == scene.run_id
 
@@ -213,7 +213,7 @@ def test_a_crash_counts_once_however_long_prefect_cannot_be_told_to_start_the_ru
         # What Prefect shows is the end of the attempt before.
         assert scene.reconciled() is PENDING
     assert scene.task().attempt == attempt
-    until(lambda: tell(scene.keeper), 180.0, "second dispatch")
+    until(lambda: send_outbox(scene.keeper), 180.0, "second dispatch")
     scene.enter("CRASHED", "Crashed")
     assert scene.reconciled() is PENDING
     assert scene.task().attempt == attempt + 1
@@ -233,7 +233,7 @@ def test_a_run_that_prefect_forgot_is_made_anew(scene: Scene) -> None:
     scene.server.ask("DELETE", f"/flow_runs/{scene.run_id}")
     expire_lease(scene.catalog, begun.lease)
     assert scene.reconciled() is PENDING
-    until(lambda: tell(scene.keeper), 180.0, "second dispatch")
+    until(lambda: send_outbox(scene.keeper), 180.0, "second dispatch")
     assert scene.task().flow_run_id not in (None, scene.run_id)
 
 
@@ -243,7 +243,7 @@ def test_a_run_that_was_begun_goes_on_when_the_keeper_was_killed_before_it_noted
     for lost in (False, True):
         with scene.catalog.write() as connection:
             post(connection, OutboxKind.DISPATCH, f"{scene.task_id}/1", scene.task_id, {"attempt": 1})
-        until(lambda: tell(scene.keeper), 180.0, "second dispatch")
+        until(lambda: send_outbox(scene.keeper), 180.0, "second dispatch")
         with scene.catalog.read() as connection:
             assert due(connection, 10) == []
         assert scene.state()["name"] == "Running"

@@ -18,7 +18,7 @@ from transship.catalog.keepers import stay_active
 from transship.catalog.schema import KEEPERS, OUTBOX
 from transship.catalog.tasks import get_task
 from transship.catalog.types import in_seconds
-from transship.keeper.dispatch import tell
+from transship.keeper.dispatch import send_outbox
 from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import PrefectApi
 
@@ -55,7 +55,7 @@ def test_many_keepers_that_tell_at_once_start_one_run_for_each_import(
     ]
 
     def all_told() -> bool:
-        at_once(*[lambda keeper=keeper: tell(keeper) for keeper in keepers])
+        at_once(*[lambda keeper=keeper: send_outbox(keeper) for keeper in keepers])
         with catalog.read() as connection:
             return connection.execute(select(func.count()).select_from(OUTBOX)).scalar_one() == 0
 

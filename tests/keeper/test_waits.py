@@ -26,7 +26,7 @@ from transship.catalog.tasks import get_task
 from transship.catalog.underway import WaitingImport, pending_imports, waiting_imports
 from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import PrefectApi
-from transship.keeper.turns import explain_waits, look_at_pool, project_limit
+from transship.keeper.turns import explain_waits, project_limit, refresh_pool
 from transship.keeper.waits import Pool, Queue, Situation, explain
 
 SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -194,7 +194,7 @@ def test_the_limit_of_the_pool_bounds_the_share_of_a_project(
     shares = []
     for limit in (None, 3, 1):
         prefect_server.ask("PATCH", f"/work_pools/{settings.prefect.work_pool}", {"concurrency_limit": limit})
-        patiently(lambda: look_at_pool(keeper))
+        patiently(lambda: refresh_pool(keeper))
         shares.append(project_limit(keeper, [Host("one", SINCE, True, 8), Host("two", HEARD, False, 8)]))
     assert shares == [7, 2, 1]
 

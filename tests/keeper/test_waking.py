@@ -13,42 +13,44 @@ from transship.catalog.bell import Ring, ring_keeper
 from transship.catalog.engine import Catalog
 from transship.catalog.leases import expire_lease
 from transship.host.doorbell import DOORBELL_SOCKET, ring
-from transship.keeper.waking import Ears
+from transship.keeper.waking import Wakeups
 
 
 @pytest.fixture
-def ears(catalog: Catalog, tmp_path: Path) -> Iterator[Ears]:
-    listening = Ears(settings_in(tmp_path), catalog)
+def wakeups(catalog: Catalog, tmp_path: Path) -> Iterator[Wakeups]:
+    listening = Wakeups(settings_in(tmp_path), catalog)
     # On PostgreSQL it listens from the first wait on.
     listening.wait(0)
     yield listening
     listening.close()
 
 
-def test_a_request_and_a_lease_that_is_given_up_are_work(catalog: Catalog, ears: Ears) -> None:
+def test_a_request_and_a_lease_that_is_given_up_are_work(catalog: Catalog, wakeups: Wakeups) -> None:
     image = queued_image(catalog)
-    assert ears.wait(60.0) == {Ring.NEWS}
+    assert wakeups.wait(60.0) == {Ring.NEWS}
     asked(catalog, image)
-    assert ears.wait(60.0) == {Ring.WORK, Ring.NEWS}
+    assert wakeups.wait(60.0) == {Ring.WORK, Ring.NEWS}
     other = queued_image(catalog)
     lease = begun(catalog, other).lease
-    ears.wait(60.0)
-    ears.wait(0.5)
+    wakeups.wait(60.0)
+    wakeups.wait(0.5)
     expire_lease(catalog, lease)
-    assert ears.wait(60.0) == {Ring.WORK}
-    assert ears.wait(0) == frozenset()
+    assert wakeups.wait(60.0) == {Ring.WORK}
+    assert wakeups.wait(0) == frozenset()
 
 
-def test_rings_that_had_no_room_in_the_doorbell_are_not_missed(tmp_path: Path, catalog: Catalog, ears: Ears) -> None:
+def test_rings_that_had_no_room_in_the_doorbell_are_not_missed(
+    tmp_path: Path, catalog: Catalog, wakeups: Wakeups
+) -> None:
     if DATABASES.kind == POSTGRESQL:
         pytest.skip("PostgreSQL keeps all notifications")
     bell = settings_in(tmp_path).run_dir / DOORBELL_SOCKET
     assert all(ring(bell, b"n") for _ in range(2000))
     asked(catalog, queued_image(catalog))
-    assert Ring.WORK in ears.wait(60.0)
+    assert Ring.WORK in wakeups.wait(60.0)
 
 
-def test_what_is_taken_back_wakes_nobody(catalog: Catalog, ears: Ears) -> None:
+def test_what_is_taken_back_wakes_nobody(catalog: Catalog, wakeups: Wakeups) -> None:
     def ring_and_fail() -> None:
         with catalog.write() as connection:
             ring_keeper(connection, Ring.WORK)
@@ -58,4 +60,4 @@ def test_what_is_taken_back_wakes_nobody(catalog: Catalog, ears: Ears) -> None:
         ring_and_fail()
     with catalog.write():
         pass
-    assert ears.wait(0.5) == frozenset()
+    assert wakeups.wait(0.5) == frozenset()

@@ -33,7 +33,7 @@ from transship.runner.carried import Held
 from transship.runner.cold import RUN_VARIABLE
 from transship.runner.dispatcher import Dispatcher
 from transship.runner.generation import Executor
-from transship.runner.hung import ENDED_S, LOST_S, Grip
+from transship.runner.hung import ENDED_S, LOST_S, HangCheck
 from transship.runner.pool import Pool
 from transship.runner.recycling import WearLimits
 from transship.runner.worker import WarmWorker
@@ -41,43 +41,46 @@ from transship.runner.worker import WarmWorker
 # --- decisions -------------------------------------------------------------------------------------
 
 
-def lost(grip: Grip, *seen: tuple[Standing, float]) -> list[bool]:
-    return [grip.is_lost(standing, now) for standing, now in seen]
+def lost(hang_check: HangCheck, *seen: tuple[Standing, float]) -> list[bool]:
+    return [hang_check.is_lost(standing, now) for standing, now in seen]
 
 
 def test_a_process_that_lost_its_import_is_given_a_moment_and_then_given_up() -> None:
     moments = [(Standing.HELD, 0.0), (Standing.ELSEWHERE, 10.0), (Standing.ELSEWHERE, 10.0 + LOST_S)]
-    assert lost(Grip(), *moments) == [False, False, True]
+    assert lost(HangCheck(), *moments) == [False, False, True]
 
 
 def test_a_process_that_begins_may_take_as_long_as_it_needs() -> None:
-    assert lost(Grip(), (Standing.ELSEWHERE, 0.0), (Standing.ELSEWHERE, 1e6)) == [False, False]
+    assert lost(HangCheck(), (Standing.ELSEWHERE, 0.0), (Standing.ELSEWHERE, 1e6)) == [False, False]
 
 
 def test_a_process_that_never_began_is_given_up_when_its_run_was_offered_again() -> None:
-    grip = Grip(offered_again=True)
-    assert lost(grip, (Standing.ELSEWHERE, 0.0), (Standing.ELSEWHERE, LOST_S)) == [False, True]
+    hang_check = HangCheck(offered_again=True)
+    assert lost(hang_check, (Standing.ELSEWHERE, 0.0), (Standing.ELSEWHERE, LOST_S)) == [False, True]
 
 
 def test_a_retry_of_a_run_that_lives_changes_nothing() -> None:
-    grip = Grip(offered_again=True)
-    assert lost(grip, (Standing.ELSEWHERE, 0.0), (Standing.HELD, 1.0), (Standing.HELD, 1e6)) == [False] * 3
-    assert grip.without_since is None
+    hang_check = HangCheck(offered_again=True)
+    assert lost(hang_check, (Standing.ELSEWHERE, 0.0), (Standing.HELD, 1.0), (Standing.HELD, 1e6)) == [False] * 3
+    assert hang_check.without_since is None
 
 
 def test_a_process_whose_import_ended_has_longer_to_tell_prefect_so() -> None:
     moments = [(Standing.HELD, 0.0), (Standing.ENDED, 1.0), (Standing.ENDED, 1.0 + LOST_S)]
-    assert lost(Grip(), *moments, (Standing.ENDED, 1.0 + ENDED_S)) == [False, False, False, True]
+    assert lost(HangCheck(), *moments, (Standing.ENDED, 1.0 + ENDED_S)) == [False, False, False, True]
 
 
 @pytest.mark.parametrize("offered_again", [True, False])
 def test_a_run_whose_import_had_ended_before_it_began_is_left_alone(offered_again: bool) -> None:
-    assert lost(Grip(offered_again=offered_again), (Standing.ENDED, 0.0), (Standing.ENDED, 1e6)) == [False, False]
+    assert lost(HangCheck(offered_again=offered_again), (Standing.ENDED, 0.0), (Standing.ENDED, 1e6)) == [False, False]
 
 
 @pytest.mark.parametrize("offered_again", [True, False])
 def test_a_run_without_an_import_is_left_alone(offered_again: bool) -> None:
-    assert lost(Grip(offered_again=offered_again), (Standing.NO_IMPORT, 0.0), (Standing.NO_IMPORT, 1e6)) == [False] * 2
+    assert (
+        lost(HangCheck(offered_again=offered_again), (Standing.NO_IMPORT, 0.0), (Standing.NO_IMPORT, 1e6))
+        == [False] * 2
+    )
 
 
 @pytest.fixture
@@ -243,7 +246,7 @@ def test_a_process_that_lost_its_import_is_killed_and_its_slot_is_free_without_a
         if stopped:
             os.kill(executor.pid, signal.SIGSTOP)
         trial.resume(begun)
-        trial.worker.runs.held[flow_run.id].grip.offered_again = True
+        trial.worker.runs.held[flow_run.id].hang_check.offered_again = True
         trial.worker.wake.clear()
         await trial.look()
         await carrying

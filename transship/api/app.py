@@ -27,9 +27,9 @@ from transship.api.images import (
 from transship.api.imports import list_image_tasks, start_import
 from transship.api.policy import Policy
 from transship.api.request_id import RequestIds
-from transship.api.resource import NothingHere, Operation, Resource, Streamed
+from transship.api.resource import NotFound, Operation, Resource, Streamed
 from transship.api.schemas import Schemas
-from transship.api.site import Site, StoreShelf
+from transship.api.site import Site, StoreRegistry
 from transship.api.tasks import list_tasks, show_task
 from transship.api.uploads import stage_image, upload_image
 from transship.api.uri_judge import UriJudge
@@ -72,7 +72,7 @@ def build_app(settings: Settings, catalog: Catalog, texts: Mapping[Path, str] | 
     site = Site(
         settings=settings,
         catalog=catalog,
-        stores=StoreShelf(settings, catalog),
+        stores=StoreRegistry(settings, catalog),
         judge=UriJudge(gate_from(settings), settings.download.connect_timeout_s),
         policy=Policy(policy_file, (texts or {}).get(policy_file) if policy_file else None),
         schemas=Schemas(settings.formats),
@@ -82,7 +82,7 @@ def build_app(settings: Settings, catalog: Catalog, texts: Mapping[Path, str] | 
     app = Starlette(
         routes=[
             *(Route(path, Resource(site, operations)) for path, operations in paths.items()),
-            Route("/{path:path}", NothingHere()),
+            Route("/{path:path}", NotFound()),
         ],
         middleware=[
             Middleware(RequestIds, settings.api.max_request_id_length),

@@ -14,7 +14,7 @@ NO_BODY: Final = frozenset({"GET", "HEAD", "DELETE"})
 """Methods whose requests have no body."""
 
 
-DEEPEST: Final = 16
+MAX_DEPTH: Final = 16
 """Most nesting levels of a body; the API's deepest has five."""
 
 MOST_VALUES: Final = 10_000
@@ -59,8 +59,8 @@ def parse_json(body: bytes) -> dict[str, object] | list[object]:
     if not isinstance(value, dict | list):
         raise BadRequest("The request body must be a JSON object or array.")
     depth, values = _extent(value)
-    if depth > DEEPEST:
-        raise BadRequest(f"The request body is nested more than {DEEPEST} levels deep.")
+    if depth > MAX_DEPTH:
+        raise BadRequest(f"The request body is nested more than {MAX_DEPTH} levels deep.")
     if values > MOST_VALUES:
         raise BadRequest(f"The request body holds {values} values; at most {MOST_VALUES} are read.")
     if not storable(value):

@@ -72,7 +72,7 @@ class Resource:
             return refusal(HTTPStatus.BAD_REQUEST, "The client went away before its request was complete.", accept)
 
 
-class NothingHere:
+class NotFound:
     """Answers every path that the API does not have."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

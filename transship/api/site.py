@@ -33,7 +33,7 @@ STORES_KEPT_S: Final = 5.0
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
-class StoreShelf:
+class StoreRegistry:
     """The stores of the site: the configured settings, overridden by edits in the Prefect UI.
 
     Args:
@@ -102,7 +102,7 @@ class Site:
 
     settings: Settings
     catalog: Catalog
-    stores: StoreShelf
+    stores: StoreRegistry
     judge: UriJudge
     policy: Policy
     schemas: Schemas

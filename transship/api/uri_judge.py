@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from transship.domain.uri_filter import display_uri
 from transship.sources.gate import Admitted, UriGate
-from transship.sources.judging import not_in_time
+from transship.sources.judging import resolver_timed_out
 
 AT_ONCE: Final = 32
 """Names that one process resolves at the same time; further requests wait, without a thread, for their turn."""
@@ -56,7 +56,7 @@ class UriJudge:
                 turns = await self._taken(zone_of(name))
                 return await self._beside(lambda: self._gate.admit(text), turns)
         except TimeoutError as error:
-            raise not_in_time(display_uri(text)) from error
+            raise resolver_timed_out(display_uri(text)) from error
 
     async def _taken(self, zone: str) -> ExitStack:
         """Wait for a turn among the names of the zone, then among all; return a stack that releases both."""

@@ -21,7 +21,7 @@ from transship.domain.uri_filter import display_uri
 from transship.host.logs import configure_logs
 from transship.plugins.format_guess import HEAD_BYTES, TAIL_BYTES, guess_disk_format
 from transship.sources.gate import gate_from
-from transship.sources.web import Glimpse, SourceRequest, WebSource
+from transship.sources.web import Peek, SourceRequest, WebSource
 
 REMEDY: Final = "add --disk-format, e.g. --disk-format qcow2"
 _DECOMPRESSION: Final = "image_decompression"
@@ -50,7 +50,7 @@ def disk_format_of_url(uri: str, settings: Settings, container_format: str) -> s
     configure_logs("ERROR", "import")  # the error says what is wrong
     source = WebSource(gate_from(settings), settings.download, settings.imports.image_size_cap_bytes)
     try:
-        seen = source.glimpse(SourceRequest(uri), HEAD_BYTES, TAIL_BYTES, StopToken())
+        seen = source.peek(SourceRequest(uri), HEAD_BYTES, TAIL_BYTES, StopToken())
     except (SourceNotAccepted, RedirectRefused):
         raise
     except TransferFailed as error:
@@ -75,7 +75,7 @@ def _guessed(path: Path, name: str, shown: str, settings: Settings, container_fo
         raise CommandRefused(f"the disk format of {shown} cannot be detected: {error}", REMEDY) from error
 
 
-def _write_sparse(path: Path, seen: Glimpse) -> None:
+def _write_sparse(path: Path, seen: Peek) -> None:
     """Write a file with the beginning and end of the source, and a hole between them."""
     with path.open("wb") as file:
         file.write(seen.head)

@@ -20,7 +20,7 @@ class Waiting:
     project: str
 
 
-def project_share(slots: int, wanted: int, *, told_apart: bool) -> int:
+def project_share(slots: int, wanted: int, *, projects_known: bool) -> int:
     """Return how many imports of one project may run at the same time; 0: no limit.
 
     By default a project may use all worker slots but one, so another project's import starts at once.
@@ -28,11 +28,11 @@ def project_share(slots: int, wanted: int, *, told_apart: bool) -> int:
     Args:
         slots: number of imports that all live workers together can run.
         wanted: limit set by the operator; 0: none.
-        told_apart: whether projects are known. Without an identity service all callers are one project.
+        projects_known: whether projects are known. Without an identity service all callers are one project.
     """
     if wanted:
         return wanted
-    return max(1, slots - 1) if told_apart else 0
+    return max(1, slots - 1) if projects_known else 0
 
 
 def next_turns(

@@ -26,18 +26,18 @@ from transship.domain.errors import CatalogUnavailable, PrefectAway, PrefectRefu
 from transship.host.doorbell import DOORBELL_SOCKET, ring
 from transship.host.logs import configure_logs
 from transship.keeper.courier import Couriers, open_sinks
-from transship.keeper.dispatch import tell
+from transship.keeper.dispatch import send_outbox
 from transship.keeper.housekeeping import ask_for_sweep, free_lost_uploads, purge, sweep_what_is_due
 from transship.keeper.keeper import Keeper
 from transship.keeper.mirror import mirror_stores
 from transship.keeper.prefect_api import PrefectApi
 from transship.keeper.reconcile import SETTLE_AFTER_S, reconcile, settle
-from transship.keeper.turns import explain_waits, look_at_pool
-from transship.keeper.waking import Ears, Wait
+from transship.keeper.turns import explain_waits, refresh_pool
+from transship.keeper.waking import Wait, Wakeups
 
 LEASE_TTL_S: Final = 15.0
 LEASE_RENEWED_S: Final = 7.0
-LOOK_S: Final = 30.0
+POLL_S: Final = 30.0
 """Longest time between two reads of the agenda: a ring may be lost, and runs started by hand do not ring."""
 SWEEP_S: Final = 600.0
 SWEEP_DUE_S: Final = 15.0
@@ -101,16 +101,16 @@ class Duties:
     def __init__(self, keeper: Keeper, couriers: Couriers) -> None:
         self._keeper = keeper
         self.look_at = 0.0
-        self._telling = Duty("tell", WAITING_TURN_S, self._tell, lambda agenda: agenda.outbox_in_s)
+        self._dispatching = Duty("dispatch", WAITING_TURN_S, self._dispatch, lambda agenda: agenda.outbox_in_s)
         sweeping = Duty("sweep what is due", SWEEP_DUE_S, lambda: sweep_due(keeper, sweeping), _if_leftovers)
         self._all = (
-            self._telling,
+            self._dispatching,
             Duty("reconcile", 2.0, lambda: reconcile(keeper), _if_unfinished, delay_s=2.0),
             Duty("explain waits", 2.0, lambda: explain_waits(keeper), _if_queued, delay_s=2.0),
             Duty("lost uploads", 2.0, lambda: free_lost_uploads(keeper), lambda agenda: agenda.upload_lost_in_s),
             Duty("settle", 10.0, lambda: settle(keeper), _when_settled),
             Duty("mirror stores", 10.0, lambda: mirror_stores(keeper), changes=False),
-            Duty("look at the pool", 10.0, lambda: look_at_pool(keeper), _if_unfinished, changes=False),
+            Duty("refresh the pool", 10.0, lambda: refresh_pool(keeper), _if_unfinished, changes=False),
             # Runs first as soon as this keeper is active, to remove what the previous one left.
             Duty("sweep", SWEEP_S, lambda: ask_for_sweep(keeper)),
             sweeping,
@@ -125,8 +125,8 @@ class Duties:
 
     def wake(self, rung: frozenset[Ring]) -> None:
         """Read the agenda at once if it may have changed; the end of an import lets another one start."""
-        waits = self._telling.next_at < math.inf
-        self._telling.not_before = 0.0
+        waits = self._dispatching.next_at < math.inf
+        self._dispatching.not_before = 0.0
         if Ring.WORK in rung or waits:
             self.look_at = 0.0
 
@@ -146,14 +146,14 @@ class Duties:
             log.warning("agenda cannot be read", reason=str(error))
             self.look_at = now + WAITING_TURN_S
             return
-        self.look_at = now + LOOK_S
+        self.look_at = now + POLL_S
         for duty in self._all:
             duty.plan(found, now)
 
-    def _tell(self) -> None:
-        if tell(self._keeper):
+    def _dispatch(self) -> None:
+        if send_outbox(self._keeper):
             # There may be more rows; imports that wait for their turn are checked later.
-            self._telling.not_before = 0.0
+            self._dispatching.not_before = 0.0
 
 
 def run(keeper: Keeper, couriers: Couriers, stopped: threading.Event, wait: Wait) -> None:
@@ -241,9 +241,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     owner = f"{settings.host_name} pid {os.getpid()} {uuid4().hex[:8]}"
-    ears = Ears(settings, catalog)
-    run(Keeper(settings, catalog, prefect, owner), couriers, stopped, ears.wait)
-    ears.close()
+    wakeups = Wakeups(settings, catalog)
+    run(Keeper(settings, catalog, prefect, owner), couriers, stopped, wakeups.wait)
+    wakeups.close()
     catalog.close()
     return 0
 

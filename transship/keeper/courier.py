@@ -28,7 +28,7 @@ BATCH: Final = 50
 """Most notifications sent per batch, and so sent twice if a keeper is killed before recording them."""
 PAUSE_S: Final = 0.3
 """Delay after the first new notification, so those that follow at once are sent together with it."""
-LOOK_S: Final = 30.0
+POLL_S: Final = 30.0
 """Longest time between checks for notifications: a ring may be lost."""
 LONGEST_PAUSE_S: Final = 30.0
 JOIN_S: Final = 2.0
@@ -118,7 +118,7 @@ class Courier:
         """Send while this keeper is active, until it is stopped."""
         while not stopped.is_set():
             if not self._faults:
-                self._news.wait(LOOK_S)
+                self._news.wait(POLL_S)
             if stopped.wait(self.pause_s):
                 return
             self._news.clear()

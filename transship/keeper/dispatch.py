@@ -22,22 +22,22 @@ from transship.keeper.housekeeping import order_sweeps
 from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import DEPLOYMENT, CreatedRun, WantedRun
 from transship.keeper.reconcile import end_import
-from transship.keeper.turns import DEFAULT_QUEUE, TOLD_AT_ONCE, host_queue, rows_in_turn
+from transship.keeper.turns import BATCH_ROWS, DEFAULT_QUEUE, host_queue, rows_in_turn
 
-REFUSAL_PATIENCE_S: Final = 120.0
+REFUSAL_RETRY_S: Final = 120.0
 """How long to retry after refusals that an operator can fix (no deployment yet, wrong password)."""
-MENDABLE: Final = frozenset({401, 403, 404})
+FIXABLE: Final = frozenset({401, 403, 404})
 
 log = structlog.get_logger("transship.keeper")
 
 
-def tell(keeper: Keeper) -> int:
+def send_outbox(keeper: Keeper) -> int:
     """Send the outbox rows whose turn it is to Prefect; return how many were sent."""
-    rows = rows_in_turn(keeper)[:TOLD_AT_ONCE]
-    told = 0
+    rows = rows_in_turn(keeper)[:BATCH_ROWS]
+    sent = 0
     for row in rows:
         try:
-            _tell_one(keeper, row)
+            _send(keeper, row)
         except PrefectAway as away:
             wait_s = min(30.0, 0.2 * 2 ** min(row.attempts, 10))
             _postpone(keeper, row, wait_s, str(away))
@@ -45,11 +45,11 @@ def tell(keeper: Keeper) -> int:
         except PrefectRefused as refused:
             _refused(keeper, row, refused)
         else:
-            told += 1
-    return told
+            sent += 1
+    return sent
 
 
-def _tell_one(keeper: Keeper, row: OutboxRow) -> None:
+def _send(keeper: Keeper, row: OutboxRow) -> None:
     match row.kind:
         case OutboxKind.DISPATCH:
             _dispatch(keeper, row)
@@ -138,7 +138,7 @@ def _cancel(keeper: Keeper, row: OutboxRow) -> None:
 
 def _refused(keeper: Keeper, row: OutboxRow, refused: PrefectRefused) -> None:
     keeper.prefect.forget_deployments()
-    if refused.status in MENDABLE and row.age_s < REFUSAL_PATIENCE_S:
+    if refused.status in FIXABLE and row.age_s < REFUSAL_RETRY_S:
         _postpone(keeper, row, 2.0, str(refused))
         log.warning("Prefect refused, trying again", key=row.key, reason=str(refused))
         return

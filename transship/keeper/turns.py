@@ -23,7 +23,7 @@ from transship.keeper.keeper import Keeper
 from transship.keeper.waits import Situation, explain
 
 DEFAULT_QUEUE: Final = "default"
-TOLD_AT_ONCE: Final = 20
+BATCH_ROWS: Final = 20
 """Outbox rows that are sent before the other duties run again."""
 NO_IMPORTS: Final = frozenset(OutboxKind) - {OutboxKind.DISPATCH}
 """Kinds of rows that are sent at once."""
@@ -41,7 +41,7 @@ def host_queue(host: str) -> str:
 def rows_in_turn(keeper: Keeper) -> list[OutboxRow]:
     """Return the rows to send now: rows other than imports first, then the imports whose turn it is."""
     with keeper.catalog.read() as connection:
-        rows = due(connection, TOLD_AT_ONCE, NO_IMPORTS)
+        rows = due(connection, BATCH_ROWS, NO_IMPORTS)
         waiting = first_in_line(connection, keeper.settings.imports.dispatch_ahead)
         if waiting:
             turns = _turns(keeper, connection, waiting)
@@ -64,11 +64,11 @@ def project_limit(keeper: Keeper, known: Sequence[Host]) -> int:
     pool = keeper.prefect.known_pool
     if pool is not None and pool.limit is not None:
         slots = min(slots, pool.limit)
-    told_apart = keeper.settings.api.auth != "none"
-    return project_share(slots, keeper.settings.imports.max_per_project, told_apart=told_apart)
+    projects_known = keeper.settings.api.auth != "none"
+    return project_share(slots, keeper.settings.imports.max_per_project, projects_known=projects_known)
 
 
-def look_at_pool(keeper: Keeper) -> None:
+def refresh_pool(keeper: Keeper) -> None:
     """Read the work pool's limit, which caps the worker slots that projects share."""
     keeper.prefect.pool(keeper.settings.prefect.work_pool)
 

@@ -13,7 +13,7 @@ from transship.catalog.bell import Listener, Ring
 from transship.catalog.engine import Catalog
 from transship.host.doorbell import DOORBELL_SOCKET, Doorbell
 
-DEAF_S: Final = 2.0
+POLL_S: Final = 2.0
 """Longest wait while the keeper cannot be woken."""
 FULL: Final = 10
 """Minimum number of rings that a doorbell holds; with this many unread, others may have been lost."""
@@ -24,7 +24,7 @@ Wait = Callable[[float], frozenset[Ring]]
 log = structlog.get_logger("transship.keeper")
 
 
-class Ears:
+class Wakeups:
     """Waits for rings after writes to the catalogue; if rings cannot be received, waits are short."""
 
     def __init__(self, settings: Settings, catalog: Catalog) -> None:
@@ -36,7 +36,7 @@ class Ears:
         listener = self._listener if self._listener is not None and self._listener.open() else None
         hears = self._doorbell is not None if self._listener is None else listener is not None
         ears = [ear for ear in (self._doorbell, listener) if ear is not None]
-        readable, _, _ = select.select(ears, [], [], timeout_s if hears else min(timeout_s, DEAF_S))
+        readable, _, _ = select.select(ears, [], [], timeout_s if hears else min(timeout_s, POLL_S))
         rung: frozenset[Ring] = frozenset()
         if self._doorbell is not None and self._doorbell in readable:
             letters = self._doorbell.wait(0).decode("ascii", "replace")

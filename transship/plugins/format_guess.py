@@ -67,7 +67,7 @@ def guess_disk_format(
     stop = stop or StopToken()
     kind = archive_kind(path)
     if kind is None:
-        return _told(path, name, settings, whole=whole, stop=stop)
+        return _detect(path, name, settings, whole=whole, stop=stop)
     if not unpacked:
         raise FormatUnknown(f"they are packed by {kind}, which this site does not unpack (imports.plugins)")
     if kind not in _UNPACKERS:
@@ -75,7 +75,7 @@ def guess_disk_format(
     with TemporaryDirectory() as directory:
         content = Path(directory) / "content"
         content.write_bytes(_beginning(path, kind, settings, stop))
-        return _told(content, name, settings, whole=False, stop=stop)
+        return _detect(content, name, settings, whole=False, stop=stop)
 
 
 def decide(names: frozenset[str], said: str, *, end_known: bool) -> str:
@@ -113,9 +113,9 @@ def said_by(name: str) -> str:
     return _SUFFIXES.get(PurePosixPath(inner).suffix, "")
 
 
-def _told(path: Path, name: str, settings: Settings, *, whole: bool, stop: StopToken) -> str:
+def _detect(path: Path, name: str, settings: Settings, *, whole: bool, stop: StopToken) -> str:
     # A cap of 0 skips the tables: the import checks later whether the disk is complete.
-    findings = examine(path, 0, stop, _untold)
+    findings = examine(path, 0, stop, _ignore_progress)
     if findings.packing:
         raise FormatUnknown(f"they are packed by {findings.packing}, which imports do not unpack; unpack them first")
     found = decide(findings.names, said_by(name), end_known=whole)
@@ -134,7 +134,7 @@ def _beginning(path: Path, kind: str, settings: Settings, stop: StopToken) -> by
 
     with path.open("rb", buffering=0) as source:
         packed_bytes = path.stat().st_size
-        work = Unpacking(path, source, packed_bytes, _unbounded, take, _untold, settings.decompression, stop)
+        work = Unpacking(path, source, packed_bytes, _unbounded, take, _ignore_progress, settings.decompression, stop)
         try:
             _UNPACKERS[kind](work)
         except _Enough:
@@ -146,7 +146,7 @@ def _beginning(path: Path, kind: str, settings: Settings, stop: StopToken) -> by
     return bytes(content[:HEAD_BYTES])
 
 
-def _untold(done_bytes: int, all_bytes: int) -> None:
+def _ignore_progress(done_bytes: int, all_bytes: int) -> None:
     """Ignore progress."""
 
 

@@ -15,7 +15,7 @@ from prefect.events import emit_event
 from transship.catalog.carriers import Standing
 from transship.host.processes import signal_group
 from transship.runner.cold import Cold, cold_processes
-from transship.runner.hung import Grip
+from transship.runner.hung import HangCheck
 from transship.runner.pool import Pool
 
 log = structlog.get_logger("transship.runner")
@@ -29,7 +29,7 @@ class Held:
         pool: the executor's pool, even if another engine is in use by now.
         stopping: why it was told to stop; empty if it was not.
         killing: kills it if it does not stop in time.
-        grip: what is known about its import.
+        hang_check: what is known about its import.
         lost: the import continued elsewhere, so the end of this process must not be reported.
     """
 
@@ -37,7 +37,7 @@ class Held:
     pool: Pool
     stopping: str = ""
     killing: asyncio.TimerHandle | None = None
-    grip: Grip = field(default_factory=Grip)
+    hang_check: HangCheck = field(default_factory=HangCheck)
     lost: bool = False
 
 
@@ -77,7 +77,7 @@ class Carried:
         for flow_run_id, standing in standings.items():
             carried = self.of(flow_run_id)
             pid = processes.get(flow_run_id, 0)
-            if carried is None or not pid or not carried.grip.is_lost(standing, now):
+            if carried is None or not pid or not carried.hang_check.is_lost(standing, now):
                 continue
             log.warning("process hangs without its import; it is killed", flow_run_id=str(flow_run_id), pid=pid)
             if isinstance(carried, Held):
@@ -90,7 +90,7 @@ class Carried:
     def beat(self) -> None:
         """Send heartbeats to Prefect for all current runs except those that lost their import."""
         for held in self.held.values():
-            if held.grip.without_since is not None:
+            if held.hang_check.without_since is not None:
                 continue
             emit_event(
                 event="prefect.flow-run.heartbeat",

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.workers.process import ProcessJobConfiguration
 
 from transship.host.processes import children, variable_of
-from transship.runner.hung import Grip
+from transship.runner.hung import HangCheck
 
 RUN_VARIABLE: Final = "PREFECT__FLOW_RUN_ID"
 """Environment variable with the run's id in the processes that Prefect starts for it."""
@@ -27,12 +27,12 @@ class Cold:
 
     Attributes:
         scope: cancelling it stops watching the run without reporting a state.
-        grip: what is known about its import.
+        hang_check: what is known about its import.
     """
 
     flow_run: FlowRun
     scope: anyio.CancelScope
-    grip: Grip = field(default_factory=Grip)
+    hang_check: HangCheck = field(default_factory=HangCheck)
 
 
 class OwnInterpreter(ProcessJobConfiguration):

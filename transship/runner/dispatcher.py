@@ -185,13 +185,13 @@ class Dispatcher:
     def _duties(self) -> Mapping[str, Work]:
         regular: dict[str, tuple[float, Work]] = {
             "look for runs": (self.settings.prefect.poll_interval_s, self._look),
-            "tell Prefect that we live": (
+            "worker heartbeat to Prefect": (
                 self.worker.heartbeat_interval_seconds,
                 self.worker._sync_and_initialize,  # noqa: SLF001 - pinned
             ),
-            "tell the catalogue that we live": (HEARD_EVERY_S, self._show_life),
+            "host heartbeat to the catalogue": (HEARD_EVERY_S, self._show_life),
             "read limits": (LIMITS_EVERY_S, self.worker.refresh_limits),
-            "tell Prefect that runs live": (BEAT_EVERY_S, self._beat),
+            "heartbeats of runs": (BEAT_EVERY_S, self._beat),
             "give back orphans": (ORPHANS_EVERY_S, self._give_back_orphans),
             "kill orphans": (ORPHANS_EVERY_S, self._sweep),
             "end what hangs": (HANGS_EVERY_S, self._end_what_hangs),
@@ -199,10 +199,10 @@ class Dispatcher:
         return {
             "follow events": partial(keep_connected, "follow events", self._follow_events),
             "look when woken": self._on_wake,
-            "read limits when told": self._on_limits,
+            "read limits after events": self._on_limits,
             "keep the engine": self._keep_engine,
             "reload": self._on_reload,
-            "tell status": self._tell_status,
+            "write status": self._keep_status,
             **{name: partial(every, name, seconds, work) for name, (seconds, work) in regular.items()},
         }
 
@@ -387,9 +387,9 @@ class Dispatcher:
             await self._reload.wait()
             self._reload.clear()
             if not self._stop.is_set():
-                self.on_ready(await self._take_up())
+                self.on_ready(await self._apply_newest())
 
-    async def _take_up(self) -> str:
+    async def _apply_newest(self) -> str:
         """Apply the newest settings and code; return what prevents it, empty if nothing does."""
         try:
             self.settings = settings = await self._newest_settings()
@@ -464,7 +464,7 @@ class Dispatcher:
         self.phase = phase
         self._changed.set()
 
-    async def _tell_status(self) -> None:
+    async def _keep_status(self) -> None:
         while True:
             self._write_status()
             with suppress(TimeoutError):

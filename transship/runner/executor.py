@@ -38,7 +38,7 @@ from transship.runner.lean_client import LeanClient, lean_client
 from transship.runner.messages import CANCEL_SIGNAL, LINE_BYTES, Done, Job, Outcome
 from transship.stores.pool import DRIVERS
 
-LAST_WORDS_S: Final = 3.0
+DRAIN_S: Final = 3.0
 """How long an executor may send its last logs and events before it ends."""
 HOOKS_VARIABLE: Final = "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"
 
@@ -157,7 +157,7 @@ def _drain() -> None:
     """Send the remaining logs and events, and close the stores."""
     with suppress(TimeoutError):
         for service in (APILogWorker, EventsWorker):
-            service.drain_all(timeout=LAST_WORDS_S)
+            service.drain_all(timeout=DRAIN_S)
     DRIVERS.close()  # copies forked from the template exit without atexit handlers
 
 

@@ -29,14 +29,14 @@ from transship.runner.messages import (
     ForkFailed,
     Job,
     Ready,
-    told_by_template,
+    decode_template_message,
 )
-from transship.runner.template import LAST_CHANCE_S
+from transship.runner.template import END_GRACE_S
 
-ORPHAN_CHANCE_S: Final = 15.0
+ORPHAN_GRACE_S: Final = 15.0
 """Time for executors to interrupt their imports after their template was killed."""
 
-TEMPLATE_END_S: Final = LAST_CHANCE_S + 5.0
+TEMPLATE_END_S: Final = END_GRACE_S + 5.0
 """Longest wait for a template to end before it is killed."""
 
 log = structlog.get_logger("transship.runner")
@@ -82,7 +82,7 @@ class Executor:
     writer: asyncio.StreamWriter | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def first_word(self) -> Done | None:
+    async def wait_ready(self) -> Done | None:
         """Open its channel, and wait until it is ready for its first run; None if it closed the channel."""
         self.channel.setblocking(False)
         self.reader, self.writer = await asyncio.open_connection(sock=self.channel, limit=LINE_BYTES)
@@ -118,7 +118,7 @@ class Executor:
     async def end_as_orphan(self) -> int:
         """Wait for its end after its template has died and this process has adopted it; return its exit status."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + ORPHAN_CHANCE_S
+        end = loop.time() + ORPHAN_GRACE_S
         status = -signal.SIGKILL
         while self.pid and start_time(self.pid) is not None:
             if loop.time() > end:
@@ -272,7 +272,7 @@ class Generation:
         if not datagram:
             self._on_gone()
             return
-        match told_by_template(datagram):
+        match decode_template_message(datagram):
             case Ready() as ready:
                 self.ready.set_result(ready)
             case Forked(number, pid):

@@ -19,7 +19,7 @@ ENDED_S: Final = 120.0
 
 
 @dataclass(slots=True)
-class Grip:
+class HangCheck:
     """What is known about a process and the import of its run.
 
     Attributes:

@@ -154,12 +154,12 @@ _TEMPLATE_SAYS: Final[Mapping[str, type[TemplateMessage]]] = {
 }
 
 
-def tell_dispatcher(message: TemplateMessage) -> bytes:
+def encode_template_message(message: TemplateMessage) -> bytes:
     """Return the datagram for a message from the template."""
     return type(message).__name__.lower().encode() + b" " + message.encode()
 
 
-def told_by_template(datagram: bytes) -> TemplateMessage:
+def decode_template_message(datagram: bytes) -> TemplateMessage:
     """Return the message in a datagram from the template.
 
     Raises:

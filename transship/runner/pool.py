@@ -323,13 +323,13 @@ class Pool:
             self._start_failed()
             return
         if executor is not None:
-            self._spawn(self._welcome(executor))
+            self._spawn(self._wait_ready(executor))
 
-    async def _welcome(self, executor: Executor) -> None:
+    async def _wait_ready(self, executor: Executor) -> None:
         """Wait until a new executor is ready for its first run."""
-        ready = await executor.first_word()
+        ready = await executor.wait_ready()
         if ready is None:
-            await self._see_failed_start_off(executor)
+            await self._end_failed_start(executor)
             # Its end may have been reported before there was anything to close.
             executor.close()
             return
@@ -340,7 +340,7 @@ class Pool:
         else:
             self._is_free(executor)
 
-    async def _see_failed_start_off(self, executor: Executor) -> None:
+    async def _end_failed_start(self, executor: Executor) -> None:
         """Wait for the template to report the end of an executor that closed its channel; kill it after a while."""
         try:
             async with asyncio.timeout(WELCOME_END_S):
@@ -403,14 +403,14 @@ class Pool:
         """Wait for the executors of a template that has ended; the kernel sent them SIGTERM."""
         for executor in list(generation.executors):
             self._idle.remove(executor)
-            self._spawn(self._see_orphan_off(executor))
+            self._spawn(self._end_orphan(executor))
         if not generation.executors:
             self._drop(generation)
         if not expected and not self._closing:
             log.error("template ended", how=describe_exit(generation.process.wait()))
             self.on_template_lost()
 
-    async def _see_orphan_off(self, executor: Executor) -> None:
+    async def _end_orphan(self, executor: Executor) -> None:
         self.executor_ended(executor, await executor.end_as_orphan())
 
     # --- the end of generations ---

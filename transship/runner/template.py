@@ -31,10 +31,10 @@ from transship.runner.messages import (
     ForkFailed,
     Ready,
     TemplateMessage,
-    tell_dispatcher,
+    encode_template_message,
 )
 
-LAST_CHANCE_S: Final = 15.0
+END_GRACE_S: Final = 15.0
 """Time for executors to interrupt their imports after the dispatcher is gone, before they are killed."""
 
 HEAVY: Final = ("transship.runner.executor", "boto3", "psycopg", "isal.igzip", "oslo_utils.imageutils.format_inspector")
@@ -123,7 +123,7 @@ def _own_life() -> None:
 
 
 def _serve_dispatcher(control: socket.socket, problems: list[str], seconds: float) -> int:
-    control.send(tell_dispatcher(Ready(os.getpid(), round(seconds, 2), problems)))
+    control.send(encode_template_message(Ready(os.getpid(), round(seconds, 2), problems)))
     Template(control).run()
     return 0
 
@@ -224,14 +224,14 @@ class Template:
     def _tell(self, message: TemplateMessage) -> None:
         # The dispatcher may be gone; the loop notices when the socket closes.
         with suppress(OSError):
-            self._control.send(tell_dispatcher(message))
+            self._control.send(encode_template_message(message))
 
     def _end_all(self, selector: selectors.BaseSelector) -> None:
         """Tell the executors to interrupt their imports, wait, and kill the rest."""
         for pid in self._executors:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        end = time.monotonic() + LAST_CHANCE_S
+        end = time.monotonic() + END_GRACE_S
         while self._executors and (left_s := end - time.monotonic()) > 0:
             if selector.select(left_s):
                 self._on_signal()

@@ -137,8 +137,8 @@ class WarmWorker(ProcessWorker):
         carried = self.runs.of(flow_run_id)
         if carried is None:
             return False
-        if not carried.grip.offered_again:
-            carried.grip.offered_again = True
+        if not carried.hang_check.offered_again:
+            carried.hang_check.offered_again = True
             log.warning("run is offered while it is carried; it goes on as it is", flow_run_id=str(flow_run_id))
         return True
 
@@ -282,7 +282,7 @@ class WarmWorker(ProcessWorker):
         held = self.runs.held.pop(flow_run_id, None)
         if held is not None and held.killing is not None:
             held.killing.cancel()
-        if held is not None and held.grip.offered_again:
+        if held is not None and held.hang_check.offered_again:
             # It was passed over as long as it was carried.
             self.wake.set()
         self._submitting_flow_run_ids.discard(flow_run_id)

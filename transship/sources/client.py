@@ -17,7 +17,7 @@ from transship.sources.connection import Connection
 from transship.sources.gate import Admitted, UriGate
 from transship.sources.judging import judged
 from transship.sources.slots import ConnectionSlots, Release
-from transship.sources.transport import Transport, failures_told
+from transship.sources.transport import Transport, translated_errors
 from transship.sources.watch import Waiting
 
 log = structlog.get_logger(__name__)
@@ -75,7 +75,7 @@ class SourceClient:
         self._home: tuple[str, str, int] | None = None
         self._end: Admitted | None = None
 
-    def get(self, wanted: Mapping[str, str], watch: Waiting, *, patient: bool = True) -> Connection:
+    def get(self, wanted: Mapping[str, str], watch: Waiting, *, wait_for_slot: bool = True) -> Connection:
         """Return a response that holds the whole source; if ``wanted`` has a ``Range``, also any 206 and 416.
 
         A range is requested from the remembered redirect target, which is judged again. If the target refuses, and for
@@ -103,10 +103,10 @@ class SourceClient:
                 for _ in range(self._gate.rules.max_redirects + 1):
                     private = self._request.headers if _origin(source.uri) == self._home else {}
                     with ExitStack() as undo:
-                        undo.callback(self._slot(source.uri.host, watch, patient))
+                        undo.callback(self._slot(source.uri.host, watch, wait_for_slot))
                         answer = self._transport.connect(source, watch)
                         undo.callback(answer.close)
-                        with failures_told(answer):
+                        with translated_errors(answer):
                             answer.send(self._transport.request(source, {**wanted, **private}))
                             answer.read_head()
                         answer.when_closed(undo.pop_all().close)
@@ -124,10 +124,10 @@ class SourceClient:
                 log.info("asking the source itself again", uri=remembered.uri.display, reason=str(refused))
                 remembered = None
 
-    def _slot(self, host: str, watch: Waiting, patient: bool) -> Release:
+    def _slot(self, host: str, watch: Waiting, wait_for_slot: bool) -> Release:
         if self._slots is None:
             return lambda: None
-        release = self._slots.take(host, watch) if patient else self._slots.take_one_more(host)
+        release = self._slots.take(host, watch) if wait_for_slot else self._slots.take_one_more(host)
         if release is None:
             raise NoSlotFree
         return release

@@ -115,7 +115,7 @@ class Connection:
         """Call ``then`` once, after the connection has been closed."""
         self._when_closed = then
 
-    def hand_to(self, watch: Waiting) -> None:
+    def set_watch(self, watch: Waiting) -> None:
         """Use another watch from now on."""
         self._watch = watch
 
@@ -291,7 +291,7 @@ class Connection:
         return True
 
     @property
-    def goes_on(self) -> bool:
+    def has_more(self) -> bool:
         """Whether announced bytes are missing; False if no length was announced."""
         return bool(self._left_bytes) and not self.framing().chunked
 

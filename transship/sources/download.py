@@ -276,7 +276,7 @@ class Download:
             finished = Finished(plan, plan.prefix(offset))
             self._part.sync()
             self._journal.begin(version, finished)
-        self._part.go_on_at(offset)
+        self._part.continue_at(offset)
         return Body(answer, version, offset, total, resumed_from=offset, ranges=finished)
 
     @staticmethod

@@ -50,7 +50,7 @@ _NO_ADDRESS: Final = frozenset({socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI
 _LONGEST_HOST: Final = 254  # RFC 1035's 253 and the trailing dot
 
 
-class ResolverSilent(Exception):
+class ResolverFailed(Exception):
     """The resolver could not find out whether a name has an address, e.g. because no name server answers."""
 
 
@@ -61,7 +61,7 @@ class Resolver(Protocol):
         """Return the addresses of ``host`` in the order to try them; empty when it has none.
 
         Raises:
-            ResolverSilent: the resolver could not find out.
+            ResolverFailed: the resolver could not find out.
         """
 
 
@@ -72,7 +72,7 @@ class SystemResolver:
         """Return the addresses of ``host`` in the system's order; empty when it has none.
 
         Raises:
-            ResolverSilent: the resolver could not find out.
+            ResolverFailed: the resolver could not find out.
         """
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
@@ -83,7 +83,7 @@ class SystemResolver:
             log.info("name not resolved", host=host, reason=str(error))
             if isinstance(error, socket.gaierror) and error.errno in _NO_ADDRESS:
                 return ()
-            raise ResolverSilent(str(error)) from error
+            raise ResolverFailed(str(error)) from error
         return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
@@ -348,7 +348,7 @@ class UriGate:
         without_address = self._proxied and not self._direct.name(uri) and not self.rules.allowed_networks
         try:
             addresses = self._resolver.resolve(uri.host, uri.effective_port)
-        except ResolverSilent as silent:
+        except ResolverFailed as silent:
             if without_address:
                 return ()
             reason = f"the name servers do not answer for host {uri.host} now; try again later"

@@ -80,7 +80,7 @@ def judged(
     try:
         return run_within(judge, timeout_s, watch)
     except TookTooLong as error:
-        raise SourceUnreachable(display, not_in_time(display).reason) from error
+        raise SourceUnreachable(display, resolver_timed_out(display).reason) from error
     except UriRefused as refused:
         if refused.rule in (NOT_RESOLVABLE, NAMES_UNANSWERED):
             raise SourceUnreachable(refused.uri, refused.reason) from refused
@@ -93,9 +93,9 @@ def explained(gate: UriGate, text: str, limits: DownloadSettings) -> Verdict:
     try:
         return run_within(lambda: gate.explain(text), limits.connect_timeout_s, Watch(display, limits, StopToken()))
     except TookTooLong:
-        return Verdict.of_refusal(not_in_time(display))
+        return Verdict.of_refusal(resolver_timed_out(display))
 
 
-def not_in_time(display: str) -> NamesUnanswered:
+def resolver_timed_out(display: str) -> NamesUnanswered:
     """Return the error for a name that could not be resolved in time."""
     return NamesUnanswered(display, NAMES_UNANSWERED, "its name could not be resolved in time; try again later")

@@ -323,7 +323,7 @@ class _RangeWorker:
         """Work; return why it gave up, or None when everything is finished."""
         if opening is not None:
             answer, position = opening
-            answer.hand_to(self._watch)
+            answer.set_watch(self._watch)
             undo = ExitStack()
             undo.enter_context(self._download.watch.one_of_several())
             self._reading = _Reading(answer, position, undo)
@@ -379,9 +379,9 @@ class _RangeWorker:
         wanted = Span(first, self._plan.first(index) + self._plan.length(index) - 1, self._plan.total_bytes)
         with ExitStack() as undo:
             undo.enter_context(self._download.watch.one_of_several())
-            patient = self._board.is_first(self._number)
+            wait_for_slot = self._board.is_first(self._number)
             headers = self._download.version.headers_for(wanted)
-            answer = undo.enter_context(self._download.client.get(headers, self._watch, patient=patient))
+            answer = undo.enter_context(self._download.client.get(headers, self._watch, wait_for_slot=wait_for_slot))
             fit = range_fit(answer.status, answer.headers, answer.framing(), wanted, self._download.version)
             if fit is Fit.CHANGED:
                 raise SourceChanged(answer.display)
@@ -412,12 +412,12 @@ class _RangeWorker:
     def _refuse_surplus(self) -> None:
         """End the whole download if a response is longer than announced: none of its bytes can be trusted then."""
         answer = None if self._reading is None else self._reading.answer
-        if answer is not None and not answer.goes_on and answer.has_surplus():
+        if answer is not None and not answer.has_more and answer.has_surplus():
             raise RangesUnusable(answer.display, answer.status)
 
     def _finish(self, index: int) -> None:
         # Close it before syncing to disk, so neither the server nor another import waits for the disk.
-        if self._reading is not None and not self._reading.answer.goes_on:
+        if self._reading is not None and not self._reading.answer.has_more:
             self._hang_up()
         self._note(index)
         self._board.finish(index)

@@ -51,7 +51,7 @@ class PartFile:
         """Bytes that the file holds, holes included."""
         return os.fstat(self._fd).st_size
 
-    def go_on_at(self, position: int) -> None:
+    def continue_at(self, position: int) -> None:
         """Continue writing at ``position``, which must not exceed the file's size."""
         self.position = self._flushed = position
 
@@ -65,7 +65,7 @@ class PartFile:
             os.ftruncate(self._fd, 0)
         except OSError as error:
             raise staging_error(error, 0, self.path.parent) from error
-        self.go_on_at(0)
+        self.continue_at(0)
 
     def write(self, data: memoryview) -> None:
         """Write all of ``data`` at the position.

@@ -30,7 +30,7 @@ from transship.domain.errors import (
 from transship.domain.uri_filter import SourceUri
 from transship.sources.connection import CertificateRefused, Connection, HeadTooLarge
 from transship.sources.dialling import ConnectionBroken, client_tls, dial
-from transship.sources.gate import Admitted, ResolverSilent, SystemResolver
+from transship.sources.gate import Admitted, ResolverFailed, SystemResolver
 from transship.sources.judging import TookTooLong, run_within
 from transship.sources.watch import Waiting
 
@@ -75,7 +75,7 @@ class Proxy:
         """Return the current addresses of its name; empty when it cannot be resolved."""
         try:
             return SystemResolver().resolve(self.host, self.port)
-        except ResolverSilent:
+        except ResolverFailed:
             return ()
 
 
@@ -218,7 +218,7 @@ def _message(first_line: str, headers: Mapping[str, str]) -> bytes:
 
 
 @contextmanager
-def failures_told(connection: Connection) -> Iterator[None]:
+def translated_errors(connection: Connection) -> Iterator[None]:
     """Translate connection errors of a block that requests a source.
 
     Raises:

@@ -38,7 +38,7 @@ from transship.sources.slots import ConnectionSlots
 from transship.sources.transport import Transport
 from transship.sources.watch import Watch
 
-__all__ = ["Downloaded", "Glimpse", "PartTarget", "Progress", "Reserve", "SourceRequest", "Validators", "WebSource"]
+__all__ = ["Downloaded", "PartTarget", "Peek", "Progress", "Reserve", "SourceRequest", "Validators", "WebSource"]
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +47,7 @@ RESERVE_STEP_BYTES: Final = 1024 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Glimpse:
+class Peek:
     """The beginning and the end of a source.
 
     Attributes:
@@ -168,7 +168,7 @@ class WebSource:
                 raise SourceRefused(answer.display, answer.status, f"it is longer than {limit_bytes} bytes")
         return document
 
-    def glimpse(self, source: SourceRequest, head_bytes: int, tail_bytes: int, stop: StopToken) -> Glimpse:
+    def peek(self, source: SourceRequest, head_bytes: int, tail_bytes: int, stop: StopToken) -> Peek:
         """Return the beginning and the end of a source, under the same rules as a download.
 
         Args:
@@ -190,10 +190,10 @@ class WebSource:
         if size is None and len(head) < head_bytes:
             size = len(head)
         if size is None:
-            return Glimpse(head, b"", None)
+            return Peek(head, b"", None)
         if size <= len(head):
-            return Glimpse(head, head[-tail_bytes:], size)
-        return Glimpse(head, _end(client, Span(max(0, size - tail_bytes), size - 1, size), version, watch), size)
+            return Peek(head, head[-tail_bytes:], size)
+        return Peek(head, _end(client, Span(max(0, size - tail_bytes), size - 1, size), version, watch), size)
 
 
 def _end(client: SourceClient, wanted: Span, version: Validators, watch: Watch) -> bytes:

@@ -18,7 +18,7 @@ from transship.supervisor.component import Component
 LONGEST_LINE_BYTES: Final = 64 * 1024
 """Longer lines are split here, so a child cannot fill the supervisor's memory."""
 
-LAST_WORDS_S: Final = 1.0
+DRAIN_S: Final = 1.0
 """How long output is read after the child has ended; a grandchild may keep the pipe open for longer."""
 
 
@@ -88,7 +88,7 @@ class Child:
         loop.add_reader(descriptor, ended.set)
         try:
             await ended.wait()
-            await asyncio.wait([reader], timeout=LAST_WORDS_S)
+            await asyncio.wait([reader], timeout=DRAIN_S)
         finally:
             loop.remove_reader(descriptor)
             os.close(descriptor)

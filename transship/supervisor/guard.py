@@ -19,7 +19,7 @@ from transship.host.processes import (
     stop_signals,
 )
 
-LAST_CHANCE_S: Final = 5.0
+END_GRACE_S: Final = 5.0
 """Time for components to end after the supervisor was killed; the kernel sent them SIGTERM."""
 
 
@@ -79,7 +79,7 @@ def _wait_forwarding(pid: int, forwarded: frozenset[signal.Signals]) -> int:
 
 def _clear() -> None:
     """End all processes that the supervisor left."""
-    end = time.monotonic() + LAST_CHANCE_S
+    end = time.monotonic() + END_GRACE_S
     while children(os.getpid()) and time.monotonic() < end:
         time.sleep(0.05)
         _reap()

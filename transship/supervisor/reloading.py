@@ -49,7 +49,7 @@ def _value(settings: Settings, option: str) -> Any:
     return value
 
 
-class House(Protocol):
+class ReloadHost(Protocol):
     """The supervisor's interface for a reload.
 
     Attributes:
@@ -82,7 +82,7 @@ class Reload:
         done: the result for each component so far, for display.
     """
 
-    def __init__(self, house: House, limit_s: float, log_dir: Path) -> None:
+    def __init__(self, house: ReloadHost, limit_s: float, log_dir: Path) -> None:
         self._house, self._limit_s, self._log_dir = house, limit_s, log_dir
         self.done: list[str] = []
 
