@@ -95,7 +95,7 @@ def carry(flow_run_id: str, begin: Callable[[Settings, Catalog], Begun], steps: 
         except Exception as unexpected:
             # The transaction changed nothing. If the exception were raised, Prefect would show it, and the keeper
             # would end a waiting import with its text, which may hold anything.
-            log.exception("import not begun because of an error of our own")
+            log.exception("import not begun because of an internal error")
             return Failed(message=str(InternalFault(type(unexpected).__name__, str(unexpected))))
         try:
             with open_session(settings, catalog, begun) as session:
@@ -120,10 +120,10 @@ def _abort_if_moved_on(
     try:
         gone_on = moved_on(catalog, flow_run_id, begun)
     except CatalogUnavailable as away:
-        log.warning("catalogue does not say whose the run is", reason=str(away))
+        log.warning("owner of the run not read from the catalogue", reason=str(away))
         gone_on = begun is None
     if gone_on:
-        log.warning("attempt given up without a state: the run is carried on by another process")
+        log.warning("attempt ended without a state: another process carries on the run")
         raise Abort("another process carries this import on") from told
 
 
@@ -135,7 +135,7 @@ def _run(flow_run_id: str, begun: Begun, session: ImportSession, steps: Steps) -
         undo.pop_all()
         clean_up(lambda: discard_staged(session, keep_source=False))
     except LockLost as lost:
-        log.warning("import given up", reason=str(lost))
+        log.warning("import interrupted", reason=str(lost))
         clean_up(lambda: discard_scrap(session))
         return Completed(name=RunState.SUPERSEDED, message=f"Nothing more done: {lost}")
     except ImportInterrupted as interrupted:
@@ -155,7 +155,7 @@ def _run(flow_run_id: str, begun: Begun, session: ImportSession, steps: Steps) -
             _end_on_signal(flow_run_id, begun, session, undo)
             raise told from unexpected
         # The outermost handler: whatever happened, the user gets a reason and the image is freed.
-        log.exception("import failed by an error of our own")
+        log.exception("import failed with an internal error")
         return _fail(begun, session, undo, InternalFault(type(unexpected).__name__, str(unexpected)))
     except BaseException:
         # SIGTERM, Ctrl-C, and Prefect's own signals for cancel, pause and suspend.
@@ -261,7 +261,7 @@ def _give_up(session: ImportSession, interrupted: ImportInterrupted) -> None:
     except LockLost as lost:
         log.warning("import was taken over", reason=str(lost))
     except CatalogUnavailable as away:
-        log.warning("lease not given up; it expires", reason=str(away))
+        log.warning("lease not released; it will expire", reason=str(away))
 
 
 def _why_cancelled(flow_run_id: str) -> str:
@@ -271,7 +271,7 @@ def _why_cancelled(flow_run_id: str) -> str:
             state = client.read_flow_run(flow_run_id).state  # type: ignore[arg-type]  # a UUID as text is accepted
     except (HTTPError, PrefectException) as error:
         # The keeper checks again, and ends the import if it was cancelled.
-        log.warning("Prefect does not say whether the run was cancelled", error=str(error))
+        log.warning("Prefect cannot be asked whether the run was cancelled", error=str(error))
         return ""
     if state is None:
         return ""

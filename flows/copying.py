@@ -60,7 +60,7 @@ def copy_from_best(begun: Begun, undo: ExitStack) -> str:
         except (CopyDiffers, StagingUnusable) as useless:
             origin = final.file.store or final.file.name
             refused[origin] = str(useless)
-            log.warning("source given up", origin=origin, reason=str(useless))
+            log.warning("source not usable", origin=origin, reason=str(useless))
             undo.close()
             withdraw_copies(session.catalog, session.lease)
             drop(session, final.file)
@@ -202,7 +202,7 @@ class _Delivery:
         self.session.stop.stop(ImportCancelled(f"store {failed} failed, and all had to succeed"))
         ended = self._wait_for_all(hashing)
         for copy in [copy for copy in self.running if copy in ended]:
-            log.info("copy given up", store=self.running[copy])
+            log.info("copy stopped", store=self.running[copy])
             with suppress(ImportStopped):
                 failure_of(copy)
 

@@ -47,4 +47,4 @@ def _show(unknown: tuple[str, ...]) -> None:
     try:
         create_table_artifact(table=table, key="not-ours", description=description)
     except (httpx.HTTPError, PrefectException) as error:
-        log.warning("table of strays not written", error=str(error))
+        log.warning("table of unknown files not written", error=str(error))

@@ -141,5 +141,5 @@ def _in_time(session: ImportSession, ran_s: float) -> bool:
     session.stop.stop(ImportTooLong(limit_s, session.board.line))
     if ran_s <= limit_s + UNDO_S:
         return True
-    log.error("import hangs beyond its time; its lease is given up", ran_s=round(ran_s))
+    log.error("import did not end in time; lease no longer renewed", ran_s=round(ran_s))
     return False

@@ -66,7 +66,7 @@ def stage(source: JudgedSource) -> Outcome[Staged]:
         try:
             digests = verified(session, source, done, path)
         except SourceDiffers as differs:
-            log.warning("downloaded data differ, fetching once more", reason=str(differs))
+            log.warning("downloaded data differ, downloading once more", reason=str(differs))
             session.board.enter("stage")
             done = _fetched(session, source, name, path, None)
             digests = verified(session, source, done, path)

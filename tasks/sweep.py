@@ -123,7 +123,7 @@ def _take_inventories(settings: Settings, catalog: Catalog) -> tuple[str, ...]:
             with using_store(store, settings, catalog) as driver:
                 contents = list(driver.contents())
         except TransferFailed as failed:
-            log.warning("store not looked through", store=store, reason=str(failed))
+            log.warning("store not listed", store=store, reason=str(failed))
             continue
         with catalog.read() as connection:
             known |= known_urls(connection, store)
@@ -139,7 +139,7 @@ def _listed(catalog: Catalog, place: str, found: list[str], known: frozenset[str
         write_inventory(connection, place, strays)
     if strays:
         names = strays[:LISTED_IN_LOG]
-        log.warning("found what is not ours; it is left alone", place=place, count=len(strays), names=names)
+        log.warning("unknown files found; they are left alone", place=place, count=len(strays), names=names)
     return tuple(f"{place} {name}" for name in strays)
 
 

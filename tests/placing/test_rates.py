@@ -105,7 +105,7 @@ def test_a_rate_that_cannot_be_kept_holds_nothing_up(catalog: Catalog, tmp_path:
         with capture_logs() as logs:
             store_pace(session.settings, "fast", session.stop)(MIB)
             store_pace(session.settings, "fast", session.stop)(MIB)
-    assert [line["event"] for line in logs] == ["rate of the store not kept"] * 2
+    assert [line["event"] for line in logs] == ["rate limit of the store not applied"] * 2
 
 
 def test_copies_of_an_import_book_what_they_write(catalog: Catalog, tmp_path: Path) -> None:

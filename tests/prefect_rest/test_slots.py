@@ -108,7 +108,7 @@ def test_without_a_free_slot_in_time_the_copy_is_written_all_the_same(
         slot(session, store),
     ):
         pass
-    assert [line["event"] for line in logs] == ["no slot of the store came free in time; going on without"]
+    assert [line["event"] for line in logs] == ["no slot of the store free in time; writing without one"]
 
 
 def test_without_prefect_the_copy_is_written_all_the_same(session: ImportSession, store: str) -> None:
@@ -117,7 +117,7 @@ def test_without_prefect_the_copy_is_written_all_the_same(session: ImportSession
     with temporary_settings(away), capture_logs() as logs, slot(session, store):
         written.append(store)
     assert written == [store]
-    assert [line["event"] for line in logs] == ["store limit not asked; going on without"]
+    assert [line["event"] for line in logs] == ["store limit not available; writing without a slot"]
 
 
 def test_a_store_without_a_limit_costs_no_call(catalog: Catalog, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_run_whose_deployment_cannot_be_read_ends_nothing_else_and_keeps_no_sl
         worker.pool = pool if warm else None
         with capture_logs() as logged:
             await worker._submit_run(offered(worker))
-        assert "a run was given up" in {entry["event"] for entry in logged}
+        assert "run failed in the dispatcher" in {entry["event"] for entry in logged}
         assert (worker.carried, worker.known_ids, pool.idle_count) == (0, set(), 1)
 
     tried(test)

@@ -42,7 +42,7 @@ def delete_from_store(call: Call) -> Response:
             call.site.policy.refuse_unless(rule, call.viewer, image)
         _refuse_unless_removable(image, store)
         claim = give_up_copy(connection, image.id, store, ttl_s=call.site.settings.lease.ttl_s)
-    log.info("copy given up", image_id=image.id, store=store)
+    log.info("copy withdrawn", image_id=image.id, store=store)
     _remove(call, claim)
     return Response(status_code=204)
 

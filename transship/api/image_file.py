@@ -131,7 +131,7 @@ def _pieces(call: Call, image: Image, part: ByteRange, size: int) -> Iterator[by
         try:
             return _read(call, location, part, size)
         except (ObjectMissing, StoredDiffers, StoreUnavailable, StoreDenied, StoreUnknown) as error:
-            log.warning("store cannot deliver", image_id=image.id, store=location.store, reason=str(error))
+            log.warning("store cannot be read", image_id=image.id, store=location.store, reason=str(error))
     raise ImageDataUnavailable(image.id)
 
 

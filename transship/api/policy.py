@@ -70,7 +70,7 @@ class Policy:
         except ConfigurationRefused as refused:
             if file is None or text is None:
                 raise
-            log.error("the rules of the settings in force hold", reason=str(refused))  # noqa: TRY400 - as below
+            log.error("policy file cannot be used; using the rules from the settings in force", reason=str(refused))  # noqa: TRY400 - as below
             self._load(_rules_of(text, file))
 
     def _load(self, changed: Mapping[str, Any]) -> None:
@@ -87,7 +87,7 @@ class Policy:
         try:
             self._load(read_policy_file(self._file))
         except ConfigurationRefused as refused:
-            log.error("the rules before go on to hold", reason=str(refused))  # noqa: TRY400 - the trace says no more
+            log.error("policy file cannot be used; the former rules stay in force", reason=str(refused))  # noqa: TRY400 - the trace says no more
         else:
             log.info("rules of the policy file read again", file=str(self._file))
 

@@ -88,11 +88,11 @@ class _OnImage:
         if text == self.shown:
             return
         self.shown = text
-        log.info("upload waits" if text else "upload goes on", image_id=self.upload.image.id, reason=text)
+        log.info("upload waits" if text else "upload continues", image_id=self.upload.image.id, reason=text)
         try:
             note_wait(self.catalog, self.upload.lease, text)
         except (SQLAlchemyError, CatalogUnavailable, LockLost) as error:
-            log.warning("wait of an upload not shown", image_id=self.upload.image.id, error=str(error))
+            log.warning("wait of an upload not recorded", image_id=self.upload.image.id, error=str(error))
 
 
 def _inspect(work: StoredUpload) -> Inspected:

@@ -352,10 +352,10 @@ def _give_up(call: Call, carried: Carried, failed: BaseException) -> TransshipEr
         instead = _why_lost(call, upload, lost)
     except CatalogUnavailable as away:
         # The keeper frees the image when the lease expires.
-        log.warning("upload not given up yet", image_id=upload.image.id, reason=str(away))
+        log.warning("upload not cleaned up yet", image_id=upload.image.id, reason=str(away))
     _tidy(carried)
     reason = "the client went away" if isinstance(failed, ClientDisconnect) else str(instead or failed)
-    log.info("upload given up", image_id=upload.image.id, reason=reason, kind=type(failed).__name__)
+    log.info("upload aborted", image_id=upload.image.id, reason=reason, kind=type(failed).__name__)
     return instead
 
 

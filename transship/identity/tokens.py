@@ -105,7 +105,7 @@ class TokenReader:
                 "/auth/tokens?allow_expired=1" if may_be_expired else "/auth/tokens", {"X-Subject-Token": token}
             )
         except (IdentityUnavailable, IdentityRefused) as error:
-            log.error("Keystone cannot be asked who calls", reason=str(error))  # noqa: TRY400 - the trace says no more
+            log.error("caller's token cannot be validated", reason=str(error))  # noqa: TRY400 - the trace says no more
             raise IdentityUnavailable(self._settings.auth_url, "it cannot be asked who calls") from error
         if answer.status_code == 404:
             raise Unauthenticated(self._told, f"{header} is not valid, or has expired; get a new one")
@@ -115,7 +115,7 @@ class TokenReader:
             body = None
         if not isinstance(body, Mapping):
             reason = f"it answered HTTP {answer.status_code} to the question whose token this is"
-            log.error("Keystone does not say who calls", reason=reason)
+            log.error("caller's token cannot be validated", reason=reason)
             raise IdentityUnavailable(self._settings.auth_url, reason)
         return body
 

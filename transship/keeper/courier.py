@@ -90,7 +90,7 @@ class PrefectEvents:
             if refused.status in _MENDABLE:
                 raise NotificationUndelivered(self.name, str(refused)) from refused
             if len(notifications) == 1:
-                log.warning("event refused, left out", event_type=notifications[0].event_type, reason=str(refused))
+                log.warning("event refused, dropped", event_type=notifications[0].event_type, reason=str(refused))
             else:
                 for each in notifications:
                     yield from self.deliver((each,))
@@ -212,7 +212,7 @@ class Couriers:
             with self._catalog.write() as connection:
                 given_up = drop_beyond(connection, name, self._backlog_limit)
             if given_up:
-                log.error("too many notifications wait; the oldest were given up", sink=name, number=given_up)
+                log.error("too many notifications wait; the oldest were dropped", sink=name, number=given_up)
         while True:
             with self._catalog.write() as connection:
                 if forget_sent(connection, self._names) < FORGOTTEN_AT_ONCE:

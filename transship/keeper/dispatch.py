@@ -41,7 +41,7 @@ def send_outbox(keeper: Keeper) -> int:
         except PrefectAway as away:
             wait_s = min(30.0, 0.2 * 2 ** min(row.attempts, 10))
             _postpone(keeper, row, wait_s, str(away))
-            log.warning("Prefect away, kept for later", key=row.key, wait_s=wait_s, reason=str(away))
+            log.warning("Prefect away, will retry", key=row.key, wait_s=wait_s, reason=str(away))
         except PrefectRefused as refused:
             _refused(keeper, row, refused)
         else:
@@ -140,7 +140,7 @@ def _refused(keeper: Keeper, row: OutboxRow, refused: PrefectRefused) -> None:
     keeper.prefect.forget_deployments()
     if refused.status in FIXABLE and row.age_s < REFUSAL_RETRY_S:
         _postpone(keeper, row, 2.0, str(refused))
-        log.warning("Prefect refused, trying again", key=row.key, reason=str(refused))
+        log.warning("Prefect refused, will retry", key=row.key, reason=str(refused))
         return
     log.error("Prefect refused", key=row.key, reason=str(refused))
     if row.kind is OutboxKind.DISPATCH and row.task_id is not None:

@@ -71,7 +71,7 @@ def purge(keeper: Keeper) -> None:
         purge_secrets(connection, kept_since)
         forget_hosts(connection)
     for image_id in give_up_uploads(keeper.catalog, kept_since, utc_now()):
-        log.info("uploaded data are kept no longer; the image is queued again", image_id=image_id)
+        log.info("uploaded data expired; the image is queued again", image_id=image_id)
 
 
 def _sweep_tag(host: str) -> str:

@@ -59,5 +59,5 @@ def _doorbell(settings: Settings) -> Doorbell | None:
         settings.run_dir.mkdir(mode=0o700, exist_ok=True)
         return Doorbell(settings.run_dir / DOORBELL_SOCKET)
     except OSError as error:
-        log.warning("no doorbell; requests wait for the next look", reason=str(error))
+        log.warning("no doorbell; requests wait for the next poll", reason=str(error))
         return None

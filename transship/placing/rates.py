@@ -40,7 +40,7 @@ def store_pace(settings: Settings, store: str, stop: StopToken) -> Pace:
         try:
             wait_s = bucket.book(size_bytes)
         except OSError as error:
-            log.warning("rate of the store not kept", store=store, reason=str(error))
+            log.warning("rate limit of the store not applied", store=store, reason=str(error))
             return
         if wait_s > 0:
             stop.wait(wait_s)

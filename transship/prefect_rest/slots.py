@@ -82,9 +82,9 @@ class StoreSlots:
             except PrefectRefused as refused:
                 if refused.status == HTTPStatus.LOCKED:
                     return False
-                log.warning("store limit not asked; going on without", store=store, reason=str(refused))
+                log.warning("store limit not available; writing without a slot", store=store, reason=str(refused))
             except NOT_ASKED as away:
-                log.warning("store limit not asked; going on without", store=store, reason=str(away))
+                log.warning("store limit not available; writing without a slot", store=store, reason=str(away))
             return True
 
         timeout_s = self.imports.store_slot_timeout_s
@@ -98,7 +98,7 @@ class StoreSlots:
             watch=watch,
         )
         if not in_time:
-            log.warning("no slot of the store came free in time; going on without", store=store, waited_s=timeout_s)
+            log.warning("no slot of the store free in time; writing without one", store=store, waited_s=timeout_s)
         return lease
 
     def _take(self, store: str) -> str | None:
@@ -112,7 +112,7 @@ class StoreSlots:
         body = {"names": [name], "slots": 1, "mode": "concurrency", "lease_duration": LEASE_S}
         taken = self._ask(f"{LIMITS}/increment-with-lease", body)
         if not taken["limits"]:
-            log.warning("the store's limit is not in Prefect; 'transship deploy' makes it", store=store, limit=name)
+            log.warning("the store's limit is not in Prefect; 'transship deploy' creates it", store=store, limit=name)
             return None
         return str(taken["lease_id"])
 
@@ -127,7 +127,7 @@ class StoreSlots:
         try:
             self._ask(f"{LIMITS}/decrement-with-lease", {"lease_id": lease})
         except NOT_ASKED as away:
-            log.warning("slot not given back; its lease ends soon", store=store, reason=str(away))
+            log.warning("slot not released; its lease will expire", store=store, reason=str(away))
 
     def _ask(self, path: str, body: object) -> Any:
         with self.connect() as prefect:

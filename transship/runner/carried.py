@@ -79,7 +79,7 @@ class Carried:
             pid = processes.get(flow_run_id, 0)
             if carried is None or not pid or not carried.hang_check.is_lost(standing, now):
                 continue
-            log.warning("process hangs without its import; it is killed", flow_run_id=str(flow_run_id), pid=pid)
+            log.warning("killing a hung process that lost its import", flow_run_id=str(flow_run_id), pid=pid)
             if isinstance(carried, Held):
                 carried.lost = True
                 carried.pool.give_up(pid)

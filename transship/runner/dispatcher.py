@@ -230,7 +230,7 @@ class Dispatcher:
             try:
                 await self.worker.refresh_limits()
             except FAULTS as fault:
-                log.warning("limits not read; nothing is pushed meanwhile", reason=reason_of(fault))
+                log.warning("limits not read; no runs are pushed meanwhile", reason=reason_of(fault))
 
     async def _follow_events(self) -> None:
         while (pool := self.worker._work_pool) is None:  # noqa: SLF001 - pinned
@@ -270,14 +270,14 @@ class Dispatcher:
         try:
             return await asyncio.to_thread(self._expire_lease, flow_run_id, pid)
         except (TransshipError, SQLAlchemyError) as fault:
-            log.warning("lease of a dead process not given up; it expires", reason=reason_of(fault))
+            log.warning("lease of a dead process not released; it will expire", reason=reason_of(fault))
             return False
 
     def _expire_lease(self, flow_run_id: UUID, pid: int) -> bool:
         process = process_name(self.settings.host_name, pid)
         had_it = expire_lease_of_dead(self._open_catalog(), str(flow_run_id), process)
         if had_it:
-            log.info("lease of a dead process given up", flow_run_id=str(flow_run_id), pid=pid)
+            log.info("lease of a dead process released", flow_run_id=str(flow_run_id), pid=pid)
         return had_it
 
     def _open_catalog(self) -> Catalog:
@@ -292,7 +292,7 @@ class Dispatcher:
         try:
             await asyncio.to_thread(self._note_host)
         except (TransshipError, SQLAlchemyError) as fault:
-            log.warning("sign of life not written", reason=reason_of(fault))
+            log.warning("heartbeat not written", reason=reason_of(fault))
 
     def _note_host(self) -> None:
         with self._open_catalog().write() as connection:
@@ -308,7 +308,7 @@ class Dispatcher:
         try:
             standings = await asyncio.to_thread(self._standings, processes)
         except (TransshipError, SQLAlchemyError) as fault:
-            log.warning("catalogue does not say who carries which import", reason=reason_of(fault))
+            log.warning("owners of imports not read from the catalogue", reason=reason_of(fault))
             return
         self.worker.runs.give_up_lost(standings, asyncio.get_running_loop().time())
 
@@ -333,11 +333,11 @@ class Dispatcher:
         overdue = self._standstills.overdue(watched, asyncio.get_running_loop().time())
         for pid, tree in trees.items():
             if tree & overdue:
-                log.warning("stopped process is killed", pid=pid, stopped=sorted(tree & overdue))
+                log.warning("killing a stopped process", pid=pid, stopped=sorted(tree & overdue))
                 if not self.pool.give_up(pid):
                     signal_group(pid, signal.SIGKILL)
         if template in overdue:
-            log.warning("stopped template is killed", pid=template)
+            log.warning("killing the stopped template", pid=template)
             signal_process(template, signal.SIGKILL)
 
     async def _beat(self) -> None:
@@ -394,13 +394,13 @@ class Dispatcher:
         try:
             self.settings = settings = await self._newest_settings()
         except ConfigurationRefused as refused:
-            log.warning("new settings not taken up; those from before stay in force", reason=str(refused))
+            log.warning("new settings not applied; the former ones stay in force", reason=str(refused))
             return str(refused)
         limit = settings.prefect.worker_limit
         self.worker.limiter.total_tokens = limit
         self.worker.cancel_grace_s = settings.runner.cancel_grace_s
         self.pool.resize(limit, wear_limits(settings))
-        log.info("reloading: new runs get new processes, running ones go on", limit=limit)
+        log.info("reloading: new runs get new processes, running ones continue", limit=limit)
         await self._warm_up()
         return self.engine.fault
 

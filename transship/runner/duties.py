@@ -47,7 +47,7 @@ async def keep_doing(name: str, work: Work, again_s: float = AGAIN_S) -> None:
         try:
             await work()
         except Exception:
-            log.exception("a duty failed; it is begun again", duty=name)
+            log.exception("duty failed; restarting it", duty=name)
         await asyncio.sleep(again_s)
 
 

@@ -52,9 +52,9 @@ class Endings:
             await self._set_cancelled(flow_run)
         elif end.outcome is Outcome.ABORTED and state is not None:
             # Prefect or the catalogue did not let the run begin: another process has it.
-            log.info("run is somebody else's", flow_run_id=str(flow_run.id), reason=end.message)
+            log.info("another process has the run", flow_run_id=str(flow_run.id), reason=end.message)
         elif run is not None and run.run_count > flow_run.run_count + 1:
-            log.info("run was begun again elsewhere; its end is not ours to tell", flow_run_id=str(flow_run.id))
+            log.info("run was restarted elsewhere; its end is not reported", flow_run_id=str(flow_run.id))
         else:
             text = f"its process {end.message}" if end.outcome is None else end.message
             await self.propose_crashed(flow_run, text or "its process was told to end")
@@ -66,7 +66,7 @@ class Endings:
             except ObjectNotFound:
                 return None
             except (httpx.HTTPError, PrefectException) as error:
-                log.warning("Prefect does not say how a run is", flow_run_id=str(flow_run.id), reason=str(error))
+                log.warning("state of a run not read from Prefect", flow_run_id=str(flow_run.id), reason=str(error))
                 await asyncio.sleep(0.2 * 2**attempt)
         return None
 
@@ -77,7 +77,7 @@ class Endings:
         except ObjectNotFound:
             return
         except (httpx.HTTPError, PrefectException) as error:
-            log.warning("Prefect does not say how a run is", flow_run_id=str(flow_run.id), reason=str(error))
+            log.warning("state of a run not read from Prefect", flow_run_id=str(flow_run.id), reason=str(error))
             return
         if now.state is not None and now.state.is_cancelling() and now.run_count == flow_run.run_count:
             await self._set_cancelled(flow_run)
@@ -99,4 +99,4 @@ def alone(flow_run: FlowRun) -> Iterator[None]:
     try:
         yield
     except Exception:
-        log.exception("a run was given up", flow_run_id=str(flow_run.id))
+        log.exception("run failed in the dispatcher", flow_run_id=str(flow_run.id))

@@ -69,7 +69,7 @@ class Engine:
             except WarmEngineUnavailable as fault:
                 self.fault = fault.reason
                 if self._pool.template_pid:
-                    log.warning("the new template cannot be used; the former one goes on", reason=fault.reason)
+                    log.warning("the new template cannot be used; the former one stays in use", reason=fault.reason)
                 else:
                     self.cool_down(fault.reason)
                 return
@@ -80,12 +80,12 @@ class Engine:
                 self.cool_down(fault.reason)
                 return
             self._carrier.pool, self.reason = self._pool, ""
-            log.info("warm engine in force", template=ready.pid, imports_s=ready.seconds, executors=self._pool.size)
+            log.info("using the warm engine", template=ready.pid, imports_s=ready.seconds, executors=self._pool.size)
             self._on_change()
 
     def cool_down(self, reason: str) -> None:
         """Use the cold engine; running warm runs keep their executors until they end."""
-        log.warning("cold engine in force: runs begin seconds later", reason=reason)
+        log.warning("using the cold engine: runs start seconds later", reason=reason)
         self._carrier.pool, self.reason = None, reason
         self._pool.abandon(reason)
         self._on_change()

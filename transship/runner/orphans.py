@@ -89,7 +89,7 @@ async def _give_back(client: PrefectClient, run: FlowRun) -> bool:
         await client.set_flow_run_state(run.id, Scheduled(message=MESSAGE), force=True)
     except ObjectNotFound:
         return False
-    log.warning("run was Pending and nobody's; given back to its queue", flow_run_id=str(run.id))
+    log.warning("Pending run without a worker returned to its queue", flow_run_id=str(run.id))
     return True
 
 

@@ -245,7 +245,7 @@ class Pool:
         # A late signal for this run must not hit the next one.
         reason = worn_out(wear, self.limits) or ("it was told to stop its run" if executor.signalled else "")
         if reason:
-            log.info("executor is replaced", pid=executor.pid, reason=reason)
+            log.info("replacing an executor", pid=executor.pid, reason=reason)
             self._leave(executor)
         else:
             self._is_free(executor)

@@ -111,4 +111,4 @@ async def _send(writer: asyncio.StreamWriter, message: Message) -> None:
         writer.write(encode(message))
         await writer.drain()
     except ConnectionError as gone:
-        log.info("a keeper went away", reason=str(gone))
+        log.info("keeper disconnected", reason=str(gone))

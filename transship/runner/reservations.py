@@ -33,7 +33,7 @@ class WarmSlot:
         try:
             parsed = FlowRun.model_validate(flow_run)
         except ValidationError as error:
-            log.warning("pushed run is not what Prefect answers", problems=error.error_count())
+            log.warning("pushed run is malformed", problems=error.error_count())
             self.free()
             return False
         return self.worker.begin_reserved(self.pool, self.executor, self.reservation, parsed)

@@ -139,7 +139,7 @@ class WarmWorker(ProcessWorker):
             return False
         if not carried.hang_check.offered_again:
             carried.hang_check.offered_again = True
-            log.warning("run is offered while it is carried; it goes on as it is", flow_run_id=str(flow_run_id))
+            log.warning("run was offered again; it continues here", flow_run_id=str(flow_run_id))
         return True
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
@@ -234,7 +234,7 @@ class WarmWorker(ProcessWorker):
         if group is None or flow_run.id in self.known_ids:
             # Without a group the worker is stopping, and the run is found Pending and nobody's when one starts again.
             # A run that is known was given back to its queue meanwhile, and was found there.
-            log.info("pushed run is not taken", flow_run_id=str(flow_run.id), known=group is not None)
+            log.info("pushed run not accepted", flow_run_id=str(flow_run.id), known=group is not None)
             pool.give_back(executor)
             self.free_slot(reservation)
             return False
@@ -262,7 +262,7 @@ class WarmWorker(ProcessWorker):
             await self.client.set_flow_run_state(flow_run.id, Scheduled(), force=True)
         except (httpx.HTTPError, PrefectException) as error:
             # It is found Pending and nobody's in a while.
-            log.warning("run not given back to its queue", flow_run_id=str(flow_run.id), reason=str(error))
+            log.warning("run not returned to its queue", flow_run_id=str(flow_run.id), reason=str(error))
 
     def hold_slot(self) -> UUID | None:
         """Take a slot for a run that is not known yet; None when all are taken."""

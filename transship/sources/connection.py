@@ -200,7 +200,7 @@ class Connection:
                 raise ConnectionBroken("the headers were cut off")
             elif is_stray_line(line):
                 if not self._stray_lines:
-                    log.warning("header line left out, it is no header", uri=self.display, line=line[:60])
+                    log.warning("malformed header line ignored", uri=self.display, line=line[:60])
                 self._stray_lines += 1
             elif len(lines) > MOST_HEADERS:
                 raise HeadTooLarge(f"more than {MOST_HEADERS} headers")

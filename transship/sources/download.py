@@ -315,7 +315,7 @@ class Download:
             return Body(answer, version, 0, total, ranges=Finished(plan))
         self._journal.remove()
         if total is None and not framing.chunked:
-            log.warning("the source announces no size, a cut cannot be told from its end", uri=answer.display)
+            log.warning("the source announces no size, so a truncated download cannot be detected", uri=answer.display)
         return Body(answer, version, 0, total)
 
     def _plan(self, answer: Connection, version: Validators) -> RangePlan | None:

@@ -372,7 +372,7 @@ class UriGate:
         if refusals and (proxied or not passing):
             raise refusals[0]
         for refusal in refusals:
-            log.warning("address left out", uri=uri.display, rule=refusal.rule, reason=refusal.reason)
+            log.warning("address skipped", uri=uri.display, rule=refusal.rule, reason=refusal.reason)
         return tuple(dict.fromkeys(passing))
 
 

@@ -369,7 +369,7 @@ class _RangeWorker:
             self._refuse_surplus()
             self._finish(index)
             return None
-        log.info("one connection less", uri=self._watch.uri, connection=self._number, reason=str(failure))
+        log.info("one connection fewer", uri=self._watch.uri, connection=self._number, reason=str(failure))
         self._board.leave(self._number)
         self._board.give_back(index)
         return failure

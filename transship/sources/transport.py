@@ -233,7 +233,7 @@ def translated_errors(connection: Connection) -> Iterator[None]:
         if status and isinstance(error, SourceTooSlow):
             raise
         addresses = connection.source.addresses
-        log.info("source without a usable answer", uri=display, addresses=addresses, reason=repr(error))
+        log.info("no usable response from the source", uri=display, addresses=addresses, reason=repr(error))
         if status and isinstance(error, HeadTooLarge):
             reason = "its headers are longer or more than HTTP clients accept"
             raise SourceRefused(display, status, reason) from error

@@ -49,7 +49,7 @@ def open_staging(catalog: Catalog, area: StagingArea, lease: Lease | None = None
         area.write_count(opening.count)
     except TransferFailed as fault:
         # Without it a restore may be noticed later; an import or a sweep goes on.
-        log.warning("count of the staging directory not written", reason=str(fault))
+        log.warning("counter of the staging directory not written", reason=str(fault))
 
 
 def staging_problem(settings: Settings, catalog: Catalog) -> str:

@@ -142,7 +142,7 @@ def test_a_retry_of_a_running_run_changes_nothing(system: System, source: WebSer
     run_id = system.flow_run(image_id)["id"]
     system.set_state(run_id, "SCHEDULED", "AwaitingRetry")
     # The worker that has the run is offered it again; it starts no second process beside the first.
-    offered = f'event="run is offered while it is carried; it goes on as it is" flow_run_id={run_id}'
+    offered = f'event="run was offered again; it continues here" flow_run_id={run_id}'
     until(lambda: offered in system.logs(), 180.0, "the second offer")
     assert system.task(image_id)["status"] == "processing"
     gate.open()
