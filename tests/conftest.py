@@ -1,4 +1,4 @@
-"""What tests of all rooms share."""
+"""Fixtures for the tests of all rooms."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @cache
 def unit_of(file: str) -> str:
-    """Return what one worker runs as a whole: a file, or a package, whose files share what they start."""
+    """Return the unit that one worker runs: a file, or a package whose files share a system."""
     directory = file.rpartition("/")[0]
     return directory if Path(REPOSITORY, directory, "__init__.py").exists() else file
 
@@ -105,7 +105,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> UnitSch
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the longest work where it is shared."""
+    """Start the longest units first when several workers run."""
     if hasattr(config, "workerinput"):
         rank = {unit: number for number, unit in enumerate(LONGEST)}
         items.sort(key=lambda item: rank.get(unit_of(item.nodeid.partition("::")[0]), len(rank)))
@@ -113,7 +113,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def database_server(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The PostgreSQL server of this test session, if it is to use one."""
+    """The PostgreSQL server of this test session, if it uses one."""
     if request.config.getoption("--database") == SQLITE:
         yield
         return
@@ -126,21 +126,21 @@ def database_server(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def databases_of_test(database_server: None) -> Iterator[None]:
-    """Remove what a test leaves on the server; what was made for the whole session stays."""
+    """Remove a test's databases from the server, but not those of the whole session."""
     with DATABASES.dropped_afterwards():
         yield
 
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[PrefectServer]:
-    """A real Prefect server of this test session; tests tell their objects apart by name."""
+    """A real Prefect server for this test session; tests distinguish their objects by name."""
     with PrefectServer() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def rabbitmq() -> Iterator[RabbitServer]:
-    """A real RabbitMQ of this test session; whoever stops it starts it again."""
+    """A real RabbitMQ for this test session; a test that stops it must restart it."""
     if not rabbitmq_is_installed():
         pytest.skip("RabbitMQ is not installed (apt-get install rabbitmq-server)")
     with RabbitServer() as server:

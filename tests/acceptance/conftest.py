@@ -28,5 +28,5 @@ def imports(site: Site, api_server: ApiServer, prefect_client: None) -> AskedImp
 def yard(
     site: Site, api_server: ApiServer, server: WebServer, prefect_client: None, monkeypatch: pytest.MonkeyPatch
 ) -> Yard:
-    """A site with several stores that count and fail as told."""
+    """A site with several fake stores that count and fail."""
     return Yard(site, api_server, server, monkeypatch)

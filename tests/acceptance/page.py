@@ -2,7 +2,7 @@
 
 Tests in this folder are named ``test_row_NN_<sentence>`` for failure case NN and ``test_case_NN_<sentence>`` for
 acceptance case NN: the number leads here, the sentence says what Transship makes of it.
-``python -m tests.acceptance.page`` writes the page anew; a test keeps it current.
+``python -m tests.acceptance.page`` rewrites the page; a test keeps it current.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def _of(shown: list[Shown], kind: str, number: int) -> Iterator[Shown]:
 
 
 def main() -> None:
-    """Write the page anew."""
+    """Rewrite the page."""
     PAGE.write_text(page(), encoding="utf-8")
 
 

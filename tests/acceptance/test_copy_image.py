@@ -1,4 +1,4 @@
-"""copy-image: an image that has its data comes into more stores."""
+"""copy-image: an image with data is copied to more stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""glance-direct: staged through the Images API, asked for there, carried by the flow, into real stores."""
+"""glance-direct: staged and requested through the Images API, imported by the flow into real stores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def staged(imports: AskedImports, data: bytes = BODY, **attributes: object) -> s
 
 
 def brought(imports: AskedImports, image_id: str, **body: object) -> str:
-    """Ask for the import of what is staged and carry it; return the message of its end."""
+    """Request and run the import of staged data; return its final message."""
     asked = imports.ask_direct(image_id, **body)
     assert (asked.status_code, asked.content) == (202, b""), asked.text
     return str(imports.carry(image_id).message)
@@ -54,7 +54,7 @@ def assert_active(imports: AskedImports, image_id: str, body: bytes, *stores: st
 
 
 def assert_failed(imports: AskedImports, image_id: str, status: ImageStatus, *stores: str) -> str:
-    """The image can go on at once, both lists tell the end, no store holds it, the lock is free; return the reason."""
+    """The image can be imported again, both lists are final, no store has it, the lock is free; return the reason."""
     image, task = imports.image(image_id), imports.task(image_id)
     targets = stores or ("local",)
     assert (image.status, image.importing_to, image.failed_import) == (status, (), tuple(sorted(targets)))
@@ -73,7 +73,7 @@ def assert_failed(imports: AskedImports, image_id: str, status: ImageStatus, *st
 
 @pytest.fixture
 def two_stores(imports: AskedImports) -> Path:
-    """Stores ``good`` and ``bad``; bad lies below a regular file until that is removed."""
+    """Stores ``good`` and ``bad``; ``bad`` is below a regular file until that is removed."""
     home = imports.site.home
     blocker = home / "blocked"
     blocker.touch()
@@ -191,7 +191,7 @@ def test_row_25_data_of_another_length_than_announced_are_a_400_and_leave_nothin
 
 
 def assert_untouched(imports: AskedImports, image_id: str) -> None:
-    """Nothing came of an upload: no task, no file, no lock; the image waits."""
+    """An upload left nothing behind: no task, no file, no lock; the image is queued."""
     image = imports.image(image_id)
     assert (image.status, image.size, image.importing_to, image.failed_import) == (ImageStatus.QUEUED, None, None, None)
     assert (imports.tasks(image_id), staging_names(imports.site.settings)) == ([], set())

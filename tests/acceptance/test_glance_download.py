@@ -1,4 +1,4 @@
-"""glance-download: asked for with a Keystone token, from another region's Glance, into a real store."""
+"""glance-download: requested with a Keystone token, from another region's Glance, into a real store."""
 
 from __future__ import annotations
 

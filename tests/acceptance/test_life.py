@@ -1,4 +1,4 @@
-"""The life of an import: locked, doubled, changed, deleted, silent, killed; and what lies about afterwards."""
+"""The life of an import: locked, repeated, changed, deleted, silent, killed; and what is left afterwards."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_case_64_a_delete_in_the_middle_of_an_import_ends_its_task_with_the_reas
 
 
 def killed_at(imports: AskedImports, uri: str, step: int) -> str:
-    """Ask for an import, kill its process at a step, and do what the keeper does then."""
+    """Request an import, kill its process at a step, and act as the keeper."""
     imports.site.set(lease__ttl_s="0.6", lease__renew_s="0.1")
     image_id = imports.create()
     imports.ask(image_id, uri)
@@ -268,7 +268,7 @@ def test_case_63_an_import_whose_process_is_killed_while_a_store_is_written_leav
 
 
 def carry_on(imports: AskedImports, image_id: str) -> None:
-    """Start the import's run again, in another process."""
+    """Restart the import's run in another process."""
     assert not carry_in_a_process(imports, image_id, str(imports.task(image_id).flow_run_id))
 
 

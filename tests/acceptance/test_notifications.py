@@ -1,4 +1,4 @@
-"""What others are told of imports: types, order and payloads, as a real broker delivers them."""
+"""Notifications of imports: types, order and payloads, as delivered by a real broker."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def documents_example() -> list[dict[str, Any]]:
 
 
 def shortened(message: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
-    """Return what a message says in the keys that the document's one has, without ids and times."""
+    """Return the fields of a message that the document's example has, without ids and times."""
     payload = message["payload"]
     if isinstance(like["payload"], str):
         shown = "a text" if isinstance(payload, str) else payload

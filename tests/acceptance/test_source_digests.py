@@ -1,4 +1,4 @@
-"""What a server says of the data in the head of its answer is compared with what arrived."""
+"""The digest in a response's headers is compared with the received data."""
 
 from __future__ import annotations
 

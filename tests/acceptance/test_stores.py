@@ -1,4 +1,4 @@
-"""Several stores: which are written, when the image becomes active, what a failing one means."""
+"""Several stores: which are written, when the image becomes active, and the effect of a failing one."""
 
 from __future__ import annotations
 

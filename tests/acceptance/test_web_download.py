@@ -1,4 +1,4 @@
-"""web-download: what is asked for through the Images API, from a real web server, into a real store."""
+"""web-download: requested through the Images API, from a real web server, into a real store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PUBLIC = "http://93.184.215.14/x.img"
 
 
 def assert_freed(imports: AskedImports, image_id: str, *, kept: int = 0) -> None:
-    """The image waits, both lists tell the end, the reason is told twice, nothing lies about, the lock is free."""
+    """The image is queued, both lists are final, the reason is in both places, nothing is left, the lock is free."""
     image, task = imports.image(image_id), imports.task(image_id)
     assert (image.status, image.importing_to, image.failed_import) == (ImageStatus.QUEUED, (), ("local",))
     assert (image.checksum, image.size) == (None, None)

@@ -1,4 +1,4 @@
-"""An Images API of its own for each test."""
+"""An Images API for each test."""
 
 from __future__ import annotations
 

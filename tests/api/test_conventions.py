@@ -1,4 +1,4 @@
-"""What holds for every request: ids, bodies, error forms, the last resort."""
+"""What applies to every request: ids, bodies, forms of errors, unexpected errors."""
 
 from __future__ import annotations
 

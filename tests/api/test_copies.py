@@ -1,4 +1,4 @@
-"""A store's copy is taken away beside imports that want its place."""
+"""Removing a store's copy while imports want to write to the same place."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from transship.stores.file import FileStore
 
 
 class SlowStore(FileStore):
-    """A store that hangs when it is to remove something."""
+    """A store that hangs when removing an object."""
 
     reached = threading.Event()
     go_on = threading.Event()
@@ -48,7 +48,7 @@ def row_state(api: ImagesApi, image_id: str) -> str | None:
 def test_no_import_takes_the_place_of_a_copy_while_a_client_removes_it(
     api: ImagesApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A removal that hangs in the store would else remove what the import wrote there meanwhile."""
+    """Otherwise a hanging removal would remove what the import has written there meanwhile."""
     image_id = api.active(b"data", ("fast", "archive"))
     store = SlowStore("archive", api.stores["archive"], 0o640)
     monkeypatch.setattr(StoreRegistry, "using", lambda _shelf, _store: nullcontext(store))

@@ -1,4 +1,4 @@
-"""``POST …/import`` and the tasks that come of it."""
+"""``POST …/import`` and the resulting tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Images API where Keystone says who calls."""
+"""The Images API with Keystone authentication."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A policy file is followed while the service runs, and what breaks it meanwhile allows nothing new."""
+"""Changes of a policy file take effect while the service runs, and a broken one allows nothing new."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clients that people use, unmodified, against the API as a process of its own."""
+"""Real, unmodified clients against the API in a separate process."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class RunningApi:
         assert self._started.wait(300), "the API did not start"
 
     def _read(self) -> None:
-        """Read all that the process logs, lest it stops at a full pipe."""
+        """Read the process's log, so it does not block on a full pipe."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             if "Uvicorn running" in line:
@@ -93,7 +93,7 @@ class RunningApi:
         return openstack.connect(auth_type="none", endpoint=self.url, load_yaml_config=False).image
 
     def carry_out(self, image_id: str, task_id: str) -> None:
-        """Do as a worker does with an accepted import."""
+        """Act as a worker for an accepted import."""
         settings, now = settings_in(self.home), datetime.now(UTC)
         catalog = Catalog.open(settings)
         lease = begin_import(catalog, task_id, f"run-{task_id[:8]}", "test", ttl_s=3600.0, now=now).lease

@@ -1,4 +1,4 @@
-"""What a client may send before and in a request: more is refused, and no other client waits for it."""
+"""Limits on what a client may send: more is refused, and does not delay other clients."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def connection(api: ImagesApi) -> Iterator[socket.socket]:
 
 
 def answer_to(sock: socket.socket) -> bytes:
-    """Return all that the server still says, until it closes."""
+    """Return the rest of the server's response, until it closes."""
     answer = b""
     with suppress(ConnectionResetError):
         while piece := sock.recv(65536):
@@ -41,7 +41,7 @@ def answer_to(sock: socket.socket) -> bytes:
 
 
 def send_until_stopped(sock: socket.socket, piece: bytes) -> None:
-    """Send a piece over and over until the server takes no more."""
+    """Send a piece repeatedly until the server accepts no more."""
     with suppress(OSError):
         for _ in range(FAR_TOO_MUCH // len(piece)):
             sock.sendall(piece)
@@ -84,7 +84,7 @@ def test_a_head_without_end_is_refused_while_it_is_sent(
 
 
 def head_of(size: int, headers: int = 1) -> bytes:
-    """Return a complete request head of a size in bytes, as far as the bound counts them."""
+    """Return a complete request head of a given size in bytes, as counted by the limit."""
     begin, end = b"GET /healthcheck HTTP/1.1\r\nHost: x\r\nConnection: close\r\n", b"\r\n"
     filler = b"A: b\r\n" * (headers - 1)
     rest = size - len(begin) - len(end) - len(filler) - len(b"B: \r\n")
@@ -238,7 +238,7 @@ def test_the_value_of_a_property_has_a_largest_size(api: ImagesApi, value: str, 
 
 
 def test_the_properties_of_one_image_have_a_largest_size_together(api: ImagesApi) -> None:
-    """Else a page of images could be gigabytes."""
+    """Otherwise a page of images could have gigabytes."""
     image_id = api.create()
     for n in range(3):
         answer = _patch(api, image_id, [{"op": "add", "path": f"/p{n}", "value": "x" * (LARGEST_VALUE_BYTES - 10)}])

@@ -1,4 +1,4 @@
-"""What the health check says of the runner of its machine."""
+"""The health check's report on the machine's runner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/v2/tasks``: what administrators see of all imports."""
+"""``/v2/tasks``: the imports that administrators see."""
 
 from __future__ import annotations
 

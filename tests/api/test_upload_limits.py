@@ -1,4 +1,4 @@
-"""``PUT …/file`` to a store that has slots and a rate: it waits, says so, and goes on; also without Prefect."""
+"""``PUT …/file`` to a store with slots and a rate: it waits, shows that, and continues, even without Prefect."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SLOW_MIB_PER_S = 0.001
 
 @pytest.fixture
 def give_back(prefect_server: PrefectServer) -> Iterator[Callable[[], object]]:
-    """Let another one hold the only slot of the store ``fast``; return how it gives the slot back."""
+    """Take the only slot of the store ``fast``; return a function that releases it."""
     ask = prefect_server.ask
     ask("POST", "/v2/concurrency_limits/", {"name": store_limit_name("fast"), "limit": 1})
     slot = {"names": [store_limit_name("fast")], "slots": 1, "mode": "concurrency", "lease_duration": 600}
@@ -60,7 +60,7 @@ def make(make_api: ApiMaker, prefect_server: PrefectServer) -> Callable[..., Ima
 
 @pytest.fixture
 def few_threads(api_server: ApiServer) -> Iterator[int]:
-    """Leave the API few threads that answer requests; return how many."""
+    """Reduce the API's threads for requests; return their number."""
     before, api_server.threads = api_server.threads, 3
     yield api_server.threads
     api_server.threads = before

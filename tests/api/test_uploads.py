@@ -1,4 +1,4 @@
-"""``PUT …/stage`` and ``PUT …/file`` on a real socket: what is taken, what is refused, and what is left then."""
+"""``PUT …/stage`` and ``PUT …/file`` on a real socket: what is accepted, what is refused, and what is left behind."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def assert_queued_and_clean(api: ImagesApi, image_id: str) -> None:
 
 
 class Slow:
-    """An upload that stops half way until told to go on or to break off."""
+    """An upload that stops half-way until told to continue or to disconnect."""
 
     def __init__(self, api: ImagesApi, image_id: str, where: str, size: int = len(DATA)) -> None:
         url = urlsplit(str(api.client.base_url))
@@ -119,7 +119,7 @@ class Slow:
         self._socket.sendall(data)
 
     def arrived(self, status: str) -> None:
-        """Wait until the service has begun to take the data."""
+        """Wait until the service has begun to receive the data."""
         until(lambda: self.api.image(self.image_id)["status"] == status, 180, "the upload begins")
         until(lambda: in_staging(self.api), 180, "the first bytes arrive")
 

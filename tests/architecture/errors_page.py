@@ -1,6 +1,6 @@
 """``docs/errors.md``, made from the error classes and the table of HTTP statuses.
 
-``python -m tests.architecture.errors_page`` writes the page anew; a test keeps it current.
+``python -m tests.architecture.errors_page`` rewrites the page; a test keeps it current.
 """
 
 from __future__ import annotations

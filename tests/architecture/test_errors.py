@@ -1,4 +1,4 @@
-"""Every error of the house: it survives a process border, says something, and is described."""
+"""Every error class can be pickled, has a text, and is documented."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process loads: API and keeper start without Prefect, which would cost them seconds and memory."""
+"""What a process imports: API and keeper start without Prefect, which would cost seconds and memory."""
 
 from __future__ import annotations
 

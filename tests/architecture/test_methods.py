@@ -1,4 +1,4 @@
-"""The table of import methods: who names a method, and what each method comes with."""
+"""The table of import methods: which files name a method, and what each method has."""
 
 from __future__ import annotations
 

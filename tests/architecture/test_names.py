@@ -1,4 +1,4 @@
-"""Names of files: none hides another module, none says nothing, and the documents name what exists."""
+"""Names of files: none shadows another module, none is meaningless, and documents name existing files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_no_flow_is_named_like_a_room() -> None:
 
 
 def test_no_flow_is_named_like_a_library() -> None:
-    """A flow that is loaded from its file has its directory first on the path."""
+    """Loading a flow from its file puts the file's directory first on the path."""
     assert not names_of("flows") & (LIBRARIES | sys.stdlib_module_names)
 
 

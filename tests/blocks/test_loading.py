@@ -1,4 +1,4 @@
-"""Which settings a store has at the moment in which an import needs it."""
+"""The settings of a store when an import uses it."""
 
 from __future__ import annotations
 

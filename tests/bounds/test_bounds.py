@@ -1,4 +1,4 @@
-"""Bounds of what one import costs and of what a further kind of store touches: whoever improves one lowers it here.
+"""Bounds on the costs of one import and on the files that a new kind of store touches; lower them after improvements.
 
 `make bench ARGS='economy'` measures the same of a running system.
 """
@@ -56,7 +56,7 @@ MODES: Final = {"first": "0640", "second": "0600"}
 
 
 class Statements:
-    """Counts the statements of all catalogues of this process, by who sent them."""
+    """Counts the statements of all catalogues of this process by sender."""
 
     def __init__(self) -> None:
         self.sent: Counter[str] = Counter()
@@ -86,7 +86,7 @@ def statements() -> Iterator[Statements]:
 
 @pytest.fixture
 def keeper(imports: AskedImports, prefect_server: PrefectServer) -> Keeper:
-    """A keeper whose deployments, pool and store no other test has."""
+    """A keeper with its own deployments, pool and store."""
     # A directory of its own: `images` has the mark of another store.
     apart = prefect_server.apart(imports.site.home / "apart")
     imports.site.set(
@@ -104,7 +104,7 @@ def keeper(imports: AskedImports, prefect_server: PrefectServer) -> Keeper:
 
 
 def import_one(imports: AskedImports, keeper: Keeper, uri: str, statements: Statements) -> None:
-    """Import an image as a running system does, one process after the other."""
+    """Import an image as in a running system, one process after another."""
     with statements.of("api"):
         image_id = imports.create()
         assert imports.ask(image_id, uri).status_code == 202
@@ -132,7 +132,7 @@ def test_the_second_import_of_a_process_sends_few_statements(
 
 @pytest.fixture
 def deepest(monkeypatch: pytest.MonkeyPatch, imports: AskedImports, server: WebServer) -> dict[str, Sequence[str]]:
-    """Our own frames at the read from the source and at the write into the store, where they are most."""
+    """Most of our own frames at a read from the source and at a write to the store."""
     found: dict[str, Sequence[str]] = {}
 
     def record(what: str, frames: Sequence[str]) -> None:

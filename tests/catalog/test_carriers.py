@@ -1,4 +1,4 @@
-"""What the catalogue says of a process and the import of its run, at each point of an import's life."""
+"""The relation of a process to its run's import, at each point of an import's life."""
 
 from __future__ import annotations
 

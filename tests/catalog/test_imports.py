@@ -138,7 +138,7 @@ def test_asking_refuses_what_the_state_does_not_allow(
 
 
 def test_of_two_requests_for_one_copy_the_later_is_told_that_it_is_being_made(catalog: Catalog) -> None:
-    """Both may have been judged before either was accepted."""
+    """Both may have been checked before either was accepted."""
     image = queued_image(catalog, status=ImageStatus.ACTIVE)
     copies = {
         store: copy_order(image.id, ImportRequest(ImportMethod.COPY_IMAGE, stores=(store,)), (store,))

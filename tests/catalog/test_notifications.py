@@ -1,4 +1,4 @@
-"""Rows of notifications: written, sent, forgotten, given up."""
+"""Rows of notifications: written, sent, deleted, dropped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ALL = tuple(SinkName)
 
 @pytest.fixture
 def image(catalog: Catalog) -> Image:
-    """An image of which nothing is told yet."""
+    """An image without notifications."""
     image = queued_image(catalog)
     clear(catalog)
     return image

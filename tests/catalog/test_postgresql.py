@@ -1,4 +1,4 @@
-"""What only a server can do to us: it goes away, it is full, it sorts by a language's rules."""
+"""Behaviour specific to a server: it goes away, it is full, it has a collation."""
 
 from __future__ import annotations
 

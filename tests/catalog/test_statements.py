@@ -16,7 +16,7 @@ FACTS = DataFacts(3, 3, None, "sha512", "0" * 128, "raw", "bare")
 
 
 def notified() -> int:
-    """What PostgreSQL needs more, to wake the keeper."""
+    """Additional statements on PostgreSQL to wake the keeper."""
     return 1 if DATABASES.kind == POSTGRESQL else 0
 
 

@@ -1,4 +1,4 @@
-"""Many processes at one catalogue: whatever comes first, nothing is lost and nothing is done twice."""
+"""Many processes on one catalogue: in any order, nothing is lost and nothing is done twice."""
 
 from __future__ import annotations
 

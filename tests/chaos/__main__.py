@@ -46,7 +46,7 @@ SUPERVISED = {"worker", "api", "keeper", "prefect-server"}
 
 
 class Asking(threading.Thread):
-    """Ask for imports, one after the other, so that a few are under way all the time."""
+    """Start imports one after another, so a few are always running."""
 
     def __init__(self, fleet: Fleet, seed: int, at_once: int) -> None:
         super().__init__(daemon=True)
@@ -65,7 +65,7 @@ class Asking(threading.Thread):
             raise
 
     def _ask(self) -> bool:
-        """Ask for an import, unless enough are under way or the service is away just now; return whether it was."""
+        """Start an import unless enough are running or the service is unavailable; return whether it was started."""
         try:
             if len(self.fleet.under_way()) >= self.at_once:
                 return False
@@ -77,7 +77,7 @@ class Asking(threading.Thread):
 
 
 def main() -> int:
-    """Do the kills, and tell what came of them."""
+    """Kill processes, and return what happened."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
@@ -142,7 +142,7 @@ def _kill_at_random(fleet: Fleet, kills: int, seed: int, at_once: int) -> Counte
 
 
 def _living(fleet: Fleet) -> dict[str, list[int]]:
-    """Return the processes that may be struck, by kind: those that run, and are not stopped already."""
+    """Return the running processes that are not stopped, by kind."""
     try:
         found = {kind: [pid for pid in fleet.living(kind) if not is_stopped(pid)] for kind in KINDS}
     except CATALOGUE_AWAY:
@@ -151,7 +151,7 @@ def _living(fleet: Fleet) -> dict[str, list[int]]:
 
 
 def _strike(pid: int, blow: str, stop_s: float, waking: list[threading.Timer]) -> bool:
-    """Strike a process; return whether it was there.
+    """Kill or stop a process; return whether it existed.
 
     Args:
         stop_s: after how many seconds it is continued, if it is.
@@ -168,7 +168,7 @@ def _strike(pid: int, blow: str, stop_s: float, waking: list[threading.Timer]) -
 
 
 def _continue(pid: int, started: int | None) -> None:
-    """Continue a process that was stopped, if it is still there."""
+    """Continue a stopped process if it still exists."""
     if start_time(pid) == started:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""Commands go to this host's own Images API; `api.public_endpoint` is for clients, and may lead elsewhere."""
+"""Commands use this host's own Images API; `api.public_endpoint` is for clients, and may lead elsewhere."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from transship.supervisor.home import HomeLock, first_start
 
 
 class _Glance(BaseHTTPRequestHandler):
-    """Answers as a Glance without images does: well, and to everything."""
+    """Answers every request like a Glance without images."""
 
     def do_GET(self) -> None:
         self._answer(200, {"images": [], "detailed": False, "reasons": ["OK"]})
@@ -41,7 +41,7 @@ class _Glance(BaseHTTPRequestHandler):
         self._answer(201, {"id": "of-glance", "status": "queued"})
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by http.server
-        """Say nothing."""
+        """Log nothing."""
 
     def _answer(self, code: int, body: dict[str, object]) -> None:
         cast("Glance", self.server).asked.append(f"{self.command} {self.path}")

@@ -1,4 +1,4 @@
-"""``transship import`` without ``--disk-format``: the data are asked, and are never raw only by their name."""
+"""``transship import`` without ``--disk-format``: the format is detected from the data, and raw never by name alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server() -> Iterator[WebServer]:
 
 
 def at(site: Site, server: WebServer, **more: str) -> Site:
-    """Let command and service import from the server."""
+    """Allow command and service to import from the server."""
     uri = UriSettings.model_validate({"allowed_hosts": ["127.0.0.1"], "allowed_ports": [server.port]})
     site.worker.app = build_app(site.api.settings.model_copy(update={"uri": uri}), site.api.catalog)
     hosts = {"uri.allowed_hosts": '["127.0.0.1"]', "uri.allowed_ports": f"[{server.port}]"}

@@ -1,4 +1,4 @@
-"""What the command says of notifications that wait."""
+"""The command's report on waiting notifications."""
 
 from __future__ import annotations
 

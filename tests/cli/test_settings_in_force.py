@@ -1,4 +1,4 @@
-"""Commands act on what runs with the settings that it has, whatever the files of now hold."""
+"""Commands use the settings of the running components, whatever the files contain now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`transship worker` looks at what it was told before it takes a run that another host could carry."""
+"""`transship worker` checks its settings before it takes runs that another host could carry out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where this machine reaches its own listeners, whatever address they listen on and whatever clients are told."""
+"""The addresses at which this machine reaches its own listeners."""
 
 from __future__ import annotations
 

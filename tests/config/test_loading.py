@@ -1,4 +1,4 @@
-"""Settings from their sources, and what is said when they cannot be used."""
+"""Settings from their sources, and the errors when they cannot be used."""
 
 from __future__ import annotations
 

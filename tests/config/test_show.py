@@ -1,4 +1,4 @@
-"""The settings as people see them."""
+"""The settings as shown to users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A snapshot gives every process the settings that were taken, whatever becomes of the sources."""
+"""A snapshot gives every process the same settings, whatever happens to the sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every block owes to whoever meets it in the Prefect UI."""
+"""What every block must have for users of the Prefect UI."""
 
 from __future__ import annotations
 

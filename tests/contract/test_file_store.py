@@ -1,4 +1,4 @@
-"""What the file store promises beyond the contract: links, holes, modes, durability, the system's errors."""
+"""Features of the file store beyond the contract: links, holes, modes, durability, the system's errors."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def prepared(store_id: str, directory: Path, file_mode: int = 0o640) -> FileStor
 
 
 def names(directory: Path) -> list[str]:
-    """Return what lies in a store's directory beside its mark."""
+    """Return the contents of a store's directory without its mark."""
     return sorted(name for name in os.listdir(directory) if name != MARK)
 
 
@@ -73,7 +73,7 @@ def shared_elsewhere(staged: StagedFile) -> StagedFile:
 
 
 def ignore(done: int) -> None:
-    """Progress that nobody watches."""
+    """Progress that is ignored."""
 
 
 def put(store: FileStore, staged: StagedFile) -> str:
@@ -106,7 +106,7 @@ def tmpfs(path: Path, *options: str) -> Iterator[None]:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Give up the rights of root, for which no permission counts."""
+    """Drop root's rights, to which permissions do not apply."""
     if os.geteuid() != 0:
         yield
         return
@@ -119,7 +119,7 @@ def as_nobody() -> Iterator[None]:
 
 @pytest.fixture
 def open_dir() -> Iterator[Path]:
-    """A directory that everybody may enter; those of pytest are closed to others."""
+    """A directory that everyone may enter; pytest's are closed to others."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)

@@ -1,4 +1,4 @@
-"""The fake fails as it is told, and as a real store would."""
+"""The fake fails as configured, like a real store."""
 
 from __future__ import annotations
 

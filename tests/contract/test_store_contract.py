@@ -1,4 +1,4 @@
-"""The store contract of docs/stores.md, proven for every store.
+"""The store contract of docs/stores.md, tested for every store.
 
 A new store joins by one more entry of ``CASES``; nothing else changes here.
 """
@@ -192,7 +192,7 @@ class CountingStop(StopToken):
 
 
 def ignore(done: int) -> None:
-    """Progress that nobody watches."""
+    """Progress that is ignored."""
 
 
 def put(case: StoreCase, staged: StagedFile, image_id: str = IMAGE) -> str:

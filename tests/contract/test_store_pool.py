@@ -1,4 +1,4 @@
-"""The life of a driver: opened once in the process that uses it, used again, closed when its settings change."""
+"""The life of a driver: opened once in the process that uses it, reused, closed when its settings change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What applying does to a real Prefect server."""
+"""The effects of applying to a real Prefect server."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def automations() -> list[Automation]:
 
 
 def _core(automation: Automation) -> dict[str, Any]:
-    """What one may write of an automation."""
+    """The writable fields of an automation."""
     return automation.model_dump(mode="json", include={"name", "description", "enabled", "trigger", "actions"})
 
 

@@ -61,7 +61,7 @@ class Run:
         self.server.ask("POST", f"/flow_runs/{self.id}/set_state", {"state": state, "force": True})
 
     def beat(self) -> None:
-        """Give a sign of life, as the dispatcher does."""
+        """Send a heartbeat like the dispatcher."""
         role = {"prefect.resource.id": f"prefect.deployment.{self.deployment}", "prefect.resource.role": "deployment"}
         event = {
             "id": str(uuid4()),
@@ -122,7 +122,7 @@ def test_every_name_of_a_state_has_a_type_and_is_quiet_or_is_watched() -> None:
 
 
 def test_flows_take_the_names_of_their_states_from_the_table() -> None:
-    """A literal name would be one that the automation and the keeper have not heard of."""
+    """The automation and the keeper would not know a literal name."""
     literal = []
     for path in sorted((ROOT / "flows").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,4 +1,4 @@
-"""Archives of one disk, for tests of what refuses or unpacks them."""
+"""Archives of one disk, for tests that unpack or refuse them."""
 
 from __future__ import annotations
 

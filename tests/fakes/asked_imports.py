@@ -1,4 +1,4 @@
-"""Imports as users make them: asked for through the Images API, carried by a flow in the test's own process."""
+"""Imports as users make them: requested through the Images API, run by a flow in the test's process."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class AskedImports:
 
     @property
     def url(self) -> str:
-        """Where clients find the API, without a trailing slash."""
+        """The API's URL, without a trailing slash."""
         return str(self._server.client.base_url).rstrip("/")
 
     def api(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        """Send a request to the API with the site's settings of now."""
+        """Send a request to the API with the site's current settings."""
         if self._served != (settings := self.site.settings):
             self.site.deploy()
             self._server.serve(build_app(settings, self.site.catalog))
@@ -60,13 +60,13 @@ class AskedImports:
         return self._server.client.request(method, path, **arguments)
 
     def create(self, **attributes: object) -> str:
-        """Create an image, raw and bare unless said otherwise; return its id."""
+        """Create an image, by default raw and bare; return its id."""
         created = self.api("POST", "/v2/images", json={**FORMATS, **attributes})
         assert created.status_code == 201, created.text
         return str(created.json()["id"])
 
     def ask(self, image_id: str, uri: str, **body: object) -> httpx.Response:
-        """Ask for a web-download."""
+        """Request a web-download."""
         asked = {"method": {"name": "web-download", "uri": uri}, **body}
         return self.api("POST", f"/v2/images/{image_id}/import", json=asked)
 
@@ -75,7 +75,7 @@ class AskedImports:
         return self.api("PUT", f"/v2/images/{image_id}/stage", content=data, headers={**OCTETS, **headers})
 
     def ask_direct(self, image_id: str, **body: object) -> httpx.Response:
-        """Ask for a glance-direct import of what was staged."""
+        """Request a glance-direct import of the staged data."""
         asked = {"method": {"name": "glance-direct"}, **body}
         return self.api("POST", f"/v2/images/{image_id}/import", json=asked)
 
@@ -86,14 +86,14 @@ class AskedImports:
         return state
 
     def bring(self, uri: str, **attributes: object) -> tuple[State[Any], str]:
-        """Create an image, ask for its import, and carry it; return the flow's end and the image's id."""
+        """Create an image, request its import, and run it; return the flow's final state and the image's id."""
         image_id = self.create(**attributes)
         asked = self.ask(image_id, uri)
         assert asked.status_code == 202, asked.text
         return self.carry(image_id), image_id
 
     def image(self, image_id: str) -> Image:
-        """Return an image as the catalogue has it."""
+        """Return an image from the catalogue."""
         return read_image(self.site.catalog, image_id)
 
     def shown(self, image_id: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A backup of a catalogue, and a restore of it: what operators do to one that was lost."""
+"""Backs up a catalogue and restores it, as operators do after a loss."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def contents_of(catalog: Catalog) -> dict[Table, list[dict[str, object]]]:
 
 
 def restore(catalog: Catalog, contents: dict[Table, list[dict[str, object]]]) -> None:
-    """Make the catalogue hold the rows of a backup, and nothing else."""
+    """Replace the catalogue's rows with those of a backup."""
     with catalog.write() as connection:
         for table in reversed(TABLES):
             connection.execute(delete(table))

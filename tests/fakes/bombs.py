@@ -1,4 +1,4 @@
-"""Archives of a few MiB or KiB that hold gigabytes of zeros; made in a second, whatever their size inside."""
+"""Small archives that hold gigabytes of zeros, created within a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A certificate authority for tests: servers that it vouches for, and clients that trust it."""
+"""A certificate authority for tests, with servers that have its certificates and clients that trust it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Authority:
 
 
 def self_signed_context(name: str) -> ssl.SSLContext:
-    """Settings of a server that vouches for itself."""
+    """Settings of a server with a self-signed certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
         _builder(_name(name), _name(name), key, timedelta(hours=1))
@@ -69,7 +69,7 @@ def self_signed_context(name: str) -> ssl.SSLContext:
 
 
 def _signed_with_sha1(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    """Return a certificate signed as nobody does any more; the library refuses to, so it is put together here."""
+    """Return a certificate with an obsolete signature, assembled here because the library refuses to create it."""
     with_sha256 = bytes.fromhex("300a06082a8648ce3d040302")
     with_sha1 = bytes.fromhex("300906072a8648ce3d0401")
     signed = certificate.tbs_certificate_bytes
@@ -87,7 +87,7 @@ def _sequence(content: bytes) -> bytes:
 
 
 def only_old_tls(context: ssl.SSLContext) -> ssl.SSLContext:
-    """Let a server speak TLS 1.0 and 1.1 alone."""
+    """Restrict a server to TLS 1.0 and 1.1."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = ssl.TLSVersion.TLSv1

@@ -68,14 +68,14 @@ class Databases:
         return {"TRANSSHIP_" + name.upper().replace(".", "__"): value for name, value in self.options(home).items()}
 
     def empty(self, home: Path) -> Mapping[str, str]:
-        """Give a home directory a database without any table; return the section ``database``."""
+        """Create an empty database for a home directory; return the section ``database``."""
         if self.server is not None:
             self._urls[home] = self.server.new_database()
         return self.section(home)
 
     @contextmanager
     def dropped_afterwards(self) -> Iterator[None]:
-        """Remove the databases that are made within the block."""
+        """Remove the databases created within the block."""
         before = set(self._urls)
         yield
         for home in set(self._urls) - before:

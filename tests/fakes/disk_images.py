@@ -57,7 +57,7 @@ def vhd_footer(
 
 
 def fixed_vhd(disk: Path, **footer: int | bytes) -> Path:
-    """Make a raw disk a fixed VHD, whose only header stands at its end."""
+    """Turn a raw disk into a fixed VHD, whose only header is at its end."""
     size_bytes = disk.stat().st_size
     with disk.open("ab") as image:
         image.write(vhd_footer(size_bytes, **{"kind": 2, **footer}))  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ def with_vhd_footers(path: Path, size_bytes: int, **footer: int | bytes) -> Path
 
 
 def qemu_img(*arguments: str | Path) -> None:
-    """Run qemu-img to make an image; its words go nowhere unless it fails."""
+    """Run qemu-img to create an image; show its output only if it fails."""
     subprocess.run(["qemu-img", *map(str, arguments)], check=True, capture_output=True, timeout=540)
 
 

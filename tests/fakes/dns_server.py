@@ -1,4 +1,4 @@
-"""A DNS server on loopback that says what it is told to, and a resolver that asks it.
+"""A DNS server on loopback with configurable answers, and a resolver that uses it.
 
     with DnsServer() as dns:
         dns.say("mirror.example", ("93.184.215.14", "2606:4700::1"), ("127.0.0.1",))
@@ -52,7 +52,7 @@ class DnsServer:
         self._socket.close()
 
     def say(self, name: str, *answers: tuple[str, ...]) -> None:
-        """Give these answers for ``name``, one after the other, the last one for ever; families may be mixed."""
+        """Give these answers for ``name`` in order, repeating the last one; families may be mixed."""
         for kind, version in ((TYPE_A, 4), (TYPE_AAAA, 6)):
             self._answers[name, kind] = [
                 [ip_address(one).packed for one in answer if ip_address(one).version == version] for answer in answers

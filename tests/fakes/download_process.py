@@ -19,7 +19,7 @@ from transship.sources.web import Downloaded, PartTarget, SourceRequest, Validat
 
 
 def download(url: str, part: Path, notes: Path, range_bytes: int) -> Downloaded:
-    """Bring ``url`` into ``part`` over four connections."""
+    """Download ``url`` to ``part`` over four connections."""
     rules = UriRules(allowed_hosts=("127.0.0.1",), allowed_ports=())
     limits = DownloadSettings(connections=4).model_copy(update={"range_bytes": range_bytes})
 

@@ -6,7 +6,7 @@ import subprocess
 
 
 def end(process: subprocess.Popen[bytes] | None, timeout_s: float) -> int:
-    """Tell a process to end, and kill it when it does not in time; return its exit status, 0 without a process."""
+    """Terminate a process, and kill it if it does not end in time; return its exit status, 0 without a process."""
     if process is None:
         return 0
     process.terminate()

@@ -50,13 +50,13 @@ class FlakyStore(StoreDriver):
         self.fail(error, 1000, on)
 
     def repair(self) -> None:
-        """Raise no errors any more."""
+        """Stop raising errors."""
         with self._lock:
             self._failures.clear()
 
     @property
     def writes(self) -> int:
-        """How often it was written to, successfully or not."""
+        """Number of writes, successful or not."""
         return self.calls.count("put")
 
     def prepare(self, known: Iterable[str], *, before: bool) -> None:

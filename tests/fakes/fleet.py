@@ -1,4 +1,4 @@
-"""Imports of all methods on a running system, the processes that may be killed, and what must be true then."""
+"""Imports of all methods on a running system, the processes to kill, and the invariants that must hold."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OCTETS: Final = {"Content-Type": "application/octet-stream", "Accept": "applicat
 
 @dataclass(frozen=True)
 class Voyage:
-    """An import that was asked for."""
+    """A requested import."""
 
     image_id: str
     method: str
@@ -114,7 +114,7 @@ class Fleet:
         self.system.api("PUT", f"/v2/images/{image_id}/{where}", data=body, headers=OCTETS).raise_for_status()
 
     def ask(self, method: str, body: bytes, behaviour: Behaviour | None = None) -> Voyage | None:
-        """Ask for an import, through whatever happens to the service; None when the image could not be prepared."""
+        """Request an import, retrying while the service is unavailable; None if the image could not be prepared."""
         try:
             image_id, request = self.prepare(method, body, behaviour)
         except (requests.RequestException, AssertionError):
@@ -122,7 +122,7 @@ class Fleet:
         return self.ask_prepared(image_id, request, method, body)
 
     def ask_prepared(self, image_id: str, request: Mapping[str, Any], method: str, body: bytes) -> Voyage:
-        """Ask for the import of an image that `prepare` made, through whatever happens to the service."""
+        """Request the import of an image from `prepare`, retrying while the service is unavailable."""
         voyage = Voyage(image_id, method, body)
 
         def asked() -> bool:
@@ -159,13 +159,13 @@ class Fleet:
         return []
 
     def living(self, kind: str) -> list[int]:
-        """Return those of `pids` that are there and do their work: what a status file says may be over."""
+        """Return those of `pids` that exist and are running, because a status file may be outdated."""
         if kind not in ("flow", "template") and kind not in self.system.ready():
             return []
         return [pid for pid in self.pids(kind) if start_time(pid) is not None]
 
     def kill(self, kind: str, chosen: int | None = None) -> int:
-        """SIGKILL all processes of a kind, or one of them; return how many there were to be killed."""
+        """SIGKILL all processes of a kind, or one of them; return how many were killed."""
         killed = 0
         for pid in [chosen] if chosen else self.pids(kind):
             with suppress(ProcessLookupError):
@@ -174,7 +174,7 @@ class Fleet:
         return killed
 
     def await_return(self, kind: str, before: list[int]) -> None:
-        """Wait until the supervisor has started a process of a kind anew, and it answers."""
+        """Wait until the supervisor has restarted a process of a kind, and it answers."""
         until(
             lambda: kind in self.system.ready() and not set(self.pids(kind)) & set(before),
             540.0,
@@ -184,13 +184,13 @@ class Fleet:
     # --- what must be true ---
 
     def settle(self, timeout_s: float = 540.0) -> None:
-        """Wait until every import that was asked for has ended, and nothing more is to be done."""
+        """Wait until every requested import has ended, and no work is left."""
         for voyage in self.voyages:
             self.system.ended(voyage.image_id, timeout_s)
         until(lambda: not self.faults(), 300.0, Lazy(lambda: f"{self.faults()}\n{self.system.logs()}"))  # type: ignore[arg-type]  # text when it is needed
 
     def faults(self) -> list[str]:
-        """Return what is not as it must be when nothing is under way; empty when all is well."""
+        """Return violated invariants of an idle system; empty if there are none."""
         with self._catalog() as catalog, catalog.read() as connection:
             leases = connection.execute(select(LEASES.c.image_id).where(LEASES.c.state != "free")).scalars().all()
             locations = connection.execute(select(LOCATIONS)).all()
@@ -244,7 +244,7 @@ class Fleet:
             yield f"{said} met a defect:\n{self._traces(voyage)}"
 
     def _traces(self, voyage: Voyage) -> str:
-        """Return what the logs of an image's run say of errors."""
+        """Return the errors in the logs of an image's run."""
         run_id = self.system.task(voyage.image_id)["flow_run_id"]
         asked = {"logs": {"flow_run_id": {"any_": [run_id]}, "level": {"ge_": logging.ERROR}}, "limit": 20}
         return "\n".join(line["message"] for line in self.system.prefect("POST", "/logs/filter", asked))
@@ -266,7 +266,7 @@ class Fleet:
 
 
 class Lazy:
-    """Text that is made when it is shown."""
+    """Text that is created when it is shown."""
 
     def __init__(self, made: Any) -> None:
         self._made = made
@@ -279,7 +279,7 @@ class Lazy:
 
 
 def slowly(body: bytes, took_s: float) -> Behaviour:
-    """An honest server that takes its time."""
+    """A correct but slow server."""
 
     def behave(talk: Talk) -> None:
         first = int(talk.request.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")[0] or 0)

@@ -121,17 +121,17 @@ class Holds:
         return {"PYTHONPATH": str(self._site), "HELD_IMPORTS": str(self._held)}
 
     def set(self, image_id: str, point: str) -> None:
-        """Hold the import of an image when it comes to a point for the first time."""
+        """Hold the import of an image when it first reaches a point."""
         whole = self._site / image_id
         whole.write_text(point)
         whole.rename(self._held / image_id)
 
     def reached(self) -> set[str]:
-        """Return the images whose imports stand still."""
+        """Return the images whose imports are held."""
         return {path.stem for path in self._held.glob("*.held")}
 
     def missing(self) -> dict[str, str]:
-        """Return the points that were not reached yet, by image."""
+        """Return the points not reached yet, by image."""
         found = {}
         for path in self._held.iterdir():
             with suppress(FileNotFoundError):  # it was reached just now
@@ -140,13 +140,13 @@ class Holds:
         return found
 
     def release(self) -> None:
-        """Let all of them go on."""
+        """Release all of them."""
         for path in self._held.glob("*"):
             path.unlink(missing_ok=True)
 
     @contextmanager
     def standing(self, count: int, timeout_s: float) -> Iterator[None]:
-        """Wait until so many imports stand still; they go on afterwards."""
+        """Wait until this many imports are held; release them afterwards."""
         try:
             until(lambda: len(self.reached()) >= count, timeout_s, f"imports that stand still, not {self.missing()}")
             yield

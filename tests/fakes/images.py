@@ -28,7 +28,7 @@ def settings_in(home: Path, **changes: object) -> Settings:
 
 
 def prepare_stores(settings: Settings, catalog: Catalog) -> None:
-    """Make all stores ready, as ``transship deploy`` does; one that cannot be is left as it is."""
+    """Prepare all stores, as ``transship deploy`` does, skipping those that cannot be prepared."""
     for store_id, store in settings.all_stores.items():
         with suppress(TransferFailed):
             prepare_store(catalog, store_id, store)
@@ -76,6 +76,6 @@ def begun(catalog: Catalog, image: Image, *stores: str, ttl_s: float = 3600.0) -
 
 
 def read_image(catalog: Catalog, image_id: str) -> Image:
-    """Return an image as it is now."""
+    """Return the current image."""
     with catalog.read() as connection:
         return get_image(connection, image_id)

@@ -108,7 +108,7 @@ class ImagesApi:
         self.catalog.close()
 
     def create(self, **attributes: object) -> str:
-        """Make an image by the API; return its id."""
+        """Create an image through the API; return its id."""
         made = self.client.post("/v2/images", json=attributes)
         assert made.status_code == 201, made.text
         return str(made.json()["id"])
@@ -120,7 +120,7 @@ class ImagesApi:
         return found
 
     def begin(self, image_id: str, stores: tuple[str, ...] = ("fast",)) -> Begun:
-        """Ask for an import as the API does, and begin it as a worker does."""
+        """Request an import like the API, and begin it like a worker."""
         now = datetime.now(UTC)
         request = ImportRequest(ImportMethod.WEB_DOWNLOAD, uri=SOURCE, stores=stores)
         task = ask_import(self.catalog, image_id, Order(request, stores, {}), Caller(), now)
@@ -133,7 +133,7 @@ class ImagesApi:
         stores: tuple[str, ...] = ("fast",),
         failed: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Carry an import through, as a worker does; some stores may fail."""
+        """Run an import to its end like a worker; some stores may fail."""
         begun = self.begin(image_id, (*stores, *failed))
         now = datetime.now(UTC)
         for store in stores:
@@ -166,6 +166,6 @@ class ApiMaker(Protocol):
 
 
 def fresh_home(template: Path, home: Path) -> Path:
-    """Copy a home directory with an empty catalogue; faster than making the schema anew."""
+    """Copy a home directory with an empty catalogue, which is faster than creating the schema."""
     shutil.copytree(template, home)
     return home

@@ -27,14 +27,14 @@ SERVICE_PASSWORD = "images-secret"
 
 @dataclass(frozen=True)
 class Issued:
-    """A token and what it says."""
+    """A token and its contents."""
 
     body: Mapping[str, Any]
     expires_at: datetime
 
 
 class Keystone:
-    """One domain, the service's own account, and tokens for whomever a test needs."""
+    """One domain, the service's account, and tokens for a test's users."""
 
     def __init__(self) -> None:
         self._tokens: dict[str, Issued] = {}

@@ -1,4 +1,4 @@
-"""LHA archives for tests: headers of levels 0 to 3, and packers that are simple rather than good.
+"""LHA archives for tests: headers of levels 0 to 3, and simple, inefficient packers.
 
 Source: the header and bit-stream descriptions of LHa for UNIX (``header.doc.md``) and lhasa.
 """
@@ -35,7 +35,7 @@ def crc16(data: bytes) -> int:
 
 @dataclass(frozen=True)
 class Member:
-    """What a header says; ``size`` and ``crc`` default to the truth about ``content``."""
+    """The fields of a header; ``size`` and ``crc`` default to those of ``content``."""
 
     packed: bytes
     content: bytes = b""

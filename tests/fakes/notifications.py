@@ -27,11 +27,11 @@ def notification(number: int, **changes: object) -> Notification:
 
 
 def told(catalog: Catalog, sink: SinkName = SinkName.BUS) -> list[Notification]:
-    """Return what waits for a sink, in order."""
+    """Return the notifications that wait for a sink, in order."""
     with catalog.read() as connection:
         return waiting(connection, sink, 1000)
 
 
 def types_told(catalog: Catalog) -> list[str]:
-    """Return the types of what waits, in order; with their priority where that is not INFO."""
+    """Return the types of the waiting notifications in order, with their priority if it is not INFO."""
     return [each.event_type + (" ERROR" if each.priority == "ERROR" else "") for each in told(catalog)]

@@ -63,13 +63,13 @@ class PartsStore(FileStore):
         return cls(store_id, settings.dir, catalog_id, settings.part_kib * 1024)
 
     def open(self) -> None:
-        """Note which process it is for."""
+        """Record its process."""
         assert not self._opened_in
         self._opened_in = os.getpid()
         self.history.append("open")
 
     def close(self) -> None:
-        """Note that it may be used no more."""
+        """Record that it is closed."""
         assert self._opened_in == os.getpid()
         self._opened_in = 0
         self.history.append("close")

@@ -1,4 +1,4 @@
-"""A workspace for import plugins in a directory of a test, with an allowance instead of a disk's room."""
+"""A workspace for import plugins in a test's directory, with an allowance instead of free disk space."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transship.plugins.base import PluginWork
 
 @dataclass
 class FakeWorkspace:
-    """Keeps what was reserved; refuses what passes ``room_bytes``."""
+    """Records reservations; refuses more than ``room_bytes``."""
 
     directory: Path
     room_bytes: int = 1 << 50

@@ -1,4 +1,4 @@
-"""Loopback ports for servers that are started later, by number."""
+"""Free loopback ports for servers that are started later."""
 
 from __future__ import annotations
 

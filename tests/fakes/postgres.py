@@ -1,4 +1,4 @@
-"""A real PostgreSQL server on loopback, with a directory, a port and a password of its own."""
+"""A real PostgreSQL server on loopback, with its own directory, port and password."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class PostgresServer:
         return f"postgresql://{USER}:{self._password}@127.0.0.1:{self.port}/{database}"
 
     def new_database(self, template: str = "template1") -> str:
-        """Make a database, a copy of another one that nobody uses now; return its URL."""
+        """Create a database as a copy of another one that is not in use; return its URL."""
         name = f"test_{uuid4().hex}"
         with self._admin() as connection:
             connection.execute(
@@ -104,7 +104,7 @@ class PostgresServer:
             connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
     def start(self) -> None:
-        """Start the server, on the port that it had before; a new one gets a free port."""
+        """Start the server on its former port; a new one gets a free port."""
         for _ in range(5):
             port = self.port or free_port()
             if self._started(port):
@@ -113,7 +113,7 @@ class PostgresServer:
         raise RuntimeError(f"the PostgreSQL server does not start:\n{self._log()}")
 
     def stop(self) -> None:
-        """Stop the server at once, as a reboot of its host would; its data stay."""
+        """Stop the server at once, as a reboot would, keeping its data."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -201,6 +201,6 @@ class PostgresServer:
 
 
 def _account() -> pwd.struct_passwd:
-    """Return an account without rights that may own a cluster: Debian's own, else nobody."""
+    """Return an unprivileged account that may own a cluster: Debian's own, else nobody."""
     names = {entry.pw_name: entry for entry in pwd.getpwall()}
     return names.get("postgres") or names["nobody"]

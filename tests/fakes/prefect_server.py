@@ -1,4 +1,4 @@
-"""A real Prefect server on loopback, with a database, a port and a log-in of its own."""
+"""A real Prefect server on loopback, with its own database, port and login."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class PrefectServer:
 
     @contextmanager
     def as_client(self) -> Iterator[None]:
-        """Make this process a client of the server for a while."""
+        """Make this process a client of the server for the duration of a block."""
         from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings  # noqa: PLC0415
 
         with temporary_settings({PREFECT_API_URL: self.url, PREFECT_API_AUTH_STRING: self.auth_string}):
@@ -96,7 +96,7 @@ class PrefectServer:
         }
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
-        """Send what the Prefect UI would send; return the JSON of the answer, None without any."""
+        """Send a request like the Prefect UI; return the JSON of the response; None without a body."""
         user, password = self.auth_string.split(":")
         with requests.Session() as session:
             # A server on SQLite answers 503 when two writes meet, and has done nothing then.
@@ -171,7 +171,7 @@ class PrefectServer:
 
 
 def _inherited() -> dict[str, str]:
-    """The environment without what would make the server a client of another one."""
+    """The environment without variables that would make the server a client of another one."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
 
 

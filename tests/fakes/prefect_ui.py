@@ -1,4 +1,4 @@
-"""Prefect's UI in a headless browser, as an operator uses it: forms, buttons, menus."""
+"""Prefect's UI in a headless browser, used like an operator: forms, buttons, menus."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class PrefectUi:
 
     @staticmethod
     def _act(act: Callable[[], Any]) -> Any:
-        """Do something as soon as the page lets itself be used."""
+        """Do something as soon as the page is ready."""
         done: list[Any] = []
 
         def tried() -> bool:

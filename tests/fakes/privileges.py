@@ -1,4 +1,4 @@
-"""What happens to accounts that may not read everything, as root may."""
+"""Runs code without root's permission to read everything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NOBODY = 65534
 
 @contextmanager
 def without_privileges() -> Iterator[None]:
-    """What stands in the block is refused what others may not do; it must be short, and start no threads."""
+    """Run a block without root's permissions; it must be short, and start no threads."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(NOBODY)

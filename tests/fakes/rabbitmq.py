@@ -33,7 +33,7 @@ def rabbitmq_is_installed() -> bool:
 
 
 class RabbitServer:
-    """Start a broker on entering and stop it on leaving; a fresh one needs some 10 seconds.
+    """Start a broker on entering and stop it on leaving; a new one needs about 10 seconds.
 
     Attributes:
         port: on 127.0.0.1; stays over a restart.
@@ -64,11 +64,11 @@ class RabbitServer:
 
     @property
     def transport_url(self) -> str:
-        """The URL as oslo.messaging writes it."""
+        """The URL in oslo.messaging's form."""
         return f"rabbit://{USER}:{self._password}@127.0.0.1:{self.port}/"
 
     def start(self) -> None:
-        """Start the broker, on the port that it had before, and wait until it lets clients in."""
+        """Start the broker on its former port, and wait until it accepts clients."""
         self._node = self._run(str(PROGRAM))
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -86,7 +86,7 @@ class RabbitServer:
         raise RuntimeError(f"RabbitMQ does not start ({last!r}):\n{self._log()}")
 
     def stop(self) -> None:
-        """End the broker as a reboot of its host would; what was not durable is gone."""
+        """Stop the broker as a reboot would, losing what is not durable."""
         node, self._node = self._node, None
         end(node, STOP_TIMEOUT_S)
 

@@ -21,7 +21,7 @@ _PIECE_BYTES = 128 * 1024
 
 @dataclass
 class Sent:
-    """What went out for one request: bytes from ``first`` on."""
+    """The bytes sent for one request, starting at ``first``."""
 
     first: int
     size: int = 0
@@ -109,7 +109,7 @@ class RangedFile:
 
 
 class StopsAtHalf(RangedFile):
-    """A file that nobody gets more than half of until `go_on` is set; what stood still until then is cut off."""
+    """A file of which only half is served until `go_on` is set; connections that waited until then are cut off."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__(body)

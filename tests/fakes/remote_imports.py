@@ -23,7 +23,7 @@ BEFORE = {"hw_disk_bus": "scsi", "colour": "blue"}
 
 
 class RemoteImports:
-    """A site that asks Keystone, a region whose Glance stands in the service catalogue, and a member of a project."""
+    """A site with Keystone, a region whose Glance is in the service catalogue, and a member of a project."""
 
     def __init__(self, imports: AskedImports, keystone: Keystone, server: WebServer, *, url: str = "") -> None:
         self.imports = imports
@@ -42,13 +42,13 @@ class RemoteImports:
         self.new_token()
 
     def new_token(self, roles: Sequence[str] = ("member", "reader")) -> str:
-        """Log the member in anew, at both Glances; return the token."""
+        """Log the member in again at both Glances; return the token."""
         self.imports.token = self.keystone.token("demo", "alice", roles=roles)
         self.glance.tokens = {self.imports.token}
         return self.imports.token
 
     def ask(self, image_id: str, remote_id: str, region: str = REGION, **method: object) -> httpx.Response:
-        """Ask for a glance-download."""
+        """Request a glance-download."""
         wanted = {"name": "glance-download", "glance_image_id": remote_id, "glance_region": region, **method}
         return self.imports.api("POST", f"/v2/images/{image_id}/import", json={"method": wanted})
 
@@ -60,7 +60,7 @@ class RemoteImports:
         return self.imports.carry(image_id), image_id
 
     def assert_freed(self, image_id: str, reason: str) -> None:
-        """The image is as it was, with the reason; nothing lies about; the lock is free."""
+        """The image is unchanged and has the reason; nothing is left over; the lock is free."""
         image, task = self.imports.image(image_id), self.imports.task(image_id)
         assert task.status is TaskStatus.FAILURE
         assert reason in task.message

@@ -1,4 +1,4 @@
-"""The real runner in a process of its own, on a Prefect server of the tests."""
+"""The real runner in a separate process, on the tests' Prefect server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 def until(condition: Callable[[], Any], what: Callable[[], str] = str, timeout_s: float = 180.0) -> Any:
-    """Return the condition's first true value; fail with what is said when it does not come."""
+    """Return the condition's first true value; fail with a message if there is none in time."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -139,7 +139,7 @@ class Runner:
 
     @property
     def serves(self) -> bool:
-        """Whether the runner takes runs and has an executor ready, or says that it has none."""
+        """Whether the runner takes runs and has an executor ready, or reports that it has none."""
         status = self.status
         if status is None or status.phase != "serving":
             return False
@@ -152,7 +152,7 @@ class Runner:
 
     @property
     def status(self) -> RunnerStatus | None:
-        """What the runner says of itself."""
+        """The runner's status."""
         return read_runner_status(runner_status_path(self.settings))
 
     @property
@@ -175,7 +175,7 @@ class Runner:
         return str(self.server.ask("POST", f"/deployments/{deployment}/create_flow_run", body)["id"])
 
     def born_pending(self, flow: str, name: str, queue: str = "default") -> dict[str, Any]:
-        """Make a run as the keeper does that has a slot for it; return what Prefect answered."""
+        """Create a run like a keeper with a slot for it; return Prefect's response."""
         body = {
             "parameters": {"directory": str(self.home), "name": name},
             "work_queue_name": queue,
@@ -230,7 +230,7 @@ class Runner:
         return state
 
     def noted(self, name: str) -> list[int]:
-        """Wait until a flow has left its note; return the numbers in it: its process, its child."""
+        """Wait for a flow's note; return the numbers in it: its process and its child."""
         path = self.home / name
         until(path.exists, self.said)
         return [int(word) for word in path.read_text().split()]

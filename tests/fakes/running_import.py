@@ -1,4 +1,4 @@
-"""An import in the middle of its life: a real catalogue, a real lease, an open session, no Prefect."""
+"""A running import: a real catalogue, a real lease, an open session, no Prefect."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def begin(
 
 
 def begin_again(catalog: Catalog, before: Lease) -> Begun:
-    """Lose the worker of an import, resume it, and take its lease anew."""
+    """Lose the worker of an import, resume the import, and take its lease again."""
     expire_lease(catalog, before)
     assert resume_or_end(catalog, before.image_id, "the worker died", crash_retries=9, now=NOW, time_to_live_h=1)
     run_id = flow_run_of(catalog, before)
@@ -124,25 +124,25 @@ def final_of(session: ImportSession, file: SealedFile, **image: Any) -> FinalDat
 
 
 def staged_rows(session: ImportSession) -> list[StagedRow]:
-    """Return what the journal says of the import's staged files."""
+    """Return the journal rows of the import's staged files."""
     with session.catalog.read() as connection:
         return staged_of_image(connection, session.lease.image_id, session.staging.host)
 
 
 def location(catalog: Catalog, image_id: str, store: str = "local") -> LocationRow | None:
-    """Return what the journal says of a store's copy."""
+    """Return the journal row of a store's copy."""
     with catalog.read() as connection:
         return find_location(connection, image_id, store)
 
 
 def staging_names(settings: Settings) -> set[str]:
-    """Return the names of all that lies in staging, the area's own files left out."""
+    """Return the names of all files in staging, without the area's own files."""
     found = {path.name for path in settings.staging_dir.iterdir()} if settings.staging_dir.exists() else set()
     return {name for name in found if not name.startswith(".transship-")}
 
 
 class Ticks(threading.Event):
-    """An event that a loop waits for in vain ``times`` times, without any time passing."""
+    """An event for which a loop waits ``times`` times in vain, without time passing."""
 
     def __init__(self, times: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A runner that executes nothing: it gives out slots over its socket, and keeps the runs that it is handed."""
+"""A runner that executes nothing: it gives out slots over its socket, and records the pushed runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transship.runner.push import push_server
 
 
 class Shelf:
-    """Slots in a thread of their own. Use as a context manager.
+    """Slots served by a separate thread. Use as a context manager.
 
     Attributes:
         left: slots that nobody has.

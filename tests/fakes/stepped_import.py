@@ -1,4 +1,4 @@
-"""An import in a process of its own that dies, or stands still, at any step one names.
+"""An import in a separate process that dies, or stops, at a given step.
 
 A step is what others can see: each transaction that writes the catalogue and each change of a directory. The process is
 struck just before it, when all that is asked first has been asked; the moment after it is the one before the next. The
@@ -64,7 +64,7 @@ class Steps:
             self._act(name)
 
     def watch(self) -> None:
-        """Make everything that can be seen from outside a step; for good, so only in a process of one's own."""
+        """Make everything visible from outside a step; this is permanent, so use it only in a separate process."""
         write, steps = Catalog.write, self
 
         @contextmanager
@@ -98,7 +98,7 @@ UNSEEN: Final = ("renew_lease", "_write_row")
 
 
 def _caller() -> str:
-    """Return the function of ours that wants something of the catalogue or a directory."""
+    """Return our function that uses the catalogue or a directory."""
     frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_code.co_filename.endswith(("contextlib.py", "pathlib.py")):
         frame = frame.f_back
@@ -123,7 +123,7 @@ class CalledHere:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """The future of a task that has ended, and its state as well."""
+    """The future of an ended task, which is also its state."""
 
     value: Any
 
@@ -189,7 +189,7 @@ def import_in_a_process(
 
 
 def go_on(stopped: Ended) -> None:
-    """Let a process that stands still come to its end."""
+    """Let a stopped process run to its end."""
     os.kill(stopped.pid, signal.SIGCONT)
     _, status = os.waitpid(stopped.pid, 0)
     assert os.WIFEXITED(status), status

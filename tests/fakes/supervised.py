@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def start(table_file: Path, asked: Mapping[str, object]) -> subprocess.Popen[str]:
-    """Run the supervisor in a process of its own.
+    """Run the supervisor in a separate process.
 
     Args:
         table_file: where it finds what is asked, also when it is reloaded.
@@ -43,7 +43,7 @@ def start(table_file: Path, asked: Mapping[str, object]) -> subprocess.Popen[str
 
 @contextmanager
 def supervised(home: Path, *components: Mapping[str, object], **options: object) -> Iterator[subprocess.Popen[str]]:
-    """Supervise components in a process of its own, until the block ends.
+    """Supervise components in a separate process until the block ends.
 
     Args:
         options: what else the file is to hold.
@@ -57,7 +57,7 @@ def supervised(home: Path, *components: Mapping[str, object], **options: object)
 
 
 def told(process: subprocess.Popen[str], text: str) -> str:
-    """Return the next line with a text that a process prints; fail when it ends without one."""
+    """Return a process's next line with a text; fail if it ends without one."""
     assert process.stdout is not None
     lines = []
     for line in process.stdout:

@@ -1,4 +1,4 @@
-"""The whole product, started by its own command in a directory of a test, on free loopback ports."""
+"""The whole product, started by its own command in a test's directory, on free loopback ports."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class System:
         assert done.returncode == 0, done.stdout + done.stderr + self.logs()
 
     def _give_prefect_its_tables(self) -> None:
-        """Spare Prefect's server the making of its database, which every system here would do alike."""
+        """Copy a prepared database for Prefect's server instead of creating it for every system."""
         database = prefect_dir(self.settings) / "prefect.db"
         if not database.exists() and not self.settings.prefect.database_url:
             database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ class System:
         return [int(pid) for owner in owners for pid in re.findall(r" pid (\d+) ", str(owner))]
 
     def expire_lease(self, image_id: str) -> None:
-        """Let a lease end now whose holder is dead, as it would by itself in `lease.ttl_s`."""
+        """Expire the lease of a dead holder now instead of after `lease.ttl_s`."""
         with closing(Catalog.open(self.settings)) as catalog, catalog.write() as connection:
             held = connection.execute(
                 update(LEASES)
@@ -198,13 +198,13 @@ class System:
         return requests.request(method, self.settings.api_url + path, timeout=120, **arguments)
 
     def create(self, **body: object) -> str:
-        """Create an image, raw and bare unless said otherwise; return its id."""
+        """Create an image, by default raw and bare; return its id."""
         created = self.api("POST", "/v2/images", json={"disk_format": "raw", "container_format": "bare", **body})
         assert created.status_code == 201, created.text
         return str(created.json()["id"])
 
     def ask(self, image_id: str, uri: str, **body: object) -> requests.Response:
-        """Ask for a web-download."""
+        """Request a web-download."""
         return self.api(
             "POST", f"/v2/images/{image_id}/import", json={"method": {"name": "web-download", "uri": uri}, **body}
         )
@@ -220,7 +220,7 @@ class System:
         return max(tasks, key=lambda task: str(task["created_at"]))
 
     def ended(self, image_id: str, timeout_s: float = 300.0) -> dict[str, Any]:
-        """Wait for the newest task of an image to end, through whatever happens to the API meanwhile."""
+        """Wait for the newest task of an image to end, even if the API fails meanwhile."""
 
         def final() -> dict[str, Any] | None:
             with suppress(requests.RequestException, ValueError, KeyError):
@@ -270,7 +270,7 @@ class System:
         return sorted(path.name for path in directory.iterdir() if not path.name.startswith(".transship"))
 
     def stored(self, store: str = "local") -> list[str]:
-        """Return the names of the files in a store, its mark left out."""
+        """Return the names of the files in a store, without its mark."""
         directory = self.settings.all_stores[store].dir
         found = directory.iterdir() if directory.exists() else ()
         return sorted(path.name for path in found if not path.name.startswith(".transship"))
@@ -288,7 +288,7 @@ def openstack_command(system: System, *arguments: str) -> str:
 
 
 def assert_holds(system: System, image: Mapping[str, object], body: bytes) -> None:
-    """Check that an image is active in the store ``local``, with these bytes wherever one looks."""
+    """Check that an image is active in the store ``local`` and has these bytes in the API and in the store."""
     assert image["status"] == "active", image
     assert (image["size"], image["os_hash_value"]) == (len(body), hashlib.sha512(body).hexdigest())
     assert image["checksum"] == hashlib.md5(body).hexdigest()
@@ -298,7 +298,7 @@ def assert_holds(system: System, image: Mapping[str, object], body: bytes) -> No
 
 
 class Gate:
-    """A source that stops half way until it is opened, so that a test can act in the middle."""
+    """A source that stops half-way until it is opened, so a test can act in the middle."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body

@@ -1,4 +1,4 @@
-"""Running commands as a person at a terminal does."""
+"""Runs commands like a user at a terminal."""
 
 from __future__ import annotations
 

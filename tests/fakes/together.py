@@ -1,4 +1,4 @@
-"""Races, run for real: several works begin at one moment."""
+"""Real races: several functions start at the same moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flows with which the runner is tried: each does in little what imports do to their process."""
+"""Flows for testing the runner: each does in miniature what imports do to their process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from transship.stores import file as file_store
 
 @task
 def note(directory: str, name: str, text: str) -> None:
-    """Leave a file for the test to find, whole from the moment that it is there."""
+    """Leave a file for the test, created atomically."""
     part = Path(directory) / f".{name}"
     part.write_text(text)
     part.rename(Path(directory) / name)
@@ -29,21 +29,21 @@ def note(directory: str, name: str, text: str) -> None:
 
 @flow(name="trial-quick")
 def quick(directory: str, name: str) -> State[Any]:
-    """Tell which process carried it, and end well."""
+    """Record its process, and succeed."""
     note(directory, name, str(os.getpid()))
     return Completed(name="Imported", message=name)
 
 
 @flow(name="trial-failing")
 def failing(directory: str, name: str) -> State[Any]:
-    """Tell which process carried it, and end as failed."""
+    """Record its process, and fail."""
     note(directory, name, str(os.getpid()))
     return Failed(message="as asked")
 
 
 @flow(name="trial-held")
 def held(directory: str, name: str, child: bool = False) -> State[Any]:
-    """Go on until the test lets it end; with a child process, as a conversion has one."""
+    """Run until the test lets it end, with a child process like a conversion."""
     started = subprocess.Popen(["sleep", "600"], start_new_session=True) if child else None
     try:
         note(directory, name, f"{os.getpid()} {started.pid if started else 0}")
@@ -59,7 +59,7 @@ def held(directory: str, name: str, child: bool = False) -> State[Any]:
 
 @flow(name="trial-deaf")
 def deaf(directory: str, name: str) -> State[Any]:
-    """Go on for ever, whatever the process is told."""
+    """Run forever, ignoring signals."""
     note(directory, name, str(os.getpid()))
     while True:
         try:

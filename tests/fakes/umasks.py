@@ -1,4 +1,4 @@
-"""The umask of whoever starts the product."""
+"""The umask of the process that starts the product."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run the image_decompression plugin on bytes, and look that it leaves nothing after a refusal."""
+"""Run the image_decompression plugin on bytes, and check that a refusal leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""web-download flows that a test runs in its own process, and what must be true after them."""
+"""web-download flows in a test's own process, and checks of the result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transship.domain.task import ImportTask
 
 
 def run(uri: str, **parameters: Any) -> tuple[State[Any], str]:
-    """Start the flow by hand, for a raw disk unless told else; return its end and the id of its image."""
+    """Start the flow by hand, by default for a raw disk; return its final state and the id of its image."""
     parameters = {"image_id": uuid4(), "disk_format": "raw", **parameters}
     state: State[Any] = web_download(uri, return_state=True, **parameters)
     return state, str(parameters["image_id"])
@@ -31,7 +31,7 @@ def newest_task(catalog: Catalog, image_id: str) -> ImportTask:
 
 
 def assert_nothing_left(site: Site, image_id: str, reason: str) -> None:
-    """The image waits with the reason, nothing of it lies anywhere, and it can be imported again at once."""
+    """The image is queued with the reason, nothing of it is left, and it can be imported again at once."""
     image = read_image(site.catalog, image_id)
     assert (image.status, image.import_message) == (ImageStatus.QUEUED, reason)
     assert staging_names(site.settings) == set()

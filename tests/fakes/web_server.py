@@ -1,4 +1,4 @@
-"""A web server that behaves as badly as it is told to, on loopback, and remembers what it was asked.
+"""A web server on loopback with configurable misbehaviour, which records its requests.
 
     with WebServer() as server:
         url = server.serve("/x.img", b"data")                    # an honest file with ranges
@@ -53,12 +53,12 @@ class Talk:
         self.send("\r\n".join(lines).encode("latin-1"))
 
     def pause(self, seconds: float | None = None) -> None:
-        """Be silent, until the server closes at the latest."""
+        """Send nothing until the server closes."""
         if self._closing.wait(seconds):
             raise ConnectionAbortedError("the server closes")
 
     def pause_until(self, moment: float) -> None:
-        """Be silent until a moment of the monotonic clock."""
+        """Send nothing until a time of the monotonic clock."""
         left_s = moment - time.monotonic()
         if left_s > 0:
             self.pause(left_s)
@@ -222,7 +222,7 @@ class WebServer:
         return f"{'http' if self._tls is None else 'https'}://{name}:{self.port}{path}"
 
     def serve(self, path: str, body: bytes, **how: object) -> str:
-        """Offer an honest file; returns its address. Keywords as of `whole`."""
+        """Serve a file correctly; return its URL. Keywords as for `whole`."""
         return self.on(path, whole(body, **how))  # type: ignore[arg-type]  # the keywords are whole()'s own
 
     def on(self, path: str, *behaviours: Behaviour) -> str:

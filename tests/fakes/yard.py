@@ -1,4 +1,4 @@
-"""A site with several stores that count and fail as told: real API, catalogue, flows and Prefect, stores in memory."""
+"""A site with several fake stores: real API, catalogue, flows and Prefect, and stores in memory that count and fail."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Yard:
         return self.site.settings
 
     def serve(self) -> None:
-        """Serve the API with the settings of now."""
+        """Serve the API with the current settings."""
         self._api.serve(build_app(self.settings, self.site.catalog))
 
     def call(self, method: str, path: str, body: object = None, **headers: str) -> httpx.Response:
@@ -98,14 +98,14 @@ class Yard:
         return self.call("POST", f"/v2/images/{image_id}/import", {"method": {"name": method, **source}, **body})
 
     def begin_run(self, image_id: str) -> UUID:
-        """Do what the keeper does: make the flow run of the image's newest task; return its id."""
+        """Act as the keeper: create the flow run of the image's newest task; return its id."""
         task = self.task(image_id)
         with get_client(sync_client=True) as client:
             run = client.create_flow_run(FLOWS[task.method], parameters=dict(task.parameters))
         return run.id
 
     def go_on(self, run_id: UUID) -> State[Any]:
-        """Do what a worker does: run a flow run to its end."""
+        """Act as a worker: run a flow run to its end."""
         with get_client(sync_client=True) as client:
             run = client.read_flow_run(run_id)
             flow = {each.name: each for each in FLOWS.values()}[client.read_flow(run.flow_id).name]
@@ -113,13 +113,13 @@ class Yard:
         return end
 
     def retry(self, run_id: UUID) -> State[Any]:
-        """Press Retry, and do what a worker then does."""
+        """Press Retry, and act as a worker."""
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(run_id, AwaitingRetry(), force=True)
         return self.go_on(run_id)
 
     def carry(self, image_id: str) -> UUID:
-        """Carry the image's newest task to its end; return the flow run's id."""
+        """Run the image's newest task to its end; return the flow run's id."""
         run_id = self.begin_run(image_id)
         self.go_on(run_id)
         return run_id
@@ -170,7 +170,7 @@ class Yard:
             return lease_of(connection, image_id).state
 
     def holders(self, image_id: str) -> list[str]:
-        """Return the stores in which an object of the image lies, whoever knows of it."""
+        """Return the stores that have an object of the image, recorded or not."""
         return [name for name, store in self.stores.items() if image_id in store.objects]
 
     def rows(self, image_id: str) -> dict[str, str]:
@@ -189,10 +189,10 @@ class Yard:
 
     @property
     def staged(self) -> set[str]:
-        """Names of all that lies in staging."""
+        """Names of all files in staging."""
         return staging_names(self.settings)
 
     def wipe_staging(self) -> None:
-        """Lose what lies in staging, as a disk may."""
+        """Remove all files from staging, like a lost disk."""
         for name in self.staged:
             Path(self.settings.staging_dir / name).unlink()

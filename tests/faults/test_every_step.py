@@ -107,7 +107,7 @@ class World:
         return self.imports.api("PUT", f"/v2/images/{image_id}/file", content=BODY, headers=headers)
 
     def carry(self, each: Import, *, at: int = -1, stop: bool = False) -> Ended:
-        """Let a process carry an import; whatever becomes of it, what clients see is right at every moment."""
+        """Run an import in a process, and check what clients see at every moment, whatever happens."""
         task = self.task(each)
         ended = import_in_a_process(task.method, task.parameters, each.run_id, at=at, stop=stop)
         if ended.step:
@@ -116,7 +116,7 @@ class World:
         return ended
 
     def resume(self, each: Import) -> None:
-        """Do what the keeper does when a worker is lost, once its lease has run out."""
+        """Act as the keeper after a worker is lost and its lease has expired."""
         catalog = self.site.catalog
 
         def over() -> bool:
@@ -134,7 +134,7 @@ class World:
         assert gone.status_code == 204, (each.step, gone.text)
 
     def sweep(self) -> None:
-        """Let housekeeping run until it has nothing to do any more."""
+        """Run housekeeping until it has nothing left to do."""
 
         def done() -> bool:
             sweep_staging.fn("here")
@@ -168,7 +168,7 @@ class World:
         return ("zero", *TARGETS) if self.method == ImportMethod.COPY_IMAGE else TARGETS
 
     def assert_sound(self, each: Import, step: str) -> None:
-        """Check what clients may rely on at every moment of an import."""
+        """Check what clients can rely on at every moment of an import."""
         image, task = read_image(self.site.catalog, each.image_id), self.task(each)
         holders = {location.store for location in image.locations}
         if image.status is ImageStatus.ACTIVE:
@@ -223,7 +223,7 @@ def world(site: Site, api_server: ApiServer, server: WebServer) -> World:
 
 
 def walk(world: World, after: Callable[[list[Import]], None], *, stop: bool) -> None:
-    """Strike an import at each of its steps; ``after`` goes on with some struck ones at a time."""
+    """Kill or stop an import at each of its steps; ``after`` continues with several of them at a time."""
     struck: list[Import] = []
     for number in count():
         each = world.ask()
@@ -290,7 +290,7 @@ def test_an_image_deleted_at_any_step_of_its_import_leaves_nothing(world: World)
 
 
 def test_a_failing_import_whose_process_is_killed_at_any_step_of_its_undo_frees_the_image(world: World) -> None:
-    """The second store takes nothing, and all must succeed: the first one's copy is taken back."""
+    """The second store fails, and all must succeed: the first one's copy is removed."""
     (world.site.home / "two").touch()
 
     def after(killed: list[Import]) -> None:

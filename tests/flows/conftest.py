@@ -23,7 +23,7 @@ from transship.host.logs import FLOW_ROOMS
 
 @dataclass(frozen=True)
 class Site:
-    """A home directory and the environment that describes it, as a worker's process would find them."""
+    """A home directory and its environment, as a worker's process would find them."""
 
     home: Path
     catalog: Catalog
@@ -43,7 +43,7 @@ class Site:
         prepare_stores(self.settings, self.catalog)
 
     def stored(self, store: str = "local") -> dict[str, bytes]:
-        """Return all that lies in a file store beside its mark, by name."""
+        """Return the contents of a file store by name, without its mark."""
         directory = self.settings.all_stores[store].dir
         found = directory.iterdir() if directory.is_dir() else ()
         return {path.name: path.read_bytes() for path in found if path.name != MARK}

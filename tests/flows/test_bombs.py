@@ -26,7 +26,7 @@ TOO_LARGE = "decompressed image of {} is larger than the 1.0 GiB that imports.im
 
 @contextmanager
 def watched(directory: Path) -> Iterator[list[int]]:
-    """Look all the time at how much room the files of a directory take; the list holds the most in the end."""
+    """Measure the space used by a directory's files continuously; the list holds the maximum in the end."""
     most, ended = [0], threading.Event()
 
     def look() -> None:

@@ -1,4 +1,4 @@
-"""How an import ends, whatever comes: the image's state, and what is left in staging and stores."""
+"""How an import ends after any failure: the image's state, and what is left in staging and stores."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ DATA = os.urandom(10_000)
 
 
 class Carried:
-    """An import that was asked for, to be carried by steps of the test's choice."""
+    """A requested import, to be run with steps chosen by the test."""
 
     def __init__(self, site: Site) -> None:
         self.site = site

@@ -1,4 +1,4 @@
-"""What the end of a copy to a store means for the import as a whole."""
+"""The effect of a copy's end on the whole import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prefect's form of a web-download whose disk format was left empty: the image says what its data are."""
+"""Prefect's form of a web-download with an empty disk format, which is detected from the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A further kind of store joins by an entry point alone (tests/fakes/parts_store.py); no product file names it."""
+"""A new kind of store needs only an entry point (tests/fakes/parts_store.py); no product file names it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""glance-direct flows: what they do with an upload, and what becomes of it."""
+"""glance-direct flows: how they use an upload, and what happens to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How flow runs are called in lists."""
+"""The display names of flow runs."""
 
 from __future__ import annotations
 

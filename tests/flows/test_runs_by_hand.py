@@ -100,7 +100,7 @@ class Form:
         assert {location.store for location in image.locations} == self.holders == set(stores)
 
     def assert_refused(self, state: State[Any], reason: str) -> None:
-        """The run failed with a reason for people, and nothing was done."""
+        """The run failed with a readable reason, and nothing was done."""
         held, tasks = self.holders, self.tasks
         assert state.type == "FAILED"
         assert reason in str(state.message)

@@ -1,4 +1,4 @@
-"""What Prefect keeps of imports: nothing secret, wherever it is looked for."""
+"""Prefect stores no secrets of imports anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run has the settings that its process was handed; users read nothing of the server's files."""
+"""A run has the settings passed to its process; users see nothing about the server's files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BODY = bytes(200_000)
 
 @pytest.fixture
 def snapshot(site: Site) -> Path:
-    """Hand this process the settings of now."""
+    """Pass the current settings to this process."""
     (site.home / "transship.toml").write_text('[imports]\nplugins = ["inject_image_metadata"]\n')
     site.set(inject__properties='{"marked": "yes"}', inject__ignore_user_roles="[]")
     sources = sources_of_process()

@@ -1,4 +1,4 @@
-"""An attempt of an import has so much time: whatever it is at ends then, is undone, and the image is free."""
+"""An attempt of an import has a time limit: after that it is stopped and undone, and the image is freed."""
 
 from __future__ import annotations
 

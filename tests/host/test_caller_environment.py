@@ -1,4 +1,4 @@
-"""What reaches our processes of the environment that they are started from."""
+"""Which variables our processes inherit from their environment."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_an_error_of_ours_stands_in_a_runs_log_by_its_text_and_any_other_with_it
 
 
 class Records(logging.Handler):
-    """Keeps what it is given."""
+    """Records its input."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Every promised mode is set, whatever umask the process was started with."""
+"""Every documented mode is set, whatever the process's umask."""
 
 from __future__ import annotations
 

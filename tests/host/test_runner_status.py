@@ -1,4 +1,4 @@
-"""The runner's account of itself: written whole, believed only while its process lives."""
+"""The runner's status file: written atomically, valid only while its process is alive."""
 
 from __future__ import annotations
 

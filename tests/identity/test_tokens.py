@@ -1,4 +1,4 @@
-"""Whose a token is, and how long Keystone's word on it is believed."""
+"""The owner of a token, and how long Keystone's answer is cached."""
 
 from __future__ import annotations
 

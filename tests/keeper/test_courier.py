@@ -1,4 +1,4 @@
-"""Couriers: order, faults, and several ways out that do not wait for each other."""
+"""Couriers: order, errors, and several destinations that do not wait for each other."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Recorder:
 
 
 def announce(catalog: Catalog, number: int) -> list[str]:
-    """Tell of so many changes of one image; return their message ids in order."""
+    """Announce this many changes of one image; return their message ids in order."""
     image_id = queued_image(catalog).id
     with catalog.write() as connection:
         image = get_image(connection, image_id)

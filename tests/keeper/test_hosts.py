@@ -1,4 +1,4 @@
-"""Where runs of uploaded data go."""
+"""The hosts of runs for uploaded data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the keeper hands to the runner of its machine, and what it leaves to the queue."""
+"""Which runs the keeper pushes to its machine's runner, and which it leaves to the queue."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def shelf(keeper: Keeper) -> Iterator[Shelf]:
 
 
 def dispatched(keeper: Keeper) -> str:
-    """Ask for an import and have it dispatched; return its flow run."""
+    """Request an import and dispatch it; return its flow run."""
     task_id = asked(keeper.catalog, queued_image(keeper.catalog)).id
     until(lambda: send_outbox(keeper), 180.0, "dispatch")
     with keeper.catalog.read() as connection:

@@ -1,4 +1,4 @@
-"""The keeper's loop: when it looks, and what makes it look now."""
+"""The keeper's loop: when it checks for work, and what wakes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every Prefect state, reached on a real Prefect server, and what the task says then."""
+"""Every Prefect state, reached on a real Prefect server, and the resulting task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several keepers at one catalogue."""
+"""Several keepers on one catalogue."""
 
 from __future__ import annotations
 

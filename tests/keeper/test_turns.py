@@ -1,4 +1,4 @@
-"""Projects take turns, and none has more under way than it may."""
+"""Projects take turns, and none exceeds its limit of running imports."""
 
 from __future__ import annotations
 

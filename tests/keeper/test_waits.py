@@ -1,4 +1,4 @@
-"""Every import that has not begun says for what it waits, since when, and what ends the wait."""
+"""Every import that has not begun shows what it waits for, since when, and what ends the wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who wakes the keeper: whoever commits something for it, on either database."""
+"""What wakes the keeper: commits that concern it, on either database."""
 
 from __future__ import annotations
 

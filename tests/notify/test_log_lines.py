@@ -1,4 +1,4 @@
-"""The log as a way out."""
+"""The log as a destination."""
 
 from __future__ import annotations
 

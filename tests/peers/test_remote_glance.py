@@ -30,7 +30,7 @@ PROPERTIES = {"hw_disk_bus": "virtio", "os_distro": "debian", "colour": "blue"}
 
 @pytest.fixture
 def region(cloud: OpenStack, imports: AskedImports) -> str:
-    """A region of its own for each test, whose image service is ours; that of RegionTwo is the real Glance."""
+    """A separate region for each test with our image service; RegionTwo has the real Glance."""
     site = imports.site
     site.set(**{f"auth__{option}": value for option, value in cloud.service_login.items()})
     site.set(

@@ -1,4 +1,4 @@
-"""Rates of stores: one bucket for all processes of a host."""
+"""Rate limits of stores: one token bucket for all processes of a host."""
 
 from __future__ import annotations
 

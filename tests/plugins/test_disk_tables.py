@@ -1,4 +1,4 @@
-"""Images that lack some of themselves, and the odd ones that do not, as qemu-img makes them."""
+"""Incomplete images, and unusual complete ones, made by qemu-img."""
 
 from __future__ import annotations
 

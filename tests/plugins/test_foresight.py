@@ -1,4 +1,4 @@
-"""Whether data are going to be changed, judged by the first bytes and what the image declares."""
+"""Predicting whether data will be changed, from the first bytes and the image's record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The format of data whose format nobody stated: the data decide, and names are not believed."""
+"""The format of data without a declared format: the data decide, not the name."""
 
 from __future__ import annotations
 

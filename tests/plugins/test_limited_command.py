@@ -1,4 +1,4 @@
-"""Foreign programs under limits, with real ones."""
+"""External programs under limits, with real programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of qemu-img's answers and ends; a script stands in where the real one cannot be made to fail."""
+"""Handling of qemu-img's output and failures; a script replaces it where the real one cannot be made to fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is unpacked and read does not depend on where one read ends and the next begins."""
+"""Unpacking and reading do not depend on the boundaries of reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The largest disk that a header may claim: one cap for everybody, others for some projects."""
+"""The largest disk that a header may claim: one cap for everyone, others for some projects."""
 
 from __future__ import annotations
 

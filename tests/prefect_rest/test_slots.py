@@ -1,4 +1,4 @@
-"""Slots of stores, as global limits of a real Prefect server; and imports that do without."""
+"""Slots of stores as global limits of a real Prefect server, and imports without a slot."""
 
 from __future__ import annotations
 

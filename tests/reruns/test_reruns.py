@@ -1,4 +1,4 @@
-"""What a further attempt does again: only what failed, however the one before it ended."""
+"""What a further attempt repeats: only what failed, however the previous one ended."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def killed_after_the_first_store(yard: Yard, *, packed: bool) -> tuple[str, UUID
 
 
 def of_stores(yard: Yard, after: int) -> list[tuple[str, str | None]]:
-    """Return type and store of what is told of single stores."""
+    """Return type and store of the notifications about single stores."""
     found = [each for each in told(yard.site.catalog)[after:] if each.store]
     return [(each.event_type + (" ERROR" if each.priority == "ERROR" else ""), each.store) for each in found]
 

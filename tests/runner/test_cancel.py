@@ -1,4 +1,4 @@
-"""Cancel of real imports in their slow steps: they end soon, and nothing goes on writing.
+"""Cancelling real imports in their slow steps: they end soon, and nothing keeps writing.
 
 Times are printed, never asserted; `pytest -s` shows them.
 """

@@ -1,4 +1,4 @@
-"""Duties go on, whatever they meet."""
+"""Duties continue after any error."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from transship.runner.duties import Backoff, keep_connected, keep_doing
 
 
 class Enough(BaseException):
-    """Ends a duty that would go on for ever."""
+    """Ends an endless duty."""
 
 
 def failing(faults: list[BaseException | None]) -> Callable[[], Coroutine[Any, Any, None]]:
-    """Return a duty that fails of one thing after the other, and then of `Enough`."""
+    """Return a duty that fails with each of the errors in turn, and then with `Enough`."""
 
     async def work() -> None:
         fault = faults.pop(0) if faults else Enough()

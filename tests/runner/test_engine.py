@@ -1,4 +1,4 @@
-"""Which engine is in force, and what becomes of executors that are of no use. Without Prefect's server."""
+"""Which engine is used, and what happens to unusable executors. Without Prefect's server."""
 
 from __future__ import annotations
 

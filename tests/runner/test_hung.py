@@ -1,4 +1,4 @@
-"""Processes that hang: what is decided of them, and what becomes of them and their runs. Without Prefect's server."""
+"""Processes that hang: the decision about them, and what happens to them and their runs. Without Prefect's server."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class Trial:
         return self.dispatcher.worker
 
     async def carry(self) -> tuple[FlowRun, Executor, asyncio.Task[None]]:
-        """Let an executor carry a run that hangs."""
+        """Run a flow that hangs in an executor."""
         flow_run = FlowRun(id=uuid4(), flow_id=uuid4(), state=Scheduled())
         executor = await self.pool.take()
         self.worker.limiter.acquire_on_behalf_of_nowait(flow_run.id)
@@ -184,7 +184,7 @@ class Trial:
         return begin_import(self.catalog, task.id, str(flow_run.id), owner, ttl_s=3600.0, now=NOW)
 
     def resume(self, begun: Begun) -> None:
-        """Do what the keeper does about a lost lease."""
+        """Act as the keeper after a lost lease."""
         expire_lease(self.catalog, begun.lease)
         assert resume_or_end(self.catalog, begun.image.id, "lost", crash_retries=9, now=NOW, time_to_live_h=1)
 
@@ -229,7 +229,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is given a moment."""
+    """No process gets a grace period."""
     monkeypatch.setattr("transship.runner.hung.LOST_S", 0.0)
 
 

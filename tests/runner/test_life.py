@@ -1,4 +1,4 @@
-"""The runner's own life: how it ends, what it leaves, and what it does when its executors cannot be used."""
+"""The runner's life: how it ends, what it leaves, and what it does when its executors are unusable."""
 
 from __future__ import annotations
 

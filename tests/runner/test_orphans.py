@@ -1,4 +1,4 @@
-"""Runs that are Pending although nobody is about to begin them."""
+"""Runs that are Pending although no process is about to begin them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When an executor has to go."""
+"""When an executor is replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that warm executors carry, on a real Prefect server."""
+"""Runs in warm executors, on a real Prefect server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A runner alone takes the settings when it starts and when it is told to; its runs have nothing else."""
+"""A standalone runner loads the settings at its start and at a reload; its runs use only these."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_runs_have_the_settings_that_were_taken_last(
             return (tmp_path / f"{name}.later").read_text()
 
         def reloaded() -> str:
-            """Tell the runner to take its settings anew; return what it says when it has."""
+            """Make the runner reload its settings; return its ready line."""
             before = runner.log.read_text().count(RUNNER_READY)
             os.kill(runner.pid, signal.SIGHUP)
             until(lambda: runner.log.read_text().count(RUNNER_READY) > before, runner.log.read_text, 540.0)

@@ -1,4 +1,4 @@
-"""A runner writes its host's row in the catalogue itself: no keeper runs here, and Prefect has no part in it."""
+"""A runner writes its host's row in the catalogue itself, without a keeper or Prefect."""
 
 from __future__ import annotations
 

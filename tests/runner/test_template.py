@@ -1,4 +1,4 @@
-"""What keeps a template from being forked, and how it ends."""
+"""What prevents a template from being forked, and how it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker's way with one run, without a server: what goes wrong with it, and what becomes of its slot."""
+"""The worker's handling of one run, without a server: what can go wrong, and what happens to its slot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A download with everything it reports written down."""
+"""A download with all its reports recorded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PLAIN = DownloadSettings(
 
 
 class Names:
-    """A resolver with a table; each answer in a list is given once, the last for ever."""
+    """A resolver with a table; each answer in a list is given once, and the last one repeatedly."""
 
     def __init__(self, table: dict[str, list[tuple[str, ...]]]) -> None:
         self._table = table
@@ -41,7 +41,7 @@ class Names:
 
 @dataclass
 class Download:
-    """One ``.part`` file and what its downloads said."""
+    """One ``.part`` file and the reports of its downloads."""
 
     path: Path
     remembered: list[Validators] = field(default_factory=list)

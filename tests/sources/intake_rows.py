@@ -1,6 +1,6 @@
-"""What becomes of bad addresses and of hostile or broken servers, row by row; ``docs/intake.md`` shows the outcome.
+"""What happens with bad addresses and with hostile or broken servers, row by row; ``docs/intake.md`` shows the outcome.
 
-``python -m tests.sources.intake_rows`` writes the tables of that page anew; a test keeps them true.
+``python -m tests.sources.intake_rows`` rewrites the tables of that page; a test keeps them current.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ SLOW: Final = LIMITS.model_copy(update={"min_speed_window_s": 1.5})
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a row: the verdict, the rule or error that decided, and its words."""
+    """The outcome of a row: the verdict, the deciding rule or error, and its text."""
 
     verdict: str
     decided_by: str
@@ -100,7 +100,7 @@ class Ground:
         authority: Authority | None = None,
         ipv6_first: bool = False,
     ) -> Outcome:
-        """Download, again after faults that may pass, and say what came of it."""
+        """Download, retrying after transient errors, and return the outcome."""
         part = self.directory / "image.part"
         known: list[Validators] = []
 
@@ -546,7 +546,7 @@ def _stalled_tls(ground: Ground) -> Outcome:
 
 
 def busy(status: int, retry_after: str = "") -> Behaviour:
-    """Return a behaviour that asks for patience."""
+    """Return a behaviour that asks the client to retry later."""
     return answer(status, {"Retry-After": retry_after} if retry_after else {})
 
 
@@ -685,7 +685,7 @@ def outcome_of(row: Row) -> Outcome:
 
 
 def marked(text: str, name: str) -> tuple[str, str, str]:
-    """Return what stands before, in and behind a table of the page."""
+    """Return the text before, in and after a table of the page."""
     begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
     before, _, rest = text.partition(begin)
     table, _, behind = rest.partition(end)
@@ -693,7 +693,7 @@ def marked(text: str, name: str) -> tuple[str, str, str]:
 
 
 def main() -> None:
-    """Write the tables of the page anew."""
+    """Rewrite the tables of the page."""
     text = PAGE.read_text(encoding="utf-8")
     for name, rows in TABLES.items():
         before, _, behind = marked(text, name)

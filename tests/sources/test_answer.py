@@ -1,4 +1,4 @@
-"""What the head of an answer is believed."""
+"""Which claims in a response's head are trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate: names resolved once, addresses judged, verdicts for people."""
+"""The gate: names resolved once, addresses judged, verdicts for display."""
 
 from __future__ import annotations
 

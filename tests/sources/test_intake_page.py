@@ -1,4 +1,4 @@
-"""docs/intake.md says what becomes of every bad address and bad server, and it is true."""
+"""docs/intake.md shows the actual outcome for every bad address and bad server."""
 
 from __future__ import annotations
 

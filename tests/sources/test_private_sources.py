@@ -1,4 +1,4 @@
-"""Sources that want credentials, and sources whose bytes are known by a digest."""
+"""Sources that require credentials, and sources with a known digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloads through the proxy that the operator configured, and private authorities."""
+"""Downloads through the configured proxy, and private authorities."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def through(proxy: ProxyServer | str, **changes: object) -> DownloadSettings:
 
 @pytest.fixture
 def proxy(server: WebServer) -> Iterator[ProxyServer]:
-    """Knows mirror.example, which nobody else knows."""
+    """Resolves mirror.example, which no other resolver knows."""
     with ProxyServer({"mirror.example:80": (server.host, server.port)}) as running:
         yield running
 

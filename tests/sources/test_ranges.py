@@ -1,4 +1,4 @@
-"""Downloads in ranges over several connections: what arrives, what a kill costs, what a server can do wrong."""
+"""Downloads in ranges over several connections: the results, the cost of a kill, and servers' errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits on waiting, with time as the caller tells it."""
+"""Limits on waiting, with simulated time."""
 
 from __future__ import annotations
 

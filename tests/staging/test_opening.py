@@ -1,4 +1,4 @@
-"""The staging directory of a host is made once; one that is not mounted is never made anew."""
+"""The staging directory of a host is created once; one that is not mounted is never created again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Components that the fork server forks are the supervisor's own, as if it had started them."""
+"""Components forked by the fork server are the supervisor's own children, as if it had started them."""
 
 from __future__ import annotations
 

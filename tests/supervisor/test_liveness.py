@@ -1,4 +1,4 @@
-"""A component that starts is given up when it shows no sign of life, not when a time is over."""
+"""A starting component fails when it shows no sign of life, not after a fixed time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes of a host are handed one snapshot; another one alone is no reason to start them again."""
+"""All processes of a host get the same snapshot; a new snapshot alone does not restart them."""
 
 from __future__ import annotations
 

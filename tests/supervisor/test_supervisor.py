@@ -52,7 +52,7 @@ def ended(pid: int) -> bool:
 
 @contextmanager
 def opened(gate: Path) -> Iterator[None]:
-    """Let whoever reads a line from a pipe go on; opened for both, because opening for one waits for the other."""
+    """Release a reader of a pipe; the pipe is opened for reading and writing, because opening only one side blocks."""
     descriptor = os.open(gate, os.O_RDWR)
     try:
         os.write(descriptor, b"go\n")
@@ -66,7 +66,7 @@ SLEEPER = sh("echo alive $$; exec sleep 1000")
 
 @dataclass
 class Running:
-    """A supervisor in a process of its own, and the lines that it has shown."""
+    """A supervisor in a separate process, and the lines that it has shown."""
 
     home: Path
     process: subprocess.Popen[str]

@@ -1,4 +1,4 @@
-"""What surrounds the product on a host: a shell full of variables, a narrow umask, a store that is not mounted."""
+"""The product's environment on a host: a shell full of variables, a restrictive umask, an unmounted store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An edit of the settings is in force nowhere until a reload, and everywhere after it; a broken one ends nothing."""
+"""An edit of the settings takes effect only after a reload, and then everywhere; a broken edit stops nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that hang in the middle of an import: it goes on in another one, and one that wakes up late says nothing.
+"""Processes that hang during an import: it continues in another process, and a late one reports nothing.
 
 Leases last for an hour here, so that no process is given up for being slow. A test expires the lease of one that it
 has stopped.
@@ -78,7 +78,7 @@ class Import:
         return [state["name"] for state in sorted(found, key=lambda state: str(state["timestamp"]))]
 
     def assert_ends_well(self) -> None:
-        """It is imported by another process, and nobody else has said anything of its run."""
+        """Another process imports it, and no other process has reported anything about its run."""
         until(lambda: self.states[-1] == "Imported", 300.0, f"the end of the import\n{self.system.logs()}")
         (image,) = self.system.api("GET", f"/v2/images?name={self.name}").json()["images"]
         assert (image["status"], image["os_hash_value"]) == ("active", hashlib.sha512(BODY).hexdigest())

@@ -1,4 +1,4 @@
-"""A process that slept through its lease finds out before it does what cannot be taken back."""
+"""A process that slept through its lease notices before an irreversible step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An import that was asked for without a disk format takes it from the data, or fails and says what to state."""
+"""An import without a disk format detects it from the data, or fails and says what to set."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ DATA = os.urandom(50_000)
 
 
 def stored(settings: Settings, store: str = "local") -> dict[str, bytes]:
-    """Return all that lies in a file store beside its mark, by name."""
+    """Return the contents of a file store by name, without its mark."""
     found = settings.all_stores[store].dir.iterdir()
     return {path.name: path.read_bytes() for path in found if path.name != MARK}
 
@@ -70,7 +70,7 @@ def leave(session: ImportSession, name: str, content: bytes) -> Path:
 
 
 def shown(session: ImportSession) -> list[StoreProgress]:
-    """Return what the board shows of stores, without the speed."""
+    """Return the board's progress of stores, without the speed."""
     return [replace(store, rate=0, left_s=None) for store in session.board.now.stores]
 
 

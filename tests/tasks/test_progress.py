@@ -1,4 +1,4 @@
-"""The progress board, its line for people, and its bar."""
+"""The progress board, its status line, and its bar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which failures are tried again: those that say so themselves, and nothing else."""
+"""Which failures are retried: only those whose errors say so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room in staging: who gets it, who waits, who is refused."""
+"""Room in staging: which imports get it, wait, or are refused."""
 
 from __future__ import annotations
 

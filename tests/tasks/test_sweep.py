@@ -1,4 +1,4 @@
-"""Housekeeping: what rows hand to it goes, everything else stays."""
+"""Housekeeping removes only what rows mark for removal."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def unmounted(directory: Path) -> Iterator[None]:
 
 
 def age(catalog: Catalog) -> None:
-    """Make every location as old as can be."""
+    """Make every location very old."""
     with catalog.write() as connection:
         connection.execute(update(LOCATIONS).values(updated_at=NOW))
 
@@ -213,7 +213,7 @@ def test_a_copy_that_is_to_go_goes_after_its_time(session: ImportSession) -> Non
 
 
 def test_its_row_goes_when_a_later_look_found_nothing(session: ImportSession) -> None:
-    """A writer that nobody can reach may publish after the first look."""
+    """An unreachable writer may publish after the first check."""
     url = place.fn("local", staged_file(session, b"data")).value.url
     fail(session)
     age(session.catalog)
@@ -320,7 +320,7 @@ def row_of(session: ImportSession) -> LocationRow:
 
 
 def given_up(session: ImportSession) -> LocationRow:
-    """Leave a copy behind that housekeeping may claim."""
+    """Leave a copy that housekeeping may claim."""
     place.fn("local", staged_file(session, b"data"))
     fail(session)
     age(session.catalog)
@@ -403,7 +403,7 @@ def test_an_import_waits_until_housekeeping_has_left_the_place_of_its_copy(
 
 
 class RemovedMeanwhile(StopToken):
-    """A token on which nobody waits longer than it takes to do something."""
+    """A token whose waits only last as long as an action."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         super().__init__()
@@ -416,7 +416,7 @@ class RemovedMeanwhile(StopToken):
 
 
 def finish_removal(session: ImportSession, claimed: Claim) -> None:
-    """Do what a housekeeper does after it claimed a copy."""
+    """Act as housekeeping after it has claimed a copy."""
     (session.settings.all_stores["local"].dir / session.lease.image_id).unlink()
     release_location(session.catalog, claimed, gone=True)
 

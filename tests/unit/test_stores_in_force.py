@@ -1,4 +1,4 @@
-"""Stores are prepared once; from then on one that is not there is unavailable, never made anew."""
+"""Stores are prepared once; after that a missing one is unavailable, and never created again."""
 
 from __future__ import annotations
 

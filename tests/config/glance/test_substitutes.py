@@ -1,4 +1,4 @@
-"""What ``$option`` stands for, compared with oslo.config itself."""
+"""Substitution of ``$option``, compared with oslo.config itself."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def fleet(holds: Holds, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fl
 
 
 def stand(fleet: Fleet, holds: Holds, points: Mapping[str, tuple[str, ...]]) -> int:
-    """Ask for an import for every point of every method; return how many."""
+    """Request an import for every point of every method; return their number."""
     for method, point in [(each, point) for each in METHODS for point in points[each]]:
         image_id, request = fleet.prepare(method, BODY)
         holds.set(image_id, point)

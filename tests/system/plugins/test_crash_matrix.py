@@ -45,7 +45,7 @@ def qcow2(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @dataclass(frozen=True)
 class Struck:
-    """An import that stands still in the middle.
+    """An import that is held in the middle.
 
     Attributes:
         flow: the process that carries it.

@@ -1,4 +1,4 @@
-"""The whole product with nothing in SQLite, and a database that goes away under it."""
+"""The whole product without SQLite, and with a database that goes away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two hosts on one catalogue: the product on the first, a worker alone on the second, as docs/operations.md says."""
+"""Two hosts on one catalogue: the product on the first, only a worker on the second, as in docs/operations.md."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SECOND = "host2"
 
 
 class SecondHost:
-    """`transship worker` in a home directory of its own.
+    """`transship worker` in a separate home directory.
 
     Args:
         home: directory that does not exist yet.
@@ -68,7 +68,7 @@ class SecondHost:
 
     @property
     def status(self) -> RunnerStatus | None:
-        """What its runner says of itself."""
+        """The status of its runner."""
         return read_runner_status(runner_status_path(self.settings))
 
     @property

@@ -1,4 +1,4 @@
-"""A system that resumes no import by itself and has a slow second store, for what operators do with ended imports."""
+"""A system without automatic resumes and with a slow second store, for operators' work on ended imports."""
 
 from __future__ import annotations
 

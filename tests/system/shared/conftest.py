@@ -1,6 +1,6 @@
-"""The system for every test that needs no option of its own.
+"""The system for all tests without special options.
 
-Tests tell their images apart by id, and leave the system up.
+Tests distinguish their images by id, and leave the system running.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What operators do in Prefect's UI, done in a headless browser: forms of all methods, a failed store, Retry.
+"""Operators' work in Prefect's UI, done in a headless browser: forms of all methods, a failed store, Retry.
 
 `pytest --pictures DIRECTORY` keeps screenshots, for people to look at.
 """

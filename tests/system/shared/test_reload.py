@@ -1,4 +1,4 @@
-"""A reload of the whole product, in the middle of everything: nothing is refused, cut off or lost."""
+"""A reload of the whole product under load: nothing is refused, cut off or lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BODY = os.urandom(3 << 20)
 
 
 class Asking:
-    """A client that asks again and again. Use as a context manager."""
+    """A client that sends requests continuously. Use as a context manager."""
 
     def __init__(self, system: System) -> None:
         self._system, self._enough = system, threading.Event()

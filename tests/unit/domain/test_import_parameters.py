@@ -1,4 +1,4 @@
-"""What Prefect shows of a run: the parameters that it is made with."""
+"""The parameters of a run, which Prefect shows."""
 
 from __future__ import annotations
 

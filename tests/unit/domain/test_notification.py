@@ -1,4 +1,4 @@
-"""What notifications say."""
+"""The contents of notifications."""
 
 from __future__ import annotations
 

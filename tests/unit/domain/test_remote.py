@@ -1,4 +1,4 @@
-"""An image of another Glance: its name in a request, its URL, and what is taken from its record."""
+"""An image in another Glance: its name in a request, its URL, and what is used from its record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which URIs pass, rule by rule."""
+"""Which URIs are accepted, rule by rule."""
 
 from __future__ import annotations
 
