@@ -33,7 +33,7 @@ from transship.domain.methods import ImportMethod
 DEFAULT_SECTION: Final = "DEFAULT"
 NOTIFICATIONS_SECTION: Final = "oslo_messaging_notifications"
 
-_SPELLED: Final = "brackets, quotes and ... are taken off with a warning"
+_SPELLED: Final = "brackets, quotes and ... are removed with a warning"
 _DRIVERS: Final = tuple(driver.value for driver in NotificationDriver)
 _OTHER_DRIVERS: Final = ("routing", "test")
 _METHODS: Final = types.List(types.String(quotes=True, choices=[method.value for method in ImportMethod]), bounds=True)
@@ -55,7 +55,7 @@ def read_drivers(text: str) -> Reading:
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: no such driver; there are {', '.join(_DRIVERS)}")
     dropped = [name for name in asked if name in _OTHER_DRIVERS]
-    warnings = (f"{', '.join(dropped)}: not served, left out; served: {', '.join(_DRIVERS)}",) if dropped else ()
+    warnings = (f"{', '.join(dropped)}: not supported, ignored; supported: {', '.join(_DRIVERS)}",) if dropped else ()
     return Reading([name for name in asked if name in _DRIVERS], warnings)
 
 
@@ -63,13 +63,13 @@ def read_flavor(text: str) -> Reading:
     """Return the kind of authentication from the name of a pipeline in Glance's paste file."""
     parts = set(text.strip().lower().split("+")) - {"caching", "cachemanagement", "none", ""}
     if parts - {"keystone"}:
-        raise ValueError("only keystone, and no flavor at all, are served; an identity that a proxy states is not")
+        raise ValueError("only keystone, or no flavor, is supported; an identity set by a proxy is not")
     return Reading("keystone" if parts else "none")
 
 
 _AUTHTOKEN: Final = "keystone_authtoken"
-_FALLBACK_URL: Final = "counts if [oslo_messaging_notifications] transport_url is not set"
-_SHARED_STAGING: Final = "no Glance may run on this directory at the same time; staging.dir names another"
+_FALLBACK_URL: Final = "used if [oslo_messaging_notifications] transport_url is not set"
+_SHARED_STAGING: Final = "no running Glance may share this directory; staging.dir sets another one"
 
 OPTIONS: Final = (
     MappedOption(
@@ -77,14 +77,14 @@ OPTIONS: Final = (
         "enabled_import_methods",
         "imports.enabled_methods",
         read_methods,
-        "methods that this release does not offer are left out with a warning",
+        "methods that this release does not offer are ignored with a warning",
     ),
     MappedOption(
         DEFAULT_SECTION,
         "node_staging_uri",
         "staging.dir",
         read_staging_uri,
-        "counts if enabled_backends is not set, or the other one is missing",
+        "used if enabled_backends is not set, or the other option is missing",
         warning=_SHARED_STAGING,
     ),
     MappedOption(
@@ -92,15 +92,15 @@ OPTIONS: Final = (
         "public_endpoint",
         "api.public_endpoint",
         read_text,
-        "clients are sent there even if a Glance still answers there; transship doctor says where it leads",
+        "clients are sent there, even if a Glance still answers there; transship doctor checks it",
     ),
     MappedOption(
         DEFAULT_SECTION,
         "bind_host",
         "api.host",
         read_text,
-        "an address that is not loopback is used only if api.auth is keystone or api.accept_anyone is true, else left"
-        " out with a warning",
+        "an address other than loopback is used only if api.auth is keystone or api.accept_anyone is true; otherwise it"
+        " is ignored with a warning",
     ),
     MappedOption(DEFAULT_SECTION, "bind_port", "api.port", read_port),
     MappedOption(DEFAULT_SECTION, "limit_param_default", "api.limit_param_default", read_integer),
@@ -113,7 +113,11 @@ OPTIONS: Final = (
     MappedOption(DEFAULT_SECTION, "image_property_quota", "quota.image_property_quota", read_integer),
     MappedOption(DEFAULT_SECTION, "image_tag_quota", "quota.image_tag_quota", read_integer),
     MappedOption(
-        "paste_deploy", "flavor", "api.auth", read_flavor, "keystone, also with caching or cachemanagement; else none"
+        "paste_deploy",
+        "flavor",
+        "api.auth",
+        read_flavor,
+        "keystone, also with caching or cachemanagement; otherwise none",
     ),
     MappedOption(_AUTHTOKEN, "www_authenticate_uri", "auth.www_authenticate_uri", read_text),
     MappedOption(_AUTHTOKEN, "auth_url", "auth.auth_url", read_text),
@@ -185,7 +189,7 @@ OPTIONS: Final = (
         "driver",
         "notifications.drivers",
         read_drivers,
-        "may stand several times; routing and test are left out with a warning",
+        "may be repeated; routing and test are ignored with a warning",
     ),
     MappedOption(NOTIFICATIONS_SECTION, "transport_url", "notifications.transport_url", read_text, secret=True),
     MappedOption(NOTIFICATIONS_SECTION, "topics", "notifications.topics", read_plain_list),
@@ -194,7 +198,7 @@ OPTIONS: Final = (
         "filesystem_store_datadir",
         "staging.dir",
         read_text,
-        "counts if enabled_backends is set, or the other one is missing",
+        "used if enabled_backends is set, or the other option is missing",
         warning=_SHARED_STAGING,
     ),
     MappedOption("glance_store", "default_backend", "default_store", read_text, "must be set with enabled_backends"),
@@ -206,7 +210,7 @@ COMMON_STORE_OPTIONS: Final = (
     MappedOption(STORE_SECTION, "weight", "stores.<store>.weight", read_integer),
 )
 
-_NO_QUOTA: Final = "quotas of projects are not served by this release"
+_NO_QUOTA: Final = "project quotas are not supported by this release"
 _NO_LOCATIONS: Final = "locations are not shown by this release"
 _PREFECT: Final = "Prefect runs the imports; see prefect.worker_limit"
 
@@ -218,11 +222,11 @@ IGNORED: Final = (
     IgnoredOption(
         DEFAULT_SECTION,
         "worker_self_reference_url",
-        "any API process takes any request; hosts that share staging share one host_name",
+        "any API process handles any request; hosts that share staging must have the same host_name",
     ),
     IgnoredOption(DEFAULT_SECTION, "user_storage_quota", _NO_QUOTA, ("0",)),
     IgnoredOption(DEFAULT_SECTION, "use_keystone_limits", _NO_QUOTA, _OFF),
-    IgnoredOption(DEFAULT_SECTION, "image_member_quota", "members of images are not served by this release"),
+    IgnoredOption(DEFAULT_SECTION, "image_member_quota", "image members are not supported by this release"),
     IgnoredOption(DEFAULT_SECTION, "image_location_quota", _NO_LOCATIONS),
     IgnoredOption(DEFAULT_SECTION, "show_multiple_locations", _NO_LOCATIONS, _OFF),
     IgnoredOption(DEFAULT_SECTION, "show_image_direct_url", _NO_LOCATIONS, _OFF),
@@ -232,36 +236,36 @@ IGNORED: Final = (
     IgnoredOption(
         DEFAULT_SECTION,
         "property_protection_file",
-        "properties are not protected by this release: any caller sets them",
+        "properties are not protected by this release: any caller can set them",
     ),
     IgnoredOption(DEFAULT_SECTION, "property_protection_rule_format", "properties are not protected by this release"),
     IgnoredOption(DEFAULT_SECTION, "allow_anonymous_access", "callers without a token are refused", _OFF),
     IgnoredOption(
         _AUTHTOKEN,
         "auth_type",
-        "the login is by password or by application credential",
+        "the login uses a password or an application credential",
         ("password", "v3password", "v3applicationcredential"),
     ),
     IgnoredOption(_AUTHTOKEN, "insecure", "certificates are always checked; name the authority in auth.ca_file", _OFF),
     IgnoredOption(_AUTHTOKEN, "service_token_roles_required", "they are always required", _ON),
-    IgnoredOption(_AUTHTOKEN, "*", "tokens are remembered in each process, and only the login to Keystone is used"),
-    IgnoredOption("oslo_policy", "*", "policy files are read as api.policy_file; only rules of copies are served"),
+    IgnoredOption(_AUTHTOKEN, "*", "each process caches tokens, and only the login to Keystone is used"),
+    IgnoredOption("oslo_policy", "*", "api.policy_file names the policy file; only rules for copies are supported"),
     IgnoredOption("oslo_limit", "*", _NO_QUOTA),
     IgnoredOption(
-        NOTIFICATIONS_SECTION, "retry", "each notification is tried until the broker has it, and delays nothing"
+        NOTIFICATIONS_SECTION, "retry", "each notification is retried until the broker has it, without delaying imports"
     ),
     IgnoredOption("task", "task_executor", _PREFECT, ("taskflow",)),
-    IgnoredOption("task", "work_dir", "imports of the old tasks API are not served"),
+    IgnoredOption("task", "work_dir", "the old tasks API is not supported"),
     IgnoredOption("taskflow_executor", "*", _PREFECT),
     IgnoredOption("wsgi", "task_pool_threads", _PREFECT),
-    IgnoredOption("wsgi", "python_interpreter", "qemu-img is limited without a Python of its own"),
+    IgnoredOption("wsgi", "python_interpreter", "limiting qemu-img needs no separate Python"),
     IgnoredOption("os_glance_staging_store", "*", "only filesystem_store_datadir is used"),
-    IgnoredOption("os_glance_tasks_store", "*", "imports of the old tasks API are not served"),
+    IgnoredOption("os_glance_tasks_store", "*", "the old tasks API is not supported"),
 )
 """Options that concern imports but have no effect here. Glance's other options are ignored silently."""
 
 ELSEWHERE: Final[Mapping[tuple[str, str], str]] = {
-    ("database", "connection"): "is Glance's database and is never our catalogue; that is database.url",
+    ("database", "connection"): "is Glance's database, which is never our catalogue; set database.url",
 }
 """Options that seem to be meant for this service but are not."""
 

@@ -115,4 +115,4 @@ def _refuse_open(word: Word) -> Word:
 
 
 def _no_pair(text: str) -> ValueError:
-    return ValueError(f"a quote in {text[:40]!r} has no pair; write names and values without quotes")
+    return ValueError(f"a quote in {text[:40]!r} is unmatched; write names and values without quotes")

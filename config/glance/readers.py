@@ -83,12 +83,12 @@ def read_plain_list(text: str) -> Reading:
     words = list_words(inner)
     items = [word.text for word in words if word.text or word.quoted]
     if any(word.quoted for word in words):
-        warnings.append(f"quotes were taken off: {form}")
+        warnings.append(f"quotes were removed: {form}")
     else:
         items = _types().List()(inner)
     alone = [item for item in items if item.startswith("[") or item.endswith("]")]
     if alone:
-        raise ValueError(f"a bracket stands alone in {alone[0]!r}; {form}")
+        raise ValueError(f"unmatched bracket in {alone[0]!r}; {form}")
     kept = [item for item in items if item != _ELLIPSIS]
     return Reading(kept, (*warnings, *_left_out(items, kept)))
 
@@ -104,7 +104,7 @@ def read_inject(text: str) -> Reading:
     kept = [piece for piece in pieces if piece[0].text != _ELLIPSIS]
     try:
         if any(word.quoted for piece in pieces for word in piece):
-            warnings.append(f"quotes were taken off: {form}")
+            warnings.append(f"quotes were removed: {form}")
             properties = _quoted_properties(kept)
         else:
             properties = _types().Dict()(",".join(":".join(word.text for word in piece) for piece in kept))
@@ -130,12 +130,12 @@ def _unbracketed(text: str, brackets: Sequence[tuple[str, str]], form: str) -> t
     """Remove brackets around a whole value; return the rest, and a warning if there were any."""
     for first, last in brackets:
         if text.startswith(first) and text.endswith(last):
-            return text[1:-1], [f"brackets were taken off: {form}"]
+            return text[1:-1], [f"brackets were removed: {form}"]
     return text, []
 
 
 def _left_out(found: Sequence[object], kept: Sequence[object]) -> tuple[str, ...]:
-    return () if kept == found else (f"'{_ELLIPSIS}' was left out: it stands for nothing",)
+    return () if kept == found else (f"'{_ELLIPSIS}' was ignored: it has no meaning",)
 
 
 def read_cache_time(text: str) -> Reading:

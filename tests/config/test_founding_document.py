@@ -39,7 +39,7 @@ EXPECTED: tuple[tuple[str, Mapping[str, object], tuple[str, ...]], ...] = (
         {},
         (
             "the section is called [DEFAULT]; Glance ignores [DEFAULTS] silently",
-            "any API process takes any request; hosts that share staging share one host_name",
+            "any API process handles any request; hosts that share staging must have the same host_name",
         ),
     ),
     (
@@ -49,7 +49,7 @@ EXPECTED: tuple[tuple[str, Mapping[str, object], tuple[str, ...]], ...] = (
             "inject.ignore_user_roles": ("admin",),
             "inject.properties": QUOTED,
         },
-        ("'...' was left out", "'...' was left out"),
+        ("'...' was ignored", "'...' was ignored"),
     ),
     ("[property1]", {}, ()),
     (
@@ -65,7 +65,7 @@ EXPECTED: tuple[tuple[str, Mapping[str, object], tuple[str, ...]], ...] = (
             "inject.properties": QUOTED,
             "conversion.output_format": "raw",
         },
-        ("'...' was left out", "quotes were taken off", "'...' was left out"),
+        ("'...' was ignored", "quotes were removed", "'...' was ignored"),
     ),
     (
         "image_import_plugins = ['image_decompression']",
