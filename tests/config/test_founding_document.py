@@ -27,12 +27,15 @@ EXPECTED: tuple[tuple[str, Mapping[str, object], tuple[str, ...]], ...] = (
     (
         "node_staging_uri = file:///var/lib/glance/staging",
         {"staging.dir": "/var/lib/glance/staging"},
-        ("the section is called [DEFAULT]; Glance ignores [DEFAULTS] silently", "no Glance may run on this directory"),
+        (
+            "the section is called [DEFAULT]; Glance ignores [DEFAULTS] silently",
+            "no running Glance may share this directory",
+        ),
     ),
     (
         "[os_glance_staging_store]",
         {"staging.dir": "/var/lib/glance/staging"},
-        ("no Glance may run on this directory",),
+        ("no running Glance may share this directory",),
     ),
     (
         "worker_self_reference_url",
