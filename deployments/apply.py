@@ -14,14 +14,17 @@ from config.settings import Settings
 from deployments.automations import apply_automation
 from deployments.change import Change
 from deployments.definition import Definition, definition_file, read_definitions
-from deployments.flow_deployments import apply_deployment, deployment_id
+from deployments.fingerprint import forget_applied, is_applied, note_applied
+from deployments.flow_deployments import apply_deployment
 from deployments.limits import apply_store_limits
 from deployments.pool import apply_pool, apply_queues
 from deployments.store_blocks import apply_block_types, apply_store_blocks
 from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable
 
 
-def apply(settings: Settings, *, overwrite: bool = False, definitions: Path | None = None) -> tuple[Change, ...]:
+def apply(
+    settings: Settings, *, overwrite: bool = False, if_changed: bool = False, definitions: Path | None = None
+) -> tuple[Change, ...]:
     """Create or update work pool, queues, block types, store blocks, deployments and the automation for lost runs.
 
     ``PREFECT_API_URL`` and ``PREFECT_API_AUTH_STRING`` name the server and must be set before
@@ -30,10 +33,11 @@ def apply(settings: Settings, *, overwrite: bool = False, definitions: Path | No
     Args:
         settings: all settings.
         overwrite: also overwrite store blocks and limits that were changed in the Prefect UI.
+        if_changed: unless overwriting, do nothing if nothing has changed since the last apply, as far as Prefect tells.
         definitions: path of the ``prefect.yaml``; None: the product's own.
 
     Returns:
-        What was done, in order, including unchanged objects.
+        What was done, in order, including unchanged objects; empty if nothing has changed.
 
     Raises:
         ConfigurationRefused: no Prefect API is configured, the work pool is of another type, or the definitions are
@@ -46,7 +50,7 @@ def apply(settings: Settings, *, overwrite: bool = False, definitions: Path | No
         raise ConfigurationRefused("environment", "PREFECT_API_URL", "is not set; name the API of the Prefect server")
     wanted = read_definitions(definitions or definition_file())
     try:
-        return asyncio.run(_apply(settings, wanted, overwrite=overwrite))
+        return asyncio.run(_apply(settings, wanted, overwrite=overwrite, if_changed=if_changed))
     except PrefectHTTPStatusError as error:
         raise ServiceRefused("Prefect", error.response.status_code, _reason(error.response)) from error
     except ObjectAlreadyExists as error:
@@ -55,17 +59,25 @@ def apply(settings: Settings, *, overwrite: bool = False, definitions: Path | No
         raise ServiceUnreachable("Prefect", url, str(error)) from error
 
 
-async def _apply(settings: Settings, definitions: tuple[Definition, ...], *, overwrite: bool) -> tuple[Change, ...]:
+async def _apply(
+    settings: Settings, definitions: tuple[Definition, ...], *, overwrite: bool, if_changed: bool
+) -> tuple[Change, ...]:
     async with get_client() as client:
-        return (
+        if if_changed and not overwrite and await is_applied(client, settings, definitions):
+            return ()
+        await forget_applied(client)
+        changes = [
             await apply_pool(client, settings),
             *await apply_queues(client, settings),
             *await apply_block_types(client),
             *await apply_store_blocks(client, settings, overwrite=overwrite),
             *await apply_store_limits(client, settings, overwrite=overwrite),
-            *[await apply_deployment(client, one, settings.prefect.work_pool) for one in definitions],
-            await apply_automation(client, [await deployment_id(client, one) for one in definitions]),
-        )
+        ]
+        deployments = [await apply_deployment(client, one, settings.prefect.work_pool) for one in definitions]
+        ids = [deployment_id for _, deployment_id in deployments]
+        automation = await apply_automation(client, ids)
+        await note_applied(client, settings, ids)
+        return (*changes, *(change for change, _ in deployments), automation)
 
 
 def _reason(response: httpx.Response) -> str:

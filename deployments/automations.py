@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -27,6 +27,9 @@ SILENCE_S: Final = 120.0
 RELEASES: Final = frozenset(f"prefect.flow-run.{name}" for name in LEFT_ALONE)
 """Events after which a run sends no heartbeats."""
 
+FIELDS: Final = ("description", "trigger", "actions")
+"""What of an automation is this version's."""
+
 
 async def apply_automation(client: PrefectClient, deployment_ids: Sequence[UUID]) -> Change:
     """Create or update the automation; whether it is enabled does not change.
@@ -44,11 +47,17 @@ async def apply_automation(client: PrefectClient, deployment_ids: Sequence[UUID]
     for surplus in found[1:]:
         await client.delete_automation(surplus.id)
     present = AutomationCore.model_validate(found[0].model_dump(exclude={"id"}))
-    different = [field for field in ("description", "trigger", "actions") if _of(present, field) != _of(wanted, field)]
+    different = [field for field in FIELDS if _of(present, field) != _of(wanted, field)]
     if not different:
         return Change("automation", NAME, Action.UNCHANGED)
     await client.update_automation(found[0].id, wanted.model_copy(update={"enabled": present.enabled}))
     return Change("automation", NAME, Action.UPDATED, ", ".join(different))
+
+
+def wanted_automation(deployment_ids: Sequence[UUID]) -> dict[str, Any]:
+    """Return what this version needs of the automation, in plain values and sets."""
+    wanted = _wanted(deployment_ids)
+    return {field: _of(wanted, field) for field in FIELDS}
 
 
 def _of(automation: AutomationCore, field: str) -> object:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 from uuid import UUID
 
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentScheduleUpdate, DeploymentUpdate
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
 from prefect.client.schemas.objects import VersionInfo
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
@@ -20,9 +26,11 @@ from deployments.change import Action, Change
 from deployments.definition import FILE_NAME, Definition, Schedule
 from transship.domain.errors import ConfigurationRefused
 
+SCHEDULES: Final = "schedules"
 
-async def apply_deployment(client: PrefectClient, definition: Definition, work_pool: str) -> Change:
-    """Create or update one deployment from its definition.
+
+async def apply_deployment(client: PrefectClient, definition: Definition, work_pool: str) -> tuple[Change, UUID]:
+    """Create or update one deployment from its definition; return what was done, and the deployment's id.
 
     Operators' edits in the UI are kept: default parameters, job variables, limits, pauses, and
     whether a schedule is enabled.
@@ -36,26 +44,42 @@ async def apply_deployment(client: PrefectClient, definition: Definition, work_p
     try:
         found = await client.read_deployment_by_name(name)
     except ObjectNotFound:
-        await _create(client, definition, flow, wanted)
-        return Change("deployment", name, Action.CREATED)
-    different = _differing(found, wanted)
-    reschedule = _times(found) != {(schedule.cron, schedule.timezone) for schedule in definition.schedules}
-    if not different and not reschedule:
-        return Change("deployment", name, Action.UNCHANGED)
+        return Change("deployment", name, Action.CREATED), await _create(client, definition, flow, wanted)
+    different = _differing(found, wanted, definition)
+    if not different:
+        return Change("deployment", name, Action.UNCHANGED), found.id
     update = dict(wanted, version_info=_version_info(flow))
-    if reschedule:
+    if SCHEDULES in different:
         update["schedules"] = [
             DeploymentScheduleUpdate(schedule=_cron(schedule), active=schedule.active)
             for schedule in definition.schedules
         ]
     await client.update_deployment(found.id, DeploymentUpdate.model_validate(update))
-    return Change("deployment", name, Action.UPDATED, ", ".join([*different, *(["schedules"] if reschedule else [])]))
+    return Change("deployment", name, Action.UPDATED, ", ".join(different)), found.id
 
 
-async def deployment_id(client: PrefectClient, definition: Definition) -> UUID:
-    """Return the id of an applied deployment."""
-    name = f"{_flow(definition.entrypoint).name}/{definition.name}"
-    return (await client.read_deployment_by_name(name)).id
+async def unchanged_deployments(
+    client: PrefectClient, definitions: Sequence[Definition], work_pool: str
+) -> list[UUID] | None:
+    """Return the ids of all deployments, read in one request; None unless each one is what its definition says.
+
+    Raises:
+        ConfigurationRefused: there is no such flow.
+    """
+    names = sorted({definition.name for definition in definitions})
+    found = await client.read_deployments(
+        deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=names)),
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[work_pool])),
+    )
+    present = {(one.name, one.entrypoint): one for one in found}
+    ids = []
+    for definition in definitions:
+        one = present.get((definition.name, definition.entrypoint))
+        wanted = _wanted(definition, _flow(definition.entrypoint), work_pool)
+        if one is None or _differing(one, wanted, definition):
+            return None
+        ids.append(one.id)
+    return ids
 
 
 def _flow(entrypoint: str) -> Flow[..., Any]:
@@ -67,8 +91,8 @@ def _flow(entrypoint: str) -> Flow[..., Any]:
 
 async def _create(
     client: PrefectClient, definition: Definition, flow: Flow[..., Any], wanted: Mapping[str, Any]
-) -> None:
-    await client.create_deployment(
+) -> UUID:
+    return await client.create_deployment(
         flow_id=await client.create_flow_from_name(flow.name),
         name=definition.name,
         version_info=_version_info(flow),
@@ -94,9 +118,11 @@ def _wanted(definition: Definition, flow: Flow[..., Any], work_pool: str) -> dic
     }
 
 
-def _differing(found: DeploymentResponse, wanted: Mapping[str, Any]) -> list[str]:
+def _differing(found: DeploymentResponse, wanted: Mapping[str, Any], definition: Definition) -> list[str]:
     present = found.model_dump(mode="json", include=set(wanted))
-    return sorted(name for name, value in wanted.items() if present[name] != value)
+    different = sorted(name for name, value in wanted.items() if present[name] != value)
+    times = {(schedule.cron, schedule.timezone) for schedule in definition.schedules}
+    return different if _times(found) == times else [*different, SCHEDULES]
 
 
 def _times(found: DeploymentResponse) -> set[tuple[str, str | None]]:

@@ -12,12 +12,13 @@ from deployments.change import Action, Change
 
 async def apply_store_limits(client: PrefectClient, settings: Settings, *, overwrite: bool) -> tuple[Change, ...]:
     """Create the limit of each store that the settings limit; change existing limits only with ``overwrite``."""
-    return tuple(
-        [
-            await _apply_limit(client, store_limit_name(store), slots, overwrite=overwrite)
-            for store, slots in settings.imports.store_slots.items()
-        ]
-    )
+    limits = wanted_limits(settings)
+    return tuple([await _apply_limit(client, name, slots, overwrite=overwrite) for name, slots in limits.items()])
+
+
+def wanted_limits(settings: Settings) -> dict[str, int]:
+    """Return the slots of each limit by its name."""
+    return {store_limit_name(store): slots for store, slots in settings.imports.store_slots.items()}
 
 
 async def _apply_limit(client: PrefectClient, name: str, slots: int, *, overwrite: bool) -> Change:

@@ -33,6 +33,17 @@ async def apply_block_types(client: PrefectClient) -> tuple[Change, ...]:
     return tuple([await _register(client, block_class(kind)) for kind in installed_kinds().values()])
 
 
+def wanted_block_types() -> dict[str, Any]:
+    """Return what Prefect shows of each type by its slug, and the checksum of its schema."""
+    blocks = [block_class(kind) for kind in installed_kinds().values()]
+    return {one.get_block_type_slug(): [one.get_description(), _checksum(one)] for one in blocks}
+
+
+def _checksum(block: type[ImageStore]) -> str:
+    checksum: str = block._calculate_schema_checksum()  # noqa: SLF001 - the only name that Prefect gives it
+    return checksum
+
+
 async def _register(client: PrefectClient, block: type[ImageStore]) -> Change:
     slug = block.get_block_type_slug()
     action = await _type_action(client, block)
@@ -47,7 +58,7 @@ async def _type_action(client: PrefectClient, block: type[ImageStore]) -> Action
         return Action.CREATED
     try:
         await client.read_block_schema_by_checksum(
-            block._calculate_schema_checksum(),  # noqa: SLF001 - the only name that Prefect gives it
+            _checksum(block),
             version=block.get_block_schema_version(),
         )
     except ObjectNotFound:
@@ -67,6 +78,11 @@ async def apply_store_blocks(client: PrefectClient, settings: Settings, *, overw
         digests[store_id] = applied[store_id] if kept else _digest(_values(store))
     await _remember(client, applied, digests)
     return tuple(changes)
+
+
+def wanted_blocks(settings: Settings) -> dict[str, str]:
+    """Return the digest of each store's document by the store's id."""
+    return {store_id: _digest(_values(store)) for store_id, store in settings.all_stores.items()}
 
 
 async def _apply_document(

@@ -122,6 +122,9 @@ def deploy(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Also overwrite store blocks that were edited in the Prefect UI.")
     ] = False,
+    if_changed: Annotated[
+        bool, typer.Option("--if-changed", help="Apply only if settings, version or deployments have changed.")
+    ] = False,
 ) -> None:
     """Apply work pool, queues, blocks and deployments.
 
@@ -129,7 +132,7 @@ def deploy(
     """
     from transship.commands import deploy as command
 
-    raise typer.Exit(command.deploy(_invocation(context), overwrite=overwrite))
+    raise typer.Exit(command.deploy(_invocation(context), overwrite=overwrite, if_changed=if_changed))
 
 
 @app.command()

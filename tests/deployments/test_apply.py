@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
+import httpx
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
@@ -22,6 +23,7 @@ from config.settings import FileStoreSettings, Settings
 from deployments.apply import apply
 from deployments.automations import NAME
 from deployments.change import Action, Change
+from deployments.fingerprint import APPLIED_VARIABLE
 from tests.fakes.prefect_server import PrefectServer
 from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable
 
@@ -35,6 +37,11 @@ DEPLOYMENTS = (
     "copy-image/transship",
     "housekeeping/transship",
 )
+WRITTEN = (
+    *("name", "flow_id", "entrypoint", "version", "description", "tags", "parameter_openapi_schema"),
+    *("enforce_parameter_schema", "work_pool_name", "work_queue_name", "pull_steps"),
+)
+"""What one may write of a deployment."""
 OF_THE_MOMENT = {"id", "created", "updated", "flow_id", "work_queue_id", "last_polled", "status", "version_id"}
 
 
@@ -167,6 +174,100 @@ def test_automations_that_two_made_at_once_become_one(server: PrefectServer, set
     apply(settings)
 
     assert len(automations()) == 1
+
+
+def delete_deployment(server: PrefectServer) -> None:
+    server.ask("DELETE", f"/deployments/{server.ask('GET', '/deployments/name/copy-image/transship')['id']}")
+
+
+def edit_tags(server: PrefectServer) -> None:
+    found = server.ask("GET", "/deployments/name/copy-image/transship")
+    server.ask("PATCH", f"/deployments/{found['id']}", {"tags": ["edited"]})
+
+
+def edit_schedule(server: PrefectServer) -> None:
+    found = server.ask("GET", "/deployments/name/housekeeping/transship")
+    schedule = {"schedule": {"cron": "0 3 * * *", "timezone": "UTC"}, "active": True}
+    server.ask("PATCH", f"/deployments/{found['id']}", {"schedules": [schedule]})
+
+
+def make_deployment_anew(server: PrefectServer) -> None:
+    found = server.ask("GET", "/deployments/name/copy-image/transship")
+    delete_deployment(server)
+    server.ask("POST", "/deployments/", {name: found[name] for name in WRITTEN})
+
+
+def forget_everything(server: PrefectServer) -> None:
+    server.ask("DELETE", f"/variables/name/{APPLIED_VARIABLE}")
+
+
+@pytest.mark.parametrize(
+    "change", [delete_deployment, edit_tags, edit_schedule, make_deployment_anew, forget_everything]
+)
+def test_what_has_changed_in_prefect_is_applied_again(
+    server: PrefectServer, settings: Settings, change: Callable[[PrefectServer], None]
+) -> None:
+    made = deployments_of(apply(settings))
+    assert apply(settings, if_changed=True) == ()
+
+    change(server)
+
+    again = apply(settings, if_changed=True)
+    assert deployments_of(again) == made
+    assert set(actions(apply(settings), "deployment")) == {Action.UNCHANGED}
+    assert apply(settings, if_changed=True) == ()
+
+
+def deployments_of(changes: tuple[Change, ...]) -> list[str]:
+    return [change.name for change in changes if change.kind == "deployment"]
+
+
+def test_changed_settings_are_applied_and_the_same_ones_cost_two_requests(
+    server: PrefectServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply(settings)
+    changed = configured_anew(settings, weight=9)
+    assert actions(apply(changed, if_changed=True), "store block") == [Action.UPDATED]
+    limited = changed.model_copy(
+        update={"imports": changed.imports.model_copy(update={"store_slots": {store_of(settings): 2}})}
+    )
+    assert actions(apply(limited, if_changed=True), "limit") == [Action.CREATED]
+    sent: list[str] = []
+    send = httpx.AsyncClient.send
+
+    async def counted(client: httpx.AsyncClient, request: httpx.Request, **options: Any) -> httpx.Response:
+        sent.append(request.url.path)
+        return await send(client, request, **options)
+
+    monkeypatch.setattr(httpx.AsyncClient, "send", counted)
+    assert apply(limited, if_changed=True) == ()
+    of_every_client = {"/api/admin/version", "/api/csrf-token"}
+    ours = sorted(path for path in sent if path not in of_every_client)
+    assert ours == ["/api/deployments/filter", f"/api/variables/name/{APPLIED_VARIABLE}"]
+    monkeypatch.undo()
+    assert apply(settings, if_changed=True) != ()
+
+
+def test_an_apply_that_failed_is_done_again(server: PrefectServer, settings: Settings, tmp_path: Path) -> None:
+    apply(settings)
+    definitions = tmp_path / "prefect.yaml"
+    definitions.write_text(DEFINITION.format(module="flows.nowhere"))
+    with pytest.raises(ConfigurationRefused):
+        apply(configured_anew(settings, weight=9), definitions=definitions)
+
+    assert actions(apply(settings, if_changed=True), "store block") == [Action.UPDATED]
+
+
+def test_what_is_to_be_overwritten_is_overwritten_though_nothing_has_changed(
+    server: PrefectServer, settings: Settings
+) -> None:
+    apply(settings)
+    block = saved_block(store_of(settings))
+    block.weight = 7
+    block.save(store_of(settings), overwrite=True)
+    assert apply(settings, if_changed=True) == ()
+
+    assert actions(apply(settings, if_changed=True, overwrite=True), "store block") == [Action.UPDATED]
 
 
 def test_prefect_deploy_makes_the_same_deployments(server: PrefectServer, settings: Settings) -> None:

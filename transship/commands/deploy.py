@@ -17,7 +17,7 @@ from transship.stores_in_force import explained, prepare_store
 from transship.supervisor.environment import base_environment, client_environment
 
 
-def deploy(invocation: Invocation, *, overwrite: bool) -> int:
+def deploy(invocation: Invocation, *, overwrite: bool, if_changed: bool) -> int:
     """Apply pool, queues, blocks and deployments, prepare the stores, and print what was done.
 
     A store that cannot be used causes a warning.
@@ -25,6 +25,7 @@ def deploy(invocation: Invocation, *, overwrite: bool) -> int:
     Args:
         invocation: names the settings.
         overwrite: also overwrite what was edited in the Prefect UI.
+        if_changed: apply nothing if nothing has changed since the last time; prepare the stores in any case.
 
     Raises:
         ConfigurationRefused, ServiceUnreachable, ServiceRefused: as `deployments.apply.apply`, or the catalogue cannot
@@ -38,10 +39,12 @@ def deploy(invocation: Invocation, *, overwrite: bool) -> int:
         os.chdir(settings.home)
     from deployments.apply import apply  # noqa: PLC0415 - as said above
 
-    changes = apply(settings, overwrite=overwrite)
+    changes = apply(settings, overwrite=overwrite, if_changed=if_changed)
     with closing(Catalog.open(settings)) as catalog:
         prepared = list(_prepared(settings, catalog))
         staging = staging_problem(settings, catalog)
+    if not changes:
+        print("nothing has changed since the last deploy")
     rows = [(one.kind, one.name, one.action, one.detail) for one in changes]
     print_table(("KIND", "NAME", "", ""), rows + [("store", one.store, one.action, "") for one in prepared])
     print_problems([*(one.problem for one in prepared), staging])

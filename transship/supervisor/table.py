@@ -84,7 +84,7 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
         _component(
             "deploy",
             "transship.cli",
-            ("deploy",),
+            ("deploy", "--if-changed"),
             environment=client,
             stage=Stage.DEPLOY,
             once=True,

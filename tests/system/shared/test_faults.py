@@ -18,6 +18,8 @@ from tests.fakes.web_server import WebServer
 pytestmark = [pytest.mark.real, pytest.mark.faults]
 
 BODY = os.urandom(1 << 20)
+NOT_APPLIED = "nothing has changed since the last deploy"
+HOUSEKEEPING = "/deployments/name/housekeeping/transship"
 
 
 @pytest.fixture
@@ -51,6 +53,11 @@ def assert_consistent(system: System, image_id: str) -> None:
     until(lambda: not [name for name in system.staged() if image_id in name], 180.0, "empty staging")
 
 
+def lines_of_deploy(system: System, text: str = "local") -> int:
+    """Return how many lines of the log of `deploy` have a text; the store ``local`` has one in each."""
+    return sum(text in line for line in (system.home / "log" / "deploy.log").read_text().splitlines())
+
+
 @pytest.mark.parametrize("victim", ["flow", "worker", "api", "keeper", "prefect-server"])
 def test_an_import_survives_the_death_of_one_process(
     system: System, source: WebServer, gate: Gate, victim: str
@@ -71,18 +78,26 @@ def test_an_import_survives_the_death_of_everything(system: System, source: WebS
     system.kill("supervisor", "flow", "worker", "api", "keeper", "prefect-server")
     system.expire_leases_of(carriers)
     gate.open()
+    deploys, spared = lines_of_deploy(system), lines_of_deploy(system, NOT_APPLIED)
     system.up()
     assert_consistent(system, image_id)
     assert system.image(image_id)["status"] == "active"
+    assert lines_of_deploy(system, NOT_APPLIED) == spared + 1
+    assert lines_of_deploy(system) > deploys  # the stores are prepared nevertheless
 
 
 def test_an_import_goes_on_after_down_and_up(system: System, source: WebServer, gate: Gate) -> None:
     image_id = begin(system, source, gate, "/down-up")
+    # A start puts back a deployment that somebody has deleted.
+    system.prefect("DELETE", f"/deployments/{system.prefect('GET', HOUSEKEEPING)['id']}")
     system.down()
     gate.open()
+    spared = lines_of_deploy(system, NOT_APPLIED)
     system.up()
     assert_consistent(system, image_id)
     assert system.image(image_id)["status"] == "active"
+    assert system.prefect("GET", HOUSEKEEPING)["work_pool_name"] == system.settings.prefect.work_pool
+    assert lines_of_deploy(system, NOT_APPLIED) == spared
 
 
 def send(pids: set[int], number: signal.Signals) -> None:
