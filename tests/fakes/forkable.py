@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import socket
@@ -18,6 +19,8 @@ def main() -> int:
     print("environment", os.environ.get("OF_COMPONENT"), os.environ.get("OF_FORK_SERVER"), flush=True)
     print("session", os.getsid(0) == os.getpid(), "in", os.getcwd(), flush=True)
     print("signals", signal.getsignal(signal.SIGINT) is signal.default_int_handler, flush=True)
+    handlers = [len(logging.getLogger(name).handlers) for name in ("uvicorn", "prefect.extra")]
+    print("handlers", handlers, logging.getLogger("uvicorn").propagate, flush=True)
     print("imported", "tests.fakes.forkable" in sys.modules, "parent", os.getppid(), flush=True)
     print(options.say, os.getpid(), flush=True)
     if options.exit is not None:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import requests
+from prefect.server.database.configurations import AioSqliteConfiguration
 
 from tests.fakes.prefect_server import PrefectServer
-from transship.runner.prefect_server import ServerNote, patch, read_note, write_note
+from transship.runner.prefect_server import CACHE_KIB, ServerNote, bound_cache, patch, read_note, write_note
 
 MODE: ContextVar[str | None] = ContextVar("MODE", default=None)
 
@@ -45,6 +46,9 @@ class WithOtherParameters:
     def begin_transaction(self, session: str, mode: str = "DEFERRED") -> tuple[str, str]:
         return session, mode
 
+    def setup_sqlite(self, connection: str) -> str:
+        return connection
+
 
 @pytest.mark.parametrize("named", [{}, {"with_for_update": False}, {"with_for_update": True}], ids=str)
 def test_every_transaction_takes_the_lock_and_no_session_beside_it_does(named: dict[str, bool]) -> None:
@@ -60,10 +64,24 @@ def test_every_transaction_takes_the_lock_and_no_session_beside_it_does(named: d
     assert asyncio.run(begin()) == ("IMMEDIATE", None)
 
 
+def test_a_connection_keeps_little_of_the_database(tmp_path: Path) -> None:
+    class Configuration(AioSqliteConfiguration):
+        pass
+
+    async def cache_size() -> object:
+        engine = await Configuration(f"sqlite+aiosqlite:///{tmp_path / 'prefect.db'}").engine()
+        async with engine.connect() as connection:
+            return (await connection.exec_driver_sql("PRAGMA cache_size")).scalar()
+
+    bound_cache(Configuration)
+    assert asyncio.run(cache_size()) == -CACHE_KIB
+
+
 @pytest.mark.parametrize("changed", [WithoutTheMethod, WithOtherParameters])
 def test_a_prefect_that_has_changed_is_left_as_it_is(changed: type) -> None:
     before = dict(vars(changed))
     note = patch(changed, MODE)
+    bound_cache(changed)
     assert not note.immediate
     assert "Prefect has changed" in note.reason
     assert dict(vars(changed)) == before

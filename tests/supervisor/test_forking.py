@@ -114,6 +114,18 @@ def test_what_cannot_be_imported_or_forked_is_started(tmp_path: Path, broken: st
         said(process, "ready after")
 
 
+@pytest.mark.parametrize(("uses", "handlers"), [(True, "[1, 1] False"), (False, "[0, 0] True")])
+def test_only_a_component_that_uses_prefect_has_its_loggers(tmp_path: Path, uses: bool, handlers: str) -> None:
+    component = forkable("one", "--say", "alive", imports=(MODULE, "prefect"))
+    if uses:
+        component["environment"] = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PREFECT_HOME": str(tmp_path)}
+    else:
+        environment = {name: text for name, text in os.environ.items() if name != "PREFECT_HOME"}
+        component["environment"] = {**environment, "PYTHONPATH": str(REPOSITORY)}
+    with forked(tmp_path / "home", component) as process:
+        assert said(process, "handlers") == handlers
+
+
 def test_nothing_forked_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     with forked(tmp_path / "home", forkable("one", "--say", "alive")) as process:
         pid = int(said(process, "alive"))

@@ -9,8 +9,6 @@ from __future__ import annotations
 from contextlib import closing
 
 from config.settings import Settings
-from transship.catalog.engine import Catalog
-from transship.commands.images_api import ImagesApi
 from transship.domain.errors import CommandRefused
 from transship.host.runner_status import lone_worker
 from transship.supervisor.home import is_locked
@@ -36,6 +34,10 @@ def leads_here(settings: Settings, url: str) -> bool:
         ConfigurationRefused: the catalogue cannot be opened.
         CatalogUnavailable: the catalogue does not answer now.
     """
+    # A supervisor, which asks for the address alone, does without these.
+    from transship.catalog.engine import Catalog  # noqa: PLC0415
+    from transship.commands.images_api import ImagesApi  # noqa: PLC0415
+
     catalog = Catalog.as_it_is(settings)
     if catalog is None:
         return False

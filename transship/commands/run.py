@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from config.loading import SNAPSHOT_VARIABLE
+import os
+import pickle
+import sys
+from typing import NoReturn
+
+from config.loading import SNAPSHOT_VARIABLE, LoadedSettings
 from config.secrets import prefect_auth_file
 from config.settings import Settings
 from config.snapshot import newest_snapshot, read_snapshot, remove_others, take_snapshot
 from transship.commands.api_address import api_address
-from transship.commands.configuration import print_warnings, refuse_what_cannot_start
 from transship.commands.context import RED, Invocation, coloured
 from transship.domain.errors import ConfigurationRefused
+from transship.host.processes import describe_exit
 from transship.supervisor.component import Component
 from transship.supervisor.home import log_dir, prepare
 from transship.supervisor.launch import Launch, run_in_background, run_in_foreground, stop_running
@@ -28,8 +33,7 @@ def up(invocation: Invocation, *, detach: bool) -> int:
         ConfigurationRefused: a setting, a port or the home directory cannot be used; nothing was started.
     """
     loaded = invocation.load()
-    refuse_what_cannot_start(loaded)
-    print_warnings(loaded)
+    _check_apart(loaded)
     settings = loaded.settings
     lock = prepare(settings)
     remove_others(take_snapshot(loaded, invocation.sources, supervised=True))
@@ -52,6 +56,44 @@ def up(invocation: Invocation, *, detach: bool) -> int:
     else:
         print(coloured(f"not started; logs: {log_dir(settings)}", RED))
     return code
+
+
+def _check_apart(loaded: LoadedSettings) -> None:
+    """Check the settings in a child process, so that the supervisor does not keep the libraries that checks load.
+
+    Raises:
+        ConfigurationRefused: as `refuse_what_cannot_start`.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _check(loaded, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answer:
+        refused = answer.read()
+    _, status = os.waitpid(pid, 0)
+    if refused:
+        raise pickle.loads(refused)  # noqa: S301 - our own child wrote it
+    if status:
+        raise ChildProcessError(f"the check of the settings ended: {describe_exit(os.waitstatus_to_exitcode(status))}")
+
+
+def _check(loaded: LoadedSettings, answer: int) -> NoReturn:
+    """Check the settings and end this process; what refuses them is written as a pickle."""
+    status = 1
+    try:
+        from transship.commands.configuration import print_warnings, refuse_what_cannot_start  # noqa: PLC0415 - as said
+
+        refuse_what_cannot_start(loaded)
+        print_warnings(loaded)
+        sys.stderr.flush()
+        status = 0
+    except Exception as error:  # noqa: BLE001 - the parent raises it
+        os.write(answer, pickle.dumps(error))
+    finally:
+        os._exit(status)
 
 
 def down(invocation: Invocation, *, now: bool) -> int:

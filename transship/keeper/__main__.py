@@ -25,6 +25,7 @@ from transship.catalog.keepers import stay_active, step_down
 from transship.domain.errors import CatalogUnavailable, PrefectAway, PrefectRefused, TransshipError
 from transship.host.doorbell import DOORBELL_SOCKET, ring
 from transship.host.logs import configure_logs
+from transship.keeper import KEEPER_READY
 from transship.keeper.courier import Couriers, open_sinks
 from transship.keeper.dispatch import send_outbox
 from transship.keeper.housekeeping import ask_for_sweep, free_lost_uploads, purge, sweep_what_is_due
@@ -242,6 +243,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, stop)
     owner = f"{settings.host_name} pid {os.getpid()} {uuid4().hex[:8]}"
     wakeups = Wakeups(settings, catalog)
+    print(KEEPER_READY, flush=True)
     run(Keeper(settings, catalog, prefect, owner), couriers, stopped, wakeups.wait)
     wakeups.close()
     catalog.close()

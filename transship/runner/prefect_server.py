@@ -10,6 +10,7 @@ The patched method is not part of Prefect's public interface. If it is not as ex
 from __future__ import annotations
 
 import argparse
+import gc
 import inspect
 import json
 import sys
@@ -26,6 +27,12 @@ NOTE_FILE: Final = "prefect-server.json"
 
 EXPECTED: Final = ("self", "session", "with_for_update")
 """Parameters of ``AioSqliteConfiguration.begin_transaction`` in Prefect 3.9."""
+
+EXPECTED_SETUP: Final = ("self", "conn", "record")
+"""Parameters of ``AioSqliteConfiguration.setup_sqlite``."""
+
+CACHE_KIB: Final = 4096
+"""What a connection to SQLite keeps of the database; the kernel keeps the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,28 @@ def write_at_once() -> ServerNote:
         )
     except ImportError as error:
         return ServerNote(False, f"Prefect has changed: {error}")
+    bound_cache(AioSqliteConfiguration)
     return patch(AioSqliteConfiguration, SQLITE_BEGIN_MODE)
+
+
+def bound_cache(configuration: Any) -> None:
+    """Let each connection keep `CACHE_KIB` of the database instead of 80 MiB, if the class is as expected.
+
+    Args:
+        configuration: has a method ``setup_sqlite(conn, record)``, called for each new connection.
+    """
+    setup = getattr(configuration, "setup_sqlite", None)
+    if setup is None or tuple(inspect.signature(setup).parameters) != EXPECTED_SETUP:
+        return
+
+    @wraps(setup)
+    def set_up(self: Any, conn: Any, record: Any) -> None:
+        setup(self, conn, record)
+        cursor = conn.cursor()
+        cursor.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        cursor.close()
+
+    configuration.setup_sqlite = set_up
 
 
 def patch(configuration: Any, mode: ContextVar[str | None]) -> ServerNote:
@@ -104,17 +132,42 @@ def main() -> int:
     """Run the server until SIGTERM; return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--note", type=Path, help="file in which to write how the server was started")
-    options, rest = parser.parse_known_args()
+    parser.add_argument("--host", help="address to listen on instead of PREFECT_SERVER_API_HOST")
+    parser.add_argument("--port", type=int, help="port to listen on instead of PREFECT_SERVER_API_PORT")
+    options = parser.parse_args()
     note = write_at_once()
     if not note.immediate:
         sys.stderr.write(f"warning: writes on SQLite may be answered with 503: {note.reason}\n")
     if options.note is not None:
         write_note(options.note, note)
-    from prefect.cli import app  # noqa: PLC0415 - slow
-
-    sys.argv = ["prefect", "server", "start", *rest]
-    app()
+    serve(options.host, options.port)
     return 0
+
+
+def serve(host: str | None, port: int | None) -> None:
+    """Serve until SIGTERM, as ``prefect server start`` does.
+
+    Args:
+        host: None: the one of Prefect's settings.
+        port: as `host`.
+    """
+    import uvicorn  # noqa: PLC0415 - slow, as the others
+    from prefect.server.api.server import create_app  # noqa: PLC0415
+    from prefect.settings import get_current_settings  # noqa: PLC0415
+
+    server = get_current_settings().server
+    app = create_app(final=True)
+    # What stays for good is not looked through again and again.
+    gc.freeze()
+    uvicorn.run(
+        app,
+        host=host or server.api.host,
+        port=port or server.api.port,
+        timeout_keep_alive=server.api.keepalive_timeout,
+        ws_ping_interval=server.api.websocket_ping_interval,
+        ws_ping_timeout=server.api.websocket_ping_timeout,
+        log_level=server.logging_level.lower(),
+    )
 
 
 if __name__ == "__main__":

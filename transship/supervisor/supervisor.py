@@ -186,8 +186,7 @@ class Supervisor:
             await forks.close()
 
     async def _start_stage(self, slots: Sequence[Slot]) -> None:
-        # What needs least is forked first.
-        for slot in sorted(slots, key=lambda slot: len(slot.component.imports)):
+        for slot in slots:
             self.launch(slot)
         stalls = [asyncio.create_task(self._fail_when_stalled(slot)) for slot in slots]
         for stall in stalls:

@@ -11,6 +11,7 @@ from config.settings import Settings
 from deployments.definition import definition_file, read_definitions
 from transship.api import API_READY
 from transship.host.runner_status import RUNNER_READY
+from transship.keeper import KEEPER_READY
 from transship.runner.prefect_server import NOTE_FILE
 from transship.runner.template import HEAVY
 from transship.supervisor.component import Component, Renewal
@@ -29,8 +30,7 @@ WORKER_SETTLE_S: Final = 90.0
 """Life after which a worker counts as up although it has not said so: Prefect is slow, and it goes on trying."""
 
 
-SERVER_IMPORTS: Final = ("transship.runner.prefect_server", "prefect.server.api.server", "prefect.cli.server")
-"""What Prefect's server loads when it is started by its command."""
+SERVER_IMPORTS: Final = ("prefect.server.api.server", "transship.runner.prefect_server", "uvicorn", "blocks")
 
 
 class Stage(IntEnum):
@@ -97,6 +97,7 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
             environment=base,
             stage=Stage.IMPORTS,
             stop_rank=StopRank.KEEPER,
+            ready_text=KEEPER_READY,
             settle_s=SETTLE_S,
             kill_after_s=kill_after_s,
             imports=("transship.keeper.__main__",),
