@@ -105,6 +105,32 @@ def test_a_template_that_cannot_be_started_anew_leaves_the_former_in_force(monke
     tried("well", test)
 
 
+def test_executors_that_rest_are_replaced_but_for_the_one_used_last() -> None:
+    async def test(trial: Trial) -> None:
+        await trial.pool.start()
+        await until(lambda: trial.pool.idle_count == 3)
+        runs = [await trial.begin(f"run {number}", "well") for number in range(2)]
+        used = [executor.pid for executor, _ in runs]
+        await asyncio.gather(*(run for _, run in runs))
+        assert trial.pool.idle_count == 3
+        fresh = ({one.pid for one in trial.pool.executors} - set(used)).pop()
+
+        trial.pool.renew_rested(rest_s=60.0)
+        assert trial.pool.idle_count == 3
+        trial.pool.renew_rested(rest_s=-1.0)
+        await until(lambda: trial.pool.idle_count == 3 and len(trial.pool.executors) == 3)
+        trial.pool.renew_rested(rest_s=-1.0)
+
+        kept = {one.pid for one in trial.pool.executors}
+        assert fresh in kept
+        assert len(kept & set(used)) == 1
+        executor, run = await trial.begin("the next run", "well")
+        assert executor.pid in used
+        await run
+
+    tried("well", test, size=3)
+
+
 def test_a_warm_run_goes_on_when_the_cold_engine_is_put_in_force_and_nothing_else_stays() -> None:
     async def test(trial: Trial) -> None:
         await trial.engine.warm_up()

@@ -66,6 +66,7 @@ BEAT_EVERY_S: Final = 30.0
 ORPHANS_EVERY_S: Final = 30.0
 LIMITS_EVERY_S: Final = 10.0
 HANGS_EVERY_S: Final = 2.0
+RENEW_EVERY_S: Final = 5.0
 STATUS_EVERY_S: Final = 5.0
 STATUS_SETTLE_S: Final = 0.2
 """Changes within this time are written together."""
@@ -154,17 +155,19 @@ class Dispatcher:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
-        await self._warm_up()
+        warming = asyncio.create_task(self._warm_up())
         try:
             async with self.worker:
                 await apply_queues(self.worker.client, self.settings)
                 await self._end_runs_of_former()
+                await warming
                 async with asyncio.TaskGroup() as group:
                     duties = [group.create_task(keep_doing(name, duty)) for name, duty in self._duties().items()]
                     await self._serve()
                     for duty in duties:
                         duty.cancel()
         finally:
+            warming.cancel()
             self.pool.kill_all()
             if self._catalog is not None:
                 self._catalog.close()
@@ -195,6 +198,7 @@ class Dispatcher:
             "give back orphans": (ORPHANS_EVERY_S, self._give_back_orphans),
             "kill orphans": (ORPHANS_EVERY_S, self._sweep),
             "end what hangs": (HANGS_EVERY_S, self._end_what_hangs),
+            "renew rested executors": (RENEW_EVERY_S, self._renew_rested),
         }
         return {
             "follow events": partial(keep_connected, "follow events", self._follow_events),
@@ -369,6 +373,9 @@ class Dispatcher:
                 continue
             if lost or (self.worker.pool is None and self.settings.runner.engine == "warm"):
                 await self._warm_up()
+
+    async def _renew_rested(self) -> None:
+        self.pool.renew_rested()
 
     async def _sweep(self) -> None:
         self._kill_orphans()

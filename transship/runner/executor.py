@@ -13,13 +13,14 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cache
 from typing import Any, Final, NoReturn
 
 import prefect.flow_engine
 from prefect import Flow
 from prefect._internal import control_listener
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.context import SyncClientContext
+from prefect.context import SettingsContext, SyncClientContext, get_settings_context
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import Abort, Pause, TerminationSignal
 from prefect.flow_engine import run_flow
@@ -30,10 +31,12 @@ from prefect.settings import (
     PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_LOGGING_TO_API_ENABLED,
+    Settings,
+    get_current_settings,
     temporary_settings,
 )
 
-from transship.host.processes import end_with_parent, resident_bytes
+from transship.host.processes import end_with_parent, give_memory_back, resident_bytes
 from transship.runner.lean_client import LeanClient, lean_client
 from transship.runner.messages import CANCEL_SIGNAL, LINE_BYTES, Done, Job, Outcome
 from transship.stores.pool import DRIVERS
@@ -64,6 +67,7 @@ def serve(channel: socket.socket) -> int:
             _say(channel, Done(os.getpid(), "", "", "", resident_bytes(os.getpid())))
             while line := lines.readline(LINE_BYTES):
                 _say(channel, _do(Job.decode(line), client))
+                give_memory_back()
     except Terminated:
         _drain()
         _die_of(signal.SIGTERM)
@@ -93,17 +97,23 @@ def _on_cancel(_number: int, _frame: object) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-@contextmanager
-def _warm() -> Iterator[LeanClient]:
-    """Set up once what each run would otherwise set up itself."""
-    # The observer would open a websocket per run; the dispatcher watches for all runs.
-    setattr(prefect.flow_engine, "observe_flow_run_suspension", lambda *_, **__: nullcontext())  # noqa: B010 - pinned
+@cache
+def quiet_settings() -> Settings:
+    """Return Prefect's settings without what executors leave to the dispatcher; the template makes them for all."""
     quiet: dict[Any, Any] = {
         # The dispatcher sends heartbeats for all runs; the engine's own thread would delay a run's end by a second.
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
         PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False,
     }
-    with temporary_settings(quiet):
+    return get_current_settings().copy_with_update(updates=quiet)
+
+
+@contextmanager
+def _warm() -> Iterator[LeanClient]:
+    """Set up once what each run would otherwise set up itself."""
+    # The observer would open a websocket per run; the dispatcher watches for all runs.
+    setattr(prefect.flow_engine, "observe_flow_run_suspension", lambda *_, **__: nullcontext())  # noqa: B010 - pinned
+    with SettingsContext(profile=get_settings_context().profile, settings=quiet_settings()):
         context = SyncClientContext()
         context.client = client = lean_client()
         with context:

@@ -82,9 +82,13 @@ class IdleExecutors:
         return False
 
     def keep(self, executor: Executor) -> None:
-        """Keep an executor for the next caller."""
+        """Keep an executor for the next caller, who gets the one used last: it is the quickest."""
         executor.condition, executor.since = Condition.IDLE, asyncio.get_running_loop().time()
-        self._idle.append(executor)
+        self._idle.insert(len(self._idle) if executor.runs else 0, executor)
+
+    def rested(self, since: float) -> Executor | None:
+        """Return one that has carried runs, but none since a moment of the loop's clock; never the one used last."""
+        return next((one for one in self._idle[:-1] if one.runs and one.since < since), None)
 
     def remove(self, executor: Executor) -> None:
         """Remove an executor if it is kept here."""

@@ -27,6 +27,9 @@ WELCOME_END_S: Final = 5.0
 LEAST_FAILED_STARTS: Final = 10
 """After this many consecutive failed starts of executors, their template counts as faulty."""
 
+REST_S: Final = 20.0
+"""An executor that has carried runs and is idle for so long is not needed now."""
+
 REFORK_S: Final = 1.0
 """Delay before an executor that died without a run is replaced, so a fault does not cause a busy loop."""
 
@@ -224,6 +227,16 @@ class Pool:
     def refuse(self, reason: str) -> None:
         """Refuse callers until the next `start`; waiting callers get the reason."""
         self._idle.refuse(reason)
+
+    def renew_rested(self, rest_s: float = REST_S) -> None:
+        """Replace an executor that imports do not need now: a new fork holds a third of its memory.
+
+        One at a time, so that no import waits; the one that was used last stays for imports that come one by one.
+        """
+        executor = self._idle.rested(asyncio.get_running_loop().time() - rest_s)
+        if executor is not None:
+            log.info("executor is replaced", pid=executor.pid, reason=f"it has been idle for {rest_s:g} s")
+            self._leave(executor)
 
     def give_back(self, executor: Executor) -> None:
         """Return an executor that was taken but not used."""

@@ -37,7 +37,7 @@ from transship.runner.messages import (
 END_GRACE_S: Final = 15.0
 """Time for executors to interrupt their imports after the dispatcher is gone, before they are killed."""
 
-HEAVY: Final = ("transship.runner.executor", "boto3", "psycopg", "isal.igzip", "oslo_utils.imageutils.format_inspector")
+HEAVY: Final = ("transship.runner.executor", "psycopg", "isal.igzip", "oslo_utils.imageutils.format_inspector")
 """Modules that imports load lazily; they are loaded once here."""
 
 
@@ -109,6 +109,10 @@ def load(entrypoints: Sequence[str]) -> list[str]:
         except ImportError as error:
             problems.append(f"{name} cannot be imported: {error}")
     problems += pins.problems(pins.EXECUTOR_PINS) + threads()
+    if not problems:
+        from transship.runner.executor import quiet_settings  # noqa: PLC0415 - imported above, if it can be
+
+        quiet_settings()
     gc.collect()
     # Exclude existing objects from garbage collection, so a collection in a child does not copy their pages.
     gc.freeze()
