@@ -324,6 +324,9 @@ def report(figures: Mapping[str, Mapping[str, Any]], *, statements: bool) -> str
     rows: list[tuple[str, Callable[[Mapping[str, Any]], float]]] = [
         ("product: lines", lambda one: one["size"]["lines"]),
         ("product: modules", lambda one: one["size"]["modules"]),
+        ("files of a kind of store", lambda one: one["touched"]["kind"]),
+        ("files of an import method", lambda one: one["touched"]["method"]),
+        ("files of an endpoint, median", lambda one: one["touched"]["endpoint"]),
         *(
             (f"statements of an import: {kind}", lambda one, kind=kind: one["import_statements"]["statements"][kind])
             for kind in KINDS
@@ -381,7 +384,12 @@ def main(arguments: Sequence[str]) -> int:
     if options.figures is not None:
         options.figures.write_text(json.dumps(measure(Path.cwd(), options.burst, options.rest)))
         return 0
-    figures = {str(tree): _figures_of(tree.resolve(), options) for tree in (*options.tree, OURS)}
+    # Not above: the other checkout has no such module.
+    from bench.touched import touched  # noqa: PLC0415
+
+    figures = {
+        str(tree): {**_figures_of(tree.resolve(), options), "touched": touched(tree)} for tree in (*options.tree, OURS)
+    }
     print(report(figures, statements=options.statements))
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=1))

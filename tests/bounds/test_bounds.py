@@ -1,4 +1,4 @@
-"""Bounds on the costs of one import and on the files that a new kind of store touches; lower them after improvements.
+"""Bounds on the costs of one import and on the files that an addition touches; lower them after improvements.
 
 `make bench ARGS='economy'` measures the same of a running system.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import socket
+import statistics
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,8 @@ from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
 from sqlalchemy import Engine, event
 
-from bench.probe import READS, ROOMS, WRITES, below_the_task, watch_reads, watch_writes
+from bench.probe import READS, WRITES, below_the_task, watch_reads, watch_writes
+from bench.touched import files_of_a_kind, files_of_a_method, files_of_endpoints
 from deployments.apply import apply
 from flows.web_download import web_download
 from tests.acceptance.conftest import api_server, imports
@@ -45,8 +46,12 @@ FRAMES_AT_THE_READ: Final = 5
 """Our own functions between the Prefect task and the socket that a download is read from."""
 FRAMES_AT_THE_WRITE: Final = 7
 """Our own functions between the Prefect task and the system call that writes into a store."""
-FILES_THAT_NAME_A_KIND: Final = 6
+FILES_THAT_NAME_A_KIND: Final = 5
 """Files of the product that name the file store: what a further kind of store would touch or bring."""
+FILES_THAT_NAME_A_METHOD: Final = 4
+"""Files of the product that name the import method that most of them name."""
+FILES_OF_AN_ENDPOINT: Final = 4
+"""Route, handler, and the files that an operation of the API alone asks something of; the median of all operations."""
 
 TIMED: Final = ("transship-lease", "transship-progress")
 """Threads of an import that write whenever their time comes."""
@@ -164,6 +169,17 @@ def test_few_functions_stand_between_a_task_and_the_bytes(
 
 
 def test_few_files_name_a_kind_of_store() -> None:
-    names = re.compile(r"FileStore|filesystem_store_")
-    files = [path for room in ROOMS for path in (TREE / room).rglob("*.py") if names.search(path.read_text())]
-    assert len(files) <= FILES_THAT_NAME_A_KIND, sorted(str(path.relative_to(TREE)) for path in files)
+    files = files_of_a_kind(TREE)
+    assert 0 < len(files) <= FILES_THAT_NAME_A_KIND, sorted(files)
+
+
+def test_few_files_name_an_import_method() -> None:
+    files = files_of_a_method(TREE)
+    assert 0 < len(files) <= FILES_THAT_NAME_A_METHOD, sorted(files)
+
+
+def test_few_files_are_of_one_endpoint_alone() -> None:
+    files = files_of_endpoints(TREE)
+    print("\n".join(f"{len(found):>3} {name}: {', '.join(sorted(found))}" for name, found in files.items()))
+    assert len(files) > 20
+    assert statistics.median(map(len, files.values())) <= FILES_OF_AN_ENDPOINT
