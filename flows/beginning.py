@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Any, ParamSpec, Protocol
-from uuid import uuid4
 
 from prefect import Flow, flow
 from prefect.client.schemas.objects import State
@@ -15,17 +14,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from config.settings import Settings
 from flows.carrying import Steps, carry
-from flows.requests_by_hand import form_order, form_request, new_image
+from flows.requests_by_hand import form_access, form_request, new_image
 from tasks.session import process_owner
 from transship.catalog.engine import Catalog
-from transship.catalog.imports import (
-    Begun,
-    Caller,
-    begin_by_hand,
-    begin_copy_by_hand,
-    begin_import,
-    begin_upload_by_hand,
-)
+from transship.catalog.imports import Begun, Caller, begin_by_hand, begin_import
 from transship.domain.clock import utc_now
 from transship.domain.errors import ParametersUnknown
 from transship.domain.import_parameters import VERSION, ImportParameters
@@ -82,13 +74,13 @@ def begin(params: ImportParameters, run_id: str, settings: Settings, catalog: Ca
 
 
 def _by_hand(params: ImportParameters, settings: Settings, catalog: Catalog) -> Begin:
-    request = form_request(params, settings.imports.enabled_methods)
-    caller = Caller(project_id=params.project_id, roles=("admin",))
-    facts = params.method.facts
-    if facts.copies:
-        return partial(begin_copy_by_hand, catalog, params.image_id, request, settings.store_facts, caller)
-    if facts.uploaded:
-        order = form_order(request, settings.store_facts, params.image_id)
-        return partial(begin_upload_by_hand, catalog, params.image_id, order, caller, host=settings.host_name)
-    image = new_image(params, params.image_id or str(uuid4()), utc_now())
-    return partial(begin_by_hand, catalog, image, form_order(request, settings.store_facts), caller)
+    return partial(
+        begin_by_hand,
+        catalog,
+        new_image(params, utc_now()) if params.method.facts.makes_image else params.image_id,
+        form_request(params, settings.imports.enabled_methods),
+        settings.store_facts,
+        Caller(project_id=params.project_id, roles=("admin",)),
+        host=settings.host_name,
+        access=form_access(params.remote),
+    )

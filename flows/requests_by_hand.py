@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from pydantic import AfterValidator, Field
 
-from transship.catalog.imports import Order
 from transship.catalog.schema import NAME_LENGTH
 from transship.domain.image import Image, ImageStatus
 from transship.domain.import_parameters import ImportParameters
-from transship.domain.import_request import ImportRequest, described, refuse_other_methods
+from transship.domain.import_request import ImportRequest, refuse_other_methods
 from transship.domain.methods import ImportMethod
-from transship.domain.placement import StoreFacts, choose_targets
 from transship.domain.remote import RemoteAccess, RemoteImage
 from transship.domain.uri_filter import may_hold_secrets
 
@@ -69,14 +68,14 @@ def form_request(params: ImportParameters, enabled: Collection[ImportMethod]) ->
     )
 
 
-def new_image(params: ImportParameters, image_id: str, now: datetime) -> Image:
+def new_image(params: ImportParameters, now: datetime) -> Image:
     """Return the image record for a download started by hand.
 
     Without a disk format the import detects it from the data. A glance-download takes both formats from the remote
     image.
     """
     return Image(
-        id=image_id,
+        id=params.image_id or str(uuid4()),
         status=ImageStatus.QUEUED,
         created_at=now,
         updated_at=now,
@@ -88,28 +87,9 @@ def new_image(params: ImportParameters, image_id: str, now: datetime) -> Image:
     )
 
 
-def form_order(request: ImportRequest, stores: Sequence[StoreFacts], image_id: str = "") -> Order:
-    """Return the import that a form requests.
-
-    Args:
-        stores: the site's stores.
-        image_id: of an existing image; empty: the import creates one.
-
-    Raises:
-        BadRequest: the choice of stores is invalid.
-        StoreUnknown, StoreReadOnly: a store cannot be a target.
-    """
-    targets = choose_targets(request, None, stores)
-    shown = {
-        "method": described(request),
-        "stores": list(targets),
-        "all_stores_must_succeed": request.all_stores_must_succeed,
-    }
-    named = {"image_id": image_id} if image_id else {}
-    access = None if request.remote is None else _access(request.remote)
-    return Order(request, targets, {**named, "import_req": shown, "backend": list(targets)}, access)
-
-
-def _access(remote: RemoteImage) -> RemoteAccess:
+def form_access(remote: RemoteImage | None) -> RemoteAccess | None:
+    """Return how a run by hand reaches its remote image: only as the settings say; None without one."""
+    if remote is None:
+        return None
     reason = f"runs by hand bring no service catalogue; set remotes.{remote.region}.url"
     return RemoteAccess(remote, refusal=reason)

@@ -172,7 +172,7 @@ def test_case_62_an_image_whose_copy_fell_silent_stays_active_and_can_be_copied_
 ) -> None:
     catalog = imports.site.catalog
     _, image_id = imports.bring(server.serve("/a.img", BODY))
-    copy = Order(ImportRequest(ImportMethod.COPY_IMAGE, stores=("other",)), ("other",), {})
+    copy = Order(ImportRequest(ImportMethod.COPY_IMAGE, stores=("other",)), ("other",))
     task = ask_import(catalog, image_id, copy, Caller(), utc_now())
     silent = begin_import(catalog, task.id, str(uuid4()), "silent", ttl_s=3600.0, now=utc_now())
     with pytest.raises(AlreadyBeingCopied):

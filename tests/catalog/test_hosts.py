@@ -7,11 +7,11 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 
-from tests.fakes.images import NOW, asked, queued_image
+from tests.fakes.images import LOCAL, NOW, asked, queued_image
 from transship.catalog.engine import Catalog
 from transship.catalog.hosts import SILENCE_S, hosts, is_gone, live_hosts, note_host, refuse_unless_served
 from transship.catalog.images import get_image
-from transship.catalog.imports import Caller, Order, begin_import, begin_upload_by_hand
+from transship.catalog.imports import Caller, begin_by_hand, begin_import
 from transship.catalog.leases import expire_lease, process_name
 from transship.catalog.removal import hosts_with_scrap
 from transship.catalog.schema import STAGED
@@ -139,11 +139,9 @@ def test_an_import_by_hand_of_data_on_another_host_goes_there_unless_it_is_gone(
     image_id = staged(catalog, "there")
     heard(catalog, "there", 0.0 if alive else HOUR_S)
     request = ImportRequest(ImportMethod.GLANCE_DIRECT, stores=("local",))
-    order = Order(request, ("local",), {"backend": ["local"]})
+    run_id, owner = str(uuid4()), "here pid 1 x"
     with pytest.raises(TransshipError) as refused:
-        begin_upload_by_hand(
-            catalog, image_id, order, Caller(), str(uuid4()), "here pid 1 x", host="here", ttl_s=HOUR_S, now=NOW
-        )
+        begin_by_hand(catalog, image_id, request, LOCAL, Caller(), run_id, owner, host="here", ttl_s=HOUR_S, now=NOW)
     assert isinstance(refused.value, HostGone) is not alive
     with catalog.read() as connection:
         status = get_image(connection, image_id).status

@@ -9,14 +9,14 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 
-from tests.fakes.images import NOW, asked, begun, new_image, queued_image, read_image, web_order
+from tests.fakes.images import LOCAL, NOW, asked, begun, new_image, queued_image, read_image, web_order
 from tests.fakes.notifications import told, types_told
 from tests.fakes.running_import import begin_again
 from transship.catalog.copies import DataFacts, activate_copies, copy_failed, copy_written, prepare_copies
 from transship.catalog.endings import end_deleted, end_unheld, fail_import, finish_import, resume_or_end
 from transship.catalog.engine import Catalog
 from transship.catalog.images import get_image, mark_deleted, update_image
-from transship.catalog.imports import Begun, Caller, ask_import, begin_by_hand, begin_import, copy_order
+from transship.catalog.imports import Begun, Caller, Order, ask_import, begin_by_hand, begin_import
 from transship.catalog.journal import (
     open_location,
     open_staged,
@@ -141,8 +141,7 @@ def test_of_two_requests_for_one_copy_the_later_is_told_that_it_is_being_made(ca
     """Both may have been checked before either was accepted."""
     image = queued_image(catalog, status=ImageStatus.ACTIVE)
     copies = {
-        store: copy_order(image.id, ImportRequest(ImportMethod.COPY_IMAGE, stores=(store,)), (store,))
-        for store in ("archive", "fast")
+        store: Order(ImportRequest(ImportMethod.COPY_IMAGE, stores=(store,)), (store,)) for store in ("archive", "fast")
     }
     first = ask_import(catalog, image.id, copies["archive"], Caller(), NOW)
     with pytest.raises(AlreadyBeingCopied) as refused:
@@ -342,7 +341,18 @@ def test_a_run_started_by_hand_makes_one_image_however_often_it_is_begun(catalog
     run_id = str(uuid4())
 
     def begin(owner: str) -> str:
-        started = begin_by_hand(catalog, new_image(), web_order(), Caller(), run_id, owner, ttl_s=3600.0, now=NOW)
+        started = begin_by_hand(
+            catalog,
+            new_image(),
+            web_order().request,
+            LOCAL,
+            Caller(),
+            run_id,
+            owner,
+            host="here",
+            ttl_s=3600.0,
+            now=NOW,
+        )
         expire_lease(catalog, started.lease)
         return started.image.id
 

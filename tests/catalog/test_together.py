@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.fakes.databases import DATABASES
-from tests.fakes.images import NOW, asked, begun, new_image, queued_image, read_image, web_order
+from tests.fakes.images import LOCAL, NOW, asked, begun, new_image, queued_image, read_image, web_order
 from tests.fakes.together import at_once
 from transship.catalog.copies import DataFacts, copy_written
 from transship.catalog.endings import end_deleted, end_unheld, finish_import, resume_or_end
@@ -164,7 +164,9 @@ def test_a_run_by_hand_that_is_begun_by_many_makes_one_image(catalog: Catalog) -
     run_id = str(uuid4())
 
     def begin() -> Begun:
-        return begin_by_hand(catalog, new_image(), web_order(), Caller(), run_id, "me", ttl_s=3600.0, now=NOW)
+        return begin_by_hand(
+            catalog, new_image(), web_order().request, LOCAL, Caller(), run_id, "me", host="here", ttl_s=3600.0, now=NOW
+        )
 
     results = at_once(*[begin] * 6)
     assert [type(result) for result in results].count(Superseded) == 5

@@ -16,10 +16,13 @@ from transship.domain.errors import TransferFailed
 from transship.domain.image import Image, ImageStatus
 from transship.domain.import_request import ImportRequest
 from transship.domain.methods import ImportMethod
+from transship.domain.placement import StoreFacts
 from transship.domain.task import ImportTask
 from transship.stores_in_force import prepare_store
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+LOCAL = (StoreFacts("local", "file", default=True),)
+"""The stores of a site that has one."""
 
 
 def settings_in(home: Path, **changes: object) -> Settings:
@@ -60,8 +63,7 @@ def web_order(uri: str = "http://source.example/debian.img", *stores: str, stric
     """Return the order of a web-download."""
     targets = stores or ("local",)
     request = ImportRequest(ImportMethod.WEB_DOWNLOAD, uri=uri, stores=targets, all_stores_must_succeed=strict)
-    import_req = {"method": {"name": "web-download", "uri": uri.partition("?")[0]}}
-    return Order(request, targets, {"import_req": import_req, "backend": list(targets)})
+    return Order(request, targets)
 
 
 def asked(catalog: Catalog, image: Image, *stores: str) -> ImportTask:

@@ -123,7 +123,7 @@ class ImagesApi:
         """Request an import like the API, and begin it like a worker."""
         now = datetime.now(UTC)
         request = ImportRequest(ImportMethod.WEB_DOWNLOAD, uri=SOURCE, stores=stores)
-        task = ask_import(self.catalog, image_id, Order(request, stores, {}), Caller(), now)
+        task = ask_import(self.catalog, image_id, Order(request, stores), Caller(), now)
         return begin_import(self.catalog, task.id, "run-of-" + task.id[:8], "test", ttl_s=3600.0, now=now)
 
     def activate(

@@ -18,7 +18,7 @@ from flows.carrying import carry
 from flows.copy_image import copy_image
 from flows.glance_direct import glance_direct
 from flows.glance_download import glance_download
-from flows.requests_by_hand import PublicUri, form_order, form_request, new_image
+from flows.requests_by_hand import PublicUri, form_request, new_image
 from flows.web_download import web_download
 from tests.fakes.images import NOW
 from tests.flows.conftest import Site
@@ -44,7 +44,7 @@ PUBLIC: TypeAdapter[str] = TypeAdapter(PublicUri)
 
 def test_an_image_is_named_by_the_end_of_a_url_as_far_as_names_go() -> None:
     """PostgreSQL refuses what is longer than its column; SQLite would keep a name that no client may write."""
-    assert new_image(ImportParameters(REQUEST.method, name="x" * 300, project_id="p1"), "id", NOW).name == "x" * 255
+    assert new_image(ImportParameters(REQUEST.method, name="x" * 300, project_id="p1"), NOW).name == "x" * 255
 
 
 @pytest.mark.parametrize("flow", [web_download, glance_download])
@@ -93,7 +93,7 @@ def test_the_form_says_what_the_field_is() -> None:
 
 def test_the_image_is_as_the_form_says() -> None:
     form = ImportParameters(REQUEST.method, name="debian.qcow2", project_id="p1", disk_format="qcow2")
-    image = new_image(form, "id", NOW)
+    image = new_image(form, NOW)
     assert (image.status, image.name, image.owner) == (ImageStatus.QUEUED, "debian.qcow2", "p1")
     assert (image.disk_format, image.container_format) == ("qcow2", "bare")
 
@@ -109,17 +109,19 @@ def test_the_image_is_as_the_form_says() -> None:
     ],
     ids=["none", "empty list", "two", "all that can be written", "empty list and all"],
 )
-def test_the_stores_of_the_form_are_the_targets(asked: dict[str, Any], targets: tuple[str, ...]) -> None:
+def test_the_stores_of_the_form_are_the_targets(site: Site, asked: dict[str, Any], targets: tuple[str, ...]) -> None:
     form = {"stores": None, "all_stores": False, **asked}
-    order = form_order(form_request(ImportParameters(REQUEST.method, **form), METHODS), STORES)
-    assert order.targets == targets
-    assert order.task_input["backend"] == list(targets)
+    begun = begun_by_hand(site, str(uuid4()), form_request(ImportParameters(REQUEST.method, **form), METHODS))
+    assert begun.targets == targets
+    assert begun.task.input["backend"] == list(targets)
+    assert begun.task.input["image_id"] == begun.image.id
 
 
 @pytest.mark.parametrize(("store", "refusal"), [("gone", StoreUnknown), ("mirror", StoreReadOnly)])
-def test_a_store_that_cannot_be_a_target_is_refused(store: str, refusal: type[Exception]) -> None:
+def test_a_store_that_cannot_be_a_target_is_refused(site: Site, store: str, refusal: type[Exception]) -> None:
     with pytest.raises(refusal):
-        form_order(replace(REQUEST, stores=(store,)), STORES)
+        begun_by_hand(site, str(uuid4()), replace(REQUEST, stores=(store,)))
+    assert images(site) == 0
 
 
 def test_a_method_that_the_site_does_not_offer_is_refused() -> None:
@@ -127,11 +129,13 @@ def test_a_method_that_the_site_does_not_offer_is_refused() -> None:
         form_request(ImportParameters(REQUEST.method), (ImportMethod.COPY_IMAGE,))
 
 
-def begun_by_hand(site: Site, run_id: str) -> Begun:
+def begun_by_hand(site: Site, run_id: str, request: ImportRequest = REQUEST) -> Begun:
     """What the flow does when it begins: it offers a new image each time."""
-    image = new_image(ImportParameters(REQUEST.method, name="debian.qcow2", project_id="p1"), str(uuid4()), NOW)
-    order = form_order(REQUEST, STORES)
-    return begin_by_hand(site.catalog, image, order, Caller("p1"), run_id, "test", ttl_s=3600.0, now=NOW)
+    image = new_image(ImportParameters(REQUEST.method, name="debian.qcow2", project_id="p1"), NOW)
+    caller, owner = Caller("p1"), "test"
+    return begin_by_hand(
+        site.catalog, image, request, STORES, caller, run_id, owner, host="here", ttl_s=3600.0, now=NOW
+    )
 
 
 def images(site: Site) -> int:

@@ -21,7 +21,7 @@ from tests.fakes.asked_imports import OCTETS, AskedImports
 from tests.fakes.images import NOW, read_image
 from tests.fakes.remote_glance import RemoteGlance
 from tests.fakes.web_server import WebServer
-from transship.catalog.imports import Begun, Caller, begin_copy_by_hand
+from transship.catalog.imports import Begun, Caller, begin_by_hand
 from transship.catalog.leases import expire_lease
 from transship.catalog.tasks import tasks_of_image
 from transship.domain.errors import ImageNotFound, Superseded
@@ -204,8 +204,8 @@ def test_a_run_that_copies_by_hand_asks_once_however_often_it_begins(copying: Fo
     stores = copying.imports.site.settings.store_facts
 
     def begin(owner: str) -> Begun:
-        return begin_copy_by_hand(
-            catalog, copying.image_id, request, stores, Caller(), run_id, owner, ttl_s=3600.0, now=NOW
+        return begin_by_hand(
+            catalog, copying.image_id, request, stores, Caller(), run_id, owner, host="here", ttl_s=3600.0, now=NOW
         )
 
     first = begin("first")

@@ -44,8 +44,7 @@ def staged(catalog: Catalog, host: str) -> str:
 
 def asked(catalog: Catalog, image_id: str) -> str:
     request = ImportRequest(ImportMethod.GLANCE_DIRECT, stores=("local",), all_stores_must_succeed=False)
-    task_input = {"import_req": {"all_stores_must_succeed": False}, "backend": ["local"]}
-    return ask_import(catalog, image_id, Order(request, ("local",), task_input), Caller(), NOW).id
+    return ask_import(catalog, image_id, Order(request, ("local",)), Caller(), NOW).id
 
 
 def test_uploaded_data_are_imported_by_the_host_that_holds_them(keeper: Keeper, prefect_server: PrefectServer) -> None:

@@ -62,7 +62,7 @@ def ask(catalog: Catalog, project: str) -> str:
 def ask_direct(catalog: Catalog, project: str, host: str) -> str:
     """Ask for the import of data that lie on a host."""
     request = ImportRequest(ImportMethod.GLANCE_DIRECT, stores=("local",))
-    order = Order(request, ("local",), {"backend": ["local"]})
+    order = Order(request, ("local",))
     return ask_import(catalog, staged(catalog, host), order, Caller(project_id=project), NOW).id
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -22,9 +21,8 @@ from transship.catalog.imports import Order, ask_import
 from transship.catalog.tasks import tasks_of_image
 from transship.domain.admission import admit
 from transship.domain.errors import EndpointUnknown
-from transship.domain.image import Image
 from transship.domain.import_request import ImportRequest, described, parse_import_request
-from transship.domain.placement import choose_copy_targets, choose_targets
+from transship.domain.placement import choose_targets
 from transship.domain.remote import RemoteAccess, RemoteImage
 from transship.domain.visibility import refuse_unless_changed_by, refuse_unless_seen
 
@@ -32,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 STORE_HEADER: Final = "x-image-meta-store"
 
-_SHOWN_KEYS: Final = ("stores", "all_stores", "all_stores_must_succeed")
+
 _LOGGED_KEYS: Final = 10
 
 
@@ -41,11 +39,9 @@ class _Asked:
     """A request for an import that has passed all checks except that of its URI.
 
     Attributes:
-        body: the decoded JSON.
         targets: the stores to write; empty if every store holds the image already.
     """
 
-    body: object
     request: ImportRequest
     targets: tuple[str, ...]
 
@@ -66,8 +62,7 @@ async def start_import(call: Call) -> Response:
 
 
 def _judge(call: Call, sent: bytes) -> _Asked:
-    body = parse_json(sent)
-    request = parse_import_request(body, call.site.settings.imports.enabled_methods)
+    request = parse_import_request(parse_json(sent), call.site.settings.imports.enabled_methods)
     image_id = call.image_id
     with call.site.catalog.read() as connection:
         image = get_image(connection, image_id)
@@ -78,7 +73,8 @@ def _judge(call: Call, sent: bytes) -> _Asked:
     else:
         refuse_unless_changed_by(call.viewer, image)
     header = call.request.headers.get(STORE_HEADER) or None
-    return _Asked(body, request, _targets(call, request, header, image))
+    held = [location.store for location in image.locations]
+    return _Asked(request, choose_targets(request, header, call.site.stores.facts(), held))
 
 
 def _accept(call: Call, asked: _Asked) -> Response:
@@ -86,7 +82,7 @@ def _accept(call: Call, asked: _Asked) -> Response:
     if request.method.facts.uploaded:
         with call.site.catalog.read() as connection:
             refuse_unless_served(connection, image_id)
-    order = Order(request, targets, task_input(image_id, asked.body, request, targets), _access(call, request.remote))
+    order = Order(request, targets, _access(call, request.remote))
     task = ask_import(call.site.catalog, image_id, order, call.caller, datetime.now(UTC))
     _log_accepted(task.id, image_id, request, targets)
     return Response(status_code=202)
@@ -108,25 +104,6 @@ def _access(call: Call, remote: RemoteImage | None) -> RemoteAccess | None:
     except EndpointUnknown as unknown:
         return RemoteAccess(remote, refusal=str(unknown))
     return RemoteAccess(remote, endpoint, token=call.identity.token)
-
-
-def _targets(call: Call, request: ImportRequest, header: str | None, image: Image) -> tuple[str, ...]:
-    """Return the stores to write; none if a copy to all stores was requested and each holds the image already."""
-    stores = call.site.stores.facts()
-    if not request.method.facts.copies:
-        return choose_targets(request, header, stores)
-    return choose_copy_targets(request, header, stores, [location.store for location in image.locations])
-
-
-def task_input(image_id: str, body: object, request: ImportRequest, targets: tuple[str, ...]) -> Mapping[str, object]:
-    """Return an import request as shown to users later: only known keys, and no secrets.
-
-    Args:
-        body: the decoded JSON; unknown keys are left out because they may hold anything.
-    """
-    sent = body if isinstance(body, Mapping) else {}
-    import_req = {"method": described(request), **{key: sent[key] for key in _SHOWN_KEYS if key in sent}}
-    return {"image_id": image_id, "import_req": import_req, "backend": list(targets)}
 
 
 def _log_accepted(task_id: str, image_id: str, request: ImportRequest, targets: tuple[str, ...]) -> None:

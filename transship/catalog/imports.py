@@ -44,10 +44,10 @@ from transship.domain.admission import admit
 from transship.domain.errors import ImageNotFound, Superseded, TaskNotFound
 from transship.domain.image import Image, ImageStatus
 from transship.domain.import_parameters import ImportParameters
-from transship.domain.import_request import ImportRequest, described
+from transship.domain.import_request import ImportRequest, task_input
 from transship.domain.methods import COPY_METHOD, ImportMethod
 from transship.domain.notification import EventType
-from transship.domain.placement import StoreFacts, choose_copy_targets
+from transship.domain.placement import StoreFacts, choose_targets
 from transship.domain.remote import RemoteAccess
 from transship.domain.task import ImportTask, TaskStatus
 
@@ -75,13 +75,11 @@ class Order:
     Attributes:
         request: what was asked for.
         targets: store ids to write, in order.
-        task_input: the request as the user may read it later, without secrets.
         access: how the caller reaches the source of a glance-download.
     """
 
     request: ImportRequest
     targets: tuple[str, ...]
-    task_input: Mapping[str, object]
     access: RemoteAccess | None = None
 
 
@@ -167,43 +165,9 @@ def begin_import(catalog: Catalog, task_id: str, flow_run_id: str, owner: str, *
 
 def begin_by_hand(
     catalog: Catalog,
-    image: Image,
-    order: Order,
-    caller: Caller,
-    flow_run_id: str,
-    owner: str,
-    *,
-    ttl_s: float,
-    now: datetime,
-) -> Begun:
-    """Become the process that carries an import which nobody asked for through the API.
-
-    The flow run's id leads to the image and task of an earlier attempt, so a Retry makes no
-    second image.
-
-    Args:
-        image: the image to make when the run is new.
-
-    Raises:
-        Superseded: as `begin_import`.
-        ImageExists: an image of that id exists; nothing was changed.
-    """
-    with catalog.write() as connection:
-        lock_name(connection, f"flow run {flow_run_id}")
-        known = latest_task_of_run(connection, flow_run_id)
-        if known is None:
-            insert_image(connection, image)
-            # A new one is queued and free, and may lack the disk format, which the data will tell.
-            task = _ask(connection, catalog, image, order, caller, now)
-            asked_for = get_image(connection, image.id)
-            return _take(connection, catalog, task, asked_for, flow_run_id, owner, ttl_s, now)
-    return begin_import(catalog, known.id, flow_run_id, owner, ttl_s=ttl_s, now=now)
-
-
-def begin_upload_by_hand(
-    catalog: Catalog,
-    image_id: str,
-    order: Order,
+    image: Image | str,
+    request: ImportRequest,
+    stores: Sequence[StoreFacts],
     caller: Caller,
     flow_run_id: str,
     owner: str,
@@ -211,30 +175,44 @@ def begin_upload_by_hand(
     host: str,
     ttl_s: float,
     now: datetime,
+    access: RemoteAccess | None = None,
 ) -> Begun:
-    """Become the process that imports uploaded data, though nobody asked for it through the API.
+    """Become the process that carries an import which nobody asked for through the API.
 
-    When another host's staging holds them, the import is asked for there.
+    The flow run's id leads to the image and task of an earlier attempt, so a Retry makes no second image. Uploaded
+    data that another host's staging holds are imported there.
 
     Args:
+        image: the image to make when the run is new, or the id of the one to import.
+        stores: all stores of the site.
         host: name of this host.
+        access: as in `Order`.
 
     Raises:
-        Superseded: as `begin_import`, or the import goes on at another host.
+        Superseded: as `begin_import`, or the import goes on at another host, or every store holds the image.
+        ImageExists: an image of that id exists; nothing was changed.
         RequestRefused: the image cannot be imported so, or that host is gone; nothing was changed.
     """
     with catalog.write() as connection:
         lock_name(connection, f"flow run {flow_run_id}")
         known = latest_task_of_run(connection, flow_run_id)
         if known is None:
-            image = _admitted(connection, image_id, order.request)
-            task = _ask(connection, catalog, image, order, caller, now)
-            holder = staged_upload(connection, image_id).host
+            if isinstance(image, Image):
+                # A new one is queued and free, and may lack the disk format, which the data will tell.
+                insert_image(connection, image)
+            else:
+                image = _admitted(connection, image, request)
+            targets = choose_targets(request, None, stores, [location.store for location in image.locations])
+            if not targets:
+                raise Superseded("every store holds the image")
+            task = _ask(connection, catalog, image, Order(request, targets, access), caller, now)
+            uploaded = request.method.facts.uploaded
+            holder = staged_upload(connection, image.id).host if uploaded else host
             if holder == host:
-                asked_for = get_image(connection, image_id)
+                asked_for = get_image(connection, image.id)
                 return _take(connection, catalog, task, asked_for, flow_run_id, owner, ttl_s, now)
-            refuse_unless_served(connection, image_id)
-            queue_lease(connection, image_id, task.id)
+            refuse_unless_served(connection, image.id)
+            queue_lease(connection, image.id, task.id)
             post(connection, OutboxKind.DISPATCH, f"{task.id}/1", task.id, {"attempt": 1})
     if known is None:
         raise Superseded(f"the data are on host {holder}, and the import goes on there, as task {task.id}")
@@ -251,52 +229,6 @@ def inject_properties(catalog: Catalog, lease: Lease, properties: Mapping[str, s
         prove_lease(connection, lease)
         set_properties(connection, lease.image_id, properties)
         announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, lease.image_id))
-
-
-def begin_copy_by_hand(
-    catalog: Catalog,
-    image_id: str,
-    request: ImportRequest,
-    stores: Sequence[StoreFacts],
-    caller: Caller,
-    flow_run_id: str,
-    owner: str,
-    *,
-    ttl_s: float,
-    now: datetime,
-) -> Begun:
-    """Become the process that copies an image, though nobody asked for it through the API.
-
-    Args:
-        stores: all stores of the site.
-
-    Raises:
-        Superseded: as `begin_import`, or every store holds the image.
-        RequestRefused: the image cannot be copied so; nothing was changed.
-    """
-    with catalog.write() as connection:
-        lock_name(connection, f"flow run {flow_run_id}")
-        known = latest_task_of_run(connection, flow_run_id)
-        if known is None:
-            image = _admitted(connection, image_id, request)
-            held = [location.store for location in image.locations]
-            targets = choose_copy_targets(request, None, stores, held)
-            if not targets:
-                raise Superseded("every store holds the image")
-            task = _ask(connection, catalog, image, copy_order(image_id, request, targets), caller, now)
-            asked_for = get_image(connection, image_id)
-            return _take(connection, catalog, task, asked_for, flow_run_id, owner, ttl_s, now)
-    return begin_import(catalog, known.id, flow_run_id, owner, ttl_s=ttl_s, now=now)
-
-
-def copy_order(image_id: str, request: ImportRequest, targets: Sequence[str]) -> Order:
-    """Return the order of a copy to these stores, as its task shows it."""
-    import_req = {
-        "method": described(request),
-        "stores": list(targets),
-        "all_stores_must_succeed": request.all_stores_must_succeed,
-    }
-    return Order(request, tuple(targets), {"image_id": image_id, "import_req": import_req, "backend": list(targets)})
 
 
 def _admitted(connection: Connection, image_id: str, request: ImportRequest) -> Image:
@@ -324,7 +256,7 @@ def _ask(
             user_id=caller.user_id,
             request_id=caller.request_id,
             roles=list(caller.roles),
-            input=dict(order.task_input),
+            input=task_input(image_id, order.request, order.targets),
             parameters=ImportParameters.of(order.request, order.targets, image, task_id).for_flow(),
             message="",
             attempt=1,
@@ -374,7 +306,7 @@ def _reopen(connection: Connection, ended: ImportTask, image: Image, lease: Leas
         request = ImportRequest(COPY_METHOD, all_stores_must_succeed=row.strict)
         changes = {
             "method": COPY_METHOD,
-            "input": copy_order(image.id, request, lacking).task_input,
+            "input": task_input(image.id, request, lacking),
             "parameters": ImportParameters.of(request, lacking, image, "").for_flow(),
         }
         return _next_attempt(connection, row, changes, lacking, now)

@@ -78,16 +78,14 @@ class ImportParameters:
             "all_stores_must_succeed": self.all_stores_must_succeed,
             "parameters_version": self.version,
         }
+        of_methods = {
+            "uri": self.uri,
+            **(self.remote.named() if self.remote else {}),
+            "disk_format": self.disk_format,
+            "container_format": self.container_format,
+            "name": self.name,
+            "project_id": self.project_id,
+        }
         facts = self.method.facts
-        if facts.by_uri:
-            formats = {"disk_format": self.disk_format, "container_format": self.container_format}
-            told |= {"uri": self.uri, **{name: value for name, value in formats.items() if value is not None}}
-        elif facts.from_remote and self.remote is not None:
-            told |= {
-                "glance_region": self.remote.region,
-                "glance_image_id": self.remote.image_id,
-                "glance_service_interface": self.remote.interface,
-            }
-        else:
-            return told
-        return {**told, "name": self.name, "project_id": self.project_id}
+        own = {name: of_methods[name] for name in (*facts.body_keys, *facts.form_keys)}
+        return told | {name: value for name, value in own.items() if value is not None}

@@ -24,6 +24,7 @@ class ImportRequest:
         stores: requested store ids, in order; None when the caller named none.
         all_stores: every writable store is a target.
         all_stores_must_succeed: the image becomes active only when every target was written.
+        sent: the options above that the body contains; None: there was no body.
         unknown_keys: unknown keys of the body, for the log.
     """
 
@@ -33,6 +34,7 @@ class ImportRequest:
     stores: tuple[str, ...] | None = None
     all_stores: bool = False
     all_stores_must_succeed: bool = True
+    sent: tuple[str, ...] | None = None
     unknown_keys: tuple[str, ...] = ()
 
 
@@ -64,7 +66,7 @@ def parse_import_request(body: object, enabled: Collection[ImportMethod]) -> Imp
     if uri and not method.facts.by_uri:
         theirs = ", ".join(other for other, facts in METHODS.items() if facts.by_uri)
         raise BadRequest(f"'uri' belongs to the {theirs} method, not to {method}.")
-    unknown = [str(key) for key in body if key not in _TOP_KEYS]
+    unknown = [str(key) for key in body if key not in ("method", *_OPTIONS)]
     unknown += [f"method.{key}" for key in method_part if key not in _METHOD_KEYS]
     return ImportRequest(
         method=method,
@@ -73,6 +75,7 @@ def parse_import_request(body: object, enabled: Collection[ImportMethod]) -> Imp
         stores=_stores(body),
         all_stores=_flag(body, "all_stores", default=False),
         all_stores_must_succeed=_flag(body, "all_stores_must_succeed", default=True),
+        sent=tuple(option for option in _OPTIONS if option in body),
         unknown_keys=tuple(unknown),
     )
 
@@ -82,17 +85,29 @@ def described(request: ImportRequest) -> dict[str, str]:
     shown = {"name": str(request.method)}
     if request.uri:
         shown["uri"] = display_uri(request.uri)
-    if request.remote is not None:
-        shown["glance_image_id"] = request.remote.image_id
-        shown["glance_region"] = request.remote.region
-        shown["glance_service_interface"] = request.remote.interface
-    return shown
+    return {**shown, **(request.remote.named() if request.remote else {})}
+
+
+def task_input(image_id: str, request: ImportRequest, targets: Sequence[str]) -> dict[str, object]:
+    """Return a request as its task shows it: what we know of it, and nothing secret.
+
+    Args:
+        targets: store ids to write, in order.
+    """
+    options: dict[str, object] = {
+        "stores": list(request.stores or targets),
+        "all_stores": request.all_stores,
+        "all_stores_must_succeed": request.all_stores_must_succeed,
+    }
+    shown = ("stores", "all_stores_must_succeed") if request.sent is None else request.sent
+    import_req = {"method": described(request), **{option: options[option] for option in shown}}
+    return {"image_id": image_id, "import_req": import_req, "backend": list(targets)}
 
 
 _SHOWN: Final = 10
 """Most names in an error text."""
 
-_TOP_KEYS = frozenset({"method", "stores", "all_stores", "all_stores_must_succeed"})
+_OPTIONS: Final = ("stores", "all_stores", "all_stores_must_succeed")
 _METHOD_KEYS = frozenset({"name"}.union(*(facts.body_keys for facts in METHODS.values())))
 
 
@@ -140,6 +155,6 @@ def _stores(body: Mapping[object, object]) -> tuple[str, ...] | None:
     if not isinstance(stores, list) or not all(isinstance(store, str) for store in stores):
         raise BadRequest("'stores' must be a list of store ids.")
     if not stores:
-        raise BadRequest("'stores' is empty; leave it out to use the default store.")
+        raise BadRequest("'stores' is empty", "leave it out to use the default store")
     refuse_named_twice(stores)
     return tuple(stores)

@@ -37,7 +37,8 @@ class MethodFacts:
         starts_from: status that the image must have.
         without_data: status of the image after a failed import; if the source data are still there, the image returns
             to its former status instead.
-        body_keys: keys of the request's ``method`` besides ``name``.
+        body_keys: keys of the request's ``method`` besides ``name``; its flow has parameters of these names.
+        form_keys: further parameters of its flow that not all flows have.
         uploaded: whether the data are in one host's staging only, uploaded by a client. The import then runs in that
             host's queue and keeps the data until it succeeds.
         copies: whether the image has its data already, does not change, and is copied to further stores.
@@ -47,6 +48,7 @@ class MethodFacts:
     starts_from: ImageStatus
     without_data: ImageStatus
     body_keys: tuple[str, ...] = ()
+    form_keys: tuple[str, ...] = ()
     uploaded: bool = False
     copies: bool = False
     by_default: bool = True
@@ -55,6 +57,11 @@ class MethodFacts:
     def by_uri(self) -> bool:
         """Whether the request names a URI."""
         return "uri" in self.body_keys
+
+    @property
+    def makes_image(self) -> bool:
+        """Whether a run that is started by hand makes the image that it fills."""
+        return self.starts_from is ImageStatus.QUEUED
 
     @property
     def from_remote(self) -> bool:
@@ -72,11 +79,13 @@ METHODS: Final[Mapping[ImportMethod, MethodFacts]] = {
         starts_from=ImageStatus.QUEUED,
         without_data=ImageStatus.QUEUED,
         body_keys=("uri",),
+        form_keys=("disk_format", "container_format", "name", "project_id"),
     ),
     ImportMethod.GLANCE_DOWNLOAD: MethodFacts(
         starts_from=ImageStatus.QUEUED,
         without_data=ImageStatus.QUEUED,
         body_keys=("glance_region", "glance_image_id", "glance_service_interface"),
+        form_keys=("name", "project_id"),
         by_default=False,
     ),
     ImportMethod.COPY_IMAGE: MethodFacts(

@@ -34,31 +34,48 @@ class StoreFacts:
     default: bool = False
 
 
-def choose_targets(request: ImportRequest, header: str | None, stores: Sequence[StoreFacts]) -> tuple[str, ...]:
+def choose_targets(
+    request: ImportRequest, header: str | None, stores: Sequence[StoreFacts], held: Collection[str] = ()
+) -> tuple[str, ...]:
     """Return the ids of the stores to write, in the requested order.
 
     Args:
         request: the import request.
         header: value of ``X-Image-Meta-Store``; None when not sent.
         stores: all stores of the site, in configured order.
+        held: ids of the stores that hold the image.
+
+    Returns:
+        Store ids; none when every store was asked for and each holds the image.
 
     Raises:
         BadRequest: two selectors at once, a store named twice, or no writable store.
         StoreUnknown: a named store does not exist, or is reserved.
         StoreReadOnly: a named store is read-only.
+        AlreadyInStore: a named store, or the default store, holds the image.
     """
+    targets = _chosen(request, header, stores)
+    if request.all_stores:
+        return tuple(store for store in targets if store not in held)
+    for store in targets:
+        if store in held:
+            raise AlreadyInStore(store)
+    return targets
+
+
+def _chosen(request: ImportRequest, header: str | None, stores: Sequence[StoreFacts]) -> tuple[str, ...]:
     if request.all_stores:
         if request.stores is not None:
-            raise BadRequest("'stores' and 'all_stores' exclude each other; send one of them.")
+            raise BadRequest("'stores' and 'all_stores' exclude each other", "send one of them")
         if header is not None:
-            raise BadRequest("'all_stores' and the X-Image-Meta-Store header exclude each other; send one of them.")
+            raise BadRequest("'all_stores' and the X-Image-Meta-Store header exclude each other", "send one of them")
         writable = tuple(store.id for store in stores if not store.read_only)
         if not writable:
             raise BadRequest("No store of this site can be imported to: all are read-only.")
         return writable
     if request.stores is not None:
         if header is not None:
-            raise BadRequest("'stores' and the X-Image-Meta-Store header exclude each other; send one of them.")
+            raise BadRequest("'stores' and the X-Image-Meta-Store header exclude each other", "send one of them")
         refuse_named_twice(request.stores)
         return tuple(_writable(store, stores) for store in request.stores)
     if header is not None:
@@ -80,32 +97,7 @@ def choose_upload_target(header: str | None, stores: Sequence[StoreFacts]) -> st
     try:
         return _writable(default if header is None else header, stores)
     except (StoreUnknown, StoreReadOnly) as refused:
-        raise BadRequest(str(refused)) from refused
-
-
-def choose_copy_targets(
-    request: ImportRequest, header: str | None, stores: Sequence[StoreFacts], held: Collection[str]
-) -> tuple[str, ...]:
-    """Return the ids of the stores to which to copy an image that has its data, in the requested order.
-
-    Args:
-        request, header, stores: as in `choose_targets`.
-        held: ids of the stores that hold the image.
-
-    Returns:
-        Store ids; none when all stores were requested and each holds the image.
-
-    Raises:
-        AlreadyInStore: a named store, or the default store, holds the image.
-        BadRequest, StoreUnknown, StoreReadOnly: as in `choose_targets`.
-    """
-    targets = choose_targets(request, header, stores)
-    if request.all_stores:
-        return tuple(store for store in targets if store not in held)
-    for store in targets:
-        if store in held:
-            raise AlreadyInStore(store)
-    return targets
+        raise BadRequest(refused.brief, refused.remedy) from refused
 
 
 def _writable(store_id: str, stores: Sequence[StoreFacts]) -> str:

@@ -42,6 +42,14 @@ class RemoteImage:
     region: str
     interface: str = "public"
 
+    def named(self) -> dict[str, str]:
+        """Return the keys of a request that name it."""
+        return {
+            "glance_region": self.region,
+            "glance_image_id": self.image_id,
+            "glance_service_interface": self.interface,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class RemoteAccess:
@@ -134,7 +142,9 @@ def judge_remote(
         RemoteUnusable: it is not the record of an active image with known size and formats.
     """
     if not isinstance(body, Mapping) or body.get("id") != image.image_id:
-        raise RemoteUnusable(image.region, image.image_id, "the answer is not its record; check the region's endpoint")
+        raise RemoteUnusable(
+            image.region, image.image_id, "the answer is not its record", "check the region's endpoint"
+        )
     status, size = body.get("status"), body.get("size")
     if status != "active":
         raise RemoteUnusable(image.region, image.image_id, f"it is {str(status)[:20]}, not active; it has no data")

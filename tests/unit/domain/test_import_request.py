@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transship.domain.errors import BadRequest
-from transship.domain.import_request import parse_import_request
+from transship.domain.import_request import ImportRequest, parse_import_request, task_input
 from transship.domain.methods import ImportMethod
 
 ENABLED = (ImportMethod.WEB_DOWNLOAD, ImportMethod.GLANCE_DIRECT)
@@ -58,6 +58,26 @@ def test_a_well_formed_body_becomes_a_value() -> None:
 def test_unknown_keys_are_named_and_not_refused() -> None:
     request = parse_import_request({"method": {**WEB, "x": 1}, "y": 2}, ENABLED)
     assert request.unknown_keys == ("y", "method.x")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [{}, {"stores": ["b", "a"]}, {"all_stores": True}, {"stores": ["a"], "all_stores_must_succeed": False}],
+    ids=["nothing", "stores", "all stores", "two options"],
+)
+def test_a_task_shows_the_options_that_the_caller_sent(sent: dict[str, object]) -> None:
+    request = parse_import_request({"method": WEB, "hidden": "x", **sent}, ENABLED)
+    shown = {"image_id": "an image", "import_req": {"method": WEB, **sent}, "backend": ["a", "b"]}
+    assert task_input("an image", request, ("a", "b")) == shown
+
+
+def test_a_task_that_nobody_sent_a_body_for_shows_what_is_done() -> None:
+    request = ImportRequest(ImportMethod.COPY_IMAGE, all_stores=True)
+    assert task_input("an image", request, ("a",))["import_req"] == {
+        "method": {"name": "copy-image"},
+        "stores": ["a"],
+        "all_stores_must_succeed": True,
+    }
 
 
 @given(JSON)
