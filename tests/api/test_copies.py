@@ -35,7 +35,7 @@ def begin_copy(api: ImagesApi, image_id: str) -> Begun:
     """Ask for a copy as the API does, and begin it as a worker does."""
     now = datetime.now(UTC)
     request = ImportRequest(ImportMethod.COPY_IMAGE, stores=("archive",))
-    task = ask_import(api.catalog, image_id, Order(request, ("archive",), {}), Caller(), now)
+    task = ask_import(api.catalog, image_id, Order(request, ("archive",)), Caller(), now)
     return begin_import(api.catalog, task.id, f"run-of-{task.id[:8]}", "test", ttl_s=3600.0, now=now)
 
 
@@ -65,6 +65,17 @@ def test_no_import_takes_the_place_of_a_copy_while_a_client_removes_it(
     assert row_state(api, image_id) is None
     assert not (api.stores["archive"] / image_id).exists()
     mark_deleting(api.catalog, begun.lease, "archive", datetime.now(UTC))
+
+
+@pytest.mark.parametrize("path", ["/v2/stores/archive/{}", "/v2/images/{}"], ids=["the copy", "the image"])
+def test_what_a_killed_writer_left_goes_with_the_copy_that_it_was_to_be(api: ImagesApi, path: str) -> None:
+    """Without its row nothing would name it."""
+    image_id = api.active(b"data", ("fast", "archive"))
+    left = api.stores["archive"] / f"{image_id}.1.part"
+    left.write_bytes(b"da")
+    assert api.client.delete(path.format(image_id)).status_code == 204
+    assert row_state(api, image_id) is None
+    assert [each.name for each in api.stores["archive"].iterdir() if image_id in each.name] == []
 
 
 def test_the_place_of_a_copy_that_its_store_keeps_for_now_may_be_taken_at_once(api: ImagesApi) -> None:

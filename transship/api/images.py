@@ -39,7 +39,7 @@ from transship.domain.errors import (
     StoreUnknown,
     TagNotFound,
 )
-from transship.domain.image import Image, ImageStatus, Location
+from transship.domain.image import Image, ImageStatus
 from transship.domain.visibility import refuse_create, refuse_unless_changed_by, refuse_unless_seen, shown_to
 from transship.placing.removal import remove_of_deleted
 from transship.staging.area import StagingArea
@@ -206,16 +206,16 @@ def delete_image(call: Call) -> Response:
     area = StagingArea.of(settings)
     remove_scrap(call.site.catalog, area, image.id)
     for location in image.locations:
-        _remove_data(call, image.id, location)
+        _remove_data(call, image.id, location.store)
     return Response(status_code=204)
 
 
-def _remove_data(call: Call, image_id: str, location: Location) -> None:
+def _remove_data(call: Call, image_id: str, store: str) -> None:
     """Remove a copy of a deleted image; if its store cannot do that now, housekeeping does it later."""
     try:
-        remove_of_deleted(call.site.catalog, image_id, location, call.site.stores.using)
+        remove_of_deleted(call.site.catalog, image_id, store, call.site.stores.using)
     except (StoreUnavailable, StoreDenied, StoreUnknown) as error:
-        log.warning("data not removed yet", image_id=image_id, store=location.store, reason=str(error))
+        log.warning("data not removed yet", image_id=image_id, store=store, reason=str(error))
 
 
 def _image_response(call: Call, image: Image, status: int, headers: dict[str, str]) -> Response:

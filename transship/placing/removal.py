@@ -7,10 +7,9 @@ from contextlib import AbstractContextManager
 from uuid import uuid4
 
 from transship.catalog.engine import Catalog
-from transship.catalog.journal import LocationRow, drop_location
+from transship.catalog.journal import LocationRow, drop_location, find_location
 from transship.catalog.removal import Claim, claim_location, release_location
 from transship.domain.errors import ObjectMissing
-from transship.domain.image import Location
 from transship.stores.base import StoreDriver
 
 Using = Callable[[str], AbstractContextManager[StoreDriver]]
@@ -59,17 +58,19 @@ def remove_given_up(catalog: Catalog, claim: Claim, using: Using) -> None:
     Raises:
         StoreUnknown, StoreUnavailable, StoreDenied: the store cannot remove it now; the row stays for housekeeping.
     """
-    removed = False
+    row, removed = claim.row, False
     try:
-        with using(claim.row.store) as driver:
+        with using(row.store) as driver:
+            # Without the row nobody would know what a killed writer left.
+            driver.discard_temporaries(row.image_id, row.epoch + 1, row.put_token)
             claim.check()
-            driver.delete(claim.row.url)
+            driver.delete(row.url)
         removed = True
     finally:
         release_location(catalog, claim, gone=removed)
 
 
-def remove_of_deleted(catalog: Catalog, image_id: str, location: Location, using: Using) -> None:
+def remove_of_deleted(catalog: Catalog, image_id: str, store: str, using: Using) -> None:
     """Remove a copy of a deleted image, and forget it.
 
     This is safe however late it runs: no data are written for a deleted image, and its id is never reused.
@@ -77,7 +78,12 @@ def remove_of_deleted(catalog: Catalog, image_id: str, location: Location, using
     Raises:
         StoreUnknown, StoreUnavailable, StoreDenied: the store cannot remove it now; the row stays for housekeeping.
     """
-    with using(location.store) as driver:
-        driver.delete(location.url)
+    with catalog.read() as connection:
+        row = find_location(connection, image_id, store)
+    if row is None:
+        return  # housekeeping came first
+    with using(store) as driver:
+        driver.discard_temporaries(image_id, row.epoch + 1, row.put_token)
+        driver.delete(row.url)
     with catalog.write() as connection:
-        drop_location(connection, image_id, location.store)
+        drop_location(connection, image_id, store)
