@@ -14,10 +14,11 @@ from tests.keeper.test_hosts import staged
 from transship.catalog.engine import Catalog
 from transship.catalog.hosts import forget_hosts, hosts, note_host
 from transship.catalog.imports import begin_import
-from transship.catalog.schema import LEASES, TASKS
+from transship.catalog.schema import IMAGES, LEASES, TASKS
 from transship.catalog.types import in_seconds
 from transship.commands.doctor import Finding, Level, check_catalog
 from transship.commands.status import SHOWN_WAITS, _print_waits
+from transship.domain.image import ImageStatus
 
 HOUR_S = 3600.0
 
@@ -84,12 +85,27 @@ def test_imports_that_wait_are_listed_and_others_are_not(
         assert not any(image_id in listed for image_id in others)
 
 
+def test_an_upload_that_waits_is_called_one(
+    catalog: Catalog, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image_id = queued_image(catalog).id
+    with catalog.write() as connection:
+        connection.execute(update(IMAGES).values(status=ImageStatus.SAVING, import_message="waits for a slot of fast"))
+    assert _print_waits(settings)
+    assert f"{image_id}: the upload waits for a slot of fast" in capsys.readouterr().out
+    assert [each.text for each in found(settings, "upload waits")] == [
+        f"{image_id}: the upload waits for a slot of fast"
+    ]
+    assert found(settings, "import waits") == []
+
+
 def test_many_waits_are_counted(catalog: Catalog, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(SHOWN_WAITS + 3):
         waiting(catalog, "waits for its turn")
     _print_waits(settings)
     assert capsys.readouterr().out.splitlines()[-1].endswith("and 3 more")
-    assert found(settings, "import waits")[-1].text == "and 3 more"
+    assert len(found(settings, "import waits")) == SHOWN_WAITS
+    assert [finding.text for finding in found(settings, "waits")] == ["and 3 more"]
 
 
 def test_a_host_out_of_use_is_forgotten_after_a_day_unless_it_holds_something(catalog: Catalog) -> None:

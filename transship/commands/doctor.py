@@ -185,7 +185,7 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
         try:
             require_free_port(host, port, option)
         except ConfigurationRefused as error:
-            yield Finding(Level.FAIL, option, error.reason)
+            yield Finding(Level.FAIL, option, error.told)
         else:
             yield Finding(Level.OK, option, f"{port} of {host} is free")
 
@@ -266,10 +266,10 @@ def _waits(catalog: Catalog) -> Iterator[Finding]:
             yield Finding(Level.OK, "host", f"{host.name} is alive, {host.slots} imports at a time")
         else:
             yield Finding(Level.WARN, "host gone", host_text(host))
-    for wait in waits[:SHOWN_WAITS]:
-        yield Finding(Level.WARN, "import waits", wait)
+    for what, text in waits[:SHOWN_WAITS]:
+        yield Finding(Level.WARN, f"{what} waits", text)
     if len(waits) > SHOWN_WAITS:
-        yield Finding(Level.WARN, "import waits", f"and {len(waits) - SHOWN_WAITS} more")
+        yield Finding(Level.WARN, "waits", f"and {len(waits) - SHOWN_WAITS} more")
 
 
 def notification_finding(found: Backlog) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -22,7 +23,7 @@ from transship.commands.images_api import ImagesApi, ImageView
 from transship.commands.keystone_login import images_api
 from transship.commands.prefect_http import PrefectHttp
 from transship.commands.run import address_rows
-from transship.domain.errors import CommandRefused, ServiceRefused, ServiceUnreachable, TransshipError, human_size
+from transship.domain.errors import CommandRefused, TransshipError, human_size
 from transship.host.runner_status import ExecutorStatus, lone_worker, read_runner_status, runner_status_path
 from transship.notify.sink import wanted_sinks
 from transship.staging.opening import staging_problem
@@ -49,16 +50,18 @@ def status(invocation: Invocation) -> int:
     for label, value in address_rows(settings):
         print(f"{label:<15} {value}")
     print()
-    good = (
-        healthy,
-        _print_api(settings),
-        _print_worker(settings),
-        _print_directories(settings),
-        _print_notifications(settings),
-        _print_waits(settings),
-        _print_runner(settings),
-    )
-    return 0 if all(good) else 1
+    parts = (_print_api, _print_worker, _print_directories, _print_notifications, _print_waits, _print_runner)
+    good = [_is_good(part, settings) for part in parts]
+    return 0 if healthy and all(good) else 1
+
+
+def _is_good(part: Callable[[Settings], bool], settings: Settings) -> bool:
+    """Print a part, or why it cannot be shown; return whether it is as it should be."""
+    try:
+        return part(settings)
+    except TransshipError as error:
+        print(coloured(str(error), RED))
+        return False
 
 
 def component_row(component: ComponentStatus, now: datetime) -> tuple[str, ...]:
@@ -108,11 +111,7 @@ def _print_processes(settings: Settings) -> bool:
 
 
 def _print_api(settings: Settings) -> bool:
-    try:
-        healthy, text = ImagesApi(api_address(settings)).health()
-    except (ServiceUnreachable, ServiceRefused) as error:
-        print(coloured(str(error), RED))
-        return False
+    healthy, text = ImagesApi(api_address(settings)).health()
     try:
         api = images_api(settings)
         images = list(api.images())
@@ -120,9 +119,6 @@ def _print_api(settings: Settings) -> bool:
     except CommandRefused as nobody:
         print(coloured(f"images cannot be shown: {nobody}", YELLOW))
         return healthy
-    except TransshipError as error:
-        print(coloured(str(error), RED))
-        return False
     print(f"{'images':<15} {_counts(Counter(image.status for image in images))}")
     print(f"{'tasks':<15} {_counts(tasks)}")
     if not healthy:
@@ -131,11 +127,7 @@ def _print_api(settings: Settings) -> bool:
 
 
 def _print_worker(settings: Settings) -> bool:
-    try:
-        online = PrefectHttp.of(settings).online_workers(settings.prefect.work_pool)
-    except TransshipError as error:
-        print(coloured(str(error), RED))
-        return False
+    online = PrefectHttp.of(settings).online_workers(settings.prefect.work_pool)
     text = ", ".join(online) or coloured("none is online, so imports wait", RED)
     print(f"{'workers':<15} {text}")
     return bool(online)
@@ -172,32 +164,23 @@ def executor_row(executor: ExecutorStatus) -> tuple[str, ...]:
 
 
 def _print_notifications(settings: Settings) -> bool:
-    try:
-        found = notification_backlog(settings)
-    except TransshipError as error:
-        print(coloured(str(error), RED))
-        return False
-    for each in found:
+    for each in notification_backlog(settings):
         print(f"{'notifications':<15} {coloured(f'{each.sink}: {each.text}', YELLOW if each.reason else GREEN)}")
     return True
 
 
 def _print_waits(settings: Settings) -> bool:
     """Print missing hosts, and waiting imports and uploads; return whether all uploaded data can be reached."""
-    try:
-        looked_at = Catalog.as_it_is(settings)
-        if looked_at is None:
-            return True
-        with closing(looked_at) as catalog, catalog.read() as connection:
-            gone = [host for host in hosts(connection) if not host.alive]
-            waits = wait_lines(connection)
-    except TransshipError as error:
-        print(coloured(str(error), RED))
-        return False
+    looked_at = Catalog.as_it_is(settings)
+    if looked_at is None:
+        return True
+    with closing(looked_at) as catalog, catalog.read() as connection:
+        gone = [host for host in hosts(connection) if not host.alive]
+        waits = wait_lines(connection)
     for host in gone:
         print(f"{'host gone':<15} {coloured(host_text(host), RED if host.staged else YELLOW)}")
-    for wait in waits[:SHOWN_WAITS]:
-        print(f"{'waits':<15} {coloured(wait, YELLOW)}")
+    for _, text in waits[:SHOWN_WAITS]:
+        print(f"{'waits':<15} {coloured(text, YELLOW)}")
     if len(waits) > SHOWN_WAITS:
         print(f"{'waits':<15} and {len(waits) - SHOWN_WAITS} more")
     return not any(host.staged for host in gone)
@@ -212,10 +195,10 @@ def host_text(host: Host) -> str:
     return f"{host.name}: {heard}, holds uploaded data of {host.staged} images; {remedy}"
 
 
-def wait_lines(connection: Connection) -> list[str]:
-    """Return a line for each import and each upload that waits."""
-    uploads = [f"{image_id}: the upload {text}" for image_id, text in waiting_uploads(connection)]
-    return [*map(wait_line, waiting_imports(connection)), *uploads]
+def wait_lines(connection: Connection) -> list[tuple[str, str]]:
+    """Return what waits, ``import`` or ``upload``, and a line about it."""
+    uploads = [("upload", f"{image_id}: the upload {text}") for image_id, text in waiting_uploads(connection)]
+    return [*(("import", wait_line(wait)) for wait in waiting_imports(connection)), *uploads]
 
 
 def wait_line(wait: WaitingImport) -> str:
@@ -231,17 +214,13 @@ def _print_directories(settings: Settings) -> bool:
 
     Prints nothing before the first start.
     """
-    try:
-        looked_at = Catalog.as_it_is(settings)
-        if looked_at is None:
-            return True
-        with closing(looked_at) as catalog:
-            found = stores_in_force(settings, catalog)
-            problems = {store_id: store_problem(catalog, store_id, store) for store_id, store in found.items()}
-            staging = staging_problem(settings, catalog)
-    except TransshipError as error:
-        print(coloured(str(error), RED))
-        return False
+    looked_at = Catalog.as_it_is(settings)
+    if looked_at is None:
+        return True
+    with closing(looked_at) as catalog:
+        found = stores_in_force(settings, catalog)
+        problems = {store_id: store_problem(catalog, store_id, store) for store_id, store in found.items()}
+        staging = staging_problem(settings, catalog)
     good = [store_id for store_id, problem in problems.items() if not problem]
     print(f"{'stores':<15} {', '.join(good) or 'none is usable'}")
     for problem in filter(None, (*problems.values(), staging)):
