@@ -7,6 +7,7 @@ directory. The catalogue records it, so a new directory can later be distinguish
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import structlog
 from pydantic import ValidationError
@@ -76,5 +77,8 @@ def store_problem(catalog: Catalog, store_id: str, settings: StoreSettings) -> s
 
 def explained(fault: TransferFailed, store_id: str, settings: StoreSettings) -> str:
     """Return a store's problem and its remedy, for operators."""
-    remedy = new_driver(store_id, settings, "").remedy() if isinstance(fault, StoreUnavailable) else ""
+    remedy = ""
+    if isinstance(fault, StoreUnavailable):
+        with suppress(StoreUnavailable):  # a missing library is the fault itself, and says what to do
+            remedy = new_driver(store_id, settings, "").remedy()
     return f"{fault}. {remedy}" if remedy else str(fault)

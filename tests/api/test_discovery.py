@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from config.settings import ApiSettings, FileStoreSettings
+from config.settings.stores import kinds
 from tests.fakes.images_api import ApiMaker, ImagesApi
+from tests.fakes.parts_store import KIND, PartsStoreSettings
 from transship.api.site import STORES_KEPT_S, StoreRegistry
 from transship.catalog.schema import META
 from transship.catalog.stores import forget_store, mirror_store
@@ -94,6 +97,17 @@ def test_store_details_show_type_weight_and_properties(api: ImagesApi) -> None:
     archive = api.client.get("/v2/info/stores/detail").json()["stores"][1]
     assert (archive["type"], archive["weight"]) == ("file", 10)
     assert archive["properties"]["data_dir"] == str(api.stores["archive"])
+
+
+def test_a_store_whose_library_is_missing_hides_no_other_one(api: ImagesApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = replace(KIND, driver="no_such_library:Store")
+    monkeypatch.setattr(kinds, "KINDS", {**kinds.KINDS, absent.name: absent})
+    edited = PartsStoreSettings(dir=api.stores["archive"])
+    with api.catalog.write() as connection:
+        mirror_store(connection, api.catalog, "archive", edited.model_dump_json(), datetime.now(UTC))
+    fast, archive = api.client.get("/v2/info/stores/detail").json()["stores"]
+    assert (archive["id"], archive["type"], archive["properties"]) == ("archive", "parts", {})
+    assert fast["properties"]["data_dir"] == str(api.stores["fast"])
 
 
 def test_usage_is_empty_without_an_identity_service(api: ImagesApi) -> None:

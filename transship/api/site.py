@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from starlette.requests import Request
 
 from config.settings import Settings, StoreSettings
@@ -19,7 +20,7 @@ from transship.api.schemas import Schemas
 from transship.api.uri_judge import UriJudge
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Caller
-from transship.domain.errors import ImageNotFound, StoreUnknown, TaskNotFound
+from transship.domain.errors import ImageNotFound, StoreUnavailable, StoreUnknown, TaskNotFound
 from transship.domain.placement import StoreFacts
 from transship.domain.visibility import Viewer
 from transship.identity.caller import Identity
@@ -29,6 +30,8 @@ from transship.stores_in_force import stores_in_force
 
 STORES_KEPT_S: Final = 5.0
 """Seconds for which store settings from the catalogue are cached."""
+
+log = structlog.get_logger(__name__)
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -75,13 +78,16 @@ class StoreRegistry:
             yield driver
 
     def public_properties(self, store_id: str) -> Mapping[str, object]:
-        """Return a store's properties for operators and services.
+        """Return a store's properties for operators and services; nothing if its kind's library is missing.
 
         Raises:
             StoreUnknown: the store is not configured any more.
-            StoreUnavailable: a library that its kind requires is not installed.
         """
-        return new_driver(store_id, self._settings_of(store_id), self._catalog.id()).public_properties()
+        try:
+            return new_driver(store_id, self._settings_of(store_id), self._catalog.id()).public_properties()
+        except StoreUnavailable as missing:
+            log.warning("properties of a store not shown", store=store_id, reason=str(missing))
+            return {}
 
     def _settings_of(self, store_id: str) -> StoreSettings:
         in_force = self.settings_in_force()

@@ -31,7 +31,8 @@ def new_driver(store_id: str, settings: StoreSettings, catalog_id: str) -> Store
     try:
         make = pkgutil.resolve_name(kind_of(settings).driver)
     except ImportError as error:
-        raise StoreUnavailable(store_id, f"stores of type {settings.type} cannot be used here: {error}") from error
+        reason = f"stores of type {settings.type} cannot be used here: {error}"
+        raise StoreUnavailable(store_id, reason, "install what is missing on this host, and restart") from error
     driver: StoreDriver = make(store_id, settings, catalog_id)
     return driver
 
