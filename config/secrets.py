@@ -8,8 +8,8 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
 
+from config.private_files import create_private
 from config.settings import Settings
 from transship.domain.errors import ConfigurationRefused
 
@@ -81,36 +81,21 @@ def create_secret(path: Path, make: Callable[[], str]) -> bool:
     Raises:
         ConfigurationRefused: the directory cannot be written; nothing is left behind.
     """
-    if path.exists():
-        return False
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-                stream.write(f"{make()}\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            # Unlike a rename, a hard link fails if another process was faster.
-            os.link(part, path)
-        finally:
-            part.unlink()
-    except FileExistsError:
-        return False
+        return not path.exists() and create_private(path, f"{make()}\n")
     except OSError as error:
         raise ConfigurationRefused(str(path), "home", f"the secret cannot be made: {error.strerror}") from error
-    return True
 
 
 def _read(path: Path, option: str) -> str:
     try:
         value = path.read_text(encoding="ascii").strip()
     except FileNotFoundError as error:
-        raise ConfigurationRefused(str(path), option, "does not exist; 'transship up' makes it") from error
+        raise ConfigurationRefused(str(path), option, "does not exist", "'transship up' makes it") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationRefused(str(path), option, f"cannot be read: {error}") from error
     if not value:
         raise ConfigurationRefused(
-            str(path), option, "is empty; remove it and start again, or restore it from a backup"
+            str(path), option, "is empty", "remove it and start again, or restore it from a backup"
         )
     return value

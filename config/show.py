@@ -16,7 +16,8 @@ from typing import Final, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from config.loading import LoadedSettings, OptionPath, field_at, option_paths, value_at, variable_of
+from config.loading import LoadedSettings
+from config.options import BY_ID, OptionPath, field_at, option_values, section_of, variable_of
 from config.settings import RemoteSettings, Settings
 from config.settings.stores import KINDS
 
@@ -56,11 +57,11 @@ def option_rows(loaded: LoadedSettings) -> tuple[OptionRow, ...]:
     return tuple(
         OptionRow(
             ".".join(path),
-            _shown(value_at(loaded.settings, path)),
+            _shown(value),
             loaded.origins[".".join(path)],
             described.description or "" if (described := field_at(path, loaded.settings.all_stores)) else "",
         )
-        for path in option_paths(loaded.settings)
+        for path, value in option_values(loaded.settings).items()
     )
 
 
@@ -177,9 +178,7 @@ class _Section:
 
 def _sections() -> Iterator[_Section]:
     plain = {
-        name: each
-        for name, each in Settings.model_fields.items()
-        if name not in ("stores", "remotes") and not _is_section(each)
+        name: each for name, each in Settings.model_fields.items() if name not in BY_ID and section_of(name) is None
     }
     yield _Section(
         "Top level",
@@ -187,10 +186,10 @@ def _sections() -> Iterator[_Section]:
         ("Options before the first section of the file.",),
         tuple(_option(each, (name,)) for name, each in plain.items()),
     )
-    for name, each in Settings.model_fields.items():
-        if _is_section(each) and isinstance(each.annotation, type):
-            options = tuple(_option(field, (name, key)) for key, field in each.annotation.model_fields.items())
-            yield _Section(name, f"[{name}]", _doc(each.annotation), options)
+    for name in Settings.model_fields:
+        if section := section_of(name):
+            options = tuple(_option(field, (name, key)) for key, field in section.model_fields.items())
+            yield _Section(name, f"[{name}]", _doc(section), options)
     for kind in KINDS.values():
         options = tuple(_option(field, ("stores", "<id>", key)) for key, field in kind.settings.model_fields.items())
         stores = Settings.model_fields["stores"].description or ""
@@ -208,10 +207,6 @@ def _sections() -> Iterator[_Section]:
         (*_doc(RemoteSettings), remotes, "One section per region, named after the region."),
         options,
     )
-
-
-def _is_section(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
 def _doc(model: type[BaseModel]) -> tuple[str, ...]:

@@ -15,20 +15,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 from pydantic import ValidationError
 
-from config.loading import (
-    DEFAULT,
-    PREFIX,
-    SNAPSHOT_VARIABLE,
-    LoadedSettings,
-    load_settings,
-    option_paths,
-    value_at,
-)
+from config.gathering import DEFAULT
+from config.loading import SNAPSHOT_VARIABLE, LoadedSettings, load_settings
 from config.notes import Note, NoteKind
+from config.options import PREFIX, option_values
+from config.private_files import create_private
 from config.settings import Settings
 from config.settings.section import plain
 from transship.domain.errors import ConfigurationRefused
@@ -88,17 +82,13 @@ class Snapshot:
 
     def difference(self, now: LoadedSettings) -> tuple[str, ...]:
         """Return the options whose values differ from newly loaded ones, and the files that differ."""
-        before, after = _values(self.loaded.settings), _values(now.settings)
-        options = [name for name in {**before, **after} if before.get(name, ...) != after.get(name, ...)]
+        before, after = option_values(self.loaded.settings), option_values(now.settings)
+        options = [".".join(path) for path in {**before, **after} if before.get(path, ...) != after.get(path, ...)]
         # The running service notices changes of the policy file itself.
         policies = {self.loaded.settings.api.policy_file, now.settings.api.policy_file}
         texts = {**self.loaded.texts, **now.texts}.keys() - policies
         files = [str(path) for path in sorted(texts) if self.loaded.texts.get(path) != now.texts.get(path)]
         return (*options, *files)
-
-
-def _values(settings: Settings) -> dict[str, object]:
-    return {".".join(path): value_at(settings, path) for path in option_paths(settings)}
 
 
 def take_snapshot(loaded: LoadedSettings, sources: Sources, *, supervised: bool) -> Path:
@@ -121,20 +111,16 @@ def take_snapshot(loaded: LoadedSettings, sources: Sources, *, supervised: bool)
     newest = newest_snapshot(directory)
     if newest is not None and _holds(newest, text):
         return newest
-    part = directory / f".settings.{uuid4().hex}.part"
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                stream.write(text)
-            path = _published(part, directory)
-        finally:
-            part.unlink()
+        while True:
+            number = 1 + max(map(_number, _by_age(directory)), default=0)
+            path = directory / f"settings-{number}.json"
+            if create_private(path, text):
+                return path
     except OSError as error:
         reason = f"the settings in force cannot be written to it: {error.strerror}"
         raise ConfigurationRefused(str(directory), "home", reason) from error
-    return path
 
 
 def remove_others(kept: Path) -> None:
@@ -170,18 +156,6 @@ def _holds(path: Path, text: str) -> bool:
         return False
 
 
-def _published(part: Path, directory: Path) -> Path:
-    while True:
-        number = 1 + max(map(_number, _by_age(directory)), default=0)
-        path = directory / f"settings-{number}.json"
-        try:
-            # Unlike a rename, a hard link fails if another process was faster.
-            os.link(part, path)
-        except FileExistsError:
-            continue
-        return path
-
-
 def newest_snapshot(run_dir: Path) -> Path | None:
     """Return the newest snapshot on this host; None if there is none."""
     try:
@@ -199,7 +173,7 @@ def read_snapshot(path: Path) -> Snapshot:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         settings = Settings.model_validate(raw["settings"])
-        origins = {name: raw["origins"].get(name, DEFAULT) for name in map(".".join, option_paths(settings))}
+        origins = {name: raw["origins"].get(name, DEFAULT) for name in map(".".join, option_values(settings))}
         loaded = LoadedSettings(
             settings,
             origins,
@@ -246,4 +220,4 @@ def _number(path: Path) -> int:
 
 def _unreadable(path: Path, reason: str) -> ConfigurationRefused:
     remedy = "'transship reload' or a new start writes another one"
-    return ConfigurationRefused(str(path), "settings in force", f"cannot be read: {reason}; {remedy}")
+    return ConfigurationRefused(str(path), "settings in force", f"cannot be read: {reason}", remedy)

@@ -87,7 +87,7 @@ def definition_file() -> Path:
         path = directory / FILE_NAME
         if path.is_file():
             return path
-    raise ConfigurationRefused(str(package), FILE_NAME, "the file is missing; install Transship again")
+    raise ConfigurationRefused(str(package), FILE_NAME, "the file is missing", "install Transship again")
 
 
 def read_definitions(path: Path) -> tuple[Definition, ...]:

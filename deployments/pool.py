@@ -71,8 +71,8 @@ async def apply_pool(client: PrefectClient, settings: Settings) -> Change:
         await client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
         return Change("work pool", name, Action.CREATED)
     if pool.type != "process":
-        reason = f"work pool {name} is of type {pool.type}; choose another name, or delete that pool"
-        raise ConfigurationRefused("configuration", "prefect.work_pool", reason)
+        reason, remedy = f"work pool {name} is of type {pool.type}", "choose another name, or delete that pool"
+        raise ConfigurationRefused("configuration", "prefect.work_pool", reason, remedy)
     if pool.base_job_template == template:
         return Change("work pool", name, Action.UNCHANGED)
     await client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))

@@ -67,7 +67,17 @@ def read_flavor(text: str) -> Reading:
     return Reading("keystone" if parts else "none")
 
 
+STAGING_URI: Final = (DEFAULT_SECTION, "node_staging_uri")
+STAGING_STORE: Final = ("os_glance_staging_store", "filesystem_store_datadir")
+"""Options for the staging directory; Glance reads the second one where ``enabled_backends`` is set."""
+
 _AUTHTOKEN: Final = "keystone_authtoken"
+_LOGIN: Final = (
+    *("auth_url", "username", "user_id", "password", "user_domain_id", "user_domain_name"),
+    *("project_name", "project_id", "project_domain_id", "project_domain_name"),
+    *("application_credential_id", "application_credential_secret"),
+)
+_SECRETS: Final = ("password", "application_credential_secret")
 _FALLBACK_URL: Final = "used if [oslo_messaging_notifications] transport_url is not set"
 _SHARED_STAGING: Final = "no running Glance may share this directory; staging.dir sets another one"
 
@@ -80,8 +90,7 @@ OPTIONS: Final = (
         "methods that this release does not offer are ignored with a warning",
     ),
     MappedOption(
-        DEFAULT_SECTION,
-        "node_staging_uri",
+        *STAGING_URI,
         "staging.dir",
         read_staging_uri,
         "used if enabled_backends is not set, or the other option is missing",
@@ -119,24 +128,9 @@ OPTIONS: Final = (
         read_flavor,
         "keystone, also with caching or cachemanagement; otherwise none",
     ),
-    MappedOption(_AUTHTOKEN, "www_authenticate_uri", "auth.www_authenticate_uri", read_text),
-    MappedOption(_AUTHTOKEN, "auth_url", "auth.auth_url", read_text),
-    MappedOption(_AUTHTOKEN, "username", "auth.username", read_text),
-    MappedOption(_AUTHTOKEN, "user_id", "auth.user_id", read_text),
-    MappedOption(_AUTHTOKEN, "password", "auth.password", read_text, secret=True),
-    MappedOption(_AUTHTOKEN, "user_domain_id", "auth.user_domain_id", read_text),
-    MappedOption(_AUTHTOKEN, "user_domain_name", "auth.user_domain_name", read_text),
-    MappedOption(_AUTHTOKEN, "project_name", "auth.project_name", read_text),
-    MappedOption(_AUTHTOKEN, "project_id", "auth.project_id", read_text),
-    MappedOption(_AUTHTOKEN, "project_domain_id", "auth.project_domain_id", read_text),
-    MappedOption(_AUTHTOKEN, "project_domain_name", "auth.project_domain_name", read_text),
-    MappedOption(_AUTHTOKEN, "application_credential_id", "auth.application_credential_id", read_text),
-    MappedOption(
-        _AUTHTOKEN,
-        "application_credential_secret",
-        "auth.application_credential_secret",
-        read_text,
-        secret=True,
+    *(
+        MappedOption(_AUTHTOKEN, name, f"auth.{name}", read_text, secret=name in _SECRETS)
+        for name in ("www_authenticate_uri", *_LOGIN)
     ),
     MappedOption(_AUTHTOKEN, "cafile", "auth.ca_file", read_optional_path),
     MappedOption(_AUTHTOKEN, "token_cache_time", "auth.token_cache_s", read_cache_time, "-1: no cache"),
@@ -194,8 +188,7 @@ OPTIONS: Final = (
     MappedOption(NOTIFICATIONS_SECTION, "transport_url", "notifications.transport_url", read_text, secret=True),
     MappedOption(NOTIFICATIONS_SECTION, "topics", "notifications.topics", read_plain_list),
     MappedOption(
-        "os_glance_staging_store",
-        "filesystem_store_datadir",
+        *STAGING_STORE,
         "staging.dir",
         read_text,
         "used if enabled_backends is set, or the other option is missing",
@@ -259,7 +252,7 @@ IGNORED: Final = (
     IgnoredOption("taskflow_executor", "*", _PREFECT),
     IgnoredOption("wsgi", "task_pool_threads", _PREFECT),
     IgnoredOption("wsgi", "python_interpreter", "limiting qemu-img needs no separate Python"),
-    IgnoredOption("os_glance_staging_store", "*", "only filesystem_store_datadir is used"),
+    IgnoredOption(STAGING_STORE[0], "*", f"only {STAGING_STORE[1]} is used"),
     IgnoredOption("os_glance_tasks_store", "*", "the old tasks API is not supported"),
 )
 """Options that concern imports but have no effect here. Glance's other options are ignored silently."""
@@ -272,13 +265,7 @@ ELSEWHERE: Final[Mapping[tuple[str, str], str]] = {
 AUTH_SECTION: Final = (_AUTHTOKEN, "auth_section")
 """Option that names another section with the login."""
 
-LOGIN_OPTIONS: Final = frozenset(
-    {
-        *("auth_type", "auth_url", "username", "user_id", "password", "user_domain_id", "user_domain_name"),
-        *("project_name", "project_id", "project_domain_id", "project_domain_name"),
-        *("application_credential_id", "application_credential_secret"),
-    }
-)
+LOGIN_OPTIONS: Final = frozenset({"auth_type", *_LOGIN})
 """Options of ``[keystone_authtoken]`` that Glance reads only from that other section, if there is one."""
 
 MULTI_VALUED: Final = frozenset({(NOTIFICATIONS_SECTION, "driver")})
@@ -314,7 +301,7 @@ DEFAULTS: Final[Mapping[tuple[str, str], str]] = {
             "limit_param_default": "25",
             "max_request_id_length": "64",
             "metadata_encryption_key": "",
-            "node_staging_uri": "file:///tmp/staging/",
+            STAGING_URI[1]: "file:///tmp/staging/",
             "property_protection_file": "",
             "property_protection_rule_format": "roles",
             "public_endpoint": "",
@@ -331,7 +318,7 @@ DEFAULTS: Final[Mapping[tuple[str, str], str]] = {
     ("glance_store", "filesystem_store_datadir"): "/var/lib/glance/images",
     ("image_conversion", "output_format"): "raw",
     (NOTIFICATIONS_SECTION, "transport_url"): "",
-    ("os_glance_staging_store", "filesystem_store_datadir"): "/var/lib/glance/os_glance_staging_store",
+    STAGING_STORE: "/var/lib/glance/os_glance_staging_store",
     ("os_glance_tasks_store", "filesystem_store_datadir"): "/var/lib/glance/os_glance_tasks_store",
     ("paste_deploy", "config_file"): "",
     ("paste_deploy", "flavor"): "",

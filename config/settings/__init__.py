@@ -42,39 +42,6 @@ from config.settings.section import AbsolutePath, Section
 from config.settings.stores import AnyStore, FileStoreSettings, StoreSettings, store_facts, store_limit_name
 from transship.domain.placement import RESERVED_STORE_PREFIX, StoreFacts
 
-__all__ = [
-    "LOOPBACK_HOSTS",
-    "AbsolutePath",
-    "ApiSettings",
-    "AuthSettings",
-    "ConversionSettings",
-    "DatabaseSettings",
-    "DecompressionSettings",
-    "DownloadSettings",
-    "FileStoreSettings",
-    "FormatSettings",
-    "GlanceDownloadSettings",
-    "HousekeepingSettings",
-    "ImportSettings",
-    "InjectSettings",
-    "KeystoneLogin",
-    "LeaseSettings",
-    "LogSettings",
-    "NotificationDriver",
-    "NotificationSettings",
-    "PrefectSettings",
-    "QuotaSettings",
-    "RemoteSettings",
-    "RunnerSettings",
-    "Settings",
-    "StagingSettings",
-    "StoreSettings",
-    "SupervisorSettings",
-    "UploadSettings",
-    "UriSettings",
-    "store_limit_name",
-]
-
 
 class Settings(Section):
     """All settings. Build one with `config.loading.load_settings`."""

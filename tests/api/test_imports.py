@@ -321,8 +321,8 @@ def _from(host: str) -> dict[str, Any]:
     ("host", "status", "words"),
     [
         ("away.example", 503, "cannot be judged now: http://away.example/disk.qcow2: the name servers do not answer"),
-        ("broken.example", 503, "for host broken.example now; try again later (names_unanswered)"),
-        ("nowhere.example", 400, "host nowhere.example has no address; check its spelling (not_resolvable)"),
+        ("broken.example", 503, "for host broken.example now (names_unanswered); try again later"),
+        ("nowhere.example", 400, "host nowhere.example has no address (not_resolvable); check its spelling"),
     ],
 )
 @pytest.mark.usefixtures("names")
@@ -357,6 +357,6 @@ def test_a_name_that_nobody_resolves_in_time_is_a_503(make_api: ApiMaker, names:
     image_id = api.create(**FORMATS)
     answer = _import(api, image_id, _from("slow.example"))
     assert answer.status_code == 503
-    assert "its name could not be resolved in time; try again later (names_unanswered)" in answer.text
+    assert "its name could not be resolved in time (names_unanswered); try again later" in answer.text
     assert not names.released.is_set()
     assert _import(api, image_id, WEB).status_code == 202

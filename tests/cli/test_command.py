@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -9,15 +10,18 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
 
-from config.loading import variable_of
+from config.options import variable_of
 from config.settings import Settings
+from config.settings.stores import kinds
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import prepare_stores, settings_in
+from tests.fakes.parts_store import KIND
 from tests.fakes.ports import free_port
 from transship.catalog.engine import Catalog
 from transship.cli import app, main
@@ -401,6 +405,22 @@ def test_what_a_worker_alone_would_refuse_stops_it_by_name(
         monkeypatch.setenv(variable_of(tuple(option.split("."))), text)
     assert in_process(monkeypatch, tmp_path, "worker") == 1
     assert reason in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [("config", "check"), ("up",), ("worker",), ("doctor",)], ids=" ".join)
+def test_a_store_whose_library_is_missing_stops_the_start_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    absent = replace(KIND, driver="no_such_library:Store")
+    monkeypatch.setattr(kinds, "KINDS", {**kinds.KINDS, absent.name: absent})
+    monkeypatch.setenv("TRANSSHIP_DEFAULT_STORE", "shelf")
+    monkeypatch.setenv("TRANSSHIP_STORES", json.dumps({"shelf": {"type": "parts", "dir": str(tmp_path / "shelf")}}))
+    assert in_process(monkeypatch, tmp_path, *arguments) == 1
+    told = capsys.readouterr()
+    reason = "stores of type parts cannot be used here: No module named 'no_such_library'"
+    remedy = "install what is missing on this host, and restart"
+    assert f"environment TRANSSHIP_STORES: stores.shelf.type: {reason}; {remedy}" in told.out + told.err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -129,6 +129,22 @@ def test_stores_come_from_files_and_the_environment_together(tmp_path: Path) -> 
     assert loaded.origins["stores.cheap.description"] == "default"
 
 
+def test_a_section_in_which_nothing_is_set_hides_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    machine = toml(tmp_path, "[api]\nport = 1001\n[imports.store_slots]\nlocal = 2\n", "machine.toml")
+    toml(home, "[api]\n[imports]\nstore_slots = {}\n")
+    loaded = load({"TRANSSHIP_HOME": str(home)}, system_file=machine)
+    assert (loaded.settings.api.port, loaded.settings.imports.store_slots) == (1001, {"local": 2})
+    assert (loaded.origins["api.port"], loaded.origins["imports.store_slots"]) == (str(machine), str(machine))
+
+
+def test_a_section_as_json_comes_before_its_options_of_the_same_environment() -> None:
+    loaded = load({"TRANSSHIP_API__PORT": "1002", "TRANSSHIP_API": '{"port": 1001, "api_limit_max": 7}'})
+    assert (loaded.settings.api.port, loaded.settings.api.api_limit_max) == (1002, 7)
+    assert loaded.origins["api.port"] == "environment TRANSSHIP_API__PORT"
+
+
 def test_every_option_has_an_origin() -> None:
     assert load().origins["stores.local.dir"] == "default"
     assert load().origins["prefect.auth_string"] == "default"
@@ -173,12 +189,30 @@ def test_variables_of_others_are_not_read() -> None:
 def test_a_variable_that_cannot_be_used_is_named(variable: str, text: str, option: str, reason: str) -> None:
     refused = refusal({variable: text})
     assert (refused.source, refused.option) == (f"environment {variable}", option)
-    assert reason in refused.reason
+    assert reason in refused.told
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "reason", "remedy"),
+    [
+        ("TRANSSHIP_API__PROT", "80", "there is no such option", "did you mean api.port?"),
+        ("TRANSSHIP_STAGING__DIR", "", "is empty", "write the whole path, or leave the option out"),
+        (
+            "TRANSSHIP_NOTIFICATIONS__TRANSPORT_URL",
+            "amqp://broker/",
+            "transport_url must begin with rabbit://",
+            "no other broker is supported",
+        ),
+    ],
+)
+def test_what_would_be_right_stands_apart(variable: str, text: str, reason: str, remedy: str) -> None:
+    refused = refusal({variable: text})
+    assert (refused.reason, refused.remedy) == (reason, remedy)
 
 
 def test_keystone_asks_for_an_address_and_a_login() -> None:
     refused = refusal({"TRANSSHIP_API__AUTH": "keystone", "TRANSSHIP_AUTH__AUTH_URL": "http://keystone.test"})
-    assert (refused.option, "auth.username" in refused.reason) == ("auth.auth_url", True)
+    assert (refused.option, "auth.username" in refused.told) == ("auth.auth_url", True)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +221,7 @@ def test_keystone_asks_for_an_address_and_a_login() -> None:
 def test_an_address_of_keystone_that_is_none_is_refused(url: str) -> None:
     refused = refusal({"TRANSSHIP_AUTH__AUTH_URL": url})
     assert refused.option == "auth.auth_url"
-    assert "without credentials" in refused.reason
+    assert "without credentials" in refused.told
 
 
 def test_with_keystone_the_service_may_listen_anywhere() -> None:
@@ -213,7 +247,7 @@ def test_an_option_of_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> Non
 def test_an_unknown_option_of_a_file_or_the_command_line_is_named(tmp_path: Path) -> None:
     path = toml(tmp_path, "[import]\nplugins = []\n")
     assert (refusal(file=path).source, refusal(file=path).option) == (str(path), "import")
-    assert "did you mean imports?" in refusal(file=path).reason
+    assert "did you mean imports?" in refusal(file=path).told
     assert refusal(overrides={"api.prot": 1}).source == "command line"
 
 
@@ -229,7 +263,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     assert isinstance(refused, SeveralRefused)
     lines = str(refused).splitlines()
     assert len(lines) == 4
-    assert [line.split(": ")[1] for line in lines] == ["hoem", "api.port", "lease.ttl_s", "log.levle"]
+    assert [line.split(": ")[1] for line in lines] == ["api.port", "lease.ttl_s", "log.levle", "hoem"]
     assert str(pickle.loads(pickle.dumps(refused))) == str(refused)
 
 
@@ -241,7 +275,7 @@ def test_a_file_that_is_not_toml_is_refused_with_the_place(content: str, reason:
     path.write_bytes(content.encode("latin-1"))
     refused = refusal(file=path)
     assert refused.source == str(path)
-    assert reason in refused.reason
+    assert reason in refused.told
 
 
 @pytest.mark.parametrize("way", ["command line", "environment TRANSSHIP_CONFIG"])
@@ -249,7 +283,7 @@ def test_a_file_asked_for_must_exist(way: str, tmp_path: Path) -> None:
     absent = tmp_path / "absent.toml"
     refused = refusal(file=absent) if way == "command line" else refusal({"TRANSSHIP_CONFIG": str(absent)})
     assert refused.source == way
-    assert str(absent) in refused.reason
+    assert str(absent) in refused.told
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from config.loading import SNAPSHOT_VARIABLE, LoadedSettings, home_named, load_settings, option_paths, value_at
+from config.loading import SNAPSHOT_VARIABLE, LoadedSettings, home_named, load_settings
+from config.options import option_values
 from config.snapshot import (
     Sources,
     newest_snapshot,
@@ -66,7 +67,7 @@ def taken(home: Path, **variables: str) -> tuple[LoadedSettings, Path]:
 
 
 def values(loaded: LoadedSettings) -> Mapping[str, object]:
-    return {".".join(path): value_at(loaded.settings, path) for path in option_paths(loaded.settings)}
+    return {".".join(path): value for path, value in option_values(loaded.settings).items()}
 
 
 def test_every_value_and_origin_comes_back(file: Path) -> None:

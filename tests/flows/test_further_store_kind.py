@@ -13,7 +13,8 @@ from prefect.client.orchestration import get_client
 
 from blocks import block_of
 from blocks.loading import load_settings_of
-from config.loading import load_settings, value_at
+from config.loading import load_settings
+from config.options import option_values
 from config.settings.stores import kinds
 from config.show import option_rows
 from config.snapshot import Sources, read_snapshot, take_snapshot
@@ -84,7 +85,7 @@ def test_its_settings_are_loaded_shown_and_handed_on(site: Site, store_id: str, 
     site.set(**{f"stores__{store_id.upper()}__part_kib": "8"})
     loaded = load_settings()
     assert isinstance(loaded.settings.all_stores[store_id], PartsStoreSettings)
-    assert value_at(loaded.settings, ("stores", store_id, "part_kib")) == 8
+    assert option_values(loaded.settings)["stores", store_id, "part_kib"] == 8
     shown = {row.option: row.value for row in option_rows(loaded)}
     assert shown[f"stores.{store_id}.part_kib"] == "8"
     assert "hidden" not in str(shown)

@@ -316,7 +316,7 @@ def test_the_check_passes_with_the_installed_qemu_img(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "reason"),
-    [("qemu-img-of-nobody", "not in PATH: install qemu-utils"), ("/bin/true", "does not tell its version")],
+    [("qemu-img-of-nobody", "not in PATH; install qemu-utils"), ("/bin/true", "does not tell its version")],
 )
 def test_the_check_refuses_to_start_without_a_working_qemu_img(command: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationRefused, match=reason) as refused:

@@ -149,5 +149,5 @@ def test_what_qemu_img_sees_is_judged_as_well(facts: ImageFacts, error: type[Tra
     ("number", "error"), [(errno.ENOSPC, StagingFull), (errno.EDQUOT, StagingFull), (errno.EIO, StagingBroken)]
 )
 def test_faults_of_the_disk_are_faults_of_staging(number: int, error: type[TransferFailed], tmp_path: Path) -> None:
-    with pytest.raises(error), staging_faults(tmp_path / "file", 7):
+    with pytest.raises(error), staging_faults(tmp_path / "file"):
         raise OSError(number, "as the test says", str(tmp_path))

@@ -77,9 +77,8 @@ def refuse_property(name: str, value: str) -> None:
         raise BadRequest(f"The name of a property has 1 to {LONGEST_NAME} characters: '{name[:40]}'")
     size_bytes = len(value.encode())
     if size_bytes > LARGEST_VALUE_BYTES:
-        raise BadRequest(
-            f"The value of property '{name}' has {size_bytes} bytes; at most {LARGEST_VALUE_BYTES} are kept."
-        )
+        remedy = f"at most {LARGEST_VALUE_BYTES} are kept"
+        raise BadRequest(f"The value of property '{name}' has {size_bytes} bytes", remedy)
 
 
 def refuse_reserved(name: str) -> None:

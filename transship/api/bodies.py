@@ -62,7 +62,7 @@ def parse_json(body: bytes) -> dict[str, object] | list[object]:
     if depth > MAX_DEPTH:
         raise BadRequest(f"The request body is nested more than {MAX_DEPTH} levels deep.")
     if values > MOST_VALUES:
-        raise BadRequest(f"The request body holds {values} values; at most {MOST_VALUES} are read.")
+        raise BadRequest(f"The request body holds {values} values", f"at most {MOST_VALUES} are read")
     if not storable(value):
         raise BadRequest("The request body holds a NUL character or half of a surrogate pair, which cannot be stored.")
     return value

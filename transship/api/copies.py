@@ -70,7 +70,7 @@ def _refuse_unless_removable(image: Image, store: str) -> None:
     if store not in [location.store for location in image.locations]:
         raise NotInStore(image.id, store)
     if len(image.locations) == 1:
-        raise Forbidden(f"Store '{store}' is the only one that holds image {image.id}; delete the image instead.")
+        raise Forbidden(f"Store '{store}' is the only one that holds image {image.id}", "delete the image instead")
 
 
 def deactivate_image(call: Call) -> Response:
@@ -89,7 +89,7 @@ def _switch(call: Call, rule: str, before: ImageStatus, after: ImageStatus) -> R
         image = lock_image(connection, call.image_id)
         call.site.policy.refuse_unless(rule, call.viewer, image)
         if image.status not in (before, after):
-            raise Forbidden(f"Image {image.id} is {image.status}; only an image that is {before} can become {after}.")
+            raise Forbidden(f"Image {image.id} is {image.status}", f"only an image that is {before} can become {after}")
         if image.status is before:
             set_status(connection, image.id, after, datetime.now(UTC))
             log.info("image switched", image_id=image.id, status=str(after))

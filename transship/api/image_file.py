@@ -88,7 +88,7 @@ def parse_range(asked: str | None, legacy: str | None, size: int) -> ByteRange |
 
 def _from_range(asked: str, size: int) -> ByteRange:
     if "," in asked:
-        raise BadRequest("Requests with several ranges are not supported; send one request for each range.")
+        raise BadRequest("Requests with several ranges are not supported", "send one request for each range")
     found = _RANGE.fullmatch(asked.strip())
     if found is None or not (found[1] or found[2]):
         raise RangeUnsatisfiable(asked, size)

@@ -87,7 +87,8 @@ def parse_query(pairs: Pairs, viewer: Viewer, settings: ApiSettings) -> ImageQue
     properties = {name: value for name, value in filters.items() if _is_property(name)}
     tags = tuple(dict.fromkeys(value for name, value in pairs if name == "tag"))
     if len(properties) + len(tags) > MOST_FILTERS:
-        raise BadRequest(f"{len(properties) + len(tags)} filters by property and tag; at most {MOST_FILTERS} are read.")
+        found = f"{len(properties) + len(tags)} filters by property and tag"
+        raise BadRequest(found, f"at most {MOST_FILTERS} are read")
     member_status = choice(values, "member_status", _MEMBER_STATUSES)
     return ImageQuery(
         viewer,
@@ -120,7 +121,7 @@ def choice(values: Mapping[str, str], name: str, choices: Mapping[str, Value]) -
     try:
         return choices[values[name].lower()]
     except KeyError:
-        raise BadRequest(f"Invalid {name} '{values[name]}'; it is one of: {', '.join(choices)}.") from None
+        raise BadRequest(f"Invalid {name} '{values[name]}'", f"it is one of: {', '.join(choices)}") from None
 
 
 def _is_property(name: str) -> bool:
@@ -135,7 +136,7 @@ def _bounded_column(name: str) -> str:
 
 def _integer(name: str, text: str) -> int:
     if not _INTEGER.fullmatch(text):
-        raise BadRequest(f"Invalid {name} '{text[:40]}'; it is a whole number.")
+        raise BadRequest(f"Invalid {name} '{text[:40]}'", "it is a whole number")
     return int(text)
 
 
@@ -194,7 +195,7 @@ def _compared_time(name: str, text: str) -> tuple[str, datetime]:
         moment = datetime.fromisoformat(rest)
         aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise BadRequest(f"Invalid {name} '{text[:60]}'; it is an ISO 8601 time after {_OPERATORS}.") from error
+        raise BadRequest(f"Invalid {name} '{text[:60]}'", f"it is an ISO 8601 time after {_OPERATORS}") from error
     return comparison, min(max(aware, _FIRST_TIME), _LAST_TIME).replace(microsecond=0)
 
 
@@ -203,7 +204,7 @@ def _texts(name: str, text: str) -> tuple[str, ...]:
         return (text,)
     found = tuple(_split(name, text.removeprefix("in:")))
     if len(found) > MOST_CHOICES:
-        raise BadRequest(f"The filter of {name} names {len(found)} values; at most {MOST_CHOICES} are read.")
+        raise BadRequest(f"The filter of {name} names {len(found)} values", f"at most {MOST_CHOICES} are read")
     return found
 
 

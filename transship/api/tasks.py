@@ -64,4 +64,4 @@ def show_task(call: Call) -> Response:
 
 def _refuse_unless_admin(call: Call) -> None:
     if not call.viewer.is_admin:
-        raise Forbidden("Only administrators see all tasks; /v2/images/{image_id}/tasks shows those of an image.")
+        raise Forbidden("Only administrators see all tasks", "/v2/images/{image_id}/tasks shows those of an image")

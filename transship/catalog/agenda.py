@@ -1,4 +1,4 @@
-"""When the keeper has work: what waits for it, and the deadlines in the catalogue, read in one statement."""
+"""When the keeper has to look again: what waits for it, and the deadlines in the catalogue, in one statement."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from transship.domain.task import TaskStatus
 
 @dataclass(frozen=True, slots=True)
 class Agenda:
-    """What has to be done, and when.
+    """What is to be done, and when.
 
     Attributes:
-        outbox_in_s: seconds until a row of the outbox is due; None: there is none.
-        unfinished: whether any task has not ended.
-        queued: whether an import waits for a worker.
-        upload_lost_in_s: seconds until the lease of an upload expires unless it is renewed; None: no upload runs.
-        ended_s_ago: seconds since the end of a task that was not yet compared with its flow run; None: there is none.
-        leftovers: whether the journal has copies or staged files that may have to be removed.
-        notifications: whether there are any, sent or not.
+        outbox_in_s: seconds until a row of the outbox is to be told; None: there is none.
+        unfinished: tasks have not ended.
+        queued: an import waits for a worker.
+        upload_lost_in_s: seconds until the lease of an upload ends, unless it is renewed; None: none runs.
+        ended_s_ago: seconds since a task ended whose flow run was not yet compared with it; None: there is none.
+        leftovers: copies or staged files stand in the journal that may have to be removed.
+        notifications: there are some, whether they were sent or not.
     """
 
     outbox_in_s: float | None
@@ -36,7 +36,7 @@ class Agenda:
 
 
 def agenda(connection: Connection) -> Agenda:
-    """Return what the keeper has to do, now and later."""
+    """Return what the keeper has to do now and later."""
     final = [status for status in TaskStatus if status.final]
     uploads = (LEASES.c.state == "held") & LEASES.c.task_id.is_(None)
     unsettled = TASKS.c.settled.is_(False) & TASKS.c.flow_run_id.is_not(None)

@@ -1,7 +1,7 @@
-"""Wakes the keeper when a transaction that concerns it is committed.
+"""Waking the keeper when a transaction that concerns it is committed.
 
-On PostgreSQL the commit notifies all listening keepers on any host; on SQLite this machine's doorbell
-is rung after the commit. Either may be lost, so the keeper also polls.
+On PostgreSQL the commit notifies every keeper that listens, on whichever host; on SQLite the doorbell of this machine
+is rung after it. Either may be lost: the keeper looks by itself now and then.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Ring(StrEnum):
     """Why the keeper is woken; one letter, which is the whole message."""
 
     WORK = "w"
-    """There is something to send to Prefect, or an import or upload has lost its process."""
+    """There is something to tell Prefect, or an import or upload has lost its process."""
     NEWS = "n"
-    """There are notifications to send; an import may have begun or ended."""
+    """There is something to send; an import may have begun or ended."""
 
 
 def ring_keeper(connection: Connection, why: Ring) -> None:
@@ -33,32 +33,32 @@ def ring_keeper(connection: Connection, why: Ring) -> None:
 
 
 def taken_rings(connection: Connection) -> AbstractSet[Ring]:
-    """Return and clear the reasons why a transaction wakes the keeper."""
+    """Return why a transaction wakes the keeper, and forget it."""
     rung: set[Ring] = connection.info.pop(_RUNG, set())
     return rung
 
 
 def notify_keepers(connection: Connection, rings: AbstractSet[Ring]) -> None:
-    """Make PostgreSQL notify the listening keepers when this transaction is committed."""
+    """Have PostgreSQL notify the keepers that listen, when this transaction is committed."""
     connection.execute(select(func.pg_notify(_CHANNEL, "".join(sorted(rings)))))
 
 
 class Listener:
-    """Receives notifications of a PostgreSQL catalogue on a dedicated connection."""
+    """Hears the notifications of a PostgreSQL catalogue, on a connection of its own."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: Any = None
 
     def open(self) -> bool:
-        """Start listening if necessary; return whether it listens, which fails while the database is away."""
+        """Listen, unless this does already; return whether it does: the database may be away."""
         from psycopg import Error as DriverError  # noqa: PLC0415  # nothing that SQLite needs
 
         if self._connection is not None:
             return True
         try:
             pooled = self._engine.raw_connection()
-            # Take the connection out of the pool: a listening connection must not be used otherwise.
+            # Given to this alone: nobody else may use a connection that listens.
             self._connection = pooled.driver_connection
             pooled.detach()
             self._connection.autocommit = True
@@ -69,22 +69,22 @@ class Listener:
         return True
 
     def fileno(self) -> int:
-        """Return the descriptor that becomes readable when a notification arrives; it must be open."""
+        """Return the descriptor that becomes readable when something arrives; it is open."""
         return int(self._connection.fileno())
 
     def heard(self) -> frozenset[Ring]:
-        """Return the received rings; close a lost connection, which `open` opens again."""
+        """Return what has arrived; a connection that is lost is closed, and opened again by `open`."""
         from psycopg import Error as DriverError  # noqa: PLC0415  # nothing that SQLite needs
 
         try:
             return frozenset(Ring(each) for notice in self._connection.notifies(timeout=0) for each in notice.payload)
         except DriverError:
             self.close()
-            # Notifications may have been missed, so report all of them.
+            # Whatever was missed is found now.
             return frozenset(Ring)
 
     def close(self) -> None:
-        """Stop listening."""
+        """Listen no longer."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
             connection.close()

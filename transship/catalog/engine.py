@@ -211,8 +211,8 @@ class Catalog:
             raise ConfigurationRefused(
                 "settings",
                 "database.secret_key",
-                "the catalogue's secrets were encrypted with another key: set that one,"
-                " or see 'A lost key' in docs/databases.md",
+                "the catalogue's secrets were encrypted with another key",
+                "set that one, or see 'A lost key' in docs/databases.md",
             ) from error
 
 
@@ -258,14 +258,11 @@ def database_url(settings: Settings) -> URL:
     if url.drivername in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")
     if url.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
-        raise ConfigurationRefused(
-            "settings", "database.url", f"{url.drivername} is not supported; use sqlite:/// or postgresql://"
-        )
+        reason, remedy = f"{url.drivername} is not supported", "use sqlite:/// or postgresql://"
+        raise ConfigurationRefused("settings", "database.url", reason, remedy)
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-        reason = (
-            "names no file, and each process would have a catalogue of its own; write sqlite:////path/to/catalog.db"
-        )
-        raise ConfigurationRefused("settings", "database.url", reason)
+        reason = "names no file, and each process would have a catalogue of its own"
+        raise ConfigurationRefused("settings", "database.url", reason, "write sqlite:////path/to/catalog.db")
     return url
 
 
@@ -391,8 +388,8 @@ def _refuse_before_first_release(revision: str | None) -> None:
         raise ConfigurationRefused(
             "settings",
             "database.url",
-            f"the catalogue was made by a version before 0.1.0 (schema {revision}) and cannot be brought up to date;"
-            " start with an empty home directory and database, and import the images again",
+            f"the catalogue was made by a version before 0.1.0 (schema {revision}) and cannot be brought up to date",
+            "start with an empty home directory and database, and import the images again",
         )
 
 
@@ -446,20 +443,21 @@ def _fernet_key(settings: Settings, url: URL) -> bytes:
     return _read_key(path)
 
 
+_NEW_KEY: Final = "make one with 'transship config new-key'"
+
+
 def _configured_key(settings: Settings, url: URL) -> bytes | None:
     configured = settings.database.secret_key.get_secret_value().encode()
     if configured:
         if not _is_fernet_key(configured):
-            raise ConfigurationRefused(
-                "settings", "database.secret_key", "is not a Fernet key; make one with 'transship config new-key'"
-            )
+            raise ConfigurationRefused("settings", "database.secret_key", "is not a Fernet key", _NEW_KEY)
         return configured
     if url.get_backend_name() != "sqlite":
         raise ConfigurationRefused(
             "settings",
             "database.secret_key",
-            "is required with PostgreSQL, so that every host reads the same secrets;"
-            " make one with 'transship config new-key'",
+            "is required with PostgreSQL, so that every host reads the same secrets",
+            _NEW_KEY,
         )
     return None
 
@@ -474,15 +472,14 @@ def _read_key(path: Path) -> bytes:
         try:
             key = path.read_bytes()
         except OSError as error:
-            raise ConfigurationRefused(
-                str(path), "database.secret_key", f"the key cannot be read: {error.strerror}"
-            ) from error
+            reason = f"the key cannot be read: {error.strerror}"
+            raise ConfigurationRefused(str(path), "database.secret_key", reason) from error
         if len(key) == 44:
             break
         os.sched_yield()
     if not _is_fernet_key(key):
-        reason = "does not hold a Fernet key; restore it from a backup"
-        raise ConfigurationRefused(str(path), "database.secret_key", reason)
+        reason = "does not hold a Fernet key"
+        raise ConfigurationRefused(str(path), "database.secret_key", reason, "restore it from a backup")
     return key
 
 

@@ -1,4 +1,4 @@
-"""Distinguishes transient database errors from defects, and raises them as one error of ours."""
+"""Faults of the database that pass: told apart from defects, and raised as one error of ours."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _POSTGRESQL: Final[Mapping[str, str]] = {
     "55P03": "another process kept it locked for too long",
     "57": "the server is being stopped or started",
 }
-"""By SQLSTATE, or by its first two characters, which denote a class."""
+"""By SQLSTATE, or by its first two characters, which are a class."""
 
 
 @contextmanager
 def passing_faults() -> Iterator[None]:
-    """Raise transient errors as `CatalogUnavailable`; leave defects and invalid values unchanged."""
+    """Raise what time may heal as `CatalogUnavailable`; defects and refused values go through as they are."""
     try:
         yield
     except PoolTimeout as error:
@@ -45,7 +45,7 @@ def passing_faults() -> Iterator[None]:
         reason = _passing_reason(error)
         if reason is None:
             raise
-        # Log it only here: the driver's text names hosts, which API callers must not see.
+        # Only here: the driver's text names hosts, which is nothing for whoever called the API.
         log.warning("catalogue unavailable", reason=reason, error=say(error))
         raise CatalogUnavailable(reason) from error
 
@@ -55,18 +55,18 @@ def _passing_reason(error: DBAPIError) -> str | None:
         return LOST
     code = getattr(error.orig, "sqlite_errorcode", None)
     if code is not None:
-        # The lowest byte is the primary code; the rest refines it.
+        # The lowest byte is the kind; the rest says more of it.
         return _SQLITE.get(code & 0xFF)
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
         return _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2])
-    # Without a code the server did not answer.
+    # Without a code the server has not answered at all.
     without_answer = isinstance(error, OperationalError | InterfaceError)
     return LOST if without_answer and not isinstance(error.orig, sqlite3.Error) else None
 
 
 def say(error: DBAPIError | CatalogUnavailable) -> str:
-    """Return the driver's message in one line."""
+    """Return what the driver said, in one line."""
     cause = error.orig if isinstance(error, DBAPIError) else error.__cause__
     told = cause.orig if isinstance(cause, DBAPIError) else cause
     return " ".join(str(told or error).split())

@@ -1,4 +1,4 @@
-"""Whether the catalogue answers, and whether a keeper is active."""
+"""Whether the catalogue answers, and what it says of the keeper."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transship.domain.errors import CatalogUnavailable
 
 @dataclass(frozen=True, slots=True)
 class CatalogHealth:
-    """The result of a health check of the catalogue.
+    """What a look at the catalogue found.
 
     Attributes:
         readable: whether it answered.
@@ -40,5 +40,5 @@ def look_at(catalog: Catalog) -> CatalogHealth:
     except CatalogUnavailable as error:
         return CatalogHealth(False, "", False, str(error))
     except SQLAlchemyError as error:
-        # The driver's text names hosts and statements, so show only the error's class.
+        # The text of a driver names hosts and statements; its class is enough for whoever is not the operator.
         return CatalogHealth(False, "", False, f"the catalogue cannot be read ({type(error).__name__})")

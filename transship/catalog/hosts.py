@@ -1,4 +1,4 @@
-"""Which hosts serve their staging: each worker writes its host's row, whose age is judged by the catalogue's clock."""
+"""Which hosts serve their staging: each worker writes its host's row, everybody judges by the catalogue's clock."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from transship.catalog.types import in_seconds, seconds_since
 from transship.domain.errors import HostGone
 
 HEARD_EVERY_S: Final = 10.0
-"""Seconds between two heartbeats of a worker."""
+"""Seconds between two signs of life of a worker."""
 SILENCE_S: Final = 90.0
-"""Seconds without a heartbeat after which a host is gone; restarting its worker on a loaded machine takes less."""
+"""A host that was silent for so long is gone; a restart of its worker on a loaded machine takes less."""
 
 FORGOTTEN_S: Final = 86400.0
-"""A decommissioned host is listed for a day."""
+"""A host that was taken out of service on purpose is listed for a day."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host in the catalogue.
+    """A host as the catalogue knows it.
 
     Attributes:
-        heard_at: its last heartbeat, UTC; None if there was none.
-        alive: whether there was a heartbeat within `SILENCE_S`, or one of its processes holds a live lease.
-        slots: imports that its worker runs at the same time; 0 if it never had a worker.
-        staged: number of images whose uploaded data wait there to be imported.
+        heard_at: its last sign of life, UTC; None if there was never one.
+        alive: heard within `SILENCE_S`, or a process of it holds a live lease.
+        slots: imports that its worker carries at the same time; 0 if it never had a worker.
+        staged: images whose uploaded data wait there to be imported.
     """
 
     name: str
@@ -68,32 +68,32 @@ def live_hosts(connection: Connection) -> frozenset[str]:
 
 
 def note_host(connection: Connection, name: str, slots: int, *, heard_s_ago: float = 0.0) -> None:
-    """Write a heartbeat of a host's worker.
+    """Write a sign of life of a host's worker.
 
     Args:
-        slots: imports that it runs at the same time.
-        heard_s_ago: seconds since the heartbeat.
+        slots: imports that it carries at the same time.
+        heard_s_ago: seconds since the sign.
     """
     values = {"name": name, "slots": slots, "heard_at": in_seconds(-heard_s_ago)}
     add_or_replace(connection, HOSTS, "name", values)
 
 
 def expect_host(connection: Connection, name: str) -> None:
-    """Write a heartbeat for a host that receives an upload but never had a worker: one may be about to start."""
+    """Count a host as heard that takes an upload and never had a worker: one may be about to start."""
     row = connection.execute(select(HOSTS.c.slots).where(HOSTS.c.name == name)).first()
     if row is None or row.slots == 0:
         note_host(connection, name, 0)
 
 
 def forget_hosts(connection: Connection) -> None:
-    """Forget hosts without a heartbeat for `FORGOTTEN_S` whose staging is empty."""
+    """Forget the hosts that were silent for `FORGOTTEN_S` and hold nothing on their staging."""
     holding = select(STAGED.c.host)
     old = (HOSTS.c.heard_at < in_seconds(-FORGOTTEN_S)) & HOSTS.c.name.not_in(holding)
     connection.execute(delete(HOSTS).where(old))
 
 
 def is_gone(connection: Connection, name: str) -> bool:
-    """Return whether a host is gone: no heartbeat for `SILENCE_S`, and no live lease."""
+    """Return whether a host does not serve its staging: it was not heard for `SILENCE_S`, and holds no live lease."""
     return name not in live_hosts(connection)
 
 
@@ -102,7 +102,7 @@ def refuse_unless_served(connection: Connection, image_id: str) -> None:
 
     Raises:
         UploadIncomplete: there are no such data.
-        HostGone: they are on a host whose worker does not run.
+        HostGone: they lie on a host whose worker does not run.
     """
     host = staged_upload(connection, image_id).host
     if is_gone(connection, host):

@@ -1,4 +1,4 @@
-"""What housekeeping found in stores and staging without a journal row: listed for operators, never touched."""
+"""What housekeeping found in stores and staging that no journal row names: listed for people, never touched."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transship.catalog.schema import INVENTORIES
 from transship.catalog.types import in_seconds, seconds_since
 
 LONGEST_LIST: Final = 1000
-"""Most names kept per place; the total number is always kept."""
+"""Names kept of one place; the number of all of them is kept in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Inventory:
 
     Attributes:
         place: ``store:<id>`` or ``staging:<host>``.
-        strays: number of files or objects that are not ours.
+        strays: number of things that are not ours.
         names: the first `LONGEST_LIST` of them, in order.
     """
 
@@ -34,7 +34,7 @@ class Inventory:
 
 
 def write_inventory(connection: Connection, place: str, names: Sequence[str]) -> None:
-    """Replace the inventory of a place."""
+    """Write what was found in a place just now, instead of what was found before."""
     values = {
         "place": place,
         "taken_at": in_seconds(0),
@@ -45,7 +45,7 @@ def write_inventory(connection: Connection, place: str, names: Sequence[str]) ->
 
 
 def inventory_is_due(connection: Connection, place: str, interval_s: float) -> bool:
-    """Return whether the last inventory of a place is missing or older than ``interval_s``."""
+    """Return whether a place was never looked at, or not for so many seconds."""
     age_s = connection.execute(
         select(seconds_since(INVENTORIES.c.taken_at)).where(INVENTORIES.c.place == place)
     ).scalar_one_or_none()
@@ -53,6 +53,6 @@ def inventory_is_due(connection: Connection, place: str, interval_s: float) -> b
 
 
 def inventories(connection: Connection) -> list[Inventory]:
-    """Return the inventories of all places, by name."""
+    """Return what is known of all places, in order of their names."""
     rows = connection.execute(select(INVENTORIES).order_by(INVENTORIES.c.place))
     return [Inventory(row.place, row.taken_at, row.strays, tuple(row.names)) for row in rows]

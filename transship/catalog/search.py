@@ -1,4 +1,4 @@
-"""Image queries as values, and their SQL."""
+"""Finding images: a query as a value, and its SQL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from transship.domain.visibility import Viewer
 
 
 class Comparison(StrEnum):
-    """The comparison of a column with a bound."""
+    """How a column is compared with a bound."""
 
     BELOW = "<"
     FROM = ">="
@@ -62,12 +62,12 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A time span that a time must be in, or outside of.
+    """A stretch of time in which a time lies, or does not.
 
     Attributes:
         column: ``created_at`` or ``updated_at``.
-        begin, end: aware times; ``end`` itself is excluded.
-        inside: False for images whose time is outside.
+        begin, end: aware times; ``end`` itself is outside.
+        inside: False for images whose time lies outside.
     """
 
     column: str
@@ -78,23 +78,23 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class ImageQuery:
-    """Which images to return, in which order, and how many.
+    """Which images, in which order, and how many.
 
     Attributes:
-        viewer: only images that this caller may see are found.
-        visibility: only images with this visibility; None for the usual view.
-        whole_community: if ``visibility`` is None, include other projects' community images.
-        member_status: status of the memberships through which shared images are found; empty: any.
-        os_hidden: only hidden images, or only shown ones.
+        viewer: nothing is found that this caller may not see.
+        visibility: only images of this visibility; None for the usual view.
+        whole_community: with ``visibility`` None, other projects' community images too.
+        member_status: status of memberships through which shared images are found; empty: any.
+        os_hidden: hidden images only, or shown ones only.
         protected: None: both.
-        texts: accepted values for each text attribute.
-        numbers: exact value for each numeric attribute.
-        bounds, spans: limits of numbers and times; all must hold.
-        properties: extra properties with their exact values; all must match.
-        tags: all must be present.
-        sort: most significant first; ``created_at`` and ``id`` are added as the last levels.
+        texts: for each text attribute the values of which it has one.
+        numbers: for each numeric attribute its exact value.
+        bounds, spans: limits of numbers and times; all hold.
+        properties: extra properties with their exact values; all hold.
+        tags: all are there.
+        sort: what stands first decides; ``created_at`` and ``id`` are added as the last levels.
         limit: most images returned.
-        marker: id of the image after which the page starts; empty: from the start.
+        marker: id of the image after which to go on; empty: from the start.
     """
 
     viewer: Viewer
@@ -125,7 +125,7 @@ def find_images(connection: Connection, query: ImageQuery) -> list[Image]:
     """Return the images of one page.
 
     Raises:
-        BadRequest: the marker is not an image that the caller may see.
+        BadRequest: the marker is no image that the caller may see.
     """
     conditions = _conditions(query)
     levels = _levels(query.sort)
@@ -158,7 +158,7 @@ def _conditions(query: ImageQuery) -> list[ColumnElement[bool]]:
 
 
 def _visible(query: ImageQuery) -> ColumnElement[bool]:
-    """Return the rules of `transship.domain.visibility.may_see`, restricted to the query."""
+    """Return the rules of `transship.domain.visibility.may_see`, narrowed to what the query asks for."""
     asked = true() if query.visibility is None else IMAGES.c.visibility == query.visibility
     viewer = query.viewer
     if viewer.is_admin:
@@ -187,7 +187,7 @@ def _within(bound: Bound) -> ColumnElement[bool]:
 
 
 def _operand(value: int | datetime) -> ColumnElement[Any]:
-    # PostgreSQL would cast a number to the column's type, and refuse numbers that are too large for it.
+    # PostgreSQL would cast a number to the column's own type, and refuse one that is too large for it.
     return literal(value, BigInteger) if isinstance(value, int) else literal(value, UtcTime)
 
 
@@ -210,25 +210,25 @@ def _has_tag(tag: str) -> ColumnElement[bool]:
 
 
 def _levels(sort: Sequence[Sort]) -> list[Sort]:
-    """Return the order extended to a total order: images created at the same time are sorted by id."""
+    """Return the order with what makes it total: images made in one moment stand by their ids."""
     descending = sort[0].descending if len(sort) == 1 else True
     missing = [key for key in (SortKey.CREATED_AT, SortKey.ID) if key not in {level.key for level in sort}]
     return [*sort, *(Sort(key, descending) for key in missing)]
 
 
 def _sortable(key: SortKey) -> ColumnElement[Any]:
-    """Return an expression for the column that sorts null below everything, so no comparison is unknown."""
+    """Return the column such that no value compares as unknown: null stands below everything."""
     column = IMAGES.c[key]
     if key is SortKey.SIZE:
         return func.coalesce(column, -1)
     if not isinstance(column.type, String) or key is SortKey.ID:
-        # All ids have the same form, so every collation sorts them in the same way, and this one has an index.
+        # All ids have one shape, so every order of texts sorts them alike, and this one has an index.
         return column
     return InByteOrder(func.coalesce(column, "") if column.nullable else column)
 
 
 def _after(connection: Connection, query: ImageQuery, levels: Sequence[Sort]) -> ColumnElement[bool]:
-    """Return the condition for images after the marker, comparing level by level."""
+    """Return the condition for what stands after the marker, by comparing level by level."""
     known = select(*(_sortable(level.key) for level in levels)).where(
         IMAGES.c.id == query.marker, IMAGES.c.deleted_at.is_(None), _visible(ImageQuery(query.viewer))
     )

@@ -30,13 +30,13 @@ class TaskSortKey(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TaskQuery:
-    """Which tasks to return, in which order, and how many.
+    """Which tasks, in which order, and how many.
 
     Attributes:
-        status: only tasks with this status; None: all.
-        sort_key: attribute to sort by; equal tasks are sorted by id.
+        status: tasks of this status only; None: of each.
+        sort_key: what decides the order; ids decide between tasks that are equal in it.
         limit: most tasks returned.
-        marker: id of the task after which the page starts; empty: from the start.
+        marker: id of the task after which to go on; empty: from the start.
     """
 
     status: TaskStatus | None
@@ -47,10 +47,10 @@ class TaskQuery:
 
 
 def find_tasks(connection: Connection, query: TaskQuery, now: datetime) -> list[ImportTask]:
-    """Return one page of the tasks that have not expired, including those of deleted images.
+    """Return one page of the tasks that have not expired; those of images that were deleted are among them.
 
     Raises:
-        BadRequest: the marker is not a task.
+        BadRequest: the marker is no task.
     """
     conditions: list[ColumnElement[bool]] = [TASKS.c.expires_at.is_(None) | (TASKS.c.expires_at > now)]
     if query.status is not None:
@@ -65,7 +65,7 @@ def find_tasks(connection: Connection, query: TaskQuery, now: datetime) -> list[
 
 def _sortable(key: TaskSortKey) -> ColumnElement[Any]:
     if key is TaskSortKey.EXPIRES_AT:
-        # A comparison with null would be unknown; unfinished tasks expire last.
+        # A comparison with null would be unknown: what has not ended expires last.
         return func.coalesce(TASKS.c.expires_at, literal(_NEVER, UtcTime))
     return TASKS.c[key]
 

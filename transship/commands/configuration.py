@@ -10,19 +10,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from config.loading import DEFAULT, GLANCE_OPTION, LoadedSettings
+from config.gathering import DEFAULT
+from config.loading import LoadedSettings
 from config.notes import NoteKind
+from config.options import GLANCE_OPTION
 from config.secrets import new_fernet_key
 from config.settings import Settings
 from config.show import option_rows, sample_toml
 from config.snapshot import Snapshot
 from transship.commands.context import YELLOW, Invocation, coloured, print_table
-from transship.domain.errors import CommandRefused, ConfigurationRefused
+from transship.domain.errors import CommandRefused, ConfigurationRefused, StoreUnavailable
 from transship.domain.notification import SinkName
 from transship.notify.sink import wanted_sinks
 from transship.plugins.registry import load_plugins
 from transship.sources.gate import gate_from
 from transship.sources.transport import refuse_bad_authorities
+from transship.stores.pool import new_driver
 
 TOML: Final = ".toml"
 LISTED: Final = 8
@@ -118,6 +121,7 @@ def refuse_what_fails_imports(loaded: LoadedSettings) -> None:
     """
     with _origins_named(loaded):
         _refuse_shared_directories(loaded.settings)
+        _refuse_stores_without_library(loaded.settings)
         load_plugins(loaded.settings)
         gate_from(loaded.settings)
         _refuse_bad_database(loaded.settings)
@@ -132,8 +136,17 @@ def _refuse_shared_directories(settings: Settings) -> None:
         for option, directory in store.directories().items():
             other = users.setdefault(directory.resolve(), f"store {store_id}")
             if other != f"store {store_id}":
-                reason = f"{directory} is also the directory of {other}; give each its own directory"
-                raise ConfigurationRefused("settings", f"stores.{store_id}.{option}", reason)
+                reason, remedy = f"{directory} is also the directory of {other}", "give each its own directory"
+                raise ConfigurationRefused("settings", f"stores.{store_id}.{option}", reason, remedy)
+
+
+def _refuse_stores_without_library(settings: Settings) -> None:
+    for store_id, store in settings.all_stores.items():
+        try:
+            new_driver(store_id, store, "")
+        except StoreUnavailable as missing:
+            option = f"stores.{store_id}.type"
+            raise ConfigurationRefused("settings", option, missing.reason, missing.remedy) from missing
 
 
 def _refuse_bad_logins(settings: Settings) -> None:
@@ -169,8 +182,7 @@ def _origins_named(loaded: LoadedSettings) -> Iterator[None]:
     except ConfigurationRefused as refused:
         origin = loaded.origins.get(refused.option, DEFAULT)
         # For a default value, the refused file itself is a better source than the word "default".
-        source = refused.source if origin == DEFAULT else origin
-        raise ConfigurationRefused(source, refused.option, refused.reason) from refused
+        raise (refused if origin == DEFAULT else replace(refused, source=origin)) from refused
 
 
 def _with_files(invocation: Invocation, files: Sequence[Path]) -> Invocation:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from config.loading import CONFIG_VARIABLE
+from config.options import CONFIG_VARIABLE
 from config.settings import Settings
 from config.snapshot import Snapshot, take_snapshot
 from transship.commands.configuration import print_warnings

@@ -41,7 +41,7 @@ def up(invocation: Invocation, *, detach: bool) -> int:
     def plan() -> tuple[Component, ...]:
         path = newest_snapshot(settings.run_dir)
         if path is None:
-            raise ConfigurationRefused(str(settings.run_dir), "settings in force", "were removed; start again")
+            raise ConfigurationRefused(str(settings.run_dir), "settings in force", "were removed", "start again")
         now = read_snapshot(path).loaded.settings
         refuse_fixed_changes(settings, now)
         return process_table(now, {SNAPSHOT_VARIABLE: str(path)})

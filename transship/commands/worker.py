@@ -12,8 +12,7 @@ from config.loading import SNAPSHOT_VARIABLE
 from config.settings import Settings
 from config.snapshot import remove_others, take_snapshot
 from transship.commands.configuration import print_warnings, refuse_what_fails_imports
-from transship.commands.context import Invocation
-from transship.commands.places import print_problems
+from transship.commands.context import Invocation, print_problems
 from transship.commands.prefect_http import PrefectHttp
 from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable
 from transship.host.runner_status import read_runner_status, runner_status_path
@@ -57,17 +56,17 @@ def _ask_prefect(settings: Settings) -> None:
         there = prefect.pool_type(pool)
     except ServiceUnreachable as fault:
         remedy = "check that it is up, and that its prefect.host is an address that this host reaches"
-        reason = f"Prefect at {fault.url} does not answer: {fault.reason}; {remedy}"
-        raise ConfigurationRefused("start", "prefect.api_url", reason) from fault
+        reason = f"Prefect at {fault.url} does not answer: {fault.reason}"
+        raise ConfigurationRefused("start", "prefect.api_url", reason, remedy) from fault
     except ServiceRefused as fault:
         if fault.status == HTTPStatus.UNAUTHORIZED:
             remedy = "set it to the line in prefect-auth of the first host's home directory"
-            raise ConfigurationRefused("start", "prefect.auth_string", f"{prefect.url} refuses it; {remedy}") from fault
-        reason = f"{prefect.url} is not a Prefect API: {fault}; its URL ends in /api"
-        raise ConfigurationRefused("start", "prefect.api_url", reason) from fault
+            raise ConfigurationRefused("start", "prefect.auth_string", f"{prefect.url} refuses it", remedy) from fault
+        reason = f"{prefect.url} is not a Prefect API: {fault}"
+        raise ConfigurationRefused("start", "prefect.api_url", reason, "its URL ends in /api") from fault
     if there is None:
-        reason = f"{prefect.url} has no work pool {pool}; 'transship deploy' there creates it"
-        raise ConfigurationRefused("start", "prefect.work_pool", reason)
+        reason = f"{prefect.url} has no work pool {pool}"
+        raise ConfigurationRefused("start", "prefect.work_pool", reason, "'transship deploy' there creates it")
 
 
 def _look_at_directories(settings: Settings) -> None:
@@ -89,11 +88,9 @@ def _look_at_directories(settings: Settings) -> None:
 
 def _require_services(settings: Settings) -> None:
     if not settings.prefect.api_url:
-        raise ConfigurationRefused("start", "prefect.api_url", f"is not set; {ELSEWHERE}")
+        raise ConfigurationRefused("start", "prefect.api_url", "is not set", ELSEWHERE)
     if not settings.database.url.get_secret_value():
-        raise ConfigurationRefused("start", "database.url", f"is not set; {ELSEWHERE}")
+        raise ConfigurationRefused("start", "database.url", "is not set", ELSEWHERE)
     if not settings.stores:
-        reason = (
-            "is not set, and the store in the home directory exists only on this host; name stores that all hosts share"
-        )
-        raise ConfigurationRefused("start", "stores", reason)
+        reason = "is not set, and the store in the home directory exists only on this host"
+        raise ConfigurationRefused("start", "stores", reason, "name stores that all hosts share")

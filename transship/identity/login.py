@@ -97,11 +97,9 @@ def refuse_bad_authority(option: str, login: KeystoneLogin) -> None:
     try:
         ssl.create_default_context(cafile=login.ca_file)
     except OSError as error:
-        reason = (
-            f"{login.ca_file} cannot be read, or holds no certificate in PEM form ({error.strerror or error});"
-            " name the file of the authorities of Keystone's certificate"
-        )
-        raise ConfigurationRefused("settings", f"{option}.ca_file", reason) from error
+        reason = f"{login.ca_file} cannot be read, or holds no certificate in PEM form ({error.strerror or error})"
+        remedy = "name the file of the authorities of Keystone's certificate"
+        raise ConfigurationRefused("settings", f"{option}.ca_file", reason, remedy) from error
 
 
 def v3_url(auth_url: str) -> str:

@@ -77,7 +77,7 @@ class TokenReader:
             IdentityUnavailable: Keystone cannot validate it now.
         """
         if not token:
-            raise Unauthenticated(self._told, "this service wants a token: send X-Auth-Token")
+            raise Unauthenticated(self._told, "this service wants a token", "send X-Auth-Token")
         services = {role.lower() for role in self._settings.service_token_roles}
         may_be_expired = bool(service_token) and bool(
             services & set(self._validated(service_token, "X-Service-Token").roles)
@@ -94,7 +94,7 @@ class TokenReader:
         body = self._ask(token, header, may_be_expired=may_be_expired)
         expires_at = _moment(body.get("expires_at"))
         if expires_at is None or (expires_at <= now and not may_be_expired):
-            raise Unauthenticated(self._told, f"{header} has expired; get a new one")
+            raise Unauthenticated(self._told, f"{header} has expired", "get a new one")
         identity = _identity(token, body)
         self._remember(token, identity, min(expires_at, now + timedelta(seconds=self._settings.token_cache_s)), now)
         return identity
@@ -108,7 +108,7 @@ class TokenReader:
             log.error("caller's token cannot be validated", reason=str(error))  # noqa: TRY400 - the trace says no more
             raise IdentityUnavailable(self._settings.auth_url, "it cannot be asked who calls") from error
         if answer.status_code == 404:
-            raise Unauthenticated(self._told, f"{header} is not valid, or has expired; get a new one")
+            raise Unauthenticated(self._told, f"{header} is not valid, or has expired", "get a new one")
         try:
             body = answer.json()["token"] if answer.status_code == 200 else None
         except (ValueError, KeyError, TypeError):

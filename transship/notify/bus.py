@@ -62,14 +62,15 @@ class MessageBus:
             parsed = oslo_messaging.TransportURL.parse(options, url)
             self._transport: Any = oslo_messaging.get_notification_transport(options, url)
         except cfg.Error as error:
-            reason = f"its driver cannot be used: {error}; options stand behind '?', or in [oslo_messaging_rabbit]"
-            raise ConfigurationRefused("settings", "notifications.transport_url", reason) from error
+            reason = f"its driver cannot be used: {error}"
+            remedy = "options stand behind '?', or in [oslo_messaging_rabbit]"
+            raise ConfigurationRefused("settings", "notifications.transport_url", reason, remedy) from error
         except (oslo_messaging.MessagingException, ValueError):
             # From none: the library's own error repeats the URL, which holds a password.
             raise ConfigurationRefused("settings", "notifications.transport_url", _NO_URL) from None
         self._hosts = parsed.hosts
         if any(host.port is not None and not 0 < host.port < 2**16 for host in self._hosts):
-            raise ConfigurationRefused("settings", "notifications.transport_url", f"{_NO_URL}; ports are 1 to 65535")
+            raise ConfigurationRefused("settings", "notifications.transport_url", _NO_URL, "ports are 1 to 65535")
 
     def deliver(self, notifications: Sequence[Notification]) -> Iterator[Notification]:
         """Send in order, and yield each notification that the broker confirmed or that is never sent.

@@ -40,12 +40,12 @@ class InjectImageMetadata:
         """
         for name in settings.inject.properties:
             if not name or len(name) > LONGEST_NAME:
-                reason = f"property names have 1 to {LONGEST_NAME} characters, '{name[:40]}' has {len(name)}"
+                reason, remedy = f"'{name[:40]}' has {len(name)} characters", f"property names have 1 to {LONGEST_NAME}"
             elif name in BASE_PROPERTIES:
-                reason = f"{name} is a field of every image, not an extra property; choose another name"
+                reason, remedy = f"{name} is a field of every image, not an extra property", "choose another name"
             else:
                 continue
-            raise ConfigurationRefused("settings", "inject.properties", reason)
+            raise ConfigurationRefused("settings", "inject.properties", reason, remedy)
 
     def run(self, work: PluginWork) -> PluginOutcome:
         """Return the properties to set; none for callers with a role of ``inject.ignore_user_roles``."""

@@ -21,6 +21,7 @@ from transship.host.staging_faults import free_bytes
 from transship.plugins.limited_command import Finished, Limits, missing_tools, run_limited
 
 MIB: Final = 1024 * 1024
+OPTION: Final = "conversion.qemu_img"
 INFO_WALL_S: Final = 30.0
 """Reading a header takes milliseconds; this allows for a slow disk."""
 
@@ -63,27 +64,20 @@ class QemuImg:
         """
         missing = missing_tools()
         if missing:
-            raise ConfigurationRefused(
-                "settings", "imports.plugins", f"image_conversion needs {', '.join(missing)}: install util-linux"
-            )
+            reason = f"image_conversion needs {', '.join(missing)}"
+            raise ConfigurationRefused("settings", "imports.plugins", reason, "install util-linux")
         command = self._settings.qemu_img
         if shutil.which(command) is None:
-            raise ConfigurationRefused(
-                "settings",
-                "conversion.qemu_img",
-                f"image_conversion needs {command}, which is not in PATH: install qemu-utils, or name its path",
-            )
+            reason = f"image_conversion needs {command}, which is not in PATH"
+            raise ConfigurationRefused("settings", OPTION, reason, "install qemu-utils, or name its path")
         try:
             finished = self._run(["--version"], self._look_limits, StopToken())
         except OSError as error:
-            raise ConfigurationRefused(
-                "settings", "conversion.qemu_img", f"{command} cannot be run: {error.strerror}"
-            ) from error
+            raise ConfigurationRefused("settings", OPTION, f"{command} cannot be run: {error.strerror}") from error
         version = re.search(rb"qemu-img version (\S+)", finished.stdout)
         if finished.code != 0 or version is None:
-            raise ConfigurationRefused(
-                "settings", "conversion.qemu_img", f"{command} does not tell its version: {self._why(finished)}"
-            )
+            reason = f"{command} does not tell its version: {self._why(finished)}"
+            raise ConfigurationRefused("settings", OPTION, reason)
         return version[1].decode("ascii", "replace")
 
     def info(self, path: Path, disk_format: str, target_format: str, stop: StopToken) -> ImageFacts:

@@ -53,18 +53,18 @@ def _entry_points(path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
 def _refuse_bad_order(names: tuple[str, ...]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise _refused(f"names {', '.join(twice)} more than once; each plugin runs once")
+        raise _refused(f"names {', '.join(twice)} more than once", "each plugin runs once")
     if {"image_conversion", "image_decompression"} <= set(names) and names.index("image_conversion") < names.index(
         "image_decompression"
     ):
-        raise _refused("names image_conversion before image_decompression; compressed images must be unpacked first")
+        raise _refused("names image_conversion before image_decompression", "compressed images must be unpacked first")
 
 
 def _load(name: str, available: dict[str, list[EntryPoint]]) -> ImportPlugin:
     points = available.get(name, [])
     if not points:
         known = ", ".join(sorted(available)) or "none is installed"
-        raise _refused(f"no import plugin is called {name}; known are: {known}")
+        raise _refused(f"no import plugin is called {name}", f"known are: {known}")
     if len(points) > 1:
         raise _refused(f"several installed packages have a plugin {name}: {', '.join(each.value for each in points)}")
     try:
@@ -73,12 +73,12 @@ def _load(name: str, available: dict[str, list[EntryPoint]]) -> ImportPlugin:
         raise _refused(f"plugin {name} cannot be loaded: {error}") from error
     missing = [member for member in _MEMBERS if not hasattr(plugin, member)]
     if missing:
-        raise _refused(f"plugin {name} has no {', '.join(missing)}; see transship.plugins.base.ImportPlugin")
+        raise _refused(f"plugin {name} has no {', '.join(missing)}", "see transship.plugins.base.ImportPlugin")
     loaded: ImportPlugin = plugin
     if loaded.name != name:
-        raise _refused(f"plugin {name} calls itself {loaded.name}; both names must be the same")
+        raise _refused(f"plugin {name} calls itself {loaded.name}", "both names must be the same")
     return loaded
 
 
-def _refused(reason: str) -> ConfigurationRefused:
-    return ConfigurationRefused("settings", OPTION, reason)
+def _refused(reason: str, remedy: str = "") -> ConfigurationRefused:
+    return ConfigurationRefused("settings", OPTION, reason, remedy)

@@ -153,7 +153,7 @@ class SourceClient:
             before.display,
             self._transport.limits.connect_timeout_s,
             watch,
-            lambda _uri, rule, reason: RedirectRefused(before.display, rule, reason),
+            lambda _uri, *why: RedirectRefused(before.display, *why),
         )
 
 

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from email.message import Message
 from enum import Enum, auto
-from types import TracebackType
 from typing import Final, Self
 
 import structlog
@@ -95,9 +94,7 @@ class Connection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

@@ -17,7 +17,7 @@ import idna
 import structlog
 
 from config.settings import DownloadSettings, RemoteSettings, Settings, UriSettings
-from transship.domain.errors import ConfigurationRefused, NamesUnanswered, UriRefused
+from transship.domain.errors import ConfigurationRefused, NamesUnanswered, UriRefused, with_remedy
 from transship.domain.uri_filter import (
     DEFAULT_PORTS,
     DirectRoutes,
@@ -111,7 +111,7 @@ class Verdict:
     Attributes:
         accepted: whether images may be imported from it now.
         rule: the deciding rule, e.g. ``allowed_ports``; ``default`` when it was accepted and no list decided.
-        reason: what the rule found.
+        reason: what the rule found, and what is accepted.
         uri: for display.
         addresses: what would be dialled; empty when refused, or when only the proxy resolves the host.
         undecided: not accepted only because the host could not be resolved now.
@@ -128,7 +128,7 @@ class Verdict:
     def of_refusal(cls, refused: UriRefused) -> Self:
         """Return the verdict for a refusal."""
         undecided = isinstance(refused, NamesUnanswered)
-        return cls(False, refused.rule, refused.reason, refused.uri, (), undecided)
+        return cls(False, refused.rule, with_remedy(refused.reason, refused.remedy), refused.uri, (), undecided)
 
 
 def host_to_ascii(host: str) -> str:
@@ -258,7 +258,7 @@ def _configured_host(option: str, host: str) -> str:
     try:
         return canonical_host(host, host_to_ascii)
     except HostUnusable as error:
-        raise ConfigurationRefused("settings", option, f"{host!r}: {error.reason}") from error
+        raise ConfigurationRefused("settings", option, f"{host!r}: {error.reason}", error.remedy) from error
 
 
 class UriGate:
@@ -351,11 +351,10 @@ class UriGate:
         except ResolverFailed as silent:
             if without_address:
                 return ()
-            reason = f"the name servers do not answer for host {uri.host} now; try again later"
+            reason = f"the name servers do not answer for host {uri.host} now"
             raise NamesUnanswered(uri.display, NAMES_UNANSWERED, reason) from silent
         if not addresses and not without_address:
-            reason = f"host {uri.host} has no address; check its spelling"
-            raise UriRefused(uri.display, NOT_RESOLVABLE, reason)
+            raise UriRefused(uri.display, NOT_RESOLVABLE, f"host {uri.host} has no address", "check its spelling")
         return addresses
 
     def _judged(self, uri: SourceUri, addresses: Sequence[str], *, proxied: bool) -> tuple[str, ...]:

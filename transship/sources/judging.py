@@ -57,8 +57,8 @@ def run_within(question: Callable[[], Answer], timeout_s: float, watch: Waiting)
     return answers[0]
 
 
-FinalError = Callable[[str, str, str], TransferFailed]
-"""Makes the error for a permanent refusal from URI, rule and reason."""
+FinalError = Callable[[str, str, str, str], TransferFailed]
+"""Makes the error for a permanent refusal from URI, rule, reason and remedy."""
 
 
 def judged(
@@ -84,7 +84,7 @@ def judged(
     except UriRefused as refused:
         if refused.rule in (NOT_RESOLVABLE, NAMES_UNANSWERED):
             raise SourceUnreachable(refused.uri, refused.reason) from refused
-        raise final(refused.uri, refused.rule, refused.reason) from refused
+        raise final(refused.uri, refused.rule, refused.reason, refused.remedy or "use another address") from refused
 
 
 def explained(gate: UriGate, text: str, limits: DownloadSettings) -> Verdict:
@@ -98,4 +98,4 @@ def explained(gate: UriGate, text: str, limits: DownloadSettings) -> Verdict:
 
 def resolver_timed_out(display: str) -> NamesUnanswered:
     """Return the error for a name that could not be resolved in time."""
-    return NamesUnanswered(display, NAMES_UNANSWERED, "its name could not be resolved in time; try again later")
+    return NamesUnanswered(display, NAMES_UNANSWERED, "its name could not be resolved in time")

@@ -1,1 +1,1 @@
-"""Staging: this host's directory for images during their import."""
+"""Staging: the directory of this host that holds images during their import."""

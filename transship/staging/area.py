@@ -73,8 +73,8 @@ class StagingArea:
             reason = f"cannot be used: {error.strerror}"
             raise ConfigurationRefused(str(self.directory), "staging.dir", reason) from error
         if found != catalog_id:
-            reason = f"serves another catalogue ({found}); give each catalogue its own directory"
-            raise ConfigurationRefused(str(self.directory), "staging.dir", reason)
+            reason, remedy = f"serves another catalogue ({found})", "give each catalogue its own directory"
+            raise ConfigurationRefused(str(self.directory), "staging.dir", reason, remedy)
 
     def require(self) -> None:
         """Make sure that the directory is there: what is missing elsewhere is not gone, and nothing is written there.

@@ -1,4 +1,4 @@
-"""The supervisor's interface to the fork server."""
+"""The supervisor's side of the fork server: components that are forked instead of started."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class ForkServer:
     """A process that has imported what components need, and forks them.
 
     Args:
-        component: how to start it.
+        component: how it is started.
         directory: its working directory.
-        on_line: called with each line of its output.
+        on_line: takes each line of its output.
 
     Raises:
         OSError: it cannot be run.
@@ -42,23 +42,23 @@ class ForkServer:
         self._end = asyncio.create_task(self._child.follow(on_line))
 
     def prepare(self, imports: Sequence[str]) -> None:
-        """Request the import of modules after earlier requests; does nothing if the process is gone."""
+        """Have modules imported after what was asked for before; nothing happens where it is gone."""
         try:
             self._control.send(Request(tuple(imports)).encode())
         except OSError:
-            # The next request for a component notices this.
+            # Whoever wants a component of it finds out.
             return
 
     async def fork(self, component: Component, directory: Path, sockets: Sequence[socket.socket]) -> Child | None:
-        """Fork a component; it begins when this returns, as a child of this process.
+        """Have a component forked; it begins when this returns, as a child of this process.
 
         Args:
             component: runs a module (``python -m``), and names its imports.
             directory: its working directory.
-            sockets: listening sockets that it inherits.
+            sockets: listening ones that it inherits.
 
         Returns:
-            None when it could not be forked and must be started.
+            None when there is no fork of it: it has to be started.
         """
         ours, theirs = socket.socketpair()
         reading, writing = os.pipe()
@@ -93,11 +93,11 @@ class ForkServer:
         return Child(ForkedProcess(int(pid)), os.fdopen(reading, "rb", buffering=0))
 
     def kill(self) -> None:
-        """Kill it; pending calls of `fork` return None."""
+        """Kill it; who waits for a component of it is told that there is none."""
         self._child.kill()
 
     async def close(self) -> None:
-        """End it; forked components keep running."""
+        """End it; what it forked goes on."""
         self._control.close()
         self._child.terminate()
         await self._end

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from config.options import variable_of
 from config.secrets import create_prefect_secrets
 from config.settings import Settings
 from transship.domain.errors import ConfigurationRefused
@@ -64,9 +65,8 @@ def first_start(settings: Settings) -> None:
             make_directory(directory, HOME_MODE)
             directory.chmod(HOME_MODE)
     except OSError as error:
-        raise ConfigurationRefused(
-            "settings", "home", f"{error.filename} cannot be used: {error.strerror}; set TRANSSHIP_HOME"
-        ) from error
+        reason = f"{error.filename} cannot be used: {error.strerror}"
+        raise ConfigurationRefused("settings", "home", reason, "set TRANSSHIP_HOME") from error
     create_prefect_secrets(settings)
 
 
@@ -108,9 +108,8 @@ class HomeLock:
                 continue
             os.close(descriptor)
             who = f"process {holder.pid}" if holder else "what a killed supervisor left"
-            raise ConfigurationRefused(
-                "start", "home", f"{settings.home} is in use by {who}; stop it with 'transship down'"
-            )
+            reason, remedy = f"{settings.home} is in use by {who}", "stop it with 'transship down'"
+            raise ConfigurationRefused("start", "home", reason, remedy)
         return cls(descriptor)
 
     def write_holder(self) -> None:
@@ -192,17 +191,16 @@ def require_free_port(host: str, port: int, option: str) -> None:
             listener.bind(address)
             listener.listen(1)
     except socket.gaierror as error:
-        raise ConfigurationRefused(
-            "settings", _host_option(option), f"{host} is not an address: {error.strerror}"
-        ) from error
+        reason = f"{host} is not an address: {error.strerror}"
+        raise ConfigurationRefused("settings", _host_option(option), reason) from error
     except OSError as error:
         raise _port_refused(host, port, option, error) from error
 
 
 def _require_two_ports(settings: Settings) -> None:
     if settings.prefect.port == settings.api.port:
-        reason = f"is {settings.api.port}, as api.port is; set one of them to another"
-        raise ConfigurationRefused("settings", "prefect.port", reason)
+        reason = f"is {settings.api.port}, as api.port is"
+        raise ConfigurationRefused("settings", "prefect.port", reason, "set one of them to another")
 
 
 def _host_option(port_option: str) -> str:
@@ -211,14 +209,14 @@ def _host_option(port_option: str) -> str:
 
 def _port_refused(host: str, port: int, option: str, error: OSError) -> ConfigurationRefused:
     if error.errno == errno.EADDRNOTAVAIL:
-        reason = f"{host} is no address of this machine; 0.0.0.0 stands for all of them"
-        return ConfigurationRefused("start", _host_option(option), reason)
-    variable = f"TRANSSHIP_{option.replace('.', '__')}".upper()
+        reason = f"{host} is no address of this machine"
+        return ConfigurationRefused("start", _host_option(option), reason, "0.0.0.0 stands for all of them")
+    variable = variable_of(tuple(option.split(".")))
     if error.errno == errno.EADDRINUSE:
-        reason = f"is taken by another program; stop what uses it or set {variable} to a free one"
+        reason, remedy = "is taken by another program", f"stop what uses it or set {variable} to a free one"
     else:
-        reason = f"cannot be used: {error.strerror}; set {variable} to another one"
-    return ConfigurationRefused("start", option, f"port {port} of {host} {reason}")
+        reason, remedy = f"cannot be used: {error.strerror}", f"set {variable} to another one"
+    return ConfigurationRefused("start", option, f"port {port} of {host} {reason}", remedy)
 
 
 def prepare(settings: Settings) -> HomeLock:

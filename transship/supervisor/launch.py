@@ -1,4 +1,4 @@
-"""Starts the supervisor in the foreground or background, and stops a running one."""
+"""Starting the supervisor in the foreground or in the background, and stopping the one that runs."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from transship.supervisor.status import Phase, read_status
 from transship.supervisor.supervisor import DEBOUNCE_S, Plan, Supervisor
 
 LAST_LINES: Final = 8
-"""Number of log lines shown of a component that did not start."""
+"""Lines of a component's log that are shown when it did not start."""
 
 HEARD_WITHIN_S: Final = 10.0
-"""Longest wait for a supervisor to react to a stop signal before it is sent again."""
+"""Longest wait for a supervisor to say that it heard a stop signal, before it gets another one."""
 
 UNCAUGHT_LOG: Final = "supervisor.stderr"
-"""Log file for unexpected errors of a supervisor in the background."""
+"""Takes what a supervisor in the background writes when it fails in a way nobody foresaw."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to supervise, and in which home directory.
+    """What to supervise in which home directory.
 
     Attributes:
         settings: in force.
-        lock: of the home directory, held by this process.
+        lock: the home directory's, taken by this process.
         components: the process table.
-        replan: loads the newest settings and returns the process table; refuses settings that cannot be applied.
+        replan: returns the process table with the newest settings taken; refuses those that cannot be put in force.
         fork_server: forks components at the start; None: all are started.
     """
 
@@ -53,7 +53,7 @@ class Launch:
 
 
 def run_in_foreground(launch: Launch, on_ready: Callable[[], None]) -> int:
-    """Supervise until stopped by a signal; return the exit status.
+    """Supervise until a signal asks to stop; return the exit status.
 
     Args:
         launch: what to supervise.
@@ -64,14 +64,14 @@ def run_in_foreground(launch: Launch, on_ready: Callable[[], None]) -> int:
 
 
 def run_in_background(launch: Launch, show: Sink) -> int:
-    """Start the supervisor in a separate session; return when it is ready or has failed.
+    """Start the supervisor in a session of its own; return when it is ready or has failed.
 
     Args:
         launch: what to supervise.
-        show: shows the supervisor's own lines while it starts.
+        show: takes the supervisor's own lines while it starts.
 
     Returns:
-        0 when everything is up; 1 when the start failed and all its processes have ended.
+        0 when everything is up; 1 when the start failed, and nothing of it runs any more.
     """
     reading, writing = os.pipe()
     sys.stdout.flush()
@@ -82,7 +82,7 @@ def run_in_background(launch: Launch, show: Sink) -> int:
         report = _Report(writing)
         os._exit(run_guarded(lambda: _supervise(launch, report, report.ready, report.failed)))
     os.close(writing)
-    # The child keeps the lock, which belongs to the open file that both share.
+    # The lock stays with the child: it belongs to the open file, which both share until here.
     launch.lock.release()
     with os.fdopen(reading, encoding="utf-8") as lines:
         for line in lines:
@@ -94,18 +94,18 @@ def run_in_background(launch: Launch, show: Sink) -> int:
 
 
 def stop_running(settings: Settings, now: bool, on_wait: Callable[[int], None]) -> bool:
-    """Stop the supervisor that runs in the home directory, and wait until all its processes have ended.
+    """Stop the supervisor that runs in the home directory, and wait until nothing of it is left.
 
     Args:
-        settings: in force, with the supervisor's limits.
+        settings: in force; the supervisor's limits are taken from here.
         now: kill everything instead of letting imports end.
-        on_wait: called with the supervisor's pid after it was told to stop.
+        on_wait: called with the supervisor's pid once it was told to stop.
 
     Returns:
-        False when nothing was running.
+        False when nothing ran.
 
     Raises:
-        StopFailed: it has not ended in time; it is still stopping.
+        StopFailed: it has not ended in time; it goes on stopping.
     """
     if not is_locked(settings):
         return False
@@ -121,7 +121,7 @@ def stop_running(settings: Settings, now: bool, on_wait: Callable[[int], None]) 
             pid, told_at = holder.pid, time.monotonic()
             on_wait(pid)
         elif holder is not None and now and not hurried:
-            # A supervisor that has not handled the first signal yet would treat both as one.
+            # One that has not heard the first signal yet would take both for one.
             if not heard_at and (_is_stopping(settings) or time.monotonic() >= told_at + HEARD_WITHIN_S):
                 heard_at = time.monotonic()
             if heard_at and time.monotonic() >= heard_at + 2 * DEBOUNCE_S:
@@ -138,7 +138,7 @@ def _is_stopping(settings: Settings) -> bool:
 
 
 class _Report:
-    """Reports the progress of a background start to the waiting process, until everything is ready."""
+    """Tells the process that waits for a start in the background what happens, until it is ready."""
 
     READY = "ready"
     LINE = "line"
@@ -167,7 +167,7 @@ class _Report:
         try:
             os.write(self._descriptor, f"{json.dumps([event, component, text])}\n".encode())
         except BrokenPipeError:
-            # The waiting process is gone; the start continues.
+            # Whoever waited has gone away; the start goes on.
             self._close()
 
     def _close(self) -> None:

@@ -38,8 +38,8 @@ def refuse_fixed_changes(before: Settings, after: Settings) -> None:
     """
     changed = [option for option in FIXED if _value(before, option) != _value(after, option)]
     if changed:
-        reason = "cannot change while anything runs; 'transship down' and 'transship up' put it in force"
-        raise ConfigurationRefused("reload", ", ".join(changed), reason)
+        remedy = "'transship down' and 'transship up' put it in force"
+        raise ConfigurationRefused("reload", ", ".join(changed), "cannot change while anything runs", remedy)
 
 
 def _value(settings: Settings, option: str) -> Any:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from config.private_files import write_private
 from transship.supervisor.component import Condition
 
 
@@ -64,11 +64,7 @@ class SupervisorStatus:
 
 def write_status(path: Path, status: SupervisorStatus) -> None:
     """Replace the status file atomically."""
-    part = path.with_name(f".{path.name}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        json.dump(asdict(status), stream, indent=1)
-    part.replace(path)
+    write_private(path, json.dumps(asdict(status), indent=1))
 
 
 def read_status(path: Path) -> SupervisorStatus | None:

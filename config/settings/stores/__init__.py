@@ -11,19 +11,3 @@ from config.settings.stores.kinds import (
     kind_of_block,
     store_facts,
 )
-
-__all__ = [
-    "KINDS",
-    "AnyStore",
-    "BlockFacts",
-    "FileStoreSettings",
-    "GlanceFacts",
-    "StoreKind",
-    "StoreSettings",
-    "installed_kinds",
-    "kind_named",
-    "kind_of",
-    "kind_of_block",
-    "store_facts",
-    "store_limit_name",
-]

@@ -63,5 +63,6 @@ KIND: Final = StoreKind(
             ),
         ),
         names=("filesystem",),
+        set_up_by=("filesystem_store_datadir", "filesystem_store_datadirs"),
     ),
 )

@@ -55,11 +55,13 @@ class GlanceFacts:
         options: those that map to options of the store, in addition to those common to all kinds.
         ignored: those that are known but have no effect.
         names: of the kind in ``[glance_store]``, if different from its name.
+        set_up_by: options of ``[glance_store]`` that define such a store without naming its kind.
     """
 
     options: tuple[MappedOption, ...] = ()
     ignored: tuple[IgnoredOption, ...] = ()
     names: tuple[str, ...] = ()
+    set_up_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from config.glance.files import read_glance_settings
 from config.glance.options import COMMON_STORE_OPTIONS, OPTIONS
 from config.glance.page import GLANCE_FILE, glance_page
-from config.loading import LoadedSettings, field_at, load_settings
+from config.glance.source import read_glance_settings
+from config.loading import LoadedSettings, load_settings
 from config.notes import NoteKind
+from config.options import field_at
 from config.settings import NotificationDriver, Settings
 from config.settings.stores import KINDS
 from deployments.definition import definition_file, read_definitions
@@ -441,7 +442,7 @@ def test_quotes_and_brackets_that_cannot_be_understood_stop_the_start_by_name(
 ) -> None:
     refused = refusal(tmp_path, f"[inject_metadata_properties]\n{option} = {text}\n")
     assert refused.option == f"[inject_metadata_properties] {option}"
-    assert reason in refused.reason
+    assert reason in refused.told
 
 
 @pytest.mark.parametrize(
@@ -490,7 +491,7 @@ def test_what_glance_would_refuse_stops_the_start_by_name(text: str, option: str
     assert refused.source == str(tmp_path / "glance-api.conf")
     assert refused.option.startswith("[")
     assert refused.option.endswith(option)
-    assert reason in refused.reason
+    assert reason in refused.told
 
 
 @pytest.mark.parametrize("kind", ["rbd", "s3", "swift", "cinder", "vmware", "http", "nonsense"])
@@ -499,7 +500,7 @@ def test_a_type_of_store_that_is_not_served_stops_the_start(kind: str, tmp_path:
         pytest.skip(f"{kind} is served")
     text = f"[DEFAULT]\nenabled_backends = good:file, other:{kind}\n[glance_store]\ndefault_backend = good\n"
     refused = refusal(tmp_path, text + "[good]\nfilesystem_store_datadir = /srv/good\n")
-    assert f"store other is of type {kind}, which this release does not serve; served: file" in refused.reason
+    assert f"store other is of type {kind}, which this release does not serve; served: file" in refused.told
 
 
 @pytest.mark.parametrize(
@@ -535,7 +536,7 @@ def test_what_glance_accepts_and_we_do_not_stops_the_start_by_name(
 ) -> None:
     refused = refusal(tmp_path, text + "\n")
     assert refused.source.startswith(f"{tmp_path / 'glance-api.conf'}:{where}")
-    assert (refused.option, reason in refused.reason) == (option, True)
+    assert (refused.option, reason in refused.told) == (option, True)
 
 
 def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
@@ -556,7 +557,7 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_parsed_stops_the_start(text: str, reason: str, tmp_path: Path) -> None:
     refused = refusal(tmp_path, text)
     assert refused.option.startswith("line ")
-    assert reason in refused.reason
+    assert reason in refused.told
 
 
 def test_a_file_that_is_no_text_stops_the_start(tmp_path: Path) -> None:
@@ -646,7 +647,7 @@ def test_a_dollar_in_a_password_is_escaped_as_in_glance_and_never_shown(text: st
     if found:
         refused = refusal(tmp_path, file)
         assert found in str(refused)
-        assert "word" not in refused.reason
+        assert "word" not in refused.told
     else:
         assert of(tmp_path, file).settings.auth.password.get_secret_value() == "pa$word"
 
@@ -674,7 +675,7 @@ def test_the_login_may_stand_in_a_section_of_its_own(tmp_path: Path) -> None:
 def test_a_section_of_the_login_that_no_file_has_stops_the_start_by_name(tmp_path: Path) -> None:
     refused = refusal(tmp_path, f"{KEYSTONE}auth_section = elsewhere\n[paste_deploy]\nflavor = keystone\n")
     assert refused.option == "[keystone_authtoken] auth_section"
-    assert "no file has a section [elsewhere]" in refused.reason
+    assert "no file has a section [elsewhere]" in refused.told
 
 
 @pytest.mark.parametrize("password", ["pa$!x", "pa$1x", "pass$", "${", "1$"])
@@ -704,7 +705,7 @@ filesystem_store_datadir = $state_path/images
 
 def test_options_that_name_each_other_stop_the_start_by_name(tmp_path: Path) -> None:
     refused = refusal(tmp_path, "[DEFAULT]\npublic_endpoint = $other\nother = x$public_endpoint\n")
-    assert "it names itself: [DEFAULT] public_endpoint -> [DEFAULT] other" in refused.reason
+    assert "it names itself: [DEFAULT] public_endpoint -> [DEFAULT] other" in refused.told
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("-1", 0), ("60", 60)])

@@ -1,4 +1,4 @@
-"""Alembic's entry point: runs on the connection passed by `transship.catalog.engine.migrate`."""
+"""Alembic's entry: runs on the connection that `transship.catalog.engine.migrate` hands over."""
 
 from __future__ import annotations
 

@@ -18,6 +18,11 @@ def human_size(size_bytes: int) -> str:
     raise AssertionError("unreachable: the loop ends at TiB")
 
 
+def with_remedy(cause: str, remedy: str) -> str:
+    """Return what happened and, where there is a remedy, what to do about it."""
+    return f"{cause}; {remedy}" if remedy else cause
+
+
 class _Template(Formatter):
     """``str.format`` over an error's attributes, with four more formats: ``size``, ``list``, ``clauses``, ``lines``."""
 
@@ -68,7 +73,7 @@ class TransshipError(Exception):
         self.args = tuple(getattr(self, each.name) for each in fields(self))
 
     def __str__(self) -> str:
-        return "; ".join(part for part in (self.brief, self.remedy) if part)
+        return with_remedy(self.brief, self.remedy)
 
     @property
     def brief(self) -> str:
@@ -87,32 +92,39 @@ class ConfigurationRefused(TransshipError):
     Attributes:
         source: where the value comes from: a file, ``environment`` or ``default``.
         option: dotted name of the option, e.g. ``staging.free_floor_bytes``.
-        reason: what is wrong with it and what is valid.
+        reason: what is wrong with it.
+        remedy: what is valid; empty if the reason says it.
     """
 
     source: str
     option: str
     reason: str
+    remedy: str = ""
 
     BRIEF = "{source}: {option}: {reason}"
 
     @property
+    def told(self) -> str:
+        """Reason and remedy."""
+        return with_remedy(self.reason, self.remedy)
+
+    @property
     def for_users(self) -> str:
         """The text for users of the service, without paths of the server, which only concern the operator."""
-        if "/" in self.reason:
+        if "/" in self.told:
             return f"{self.option} cannot be used; the operator finds the reason in the log"
-        return f"{self.option}: {self.reason}"
+        return f"{self.option}: {self.told}"
 
 
 class SeveralRefused(ConfigurationRefused):
     """Several settings cannot be used; all are named, so they can be fixed together.
 
     Attributes:
-        source, option, reason: the first one, as in `ConfigurationRefused`.
-        others: ``source: option: reason`` of each further one.
+        source, option, reason: the first one, as in `ConfigurationRefused`; its remedy is part of the reason.
+        others: the text of each further one.
     """
 
-    others: Sequence[str]
+    others: Sequence[str] = ()
 
     BRIEF = "{source}: {option}: {reason}{others:lines}"
 

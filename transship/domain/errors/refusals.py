@@ -16,11 +16,13 @@ class Unauthenticated(RequestRefused):
 
     Attributes:
         uri: the Keystone whose tokens are accepted.
-        reason: what is wrong with the token, and what to do.
+        reason: what is wrong with the token.
+        remedy: what to do; empty where the reason says it.
     """
 
     uri: str
     reason: str
+    remedy: str = ""
 
     BRIEF = "The request you have made requires authentication: {reason}"
 
@@ -61,10 +63,12 @@ class BadRequest(RequestRefused):
     """The request is malformed.
 
     Attributes:
-        reason: what is wrong, and what is valid.
+        reason: what is wrong.
+        remedy: what is valid; empty if the reason says it, e.g. in Glance's own words.
     """
 
     reason: str
+    remedy: str = ""
 
     BRIEF = "{reason}"
 
@@ -75,12 +79,14 @@ class UriRefused(RequestRefused):
     Attributes:
         uri: for display: without user name, password and query.
         rule: name of the rule that decided, e.g. ``allowed_ports``.
-        reason: what the rule found, and what is accepted.
+        reason: what the rule found.
+        remedy: what is accepted; empty if the reason says it.
     """
 
     uri: str
     rule: str
     reason: str
+    remedy: str = ""
 
     BRIEF = "URI for web-download does not pass filtering: {uri}: {reason} ({rule})"
 
@@ -93,6 +99,8 @@ class NamesUnanswered(UriRefused):
         rule: always the same; the arguments are those of `UriRefused`.
         reason: what was tried.
     """
+
+    remedy: str = "try again later"
 
     BRIEF = "URI for web-download cannot be judged now: {uri}: {reason} ({rule})"
 
@@ -235,6 +243,7 @@ class Forbidden(RequestRefused):
     """The caller may not do this."""
 
     reason: str
+    remedy: str = ""
 
     BRIEF = "{reason}"
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from transship.domain.errors.transfers import TransferFailed
+
+ANOTHER_ADDRESS: Final = "use another address"
 
 
 class SourceUnreachable(TransferFailed):
@@ -64,14 +68,15 @@ class RedirectRefused(TransferFailed):
         uri: the redirecting URI, for display.
         rule: name of the rule that decided.
         reason: what the rule found.
+        remedy: what would pass.
     """
 
     uri: str
     rule: str
     reason: str
+    remedy: str = ANOTHER_ADDRESS
 
     BRIEF = "{uri} redirects to a place that is not accepted: {reason} ({rule})"
-    REMEDY = "use another address"
 
 
 class SourceNotAccepted(TransferFailed):
@@ -80,9 +85,9 @@ class SourceNotAccepted(TransferFailed):
     uri: str
     rule: str
     reason: str
+    remedy: str = ANOTHER_ADDRESS
 
     BRIEF = "{uri} is not accepted: {reason} ({rule})"
-    REMEDY = "use another address"
 
 
 class SourceTruncated(TransferFailed):
@@ -210,12 +215,14 @@ class RemoteUnusable(TransferFailed):
 
     Attributes:
         region, image_id: of the image.
-        reason: why not, and what would help.
+        reason: why not.
+        remedy: what would help; may be empty.
     """
 
     region: str
     image_id: str
     reason: str
+    remedy: str = ""
 
     BRIEF = "image {image_id} in region {region} cannot be imported: {reason}"
 

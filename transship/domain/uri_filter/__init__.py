@@ -19,22 +19,3 @@ from transship.domain.uri_filter.hosts import HostUnusable, canonical_host
 from transship.domain.uri_filter.parsing import join_location, parse_uri
 from transship.domain.uri_filter.rules import HostPort, Network, UriRules, judge_redirect, judge_uri
 from transship.domain.uri_filter.source_uri import DEFAULT_PORTS, SourceUri, display_uri, may_hold_secrets
-
-__all__ = [
-    "DEFAULT_PORTS",
-    "DirectRoutes",
-    "HostPort",
-    "HostUnusable",
-    "Network",
-    "SourceUri",
-    "UriRules",
-    "both_forms",
-    "canonical_host",
-    "display_uri",
-    "join_location",
-    "judge_address",
-    "judge_redirect",
-    "judge_uri",
-    "may_hold_secrets",
-    "parse_uri",
-]

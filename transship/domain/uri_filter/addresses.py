@@ -174,11 +174,8 @@ def _refuse_denied(address: Address, uri: SourceUri, rules: UriRules) -> None:
 def _refuse_unless_named(address: Address, uri: SourceUri) -> None:
     for rule, kind, network in _NAMED_NETWORKS:
         if address in network:
-            reason = (
-                f"{_where(address, uri)} {kind} address, which this site does not reach;"
-                " the operator can name it in uri.internal_hosts"
-            )
-            raise UriRefused(uri.display, rule, reason)
+            reason = f"{_where(address, uri)} {kind} address, which this site does not reach"
+            raise UriRefused(uri.display, rule, reason, "the operator can name it in uri.internal_hosts")
 
 
 def _where(address: Address, uri: SourceUri) -> str:

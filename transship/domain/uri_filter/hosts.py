@@ -30,12 +30,13 @@ class HostUnusable(ValueError):
 
     Args:
         rule: name of the rule that decided.
-        reason: what was found, and what is accepted.
+        reason: what was found.
+        remedy: what is accepted; empty if the reason says it.
     """
 
-    def __init__(self, rule: str, reason: str) -> None:
-        super().__init__(rule, reason)
-        self.rule, self.reason = rule, reason
+    def __init__(self, rule: str, reason: str, remedy: str = "") -> None:
+        super().__init__(rule, reason, remedy)
+        self.rule, self.reason, self.remedy = rule, reason, remedy
 
     def __str__(self) -> str:
         return self.reason
@@ -54,7 +55,7 @@ def canonical_host(host: str, to_ascii: HostEncoder = ascii_only) -> str:
     if not host:
         raise HostUnusable("host_missing", "the host is missing")
     if "%" in host:
-        raise HostUnusable("encoded_host", "the host holds a '%'; write it without escapes and scope")
+        raise HostUnusable("encoded_host", "the host holds a '%'", "write it without escapes and scope")
     if host.startswith("[") or ":" in host:
         return _canonical_ipv6(host)
     try:
@@ -81,7 +82,8 @@ def _canonical_ipv4(name: str) -> str:
         raise HostUnusable(
             "ipv4_form",
             "the host looks like an address in decimal, octal, hexadecimal or short form, or in characters other than"
-            " 0 to 9; write four decimal numbers",
+            " 0 to 9",
+            "write four decimal numbers",
         ) from error
 
 

@@ -37,12 +37,12 @@ def parse_uri(text: str, rules: UriRules, to_ascii: HostEncoder = ascii_only) ->
         raise UriRefused(display, "host_missing", f"'//' and a host must follow '{scheme}:'")
     authority, tail = authority_and_tail(rest[2:])
     if "@" in authority:
-        raise UriRefused(display, "userinfo", "it holds a user name or password; give the address without them")
+        raise UriRefused(display, "userinfo", "it holds a user name or password", "give the address without them")
     host_text, port_text = _split_authority(authority, display)
     try:
         host = canonical_host(host_text, to_ascii)
     except HostUnusable as error:
-        raise UriRefused(display, error.rule, error.reason) from error
+        raise UriRefused(display, error.rule, error.reason, error.remedy) from error
     port = _port(port_text, display)
     target = _target(tail, display)
     whole = SourceUri(scheme, host, port, target, "").text
@@ -88,8 +88,8 @@ def _with_escaped_tail(location: str) -> str:
 
 def _refuse_bad_characters(text: str, rules: UriRules, display: str) -> None:
     if len(text) > rules.max_length:
-        reason = f"it is {len(text)} characters long; at most {rules.max_length} are accepted"
-        raise UriRefused(display, "max_length", reason)
+        remedy = f"at most {rules.max_length} are accepted"
+        raise UriRefused(display, "max_length", f"it is {len(text)} characters long", remedy)
     if "\\" in text:
         raise UriRefused(display, "backslash", "it holds a backslash, which readers understand differently")
     if any(char.isspace() or _is_control(char) for char in text):
@@ -104,7 +104,7 @@ def _is_control(char: str) -> bool:
 def _split_scheme(text: str, display: str) -> tuple[str, str]:
     match = SCHEME.match(text)
     if match is None:
-        raise UriRefused(display, "scheme_missing", "the scheme is missing; begin with http:// or https://")
+        raise UriRefused(display, "scheme_missing", "the scheme is missing", "begin with http:// or https://")
     return match[1].lower(), text[match.end() :]
 
 
@@ -126,7 +126,7 @@ def _port(text: str, display: str) -> int | None:
     if not (text.isascii() and text.isdigit()) or len(text) > 5 or int(text) > 65535:
         raise UriRefused(display, "port_invalid", "the port must be a number from 1 to 65535")
     if int(text) == 0:
-        raise UriRefused(display, "port_zero", "port 0 cannot be reached; the port must be from 1 to 65535")
+        raise UriRefused(display, "port_zero", "port 0 cannot be reached", "the port must be from 1 to 65535")
     return int(text)
 
 

@@ -116,12 +116,12 @@ def judge_scheme(scheme: str, rules: UriRules, display: str) -> None:
     """
     if rules.allowed_schemes:
         if scheme not in rules.allowed_schemes:
-            reason = f"scheme {scheme} is not accepted; accepted: {', '.join(rules.allowed_schemes)}"
-            raise UriRefused(display, "allowed_schemes", reason)
+            remedy = f"accepted: {', '.join(rules.allowed_schemes)}"
+            raise UriRefused(display, "allowed_schemes", f"scheme {scheme} is not accepted", remedy)
     elif scheme in rules.disallowed_schemes:
         raise UriRefused(display, "disallowed_schemes", f"scheme {scheme} is not accepted")
     if scheme not in DEFAULT_PORTS:
-        raise UriRefused(display, "scheme_unsupported", f"scheme {scheme} cannot be downloaded; use http or https")
+        raise UriRefused(display, "scheme_unsupported", f"scheme {scheme} cannot be downloaded", "use http or https")
 
 
 def _judge_host(uri: SourceUri, rules: UriRules) -> None:
@@ -139,9 +139,8 @@ def _judge_port(uri: SourceUri, rules: UriRules) -> None:
         return
     if rules.allowed_ports:
         if uri.port not in rules.allowed_ports and HostPort(uri.host, uri.port) not in rules.internal_hosts:
-            accepted = ", ".join(str(port) for port in rules.allowed_ports)
-            reason = f"port {uri.port} is not accepted; accepted: {accepted}"
-            raise UriRefused(uri.display, "allowed_ports", reason)
+            remedy = f"accepted: {', '.join(map(str, rules.allowed_ports))}"
+            raise UriRefused(uri.display, "allowed_ports", f"port {uri.port} is not accepted", remedy)
     elif uri.port in rules.disallowed_ports:
         raise UriRefused(uri.display, "disallowed_ports", f"port {uri.port} is not accepted")
 
@@ -153,5 +152,5 @@ def judge_redirect(source: SourceUri, target: SourceUri, rules: UriRules) -> Non
         UriRefused: it is not allowed.
     """
     if source.scheme == "https" and target.scheme == "http" and not rules.allow_https_to_http:
-        reason = "it leads from https to http; uri.allow_https_to_http decides"
-        raise UriRefused(target.display, "allow_https_to_http", reason)
+        reason, remedy = "it leads from https to http", "uri.allow_https_to_http decides"
+        raise UriRefused(target.display, "allow_https_to_http", reason, remedy)

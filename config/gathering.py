@@ -1,0 +1,110 @@
+"""The values of all sources laid over each other, and where each came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pydantic import SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+
+from config.options import OptionPath, field_at, option_meant, section_of
+from transship.domain.errors import ConfigurationRefused, SeveralRefused
+
+DEFAULT: Final = "default"
+FROM_VARIABLE: Final = "environment "
+_LONGEST_SHOWN: Final = 80
+
+
+@dataclass(slots=True)
+class Gathered:
+    """Values before validation, and the origin of each.
+
+    Attributes:
+        leaves: value and origin by path; no path lies below another one.
+    """
+
+    leaves: dict[OptionPath, tuple[object, str]] = field(default_factory=dict)
+
+    def add(self, value: object, origin: str, path: OptionPath = ()) -> None:
+        """Lay a value, or what a mapping holds below a path, over what was there."""
+        if isinstance(value, Mapping) and (value or not path):
+            for name, below in value.items():
+                self.add(below, origin, (*path, str(name)))
+            return
+        related = [leaf for leaf in self.leaves if leaf != path and leaf[: len(path)] == path[: len(leaf)]]
+        if value == {} and related:
+            return  # a section in which nothing is set
+        for leaf in related:
+            del self.leaves[leaf]
+        self.leaves[path] = (value, origin)
+
+    def lay_over(self, other: Gathered) -> None:
+        """Lay all that others have over what was there."""
+        for path, (value, origin) in other.leaves.items():
+            self.add(value, origin, path)
+
+    def nested(self) -> dict[str, Any]:
+        """Return the values by section and option."""
+        values: dict[str, Any] = {}
+        for path, (value, _) in self.leaves.items():
+            section = values
+            for name in path[:-1]:
+                section = section.setdefault(name, {})
+            section[path[-1]] = value
+        return values
+
+    def value_of(self, *path: str) -> object:
+        """Return the value at a path; None if no source sets it."""
+        return self.leaves.get(path, (None, ""))[0]
+
+    def origin_of(self, path: OptionPath) -> str:
+        """Return where the value at a path, or the values around or below it, came from."""
+        origins = [origin for leaf, (_, origin) in self.leaves.items() if leaf[: len(path)] == path[: len(leaf)]]
+        return ", ".join(dict.fromkeys(origins)) or DEFAULT
+
+    def problems(self, error: ValidationError) -> Iterator[ConfigurationRefused]:
+        """Yield what a validation found, with the source and the option of each fault."""
+        for fault in error.errors(include_url=False, include_context=False):
+            yield self._problem(fault)
+
+    def _problem(self, fault: ErrorDetails) -> ConfigurationRefused:
+        path = tuple(part for part in fault["loc"] if isinstance(part, str) and part != "[key]")
+        origin = self.origin_of(path[:-1] if fault["type"] == "missing" else path)
+        # Our own validators put the remedy behind a semicolon; the library's texts hold none.
+        cause, _, remedy = fault["msg"].removeprefix("Value error, ").partition("; ")
+        reason = cause + _found(path, fault["input"])
+        if fault["type"] == "extra_forbidden":
+            variable = origin.removeprefix(FROM_VARIABLE) if origin.startswith(FROM_VARIABLE) and len(path) == 1 else ""
+            reason, remedy = "there is no such option", option_meant(path, variable)
+        elif fault["type"] == "missing":
+            reason = "is needed and not set"
+        items = [part for part in fault["loc"] if isinstance(part, int)]
+        if items:
+            reason = f"item {items[0] + 1}: {reason}"
+        if not path:
+            path = _option_named(reason)
+            origin = self.origin_of(path)
+        return ConfigurationRefused(origin, ".".join(path) or "settings", reason, remedy)
+
+
+def _option_named(reason: str) -> OptionPath:
+    """Return the option that a check across sections begins its reason with."""
+    path = tuple(reason.split(" ", 1)[0].split("."))
+    return path if field_at(path) is not None else ()
+
+
+def _found(path: OptionPath, value: object) -> str:
+    described = field_at(path) if path else None
+    hidden = described is None or described.annotation is SecretStr or section_of(path[0] if len(path) == 1 else "")
+    shown = value if isinstance(value, str | int | float) and not hidden else ""
+    return f", found {str(shown)[:_LONGEST_SHOWN]!r}" if shown != "" else ""
+
+
+def all_refused(problems: list[ConfigurationRefused]) -> ConfigurationRefused:
+    """Return one error that names all problems."""
+    first, *others = problems
+    if not others:
+        return first
+    return SeveralRefused(first.source, first.option, first.told, others=[str(other) for other in others])

@@ -1,0 +1,98 @@
+"""Reading the sources of settings: which files there are, what they hold, and what a text from outside means."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from config.options import CONFIG_VARIABLE, GLANCE_OPTION, HOME_VARIABLE, OptionPath, field_at
+from config.settings import Settings
+from transship.domain.errors import ConfigurationRefused
+
+FILE_NAME: Final = "transship.toml"
+SYSTEM_FILE: Final = Path("/etc/transship") / FILE_NAME
+COMMAND_LINE: Final = "command line"
+
+
+def files_of(
+    file: Path | None, variables: Mapping[str, str], overrides: Mapping[str, object], system_file: Path
+) -> tuple[Path, ...]:
+    """Return the files to read, as `config.loading.load_settings` describes, the one that wins last.
+
+    Raises:
+        ConfigurationRefused: one that is named is no file, or one may not be looked at.
+    """
+    if file is not None:
+        return (_existing(file, COMMAND_LINE),)
+    if variables.get(CONFIG_VARIABLE):
+        return (_existing(Path(variables[CONFIG_VARIABLE]), f"environment {CONFIG_VARIABLE}"),)
+    home = Path(str(overrides.get("home") or variables.get(HOME_VARIABLE) or Settings.model_fields["home"].default))
+    try:
+        home_file = home.expanduser().absolute() / FILE_NAME
+    except RuntimeError:
+        return ()
+    return tuple(path for path in (system_file, home_file) if _is_file(path))
+
+
+def _existing(path: Path, source: str) -> Path:
+    path = path.absolute()
+    if not _is_file(path):
+        raise ConfigurationRefused(source, "configuration file", f"{path} is not a file", "name one that exists")
+    return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise ConfigurationRefused(str(path), "file", f"cannot be read: {error.strerror}") from error
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds.
+
+    Raises:
+        ConfigurationRefused: it cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationRefused(str(path), "file", f"cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigurationRefused(str(path), "file", f"is not TOML: {error}") from error
+
+
+def texts_of(files: Sequence[Path]) -> dict[Path, str]:
+    """Return the texts of files; those that cannot be read are left out."""
+    texts = {}
+    for path in files:
+        # Whoever reads the file for what it says names what is wrong with it.
+        with suppress(OSError):
+            texts[path] = path.read_text(encoding="utf-8", errors="replace")
+    return texts
+
+
+def value_from(text: str, path: OptionPath) -> object:
+    """Return the value that a text of the environment or of the command line stands for.
+
+    Lists are JSON or words between commas, mappings and sections are JSON. Validation judges what cannot be read so.
+    """
+    found, stripped = field_at(path), text.strip()
+    default: object = {} if found is None else found.get_default(call_default_factory=True)
+    if not isinstance(default, tuple | Mapping | BaseModel):
+        return text
+    if stripped.startswith(("[", "{")):
+        with suppress(ValueError):
+            return json.loads(stripped)
+        return text
+    if isinstance(default, tuple):
+        words = stripped.split(os.pathsep if path == (GLANCE_OPTION,) else ",")
+        return [word.strip() for word in words if word.strip()]
+    return {} if found and not stripped else text
