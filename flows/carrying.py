@@ -19,8 +19,7 @@ from prefect.states import Completed, Crashed, Failed
 
 from config.settings import Settings
 from config.snapshot import settings_in_force
-from flows.copying import copy_from_best
-from flows.undoing import clean_up
+from flows.copying import clean_up, copy_from_best
 from tasks.session import ImportSession, open_session
 from tasks.staged_files import discard_scrap, discard_staged
 from transship.catalog.carriers import moved_on

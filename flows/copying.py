@@ -7,7 +7,7 @@ soon as it is written and the digests are known; the first one makes the image a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 import structlog
 from prefect.futures import PrefectFuture, as_completed, wait
 
-from flows.undoing import clean_up
 from tasks.digest import digest
 from tasks.fetch import drop, fetch
 from tasks.finish import finish, prove, show
@@ -212,6 +211,20 @@ class _Delivery:
         """Wait for the running copies and the digests, and return those that ended in time."""
         running: list[PrefectFuture[Any]] = [*self.running, hashing]
         return wait(running, timeout=timeout_s).done
+
+
+def clean_up(effect: Callable[[], None]) -> None:
+    """Remove what can be removed now; what cannot never holds the import up.
+
+    The journal rows of what is left stay, and housekeeping removes what they name.
+
+    Raises:
+        LockLost: another worker took over.
+    """
+    try:
+        effect()
+    except TransferFailed as failed:
+        log.warning("not everything could be removed now", reason=str(failed))
 
 
 def stores_failed(failed: Mapping[str, TransferFailed]) -> StoresFailed:

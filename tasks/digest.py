@@ -16,8 +16,7 @@ from tasks.staged_files import path_of
 from tasks.steps import step
 from transship.catalog.journal import staged_of_image
 from transship.domain.image import Image
-from transship.domain.import_data import Digests, FinalData, SealedFile
-from transship.domain.outcome import Done, Outcome, Skipped
+from transship.domain.import_data import Digests, Done, FinalData, Outcome, SealedFile, Skipped
 from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.host.staging_faults import staging_error

@@ -23,8 +23,7 @@ from transship.domain.errors import (
     StoreUnavailable,
 )
 from transship.domain.image import Image, Location
-from transship.domain.import_data import FinalData, SealedFile
-from transship.domain.outcome import Done
+from transship.domain.import_data import Done, FinalData, SealedFile
 from transship.domain.placement import StoreFacts, best_first
 from transship.domain.staged import SOURCE_ROLE
 from transship.host.staging_faults import staging_error

@@ -11,8 +11,7 @@ from transship.catalog.endings import finish_import
 from transship.catalog.imports import Begun
 from transship.domain.clock import utc_now
 from transship.domain.errors import CopyDiffers
-from transship.domain.import_data import Copies, Digests, FinalData
-from transship.domain.outcome import Done
+from transship.domain.import_data import Copies, Digests, Done, FinalData
 
 
 def prove(begun: Begun, final: FinalData, digests: Digests) -> None:

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from tasks.session import current
 from tasks.steps import step
-from transship.domain.import_data import Inspected, Staged
-from transship.domain.outcome import Done
+from transship.domain.import_data import Done, Inspected, Staged
 from transship.plugins.decompression import reason_to_keep
 from transship.plugins.format_gate import archive_kind, inspect_file
 from transship.plugins.format_guess import guess_disk_format

@@ -13,8 +13,7 @@ from tasks.staged_files import path_of
 from tasks.steps import step
 from tasks.stores import using_store
 from transship.domain.errors import ConfigurationRefused, ImportStopped, TransferFailed
-from transship.domain.import_data import Copy, SealedFile
-from transship.domain.outcome import Outcome
+from transship.domain.import_data import Copy, Outcome, SealedFile
 from transship.placing.placer import Placer
 from transship.prefect_rest.client import PrefectRest
 from transship.prefect_rest.slots import StoreSlots

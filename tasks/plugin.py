@@ -9,8 +9,7 @@ from tasks.staged_files import PluginWorkspace, seal, unstage
 from tasks.steps import step
 from transship.catalog.imports import inject_properties
 from transship.domain.image import RESERVED_PREFIX, Image
-from transship.domain.import_data import Inspected, Staged
-from transship.domain.outcome import Done
+from transship.domain.import_data import Done, Inspected, Staged
 from transship.plugins.base import ImportPlugin, PluginOutcome, PluginWork
 from transship.plugins.registry import load_plugins
 

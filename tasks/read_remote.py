@@ -15,8 +15,7 @@ from tasks.steps import step
 from transship.catalog.imports import Begun
 from transship.domain.errors import RemoteUnknown, RemoteUnusable, SourceRefused
 from transship.domain.image import LARGEST_PROPERTIES_BYTES, Image, properties_bytes
-from transship.domain.import_data import Announced, JudgedSource
-from transship.domain.outcome import Done
+from transship.domain.import_data import Announced, Done, JudgedSource
 from transship.domain.remote import RemoteAccess, RemoteFacts, RemoteImage, image_url, judge_remote
 from transship.identity.login import Login
 from transship.sources.web import SourceRequest

@@ -20,8 +20,7 @@ from tasks.verify_source import verified
 from transship.catalog.journal import StagedRow, adopt_staged, remember_validators
 from transship.domain.clock import utc_now
 from transship.domain.errors import SourceBusy, SourceDiffers, SourceRefused
-from transship.domain.import_data import Announced, JudgedSource, SealedFile, Staged
-from transship.domain.outcome import Done, Outcome, Skipped
+from transship.domain.import_data import Announced, Done, JudgedSource, Outcome, SealedFile, Skipped, Staged
 from transship.domain.staged import SOURCE_ROLE
 from transship.sources.web import Downloaded, PartTarget, SourceRequest, Validators
 

@@ -19,7 +19,7 @@ from prefect.states import Completed
 from config.settings import Settings
 from tasks.retrying import may_pass_next_time
 from tasks.session import current
-from transship.domain.outcome import Done, Outcome, Skipped
+from transship.domain.import_data import Done, Outcome, Skipped
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,8 +8,7 @@ from tasks.steps import step
 from transship.catalog.imports import Begun
 from transship.catalog.journal import adopt_staged, staged_upload
 from transship.domain.errors import UploadElsewhere, UploadIncomplete, UploadLost
-from transship.domain.import_data import SealedFile, Staged
-from transship.domain.outcome import Done
+from transship.domain.import_data import Done, SealedFile, Staged
 
 
 @step("take-upload", "take upload")

@@ -8,8 +8,7 @@ from tasks.sources import uri_gate
 from tasks.steps import step
 from transship.catalog.imports import Begun
 from transship.domain.errors import SourceNotAccepted
-from transship.domain.import_data import JudgedSource
-from transship.domain.outcome import Done
+from transship.domain.import_data import Done, JudgedSource
 from transship.domain.uri_filter import display_uri
 from transship.sources.judging import judged
 from transship.sources.watch import Watch

@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 import pytest
 
 from transship.commands.context import parse_overrides
-from transship.commands.images_api import StoreView, TaskView
+from transship.commands.images_api import TaskView
 from transship.commands.progress import LineView, phase_line
 from transship.commands.status import component_row, duration, is_healthy
 from transship.domain.errors import CommandRefused
+from transship.domain.task import StoreProgress
 from transship.supervisor.component import Condition
 from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus
 
@@ -31,7 +32,7 @@ def test_a_line_says_phase_bytes_rate_and_time_left(task: TaskView, line: str) -
 
 
 def test_lines_come_when_something_changed(capsys: pytest.CaptureFixture[str]) -> None:
-    done = (StoreView("fast", "done", 100, 100, ""), StoreView("far", "failed", 5, 100, "store far is full"))
+    done = (StoreProgress("fast", "done", 100, 100, ""), StoreProgress("far", "failed", 5, 100, "store far is full"))
     states = [
         TaskView("t", "pending", ""),
         TaskView("t", "pending", ""),
@@ -81,7 +82,7 @@ def test_progress_of_a_task_is_read() -> None:
     store = {"store": "fast", "phase": "uploading", "done_bytes": 3, "total_bytes": 9, "error": ""}
     progress = {"phase": "place", "done_bytes": 3, "total_bytes": 9, "rate": 2, "stores": [store]}
     task = TaskView.of({"id": "t", "status": "processing", "message": "", "progress": progress})
-    assert task.stores == (StoreView("fast", "uploading", 3, 9, ""),)
+    assert task.stores == (StoreProgress("fast", "uploading", 3, 9, ""),)
     assert (task.phase, task.rate) == ("place", 2)
 
 

@@ -38,8 +38,7 @@ from transship.domain.errors import (
     StagingBroken,
     StagingFull,
 )
-from transship.domain.import_data import JudgedSource, SealedFile
-from transship.domain.outcome import Skipped
+from transship.domain.import_data import JudgedSource, SealedFile, Skipped
 from transship.domain.stop import StopToken
 from transship.sources.slots import ConnectionSlots
 from transship.sources.watch import Watch

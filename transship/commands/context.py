@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from config.loading import GLANCE_OPTION, SNAPSHOT_VARIABLE, LoadedSettings, home_named
+from config.loading import SNAPSHOT_VARIABLE, LoadedSettings, home_named
+from config.options import GLANCE_OPTION
 from config.settings import Settings
 from config.snapshot import Snapshot, Sources, newest_snapshot, read_snapshot, settings_in_force, sources_of_process
 from transship.domain.errors import CommandRefused, ConfigurationRefused
 from transship.host.runner_status import read_runner_status, runner_status_path
 from transship.supervisor.home import is_locked
+from transship.supervisor.output import WARNING
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,12 @@ def coloured(text: str, code: int, *, error: bool = False) -> str:
 
 
 RED, GREEN, YELLOW = 31, 32, 33
+
+
+def print_problems(problems: Iterable[str]) -> None:
+    """Print each problem that there is as a warning, which a start in the background shows too."""
+    for problem in filter(None, problems):
+        print(coloured(f"{WARNING}{problem}", YELLOW, error=True), file=sys.stderr, flush=True)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from config.settings import Settings
 from transship.catalog.engine import Catalog
-from transship.commands.context import Invocation, print_table
-from transship.commands.places import print_problems
+from transship.commands.context import Invocation, print_problems, print_table
 from transship.domain.errors import ConfigurationRefused, TransferFailed
 from transship.staging.opening import staging_problem
 from transship.stores_in_force import explained, prepare_store

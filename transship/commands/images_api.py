@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 import requests
 
 from transship.domain.errors import ServiceRefused, ServiceUnreachable
+from transship.domain.task import StoreProgress
 
 SERVICE: Final = "Images API"
 TIMEOUT_S: Final = (5, 60)
@@ -65,24 +66,6 @@ class ImageView:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreView:
-    """The progress of the copy to one store; sizes in bytes, total 0 while unknown.
-
-    Attributes:
-        rate: bytes a second.
-        left_s: seconds until it ends; None while unknown.
-    """
-
-    store: str
-    phase: str
-    done_bytes: int
-    total_bytes: int
-    error: str
-    rate: int = 0
-    left_s: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class TaskView:
     """An import task as the API shows it.
 
@@ -101,7 +84,7 @@ class TaskView:
     done_bytes: int = 0
     total_bytes: int = 0
     rate: int = 0
-    stores: tuple[StoreView, ...] = ()
+    stores: tuple[StoreProgress, ...] = ()
     flow_run_id: str = ""
     waits: str = ""
 
@@ -113,29 +96,17 @@ class TaskView:
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:
         """Read the API's JSON; the progress fields are an extension of this service."""
-        progress = body.get("progress") or {}
+        progress, message = body.get("progress") or {}, body.get("message") or ""
         return cls(
             id=body["id"],
             status=body["status"],
-            message=body.get("message") or "",
-            phase=progress.get("phase") or "",
-            done_bytes=progress.get("done_bytes") or 0,
-            total_bytes=progress.get("total_bytes") or 0,
-            rate=progress.get("rate") or 0,
-            waits=progress.get("waits") or (body.get("message") or "" if body["status"] == "pending" else ""),
+            message=message,
+            waits=progress.get("waits") or (message if body["status"] == "pending" else ""),
             stores=tuple(
-                StoreView(
-                    each["store"],
-                    each.get("phase") or "",
-                    each.get("done_bytes") or 0,
-                    each.get("total_bytes") or 0,
-                    each.get("error") or "",
-                    each.get("rate") or 0,
-                    each.get("left_s"),
-                )
-                for each in progress.get("stores") or ()
+                StoreProgress(**_told(each, StoreProgress.__slots__)) for each in progress.get("stores") or ()
             ),
             flow_run_id=body.get("flow_run_id") or "",
+            **_told(progress, ("phase", "done_bytes", "total_bytes", "rate")),
         )
 
 
@@ -272,6 +243,11 @@ def _explanation(answer: requests.Response) -> str:
     except (ValueError, KeyError, TypeError):
         text = answer.text
     return " ".join(TAG.sub(" ", text).split())[:1000] or answer.reason
+
+
+def _told(body: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return what the API's JSON says of some fields; another release may not know all."""
+    return {name: body[name] for name in names if body.get(name) is not None}
 
 
 def _words(text: str | None) -> tuple[str, ...]:

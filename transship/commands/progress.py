@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
-from typing import Protocol, Self
+from abc import ABC, abstractmethod
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -17,21 +17,22 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from transship.commands.images_api import StoreView, TaskView
+from transship.commands.images_api import TaskView
 from transship.domain.errors import human_size
+from transship.domain.task import StoreProgress
 
 
-class ProgressView(Protocol):
+class ProgressView(ABC):
     """Shows an import for the duration of a block."""
 
     def __enter__(self) -> Self:
         """Begin to show."""
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:  # noqa: B027 - lines need no end
         """End."""
 
+    @abstractmethod
     def show(self, task: TaskView) -> None:
         """Show the state of the import; cheap to call often."""
 
@@ -61,21 +62,12 @@ def phase_line(task: TaskView) -> str:
     return ", ".join(words)
 
 
-class LineView:
+class LineView(ProgressView):
     """Prints a line when the phase changes and after each tenth of it, and the same for each store."""
 
     def __init__(self) -> None:
         self._shown: tuple[str, str, int, str] = ("", "", -1, "")
         self._stores: dict[str, tuple[str, int]] = {}
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Do nothing."""
 
     def show(self, task: TaskView) -> None:
         """Print a line if there is something new to say."""
@@ -91,7 +83,7 @@ class LineView:
             self._stores[store.store] = told
 
 
-class LiveView:
+class LiveView(ProgressView):
     """Draws one bar for the phase and one for each store in place."""
 
     def __init__(self) -> None:
@@ -111,9 +103,7 @@ class LiveView:
         self._progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leave the last state on the screen."""
         self._progress.stop()
 
@@ -139,7 +129,7 @@ class LiveView:
         self._progress.update(bar, description=description, completed=done_bytes, total=total_bytes or None)
 
 
-def store_line(store: StoreView) -> str:
+def store_line(store: StoreProgress) -> str:
     """Return one line about a store: what it does, bytes, rate, time left."""
     words = [_store_name(store)]
     if store.phase == "uploading" and store.total_bytes:
@@ -149,5 +139,5 @@ def store_line(store: StoreView) -> str:
     return ", ".join(words)
 
 
-def _store_name(store: StoreView) -> str:
+def _store_name(store: StoreProgress) -> str:
     return f"store {store.store}: {store.error or store.phase}"

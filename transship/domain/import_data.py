@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from transship.domain.image import Image
 from transship.domain.remote import RemoteImage
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +171,26 @@ class Copies:
     digests: Digests
     written: tuple[Copy, ...]
     failed: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[T]):
+    """A step that may find its work done already did it."""
+
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped(Generic[T]):
+    """An earlier attempt did the work.
+
+    Attributes:
+        value: what that attempt left.
+        why: one line for people.
+    """
+
+    value: T
+    why: str
+
+
+Outcome = Done[T] | Skipped[T]

@@ -57,13 +57,13 @@ def may_change(viewer: Viewer, image: Image) -> bool:
     return viewer.is_admin or (MEMBER_ROLE in viewer.roles and viewer.owns(image))
 
 
-def may_download(viewer: Viewer, image: Image, *, accepted_member: bool = False) -> bool:
+def may_download(viewer: Viewer, image: Image) -> bool:
     """Whether the caller may read the image's data; only admins may read those of a deactivated image."""
     if viewer.is_admin:
         return True
     if image.status is ImageStatus.DEACTIVATED or MEMBER_ROLE not in viewer.roles:
         return False
-    return may_see(viewer, image, accepted_member=accepted_member)
+    return may_see(viewer, image)
 
 
 def shown_to(viewer: Viewer, image: Image) -> Image:
@@ -78,17 +78,17 @@ def may_see_store_details(viewer: Viewer) -> bool:
     return viewer.is_admin or SERVICE_ROLE in viewer.roles
 
 
-def refuse_unless_seen(viewer: Viewer, image: Image, *, accepted_member: bool = False) -> None:
+def refuse_unless_seen(viewer: Viewer, image: Image) -> None:
     """Refuse a caller who may not see the image.
 
     Raises:
         ImageNotFound: as for an image that does not exist.
     """
-    if not may_see(viewer, image, accepted_member=accepted_member):
+    if not may_see(viewer, image):
         raise ImageNotFound(image.id)
 
 
-def refuse_unless_changed_by(viewer: Viewer, image: Image, *, accepted_member: bool = False) -> None:
+def refuse_unless_changed_by(viewer: Viewer, image: Image) -> None:
     """Refuse a caller who may not change the image.
 
     Raises:
@@ -97,7 +97,7 @@ def refuse_unless_changed_by(viewer: Viewer, image: Image, *, accepted_member: b
     """
     if may_change(viewer, image):
         return
-    refuse_unless_seen(viewer, image, accepted_member=accepted_member)
+    refuse_unless_seen(viewer, image)
     raise Forbidden(f"You are not permitted to change image {image.id}")
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from config.private_files import write_private
 from config.settings import Settings
 from transship.host.processes import start_time
 
@@ -93,11 +93,7 @@ def runner_status_path(settings: Settings) -> Path:
 
 def write_runner_status(path: Path, status: RunnerStatus) -> None:
     """Replace the status file atomically."""
-    part = path.with_name(f".{path.name}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        json.dump(asdict(status), stream, indent=1)
-    part.replace(path)
+    write_private(path, json.dumps(asdict(status), indent=1))
 
 
 def read_runner_status(path: Path) -> RunnerStatus | None:

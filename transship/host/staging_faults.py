@@ -37,12 +37,11 @@ def staging_error(error: OSError, needed_bytes: int, directory: Path | None = No
 
 
 @contextmanager
-def staging_faults(path: Path, needed_bytes: int = 0) -> Iterator[None]:
+def staging_faults(path: Path) -> Iterator[None]:
     """Translate operating-system errors of the block into our errors.
 
     Args:
         path: file that is read or written.
-        needed_bytes: intended size of the file, for the message.
 
     Raises:
         StagingFull: no room, or a file-system quota is used up.
@@ -51,4 +50,4 @@ def staging_faults(path: Path, needed_bytes: int = 0) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise staging_error(error, needed_bytes, path.parent) from error
+        raise staging_error(error, 0, path.parent) from error

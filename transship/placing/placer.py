@@ -31,8 +31,7 @@ from transship.catalog.leases import Lease
 from transship.domain.clock import utc_now
 from transship.domain.errors import AlreadyStored, CopyBeingRemoved, ObjectMissing, StoredDiffers
 from transship.domain.fence import Fence
-from transship.domain.import_data import Copy, SealedFile
-from transship.domain.outcome import Done, Outcome, Skipped
+from transship.domain.import_data import Copy, Done, Outcome, SealedFile, Skipped
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
 from transship.domain.waiting import CopyWatch, wait_until

@@ -6,7 +6,6 @@ Source: Prefect 3.9, REST API reference.
 from __future__ import annotations
 
 from http import HTTPStatus
-from types import TracebackType
 from typing import Any, Final, Self
 
 import requests
@@ -65,9 +64,7 @@ class PrefectRest:
         """Close the connections when the block ends."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connections."""
         self._session.close()
 

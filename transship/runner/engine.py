@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from uuid import uuid4
 
 import structlog
-from prefect.client.schemas.objects import FlowRun
-from prefect.states import Pending
+from prefect import flow
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Completed, Pending
 
 from transship.domain.errors import WarmEngineUnavailable
 from transship.runner.messages import Job, Outcome
 from transship.runner.pool import Pool, RunEnd
 
-PROBE: Final = "transship.runner.probe.probe"
+PROBE: Final = "transship.runner.engine.probe"
 DRY_RUN_S: Final = 60.0
 """Longest wait for a new template's first executor and its dry run, on a busy machine."""
 
 log = structlog.get_logger("transship.runner")
+
+
+@flow(name="probe", retries=0, persist_result=False)
+def probe() -> State[Any]:
+    """Do nothing, and say so: the dry run with which executors are tried before they are trusted."""
+    return Completed(message="probed")
 
 
 class Carrier(Protocol):
