@@ -1,7 +1,7 @@
 """``python -m transship.supervisor.fork_server --socket=NUMBER``: import what components need, once, and fork them.
 
-Components that share most of their modules start for the price of one import, and share its memory. Each is handed
-over to the supervisor as its own child before it begins, so that the end of this process is the end of nothing else.
+Components that share most of their modules need only one import, and share its memory. Each becomes a child of the
+supervisor before it begins, so the end of this process does not affect the others.
 It has one thread and never opens a connection. It ends when the supervisor closes its socket.
 """
 
@@ -25,10 +25,10 @@ from typing import Final, NoReturn, Self
 from transship.host.processes import end_with_parent, name_process, threads
 
 REQUEST_BYTES: Final = 128 * 1024
-"""Longest request: an environment is most of it."""
+"""Largest request, most of which is an environment."""
 
 ADOPTION_S: Final = 0.001
-"""Pause between two looks whether the supervisor has become the parent."""
+"""Seconds between checks whether the supervisor has become the parent."""
 
 REGISTERED: Final = b"+"
 """The supervisor knows the component's pid."""
@@ -38,16 +38,16 @@ REGISTERED: Final = b"+"
 class Request:
     """Import modules and, unless `module` is empty, fork a component.
 
-    With it come the descriptors of a channel, of the component's output, and of the sockets that it listens on. The
-    component's pid is told on the channel, or that is closed; `REGISTERED` lets the component begin.
+    Passed along are the descriptors of a channel, of the component's output, and of its listening sockets. The
+    component's pid is sent on the channel, or the channel is closed; after `REGISTERED` the component begins.
 
     Attributes:
-        imports: modules that are imported first. One that cannot be is left to the component, which says why.
+        imports: modules to import first. If one cannot be imported, the component reports why.
         module: as for ``python -m``; its ``main()`` is called, and returns the exit status.
         arguments: of the module.
-        environment: the component's whole environment.
+        environment: the component's complete environment.
         directory: its working directory.
-        name: what it is called.
+        name: its name.
         parent: pid of the supervisor.
     """
 
@@ -65,17 +65,17 @@ class Request:
 
     @classmethod
     def decode(cls, raw: bytes) -> Self:
-        """Return the request of a datagram."""
+        """Return the request in a datagram."""
         return cls(**json.loads(raw))
 
 
 def main() -> int:
-    """Serve the supervisor; return the exit status, in a component that of the component."""
+    """Serve the supervisor; return the exit status of the fork server or, in a forked process, of the component."""
     parser = argparse.ArgumentParser(description="Fork the components of a supervisor.")
     parser.add_argument(
         "--socket", type=int, required=True, metavar="NUMBER", help="inherited socket to the supervisor"
     )
-    # A terminal's Ctrl-C is the supervisor's affair.
+    # The supervisor handles Ctrl-C of a terminal.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What imports make stays: looking for garbage among it costs a tenth of their time.
     gc.disable()
@@ -84,7 +84,7 @@ def main() -> int:
 
 
 def _serve(control: socket.socket) -> Request | None:
-    """Import and fork as asked until the supervisor closes the socket; return what this process is, in a component."""
+    """Import and fork on request until the supervisor closes the socket; in a component return its request."""
     while True:
         raw, descriptors, _, _ = socket.recv_fds(control, REQUEST_BYTES, 8)
         if not raw:
@@ -117,7 +117,7 @@ def _fork(request: Request, descriptors: Sequence[int]) -> bool:
 
 
 def _hand_over(request: Request, descriptors: Sequence[int]) -> bool:
-    """Fork the component of a process that ends when the supervisor knows it, and so makes it the supervisor's own."""
+    """Fork the component from an intermediate process, whose end makes the supervisor the component's parent."""
     between = os.getpid()
     try:
         pid = os.fork()
@@ -142,7 +142,7 @@ def _vouch_for(pid: int, channel: int) -> NoReturn:
 
 
 def _begin(request: Request, between: int, descriptors: Sequence[int]) -> None:
-    """Become what a command of the supervisor would be: session, signals, descriptors, directory, environment."""
+    """Set up this process like a started command: session, signals, descriptors, directory, environment."""
     os.setsid()
     while os.getppid() == between:
         time.sleep(ADOPTION_S)

@@ -33,28 +33,28 @@ from transship.supervisor.slot import Slot
 from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus, write_status
 
 SWEEP_EVERY_S: Final = 0.5
-"""How soon an orphan of a killed process is killed."""
+"""Interval at which orphans of killed processes are killed."""
 
 LOOK_EVERY_S: Final = 1.0
-"""Pause between looks for signs of life of a component that starts."""
+"""Interval between checks for signs of life of a starting component."""
 
 PROBE_EVERY_S: Final = 0.2
-"""Pause between health checks until a component is up."""
+"""Interval between health checks until a component is up."""
 
 WATCH_EVERY_S: Final = 10.0
-"""Pause between health checks of a component that is up."""
+"""Interval between health checks of a component that is up."""
 
 PROBE_TIMEOUT_S: Final = 5.0
-"""Longest wait for the answer to one health check."""
+"""Timeout of one health check."""
 
 DEATHS_AT_START: Final = 3
-"""A component that dies so often before everything is ready will not come up: the start has failed."""
+"""If a component dies this often before everything is ready, the start fails."""
 
 RELOAD_SIGNAL: Final = signal.SIGUSR1
-"""Asks for a reload; SIGHUP is how a terminal says that it is gone, and stops."""
+"""Requests a reload; SIGHUP is sent when a terminal is closed, and stops everything."""
 
 DEBOUNCE_S: Final = 0.5
-"""A second stop signal within this time is the first one again: a terminal and the guard both send it."""
+"""A second stop signal within this time is ignored, because a terminal and the guard both send it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,14 @@ class Plan:
     """What to supervise, and where.
 
     Attributes:
-        components: every process, in any order.
-        fork_server: forks those that name their imports until everything is up; None: all are started.
-        directory: working directory of all of them.
+        components: all processes, in any order.
+        fork_server: forks components that name their imports until everything is up; None: all are started.
+        directory: working directory of all components.
         status_file: rewritten at each change.
-        start_timeout_s: a component that starts is given up when it has used no CPU time and written nothing for so
-            long; while it does, it may take any time.
+        start_timeout_s: a starting component fails after this time without CPU use or output; otherwise it may take
+            any time.
         backoff: waits between restarts.
-        standstill_s: how long a component may be stopped by a signal (SIGSTOP) before it is killed and started anew.
+        standstill_s: how long a component may be stopped by a signal (SIGSTOP) before it is killed and restarted.
     """
 
     components: tuple[Component, ...]
@@ -82,15 +82,15 @@ class Plan:
 
 
 class Supervisor:
-    """Runs a plan until it is told to stop.
+    """Runs a plan until it is stopped.
 
     SIGTERM or SIGINT stops everything in order; a later second one kills everything at once. SIGUSR1 reloads.
 
     Args:
         plan: what to supervise.
-        output: takes the lines of the components and the supervisor's own.
+        output: receives the lines of the components and of the supervisor.
         on_ready: called once, when everything is up.
-        replan: returns the same components with the settings of now, for a reload.
+        replan: returns the same components with the current settings, for a reload.
     """
 
     def __init__(
@@ -116,10 +116,10 @@ class Supervisor:
         self._stop_asked_at = 0.0
 
     async def run(self) -> None:
-        """Start everything, watch it, and stop it when asked; no process is left afterwards.
+        """Start everything, watch it, and stop it on request; all processes have ended afterwards.
 
         Raises:
-            StartFailed: a component did not come up; everything was stopped again.
+            StartFailed: a component did not start; everything was stopped again.
         """
         become_subreaper()
         loop = asyncio.get_running_loop()
@@ -128,7 +128,7 @@ class Supervisor:
         for number in signals:
             loop.add_signal_handler(number, self._on_stop_signal, number)
         if signal.SIGHUP not in signals:
-            # Components use it. They would inherit that it is ignored, but exec resets a handler.
+            # Components use SIGHUP. They would inherit an ignored signal, but exec resets a handler.
             loop.add_signal_handler(signal.SIGHUP, lambda: None)
         loop.add_signal_handler(RELOAD_SIGNAL, self._reload_asked.set)
         sweeper = asyncio.create_task(self._sweep())
@@ -191,7 +191,7 @@ class Supervisor:
         stalls = [asyncio.create_task(self._fail_when_stalled(slot)) for slot in slots]
         for stall in stalls:
             stall.add_done_callback(self._on_keeper_end)
-        # Their own requests reach the fork server first.
+        # Let their own requests reach the fork server first.
         await asyncio.sleep(0)
         self._prepare(max(slot.component.stage for slot in slots))
         try:
@@ -201,7 +201,7 @@ class Supervisor:
                 stall.cancel()
 
     def _prepare(self, stage: int) -> None:
-        """Have imported what later stages need while this one starts."""
+        """Request the imports of later stages while this one starts."""
         for slot in self.slots:
             if self._forks is not None and slot.component.stage > stage:
                 self._forks.prepare(slot.component.imports)
@@ -224,7 +224,7 @@ class Supervisor:
             silence, looked_at = silence.after(slot.vitals(), elapsed_s, limit_s), clock()
 
     def launch(self, slot: Slot) -> None:
-        """Start a component and keep it alive."""
+        """Start a component and keep it running."""
         slot.keeper = asyncio.create_task(self._keep(slot))
         slot.keeper.add_done_callback(self._on_keeper_end)
 
@@ -242,7 +242,7 @@ class Supervisor:
             self._publish()
 
     async def _first_of(self, awaited: asyncio.Future[Any]) -> None:
-        """Wait for one thing, a request to stop, or a failure; raise the failure."""
+        """Wait for a future, a request to stop, or a failure; raise the failure."""
         assert self._failure is not None  # noqa: S101 - made before anything is awaited; tells the type checker
         stop = asyncio.create_task(self._stop.wait())
         try:
@@ -257,7 +257,7 @@ class Supervisor:
     # --- life of one component -----------------------------------------------------------------
 
     async def _keep(self, slot: Slot) -> None:
-        """Keep a component alive until it is stopped or, if it runs once, has ended well."""
+        """Keep a component running until it is stopped or, if it runs once, has succeeded."""
         while not slot.stopping.is_set():
             began = asyncio.get_running_loop().time()
             status = await self._live(slot)
@@ -297,12 +297,12 @@ class Supervisor:
             watcher.cancel()
             slot.child = None
         slot.last_exit = describe_exit(status)
-        # What it left running would be a second copy of it after the restart.
+        # Leftover processes would be a second copy of it after the restart.
         end_strangers(self._own_pids())
         return status
 
     async def _begin(self, slot: Slot) -> Child:
-        """Fork a component, or start it.
+        """Fork or start a component.
 
         Raises:
             OSError: its command cannot be run.
@@ -371,7 +371,7 @@ class Supervisor:
             slot.stopping.set()
         for rank in sorted({slot.component.stop_rank for slot in everything}):
             await asyncio.gather(*(self.end(slot) for slot in everything if slot.component.stop_rank == rank))
-        # Each round makes the children of the killed our own.
+        # Each round, this process adopts the children of the killed processes.
         while end_strangers(set()):
             await asyncio.sleep(0.01)
         for slot in self.slots:
@@ -381,13 +381,13 @@ class Supervisor:
         self._say("stopped")
 
     async def end(self, slot: Slot) -> None:
-        """Stop a component; it is not started again."""
+        """Stop a component without restarting it."""
         slot.stopping.set()
         if slot.keeper is None:
             self._set(slot, Condition.STOPPED)
             return
         if slot.child is None:
-            # It waits to be restarted; there is nothing to end.
+            # It is waiting for a restart, so there is nothing to end.
             slot.keeper.cancel()
             await asyncio.wait([slot.keeper])
             if slot.condition is not Condition.DONE:
@@ -402,7 +402,7 @@ class Supervisor:
             await asyncio.wait([slot.keeper])
 
     async def _ends(self, keeper: asyncio.Task[None], limit_s: float) -> bool:
-        """Wait for the end of a component; False when time is up or everything is to be killed."""
+        """Wait for the end of a component; return False when the time is up or everything must be killed."""
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait([keeper, hurry], timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
@@ -428,7 +428,7 @@ class Supervisor:
                 self._say(f"ended {len(killed)} process(es) that a killed one left behind")
 
     def _end_stopped(self) -> None:
-        """Kill components that were stopped by a signal and not continued in time; they are started anew."""
+        """Kill components that were stopped by a signal and not continued in time; they are then restarted."""
         overdue = self._standstills.overdue(self._own_pids(), asyncio.get_running_loop().time())
         for slot in self._all_slots():
             if slot.child is not None and slot.child.pid in overdue:
@@ -439,7 +439,7 @@ class Supervisor:
             self._forks.kill()
 
     def _on_keeper_end(self, keeper: asyncio.Task[None]) -> None:
-        # A fault of the supervisor itself must not leave a component unwatched.
+        # An error in the supervisor itself must not leave a component unwatched.
         if not keeper.cancelled() and (error := keeper.exception()) is not None:
             self._fail(error)
 
@@ -478,7 +478,7 @@ class Supervisor:
             )
             write_status(self.plan.status_file, status)
         except OSError as error:
-            # A full disk must not end what is running. Tried again until it is told.
+            # A full disk must not end running components. Retried until it succeeds.
             if not self._untold:
                 self._say(f"{self.plan.status_file} cannot be written: {error.strerror}")
             self._untold = True

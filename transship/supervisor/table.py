@@ -1,4 +1,4 @@
-"""The process table: what runs on one machine, in which order it starts and stops."""
+"""The process table: which processes run on a machine, and the order in which they start and stop."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from transship.supervisor.environment import (
 )
 
 SETTLE_S: Final = 2.0
-"""A process without a health check that refuses its configuration has ended by then."""
+"""Seconds within which a process without a health check exits if it refuses its configuration."""
 
 
 WORKER_SETTLE_S: Final = 90.0
-"""Life after which a worker counts as up although it has not said so: Prefect is slow, and it goes on trying."""
+"""Seconds after which a worker counts as up without its ready line: Prefect is slow, and the worker keeps trying."""
 
 
 SERVER_IMPORTS: Final = ("prefect.server.api.server", "transship.runner.prefect_server", "uvicorn", "blocks")
@@ -36,8 +36,8 @@ SERVER_IMPORTS: Final = ("prefect.server.api.server", "transship.runner.prefect_
 class Stage(IntEnum):
     """Order of the start.
 
-    The API needs no Prefect and starts beside it: what it is asked for meanwhile is kept in the outbox. The keeper
-    waits for the deployments, because it ends requests for a deployment that Prefect does not know.
+    The API does not need Prefect and starts in parallel with it; requests meanwhile are kept in the outbox. The keeper
+    waits for the deployments, because it fails requests for deployments that Prefect does not know.
     """
 
     SERVERS = 0
@@ -46,7 +46,7 @@ class Stage(IntEnum):
 
 
 class StopRank(IntEnum):
-    """Order of the stop: imports end while what they report to still runs."""
+    """Order of the stop: imports end before the services to which they report."""
 
     WORKER = 0
     API = 1
@@ -55,10 +55,10 @@ class StopRank(IntEnum):
 
 
 def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Component, ...]:
-    """Return every process that the settings ask for.
+    """Return all processes that the settings require.
 
     Args:
-        settings: in force; the first start has been made.
+        settings: in force; the home directory has been initialized.
         overrides: ``TRANSSHIP_…`` variables of all processes; names the snapshot of these settings.
 
     Raises:
@@ -74,7 +74,7 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
         environment=server_environment(settings, base),
         stage=Stage.SERVERS,
         stop_rank=StopRank.PREFECT,
-        # It asks for no log-in.
+        # This endpoint requires no login.
         health_url=f"{settings.prefect_api_url}/health",
         kill_after_s=kill_after_s,
         renewal=Renewal.KEEP,
@@ -110,7 +110,7 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
             stop_rank=StopRank.WORKER,
             ready_text=RUNNER_READY,
             settle_s=WORKER_SETTLE_S,
-            # It lets running imports end, interrupts what still runs, and waits for that.
+            # It waits for running imports, interrupts the rest, and waits for them to end.
             kill_after_s=settings.supervisor.drain_s + 3 * kill_after_s,
             renewal=Renewal.SIGNAL,
             imports=_flow_imports(),
@@ -133,7 +133,7 @@ def process_table(settings: Settings, overrides: Mapping[str, str]) -> tuple[Com
 
 
 def fork_server(settings: Settings, overrides: Mapping[str, str]) -> Component:
-    """Return the process that imports once what the others need, and forks them of itself at the start."""
+    """Return the process that imports everything that the others need, and forks them at the start."""
     environment = fork_server_environment(settings, base_environment(settings, overrides))
     return _component("fork-server", "transship.supervisor.fork_server", environment=environment)
 
@@ -144,6 +144,6 @@ def _flow_imports() -> tuple[str, ...]:
 
 
 def _component(name: str, module: str, arguments: tuple[str, ...] = (), **fields: Any) -> Component:
-    # -P: a directory named like one of our packages in the working directory must not hide it.
+    # -P: a directory in the working directory must not shadow one of our packages.
     argv = (sys.executable, "-P", "-m", module, *arguments)
     return Component(name, argv, module=module, arguments=arguments, **fields)
