@@ -90,7 +90,7 @@ class Gathered:
 
 
 def _option_named(reason: str) -> OptionPath:
-    """Return the option that a check across sections begins its reason with."""
+    """Return the option at the beginning of the reason of a check across sections."""
     path = tuple(reason.split(" ", 1)[0].split("."))
     return path if field_at(path) is not None else ()
 

@@ -23,21 +23,21 @@ from config.settings import AbsolutePath, Settings
 from transship.domain.errors import ConfigurationRefused
 
 SNAPSHOT_VARIABLE: Final = "TRANSSHIP_SETTINGS_SNAPSHOT"
-"""Names the snapshot that a process was handed (`config.snapshot`); no source of settings."""
+"""Names the snapshot passed to a process (`config.snapshot`); not a source of settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """Valid settings, and where they came from.
+    """Valid settings and their origins.
 
     Attributes:
         settings: all settings.
         origins: dotted option to ``default``, a file's path, ``environment TRANSSHIP_…`` or ``command line``;
-            every option has one. A value from a file of Glance has ``path:section.option``.
-        files: files that were read, the one that wins last.
-        notes: what is not right about the sources although they could be used.
+            every option has one. A value from a Glance file has ``path:section.option``.
+        files: files that were read; later ones override earlier ones.
+        notes: problems of sources that could be used nevertheless.
         texts: contents of the Glance files and of the policy file. A process needs more of them than the options that
-            became settings, also when it starts after they were edited.
+            map to settings, even if it starts after they were edited.
     """
 
     settings: Settings
@@ -57,17 +57,17 @@ def load_settings(
     """Return the settings in force.
 
     Args:
-        file: TOML file asked for on the command line; must exist. Without it, the one that
-            ``TRANSSHIP_CONFIG`` names, which must exist too; else ``/etc/transship/transship.toml`` and
-            ``<home>/transship.toml``, each if it exists, the latter winning.
+        file: TOML file named on the command line; must exist. If None, the file named in
+            ``TRANSSHIP_CONFIG``, which must exist too; else ``/etc/transship/transship.toml`` and
+            ``<home>/transship.toml``, if they exist; the latter overrides the former.
         environ: environment variables; ``TRANSSHIP_API__PORT`` is ``api.port``. Lists are JSON or
-            words between commas (``TRANSSHIP_GLANCE_CONFIG``: paths between colons), mappings are JSON.
-        overrides: dotted options of the command line; text is read like that of the environment.
-        system_file: the file of the machine.
+            comma-separated words (``TRANSSHIP_GLANCE_CONFIG``: colon-separated paths), mappings are JSON.
+        overrides: dotted options from the command line; text is parsed as in the environment.
+        system_file: the machine-wide file.
 
     Raises:
         ConfigurationRefused: a file cannot be read, or a setting cannot be used; `SeveralRefused` if
-            there is more than one. No secret is in the text.
+            there is more than one problem. The text holds no secrets.
     """
     files = files_of(file, environ, overrides or {}, system_file)
     gathered = Gathered()
@@ -81,7 +81,7 @@ def load_settings(
     notes: tuple[Note, ...] = ()
     glance_files: tuple[Path, ...] = ()
     if named := _glance_files(gathered):
-        # oslo.config costs a third of a second, which those without such files need not pay.
+        # Importing oslo.config takes a third of a second, so it is only done if there are such files.
         from config.glance.source import read_glance_settings  # noqa: PLC0415
 
         glance = read_glance_settings(named, gathered.origin_of((GLANCE_OPTION,)))
@@ -114,7 +114,7 @@ def _glance_files(gathered: Gathered) -> tuple[Path, ...]:
     try:
         return TypeAdapter(tuple[AbsolutePath, ...]).validate_python(() if named is None else named)
     except ValidationError:
-        return ()  # the validation of all settings says what is wrong about it
+        return ()  # the validation of all settings reports what is wrong with it
 
 
 def home_named(
@@ -124,7 +124,7 @@ def home_named(
     overrides: Mapping[str, object] | None = None,
     system_file: Path = SYSTEM_FILE,
 ) -> Path:
-    """Return the home directory that the sources name, also while something else in them cannot be used.
+    """Return the home directory named in the sources, even if other settings are invalid.
 
     Args:
         file, environ, overrides, system_file: as `load_settings`.

@@ -57,7 +57,7 @@ def field_at(path: OptionPath, stores: Mapping[str, StoreSettings] | None = None
 
     Args:
         path: of an option.
-        stores: those whose kinds are known; an option of another one is looked for in all kinds that come with us.
+        stores: stores whose kinds are known; options of other stores are looked up in all built-in kinds.
     """
     models: Sequence[type[BaseModel]] = (Settings,)
     name, *below = path

@@ -73,7 +73,7 @@ def texts_of(files: Sequence[Path]) -> dict[Path, str]:
     """Return the texts of files; those that cannot be read are left out."""
     texts = {}
     for path in files:
-        # Whoever reads the file for what it says names what is wrong with it.
+        # The code that uses the file reports what is wrong with it.
         with suppress(OSError):
             texts[path] = path.read_text(encoding="utf-8", errors="replace")
     return texts

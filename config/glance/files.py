@@ -21,7 +21,7 @@ def files_named(named: Sequence[Path], source: str) -> tuple[Path, ...]:
     """Return the files that paths stand for, as `config.glance.source.read_glance_settings` describes.
 
     Raises:
-        ConfigurationRefused: one is missing, or may not be looked at.
+        ConfigurationRefused: one is missing or not accessible.
     """
     return tuple(file for path in named for file in _files_of(path, source))
 
@@ -46,18 +46,18 @@ def _files_in(directory: Path) -> list[Path]:
     """Return the files of a directory that Glance would read, in its order.
 
     Raises:
-        OSError: something that is there cannot be looked at.
+        OSError: an existing file or directory is not accessible.
     """
     names = (IMPORT_FILE, API_FILE)
     found = [path for name in names if (path := directory / name).is_file()]
-    # A glob would pass over a directory that may not be read, as if it were empty.
+    # A glob would treat an unreadable directory as empty.
     drop_ins = [path for name in names if (path := directory / f"{name}.d").is_dir()]
     return [*found, *(each for path in drop_ins for each in sorted(path.iterdir()) if each.name.endswith(".conf"))]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An option as it stands in a file."""
+    """An option in a file."""
 
     file: Path
     written_section: str

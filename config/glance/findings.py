@@ -19,13 +19,13 @@ _OWN_DOLLAR: Final = "write $$ for a $ that stands for itself"
 
 @dataclass(frozen=True, slots=True)
 class GlanceValue:
-    """One setting from a file of Glance.
+    """One setting from a Glance file.
 
     Attributes:
         path: of the setting.
         value: before validation.
         origin: ``file:section.option``.
-        warning: what people should know if no later source sets something else; may be empty.
+        warning: shown if no later source overrides the value; may be empty.
     """
 
     path: tuple[str, ...]

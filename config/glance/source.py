@@ -1,7 +1,7 @@
-"""Read ``glance-image-import.conf`` and ``glance-api.conf`` as a source of settings.
+"""Reads ``glance-image-import.conf`` and ``glance-api.conf`` as a source of settings.
 
-What the options mean stands in `config.glance.options`. Whatever is wrong is gathered, so that one
-look mends everything; what was understood but is not right, or has no effect here, becomes a note.
+`config.glance.options` defines the options. All errors are collected, so they can be fixed
+together; texts that are accepted although they are wrong or have no effect here become notes.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _ADDRESS: Final = ("api", "host")
 
 @dataclass(frozen=True, slots=True)
 class GlanceSettings:
-    """What the files of a Glance give.
+    """The contents of the Glance files.
 
     Attributes:
-        files: those that were read, the one that wins last.
+        files: files that were read; later ones override earlier ones.
         values: settings.
-        notes: for people.
-        refused: what must stop the start; values of refused options are not in ``values``.
+        notes: for display.
+        refused: errors that stop the start; refused options are not in ``values``.
     """
 
     files: tuple[Path, ...] = ()
@@ -91,16 +91,16 @@ def _is_true(value: object) -> bool:
 
 
 def read_glance_settings(named: Sequence[Path], source: str) -> GlanceSettings:
-    """Return what files of Glance set here.
+    """Return the settings from Glance files.
 
     Args:
-        named: files, later ones winning option by option; a directory stands for its
+        named: files, later ones overriding earlier ones option by option; a directory stands for its
             ``glance-image-import.conf``, its ``glance-api.conf`` and the ``*.conf`` files in the directories
             of these names with ``.d`` appended, in this order.
         source: where the names come from, for errors.
 
     Raises:
-        ConfigurationRefused: a file is missing, cannot be read, or is no configuration file at all.
+        ConfigurationRefused: a file is missing, cannot be read, or is not a configuration file.
     """
     files = files_named(named, source)
     entries = list(entries_of(files))
