@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, select, update
+from sqlalchemy import Connection, case, delete, func, select, update
 
 from transship.catalog.bell import Ring, ring_keeper
 from transship.catalog.locks import add_unless_there
-from transship.catalog.schema import OUTBOX
+from transship.catalog.schema import OUTBOX, TASKS
 from transship.catalog.types import in_seconds, seconds_since
 
 
@@ -26,9 +26,6 @@ class OutboxKind(StrEnum):
     """Run housekeeping soon."""
 
 
-_ROWS: Final = select(OUTBOX, seconds_since(OUTBOX.c.created_at).label("age_s"))
-
-
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
     """One thing to tell.
@@ -37,6 +34,7 @@ class OutboxRow:
         key: telling it twice under one key has one effect.
         attempts: how often it was tried.
         age_s: seconds since it was written.
+        project: of the import that is to be started; empty without an identity service, and for the other kinds.
     """
 
     id: int
@@ -46,6 +44,7 @@ class OutboxRow:
     payload: Mapping[str, Any]
     attempts: int
     age_s: float
+    project: str
 
 
 def post(
@@ -66,26 +65,29 @@ def post(
     ring_keeper(connection, Ring.WORK)
 
 
-def is_due() -> ColumnElement[bool]:
-    """Return the condition that a row's time has come."""
-    return OUTBOX.c.due_at <= in_seconds(0)
+def due(connection: Connection, limit: int, per_project: int | None = None) -> list[OutboxRow]:
+    """Return rows whose time has come, oldest first.
 
-
-def due(connection: Connection, limit: int, kinds: Collection[OutboxKind] = tuple(OutboxKind)) -> list[OutboxRow]:
-    """Return rows of some kinds whose time has come, oldest first."""
-    return _rows(connection, _ROWS.where(is_due(), OUTBOX.c.kind.in_(kinds)).order_by(OUTBOX.c.id).limit(limit))
-
-
-def rows_with(connection: Connection, ids: Sequence[int]) -> list[OutboxRow]:
-    """Return the rows of those ids that there are, in the order of the ids."""
-    found = {row.id: row for row in _rows(connection, _ROWS.where(OUTBOX.c.id.in_(ids)))}
-    return [found[id_] for id_ in ids if id_ in found]
-
-
-def _rows(connection: Connection, wanted: Select[Any]) -> list[OutboxRow]:
+    Args:
+        limit: most rows of one kind.
+        per_project: most imports of one project, so that no project hides another one's; None: ``limit``.
+    """
+    starts = OUTBOX.c.kind == OutboxKind.DISPATCH
+    project = case((starts, func.coalesce(TASKS.c.owner, "")), else_="").label("project")
+    place = func.row_number().over(partition_by=[OUTBOX.c.kind, project], order_by=OUTBOX.c.id).label("place")
+    most = case((starts, limit if per_project is None else per_project), else_=limit).label("most")
+    line = (
+        select(OUTBOX, seconds_since(OUTBOX.c.created_at).label("age_s"), project, place, most)
+        .outerjoin(TASKS, TASKS.c.id == OUTBOX.c.task_id)
+        .where(OUTBOX.c.due_at <= in_seconds(0))
+        .subquery()
+    )
+    rows = connection.execute(select(line).where(line.c.place <= line.c.most).order_by(line.c.id))
     return [
-        OutboxRow(row.id, OutboxKind(row.kind), row.key, row.task_id, row.payload, row.attempts, float(row.age_s))
-        for row in connection.execute(wanted)
+        OutboxRow(
+            row.id, OutboxKind(row.kind), row.key, row.task_id, row.payload, row.attempts, float(row.age_s), row.project
+        )
+        for row in rows
     ]
 
 

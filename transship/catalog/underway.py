@@ -12,14 +12,13 @@ from sqlalchemy import ColumnElement, Connection, exists, func, select, update
 
 from transship.catalog.engine import Catalog
 from transship.catalog.leases import LEASE_COLUMNS, LeaseState, joined_lease
-from transship.catalog.outbox import OutboxKind, is_due
+from transship.catalog.outbox import OutboxKind
 from transship.catalog.schema import IMAGES, LEASES, OUTBOX, STAGED, TASKS
 from transship.catalog.tasks import task_of
 from transship.catalog.types import in_seconds, seconds_since
 from transship.domain.methods import UPLOAD_METHOD
 from transship.domain.staged import SOURCE_ROLE
 from transship.domain.task import WAITS_FOR, ImportTask, TaskStatus
-from transship.domain.turns import Waiting
 
 UNEXPLAINED_S: Final = 15.0
 """After so long a pending import is listed as waiting, whatever its task says."""
@@ -101,24 +100,6 @@ def _unfinished(connection: Connection, wanted: ColumnElement[bool]) -> list[Unf
         .order_by(TASKS.c.created_at)
     )
     return [UnfinishedImport(task_of(row), row.image_name or "", joined_lease(row), bool(row.untold)) for row in rows]
-
-
-def first_in_line(connection: Connection, per_project: int) -> list[Waiting]:
-    """Return the imports of each project that were asked for first; so no project hides another one's.
-
-    Args:
-        per_project: how many of each.
-    """
-    project = func.coalesce(TASKS.c.owner, "").label("project")
-    place = func.row_number().over(partition_by=project, order_by=OUTBOX.c.id).label("place")
-    line = (
-        select(OUTBOX.c.id, project, place)
-        .outerjoin(TASKS, TASKS.c.id == OUTBOX.c.task_id)
-        .where(_to_be_told())
-        .subquery()
-    )
-    rows = connection.execute(select(line.c.id, line.c.project).where(line.c.place <= per_project))
-    return [Waiting(row.id, row.project) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +188,3 @@ def note_waits(catalog: Catalog, explained: Sequence[tuple[WaitingImport, str]],
 def uploaded_file() -> ColumnElement[bool]:
     """Return the condition for a whole file of uploaded data."""
     return (STAGED.c.role == SOURCE_ROLE) & (STAGED.c.state == "sealed")
-
-
-def _to_be_told() -> ColumnElement[bool]:
-    return (OUTBOX.c.kind == OutboxKind.DISPATCH) & is_due()

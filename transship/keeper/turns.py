@@ -8,9 +8,8 @@ from typing import Final
 from sqlalchemy import Connection
 
 from transship.catalog.hosts import Host, hosts
-from transship.catalog.outbox import OutboxKind, OutboxRow, due, rows_with
+from transship.catalog.outbox import OutboxKind, OutboxRow, due
 from transship.catalog.underway import (
-    first_in_line,
     note_waits,
     pending_imports,
     running_imports,
@@ -25,8 +24,6 @@ from transship.keeper.waits import Situation, explain
 DEFAULT_QUEUE: Final = "default"
 BATCH_ROWS: Final = 20
 """Outbox rows that are sent before the other duties run again."""
-NO_IMPORTS: Final = frozenset(OutboxKind) - {OutboxKind.DISPATCH}
-"""Kinds of rows that are sent at once."""
 UNBEGUN_FORGOTTEN_S: Final = 60.0
 """After this time a dispatched import that no worker has begun no longer counts as about to begin."""
 UNEXPLAINED_S: Final = 2.0
@@ -41,12 +38,11 @@ def host_queue(host: str) -> str:
 def rows_in_turn(keeper: Keeper) -> list[OutboxRow]:
     """Return the rows to send now: rows other than imports first, then the imports whose turn it is."""
     with keeper.catalog.read() as connection:
-        rows = due(connection, BATCH_ROWS, NO_IMPORTS)
-        waiting = first_in_line(connection, keeper.settings.imports.dispatch_ahead)
-        if waiting:
-            turns = _turns(keeper, connection, waiting)
-            rows += rows_with(connection, turns) if turns else []
-    return rows
+        rows = due(connection, BATCH_ROWS, keeper.settings.imports.dispatch_ahead)
+        imports = {row.id: row for row in rows if row.kind is OutboxKind.DISPATCH}
+        waiting = [Waiting(row.id, row.project) for row in imports.values()]
+        turns = _turns(keeper, connection, waiting) if waiting else ()
+    return [*(row for row in rows if row.id not in imports), *(imports[key] for key in turns)]
 
 
 def _turns(keeper: Keeper, connection: Connection, waiting: Sequence[Waiting]) -> tuple[int, ...]:
