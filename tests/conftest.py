@@ -9,10 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import certifi
 import hypothesis
 import pytest
+from sqlalchemy import Connection, Engine, event
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -66,6 +68,17 @@ def _isolate_prefect() -> None:
 
 _isolate_prefect()
 share_prefect_database()
+
+
+@event.listens_for(Engine, "before_cursor_execute")
+def _refuse_second_statement(connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
+    """Refuse a second statement where the product promised one: nothing would make them one transaction."""
+    if connection.get_execution_options().get("transship_one"):
+        first = ONLY_STATEMENTS.setdefault(connection, statement)
+        assert first == statement, f"not in one transaction:\n{first}\n{statement}"
+
+
+ONLY_STATEMENTS: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
 
 # No test asserts times: on a loaded machine both limits fail what is right.
 hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -156,8 +169,14 @@ def migrated_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def catalog(migrated_home: Path, tmp_path: Path) -> Iterator[Catalog]:
+def notification_drivers() -> tuple[str, ...]:
+    """Sinks of the catalogue's notifications; without any none are written. Rooms that look at them have others."""
+    return ()
+
+
+@pytest.fixture
+def catalog(migrated_home: Path, tmp_path: Path, notification_drivers: tuple[str, ...]) -> Iterator[Catalog]:
     shutil.copytree(migrated_home, tmp_path, dirs_exist_ok=True)
-    opened = Catalog.open(settings_in(tmp_path))
+    opened = Catalog.open(settings_in(tmp_path, notifications={"drivers": notification_drivers}))
     yield opened
     opened.close()

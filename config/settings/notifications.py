@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 
 from config.settings.section import Section
+from transship.domain.notification import is_disabled
 
 
 class NotificationDriver(StrEnum):
@@ -43,6 +44,11 @@ class NotificationSettings(Section):
     backlog_limit: int = Field(
         100_000, ge=100, description="Most notifications that wait for one driver; beyond that, the oldest are dropped."
     )
+
+    def wants(self, event_type: str) -> bool:
+        """Return whether any sink takes notifications of a type."""
+        listens = bool(set(self.drivers) - {NotificationDriver.NOOP})
+        return self.prefect_events or (listens and not is_disabled(event_type, self.disabled))
 
     @field_validator("transport_url")
     @classmethod

@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes.images import settings_in
 from tests.fakes.images_api import ApiServer
-from tests.fakes.notifications import told, types_told
+from tests.fakes.notifications import notification_drivers, told, types_told
 from tests.fakes.rabbitmq import Listener, RabbitServer
 from tests.fakes.system import until
 from tests.fakes.web_server import WebServer
@@ -23,6 +23,8 @@ from transship.domain.errors import StoreFull
 from transship.domain.task import TaskStatus
 from transship.keeper.courier import Courier, Couriers
 from transship.notify.bus import MessageBus
+
+__all__ = ["notification_drivers"]
 
 pytestmark = pytest.mark.real
 

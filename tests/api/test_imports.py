@@ -50,7 +50,8 @@ def test_an_accepted_import_is_an_empty_202_that_leaves_task_lock_and_message_to
         assert connection.execute(OUTBOX.select()).one().task_id == task["id"]
 
 
-def test_an_accepted_import_and_a_deleted_image_ring_for_the_keeper(api: ImagesApi) -> None:
+def test_an_accepted_import_and_a_deleted_image_ring_for_the_keeper(make_api: ApiMaker) -> None:
+    api = make_api(notifications={"drivers": ["log"]})
     api.settings.run_dir.mkdir()
     with closing(Wakeups(api.settings, api.catalog)) as wakeups:
         # On PostgreSQL it listens from the first wait on.

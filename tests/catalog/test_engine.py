@@ -23,6 +23,7 @@ from tests.fakes.databases import DATABASES
 from tests.fakes.images import NOW, new_image, queued_image, read_image, settings_in
 from transship.catalog.engine import Catalog, _fernet_key, database_url, refuse_bad_database
 from transship.catalog.images import get_image, insert_image, lock_image, update_image
+from transship.catalog.leases import free_lease, queue_lease
 from transship.catalog.schema import IMAGES, METADATA
 from transship.domain.errors import CatalogUnavailable, ConfigurationRefused, ImageExists
 
@@ -200,6 +201,22 @@ def test_a_database_that_stays_locked_is_an_error_that_time_heals(catalog: Catal
         with pytest.raises(CatalogUnavailable, match="locked for too long") as refused, hasty.write() as other:
             lock_image(other, image.id)
     assert refused.value.retryable
+    hasty.close()
+
+
+def test_a_statement_is_a_transaction_of_its_own_and_waits_for_others(catalog: Catalog, tmp_path: Path) -> None:
+    image = queued_image(catalog)
+    with catalog.statement() as connection:
+        queue_lease(connection, image.id, "a task")
+        assert read_image(catalog, image.id).import_task == "a task"
+    hasty = Catalog.open(settings_in(tmp_path, database={**DATABASES.section(tmp_path), "busy_timeout_s": 0.1}))
+    with catalog.write() as connection:
+        lock_image(connection, image.id)
+        with pytest.raises(CatalogUnavailable, match="locked for too long"), hasty.statement() as other:
+            free_lease(other, image.id)
+    with hasty.statement() as other:
+        free_lease(other, image.id)
+    assert read_image(catalog, image.id).import_task is None
     hasty.close()
 
 

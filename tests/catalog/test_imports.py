@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.fakes.images import LOCAL, NOW, asked, begun, new_image, queued_image, read_image, web_order
-from tests.fakes.notifications import told, types_told
+from tests.fakes.notifications import notification_drivers, told, types_told
 from tests.fakes.running_import import begin_again
 from transship.catalog.copies import DataFacts, activate_copies, copy_failed, copy_written, prepare_copies
 from transship.catalog.endings import end_deleted, end_unheld, fail_import, finish_import, resume_or_end
@@ -44,6 +44,8 @@ from transship.domain.image import ImageStatus
 from transship.domain.import_request import ImportRequest
 from transship.domain.methods import ImportMethod
 from transship.domain.task import ImportTask, TaskStatus
+
+__all__ = ["notification_drivers"]
 
 FACTS = DataFacts(10, 20, "d41d8cd98f00b204e9800998ecf8427e", "sha512", "ab" * 64, "raw", "bare")
 

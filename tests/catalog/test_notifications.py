@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
-from tests.fakes.images import asked, queued_image
-from tests.fakes.notifications import told
+from tests.fakes.images import asked, queued_image, settings_in
+from tests.fakes.notifications import notification_drivers, told, types_told
 from transship.catalog.engine import Catalog
 from transship.catalog.notifications import (
     Backlog,
@@ -23,6 +26,8 @@ from transship.catalog.schema import NOTIFICATIONS
 from transship.catalog.tasks import set_flow_run
 from transship.domain.image import Image
 from transship.domain.notification import EventType, SinkName
+
+__all__ = ["notification_drivers"]
 
 ALL = tuple(SinkName)
 
@@ -72,6 +77,25 @@ def test_what_a_transaction_takes_back_is_never_told(catalog: Catalog, image: Im
     with pytest.raises(LookupError):
         announce_and_fail()
     assert told(catalog) == []
+
+
+@pytest.mark.parametrize(
+    ("notifications", "written"),
+    [
+        ({}, []),
+        ({"drivers": ["noop"]}, []),
+        ({"drivers": ["log"], "disabled": ["image.create"]}, []),
+        ({"drivers": ["messaging"], "disabled": ["image"]}, []),
+        ({"drivers": ["log"], "disabled": ["task", "image.update"]}, ["image.create"]),
+        ({"prefect_events": True, "disabled": ["image"]}, ["image.create"]),
+    ],
+)
+def test_what_no_sink_takes_is_not_written(
+    catalog: Catalog, tmp_path: Path, notifications: dict[str, object], written: list[str]
+) -> None:
+    with closing(Catalog.open(settings_in(tmp_path, notifications=notifications))) as other:
+        queued_image(other)
+    assert types_told(catalog) == written
 
 
 def test_each_way_out_has_its_own_mark(catalog: Catalog, image: Image) -> None:

@@ -20,12 +20,12 @@ def notified() -> int:
     return 1 if DATABASES.kind == POSTGRESQL else 0
 
 
-def test_any_number_of_images_is_loaded_in_two_statements(catalog: Catalog) -> None:
+def test_any_number_of_images_is_loaded_in_one_statement(catalog: Catalog) -> None:
     images = [queued_image(catalog, properties={"a": "b"}, tags=frozenset({"c"})) for _ in range(3)]
     with catalog.read() as connection, Statements(catalog.engine) as sent:
         found = load_images(connection, [image.id for image in images])
     assert [image.id for image in found] == [image.id for image in images]
-    assert len(sent.made) == 2
+    assert len(sent.made) == 1
 
 
 def test_each_step_of_an_import_sends_few_statements(catalog: Catalog) -> None:
@@ -50,4 +50,4 @@ def test_each_step_of_an_import_sends_few_statements(catalog: Catalog) -> None:
         finish_import(catalog, lease, FACTS, {}, message="", now=NOW, time_to_live_h=1)
     count("finish", sent)
     more = notified()
-    assert counted == {"create": 3 + more, "ask": 10 + more, "begin": 9 + more, "renew": 1, "finish": 12 + more}
+    assert counted == {"create": 2, "ask": 7 + more, "begin": 5 + more, "renew": 1, "finish": 7 + more}

@@ -5,28 +5,30 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import LOCAL, NOW, asked, begun, new_image, queued_image, read_image, web_order
 from tests.fakes.together import at_once
-from transship.catalog.copies import DataFacts, copy_written
+from transship.catalog.copies import DataFacts, copy_written, prepare_copies
 from transship.catalog.endings import end_deleted, end_unheld, finish_import, resume_or_end
 from transship.catalog.engine import Catalog
 from transship.catalog.images import lock_image, mark_deleted, update_image
 from transship.catalog.imports import Begun, Caller, begin_by_hand, begin_import, inject_properties
-from transship.catalog.journal import open_location, open_staged, reserve_staged
-from transship.catalog.leases import Lease, expire_lease, lease_of, renew_lease
+from transship.catalog.journal import open_location, open_staged, remember_validators, reserve_staged, seal_staged
+from transship.catalog.leases import Lease, expire_lease, lease_of, renew_lease, take_lease
 from transship.catalog.outbox import OutboxKind, due, post
 from transship.catalog.removal import removable_locations
-from transship.catalog.schema import IMAGES, LEASES, OUTBOX
+from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, OUTBOX, STAGED, TARGETS, TASKS
 from transship.catalog.stores import mirror_store, mirrored_stores
 from transship.catalog.tasks import get_task, tasks_of_image
 from transship.domain.errors import (
@@ -319,6 +321,56 @@ def test_reservations_made_at_once_never_promise_more_than_there_is(catalog: Cat
 
         results = at_once(*[lambda lease=lease: reserve(lease) for lease in leases])
         assert [type(result) for result in results].count(StagingBusy) == 4
+
+
+WRITES: Mapping[str, Callable[[Catalog, Lease], object]] = {
+    "open_staged": lambda catalog, lease: open_staged(catalog, lease, "new", "here", "source", "", NOW),
+    "open_staged again": lambda catalog, lease: open_staged(catalog, lease, "old", "here", "plugin", "", NOW),
+    "reserve_staged": lambda catalog, lease: reserve_staged(
+        catalog, lease, "old", "here", 40, occupied=lambda _: 0, available_bytes=100
+    ),
+    "remember_validators": lambda catalog, lease: remember_validators(catalog, lease, "old", "here", {"etag": "x"}),
+    "seal_staged": lambda catalog, lease: seal_staged(catalog, lease, "old", "here", 40),
+    "prepare_copies": lambda catalog, lease: prepare_copies(catalog, lease, ["fast", "slow"], NOW),
+    "open_location": lambda catalog, lease: open_location(catalog, lease, "slow", "file:///x", NOW, fresh=True),
+    "copy_written": lambda catalog, lease: copy_written(catalog, lease, "fast", 40, "copy", NOW),
+    "finish_import": lambda catalog, lease: finish_import(
+        catalog, lease, FACTS, {}, message="done", now=NOW, time_to_live_h=48
+    ),
+}
+"""Writes of a worker that prove its lease in the statement that writes."""
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_worker_that_waits_while_its_lease_is_taken_writes_nothing(
+    catalog: Catalog, write: Callable[[Catalog, Lease], object]
+) -> None:
+    started = begun(catalog, queued_image(catalog), "fast", "slow")
+    open_staged(catalog, started.lease, "old", "here", "source", "", NOW)
+    open_location(catalog, started.lease, "fast", "file:///x", NOW, fresh=True)
+    taken = threading.Event()
+
+    def rows(connection: Connection) -> list[object]:
+        tables = (STAGED, TARGETS, LOCATIONS, LEASES, IMAGES, TASKS)
+        return [connection.execute(select(table)).all() for table in tables]
+
+    def take() -> list[object]:
+        with catalog.write() as connection:
+            take_lease(connection, started.image.id, started.task.id, "another worker", 60.0)
+            left = rows(connection)
+            taken.set()
+            # Whoever does not wait for the lease writes now.
+            time.sleep(0.3)
+        return left
+
+    def write_late() -> object:
+        taken.wait()
+        return write(catalog, started.lease)
+
+    left, late = at_once(take, write_late)
+    assert isinstance(late, LockLost)
+    with catalog.read() as connection:
+        assert rows(connection) == left
 
 
 def test_one_row_stands_in_the_outbox_however_many_post_it_at_once(catalog: Catalog) -> None:

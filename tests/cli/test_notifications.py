@@ -7,11 +7,14 @@ from pathlib import Path
 from config.settings import Settings
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import queued_image, settings_in
+from tests.fakes.notifications import notification_drivers
 from transship.catalog.engine import Catalog
 from transship.catalog.notifications import drop_beyond, note_fault
 from transship.commands.doctor import Level, check_catalog
 from transship.commands.status import notification_backlog
 from transship.domain.notification import SinkName
+
+__all__ = ["notification_drivers"]
 
 SETTINGS = {"notifications": {"drivers": ["messagingv2"], "prefect_events": True}}
 

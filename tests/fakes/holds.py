@@ -1,7 +1,7 @@
 """Hold imports of a running system at named points of their executor, so that something can be killed just then.
 
-A point is a transaction or a change of a directory, as in `tests.fakes.stepped_import`, named by the function that
-wants it. The processes of the system learn of it by a `sitecustomize` of this module's making.
+A point is a transaction, a single statement or a change of a directory, as in `tests.fakes.stepped_import`, named by
+the function that wants it. The processes of the system learn of it by a `sitecustomize` of this module's making.
 """
 
 from __future__ import annotations
@@ -61,17 +61,20 @@ rename = os.rename
 
 
 def hook(module):
-    write = module.Catalog.write
-
-    @contextmanager
-    def held_write(catalog):
-        pass_by()
-        with write(catalog) as connection:
-            yield connection
-
-    module.Catalog.write = held_write
+    for name in ("write", "statement"):
+        setattr(module.Catalog, name, held_transaction(getattr(module.Catalog, name)))
     for change in CHANGES:
         setattr(os, change, held(getattr(os, change), change))
+
+
+def held_transaction(begin):
+    @contextmanager
+    def holding(catalog):
+        pass_by()
+        with begin(catalog) as connection:
+            yield connection
+
+    return holding
 
 
 def held(act, name):

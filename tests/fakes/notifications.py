@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import pytest
+
 from transship.catalog.engine import Catalog
 from transship.catalog.notifications import waiting
 from transship.domain.notification import Notification, SinkName
@@ -24,6 +26,12 @@ def notification(number: int, **changes: object) -> Notification:
         "occurred_at": THEN,
     }
     return Notification(**{**values, **changes})  # type: ignore[arg-type]  # tests choose
+
+
+@pytest.fixture
+def notification_drivers() -> tuple[str, ...]:
+    """Notifications are written, of every type."""
+    return ("log",)
 
 
 def told(catalog: Catalog, sink: SinkName = SinkName.BUS) -> list[Notification]:

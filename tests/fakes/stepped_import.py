@@ -1,10 +1,10 @@
 """An import in a separate process that dies, or stops, at a given step.
 
-A step is what others can see: each transaction that writes the catalogue and each change of a directory. The process is
-struck just before it, when all that is asked first has been asked; the moment after it is the one before the next. The
-flows are the product's own; only Prefect's engine is left out: its tasks are called where they stand, one
-after the other, so the steps have the same numbers each time. The process is a fork, so one that dies costs no start
-of an interpreter.
+A step is what others can see: each transaction that writes the catalogue, each single statement and each change of a
+directory. The process is struck just before it, when all that is asked first has been asked; the moment after it is the
+one before the next. The flows are the product's own; only Prefect's engine is left out: its tasks are called where they
+stand, one after the other, so the steps have the same numbers each time. The process is a fork, so one that dies costs
+no start of an interpreter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -30,6 +30,8 @@ from transship.domain.errors import TransshipError
 
 LIMIT_S: Final = 3000
 """A process that hangs is killed after so many seconds; no test waits for it."""
+
+Transaction = Callable[[Catalog], AbstractContextManager[Any]]
 
 FLOWS: Final[Mapping[str, Flow[..., Any]]] = {
     "copy-image": copy_image.copy_image,
@@ -65,22 +67,24 @@ class Steps:
 
     def watch(self) -> None:
         """Make everything visible from outside a step; this is permanent, so use it only in a separate process."""
-        write, steps = Catalog.write, self
-
-        @contextmanager
-        def stepped_write(catalog: Catalog) -> Iterator[Any]:
-            name = _caller()
-            if name in UNSEEN:
-                with BESIDE, write(catalog) as connection:
-                    yield connection
-                return
-            steps.pass_by(name)
-            with write(catalog) as connection:
-                yield connection
-
-        Catalog.write = stepped_write  # type: ignore[assignment,method-assign]
+        for transaction in ("write", "statement"):
+            setattr(Catalog, transaction, self._stepped_transaction(getattr(Catalog, transaction)))
         for change in ("link", "rename", "unlink"):
             setattr(os, change, self._stepped(getattr(os, change), change))
+
+    def _stepped_transaction(self, begin: Transaction) -> Transaction:
+        @contextmanager
+        def stepped(catalog: Catalog) -> Iterator[Any]:
+            name = _caller()
+            if name in UNSEEN:
+                with BESIDE, begin(catalog) as connection:
+                    yield connection
+                return
+            self.pass_by(name)
+            with begin(catalog) as connection:
+                yield connection
+
+        return stepped
 
     def _stepped(self, change: Callable[..., Any], name: str) -> Callable[..., Any]:
         def stepped(*arguments: Any, **options: Any) -> Any:

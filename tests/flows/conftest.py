@@ -50,9 +50,11 @@ class Site:
 
 
 @pytest.fixture
-def site(migrated_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(
+    migrated_home: Path, tmp_path: Path, notification_drivers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Site]:
     shutil.copytree(migrated_home, tmp_path, dirs_exist_ok=True)
-    opened = Catalog.open(settings_in(tmp_path))
+    opened = Catalog.open(settings_in(tmp_path, notifications={"drivers": notification_drivers}))
     made = Site(tmp_path, opened, monkeypatch)
     made.set(
         home=str(tmp_path),
@@ -63,6 +65,7 @@ def site(migrated_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         download__retries="1",
         download__backoff_s="0.01",
         imports__store_retries="0",
+        notifications__drivers=",".join(notification_drivers),
     )
     for name, value in DATABASES.environment(tmp_path).items():
         monkeypatch.setenv(name, value)

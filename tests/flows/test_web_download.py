@@ -162,6 +162,7 @@ def test_run_and_task_show_where_each_store_stood_in_the_end(
     state, image_id = run(uri, stores=["good", "bad"], all_stores_must_succeed=strict)
     task = newest_task(site.catalog, image_id)
     assert task.progress is not None
+    assert (task.progress.phase == "done", task.progress.percent == 100.0) == (not strict, not strict)
     assert [(store.store, store.phase) for store in task.progress.stores] == ends
     keys = {"key": {"any_": [f"stores-{task.id}", f"import-{task.id}"]}}
     found = prefect_server.ask("POST", "/artifacts/filter", {"artifacts": keys})

@@ -13,7 +13,7 @@ import pytest
 
 from config.settings import NotificationSettings
 from tests.fakes.images import queued_image, settings_in
-from tests.fakes.notifications import notification, told
+from tests.fakes.notifications import notification, notification_drivers, told
 from tests.fakes.ports import free_port
 from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.rabbitmq import Listener, RabbitServer
@@ -27,6 +27,8 @@ from transship.keeper.courier import BATCH, LONGEST_PAUSE_S, Courier, Couriers, 
 from transship.keeper.prefect_api import PrefectApi
 from transship.notify.bus import MessageBus
 from transship.notify.sink import wanted_sinks
+
+__all__ = ["notification_drivers"]
 
 
 @dataclass

@@ -123,6 +123,9 @@ def test_progress_is_published_without_prefect(session: ImportSession) -> None:
     assert found == session.board.now
     assert (found.phase, found.done_bytes, found.total_bytes) == ("stage", 40, 100)
     assert found.left_s is not None
+    session.board.enter("inspect")
+    session.board.keep_end()
+    assert published(session) == session.board.now != found
     session.board.write_end("done")
 
 

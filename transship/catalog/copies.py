@@ -14,18 +14,22 @@ whoever tells others of it tells them once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from typing import Any, Final
 
-from sqlalchemy import Connection, Select, delete, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, delete, exists, insert, select, update
 
 from transship.catalog.engine import Catalog
-from transship.catalog.images import get_image, set_properties
-from transship.catalog.leases import Lease, prove_lease
-from transship.catalog.notifications import announce_failed_store, announce_image, announce_store
+from transship.catalog.images import announce_change, get_image, set_properties
+from transship.catalog.leases import Lease, is_held, prove_lease
+from transship.catalog.notifications import announce_failed_store, announce_image, announce_store, is_wanted
 from transship.catalog.schema import IMAGES, LOCATIONS, TARGETS, TASKS
 from transship.domain.image import Image, ImageStatus
 from transship.domain.notification import EventType
+
+FINISHED: Final = ("written", "done")
+"""States of a target whose store holds the whole object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +115,14 @@ def prepare_copies(catalog: Catalog, lease: Lease, stores: Sequence[str], now: d
         LockLost: another worker took over; nothing was written.
     """
     with catalog.write() as connection:
-        prove_lease(connection, lease)
-        begun = [store for store in stores if _change(connection, lease, store, ("waiting", "failed"), "uploading")]
-        if begun:
+        which = TARGETS.c.store.in_(stores) & is_held(lease)
+        begun = _change(connection, lease, which, ("waiting", "failed"), "uploading")
+        if not begun:
+            prove_lease(connection, lease)
+        elif is_wanted(connection, EventType.IMAGE_PREPARE):
             image = get_image(connection, lease.image_id)
-            for store in begun:
-                announce_store(connection, EventType.IMAGE_PREPARE, image, store)
+            for target in begun:
+                announce_store(connection, EventType.IMAGE_PREPARE, image, target.store)
 
 
 def copy_written(catalog: Catalog, lease: Lease, store: str, size: int, proof: str, now: datetime) -> None:
@@ -129,16 +135,19 @@ def copy_written(catalog: Catalog, lease: Lease, store: str, size: int, proof: s
     Raises:
         LockLost: another worker took over; nothing was written.
     """
+    copy = (LOCATIONS.c.image_id == lease.image_id) & (LOCATIONS.c.store == store)
     with catalog.write() as connection:
-        prove_lease(connection, lease)
-        connection.execute(
+        stored = connection.execute(
             update(LOCATIONS)
-            .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store == store, LOCATIONS.c.state != "active")
+            .where(copy, LOCATIONS.c.state != "active", is_held(lease))
             .values(state="stored", size=size, proof=proof, put_token=None, updated_at=now)
         )
-        leaves_now = _leaves_before_the_end(connection, lease, store)
-        after = "done" if leaves_now else "written"
-        if _change(connection, lease, store, ("waiting", "uploading", "failed"), after) and leaves_now:
+        if not stored.rowcount:
+            prove_lease(connection, lease)
+        after = case((_leaves_before_the_end(lease, store), "done"), else_="written")
+        moved = _change(connection, lease, TARGETS.c.store == store, ("waiting", "uploading", "failed"), after)
+        left = any(target.state == "done" for target in moved)
+        if left and is_wanted(connection, EventType.IMAGE_UPLOAD, EventType.IMAGE_UPDATE):
             image = get_image(connection, lease.image_id)
             announce_store(connection, EventType.IMAGE_UPLOAD, image, store)
             announce_image(connection, EventType.IMAGE_UPDATE, image)
@@ -147,15 +156,14 @@ def copy_written(catalog: Catalog, lease: Lease, store: str, size: int, proof: s
 def write_again(connection: Connection, lease: Lease, store: str) -> None:
     """Note, in the transaction that gives a hidden copy up, that its store lacks the image again until it is rewritten.
 
-    A copy that had left the list of stores to write comes back to it, and is told of anew.
+    A copy that had left the list of stores to write comes back to it, and is announced again.
     """
-    finished = ("written", "done")
-    own = (TARGETS.c.image_id == lease.image_id) & (TARGETS.c.task_id == lease.task_id) & (TARGETS.c.store == store)
-    before = connection.execute(select(TARGETS.c.state).where(own, TARGETS.c.state.in_(finished))).scalar_one_or_none()
+    target = (TARGETS.c.store == store) & TARGETS.c.state.in_(FINISHED)
+    before = connection.execute(select(TARGETS.c.state).where(_own(lease), target)).scalar_one_or_none()
     if before is None:
         return
-    _change(connection, lease, store, finished, "uploading")
-    if before == "done":
+    _change(connection, lease, TARGETS.c.store == store, FINISHED, "uploading")
+    if before == "done" and is_wanted(connection, EventType.IMAGE_PREPARE):
         announce_store(connection, EventType.IMAGE_PREPARE, get_image(connection, lease.image_id), store)
 
 
@@ -174,9 +182,9 @@ def copy_failed(catalog: Catalog, lease: Lease, store: str, reason: str, now: da
         # An earlier attempt's copy may be done and hidden: where all stores must succeed, before the last of them.
         shown = connection.execute(_visible(lease.image_id).where(LOCATIONS.c.store == store)).first() is not None
         before = ("waiting", "uploading", "written", *(() if shown else ("done",)))
-        if _change(connection, lease, store, before, "failed", reason):
+        if _change(connection, lease, TARGETS.c.store == store, before, "failed", reason):
             announce_failed_store(connection, lease.image_id, lease.task_id, store, reason, notice)
-            announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, lease.image_id))
+            announce_change(connection, lease.image_id)
         _hand_over(connection, lease, store, now)
 
 
@@ -207,30 +215,36 @@ def activate_copies(
     """
     with catalog.write() as connection:
         prove_lease(connection, lease)
-        image = show_copies(connection, lease, stores, facts, arriving, now)
-        announce_image(connection, EventType.IMAGE_UPDATE, image)
+        image = show_copies(connection, lease, TARGETS.c.store.in_(stores), facts, arriving, now)
+        if image is not None:
+            announce_image(connection, EventType.IMAGE_UPDATE, image)
 
 
 def show_copies(
     connection: Connection,
     lease: Lease,
-    stores: Sequence[str],
+    which: ColumnElement[bool],
     facts: DataFacts,
     arriving: Arriving | None,
     now: datetime,
-) -> Image:
-    """Make written copies visible, and an image that is being imported active; return the image as it is then.
+) -> Image | None:
+    """Make written copies visible, and an image that is being imported active.
 
     All in the caller's transaction, which has proven the lease.
+
+    Args:
+        which: condition for the targets whose copies were written.
+
+    Returns:
+        The image as it is then; None if nobody listens.
     """
+    written = select(TARGETS.c.store).where(_own(lease), which)
     connection.execute(
         update(LOCATIONS)
-        .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store.in_(stores), LOCATIONS.c.state == "stored")
+        .where(LOCATIONS.c.image_id == lease.image_id, LOCATIONS.c.store.in_(written), LOCATIONS.c.state == "stored")
         .values(state="active", updated_at=now)
     )
-    shown = [
-        store for store in stores if _change(connection, lease, store, ("waiting", "uploading", "written"), "done")
-    ]
+    shown = _change(connection, lease, which, ("waiting", "uploading", "written"), "done")
     # An image that has data already keeps its facts, and one that was deactivated meanwhile stays so.
     became_active = connection.execute(
         update(IMAGES)
@@ -241,9 +255,12 @@ def show_copies(
         connection.execute(update(IMAGES).where(IMAGES.c.id == lease.image_id).values(updated_at=now))
     elif arriving is not None and arriving.properties:
         _take_over(connection, lease.image_id, arriving)
-    image = get_image(connection, lease.image_id)
-    for store in shown:
-        announce_store(connection, EventType.IMAGE_UPLOAD, image, store)
+    if not is_wanted(connection, EventType.IMAGE_UPLOAD, EventType.IMAGE_ACTIVATE, EventType.IMAGE_UPDATE):
+        return None
+    # The lease may have been given back, but the import goes on until this transaction ends.
+    image = replace(get_image(connection, lease.image_id), import_task=lease.task_id)
+    for target in shown:
+        announce_store(connection, EventType.IMAGE_UPLOAD, image, target.store)
     if became_active:
         announce_image(connection, EventType.IMAGE_ACTIVATE, image)
     return image
@@ -259,7 +276,8 @@ def _take_over(connection: Connection, image_id: str, arriving: Arriving) -> Non
 def end_targets(connection: Connection, lease: Lease, failed: Mapping[str, str]) -> None:
     """Note, in the transaction that ends an import well, which stores were allowed to fail, and why."""
     for store, reason in failed.items():
-        _change(connection, lease, store, ("waiting", "uploading", "written", "failed"), "failed", reason)
+        before = ("waiting", "uploading", "written", "failed")
+        _change(connection, lease, TARGETS.c.store == store, before, "failed", reason)
 
 
 def fail_targets(connection: Connection, image_id: str, task_id: str, message: str, failed: Mapping[str, str]) -> None:
@@ -281,32 +299,37 @@ def _visible(image_id: str) -> Select[tuple[str]]:
     return select(LOCATIONS.c.store).where(LOCATIONS.c.image_id == image_id, LOCATIONS.c.state == "active")
 
 
+def _own(lease: Lease) -> ColumnElement[bool]:
+    return (TARGETS.c.image_id == lease.image_id) & (TARGETS.c.task_id == lease.task_id)
+
+
 def _change(
-    connection: Connection, lease: Lease, store: str, before: Sequence[str], after: str, error: str = ""
-) -> bool:
-    """Move a target on, if it stands where it may stand before; return whether it did."""
+    connection: Connection,
+    lease: Lease,
+    which: ColumnElement[bool],
+    before: Sequence[str],
+    after: str | ColumnElement[str],
+    error: str = "",
+) -> list[Row[Any]]:
+    """Move targets on that stand where they may stand before; return those that moved, in the order asked for."""
     moved = connection.execute(
         update(TARGETS)
-        .where(
-            TARGETS.c.image_id == lease.image_id,
-            TARGETS.c.task_id == lease.task_id,
-            TARGETS.c.store == store,
-            TARGETS.c.state.in_(before),
-        )
+        .where(_own(lease), TARGETS.c.state.in_(before), which)
         .values(state=after, error=error)
+        .returning(TARGETS)
     )
-    return bool(moved.rowcount)
+    return sorted(moved, key=lambda target: target.position)
 
 
-def _leaves_before_the_end(connection: Connection, lease: Lease, store: str) -> bool:
-    """Return whether all stores must succeed and others are to be written yet. An upload serves no task: never."""
-    others = exists().where(
-        TARGETS.c.task_id == lease.task_id,
-        TARGETS.c.store != store,
-        TARGETS.c.state.in_(["waiting", "uploading", "written"]),
+def _leaves_before_the_end(lease: Lease, store: str) -> ColumnElement[bool]:
+    """Return the condition that all stores must succeed and others are to be written yet; never so for an upload."""
+    others = TARGETS.alias("others")
+    lacking = exists().where(
+        others.c.task_id == lease.task_id,
+        others.c.store != store,
+        others.c.state.in_(["waiting", "uploading", "written"]),
     )
-    strict = select(TASKS.c.id).where(TASKS.c.id == lease.task_id, TASKS.c.strict.is_(True), others)
-    return connection.execute(strict).first() is not None
+    return exists().where(TASKS.c.id == lease.task_id, TASKS.c.strict.is_(True), lacking)
 
 
 def _hand_over(connection: Connection, lease: Lease, store: str, now: datetime) -> None:

@@ -12,20 +12,21 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
-from transship.catalog.copies import Arriving, DataFacts, end_targets, fail_targets, show_copies, targets_of
+from transship.catalog.bell import Ring, ring_keeper
+from transship.catalog.copies import Arriving, DataFacts, end_targets, fail_targets, show_copies
 from transship.catalog.engine import Catalog
-from transship.catalog.images import get_image
+from transship.catalog.images import announce_change, get_image
 from transship.catalog.journal import staged_upload
-from transship.catalog.leases import Lease, free_lease, is_of_host, lock_lease, prove_lease, queue_lease
+from transship.catalog.leases import Lease, free_lease, give_back_lease, is_of_host, lock_lease, queue_lease
 from transship.catalog.notifications import announce_image, announce_task
 from transship.catalog.outbox import OutboxKind, post
-from transship.catalog.schema import IMAGES, LOCATIONS, SECRETS, STAGED, TASKS
+from transship.catalog.schema import IMAGES, LOCATIONS, SECRETS, STAGED, TARGETS, TASKS
 from transship.catalog.tasks import drop_secrets, end_task, get_task
 from transship.domain.errors import UploadIncomplete
 from transship.domain.image import Image, ImageStatus
 from transship.domain.methods import ImportMethod
 from transship.domain.notification import EventType
-from transship.domain.task import TaskStatus
+from transship.domain.task import ImportTask, TaskProgress, TaskStatus
 
 
 def finish_import(
@@ -38,6 +39,7 @@ def finish_import(
     now: datetime,
     time_to_live_h: int,
     arriving: Arriving | None = None,
+    progress: TaskProgress | None = None,
 ) -> None:
     """Show every copy that was not shown yet, make the image active unless it is, and end the task well.
 
@@ -45,14 +47,14 @@ def finish_import(
         facts: of the data; without effect on an image that has data already.
         failed: reason by store id, for targets that were allowed to fail.
         arriving: properties that become the image's together with its data.
+        progress: what the task shows from now on; None: what it has shown so far.
 
     Raises:
         LockLost: another worker took over; nothing was written.
     """
     with catalog.write() as connection:
-        prove_lease(connection, lease)
-        written = [store for store in targets_of(connection, lease.task_id) if store not in failed]
-        image = show_copies(connection, lease, written, facts, arriving, now)
+        give_back_lease(connection, lease)
+        image = show_copies(connection, lease, TARGETS.c.store.not_in(list(failed)), facts, arriving, now)
         end_targets(connection, lease, failed)
         ended = end_task(
             connection,
@@ -62,14 +64,17 @@ def finish_import(
             now=now,
             time_to_live_h=time_to_live_h,
             result={"image_id": lease.image_id},
+            progress=progress,
         )
         drop_secrets(connection, lease.task_id)
         _scrap_staged_of(connection, lease)
-        free_lease(connection, lease.image_id)
-        left = get_image(connection, lease.image_id) if failed else replace(image, import_task=None)
-        announce_image(connection, EventType.IMAGE_UPDATE, left)
+        if image is not None:
+            left = get_image(connection, lease.image_id) if failed else replace(image, import_task=None)
+            announce_image(connection, EventType.IMAGE_UPDATE, left)
         announce_task(connection, EventType.TASK_SUCCESS, ended)
         announce_task(connection, EventType.TASK_RUN, ended)
+        # Another import may have its turn now.
+        ring_keeper(connection, Ring.NEWS)
 
 
 def fail_import(
@@ -93,13 +98,14 @@ def fail_import(
         LockLost: another worker took over; nothing was written.
     """
     with catalog.write() as connection:
-        prove_lease(connection, lease)
-        _fail(connection, lease.image_id, lease.task_id, message, failed, now, time_to_live_h, rerunnable=rerunnable)
+        give_back_lease(connection, lease)
+        image_id, task_id = lease.image_id, lease.task_id
+        ended = _fail(connection, image_id, task_id, message, failed, now, time_to_live_h, rerunnable=rerunnable)
         if rerunnable:
             _keep_sources(connection, lease.image_id, now + timedelta(seconds=rerun_ttl_s))
         _scrap_staged_of(connection, lease)
-        free_lease(connection, lease.image_id)
-        _announce_failure(connection, lease.image_id, lease.task_id)
+        _announce_failure(connection, ended)
+        ring_keeper(connection, Ring.NEWS)
 
 
 def resume_or_end(
@@ -189,9 +195,9 @@ def end_deleted(connection: Connection, image: Image, *, now: datetime, time_to_
     post(connection, OutboxKind.SWEEP, "sweep", None)
 
 
-def _announce_failure(connection: Connection, image_id: str, task_id: str | None) -> None:
-    announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, image_id))
-    announce_task(connection, EventType.TASK_FAILURE, get_task(connection, str(task_id)))
+def _announce_failure(connection: Connection, ended: ImportTask) -> None:
+    announce_change(connection, ended.image_id)
+    announce_task(connection, EventType.TASK_FAILURE, ended)
 
 
 def _fail(
@@ -204,7 +210,7 @@ def _fail(
     time_to_live_h: int,
     *,
     rerunnable: bool,
-) -> None:
+) -> ImportTask:
     method = ImportMethod(connection.execute(select(TASKS.c.method).where(TASKS.c.id == task_id)).scalar_one())
     # An image that has data keeps them, and its status: a copy of it failed, or the stores after the first.
     connection.execute(
@@ -219,7 +225,9 @@ def _fail(
         .values(state="deleting", updated_at=now)
     )
     fail_targets(connection, image_id, task_id, message, failed)
-    end_task(
+    if not rerunnable:
+        drop_secrets(connection, task_id)
+    return end_task(
         connection,
         task_id,
         TaskStatus.FAILURE,
@@ -228,8 +236,6 @@ def _fail(
         time_to_live_h=time_to_live_h,
         rerunnable=rerunnable,
     )
-    if not rerunnable:
-        drop_secrets(connection, task_id)
 
 
 def _end_from_outside(
@@ -242,11 +248,11 @@ def _end_from_outside(
     rerun_ttl_s: float,
 ) -> None:
     """End an import whose worker is gone; what a rerun of its flow run can use is kept for a while."""
-    _fail(connection, image_id, task_id, message, {}, now, time_to_live_h, rerunnable=True)
+    ended = _fail(connection, image_id, task_id, message, {}, now, time_to_live_h, rerunnable=True)
     _keep_sources(connection, image_id, now + timedelta(seconds=rerun_ttl_s))
     _scrap_staged(connection, image_id)
     free_lease(connection, image_id)
-    _announce_failure(connection, image_id, task_id)
+    _announce_failure(connection, ended)
     post(connection, OutboxKind.SWEEP, "sweep", None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -58,13 +58,20 @@ class Catalog:
         fernet: cipher of secrets and store settings.
     """
 
-    def __init__(self, engine: Engine, fernet: Fernet, doorbell: Path | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        fernet: Fernet,
+        doorbell: Path | None = None,
+        wants: Callable[[str], bool] = lambda _event_type: True,
+    ) -> None:
         """Take what is open.
 
         Args:
             doorbell: socket of this machine's keeper; None: no keeper is rung.
+            wants: whether notifications of a type are written.
         """
-        self.engine, self.fernet, self._doorbell = engine, fernet, doorbell
+        self.engine, self.fernet, self._doorbell, self._wants = engine, fernet, doorbell, wants
         self._id = ""
 
     @classmethod
@@ -82,8 +89,8 @@ class Catalog:
                 make_directory(Path(url.database).parent, 0o700)
                 # SQLite would make it readable for everybody as far as the umask allows.
                 _opened_private(Path(url.database)).close()
-            bell = settings.run_dir / DOORBELL_SOCKET
-            catalog = cls(_engine(url, settings.database), Fernet(_fernet_key(settings, url)), bell)
+            bell, wants = settings.run_dir / DOORBELL_SOCKET, settings.notifications.wants
+            catalog = cls(_engine(url, settings.database), Fernet(_fernet_key(settings, url)), bell, wants)
         try:
             with _faults_refused():
                 facts = _facts(catalog.engine)
@@ -155,6 +162,18 @@ class Catalog:
                 yield connection
 
     @contextmanager
+    def statement(self) -> Iterator[Connection]:
+        """A connection for one statement, which reads or writes in a transaction of its own.
+
+        Nothing can be announced here, and nobody is rung.
+
+        Raises:
+            CatalogUnavailable: as `write`.
+        """
+        with passing_faults(), _connected_for_one(self.engine) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that writes: committed at the end of the block, rolled back when it raises.
 
@@ -170,7 +189,7 @@ class Catalog:
         """
         with (
             passing_faults(),
-            self.engine.connect().execution_options(transship_write=True) as connection,
+            self.engine.connect().execution_options(transship_write=True, transship_wants=self._wants) as connection,
         ):
             # It belongs to the pooled connection, which may have been used by a transaction that failed.
             announced(connection).clear()
@@ -190,7 +209,7 @@ class Catalog:
     def id(self) -> str:
         """Return the catalogue's id, a UUID made when its database was."""
         if not self._id:
-            with self.read() as connection:
+            with self.statement() as connection:
                 found = connection.execute(select(META.c.value).where(META.c.name == "catalog_id")).scalar_one()
             self._id = str(found)
         return self._id
@@ -315,10 +334,20 @@ def _sqlite_engine(url: URL, busy_timeout_s: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("transship_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        options = connection.get_execution_options()
+        if not options.get("transship_one", False):
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("transship_write", False) else "BEGIN")
 
     return engine
+
+
+def _connected_for_one(engine: Engine) -> Connection:
+    """Connect for one statement, which either database commits by itself."""
+    connection = engine.connect().execution_options(transship_one=True)
+    if engine.dialect.name == "postgresql":
+        # SQLite's driver always works so, and SQLAlchemy would take it out of that mode afterwards.
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+    return connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +370,7 @@ def _facts(engine: Engine) -> _Facts:
         META.c.name.in_(["catalog_id", "key_check"])
     )
     try:
-        with engine.connect() as connection:
+        with _connected_for_one(engine) as connection:
             rows = connection.execute(known).all()
     except (OperationalError, ProgrammingError):
         # There are no tables yet, or the database does not answer, which is said now.

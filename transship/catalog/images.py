@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import (
-    BigInteger,
-    Connection,
-    Row,
-    Select,
-    String,
-    Text,
-    cast,
-    delete,
-    insert,
-    literal,
-    null,
-    select,
-    true,
-    union_all,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Label, Row, Table, delete, insert, select, true, update
 from sqlalchemy.exc import IntegrityError
 
-from transship.catalog.notifications import announce_deleted, announce_image
+from transship.catalog.notifications import announce_deleted, announce_image, is_wanted
 from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, PROPERTIES, TAGS, TARGETS
-from transship.catalog.types import in_seconds
+from transship.catalog.types import JsonRows, in_seconds
 from transship.domain.errors import ImageChanged, ImageExists, ImageNotFound
 from transship.domain.image import Image, ImageStatus, Location, Visibility
 from transship.domain.notification import EventType
@@ -97,81 +79,42 @@ def _lock(connection: Connection, image_id: str) -> None:
 
 
 def load_images(connection: Connection, image_ids: Sequence[str]) -> list[Image]:
-    """Return the images of those ids that are not deleted, in the order of the ids; two statements for any number."""
+    """Return the images of those ids that are not deleted, in the order of the ids; one statement for any number."""
     if not image_ids:
         return []
-    found = select(IMAGES, LEASES.c.task_id.label("lock")).outerjoin(LEASES, LEASES.c.image_id == IMAGES.c.id)
-    rows = {
-        row.id: row
-        for row in connection.execute(found.where(IMAGES.c.id.in_(image_ids), IMAGES.c.deleted_at.is_(None)))
-    }
-    if not rows:
-        return []
-    parts: dict[str, _Parts] = defaultdict(_Parts)
-    for row in connection.execute(_parts_of(list(rows))):
-        parts[row.image_id].add(row)
-    return [_image(rows[id_], parts[id_]) for id_ in image_ids if id_ in rows]
+    rows = connection.execute(_WHOLE.where(IMAGES.c.id.in_(image_ids), IMAGES.c.deleted_at.is_(None)))
+    images = {row.id: _image(row) for row in rows}
+    return [images[id_] for id_ in image_ids if id_ in images]
 
 
-def _parts_of(image_ids: Sequence[str]) -> Select[Any]:
-    """Return the statement for the rows of other tables that belong to images."""
-    no_text, no_number = cast(null(), Text), cast(null(), BigInteger)
-    kinds = (
-        (PROPERTIES, PROPERTIES.c.name, PROPERTIES.c.value, no_number, no_number, true()),
-        (TAGS, TAGS.c.tag, no_text, no_number, no_number, true()),
-        (
-            LOCATIONS,
-            LOCATIONS.c.store,
-            LOCATIONS.c.url,
-            LOCATIONS.c.size,
-            LOCATIONS.c.id,
-            LOCATIONS.c.state == "active",
-        ),
-        (TARGETS, TARGETS.c.store, TARGETS.c.state, no_number, no_number, true()),
-    )
-    every = union_all(
-        *(
-            select(
-                literal(table.name, String(30)).label("kind"),
-                table.c.image_id.label("image_id"),
-                name.label("name"),
-                cast(text, Text).label("text"),
-                cast(size, BigInteger).label("size"),
-                cast(place, BigInteger).label("place"),
-            ).where(table.c.image_id.in_(image_ids), wanted)
-            for table, name, text, size, place, wanted in kinds
-        )
-    ).subquery()
-    return select(every).order_by(every.c.place)
+def _rows_of(table: Table, *columns: ColumnElement[Any], wanted: ColumnElement[bool] | None = None) -> Label[Any]:
+    """Return the expression for the rows of a table that belong to an image; `_image` reads them."""
+    rows = select(JsonRows(*columns)).where(table.c.image_id == IMAGES.c.id, true() if wanted is None else wanted)
+    return rows.scalar_subquery().label(table.name)
 
 
-@dataclass(slots=True)
-class _Parts:
-    """What other tables say of an image."""
-
-    properties: dict[str, str] = field(default_factory=dict)
-    tags: set[str] = field(default_factory=set)
-    locations: list[Location] = field(default_factory=list)
-    targets: dict[str, str] = field(default_factory=dict)
-
-    def add(self, row: Row[Any]) -> None:
-        """Take a row of `_parts_of`."""
-        match row.kind:
-            case PROPERTIES.name:
-                self.properties[row.name] = row.text
-            case TAGS.name:
-                self.tags.add(row.name)
-            case LOCATIONS.name:
-                self.locations.append(Location(row.name, row.text, row.size))
-            case TARGETS.name:
-                self.targets[row.name] = row.text
+_WHOLE: Final = select(
+    IMAGES,
+    LEASES.c.task_id.label("lock"),
+    _rows_of(PROPERTIES, PROPERTIES.c.name, PROPERTIES.c.value),
+    _rows_of(TAGS, TAGS.c.tag),
+    _rows_of(
+        LOCATIONS,
+        LOCATIONS.c.id,
+        LOCATIONS.c.store,
+        LOCATIONS.c.url,
+        LOCATIONS.c.size,
+        wanted=LOCATIONS.c.state == "active",
+    ),
+    _rows_of(TARGETS, TARGETS.c.store, TARGETS.c.state),
+).outerjoin(LEASES, LEASES.c.image_id == IMAGES.c.id)
 
 
-def _image(row: Row[Any], parts: _Parts) -> Image:
+def _image(row: Row[Any]) -> Image:
     # By name, as Glance lists them. Not by the database, which has an order of its own for names.
-    stores, targets = sorted(parts.targets), parts.targets
-    importing = tuple(store for store in stores if targets[store] in ("waiting", "uploading", "written"))
-    failed = tuple(store for store in stores if targets[store] == "failed")
+    targets = sorted(row.import_targets or ())
+    importing = tuple(store for store, state in targets if state in ("waiting", "uploading", "written"))
+    failed = tuple(store for store, state in targets if state == "failed")
     return Image(
         id=row.id,
         status=ImageStatus(row.status),
@@ -191,9 +134,9 @@ def _image(row: Row[Any], parts: _Parts) -> Image:
         min_disk=row.min_disk,
         min_ram=row.min_ram,
         owner=row.owner,
-        properties=parts.properties,
-        tags=frozenset(parts.tags),
-        locations=tuple(parts.locations),
+        properties=dict(row.image_properties or ()),
+        tags=frozenset(tag for (tag,) in row.image_tags or ()),
+        locations=tuple(Location(*location) for _, *location in sorted(row.locations or ())),
         import_task=row.lock,
         importing_to=importing if row.has_imported else None,
         failed_import=failed if row.has_imported else None,
@@ -231,7 +174,13 @@ def update_image(connection: Connection, before: Image, after: Image, now: datet
     if before.tags - after.tags:
         connection.execute(delete(TAGS).where(TAGS.c.image_id == before.id, TAGS.c.tag.in_(before.tags - after.tags)))
     _add_tags(connection, before.id, after.tags - before.tags)
-    announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, before.id))
+    announce_change(connection, before.id)
+
+
+def announce_change(connection: Connection, image_id: str) -> None:
+    """Tell others of an image that this transaction changed, as it is now; it is read only if anybody listens."""
+    if is_wanted(connection, EventType.IMAGE_UPDATE):
+        announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, image_id))
 
 
 def set_properties(connection: Connection, image_id: str, properties: Mapping[str, str]) -> None:

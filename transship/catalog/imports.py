@@ -14,18 +14,21 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from transship.catalog.bell import Ring, ring_keeper
 from transship.catalog.copies import failed_targets, open_targets, targets_of
 from transship.catalog.engine import Catalog
 from transship.catalog.hosts import refuse_unless_served
-from transship.catalog.images import get_image, insert_image, lock_image, set_properties
+from transship.catalog.images import announce_change, get_image, insert_image, lock_image, set_properties
 from transship.catalog.journal import staged_upload
 from transship.catalog.leases import (
     Lease,
     LeaseState,
     lock_lease_of_task,
     prove_lease,
+    queue_free_lease,
     queue_lease,
     take_lease,
+    take_waiting_lease,
 )
 from transship.catalog.locks import lock_name
 from transship.catalog.notifications import announce_image, announce_task
@@ -121,11 +124,17 @@ def ask_import(catalog: Catalog, image_id: str, order: Order, caller: Caller, no
         ImageNotFound, AlreadyBeingCopied, ImportRunning, WrongStatus, FormatMissing, UploadIncomplete: nothing was
             changed.
     """
+    task_id = str(uuid4())
     with catalog.write() as connection:
-        image = _admitted(connection, image_id, order.request)
-        task = _ask(connection, catalog, image, order, caller, now)
-        queue_lease(connection, image_id, task.id)
-        post(connection, OutboxKind.DISPATCH, f"{task.id}/1", task.id, {"attempt": 1})
+        if queue_free_lease(connection, image_id, task_id):
+            # The image is locked by that, and nobody had its lease.
+            image = replace(get_image(connection, image_id), import_task=None)
+            admit(image, order.request)
+        else:
+            image = _admitted(connection, image_id, order.request)
+            queue_lease(connection, image_id, task_id)
+        task = _ask(connection, catalog, image, task_id, order, caller, now)
+        post(connection, OutboxKind.DISPATCH, f"{task_id}/1", task_id, {"attempt": 1})
         return task
 
 
@@ -144,23 +153,11 @@ def begin_import(catalog: Catalog, task_id: str, flow_run_id: str, owner: str, *
         Superseded: the import is over, or another process carries it; nothing was changed.
     """
     with catalog.write() as connection:
-        try:
-            # The lease first: what is read after it stays true. All tasks of a flow run are of one image.
-            lease = lock_lease_of_task(connection, task_id)
-            task = newest_attempt(connection, task_id, flow_run_id)
-            image = get_image(connection, task.image_id)
-        except (TaskNotFound, ImageNotFound) as gone:
-            raise Superseded(f"the image is gone: {gone}") from gone
-        if task.flow_run_id not in (None, flow_run_id):
-            raise Superseded(f"the import is carried by flow run {task.flow_run_id}")
-        if task.status.final:
-            task = _reopen(connection, task, image, lease, now)
-            image = get_image(connection, image.id)
-        elif lease.task_id != task.id:
-            raise Superseded("another import of this image was begun since")
-        elif lease.live:
-            raise Superseded(f"the import is running in another process ({lease.owner})")
-        return _take(connection, catalog, task, image, flow_run_id, owner, ttl_s, now)
+        lease = take_waiting_lease(connection, task_id, owner, ttl_s)
+        if lease is None:
+            task = _next_task(connection, task_id, flow_run_id, now)
+            lease = take_lease(connection, task.image_id, task.id, owner, ttl_s)
+        return _begun(connection, catalog, lease, flow_run_id, now)
 
 
 def begin_by_hand(
@@ -205,12 +202,13 @@ def begin_by_hand(
             targets = choose_targets(request, None, stores, [location.store for location in image.locations])
             if not targets:
                 raise Superseded("every store holds the image")
-            task = _ask(connection, catalog, image, Order(request, targets, access), caller, now)
+            order = Order(request, targets, access)
+            task = _ask(connection, catalog, image, str(uuid4()), order, caller, now)
             uploaded = request.method.facts.uploaded
             holder = staged_upload(connection, image.id).host if uploaded else host
             if holder == host:
-                asked_for = get_image(connection, image.id)
-                return _take(connection, catalog, task, asked_for, flow_run_id, owner, ttl_s, now)
+                lease = take_lease(connection, image.id, task.id, owner, ttl_s)
+                return _begun(connection, catalog, lease, flow_run_id, now)
             refuse_unless_served(connection, image.id)
             queue_lease(connection, image.id, task.id)
             post(connection, OutboxKind.DISPATCH, f"{task.id}/1", task.id, {"attempt": 1})
@@ -228,7 +226,7 @@ def inject_properties(catalog: Catalog, lease: Lease, properties: Mapping[str, s
     with catalog.write() as connection:
         prove_lease(connection, lease)
         set_properties(connection, lease.image_id, properties)
-        announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, lease.image_id))
+        announce_change(connection, lease.image_id)
 
 
 def _admitted(connection: Connection, image_id: str, request: ImportRequest) -> Image:
@@ -239,12 +237,11 @@ def _admitted(connection: Connection, image_id: str, request: ImportRequest) -> 
 
 
 def _ask(
-    connection: Connection, catalog: Catalog, image: Image, order: Order, caller: Caller, now: datetime
+    connection: Connection, catalog: Catalog, image: Image, task_id: str, order: Order, caller: Caller, now: datetime
 ) -> ImportTask:
     image_id = image.id
     if order.request.method.facts.uploaded:
         staged_upload(connection, image_id)
-    task_id = str(uuid4())
     made = connection.execute(
         insert(TASKS)
         .values(
@@ -289,6 +286,33 @@ def _mark_importing(connection: Connection, image: Image, method: ImportMethod, 
         .where(IMAGES.c.id == image.id)
         .values(status=status, has_imported=True, import_message=None, updated_at=now)
     )
+
+
+def _next_task(connection: Connection, task_id: str, flow_run_id: str, now: datetime) -> ImportTask:
+    """Return the task with which a flow run goes on, its image locked: the newest, or a new one if that has ended.
+
+    Args:
+        task_id: the task that the run was started for.
+
+    Raises:
+        Superseded: the import is over, or another process carries it.
+    """
+    try:
+        # The lease first: what is read after it stays true. All tasks of a flow run are of one image.
+        lease = lock_lease_of_task(connection, task_id)
+        task = newest_attempt(connection, task_id, flow_run_id)
+        image = get_image(connection, task.image_id)
+    except (TaskNotFound, ImageNotFound) as gone:
+        raise Superseded(f"the image is gone: {gone}") from gone
+    if task.flow_run_id not in (None, flow_run_id):
+        raise Superseded(f"the import is carried by flow run {task.flow_run_id}")
+    if task.status.final:
+        return _reopen(connection, task, image, lease, now)
+    if lease.task_id != task.id:
+        raise Superseded("another import of this image was begun since")
+    if lease.live:
+        raise Superseded(f"the import is running in another process ({lease.owner})")
+    return task
 
 
 def _reopen(connection: Connection, ended: ImportTask, image: Image, lease: LeaseState, now: datetime) -> ImportTask:
@@ -362,30 +386,31 @@ def _next_attempt(
     return opened
 
 
-def _take(
-    connection: Connection,
-    catalog: Catalog,
-    task: ImportTask,
-    image: Image,
-    flow_run_id: str,
-    owner: str,
-    ttl_s: float,
-    now: datetime,
-) -> Begun:
-    lease = take_lease(connection, task.image_id, task.id, owner, ttl_s)
+def _begun(connection: Connection, catalog: Catalog, lease: Lease, flow_run_id: str, now: datetime) -> Begun:
+    """Return what a flow run carries that has just taken the lease of its task.
+
+    Raises:
+        Superseded: another flow run carries the task.
+    """
+    free_for_run = TASKS.c.flow_run_id.is_(None) | (TASKS.c.flow_run_id == flow_run_id)
     row = connection.execute(
         update(TASKS)
-        .where(TASKS.c.id == task.id)
+        .where(TASKS.c.id == lease.task_id, free_for_run)
         .values(flow_run_id=flow_run_id, status=TaskStatus.PROCESSING, message="", updated_at=now)
         .returning(TASKS)
-    ).one()
+    ).first()
+    if row is None:
+        raise Superseded(f"the import is carried by flow run {get_task(connection, lease.task_id).flow_run_id}")
+    image, task = get_image(connection, lease.image_id), task_of(row)
     secrets = read_secrets(connection, catalog, task.id)
-    image, begun, remote = replace(image, import_task=task.id), task_of(row), secrets.get("remote", "")
-    announce_task(connection, EventType.TASK_PROCESSING, begun)
+    remote = secrets.get("remote", "")
+    announce_task(connection, EventType.TASK_PROCESSING, task)
     announce_image(connection, EventType.IMAGE_UPDATE, image)
+    # Another import may have its turn now.
+    ring_keeper(connection, Ring.NEWS)
     return Begun(
         image=image,
-        task=begun,
+        task=task,
         lease=lease,
         targets=targets_of(connection, task.id),
         strict=row.strict,

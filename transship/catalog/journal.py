@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
 
-from transship.catalog.copies import write_again
+from transship.catalog.copies import FINISHED, write_again
 from transship.catalog.engine import Catalog
-from transship.catalog.leases import Lease, prove_lease
+from transship.catalog.leases import Lease, add_while_held, is_held, prove_lease, write_while_held
 from transship.catalog.locks import lock_name
-from transship.catalog.schema import IMAGES, LOCATIONS, STAGED
+from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, STAGED, TARGETS
 from transship.catalog.types import in_seconds
 from transship.domain.errors import CopyBeingRemoved, StagingBusy, StagingFull, UploadIncomplete
 from transship.domain.image import ImageStatus
@@ -55,6 +55,43 @@ def find_location(connection: Connection, image_id: str, store: str) -> Location
     return None if row is None else location_of(row)
 
 
+@dataclass(frozen=True, slots=True)
+class EarlierCopy:
+    """What earlier attempts left of a copy.
+
+    Attributes:
+        row: of the journal; None if there is none.
+        finished: the copy was whole once, and counts as written.
+    """
+
+    row: LocationRow | None
+    finished: bool
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything is left, if only in the list of stores."""
+        return self.row is not None or self.finished
+
+
+def earlier_copy(connection: Connection, lease: Lease, store: str) -> EarlierCopy:
+    """Return what the holder of a lease finds of its copy in a store."""
+    copy = and_(LOCATIONS.c.image_id == LEASES.c.image_id, LOCATIONS.c.store == store)
+    target = and_(
+        TARGETS.c.image_id == LEASES.c.image_id,
+        TARGETS.c.store == store,
+        TARGETS.c.task_id == lease.task_id,
+        TARGETS.c.state.in_(FINISHED),
+    )
+    row = connection.execute(
+        select(LOCATIONS, TARGETS.c.state.label("finished"))
+        .select_from(LEASES)
+        .outerjoin(LOCATIONS, copy)
+        .outerjoin(TARGETS, target)
+        .where(LEASES.c.image_id == lease.image_id)
+    ).one()
+    return EarlierCopy(None if row.id is None else location_of(row), row.finished is not None)
+
+
 def location_of(row: Row[Any]) -> LocationRow:
     """Return the copy that a row of the table states."""
     return LocationRow(*(getattr(row, field) for field in LocationRow.__slots__))
@@ -72,7 +109,14 @@ def complete_urls(connection: Connection, store: str) -> frozenset[str]:
 
 
 def open_location(
-    catalog: Catalog, lease: Lease, store: str, url: str, now: datetime, *, copied_from: str = ""
+    catalog: Catalog,
+    lease: Lease,
+    store: str,
+    url: str,
+    now: datetime,
+    *,
+    copied_from: str = "",
+    fresh: bool = False,
 ) -> None:
     """Note that a store is about to be written. A copy that clients see is never given up for it.
 
@@ -80,26 +124,30 @@ def open_location(
 
     Args:
         copied_from: name of the file that is copied; a sealed file never changes, so it tells the bytes.
+        fresh: earlier attempts left nothing of this copy, so that nothing is given up.
 
     Raises:
         LockLost: another worker took over; nothing was written.
     """
+    values = {
+        "image_id": lease.image_id,
+        "store": store,
+        "url": url,
+        "state": "uploading",
+        "epoch": lease.epoch,
+        "proof": "",
+        "copied_from": copied_from,
+        "created_at": now,
+        "updated_at": now,
+    }
+    if fresh:
+        with catalog.statement() as connection:
+            add_while_held(connection, lease, LOCATIONS, values)
+        return
     with catalog.write() as connection:
         prove_lease(connection, lease)
         connection.execute(delete(LOCATIONS).where(_hidden(lease.image_id, store)))
-        connection.execute(
-            insert(LOCATIONS).values(
-                image_id=lease.image_id,
-                store=store,
-                url=url,
-                state="uploading",
-                epoch=lease.epoch,
-                proof="",
-                copied_from=copied_from,
-                created_at=now,
-                updated_at=now,
-            )
-        )
+        connection.execute(insert(LOCATIONS).values(values))
         write_again(connection, lease, store)
 
 
@@ -210,23 +258,20 @@ def open_staged(
     Raises:
         LockLost: another worker took over; nothing was written.
     """
-    with catalog.write() as connection:
-        prove_lease(connection, lease)
-        connection.execute(delete(STAGED).where(STAGED.c.name == name, STAGED.c.host == host))
-        connection.execute(
-            insert(STAGED).values(
-                name=name,
-                host=host,
-                image_id=lease.image_id,
-                task_id=lease.task_id,
-                epoch=lease.epoch,
-                role=role,
-                state="part",
-                reserved_bytes=0,
-                source_key=source_key,
-                created_at=now,
-            )
-        )
+    values = {
+        "name": name,
+        "host": host,
+        "image_id": lease.image_id,
+        "task_id": lease.task_id,
+        "epoch": lease.epoch,
+        "role": role,
+        "state": "part",
+        "reserved_bytes": 0,
+        "source_key": source_key,
+        "created_at": now,
+    }
+    with catalog.statement() as connection:
+        add_while_held(connection, lease, STAGED, values, key=("name", "host"))
 
 
 def adopt_staged(catalog: Catalog, lease: Lease, name: str, host: str) -> bool:
@@ -239,7 +284,7 @@ def adopt_staged(catalog: Catalog, lease: Lease, name: str, host: str) -> bool:
         prove_lease(connection, lease)
         adopted = connection.execute(
             update(STAGED)
-            .where(STAGED.c.name == name, STAGED.c.host == host, STAGED.c.state != "scrap")
+            .where(_file(name, host), STAGED.c.state != "scrap")
             .values(epoch=lease.epoch, task_id=lease.task_id, keep_until=None)
         )
         return bool(adopted.rowcount)
@@ -253,13 +298,9 @@ def remember_validators(
     Raises:
         LockLost: another worker took over; nothing was written.
     """
-    with catalog.write() as connection:
-        prove_lease(connection, lease)
-        connection.execute(
-            update(STAGED)
-            .where(STAGED.c.name == name, STAGED.c.host == host)
-            .values(validators=None if validators is None else dict(validators))
-        )
+    kept = {"validators": None if validators is None else dict(validators)}
+    with catalog.statement() as connection:
+        write_while_held(connection, lease, update(STAGED).where(_file(name, host), is_held(lease)).values(kept))
 
 
 def seal_staged(
@@ -274,13 +315,10 @@ def seal_staged(
     Raises:
         LockLost: another worker took over; nothing was written.
     """
-    with catalog.write() as connection:
-        prove_lease(connection, lease)
-        connection.execute(
-            update(STAGED)
-            .where(STAGED.c.name == name, STAGED.c.host == host)
-            .values(state="sealed", size=size, reserved_bytes=0, digests=None if digests is None else dict(digests))
-        )
+    found = None if digests is None else dict(digests)
+    sealed = {"state": "sealed", "size": size, "reserved_bytes": 0, "digests": found}
+    with catalog.statement() as connection:
+        write_while_held(connection, lease, update(STAGED).where(_file(name, host), is_held(lease)).values(sealed))
 
 
 def reserve_staged(
@@ -305,10 +343,16 @@ def reserve_staged(
         StagingBusy: there is no room as long as other imports take theirs; the reservation is as it was.
         LockLost: another worker took over; nothing was written.
     """
+    reserved = update(STAGED).where(_file(name, host)).values(reserved_bytes=size_bytes)
+    needed = max(0, size_bytes - occupied(name))
     with catalog.write() as connection:
-        prove_lease(connection, lease)
         # Reservations of several images add up, so their leases do not keep them apart.
         lock_name(connection, f"staging of {host}")
+        # Often there is room even if the others had written nothing of theirs yet.
+        ample = _reserved_by_others(name, host) <= available_bytes - needed
+        if connection.execute(reserved.where(ample, is_held(lease))).rowcount:
+            return
+        prove_lease(connection, lease)
         others = connection.execute(
             select(STAGED.c.name, STAGED.c.image_id, STAGED.c.state, STAGED.c.reserved_bytes).where(
                 STAGED.c.host == host, STAGED.c.name != name
@@ -316,16 +360,19 @@ def reserve_staged(
         ).all()
         taken = {other.name: occupied(other.name) for other in others}
         promised = sum(max(0, other.reserved_bytes - taken[other.name]) for other in others if other.state == "part")
-        needed = max(0, size_bytes - occupied(name))
         available = available_bytes - promised
         if needed > available:
             foreign = sum(taken[other.name] for other in others if other.image_id != lease.image_id) + promised
             if needed > available + foreign:
                 raise StagingFull(needed, available)
             raise StagingBusy(needed, available, foreign)
-        connection.execute(
-            update(STAGED).where(STAGED.c.name == name, STAGED.c.host == host).values(reserved_bytes=size_bytes)
-        )
+        connection.execute(reserved)
+
+
+def _reserved_by_others(name: str, host: str) -> ColumnElement[int]:
+    others = STAGED.alias("others")
+    total = select(func.coalesce(func.sum(others.c.reserved_bytes), 0))
+    return total.where(others.c.host == host, others.c.name != name, others.c.state == "part").scalar_subquery()
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +421,11 @@ def uploaded() -> ColumnElement[bool]:
 
 def drop_staged(connection: Connection, name: str, host: str) -> None:
     """Forget a staged file that was removed."""
-    connection.execute(delete(STAGED).where(STAGED.c.name == name, STAGED.c.host == host))
+    connection.execute(delete(STAGED).where(_file(name, host)))
+
+
+def _file(name: str, host: str) -> ColumnElement[bool]:
+    return (STAGED.c.name == name) & (STAGED.c.host == host)
 
 
 def staged_of(row: Row[Any]) -> StagedRow:

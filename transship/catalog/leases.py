@@ -7,13 +7,29 @@ hands and never falls, so a worker that was away for too long is recognised by w
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Insert,
+    Row,
+    Select,
+    Table,
+    Update,
+    exists,
+    func,
+    literal,
+    null,
+    select,
+    update,
+)
 
 from transship.catalog.bell import Ring, ring_keeper
 from transship.catalog.engine import Catalog
+from transship.catalog.locks import insert_into
 from transship.catalog.schema import LEASES, TASKS
 from transship.catalog.types import in_seconds, seconds_since
 from transship.domain.errors import LockLost, TaskNotFound
@@ -129,7 +145,16 @@ def _lease_state(row: Row[Any] | None, image_id: str) -> LeaseState:
 
 def queue_lease(connection: Connection, image_id: str, task_id: str) -> None:
     """Reserve a lease for a task that waits for a worker, under a new epoch."""
-    connection.execute(
+    connection.execute(_queued(image_id, task_id))
+
+
+def queue_free_lease(connection: Connection, image_id: str, task_id: str) -> bool:
+    """Reserve a lease that is free, as `queue_lease`, and lock it; return whether it was free."""
+    return bool(connection.execute(_queued(image_id, task_id).where(LEASES.c.state == "free")).rowcount)
+
+
+def _queued(image_id: str, task_id: str) -> Update:
+    return (
         update(LEASES)
         .where(LEASES.c.image_id == image_id)
         .values(
@@ -144,20 +169,29 @@ def take_lease(connection: Connection, image_id: str, task_id: str | None, owner
     Args:
         task_id: task that it serves; None for an upload.
     """
-    epoch = connection.execute(
-        update(LEASES)
-        .where(LEASES.c.image_id == image_id)
-        .values(
-            epoch=LEASES.c.epoch + 1,
-            state="held",
-            task_id=task_id,
-            owner=owner,
-            since=in_seconds(0),
-            expires_at=in_seconds(ttl_s),
-        )
-        .returning(LEASES.c.epoch)
-    ).scalar_one()
+    taken = _held(task_id, owner, ttl_s).where(LEASES.c.image_id == image_id)
+    epoch = connection.execute(taken.returning(LEASES.c.epoch)).scalar_one()
     return Lease(image_id, epoch, task_id or "", owner)
+
+
+def take_waiting_lease(connection: Connection, task_id: str, owner: str, ttl_s: float) -> Lease | None:
+    """Hold the lease that waits for a task's worker, or whose worker was lost; None if it does neither."""
+    image = select(TASKS.c.image_id).where(TASKS.c.id == task_id).scalar_subquery()
+    waits = (LEASES.c.state == "queued") | ((LEASES.c.state == "held") & (LEASES.c.expires_at < in_seconds(0)))
+    taken = _held(task_id, owner, ttl_s).where(LEASES.c.image_id == image, LEASES.c.task_id == task_id, waits)
+    row = connection.execute(taken.returning(LEASES.c.image_id, LEASES.c.epoch)).first()
+    return None if row is None else Lease(row.image_id, row.epoch, task_id, owner)
+
+
+def _held(task_id: str | None, owner: str, ttl_s: float) -> Update:
+    return update(LEASES).values(
+        epoch=LEASES.c.epoch + 1,
+        state="held",
+        task_id=task_id,
+        owner=owner,
+        since=in_seconds(0),
+        expires_at=in_seconds(ttl_s),
+    )
 
 
 def renew_lease(catalog: Catalog, lease: Lease, ttl_s: float) -> None:
@@ -166,7 +200,7 @@ def renew_lease(catalog: Catalog, lease: Lease, ttl_s: float) -> None:
     Raises:
         LockLost: somebody else has it now.
     """
-    with catalog.write() as connection:
+    with catalog.statement() as connection:
         _set_expiry(connection, lease, ttl_s)
 
 
@@ -234,8 +268,50 @@ def prove_lease(connection: Connection, lease: Lease) -> None:
     Raises:
         LockLost: somebody else has it now, or the image is gone; nothing may be written.
     """
-    if connection.execute(select(LEASES.c.image_id).where(_is(lease)).with_for_update()).first() is None:
+    if connection.execute(_proof(lease)).first() is None:
         raise LockLost(lease.image_id, lease.epoch)
+
+
+def is_held(lease: Lease) -> ColumnElement[bool]:
+    """Return the condition, for the statement that writes, that the lease is still this one.
+
+    It locks the lease as `prove_lease` does, before the statement changes any row.
+    """
+    return exists(_proof(lease))
+
+
+def add_while_held(
+    connection: Connection, lease: Lease, table: Table, values: Mapping[str, object], key: Sequence[str] = ()
+) -> None:
+    """Insert a row with the proof of `is_held`.
+
+    Args:
+        key: columns that may name a row which is there already, and is replaced as a whole.
+
+    Raises:
+        LockLost: somebody else has the lease now, or the image is gone; nothing was written.
+    """
+    row = (literal(value, table.c[name].type) for name, value in values.items())
+    held = select(*row).select_from(LEASES).where(_is(lease)).with_for_update()
+    added = insert_into(connection, table).from_select(list(values), held)
+    if key:
+        replaced = {column.name: values.get(column.name, null()) for column in table.c if column.name not in key}
+        added = added.on_conflict_do_update(index_elements=key, set_=replaced)
+    write_while_held(connection, lease, added.execution_options(preserve_rowcount=True))
+
+
+def write_while_held(connection: Connection, lease: Lease, statement: Insert | Update) -> None:
+    """Write one row with a statement that has the proof of `is_held`.
+
+    Raises:
+        LockLost: it wrote none: somebody else has the lease now, or the image is gone.
+    """
+    if not connection.execute(statement).rowcount:
+        raise LockLost(lease.image_id, lease.epoch)
+
+
+def _proof(lease: Lease) -> Select[Any]:
+    return select(LEASES.c.image_id).where(_is(lease)).with_for_update()
 
 
 def _is(lease: Lease) -> ColumnElement[bool]:
@@ -244,11 +320,21 @@ def _is(lease: Lease) -> ColumnElement[bool]:
 
 def free_lease(connection: Connection, image_id: str) -> None:
     """End a lease; the epoch grows, so that a late writer is refused."""
-    connection.execute(
-        update(LEASES)
-        .where(LEASES.c.image_id == image_id)
-        .values(epoch=LEASES.c.epoch + 1, state="free", task_id=None, owner=None, since=in_seconds(0), expires_at=None)
-    )
+    connection.execute(_FREED.where(LEASES.c.image_id == image_id))
+
+
+def give_back_lease(connection: Connection, lease: Lease) -> None:
+    """End a lease as its holder, before anything else is written; the image stays locked until the transaction ends.
+
+    Raises:
+        LockLost: somebody else has it now, or the image is gone; nothing may be written.
+    """
+    write_while_held(connection, lease, _FREED.where(_is(lease)))
+
+
+_FREED: Final = update(LEASES).values(
+    epoch=LEASES.c.epoch + 1, state="free", task_id=None, owner=None, since=in_seconds(0), expires_at=None
+)
 
 
 def expired_leases(connection: Connection) -> list[str]:

@@ -31,13 +31,17 @@ def add_unless_there(connection: Connection, table: Table, key: str, values: Map
     Args:
         key: the column that must be unique.
     """
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    unless_there = insert(table).values(values).on_conflict_do_nothing(index_elements=[key])
+    unless_there = insert_into(connection, table).values(values).on_conflict_do_nothing(index_elements=[key])
     # Not the count of rows: PostgreSQL's driver does not tell it here.
     return connection.execute(unless_there.returning(table.c[key])).first() is not None
 
 
 def add_or_replace(connection: Connection, table: Table, key: str, values: Mapping[str, object]) -> None:
     """Insert a row, or write these values over the one of that key."""
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    connection.execute(insert(table).values(values).on_conflict_do_update(index_elements=[key], set_=values))
+    added = insert_into(connection, table).values(values)
+    connection.execute(added.on_conflict_do_update(index_elements=[key], set_=values))
+
+
+def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an insert that may say what happens if the row is there already."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)

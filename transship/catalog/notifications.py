@@ -1,14 +1,14 @@
 """Notifications that wait to be sent, written in the transaction that makes their fact true.
 
-What a transaction announces is written in one statement at its end. Each row is sent to every sink that the keeper
-has; a column a sink says whether it was. Writers of one
-image follow each other, so the numbers of its rows are the order of its facts; rows of different images
-have no order among each other.
+A transaction writes what it announces in one statement at its end, but for types that no configured sink takes. The
+keeper sends each row to every sink that it has; a column for each sink says whether it was sent. Writers of one image
+follow each other, so the numbers of its rows are the order of its facts; rows of different images have no order among
+each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -44,6 +44,12 @@ _ANNOUNCED: Final = "transship announced"
 
 
 # --- writers -----------------------------------------------------------------------------------
+
+
+def is_wanted(connection: Connection, *event_types: EventType) -> bool:
+    """Return whether a sink takes notifications of any of these types; the others need not be announced."""
+    wants: Callable[[str], bool] = connection.get_execution_options()["transship_wants"]
+    return any(wants(event_type) for event_type in event_types)
 
 
 def announce_image(connection: Connection, event_type: EventType, image: Image) -> None:
@@ -104,6 +110,8 @@ def _add(
     store: str | None = None,
     priority: Priority = Priority.INFO,
 ) -> None:
+    if not is_wanted(connection, event_type):
+        return
     announced(connection).append(
         {
             "message_id": str(uuid4()),

@@ -199,7 +199,7 @@ def forget_hidden(catalog: Catalog, lease: Lease | None) -> list[str]:
     Returns:
         Their URLs.
     """
-    with catalog.read() as connection:
+    with catalog.statement() as connection:
         images = connection.execute(select(LOCATIONS.c.image_id).distinct().where(LOCATIONS.c.state != "active"))
         image_ids = sorted(images.scalars())
     fresh = None if lease is None else lease.image_id

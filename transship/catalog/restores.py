@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, select
+from sqlalchemy import BigInteger, Connection, Text, case, cast, select, update
 
 from transship.catalog.engine import Catalog
 from transship.catalog.leases import Lease
@@ -56,12 +56,24 @@ def count_opening(catalog: Catalog, known: Count, lease: Lease | None) -> Openin
         known: the last count, as the directory has it.
         lease: of the import that opens the directory, if one does.
     """
-    if (count := _counted_on(catalog, known)) is not None:
+    count = _counted_again(catalog, known) or _counted_on(catalog, known)
+    if count is not None:
         return Opening(count, ())
     # Before it is counted on: whoever is killed in between notices again.
     forgotten = tuple(forget_hidden(catalog, lease))
     restored = _counted_on(catalog, known, restored=True)
     return Opening(restored or known, forgotten)
+
+
+def _counted_again(catalog: Catalog, known: Count) -> Count | None:
+    """Return the count with one more time; None for a new directory, and when the catalogue was restored meanwhile."""
+    counted = case((META.c.name == known.name, cast(META.c.value, BigInteger)))
+    again = update(META).where(META.c.name == known.name, counted >= known.number)
+    with catalog.statement() as connection:
+        numbers = (
+            connection.execute(again.values(value=cast(counted + 1, Text)).returning(META.c.value)).scalars().all()
+        )
+    return replace(known, number=int(numbers[0])) if numbers else None
 
 
 def _counted_on(catalog: Catalog, known: Count, *, restored: bool = False) -> Count | None:
@@ -81,5 +93,5 @@ def _counted_on(catalog: Catalog, known: Count, *, restored: bool = False) -> Co
 
 
 def _counted(connection: Connection, count: Count) -> int:
-    kept = connection.execute(select(META.c.value).where(META.c.name == count.name)).scalar_one_or_none()
-    return int(kept or 0)
+    kept = select(META.c.value).where(META.c.name == count.name).with_for_update()
+    return int(connection.execute(kept).scalar_one_or_none() or 0)

@@ -131,8 +131,14 @@ def end_task(
     time_to_live_h: int,
     result: Mapping[str, object] | None = None,
     rerunnable: bool = False,
+    progress: TaskProgress | None = None,
 ) -> ImportTask:
-    """End a task, and return it; one that has ended is left as it is."""
+    """End a task, and return it; one that has ended is left as it is.
+
+    Args:
+        progress: what it shows from now on; None: what it has shown so far.
+    """
+    shown = {} if progress is None else {"progress": asdict(progress)}
     row = connection.execute(
         update(TASKS)
         .where(TASKS.c.id == task_id, TASKS.c.status.in_([TaskStatus.PENDING, TaskStatus.PROCESSING]))
@@ -144,6 +150,7 @@ def end_task(
             updated_at=now,
             ended_at=now,
             expires_at=now + timedelta(hours=time_to_live_h),
+            **shown,
         )
         .returning(TASKS)
     ).first()

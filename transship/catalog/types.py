@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Dialect, Float, String, Text, type_coerce
+from sqlalchemy import JSON, ColumnElement, Dialect, Float, String, Text, type_coerce
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -80,6 +80,24 @@ def _sqlite_in_byte_order(element: InByteOrder, compiler: SQLCompiler, **options
 @compiles(InByteOrder, "postgresql")
 def _postgresql_in_byte_order(element: InByteOrder, compiler: SQLCompiler, **options: Any) -> str:
     return f'({compiler.process(element.clauses, **options)} COLLATE "C")'
+
+
+class JsonRows(FunctionElement[Any]):
+    """All rows of a query as one value: a list of lists, or nothing, in no order."""
+
+    type = JSON()
+    inherit_cache = True
+    name = "json_rows"
+
+
+@compiles(JsonRows, "sqlite")
+def _sqlite_json_rows(element: JsonRows, compiler: SQLCompiler, **options: Any) -> str:
+    return f"json_group_array(json_array({compiler.process(element.clauses, **options)}))"
+
+
+@compiles(JsonRows, "postgresql")
+def _postgresql_json_rows(element: JsonRows, compiler: SQLCompiler, **options: Any) -> str:
+    return f"json_agg(json_build_array({compiler.process(element.clauses, **options)}))"
 
 
 def seconds_since(moment: ColumnElement[datetime]) -> ColumnElement[float]:

@@ -15,10 +15,19 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, 
 from transship.catalog.copies import DataFacts
 from transship.catalog.engine import Catalog
 from transship.catalog.hosts import expect_host, is_gone
-from transship.catalog.images import get_image, lock_image
+from transship.catalog.images import announce_change, get_image, lock_image
 from transship.catalog.journal import staged_upload
-from transship.catalog.leases import Lease, LeaseState, free_lease, lease_of, lock_lease, prove_lease, take_lease
-from transship.catalog.notifications import announce_failed_store, announce_image, announce_store
+from transship.catalog.leases import (
+    Lease,
+    LeaseState,
+    free_lease,
+    give_back_lease,
+    lease_of,
+    lock_lease,
+    prove_lease,
+    take_lease,
+)
+from transship.catalog.notifications import announce_failed_store, announce_image, announce_store, is_wanted
 from transship.catalog.outbox import OutboxKind, post
 from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, STAGED, TARGETS, TASKS
 from transship.catalog.types import in_seconds
@@ -94,7 +103,7 @@ def begin_upload(
             )
         )
         connection.execute(update(IMAGES).where(IMAGES.c.id == image_id).values(status=status, updated_at=now))
-        announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, image_id))
+        announce_change(connection, image_id)
         return Upload(image, taken, name)
 
 
@@ -132,15 +141,14 @@ def finish_stage(catalog: Catalog, upload: Upload, size: int, digests: Mapping[s
     """
     lease = upload.lease
     with catalog.write() as connection:
-        prove_lease(connection, lease)
+        give_back_lease(connection, lease)
         connection.execute(
             update(STAGED)
             .where(STAGED.c.image_id == lease.image_id, STAGED.c.name == upload.name)
             .values(state="sealed", size=size, reserved_bytes=0, digests=None if digests is None else dict(digests))
         )
         connection.execute(update(IMAGES).where(IMAGES.c.id == lease.image_id).values(size=size, updated_at=now))
-        free_lease(connection, lease.image_id)
-        announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, lease.image_id))
+        announce_change(connection, lease.image_id)
 
 
 def prepare_upload(catalog: Catalog, lease: Lease, store: str) -> None:
@@ -151,7 +159,8 @@ def prepare_upload(catalog: Catalog, lease: Lease, store: str) -> None:
     """
     with catalog.write() as connection:
         prove_lease(connection, lease)
-        announce_store(connection, EventType.IMAGE_PREPARE, get_image(connection, lease.image_id), store)
+        if is_wanted(connection, EventType.IMAGE_PREPARE):
+            announce_store(connection, EventType.IMAGE_PREPARE, get_image(connection, lease.image_id), store)
 
 
 def note_wait(catalog: Catalog, lease: Lease, text: str | None) -> None:
@@ -188,7 +197,7 @@ def finish_upload(catalog: Catalog, lease: Lease, store: str, facts: DataFacts, 
         LockLost: the image was deleted or taken over; nothing was written.
     """
     with catalog.write() as connection:
-        prove_lease(connection, lease)
+        give_back_lease(connection, lease)
         connection.execute(delete(TARGETS).where(TARGETS.c.image_id == lease.image_id))
         connection.execute(
             update(LOCATIONS)
@@ -203,11 +212,11 @@ def finish_upload(catalog: Catalog, lease: Lease, store: str, facts: DataFacts, 
         connection.execute(
             update(STAGED).where(STAGED.c.image_id == lease.image_id).values(state="scrap", reserved_bytes=0)
         )
-        free_lease(connection, lease.image_id)
-        image = get_image(connection, lease.image_id)
-        announce_store(connection, EventType.IMAGE_UPLOAD, image, store)
-        announce_image(connection, EventType.IMAGE_ACTIVATE, image)
-        announce_image(connection, EventType.IMAGE_UPDATE, image)
+        if is_wanted(connection, EventType.IMAGE_UPLOAD, EventType.IMAGE_ACTIVATE, EventType.IMAGE_UPDATE):
+            image = get_image(connection, lease.image_id)
+            announce_store(connection, EventType.IMAGE_UPLOAD, image, store)
+            announce_image(connection, EventType.IMAGE_ACTIVATE, image)
+            announce_image(connection, EventType.IMAGE_UPDATE, image)
 
 
 def abandon_upload(catalog: Catalog, lease: Lease, now: datetime) -> None:
@@ -224,7 +233,7 @@ def abandon_upload(catalog: Catalog, lease: Lease, now: datetime) -> None:
 def end_lost_uploads(catalog: Catalog, now: datetime) -> list[str]:
     """Free the images whose upload lost its process; return their ids."""
     lost = (LEASES.c.state == "held") & LEASES.c.task_id.is_(None) & (LEASES.c.expires_at < in_seconds(0))
-    with catalog.read() as connection:
+    with catalog.statement() as connection:
         found = list(connection.execute(select(LEASES.c.image_id).where(lost)).scalars())
     ended = []
     for image_id in found:
@@ -257,7 +266,7 @@ def give_up_uploads(catalog: Catalog, failed_before: datetime, now: datetime) ->
         .group_by(STAGED.c.image_id)
         .having(ended_at < failed_before)
     )
-    with catalog.read() as connection:
+    with catalog.statement() as connection:
         found = list(connection.execute(tried).scalars())
     given_up = []
     for image_id in found:
@@ -281,7 +290,7 @@ def _abandon(connection: Connection, image_id: str, now: datetime) -> None:
     # An upload that waited for its store, and was ended by somebody else, still says so.
     connection.execute(update(IMAGES).where(IMAGES.c.id == image_id, _says_that_it_waits()).values(import_message=None))
     free_lease(connection, image_id)
-    announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, image_id))
+    announce_change(connection, image_id)
 
 
 def waiting_uploads(connection: Connection) -> list[tuple[str, str]]:

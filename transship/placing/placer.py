@@ -18,8 +18,10 @@ from config.settings import Settings
 from transship.catalog.copies import copy_written
 from transship.catalog.engine import Catalog
 from transship.catalog.journal import (
+    EarlierCopy,
     LocationRow,
     drop_location,
+    earlier_copy,
     find_location,
     forget_location,
     keep_put_token,
@@ -82,12 +84,13 @@ class Placer:
             LockLost, ImportStopped: the work must end.
         """
         with self.using(store) as driver:
-            finished = self._finished_before(driver, store, file)
+            earlier = self._earlier(store)
+            finished = self._finished_before(driver, store, file, earlier.row)
             if finished is not None:
                 return Skipped(Copy(store, finished.url), "written by an earlier attempt")
             watch.advance(0)
             try:
-                return Done(Copy(store, self._write(driver, store, file, path, watch).url))
+                return Done(Copy(store, self._write(driver, store, file, path, watch, earlier).url))
             except AlreadyStored:
                 # The name is taken by someone else's object: no row may lead a sweep to it.
                 forget_location(self.catalog, self.lease, store)
@@ -108,7 +111,8 @@ class Placer:
 
     def _give_up(self, store: str) -> LocationRow | None:
         """Mark a store's copy for removal and return it; None if clients see it, or there is none."""
-        row = self._row(store)
+        with self.catalog.statement() as connection:
+            row = find_location(connection, self.lease.image_id, store)
         if row is None or row.state == "active":
             return None
         mark_deleting(self.catalog, self.lease, store, utc_now())
@@ -119,13 +123,18 @@ class Placer:
         # Another worker may have written its own copy there while this one slept.
         self.fence.check()
         driver.delete(row.url)
-        with self.catalog.write() as connection:
+        with self.catalog.statement() as connection:
             drop_location(connection, row.image_id, row.store)
         log.info("copy removed", image_id=row.image_id, store=row.store)
 
-    def _finished_before(self, driver: StoreDriver, store: str, file: SealedFile) -> LocationRow | None:
+    def _earlier(self, store: str) -> EarlierCopy:
+        with self.catalog.statement() as connection:
+            return earlier_copy(connection, self.lease, store)
+
+    def _finished_before(
+        self, driver: StoreDriver, store: str, file: SealedFile, row: LocationRow | None
+    ) -> LocationRow | None:
         """Return the copy that an earlier attempt finished from this very file, if it is still there."""
-        row = self._row(store)
         if row is None or row.state != "stored" or row.copied_from != file.name or row.size != file.size:
             return None
         try:
@@ -136,12 +145,15 @@ class Placer:
         copy_written(self.catalog, self.lease, store, file.size, row.proof, utc_now())
         return row
 
-    def _write(self, driver: StoreDriver, store: str, file: SealedFile, path: Path, watch: CopyWatch) -> StoredObject:
+    def _write(
+        self, driver: StoreDriver, store: str, file: SealedFile, path: Path, watch: CopyWatch, earlier: EarlierCopy
+    ) -> StoredObject:
         driver.check()
-        token = self._resumed(driver, store, file)
+        token = self._resumed(driver, store, file, earlier.row)
         if token is None:
-            url = self._clear_way(driver, store, watch)
-            open_location(self.catalog, self.lease, store, url, utc_now(), copied_from=file.name)
+            url = self._clear_way(driver, store, watch, earlier.row)
+            fresh, now = not earlier.exists, utc_now()
+            open_location(self.catalog, self.lease, store, url, now, copied_from=file.name, fresh=fresh)
             driver.discard_temporaries(self.lease.image_id, self.lease.epoch)
         try:
             with self.slots(store, self.stop, watch):
@@ -150,18 +162,17 @@ class Placer:
             if token is None:
                 raise
             # The former writer finished after all: its object is ours, and is replaced like an earlier attempt's.
-            return self._write(driver, store, file, path, watch)
+            return self._write(driver, store, file, path, watch, self._earlier(store))
         if self.settings.imports.verify_stores:
             verify(driver, store, stored.url, file.size)
         copy_written(self.catalog, self.lease, store, stored.size, stored.proof, utc_now())
         return stored
 
-    def _resumed(self, driver: StoreDriver, store: str, file: SealedFile) -> str | None:
+    def _resumed(self, driver: StoreDriver, store: str, file: SealedFile, row: LocationRow | None) -> str | None:
         """Take over the unfinished copy that an earlier attempt made of this very file; return its driver's token.
 
         None if nothing can be resumed. An object of that name is complete, and is not written again.
         """
-        row = self._row(store)
         if row is None or row.state != "uploading" or row.copied_from != file.name or row.put_token is None:
             return None
         try:
@@ -171,13 +182,13 @@ class Placer:
             return row.put_token
         return None
 
-    def _clear_way(self, driver: StoreDriver, store: str, watch: CopyWatch) -> str:
+    def _clear_way(self, driver: StoreDriver, store: str, watch: CopyWatch, row: LocationRow | None) -> str:
         """Remove what an earlier attempt left in the store; return the URL to write.
 
         Raises:
             AlreadyStored: the store holds an object of that name that no journal row names.
         """
-        if self._row(store) is not None:
+        if row is not None:
             self._take_back_in_turn(driver, store, watch)
         url = driver.url_of(self.lease.image_id)
         try:
@@ -225,10 +236,6 @@ class Placer:
         pace = store_pace(self.settings, store, self.stop)
         staged = StagedFile(path, file.size, self.lease.epoch, stored=bool(file.path), pace=pace)
         return driver.put(self.lease.image_id, staged, watch.advance, self.stop, Unfinished(token, keep))
-
-    def _row(self, store: str) -> LocationRow | None:
-        with self.catalog.read() as connection:
-            return find_location(connection, self.lease.image_id, store)
 
 
 def verify(driver: StoreDriver, store: str, url: str, size: int) -> None:

@@ -78,12 +78,12 @@ def remove_of_deleted(catalog: Catalog, image_id: str, store: str, using: Using)
     Raises:
         StoreUnknown, StoreUnavailable, StoreDenied: the store cannot remove it now; the row stays for housekeeping.
     """
-    with catalog.read() as connection:
+    with catalog.statement() as connection:
         row = find_location(connection, image_id, store)
     if row is None:
         return  # housekeeping came first
     with using(store) as driver:
         driver.discard_temporaries(image_id, row.epoch + 1, row.put_token)
         driver.delete(row.url)
-    with catalog.write() as connection:
+    with catalog.statement() as connection:
         drop_location(connection, image_id, store)
