@@ -205,6 +205,7 @@ def _fail(begun: Begun, session: ImportSession, undo: ExitStack, failed: Transfe
         log.warning("import was taken over while it was being undone", reason=str(lost))
         return Completed(name=RunState.SUPERSEDED, message=f"Nothing more done: {lost}")
     session.board.fail_rest(_holders(session))
+    session.board.keep_end()
     session.board.write_end(str(failed))
     log.warning("import failed", reason=str(failed))
     return Failed(message=str(failed))
@@ -213,7 +214,7 @@ def _fail(begun: Begun, session: ImportSession, undo: ExitStack, failed: Transfe
 def _holders(session: ImportSession) -> frozenset[str]:
     """Return the stores that clients can get the image from; none when the catalogue does not answer."""
     try:
-        with session.catalog.read() as connection:
+        with session.catalog.statement() as connection:
             images = load_images(connection, [session.lease.image_id])
     except CatalogUnavailable as away:
         log.warning("stores of the image not known", reason=str(away))

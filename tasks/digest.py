@@ -5,18 +5,17 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from config.settings import Settings
-from tasks.session import ImportSession, current
+from tasks.session import current
 from tasks.staged_files import path_of
 from tasks.steps import step
-from transship.catalog.journal import staged_of_image
 from transship.domain.image import Image
-from transship.domain.import_data import Digests, Done, FinalData, Outcome, SealedFile, Skipped
+from transship.domain.import_data import Digests, Done, FinalData, Outcome, Skipped
 from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.host.staging_faults import staging_error
@@ -37,7 +36,7 @@ def digest(final: FinalData) -> Outcome[Digests]:
     session = current()
     algorithms = algorithms_of(session.settings, final.image)
     algorithm = algorithms[-1]
-    known = _known(session, final.file)
+    known = final.file.digests
     if known.keys() >= set(algorithms):
         digests = Digests(known.get("md5"), algorithm, known[algorithm])
         return Skipped(digests, "computed when the data came in")
@@ -52,12 +51,6 @@ def algorithms_of(settings: Settings, image: Image) -> list[str]:
     algorithm = image.os_hash_algo or imports.hashing_algorithm
     md5 = imports.md5_checksum or bool(image.checksum)
     return [*(["md5"] if md5 and algorithm != "md5" else []), algorithm]
-
-
-def _known(session: ImportSession, file: SealedFile) -> Mapping[str, str]:
-    with session.catalog.read() as connection:
-        rows = staged_of_image(connection, session.lease.image_id, session.staging.host)
-    return next((row.digests for row in rows if row.name == file.name and row.digests), {})
 
 
 def file_digests(

@@ -71,7 +71,7 @@ def _kept(session: ImportSession, image: Image, refused: Mapping[str, str]) -> S
     if found is None:
         return None
     adopt_staged(session.catalog, session.lease, found.name, session.staging.host)
-    return SealedFile(found.name, image.size or 0)
+    return SealedFile(found.name, image.size or 0, digests=found.digests or {})
 
 
 def _has_the_size(session: ImportSession, image: Image, row: StagedRow) -> bool:

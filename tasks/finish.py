@@ -72,6 +72,7 @@ def finish(begun: Begun, final: FinalData, copies: Copies) -> Done[str]:
         now=utc_now(),
         time_to_live_h=session.settings.imports.task_time_to_live_h,
         arriving=_arriving(begun, final),
+        progress=session.board.at_end(),
     )
     return Done(message)
 

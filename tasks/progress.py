@@ -76,8 +76,7 @@ class ProgressBoard:
                 self._change(replace(self._progress, total_bytes=total, waits=""))
                 return
             self._phase_began = time.monotonic()
-            begun = replace(self._progress, phase=phase, done_bytes=0, total_bytes=total_bytes, rate=0, left_s=None)
-            self._change(replace(begun, waits=""))
+            self._change(_phase_begun(self._progress, phase, total_bytes=total_bytes))
 
     def advance(self, done_bytes: int, total_bytes: int = 0) -> None:
         """Note how far the phase is; it never goes back."""
@@ -142,6 +141,11 @@ class ProgressBoard:
             if not entry.error and entry.store not in holding:
                 self.store(entry.store, "taken back" if entry.phase == "done" else "not written")
 
+    def at_end(self) -> TaskProgress:
+        """Return what the task shows once the import has succeeded; the board stays as it is, for that may fail."""
+        with self._lock:
+            return replace(_phase_begun(self._progress, "done"), percent=100.0)
+
     @property
     def now(self) -> TaskProgress:
         """The current progress as the task shows it."""
@@ -175,15 +179,16 @@ class ProgressBoard:
 
     def _write_row(self, progress: TaskProgress, text: str) -> None:
         try:
-            with self._catalog.write() as connection:
+            with self._catalog.statement() as connection:
                 report_progress(connection, self._task_id, self._attempt, text, progress, utc_now())
         except (SQLAlchemyError, CatalogUnavailable) as error:
             log.warning("progress not written", error=str(error))
 
-    def _write_last_row(self, progress: TaskProgress) -> None:
+    def keep_end(self) -> None:
+        """Show on the task how all stands when the import has failed; a failure is logged, never raised."""
         try:
-            with self._catalog.write() as connection:
-                report_end(connection, self._task_id, self._attempt, progress)
+            with self._catalog.statement() as connection:
+                report_end(connection, self._task_id, self._attempt, self.now)
         except (SQLAlchemyError, CatalogUnavailable) as error:
             log.warning("last progress not written", error=str(error))
 
@@ -202,12 +207,11 @@ class ProgressBoard:
             log.warning("progress artifact not written", error=str(error))
 
     def write_end(self, message: str) -> None:
-        """Publish the final progress; a failure is logged, never raised.
+        """Publish the final progress in Prefect; a failure is logged, never raised.
 
         Args:
             message: how the import ended, in one line for display.
         """
-        self._write_last_row(self.now)
         if not _in_a_flow_run():
             return
         text = f"{message} (image {self._image_id})"
@@ -228,6 +232,10 @@ class ProgressBoard:
             create_table_artifact(table=rows, key=f"stores-{self._task_id}", description=text)
         except (httpx.HTTPError, PrefectException) as error:
             log.warning("store table not written", error=str(error))
+
+
+def _phase_begun(progress: TaskProgress, phase: str, total_bytes: int = 0) -> TaskProgress:
+    return replace(progress, phase=phase, done_bytes=0, total_bytes=total_bytes, rate=0, left_s=None, waits="")
 
 
 def _in_a_flow_run() -> bool:

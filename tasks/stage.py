@@ -53,7 +53,7 @@ def stage(source: JudgedSource) -> Outcome[Staged]:
         earlier = None
     if earlier is not None and earlier.state == "sealed" and earlier.size is not None:
         proven = not (earlier.validators or {}).get(END_UNPROVEN)
-        kept = _staged(source, SealedFile(earlier.name, earlier.size), end_proven=proven)
+        kept = _staged(source, SealedFile(earlier.name, earlier.size, digests=earlier.digests or {}), end_proven=proven)
         return Skipped(kept, "staged by an earlier attempt")
     if earlier is not None:
         name = earlier.name

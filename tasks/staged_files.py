@@ -120,7 +120,7 @@ def seal(session: ImportSession, name: str, digests: Mapping[str, str] | None = 
     session.stop.check()
     size = session.staging.seal(name)
     seal_staged(session.catalog, session.lease, name, session.staging.host, size, digests)
-    return SealedFile(name, size)
+    return SealedFile(name, size, digests=digests or {})
 
 
 def unstage(session: ImportSession, name: str) -> None:
@@ -130,7 +130,7 @@ def unstage(session: ImportSession, name: str) -> None:
         StagingBroken: the file cannot be removed; the row stays for housekeeping.
     """
     session.staging.remove(name)
-    with session.catalog.write() as connection:
+    with session.catalog.statement() as connection:
         drop_staged(connection, name, session.staging.host)
 
 
@@ -182,5 +182,5 @@ def discard_scrap(session: ImportSession) -> None:
 
 
 def _rows(session: ImportSession) -> list[StagedRow]:
-    with session.catalog.read() as connection:
+    with session.catalog.statement() as connection:
         return staged_of_image(connection, session.lease.image_id, session.staging.host)

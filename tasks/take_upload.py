@@ -24,7 +24,7 @@ def take_upload(begun: Begun) -> Done[Staged]:
     session = current()
     session.board.enter("stage")
     image_id, host = begun.image.id, session.staging.host
-    with session.catalog.read() as connection:
+    with session.catalog.statement() as connection:
         try:
             upload = staged_upload(connection, image_id)
         except UploadIncomplete as missing:
@@ -36,5 +36,6 @@ def take_upload(begun: Begun) -> Done[Staged]:
         session.staging.require()
         raise UploadLost(image_id, host)
     adopt_staged(session.catalog, session.lease, upload.name, host)
-    keep_one(session, lambda row: row.name == upload.name)
-    return Done(Staged(SealedFile(upload.name, upload.size), begun.image, uploaded=True))
+    kept = keep_one(session, lambda row: row.name == upload.name)
+    digests = {} if kept is None else kept.digests or {}
+    return Done(Staged(SealedFile(upload.name, upload.size, digests=digests), begun.image, uploaded=True))

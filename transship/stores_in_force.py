@@ -25,7 +25,7 @@ log = structlog.get_logger("transship.stores")
 
 def stores_in_force(settings: Settings, catalog: Catalog) -> Mapping[str, StoreSettings]:
     """Return the settings of all stores by id, in configured order, as the keeper last saw them in the Prefect UI."""
-    with catalog.read() as connection:
+    with catalog.statement() as connection:
         edited = mirrored_stores(connection, catalog)
     return {
         store_id: _parsed(store_id, edited[store_id], configured) if store_id in edited else configured
@@ -60,7 +60,7 @@ def prepare_store(catalog: Catalog, store_id: str, settings: StoreSettings) -> b
             known = complete_urls(connection, store_id)
         driver.prepare(known, before=before)
     if not before:
-        with catalog.write() as connection:
+        with catalog.statement() as connection:
             note_prepared(connection, user, place)
     return not before
 

@@ -29,9 +29,13 @@ from flows.web_download import web_download
 from tests.acceptance.conftest import api_server, imports
 from tests.fakes.asked_imports import AskedImports
 from tests.fakes.prefect_server import PrefectServer
+from tests.fakes.statements import Statements as Sent
 from tests.fakes.web_server import WebServer
 from tests.flows.conftest import prefect_client, server, site
+from transship.catalog.hosts import HEARD_EVERY_S
 from transship.domain.image import ImageStatus
+from transship.keeper.__main__ import LEASE_RENEWED_S, Duties
+from transship.keeper.courier import Couriers
 from transship.keeper.dispatch import send_outbox
 from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import PrefectApi
@@ -40,8 +44,10 @@ __all__ = ["api_server", "imports", "prefect_client", "server", "site"]
 
 TREE: Final = Path(__file__).parents[2]
 
-STATEMENTS: Final = 107
+STATEMENTS: Final = 54
 """Statements to the catalogue from creating an image to its active state, of all processes together."""
+STATEMENTS_A_SECOND: Final = 0.5
+"""Statements that an idle system sends: the keeper's duties and its lease, and the worker's sign of life."""
 FRAMES_AT_THE_READ: Final = 5
 """Our own functions between the Prefect task and the socket that a download is read from."""
 FRAMES_AT_THE_WRITE: Final = 7
@@ -55,6 +61,8 @@ FILES_OF_AN_ENDPOINT: Final = 4
 
 TIMED: Final = ("transship-lease", "transship-progress")
 """Threads of an import that write whenever their time comes."""
+IDLE_S: Final = 600.0
+"""As long as the longest pause between two equal duties; the clock is the test's."""
 BODY: Final = os.urandom(1 << 20)
 MODES: Final = {"first": "0640", "second": "0600"}
 """Modes of the files of two stores."""
@@ -133,6 +141,19 @@ def test_the_second_import_of_a_process_sends_few_statements(
     import_one(imports, keeper, uri, statements)
     print("\n".join([*statements.texts, f"{statements.sent.total()}: {dict(statements.sent)}"]))
     assert statements.sent.total() <= STATEMENTS
+
+
+@pytest.mark.real
+def test_an_idle_system_sends_few_statements(keeper: Keeper) -> None:
+    duties = Duties(keeper, Couriers(keeper.catalog, [], 1))
+    now = 1000.0
+    with Sent(keeper.catalog.engine) as sent:
+        while now < 1000.0 + IDLE_S:
+            duties.do(now)
+            now = max(now, duties.next_at)
+    print("\n".join(sent.made))
+    by_duties = (len(sent.made) + sent.transactions) / IDLE_S
+    assert 0.0 < by_duties + 1 / LEASE_RENEWED_S + 1 / HEARD_EVERY_S <= STATEMENTS_A_SECOND
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 from tests.fakes.images import NOW, asked, queued_image
-from transship.catalog.carriers import Standing, moved_on, standing_of
+from transship.catalog.carriers import Standing, moved_on, standings_of
 from transship.catalog.endings import fail_import, resume_or_end
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, begin_import
@@ -32,7 +32,7 @@ class Import:
 
     def standing(self, process: str = OURS) -> Standing:
         with self.catalog.read() as connection:
-            return standing_of(connection, self.run_id, process)
+            return standings_of(connection, {self.run_id: process})[self.run_id]
 
 
 def test_a_run_without_an_import_says_nothing_of_its_process(catalog: Catalog) -> None:

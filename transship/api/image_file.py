@@ -51,7 +51,7 @@ class ByteRange:
 
 def download_image(call: Call) -> Response:
     """``GET /v2/images/{image_id}/file``: download the image's data."""
-    with call.site.catalog.read() as connection:
+    with call.site.catalog.statement() as connection:
         image = get_image(connection, call.image_id)
     refuse_unless_seen(call.viewer, image)
     if not may_download(call.viewer, image):

@@ -115,7 +115,7 @@ def list_images(call: Call) -> Response:
 
 def show_image(call: Call) -> Response:
     """``GET /v2/images/{image_id}``: one image."""
-    with call.site.catalog.read() as connection:
+    with call.site.catalog.statement() as connection:
         image = get_image(connection, call.image_id)
     refuse_unless_seen(call.viewer, image)
     return _image_response(call, image, 200, {})

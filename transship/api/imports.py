@@ -64,7 +64,7 @@ async def start_import(call: Call) -> Response:
 def _judge(call: Call, sent: bytes) -> _Asked:
     request = parse_import_request(parse_json(sent), call.site.settings.imports.enabled_methods)
     image_id = call.image_id
-    with call.site.catalog.read() as connection:
+    with call.site.catalog.statement() as connection:
         image = get_image(connection, image_id)
     refuse_unless_seen(call.viewer, image)
     admit(image, request)

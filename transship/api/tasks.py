@@ -56,7 +56,7 @@ def list_tasks(call: Call) -> Response:
 def show_task(call: Call) -> Response:
     """``GET /v2/tasks/{task_id}``: one task with its request and its result."""
     _refuse_unless_admin(call)
-    with call.site.catalog.read() as connection:
+    with call.site.catalog.statement() as connection:
         task = get_task(connection, call.task_id)
     shown = {"input": task.input, "result": task.result, "message": task.message}
     return JSONResponse({**task_summary(task), **shown}, media_type=MEDIA_TYPE)

@@ -361,7 +361,7 @@ def _give_up(call: Call, carried: Carried, failed: BaseException) -> TransshipEr
 
 def _why_lost(call: Call, upload: Upload, lost: LockLost) -> TransshipError:
     try:
-        with call.site.catalog.read() as connection:
+        with call.site.catalog.statement() as connection:
             get_image(connection, upload.image.id)
     except ImageNotFound:
         return ImageGone(upload.image.id)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row, select
 
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun
-from transship.catalog.leases import lease_of
-from transship.catalog.tasks import latest_task_of_run
-from transship.domain.errors import LockLost
+from transship.catalog.leases import LEASE_COLUMNS, joined_lease
+from transship.catalog.schema import LEASES, TASKS
+from transship.domain.task import TaskStatus
 
 
 class Standing(StrEnum):
@@ -25,22 +27,23 @@ class Standing(StrEnum):
     ENDED = "ended"
 
 
-def standing_of(connection: Connection, flow_run_id: str, process: str) -> Standing:
-    """Return how the newest import of a flow run is related to a process.
+def standings_of(connection: Connection, processes: Mapping[str, str]) -> dict[str, Standing]:
+    """Return how the newest import of each flow run is related to the run's process.
 
     Args:
-        process: its `transship.catalog.leases.process_name`.
+        processes: the `transship.catalog.leases.process_name` by flow run id.
     """
-    task = latest_task_of_run(connection, flow_run_id)
-    if task is None:
+    newest = _newest_tasks(connection, processes)
+    return {run: _standing(newest.get(run), process) for run, process in processes.items()}
+
+
+def _standing(newest: Row[Any] | None, process: str) -> Standing:
+    if newest is None:
         return Standing.NO_IMPORT
-    if task.status.final:
+    if TaskStatus(newest.status).final:
         return Standing.ENDED
-    try:
-        lease = lease_of(connection, task.image_id)
-    except LockLost:
-        return Standing.ENDED
-    holds = lease.state == "held" and lease.task_id == task.id and (lease.owner or "").startswith(f"{process} ")
+    lease = joined_lease(newest)
+    holds = lease.state == "held" and lease.task_id == newest.id and (lease.owner or "").startswith(f"{process} ")
     return Standing.HELD if holds else Standing.ELSEWHERE
 
 
@@ -55,16 +58,24 @@ def moved_on(catalog: Catalog, flow_run_id: str, begun: Begun | None) -> bool:
     Raises:
         CatalogUnavailable: nobody knows.
     """
-    with catalog.read() as connection:
-        newest = latest_task_of_run(connection, flow_run_id)
-        if newest is None:
-            return False
-        if begun is not None and (newest.id, newest.attempt) != (begun.task.id, begun.task.attempt):
-            return True
-        if newest.status.final:
-            return False
-        try:
-            lease = lease_of(connection, newest.image_id)
-        except LockLost:
-            return False
-        return begun is None or (lease.state, lease.epoch) != ("held", begun.lease.epoch)
+    with catalog.statement() as connection:
+        newest = _newest_tasks(connection, [flow_run_id]).get(flow_run_id)
+    if newest is None:
+        return False
+    if begun is not None and (newest.id, newest.attempt) != (begun.task.id, begun.task.attempt):
+        return True
+    if TaskStatus(newest.status).final:
+        return False
+    lease = joined_lease(newest)
+    return begun is None or (lease.state, lease.epoch) != ("held", begun.lease.epoch)
+
+
+def _newest_tasks(connection: Connection, flow_run_ids: Iterable[str]) -> dict[str, Row[Any]]:
+    """Return the newest task of each flow run that has any, with the lease of its image."""
+    rows = connection.execute(
+        select(TASKS.c.id, TASKS.c.image_id, TASKS.c.flow_run_id, TASKS.c.attempt, TASKS.c.status, *LEASE_COLUMNS)
+        .join(LEASES, LEASES.c.image_id == TASKS.c.image_id)
+        .where(TASKS.c.flow_run_id.in_(list(flow_run_ids)))
+        .order_by(TASKS.c.created_at, TASKS.c.attempt)
+    )
+    return {row.flow_run_id: row for row in rows}

@@ -70,12 +70,14 @@ class SealedFile:
         size: bytes.
         store: the store that it was read from; empty if it was not.
         path: of a store's own file; empty in staging.
+        digests: of its data, as far as they were computed on the way in; lower-case hex by algorithm.
     """
 
     name: str
     size: int
     store: str = ""
     path: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,7 @@ class Duties:
 
     def _look(self, now: float) -> None:
         try:
-            with self._keeper.catalog.read() as connection:
+            with self._keeper.catalog.statement() as connection:
                 found = agenda(connection)
         except (SQLAlchemyError, CatalogUnavailable) as error:
             log.warning("agenda cannot be read", reason=str(error))

@@ -135,7 +135,7 @@ class Courier:
 
     def deliver_some(self) -> int:
         """Send the oldest waiting notifications; return how many were sent. The others keep waiting."""
-        with self._catalog.read() as connection:
+        with self._catalog.statement() as connection:
             batch = waiting(connection, self._sink.name, BATCH)
         if not batch:
             return 0

@@ -62,7 +62,7 @@ def _send(keeper: Keeper, row: OutboxRow) -> None:
 
 
 def _dispatch(keeper: Keeper, row: OutboxRow) -> None:
-    with keeper.catalog.read() as connection:
+    with keeper.catalog.statement() as connection:
         found = unfinished_import(connection, str(row.task_id))
     # A worker has begun the import, so Prefect has the run: a killed keeper only missed marking this row as done.
     if found is None or found.is_held or found.task.attempt != row.payload["attempt"]:
@@ -106,7 +106,7 @@ def queue_of(keeper: Keeper, task: ImportTask) -> str:
     if not ImportMethod(task.method).facts.uploaded:
         return DEFAULT_QUEUE
     try:
-        with keeper.catalog.read() as connection:
+        with keeper.catalog.statement() as connection:
             return host_queue(staged_upload(connection, task.image_id).host)
     except UploadIncomplete:
         # Any worker can report the problem on the task.
@@ -149,10 +149,10 @@ def _refused(keeper: Keeper, row: OutboxRow, refused: PrefectRefused) -> None:
 
 
 def _done(keeper: Keeper, row: OutboxRow) -> None:
-    with keeper.catalog.write() as connection:
+    with keeper.catalog.statement() as connection:
         done(connection, row)
 
 
 def _postpone(keeper: Keeper, row: OutboxRow, wait_s: float, reason: str) -> None:
-    with keeper.catalog.write() as connection:
+    with keeper.catalog.statement() as connection:
         postpone(connection, row, wait_s, reason)

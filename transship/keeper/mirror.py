@@ -30,16 +30,16 @@ def mirror_stores(keeper: Keeper) -> int:
         if text is not None:
             wanted[store_id] = text
     changed = 0
-    with keeper.catalog.read() as connection:
+    with keeper.catalog.statement() as connection:
         kept = mirrored_stores(connection, keeper.catalog)
     for store_id, text in wanted.items():
         if kept.get(store_id) != text:
             _prepare_edited(keeper, store_id, settings_from(text))
-            with keeper.catalog.write() as connection:
+            with keeper.catalog.statement() as connection:
                 mirror_store(connection, keeper.catalog, store_id, text, utc_now())
             changed += 1
     for store_id in kept.keys() - wanted.keys():
-        with keeper.catalog.write() as connection:
+        with keeper.catalog.statement() as connection:
             forget_store(connection, store_id)
         changed += 1
     return changed

@@ -27,7 +27,7 @@ log = structlog.get_logger("transship.keeper")
 
 def reconcile(keeper: Keeper) -> int:
     """Check every unfinished import and repair it if needed; return how many were repaired."""
-    with keeper.catalog.read() as connection:
+    with keeper.catalog.statement() as connection:
         # An import with a live lease is left alone, whatever Prefect says.
         found = [each for each in unfinished_imports(connection) if not (each.is_held and each.lease.live)]
     if not found:
@@ -39,7 +39,7 @@ def reconcile(keeper: Keeper) -> int:
         run = runs.get(each.task.flow_run_id or "")
         if _judge(each, run, limits).action is Action.NOTHING:
             continue
-        with keeper.catalog.read() as connection:
+        with keeper.catalog.statement() as connection:
             # Read it again after asking Prefect: the import may have moved on meanwhile.
             fresh = unfinished_import(connection, each.task.id)
         if fresh is not None and (fresh.task.attempt, fresh.task.flow_run_id) == (
@@ -77,7 +77,7 @@ def _act(keeper: Keeper, task: ImportTask, verdict: Verdict, run: FlowRunState |
             log.warning("run rescheduled", task_id=task.id, flow_run_id=run.id, reason=verdict.reason)
             keeper.prefect.set_state(run.id, RunState.AWAITING_RETRY, verdict.reason)
         case Action.MIRROR if verdict.status is not None:
-            with keeper.catalog.write() as connection:
+            with keeper.catalog.statement() as connection:
                 set_status(connection, task.id, verdict.status, utc_now())
     return True
 
@@ -98,7 +98,7 @@ def end_import(keeper: Keeper, task_id: str, reason: str) -> None:
 def settle(keeper: Keeper) -> int:
     """Show the end of tasks in Prefect whose flow run did not report it; return how many runs were corrected."""
     now = utc_now()
-    with keeper.catalog.read() as connection:
+    with keeper.catalog.statement() as connection:
         tasks = unsettled_tasks(connection, now - timedelta(seconds=SETTLE_AFTER_S))
     if not tasks:
         return 0
@@ -110,7 +110,7 @@ def settle(keeper: Keeper) -> int:
             name = RunState.IMPORTED if task.status is TaskStatus.SUCCESS else RunState.FAILED
             keeper.prefect.set_state(run.id, name, task.message)
             wrong += 1
-    with keeper.catalog.write() as connection:
+    with keeper.catalog.statement() as connection:
         mark_settled(connection, [task.id for task in tasks])
     return wrong
 

@@ -24,7 +24,7 @@ from config.loading import SNAPSHOT_VARIABLE
 from config.settings import Settings
 from config.snapshot import newest_snapshot, read_snapshot
 from deployments.pool import apply_queues
-from transship.catalog.carriers import Standing, standing_of
+from transship.catalog.carriers import Standing, standings_of
 from transship.catalog.engine import Catalog
 from transship.catalog.hosts import HEARD_EVERY_S, note_host
 from transship.catalog.leases import expire_lease_of_dead, process_name
@@ -299,7 +299,7 @@ class Dispatcher:
             log.warning("heartbeat not written", reason=reason_of(fault))
 
     def _note_host(self) -> None:
-        with self._open_catalog().write() as connection:
+        with self._open_catalog().statement() as connection:
             note_host(connection, self.settings.host_name, int(self.worker.limiter.total_tokens))
 
     # --- what hangs ---
@@ -318,11 +318,9 @@ class Dispatcher:
 
     def _standings(self, processes: Mapping[UUID, int]) -> dict[UUID, Standing]:
         host = self.settings.host_name
-        with self._open_catalog().read() as connection:
-            return {
-                flow_run_id: standing_of(connection, str(flow_run_id), process_name(host, pid))
-                for flow_run_id, pid in processes.items()
-            }
+        names = {str(flow_run_id): process_name(host, pid) for flow_run_id, pid in processes.items()}
+        with self._open_catalog().statement() as connection:
+            return {UUID(run): standing for run, standing in standings_of(connection, names).items()}
 
     def _end_stopped(self) -> None:
         """Kill processes that were stopped by a signal and not continued in time, because they cannot end otherwise.

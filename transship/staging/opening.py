@@ -72,14 +72,17 @@ def _prepare(catalog: Catalog, area: StagingArea) -> None:
     before = _prepared_before(catalog, area)
     area.prepare(catalog.id(), before=before)
     if not before:
-        with catalog.write() as connection:
+        with catalog.statement() as connection:
             note_prepared(connection, *_user_and_place(area))
 
 
 def _prepared_before(catalog: Catalog, area: StagingArea) -> bool:
-    with catalog.read() as connection:
+    with catalog.statement() as connection:
+        if was_prepared(connection, *_user_and_place(area)):
+            return True
+    with catalog.statement() as connection:
         # Earlier releases noted nothing, and marked the directory before they wrote a row.
-        return was_prepared(connection, *_user_and_place(area)) or bool(staged_names(connection, area.host))
+        return bool(staged_names(connection, area.host))
 
 
 def _user_and_place(area: StagingArea) -> tuple[str, str]:

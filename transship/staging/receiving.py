@@ -186,11 +186,11 @@ class Reception:
         """
         with self._lock:
             self._close()
-            with self._catalog.read() as connection:
+            with self._catalog.statement() as connection:
                 if not is_scrap(connection, self._upload.name, self._area.host):
                     return
             self._area.remove(self._upload.name)
-            with self._catalog.write() as connection:
+            with self._catalog.statement() as connection:
                 drop_scrap(connection, self._upload.name, self._area.host)
 
     def close(self) -> None:

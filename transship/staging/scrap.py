@@ -18,14 +18,14 @@ def remove_scrap(catalog: Catalog, area: StagingArea, image_id: str) -> None:
 
     What cannot be removed now is left for housekeeping.
     """
-    with catalog.read() as connection:
+    with catalog.statement() as connection:
         rows = staged_of_image(connection, image_id, area.host)
     for row in rows:
         if row.state != "scrap" or area.being_written(row.name):
             continue
         try:
             area.remove(row.name)
-            with catalog.write() as connection:
+            with catalog.statement() as connection:
                 drop_scrap(connection, row.name, area.host)
         except TransferFailed as left:
             log.warning("staged file not removed yet", image_id=image_id, name=row.name, reason=str(left))
