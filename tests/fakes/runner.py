@@ -175,7 +175,7 @@ class Runner:
         return str(self.server.ask("POST", f"/deployments/{deployment}/create_flow_run", body)["id"])
 
     def born_pending(self, flow: str, name: str, queue: str = "default") -> dict[str, Any]:
-        """Create a run like a keeper with a slot for it; return Prefect's response."""
+        """Create a run that is Pending as if a worker had claimed it; return Prefect's response."""
         body = {
             "parameters": {"directory": str(self.home), "name": name},
             "work_queue_name": queue,

@@ -12,11 +12,5 @@ from tests.fakes.runner import Runner
 def runner(prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     """A runner with two executors, shared by the tests of a module."""
     home, options = tmp_path_factory.mktemp("runner"), {"runner.cancel_grace_s": 15.0}
-    with Runner(prefect_server, home, options, "tests.fakes.unhurried_runner") as started:
+    with Runner(prefect_server, home, options) as started:
         yield started
-
-
-@pytest.fixture(autouse=True)
-def patient_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The keeper's side of a push waits for a runner that has much to do."""
-    monkeypatch.setattr("transship.keeper.push.PATIENCE_S", 120.0)

@@ -8,10 +8,7 @@ import signal
 import pytest
 
 from tests.fakes.runner import Runner, until
-from tests.fakes.unhurried_runner import LIMITS_EVERY_S
-from transship.domain.push import RUNNER_SOCKET
 from transship.host.processes import start_time
-from transship.keeper.push import LocalRunner
 
 pytestmark = pytest.mark.real
 
@@ -135,22 +132,12 @@ def test_the_queue_of_this_host_is_served_and_no_other_hosts(runner: Runner) -> 
     assert runner.run(elsewhere)["state"]["type"] == "SCHEDULED"
 
 
-def no_slot(local: LocalRunner, queue: str) -> bool:
-    """Return whether a run of a queue gets no slot; one that is given goes back."""
-    slot = local.reserve(queue)
-    if slot is None:
-        return True
-    with slot:
-        return False
-
-
 def test_the_limit_of_the_pool_holds(runner: Runner) -> None:
     runner.server.ask("PATCH", f"/work_pools/{runner.pool}", {"concurrency_limit": 1})
     try:
         runs = [runner.ask("held", f"limited-{number}") for number in range(2)]
         until(lambda: [one for one in range(2) if (runner.home / f"limited-{one}").exists()], runner.said)
         assert len([run for run in runs if runner.run(run)["state"]["type"] == "RUNNING"]) <= 1
-        until(lambda: no_slot(LocalRunner(runner.home / "run" / RUNNER_SOCKET), "default"), runner.said)
         for number in range(2):
             runner.let_go(f"limited-{number}")
         assert [runner.ended(run)["type"] for run in runs] == ["COMPLETED", "COMPLETED"]
@@ -160,33 +147,16 @@ def test_the_limit_of_the_pool_holds(runner: Runner) -> None:
             runner.let_go(f"limited-{number}")
 
 
-@pytest.mark.parametrize(
-    ("what", "change", "undo"),
-    [
-        ("pool", {"concurrency_limit": 5}, {"concurrency_limit": None}),
-        ("pool", {"is_paused": True}, {"is_paused": False}),
-        ("queue", {"concurrency_limit": 5}, {"concurrency_limit": None}),
-        ("queue", {"is_paused": True}, {"is_paused": False}),
-    ],
-    ids=["pool limit", "pool pause", "queue limit", "queue pause"],
-)
-def test_nothing_is_pushed_past_a_limit_or_a_pause(
-    runner: Runner, what: str, change: dict[str, object], undo: dict[str, object]
-) -> None:
-    local = LocalRunner(runner.home / "run" / RUNNER_SOCKET)
-    path = f"/work_pools/{runner.pool}" + ("/queues/default" if what == "queue" else "")
-    with until(lambda: local.reserve("default"), runner.said) as slot:
-        runner.server.ask("PATCH", path, change)
-        try:
-            # Well before the runner looks by itself.
-            until(lambda: no_slot(local, "default"), runner.said, LIMITS_EVERY_S / 3)
-            born = runner.born_pending("quick", f"not past {what} {change}")
-            slot.push(born)
-            history = f"/flow_run_states/?flow_run_id={born['id']}"
-            until(lambda: [one["type"] for one in runner.server.ask("GET", history)][1:2] == ["SCHEDULED"], runner.said)
-        finally:
-            runner.server.ask("PATCH", path, undo)
-    assert runner.ended(born["id"])["type"] == "COMPLETED"
+def test_a_paused_queue_keeps_its_runs_until_it_is_resumed(runner: Runner) -> None:
+    path = f"/work_pools/{runner.pool}/queues/default"
+    runner.server.ask("PATCH", path, {"is_paused": True})
+    try:
+        waiting = runner.ask("quick", "paused")
+        assert runner.ended(runner.ask("quick", "beside the pause", queue="host-here"))["type"] == "COMPLETED"
+        assert runner.run(waiting)["state"]["type"] == "SCHEDULED"
+    finally:
+        runner.server.ask("PATCH", path, {"is_paused": False})
+    assert runner.ended(waiting)["type"] == "COMPLETED"
 
 
 def test_more_runs_than_executors_all_end(runner: Runner) -> None:
@@ -201,80 +171,23 @@ def test_a_run_with_job_variables_gets_an_interpreter_of_its_own(runner: Runner)
     assert runner.noted("cold")[0] not in {executor.pid for executor in runner.status.executors}
 
 
-def test_a_pushed_run_is_carried_without_being_scheduled(runner: Runner) -> None:
-    local = LocalRunner(runner.home / "run" / RUNNER_SOCKET)
-    slot = until(lambda: local.reserve("default"), runner.said)
-    with slot:
-        flow_run = runner.born_pending("quick", "pushed")
-        assert slot.push(flow_run)
-    assert runner.ended(flow_run["id"])["type"] == "COMPLETED"
-    history = runner.server.ask("GET", f"/flow_run_states/?flow_run_id={flow_run['id']}")
-    assert [state["type"] for state in history] == ["PENDING", "RUNNING", "COMPLETED"]
-
-
-def test_a_pushed_run_that_is_cancelled_before_it_begins_ends_as_cancelled(runner: Runner) -> None:
-    local = LocalRunner(runner.home / "run" / RUNNER_SOCKET)
-    with until(lambda: local.reserve("default"), runner.said) as slot:
-        pushed = runner.born_pending("quick", "cancelled at birth")
-        runner.set_state(pushed["id"], "CANCELLING", "Cancelling")
-        assert slot.push(pushed)
-    assert runner.ended(pushed["id"])["type"] == "CANCELLED"
-    assert not (runner.home / "cancelled at birth").exists()
-
-
-def test_what_a_killed_run_leaves_is_killed_while_a_slot_is_kept_and_a_cold_run_goes_on(runner: Runner) -> None:
+def test_what_a_killed_run_leaves_is_killed_and_a_cold_run_goes_on(runner: Runner) -> None:
     cold = runner.ask("held", "cold beside", job_variables={"env": {"ODD": "1"}})
     runner.noted("cold beside")
-    local = LocalRunner(runner.home / "run" / RUNNER_SOCKET)
     runner.ask("held", "killed beside", parameters={"child": True})
     pid, child = runner.noted("killed beside")
     os.kill(pid, signal.SIGKILL)
     until(lambda: gone(pid) and gone(child), runner.said)
     runner.let_go("cold beside")
     assert runner.ended(cold)["type"] == "COMPLETED"
-    with until(lambda: local.reserve("default"), runner.said):
-        runner.ask("held", "killed meanwhile", parameters={"child": True})
-        pid, child = runner.noted("killed meanwhile")
-        os.kill(pid, signal.SIGKILL)
-        until(lambda: gone(pid) and gone(child), runner.said)
 
 
 def test_a_retry_of_a_running_run_starts_no_second_one(runner: Runner) -> None:
-    assert_goes_on_when_retried(runner, runner.ask("held", "retried meanwhile"), "retried meanwhile")
-
-
-def test_a_retry_of_a_running_run_that_was_pushed_starts_no_second_one(runner: Runner) -> None:
-    local = LocalRunner(runner.home / "run" / RUNNER_SOCKET)
-    with until(lambda: local.reserve("default"), runner.said) as slot:
-        pushed = runner.born_pending("held", "pushed, retried")
-        assert slot.push(pushed)
-    assert_goes_on_when_retried(runner, pushed["id"], "pushed, retried")
-
-
-def assert_goes_on_when_retried(runner: Runner, run_id: str, name: str) -> None:
+    run_id, name = runner.ask("held", "retried meanwhile"), "retried meanwhile"
     pids = runner.noted(name)
     (runner.home / name).unlink()
     runner.set_state(run_id, "SCHEDULED", "AwaitingRetry")
-    until(lambda: f'it goes on as it is" flow_run_id={run_id}' in runner.log.read_text(), runner.said)
+    until(lambda: f'it continues here" flow_run_id={run_id}' in runner.log.read_text(), runner.said)
     runner.let_go(name)
     assert runner.ended(run_id)["type"] == "COMPLETED"
     assert not (runner.home / name).exists(), f"a second process beside {pids}"
-
-
-def test_a_slot_that_is_given_back_can_be_had_again(runner: Runner) -> None:
-    local = LocalRunner(runner.home / "run" / RUNNER_SOCKET)
-    for _ in range(4):
-        with until(lambda: local.reserve("default"), runner.said):
-            pass
-
-
-def test_no_slot_is_given_for_a_queue_of_others_or_while_none_is_idle(runner: Runner) -> None:
-    local = LocalRunner(runner.home / "run" / RUNNER_SOCKET)
-    assert no_slot(local, "host-another")
-    runs = [runner.ask("held", f"busy-{number}") for number in range(2)]
-    for number in range(2):
-        runner.noted(f"busy-{number}")
-    assert no_slot(local, "default")
-    for number in range(2):
-        runner.let_go(f"busy-{number}")
-    assert [runner.ended(run)["type"] for run in runs] == ["COMPLETED", "COMPLETED"]

@@ -19,14 +19,9 @@ from prefect.workers.process import ProcessJobConfiguration
 from structlog.testing import capture_logs
 
 from deployments.pool import base_job_template
-from transship.domain.push import Refused
-from transship.runner.limits import Limits
 from transship.runner.pool import Pool
 from transship.runner.recycling import WearLimits
-from transship.runner.reservations import Reservations, WarmSlot
 from transship.runner.worker import WarmWorker
-
-OPEN = Limits(pool_paused=False, pool_limited=False, any_limited=False, open_queues=frozenset({"default"}))
 
 
 class AwayServer:
@@ -48,7 +43,6 @@ def tried(test: Callable[[WarmWorker, Pool], Awaitable[None]]) -> None:
         worker = WarmWorker(pool=pool, cancel_grace_s=30.0, name="here", work_pool_name="trial", limit=1)
         worker._client = AwayServer()  # type: ignore[assignment]  # its calls fail all the same
         worker._limiter = anyio.CapacityLimiter(1)
-        worker.limits, worker.listening = OPEN, True
         try:
             async with asyncio.timeout(60), anyio.create_task_group() as group:
                 worker._runs_task_group = group
@@ -76,12 +70,6 @@ async def somewhere(_: FlowRun) -> str:
 
 def born() -> FlowRun:
     return FlowRun(id=uuid4(), flow_id=uuid4(), deployment_id=uuid4(), state=Pending())
-
-
-async def reserved(worker: WarmWorker) -> WarmSlot:
-    slot = await Reservations(worker).try_reserve("default")
-    assert not isinstance(slot, Refused), slot.reason
-    return slot
 
 
 class CancelledServer(AwayServer):
@@ -166,33 +154,5 @@ def test_a_stop_leaves_unclaimed_runs_to_others_and_starts_none() -> None:
         await waiting
         assert (worker.carried, worker.known_ids, worker.runs.cold) == (0, set(), {})
         pool.give_back(taken)
-
-    tried(test)
-
-
-def test_a_pushed_run_that_is_no_flow_run_gives_its_slot_back() -> None:
-    async def test(worker: WarmWorker, pool: Pool) -> None:
-        assert not (await reserved(worker)).run({"id": "no uuid"})
-        assert (worker.carried, pool.idle_count) == (0, 1)
-
-    tried(test)
-
-
-def test_a_pushed_run_that_is_known_already_is_not_carried_twice() -> None:
-    async def test(worker: WarmWorker, pool: Pool) -> None:
-        flow_run = born()
-        worker._submitting_flow_run_ids.add(flow_run.id)
-        assert not (await reserved(worker)).run(flow_run.model_dump(mode="json"))
-        assert (worker.carried, pool.idle_count, worker.runs.held) == (0, 1, {})
-
-    tried(test)
-
-
-def test_a_pushed_run_is_not_taken_by_a_worker_that_has_stopped() -> None:
-    async def test(worker: WarmWorker, pool: Pool) -> None:
-        slot = await reserved(worker)
-        worker._runs_task_group = None
-        assert not slot.run(born().model_dump(mode="json"))
-        assert (worker.carried, pool.idle_count) == (0, 1)
 
     tried(test)

@@ -20,7 +20,7 @@ from transship.domain.methods import ImportMethod
 from transship.domain.task import ImportTask, RunState
 from transship.keeper.housekeeping import order_sweeps
 from transship.keeper.keeper import Keeper
-from transship.keeper.prefect_api import DEPLOYMENT, CreatedRun, WantedRun
+from transship.keeper.prefect_api import DEPLOYMENT, WantedRun
 from transship.keeper.reconcile import end_import
 from transship.keeper.turns import BATCH_ROWS, DEFAULT_QUEUE, host_queue, rows_in_turn
 
@@ -98,7 +98,7 @@ def _create_run(keeper: Keeper, task: ImportTask, image_name: str, key: str) -> 
         queue_of(keeper, task),
         (f"image:{task.image_id}",),
     )
-    return _start(keeper, wanted).id
+    return keeper.prefect.schedule(wanted)
 
 
 def queue_of(keeper: Keeper, task: ImportTask) -> str:
@@ -111,19 +111,6 @@ def queue_of(keeper: Keeper, task: ImportTask) -> str:
     except UploadIncomplete:
         # Any worker can report the problem on the task.
         return DEFAULT_QUEUE
-
-
-def _start(keeper: Keeper, wanted: WantedRun) -> CreatedRun:
-    """Create a run: push it to this machine's runner if that has a free slot, else schedule it for any worker."""
-    slot = None if keeper.prefect.limits_active_runs(wanted.deployment) else keeper.runner.reserve(wanted.queue)
-    if slot is None:
-        return keeper.prefect.schedule(wanted)
-    with slot:
-        run = keeper.prefect.claim(wanted, f"the worker of {keeper.settings.host_name}")
-        # For a known idempotency key Prefect returns the earlier run, which a worker may have taken.
-        pushed = run.as_asked and slot.push(run.answer)
-    log.info("run pushed" if pushed else "run not pushed", flow_run_id=run.id)
-    return run
 
 
 def _cancel(keeper: Keeper, row: OutboxRow) -> None:

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 from config.settings import Settings
 from transship.catalog.engine import Catalog
-from transship.domain.push import RUNNER_SOCKET
 from transship.keeper.prefect_api import PrefectApi
-from transship.keeper.push import LocalRunner
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +21,3 @@ class Keeper:
     catalog: Catalog
     prefect: PrefectApi
     owner: str
-
-    @property
-    def runner(self) -> LocalRunner:
-        """The runner of this machine."""
-        return LocalRunner(self.settings.run_dir / RUNNER_SOCKET)

@@ -5,13 +5,11 @@ Source: Prefect 3.9, REST API reference.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
-from uuid import uuid4
 
 from transship.domain.errors import PrefectRefused
 from transship.domain.task import ENDED_TYPES, TYPE_OF_STATE, RunState
@@ -20,8 +18,6 @@ from transship.prefect_rest.client import PrefectRest
 
 DEPLOYMENT: Final = "transship"
 """Name of each flow's deployment."""
-DEPLOYMENT_KEPT_S: Final = 30.0
-"""Seconds for which a deployment is cached; its id is cached until Prefect refuses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,34 +37,6 @@ class WantedRun:
     key: str
     queue: str
     tags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CreatedRun:
-    """An existing flow run.
-
-    Attributes:
-        answer: Prefect's complete response.
-        as_asked: whether the run is in the state that this call requested; False for a run created by an earlier call.
-    """
-
-    id: str
-    answer: Mapping[str, Any]
-    as_asked: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Deployment:
-    """What is known about a deployment.
-
-    Attributes:
-        limited: whether Prefect limits how many of its runs are active.
-        read_at: seconds of the monotonic clock.
-    """
-
-    id: str
-    limited: bool
-    read_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,51 +66,25 @@ class PrefectApi(PrefectRest):
 
     def __init__(self, url: str, auth_string: str, *, tries_when_busy: int = 0) -> None:
         super().__init__(url, auth_string, tries_when_busy=tries_when_busy)
-        self._deployments: dict[str, _Deployment] = {}
+        self._deployments: dict[str, str] = {}
         self.known_pool: Pool | None = None
         """The work pool as Prefect last described it; None before that."""
 
-    def schedule(self, wanted: WantedRun) -> CreatedRun:
-        """Create a flow run that waits in its queue for a worker.
+    def schedule(self, wanted: WantedRun) -> str:
+        """Create a flow run that waits in its queue for a worker; return its id.
 
         Raises:
             PrefectAway, PrefectRefused: as far as is known, no run was created.
         """
-        return self._create(wanted, {})
-
-    def claim(self, wanted: WantedRun, claimant: str) -> CreatedRun:
-        """Create a flow run that no worker takes from the queue because it is claimed already.
-
-        Args:
-            claimant: who claimed it, for display.
-
-        Raises:
-            PrefectAway, PrefectRefused: as far as is known, no run was created.
-        """
-        mark = str(uuid4())
-        state = {"type": "PENDING", "message": f"given to {claimant}", "state_details": {"transition_id": mark}}
-        return self._create(wanted, {"state": state}, mark)
-
-    def _create(self, wanted: WantedRun, state: Mapping[str, Any], mark: str = "") -> CreatedRun:
         body = {
             "name": wanted.name,
             "parameters": dict(wanted.parameters),
             "idempotency_key": wanted.key,
             "tags": list(wanted.tags),
             "work_queue_name": wanted.queue,
-            **state,
         }
-        answer = self.call("POST", f"/deployments/{self._deployment(wanted.deployment).id}/create_flow_run", body)
-        details = (answer.get("state") or {}).get("state_details") or {}
-        return CreatedRun(str(answer["id"]), answer, bool(mark) and details.get("transition_id") == mark)
-
-    def limits_active_runs(self, deployment: str) -> bool:
-        """Return whether Prefect limits how many runs of a deployment are active; cached for some seconds.
-
-        Raises:
-            PrefectAway, PrefectRefused: nothing is known.
-        """
-        return self._deployment(deployment, DEPLOYMENT_KEPT_S).limited
+        answer = self.call("POST", f"/deployments/{self._deployment(wanted.deployment)}/create_flow_run", body)
+        return str(answer["id"])
 
     def set_state(self, flow_run_id: str, name: RunState, message: str) -> None:
         """Force a flow run into a state.
@@ -228,13 +170,10 @@ class PrefectApi(PrefectRest):
         """
         self.call("POST", "/events", list(events))
 
-    def _deployment(self, name: str, longest_s: float = float("inf")) -> _Deployment:
-        known = self._deployments.get(name)
-        if known is None or time.monotonic() - known.read_at > longest_s:
-            found = self.call("GET", f"/deployments/name/{name}", None)
-            limited = found.get("global_concurrency_limit") is not None or found.get("concurrency_limit") is not None
-            known = self._deployments[name] = _Deployment(str(found["id"]), limited, time.monotonic())
-        return known
+    def _deployment(self, name: str) -> str:
+        if name not in self._deployments:
+            self._deployments[name] = str(self.call("GET", f"/deployments/name/{name}", None)["id"])
+        return self._deployments[name]
 
     def forget_deployments(self) -> None:
         """Clear the cache of deployments, which may have been recreated."""

@@ -29,7 +29,6 @@ from transship.catalog.engine import Catalog
 from transship.catalog.hosts import HEARD_EVERY_S, note_host
 from transship.catalog.leases import expire_lease_of_dead, process_name
 from transship.domain.errors import ConfigurationRefused, TransshipError
-from transship.domain.push import RUNNER_SOCKET
 from transship.host.processes import (
     Standstills,
     children,
@@ -56,15 +55,12 @@ from transship.runner.duties import FAULTS, Work, every, keep_connected, keep_do
 from transship.runner.engine import Engine
 from transship.runner.orphans import give_back_orphans
 from transship.runner.pool import Pool
-from transship.runner.push import push_server
 from transship.runner.recycling import WearLimits
-from transship.runner.reservations import Reservations
 from transship.runner.template import ForkedTemplate
 from transship.runner.worker import WarmWorker
 
 BEAT_EVERY_S: Final = 30.0
 ORPHANS_EVERY_S: Final = 30.0
-LIMITS_EVERY_S: Final = 10.0
 HANGS_EVERY_S: Final = 2.0
 RENEW_EVERY_S: Final = 5.0
 STATUS_EVERY_S: Final = 5.0
@@ -176,12 +172,11 @@ class Dispatcher:
             runner_status_path(self.settings).unlink()
 
     async def _serve(self) -> None:
-        async with push_server(self.settings.run_dir / RUNNER_SOCKET, Reservations(self.worker)):
-            # The catalogue must know this host before anything relies on it.
-            await self._show_life()
-            self._enter(Phase.SERVING)
-            self.on_ready("")
-            await self._stop.wait()
+        # The catalogue must know this host before anything relies on it.
+        await self._show_life()
+        self._enter(Phase.SERVING)
+        self.on_ready("")
+        await self._stop.wait()
         self._enter(Phase.DRAINING)
         await self._drain()
 
@@ -193,7 +188,6 @@ class Dispatcher:
                 self.worker._sync_and_initialize,  # noqa: SLF001 - pinned
             ),
             "host heartbeat to the catalogue": (HEARD_EVERY_S, self._show_life),
-            "read limits": (LIMITS_EVERY_S, self.worker.refresh_limits),
             "heartbeats of runs": (BEAT_EVERY_S, self._beat),
             "give back orphans": (ORPHANS_EVERY_S, self._give_back_orphans),
             "kill orphans": (ORPHANS_EVERY_S, self._sweep),
@@ -203,7 +197,6 @@ class Dispatcher:
         return {
             "follow events": partial(keep_connected, "follow events", self._follow_events),
             "look when woken": self._on_wake,
-            "read limits after events": self._on_limits,
             "keep the engine": self._keep_engine,
             "reload": self._on_reload,
             "write status": self._keep_status,
@@ -226,23 +219,10 @@ class Dispatcher:
             except FAULTS as fault:
                 log.warning("looking for runs failed", reason=reason_of(fault))
 
-    async def _on_limits(self) -> None:
-        """Read limits and pauses at once when an event says that they may have changed."""
-        while True:
-            await self.worker.limits_changed.wait()
-            self.worker.limits_changed.clear()
-            try:
-                await self.worker.refresh_limits()
-            except FAULTS as fault:
-                log.warning("limits not read; no runs are pushed meanwhile", reason=reason_of(fault))
-
     async def _follow_events(self) -> None:
         while (pool := self.worker._work_pool) is None:  # noqa: SLF001 - pinned
             await asyncio.sleep(0.2)
-        try:
-            await events.follow(pool.id, self.worker)
-        finally:
-            self.worker.listening = False
+        await events.follow(pool.id, self.worker)
 
     async def _give_back_orphans(self) -> None:
         client, pool, name = self.worker.client, self.settings.prefect.work_pool, self.worker.name

@@ -18,13 +18,6 @@ WAITING: Final = (RunState.SCHEDULED, RunState.AWAITING_RETRY)
 STOPPED: Final = {RunState.CANCELLING: "cancelled", RunState.SUSPENDED: "paused", RunState.PAUSED: "paused"}
 """States set from outside on a running run, and our words for them."""
 
-LIMITING: Final = frozenset(
-    f"prefect.{what}.{change}"
-    for what in ("work-pool", "work-queue")
-    for change in ("updated", "paused", "ready", "not-ready")
-)
-"""Events after which limits or pauses may have changed; a pause is reported as a status."""
-
 
 class Listener(Protocol):
     """Acts on events."""
@@ -35,20 +28,17 @@ class Listener(Protocol):
     def on_waiting(self) -> None:
         """A run waits for a worker."""
 
-    def on_limits(self) -> None:
-        """Limits or pauses of the work pool or its queues may have changed."""
-
     def stop_run(self, flow_run_id: UUID, why: str) -> None:
         """A run must be stopped."""
 
 
 async def follow(pool_id: UUID, listener: Listener) -> None:
-    """Follow the events of a work pool and its runs until the stream ends.
+    """Follow the events of the runs of a work pool until the stream ends.
 
     Raises:
         OSError, websockets.exceptions.WebSocketException, ValueError: the stream broke; events may be missed.
     """
-    names = [*(STATE_EVENT + name for name in (*WAITING, *STOPPED)), *sorted(LIMITING)]
+    names = [STATE_EVENT + name for name in (*WAITING, *STOPPED)]
     wanted = EventFilter(
         event=EventNameFilter(name=names), any_resource=EventAnyResourceFilter(id=[f"prefect.work-pool.{pool_id}"])
     )
@@ -60,9 +50,7 @@ async def follow(pool_id: UUID, listener: Listener) -> None:
 
 def _act(event: Event, listener: Listener) -> None:
     name = event.event.removeprefix(STATE_EVENT)
-    if event.event in LIMITING:
-        listener.on_limits()
-    elif name in WAITING:
+    if name in WAITING:
         listener.on_waiting()
     else:
         listener.stop_run(UUID(event.resource.id.removeprefix(STATE_EVENT)), STOPPED[RunState(name)])

@@ -52,7 +52,7 @@ async def give_back_orphans(
 ) -> list[UUID]:
     """Reschedule runs of our queues that are Pending although no process is about to begin them.
 
-    Such a run was claimed by, or pushed to, a dispatcher that died.
+    Such a run was claimed by a dispatcher that died.
 
     Args:
         work_pool, queues: which runs to check.

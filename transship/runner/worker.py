@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import anyio
 import httpx
@@ -24,7 +24,6 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse, WorkerFlowRunResponse
 from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.states import Scheduled
 from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 
 from transship.domain.errors import WarmEngineUnavailable
@@ -33,7 +32,6 @@ from transship.runner.carried import Carried, Held
 from transship.runner.cold import Cold, OwnInterpreter
 from transship.runner.endings import Endings, alone
 from transship.runner.generation import Executor
-from transship.runner.limits import Limits, read_limits
 from transship.runner.messages import Job, Outcome
 from transship.runner.pool import Pool
 
@@ -42,9 +40,6 @@ DEPLOYMENT_FRESH_S: Final = 60.0
 
 SETTLED: Final = ENDED_TYPES | {"PAUSED", "SCHEDULED"}
 """State types in which a run may be left; Cancelling is not one of them."""
-
-LIMITS_ANSWER_S: Final = 0.3
-"""Longest wait for Prefect's word on limits before a push: less than the keeper waits for ours."""
 
 log = structlog.get_logger("transship.runner")
 
@@ -78,10 +73,6 @@ class WarmWorker(ProcessWorker):
         self.wake = asyncio.Event()
         self.draining = False
         self._polling = asyncio.Lock()
-        self._starved = False
-        self.limits: Limits | None = None
-        self.limits_changed = asyncio.Event()
-        self.listening = False
         self._deployments: dict[UUID, _Known] = {}
         self.on_death: Callable[[UUID, int], Awaitable[object]] = _ignore
 
@@ -109,37 +100,27 @@ class WarmWorker(ProcessWorker):
             *(one for one in borrowers if isinstance(one, UUID)),
         }
 
-    @property
-    def starved(self) -> bool:
-        """Whether runs wait in Prefect for a slot of this worker."""
-        return self._starved
-
     # --- taking runs ---
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
         """Fetch scheduled runs if a slot is free; calls run one at a time."""
         async with self._polling:
-            if self.draining:
-                return []
-            if self.free_slots == 0:
-                self._starved = True
+            if self.draining or self.free_slots == 0:
                 return []
             return await super().get_and_submit_flow_runs()
 
     async def _submit_scheduled_flow_runs(self, flow_run_response: list[WorkerFlowRunResponse]) -> list[FlowRun]:
-        # Prefect's own check compares slots by run, but a pushed run has the slot of its reservation.
-        new = [entry for entry in flow_run_response if not self._is_carried(entry.flow_run.id)]
-        self._starved = len(new) > self.free_slots
+        new = [entry for entry in flow_run_response if not self._is_carried(entry.flow_run)]
         return await super()._submit_scheduled_flow_runs(new)
 
-    def _is_carried(self, flow_run_id: UUID) -> bool:
-        """Return whether a run is held here; the first time it is offered again, log that."""
-        carried = self.runs.of(flow_run_id)
+    def _is_carried(self, flow_run: FlowRun) -> bool:
+        """Return whether a run is held here; the first time it was rescheduled meanwhile, log that."""
+        carried = self.runs.of(flow_run.id)
         if carried is None:
             return False
-        if not carried.hang_check.offered_again:
+        if not carried.hang_check.offered_again and _scheduled_since(carried.flow_run, flow_run):
             carried.hang_check.offered_again = True
-            log.warning("run was offered again; it continues here", flow_run_id=str(flow_run_id))
+            log.warning("run was offered again; it continues here", flow_run_id=str(flow_run.id))
         return True
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
@@ -198,102 +179,20 @@ class WarmWorker(ProcessWorker):
 
     def on_open(self) -> None:
         """Check for changes from before the event stream was open."""
-        self.listening = True
         self.wake.set()
-        self.on_limits()
 
     def on_waiting(self) -> None:
         """Fetch runs at once."""
         self.wake.set()
 
-    def on_limits(self) -> None:
-        """Read the limits again at once; until then pushed runs are refused."""
-        self.limits = None
-        self.limits_changed.set()
-
-    async def why_not_pushed(self, queue: str) -> str:
-        """Return why a run of a work queue must wait until the server gives it out; empty if it need not."""
-        if not self.listening:
-            # Nobody would tell us of a change, so we ask.
-            try:
-                async with asyncio.timeout(LIMITS_ANSWER_S):
-                    await self.refresh_limits()
-            except (httpx.HTTPError, PrefectException, TimeoutError) as fault:
-                return f"Prefect does not say what limits there are: {str(fault) or type(fault).__name__}"
-        if self.limits is None:
-            return "the limits of the work pool are not known"
-        return self.limits.why_not_pushed(queue)
-
-    def begin_reserved(self, pool: Pool, executor: Executor, reservation: UUID, flow_run: FlowRun) -> bool:
-        """Carry a run that was born Pending for a taken executor and a held slot; returns at once.
-
-        Returns:
-            Whether it is carried; if not, executor and slot are free again.
-        """
-        group = self._runs_task_group
-        if group is None or flow_run.id in self.known_ids:
-            # Without a group the worker is stopping, and the run is found Pending and nobody's when one starts again.
-            # A run that is known was given back to its queue meanwhile, and was found there.
-            log.info("pushed run not accepted", flow_run_id=str(flow_run.id), known=group is not None)
-            pool.give_back(executor)
-            self.free_slot(reservation)
-            return False
-        self.runs.held[flow_run.id] = Held(flow_run, pool)
-        group.start_soon(self._carry_reserved, pool, executor, reservation, flow_run)
-        return True
-
-    async def _carry_reserved(self, pool: Pool, executor: Executor, reservation: UUID, flow_run: FlowRun) -> None:
-        with alone(flow_run):
-            try:
-                # Somebody may have set a limit while it was made.
-                reason = await self.why_not_pushed(flow_run.work_queue_name or "")
-                entrypoint = None if reason else await self._warm_entrypoint(flow_run)
-                if entrypoint is None:
-                    pool.give_back(executor)
-                    await self._give_back(flow_run)
-                else:
-                    await self._carry(pool, executor, flow_run, entrypoint)
-            finally:
-                self._let_go(flow_run.id)
-                self.free_slot(reservation)
-
-    async def _give_back(self, flow_run: FlowRun) -> None:
-        try:
-            await self.client.set_flow_run_state(flow_run.id, Scheduled(), force=True)
-        except (httpx.HTTPError, PrefectException) as error:
-            # It is found Pending and nobody's in a while.
-            log.warning("run not returned to its queue", flow_run_id=str(flow_run.id), reason=str(error))
-
-    def hold_slot(self) -> UUID | None:
-        """Take a slot for a run that is not known yet; None when all are taken."""
-        reservation = uuid4()
-        try:
-            self.limiter.acquire_on_behalf_of_nowait(reservation)
-        except anyio.WouldBlock:
-            return None
-        return reservation
-
-    def free_slot(self, reservation: UUID) -> None:
-        """Give a slot of `hold_slot` back."""
-        self._release_limit_slot(reservation)
-        self._slot_is_free()
-
     def _let_go(self, flow_run_id: UUID) -> None:
         held = self.runs.held.pop(flow_run_id, None)
         if held is not None and held.killing is not None:
             held.killing.cancel()
-        if held is not None and held.hang_check.offered_again:
-            # It was passed over as long as it was carried.
-            self.wake.set()
         self._submitting_flow_run_ids.discard(flow_run_id)
         self._release_limit_slot(flow_run_id)
-        self._slot_is_free()
-
-    def _slot_is_free(self) -> None:
-        """Look again at once if runs wait: for a slot of ours, or for one of a pool or queue with a limit."""
-        limits = self.limits
-        if self._starved or limits is None or limits.any_limited:
-            self.wake.set()
+        # Runs may wait for this slot, or for one of a pool with a limit; so may this run, if it was scheduled again.
+        self.wake.set()
 
     async def entrypoint_of(self, flow_run: FlowRun) -> str | None:
         """Return the entrypoint with which a warm executor can carry out a run; None if it cannot.
@@ -370,19 +269,11 @@ class WarmWorker(ProcessWorker):
             )
         )
         for run in runs:
-            if run.state_type is not StateType.SCHEDULED:
-                self.stop_run(run.id, _why(run.state_type))
-            elif _scheduled_since(carried[run.id].flow_run, run):
+            if run.state_type is StateType.SCHEDULED:
                 # Without a free slot no runs are fetched, so check here.
-                self._is_carried(run.id)
-
-    async def refresh_limits(self) -> None:
-        """Read whether pool and queues have limits or are paused.
-
-        Raises:
-            httpx.HTTPError, PrefectException: Prefect does not answer.
-        """
-        self.limits = await read_limits(self.client, self._work_pool_name, self._work_queues)
+                self._is_carried(run)
+            else:
+                self.stop_run(run.id, _why(run.state_type))
 
 
 async def _ignore(_flow_run_id: UUID, _pid: int) -> None:
@@ -390,7 +281,7 @@ async def _ignore(_flow_run_id: UUID, _pid: int) -> None:
 
 
 def _scheduled_since(taken: FlowRun, now: FlowRun) -> bool:
-    """Return whether a run was rescheduled after it was taken; its first schedule may still be shown."""
+    """Return whether a run was rescheduled after it was taken; a late response still shows its first schedule."""
     before = taken.state.id if taken.state is not None else None
     return now.state is not None and now.state.id != before
 

@@ -121,16 +121,3 @@ class CommandRefused(TransshipError):
     remedy: str = ""
 
     BRIEF = "{reason}"
-
-
-class PushMessageInvalid(TransshipError):
-    """A line on the runner's socket is not a message of ours; the connection is closed, and the run is scheduled.
-
-    Attributes:
-        beginning: first characters of the line.
-    """
-
-    beginning: str
-
-    BRIEF = "no message of keeper or runner: {beginning!r}"
-    REMEDY = "check that both run the same release"
