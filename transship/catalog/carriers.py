@@ -1,4 +1,4 @@
-"""Whether the process that carries a flow run still has its import: for the process itself, and for who owns it."""
+"""Whether the process of a flow run still has its import; used by the process itself and by its owner."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from transship.domain.task import TaskStatus
 
 
 class Standing(StrEnum):
-    """How the import of a flow run is related to a process."""
+    """The relation of a flow run's import to a process."""
 
     NO_IMPORT = "no import"
-    """The run has none, e.g. housekeeping, or has not asked for it yet."""
+    """The run has no import, e.g. housekeeping, or has not requested it yet."""
     HELD = "held"
     """The process holds the lease. It may have expired: the keeper decides when it is lost."""
     ELSEWHERE = "elsewhere"
-    """The import waits for a process to begin it, or another one holds the lease."""
+    """The import waits for a process, or another one holds the lease."""
     ENDED = "ended"
 
 
@@ -48,15 +48,15 @@ def _standing(newest: Row[Any] | None, process: str) -> Standing:
 
 
 def moved_on(catalog: Catalog, flow_run_id: str, begun: Begun | None) -> bool:
-    """Return whether the import of a flow run goes on without the process that asks.
+    """Return whether the import of a flow run continues without the calling process.
 
-    Then the run is another attempt's, or waits for one: whatever this process has to say is about the past.
+    Then the run belongs to another attempt, or waits for one, and this process must not report anything.
 
     Args:
-        begun: what this process carried; None when it was not let begin.
+        begun: the import of this process; None if it could not begin one.
 
     Raises:
-        CatalogUnavailable: nobody knows.
+        CatalogUnavailable: the catalogue does not answer.
     """
     with catalog.statement() as connection:
         newest = _newest_tasks(connection, [flow_run_id]).get(flow_run_id)

@@ -1,14 +1,13 @@
-"""The copies of one import: which stores it writes, and how far each of them is, one transaction a step.
+"""The copies of one import: which stores it writes, and the progress of each, one transaction per step.
 
 A target is *waiting*, *uploading* (prepared), *written* (its store holds the whole object), *done*, or
-*failed*. Clients see the stores that are none of the last two in ``os_glance_importing_to_stores``, the
-failed ones in ``os_glance_failed_import``. A copy that may be there without the others is done when it
-is visible; where all stores must succeed, nothing is visible before the end, and a copy is done when it
-is written. The list is empty at the end alone: the last copy stays *written* until then. A hidden copy
-that a further attempt cannot use is *uploading* again as soon as it is given up.
+*failed*. Clients see stores in the first three states in ``os_glance_importing_to_stores``, and failed
+ones in ``os_glance_failed_import``. If all stores must succeed, nothing is visible before the end, and a copy
+is done when it is written; otherwise a copy is done when it is visible. The list becomes empty only at the
+end: the last copy stays *written* until then. A hidden copy that a further attempt cannot use becomes
+*uploading* again as soon as it is given up.
 
-Each step returns or changes something once, however often it is repeated after a crash, so that
-whoever tells others of it tells them once.
+Each step takes effect once, however often it is repeated after a crash, so it is announced only once.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ FINISHED: Final = ("written", "done")
 
 @dataclass(frozen=True, slots=True)
 class DataFacts:
-    """What is known of an image's final bytes.
+    """What is known about an image's final bytes.
 
     Attributes:
-        size: bytes; virtual_size: bytes that a guest sees, None where the format has no such thing.
-        checksum: md5 as lower-case hex, None when switched off.
+        size: bytes; virtual_size: bytes that a guest sees; None if the format has none.
+        checksum: md5 as lower-case hex; None when switched off.
         os_hash_algo, os_hash_value: name and lower-case hex.
     """
 
@@ -53,11 +52,11 @@ class DataFacts:
 
 @dataclass(frozen=True, slots=True)
 class Arriving:
-    """Extra properties that come with an image's data.
+    """Extra properties that are set together with an image's data.
 
     Attributes:
         properties: names and values.
-        before: the image's properties when the import began; what a client changed since stays as the client set it.
+        before: the image's properties when the import began; clients' changes since then are kept.
     """
 
     properties: Mapping[str, str]
@@ -73,12 +72,12 @@ def open_targets(
     keep_failed: bool = False,
     fresh: bool = False,
 ) -> None:
-    """Note the stores that a new import is to write, in order; what an earlier one noted goes.
+    """Record the stores that a new import writes, in order, replacing those of an earlier one.
 
     Args:
-        keep_failed: stores that failed before, and that are no targets now, stay listed as failed: for copies of
-            an image that goes on lacking them.
-        fresh: no import of the image was asked for before, so nothing has to go.
+        keep_failed: keep stores that failed before and are not targets now listed as failed; for copies of
+            an image that those stores still lack.
+        fresh: no import of the image was requested before, so there is nothing to replace.
     """
     gone = TARGETS.c.image_id == image_id
     if keep_failed:
@@ -93,13 +92,13 @@ def open_targets(
 
 
 def targets_of(connection: Connection, task_id: str) -> tuple[str, ...]:
-    """Return the stores that a task is to write, in the order asked for."""
+    """Return the stores that a task writes, in the requested order."""
     rows = connection.execute(select(TARGETS.c.store).where(TARGETS.c.task_id == task_id).order_by(TARGETS.c.position))
     return tuple(row.store for row in rows)
 
 
 def failed_targets(connection: Connection, task_id: str) -> tuple[str, ...]:
-    """Return the stores that a task could not write, in the order asked for."""
+    """Return the stores that a task could not write, in the requested order."""
     rows = connection.execute(
         select(TARGETS.c.store)
         .where(TARGETS.c.task_id == task_id, TARGETS.c.state == "failed")
@@ -109,7 +108,7 @@ def failed_targets(connection: Connection, task_id: str) -> tuple[str, ...]:
 
 
 def prepare_copies(catalog: Catalog, lease: Lease, stores: Sequence[str], now: datetime) -> None:
-    """Note, store by store, that they are about to be written.
+    """Record that stores are about to be written.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -126,11 +125,11 @@ def prepare_copies(catalog: Catalog, lease: Lease, stores: Sequence[str], now: d
 
 
 def copy_written(catalog: Catalog, lease: Lease, store: str, size: int, proof: str, now: datetime) -> None:
-    """Note that a store holds the whole object; nobody sees it yet.
+    """Record that a store holds the whole object, which is not visible yet.
 
     Args:
         size: bytes stored.
-        proof: what the store says of them.
+        proof: the store's own statement about them.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -168,18 +167,18 @@ def write_again(connection: Connection, lease: Lease, store: str) -> None:
 
 
 def copy_failed(catalog: Catalog, lease: Lease, store: str, reason: str, now: datetime, *, notice: str = "") -> None:
-    """Note that a store could not be written; its journal row, if any, is the sweep's.
+    """Record that a store could not be written; the sweep handles its journal row, if any.
 
     Args:
         reason: for the user.
-        notice: the text of the notification, if there are better words than the common ones.
+        notice: the text of the notification; empty: the default one.
 
     Raises:
         LockLost: another worker took over; nothing was written.
     """
     with catalog.write() as connection:
         prove_lease(connection, lease)
-        # An earlier attempt's copy may be done and hidden: where all stores must succeed, before the last of them.
+        # If all stores must succeed, an earlier attempt's copy may be done but hidden until the last one is written.
         shown = connection.execute(_visible(lease.image_id).where(LOCATIONS.c.store == store)).first() is not None
         before = ("waiting", "uploading", "written", *(() if shown else ("done",)))
         if _change(connection, lease, TARGETS.c.store == store, before, "failed", reason):
@@ -189,7 +188,7 @@ def copy_failed(catalog: Catalog, lease: Lease, store: str, reason: str, now: da
 
 
 def withdraw_copies(catalog: Catalog, lease: Lease) -> None:
-    """Begin anew with every target that does not show the image: what was copied was not the image.
+    """Start over with every target that does not show the image, because the copied data were wrong.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -203,12 +202,12 @@ def withdraw_copies(catalog: Catalog, lease: Lease) -> None:
 def activate_copies(
     catalog: Catalog, lease: Lease, stores: Sequence[str], facts: DataFacts, arriving: Arriving | None, now: datetime
 ) -> None:
-    """Show copies whose bytes were proven, and make the image active with the first of them.
+    """Show verified copies; the first one makes the image active.
 
     Args:
-        stores: stores that were written.
-        facts: of the data; written when the image becomes active, and only then.
-        arriving: properties that become the image's together with its data.
+        stores: the written stores.
+        facts: of the data; only written when the image becomes active.
+        arriving: properties that are set together with the data.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -245,7 +244,7 @@ def show_copies(
         .values(state="active", updated_at=now)
     )
     shown = _change(connection, lease, which, ("waiting", "uploading", "written"), "done")
-    # An image that has data already keeps its facts, and one that was deactivated meanwhile stays so.
+    # An image that has data already keeps its facts; an image deactivated meanwhile stays deactivated.
     became_active = connection.execute(
         update(IMAGES)
         .where(IMAGES.c.id == lease.image_id, IMAGES.c.status == ImageStatus.IMPORTING)
@@ -274,18 +273,18 @@ def _take_over(connection: Connection, image_id: str, arriving: Arriving) -> Non
 
 
 def end_targets(connection: Connection, lease: Lease, failed: Mapping[str, str]) -> None:
-    """Note, in the transaction that ends an import well, which stores were allowed to fail, and why."""
+    """Record, in the transaction that completes an import, which optional stores failed, and why."""
     for store, reason in failed.items():
         before = ("waiting", "uploading", "written", "failed")
         _change(connection, lease, TARGETS.c.store == store, before, "failed", reason)
 
 
 def fail_targets(connection: Connection, image_id: str, task_id: str, message: str, failed: Mapping[str, str]) -> None:
-    """Note, in the transaction that fails an import, that what nobody can see was not written.
+    """Record, in the transaction that fails an import, that copies that are not visible were not written.
 
     Args:
-        message: reason of the stores that did not fail by themselves.
-        failed: reason by store id, of those that did.
+        message: reason for stores that did not fail themselves.
+        failed: reason by store id, for those that did.
     """
     lacking = (TARGETS.c.task_id == task_id) & TARGETS.c.store.not_in(_visible(image_id))
     connection.execute(
@@ -333,7 +332,7 @@ def _leaves_before_the_end(lease: Lease, store: str) -> ColumnElement[bool]:
 
 
 def _hand_over(connection: Connection, lease: Lease, store: str, now: datetime) -> None:
-    """Hand whatever a store may hold of a failed copy to removal."""
+    """Mark whatever a store may hold of a failed copy for removal."""
     connection.execute(
         update(LOCATIONS)
         .where(

@@ -1,4 +1,4 @@
-"""How imports end, one transaction each: finished, failed, resumed elsewhere, ended from outside, deleted.
+"""The ends of imports, one transaction each: finished, failed, resumed elsewhere, ended from outside, deleted.
 
 Each function changes task, lease, image and targets together or not at all.
 """
@@ -41,12 +41,12 @@ def finish_import(
     arriving: Arriving | None = None,
     progress: TaskProgress | None = None,
 ) -> None:
-    """Show every copy that was not shown yet, make the image active unless it is, and end the task well.
+    """Show all remaining copies, make the image active if it is not, and complete the task.
 
     Args:
         facts: of the data; without effect on an image that has data already.
         failed: reason by store id, for targets that were allowed to fail.
-        arriving: properties that become the image's together with its data.
+        arriving: properties that are set together with the data.
         progress: what the task shows from now on; None: what it has shown so far.
 
     Raises:
@@ -88,11 +88,11 @@ def fail_import(
     time_to_live_h: int,
     rerun_ttl_s: float,
 ) -> None:
-    """End an import that this process carries: the image may be imported again at once.
+    """End this process's import as failed; the image may be imported again at once.
 
     Args:
-        failed: reason by store id, for stores that failed by themselves; the other targets get ``message``.
-        rerunnable: the fault may pass, so secrets and a resumable part are kept for a rerun.
+        failed: reason by store id, for stores that failed themselves; the other targets get ``message``.
+        rerunnable: the error may be transient, so keep secrets and a resumable part for a rerun.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -118,13 +118,13 @@ def resume_or_end(
     time_to_live_h: int,
     rerun_ttl_s: float = 0.0,
 ) -> bool:
-    """Take an import whose worker is lost, and start it again or end it; return whether it goes on.
+    """Take over an import whose worker is lost, and resume or end it; return whether it was resumed.
 
-    Nothing happens when a worker renewed the lease, or somebody ended the import, in the meantime.
+    Does nothing if a worker has renewed the lease, or the import has ended, in the meantime.
 
     Args:
-        reason: what became of the worker, for the message.
-        rerun_ttl_s: how long an import that is ended keeps what a rerun can use.
+        reason: what happened to the worker, for the message.
+        rerun_ttl_s: how long an ended import keeps what a rerun can use.
     """
     with catalog.write() as connection:
         lease = lock_lease(connection, image_id)
@@ -156,12 +156,12 @@ def resume_or_end(
 def end_unheld(
     catalog: Catalog, task_id: str, message: str, *, now: datetime, time_to_live_h: int, rerun_ttl_s: float = 0.0
 ) -> bool:
-    """End an import that no worker carries; return whether it was ended.
+    """End an import that has no worker; return whether it was ended.
 
-    A live lease is never ended from outside: then nothing happens.
+    Does nothing if the lease is live, because live leases are never ended from outside.
 
     Args:
-        rerun_ttl_s: how long it keeps what a rerun can use.
+        rerun_ttl_s: how long the import keeps what a rerun can use.
     """
     with catalog.write() as connection:
         lease = lock_lease(connection, get_task(connection, task_id).image_id)
@@ -178,10 +178,10 @@ def end_deleted(connection: Connection, image: Image, *, now: datetime, time_to_
     Its staged files become scrap, and the keeper is asked to cancel the flow run.
 
     Args:
-        image: as it was when this transaction locked it.
+        image: its record when this transaction locked it.
     """
     _scrap_staged(connection, image.id, keep=False)
-    # Also those that an import which failed before keeps for its rerun: there will be none.
+    # Also those kept for the rerun of a failed import, which will not happen.
     tasks = select(TASKS.c.id).where(TASKS.c.image_id == image.id)
     connection.execute(delete(SECRETS).where(SECRETS.c.task_id.in_(tasks)))
     if image.import_task is None:
@@ -212,7 +212,7 @@ def _fail(
     rerunnable: bool,
 ) -> ImportTask:
     method = ImportMethod(connection.execute(select(TASKS.c.method).where(TASKS.c.id == task_id)).scalar_one())
-    # An image that has data keeps them, and its status: a copy of it failed, or the stores after the first.
+    # An image that has data keeps them and its status: only a copy, or stores after the first one, failed.
     connection.execute(
         update(IMAGES)
         .where(IMAGES.c.id == image_id, IMAGES.c.status == ImageStatus.IMPORTING)
@@ -247,7 +247,7 @@ def _end_from_outside(
     time_to_live_h: int,
     rerun_ttl_s: float,
 ) -> None:
-    """End an import whose worker is gone; what a rerun of its flow run can use is kept for a while."""
+    """End an import whose worker is gone; keep what a rerun of its flow run can use for a while."""
     ended = _fail(connection, image_id, task_id, message, {}, now, time_to_live_h, rerunnable=True)
     _keep_sources(connection, image_id, now + timedelta(seconds=rerun_ttl_s))
     _scrap_staged(connection, image_id)
@@ -257,9 +257,9 @@ def _end_from_outside(
 
 
 def _scrap_staged_of(connection: Connection, lease: Lease) -> None:
-    """Hand the staged files of a lease's holder to removal, but for those that are kept for a rerun.
+    """Mark the staged files of a lease's holder for removal, except those kept for a rerun.
 
-    Other hosts are to remove what earlier attempts left in their staging: this process reaches its own alone.
+    Other hosts remove what earlier attempts left in their staging, because this process can only access its own.
     """
     hosts = _scrap_staged(connection, lease.image_id)
     if not all(is_of_host(lease.owner, host) for host in hosts):
@@ -267,7 +267,7 @@ def _scrap_staged_of(connection: Connection, lease: Lease) -> None:
 
 
 def _keep_sources(connection: Connection, image_id: str, until: datetime) -> None:
-    """Keep what came from outside: whole, or with what its source said of itself, so that it can be continued."""
+    """Keep files from outside that are complete, or have validators of their source and can be resumed."""
     rows = connection.execute(
         select(STAGED.c.name, STAGED.c.host, STAGED.c.state, STAGED.c.validators).where(
             STAGED.c.image_id == image_id, STAGED.c.role == "source", STAGED.c.state != "scrap"
@@ -280,9 +280,9 @@ def _keep_sources(connection: Connection, image_id: str, until: datetime) -> Non
 
 
 def _landing(connection: Connection, image_id: str, method: ImportMethod, *, rerunnable: bool) -> dict[str, Any]:
-    """Return the values of an image whose import failed: it can be imported again at once.
+    """Return the column values of an image after a failed import, which can be imported again at once.
 
-    Uploaded data are kept unless they are at fault, and the image waits with them as before the import.
+    Uploaded data are kept unless they are at fault; the image then returns to its status before the import.
     """
     cleared: dict[str, Any] = {"size": None, "virtual_size": None, "checksum": None}
     cleared |= {"os_hash_algo": None, "os_hash_value": None}
@@ -296,7 +296,7 @@ def _landing(connection: Connection, image_id: str, method: ImportMethod, *, rer
 
 
 def _scrap_staged(connection: Connection, image_id: str, *, keep: bool = True) -> frozenset[str]:
-    """Hand staged files to removal, and return their hosts; with ``keep``, those that are kept for a rerun stay."""
+    """Mark staged files for removal, and return their hosts; with ``keep``, files kept for a rerun stay."""
     condition = STAGED.c.image_id == image_id
     if keep:
         condition &= STAGED.c.keep_until.is_(None)

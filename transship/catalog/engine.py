@@ -35,23 +35,23 @@ from transship.host.doorbell import DOORBELL_SOCKET, ring
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 BEFORE_FIRST_RELEASE: Final = frozenset({"0001", "0002", "0003", "0004", "0005", "0006"})
-"""Revisions of catalogues that no release made; nothing brings them up to date."""
+"""Revisions of catalogues from before the first release, which cannot be upgraded."""
 KEPT_CONNECTIONS: Final = 5
-"""Connections to PostgreSQL that a process keeps open when it is idle."""
+"""Connections to PostgreSQL that an idle process keeps open."""
 CONNECT_TIMEOUT_S: Final = 10
 IDLE_IN_TRANSACTION_S: Final = 60
-"""Longer than any pause inside one of our transactions, which wait for nothing but the database; what is
-idle for longer belongs to a host that is gone, and its locks must not stay."""
+"""Longer than any pause inside one of our transactions, which wait only for the database. A transaction that is
+idle for longer belongs to a host that is gone, and must not keep its locks."""
 
 _REVISION: Final = table("alembic_version", column("version_num"))
 
 
 class Catalog:
-    """The catalogue's database, open.
+    """The open database of the catalogue.
 
-    Every write of one image begins by locking the image's lease row (`transship.catalog.images.lock_image`,
-    `transship.catalog.leases`), so that writers of one image follow each other on PostgreSQL as all
-    writers do on SQLite, and no two wait for each other.
+    Every write of an image begins by locking the image's lease row (`transship.catalog.images.lock_image`,
+    `transship.catalog.leases`). So writers of one image are serialized on PostgreSQL, as all writers are on
+    SQLite, and deadlocks are impossible.
 
     Attributes:
         engine: SQLAlchemy's engine; threads may share it.
@@ -65,7 +65,7 @@ class Catalog:
         doorbell: Path | None = None,
         wants: Callable[[str], bool] = lambda _event_type: True,
     ) -> None:
-        """Take what is open.
+        """Wrap an open database.
 
         Args:
             doorbell: socket of this machine's keeper; None: no keeper is rung.
@@ -87,7 +87,7 @@ class Catalog:
         with _faults_refused():
             if url.get_backend_name() == "sqlite" and url.database:
                 make_directory(Path(url.database).parent, 0o700)
-                # SQLite would make it readable for everybody as far as the umask allows.
+                # SQLite would create the file readable for everyone, as far as the umask allows.
                 _opened_private(Path(url.database)).close()
             bell, wants = settings.run_dir / DOORBELL_SOCKET, settings.notifications.wants
             catalog = cls(_engine(url, settings.database), Fernet(_fernet_key(settings, url)), bell, wants)
@@ -105,10 +105,10 @@ class Catalog:
 
     @classmethod
     def as_it_is(cls, settings: Settings) -> Self | None:
-        """Connect to look only: nothing is made, nothing is brought up to date.
+        """Connect for reading only, without creating or upgrading anything.
 
         Returns:
-            None when no process of this release has opened it: it has no tables yet, or those of an older release.
+            None when no process of this release has opened it: it has no tables, or those of an older release.
 
         Raises:
             ConfigurationRefused: as `open`.
@@ -134,7 +134,7 @@ class Catalog:
             raise
 
     def _take(self, facts: _Facts) -> None:
-        """Learn the id, and refuse a key that another process of the same catalogue could not read our secrets with."""
+        """Read the id, and refuse a key that differs from that of the catalogue's other processes."""
         if not facts.key_check:
             with self.write() as connection:
                 add_unless_there(connection, META, "name", {"name": "key_check", "value": self.encrypt("").decode()})
@@ -143,14 +143,14 @@ class Catalog:
         self._id = facts.catalog_id
 
     def close(self) -> None:
-        """Close all connections; one that a thread still uses is closed when it comes back."""
-        # The pool that is left behind would keep it open for whoever collects the garbage.
+        """Close all connections; a connection in use is closed when it is returned."""
+        # Otherwise the discarded pool would keep it open until garbage collection.
         event.listen(self.engine.pool, "checkin", _close_returned)
         self.engine.dispose()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads, and sees one state of the catalogue.
+        """Open a read-only transaction that sees one state of the catalogue.
 
         Raises:
             CatalogUnavailable: the database does not answer now.
@@ -175,23 +175,23 @@ class Catalog:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that writes: committed at the end of the block, rolled back when it raises.
+        """Open a transaction that writes: it is committed at the end of the block, or rolled back on an exception.
 
-        What it announced is written before the commit, and the keeper is rung if it has reason to look.
+        Its notifications are written before the commit, and the keeper is rung if it has work.
 
-        On SQLite it takes the write lock at once and waits for it, because a read that later
-        turns into a write fails without waiting. On PostgreSQL each statement sees what was
-        committed before it, so what is judged must be locked first.
+        On SQLite it waits for the write lock at once, because a read that later turns into a write
+        would fail without waiting. On PostgreSQL each statement sees what was committed
+        before it, so rows must be locked before decisions are based on them.
 
         Raises:
-            CatalogUnavailable: the database does not answer now, or ended the transaction in favour of
+            CatalogUnavailable: the database does not answer now, or aborted the transaction in favour of
                 another one; nothing was written, unless the answer to the commit itself was lost.
         """
         with (
             passing_faults(),
             self.engine.connect().execution_options(transship_write=True, transship_wants=self._wants) as connection,
         ):
-            # It belongs to the pooled connection, which may have been used by a transaction that failed.
+            # The list belongs to the pooled connection, which a failed transaction may have used before.
             announced(connection).clear()
             taken_rings(connection)
             with connection.begin():
@@ -207,7 +207,7 @@ class Catalog:
                 ring(self._doorbell, "".join(rings).encode())
 
     def id(self) -> str:
-        """Return the catalogue's id, a UUID made when its database was."""
+        """Return the catalogue's id, a UUID created with its database."""
         if not self._id:
             with self.statement() as connection:
                 found = connection.execute(select(META.c.value).where(META.c.name == "catalog_id")).scalar_one()
@@ -222,7 +222,7 @@ class Catalog:
         """Return the text of a ciphertext.
 
         Raises:
-            ConfigurationRefused: it was encrypted under another key.
+            ConfigurationRefused: it was encrypted with another key.
         """
         try:
             return self.fernet.decrypt(ciphertext).decode()
@@ -237,7 +237,7 @@ class Catalog:
 
 @contextmanager
 def _faults_refused() -> Iterator[None]:
-    """Say what keeps the catalogue from being opened."""
+    """Translate errors that prevent the catalogue from being opened."""
     try:
         yield
     except OSError as error:
@@ -252,10 +252,10 @@ def _faults_refused() -> Iterator[None]:
 
 
 def refuse_bad_database(settings: Settings) -> None:
-    """Look at the database's URL and key as `Catalog.open` would; nothing is made, and no database is asked.
+    """Check the database's URL and key as `Catalog.open` would, without creating anything or connecting.
 
     Raises:
-        ConfigurationRefused: it could not be opened so.
+        ConfigurationRefused: it could not be opened.
     """
     url = database_url(settings)
     if _configured_key(settings, url) is None and (path := _key_file(settings, url)).exists():
@@ -263,7 +263,7 @@ def refuse_bad_database(settings: Settings) -> None:
 
 
 def database_url(settings: Settings) -> URL:
-    """Return the URL of the catalogue's database in force.
+    """Return the URL of the catalogue's database.
 
     Raises:
         ConfigurationRefused: it is not an SQLAlchemy URL of SQLite or PostgreSQL.
@@ -272,7 +272,7 @@ def database_url(settings: Settings) -> URL:
     try:
         url = make_url(configured) if configured else URL.create("sqlite", database=str(settings.home / "catalog.db"))
     except (ArgumentError, ValueError):
-        # From none: what is left over of a URL may be part of its password.
+        # From None: the error's text may contain part of the password.
         raise ConfigurationRefused("settings", "database.url", "is not an SQLAlchemy database URL") from None
     if url.drivername in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")
@@ -293,7 +293,7 @@ def _engine(url: URL, settings: DatabaseSettings) -> Engine:
 
 def _postgresql_engine(url: URL, settings: DatabaseSettings) -> Engine:
     kept = min(KEPT_CONNECTIONS, settings.max_connections)
-    # What the URL says of these wins.
+    # Values in the URL override these.
     defaults = {"application_name": "transship", "connect_timeout": str(CONNECT_TIMEOUT_S)}
     engine = create_engine(
         url.set(query={**defaults, **url.query}),
@@ -302,7 +302,7 @@ def _postgresql_engine(url: URL, settings: DatabaseSettings) -> Engine:
         pool_size=kept,
         max_overflow=settings.max_connections - kept,
         pool_timeout=settings.busy_timeout_s,
-        # Errors are logged with their statement, and statements carry ciphertexts.
+        # Errors are logged with their statements, whose parameters include ciphertexts.
         hide_parameters=True,
     )
 
@@ -324,7 +324,7 @@ def _sqlite_engine(url: URL, busy_timeout_s: float) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: ConnectionPoolEntry) -> None:
-        # sqlite3 would begin transactions by itself, and only before a write.
+        # By default sqlite3 begins transactions itself, and only before a write.
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
@@ -352,7 +352,7 @@ def _connected_for_one(engine: Engine) -> Connection:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What a catalogue says of itself; all empty while it has no tables."""
+    """A catalogue's own metadata; all empty while it has no tables."""
 
     revision: str = ""
     catalog_id: str = ""
@@ -360,10 +360,10 @@ class _Facts:
 
 
 def _facts(engine: Engine) -> _Facts:
-    """Return what a catalogue says of itself.
+    """Return a catalogue's own metadata.
 
     Raises:
-        ConfigurationRefused: a version before the first release made it.
+        ConfigurationRefused: it was created by a version before the first release.
     """
     revision = select(_REVISION).scalar_subquery()
     known = select(META.c.name, META.c.value, revision.label("revision")).where(
@@ -373,7 +373,7 @@ def _facts(engine: Engine) -> _Facts:
         with _connected_for_one(engine) as connection:
             rows = connection.execute(known).all()
     except (OperationalError, ProgrammingError):
-        # There are no tables yet, or the database does not answer, which is said now.
+        # There are no tables yet, or the database does not answer, in which case this raises.
         return _Facts(_revision(engine) or "")
     values = {row.name: row.value for row in rows}
     revision_found = rows[0].revision if rows else _revision(engine)
@@ -382,13 +382,13 @@ def _facts(engine: Engine) -> _Facts:
 
 
 def migrate(engine: Engine, url: URL) -> None:
-    """Bring the schema to this release's revision; safe to call from many processes at once.
+    """Upgrade the schema to this release's revision; safe to call from many processes at once.
 
-    All or nothing: a migration that fails leaves the schema as it was, and others who wait go on.
+    A failed migration leaves the schema unchanged, and waiting processes continue.
 
     Raises:
-        ConfigurationRefused: a version before the first release made it.
-        CommandError: it is of a release that this one does not know.
+        ConfigurationRefused: it was created by a version before the first release.
+        CommandError: it belongs to a release that this one does not know.
     """
     scripts = _migration_scripts()
     with (
@@ -397,7 +397,7 @@ def migrate(engine: Engine, url: URL) -> None:
         connection.begin(),
     ):
         if connection.dialect.name == "postgresql":
-            # Ends with the transaction, however that ends. A migration may take its time.
+            # Applies to this transaction only. A migration may take long.
             connection.exec_driver_sql("set local lock_timeout = 0")
             connection.exec_driver_sql(f"select pg_advisory_xact_lock({ADVISORY_LOCK})")
         scripts.attributes["connection"] = connection
@@ -423,7 +423,7 @@ def _refuse_before_first_release(revision: str | None) -> None:
 
 
 def _refuse_unknown(revision: str) -> None:
-    """Raise CommandError for a revision of a release that this one does not know."""
+    """Raise CommandError for a revision that this release does not know."""
     if revision:
         ScriptDirectory.from_config(_migration_scripts()).get_revision(revision)
 
@@ -436,7 +436,7 @@ def _migration_scripts() -> Config:
 
 @cache
 def _newest_revision() -> str:
-    """Return this release's revision; reading all migrations for it takes some milliseconds each."""
+    """Return this release's revision; this reads all migrations, which takes some milliseconds each."""
     return str(ScriptDirectory.from_config(_migration_scripts()).get_current_head())
 
 
@@ -451,12 +451,12 @@ def _migration_file_lock(url: URL) -> Iterator[None]:
 
 
 def _opened_private(path: Path) -> IO[bytes]:
-    """Open a file for reading; where there is none an empty one is made, closed to other accounts."""
+    """Open a file for reading; create an empty one, closed to other accounts, if it does not exist."""
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb")
 
 
 def _fernet_key(settings: Settings, url: URL) -> bytes:
-    """Return the key in force; without a configured one, that of the file beside the database, which is made."""
+    """Return the configured key, or that in the file next to the database, which is created if necessary."""
     configured = _configured_key(settings, url)
     if configured is not None:
         return configured
@@ -496,7 +496,7 @@ def _key_file(settings: Settings, url: URL) -> Path:
 
 
 def _read_key(path: Path) -> bytes:
-    # Another process may have created the file and not written it yet: its lock-free window is one write.
+    # Another process may have created the file but not written it yet; that takes it only a moment.
     for _ in range(100):
         try:
             key = path.read_bytes()

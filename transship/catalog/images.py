@@ -1,4 +1,4 @@
-"""Image records: reading them whole, and writing only what a caller changed."""
+"""Image records: read as a whole, but written only where a caller changed something."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def insert_image(connection: Connection, image: Image) -> None:
     """Add a new image with its properties and tags.
 
     Raises:
-        ImageExists: an image of that id exists or existed.
+        ImageExists: an image with that id exists or existed.
     """
     try:
         connection.execute(
@@ -63,9 +63,9 @@ def get_image(connection: Connection, image_id: str) -> Image:
 
 
 def lock_image(connection: Connection, image_id: str) -> Image:
-    """Return an image, and keep everybody else from writing it until this transaction ends.
+    """Return an image, and lock it against other writers until this transaction ends.
 
-    A transaction that judges an image before it writes it begins here.
+    A transaction that bases a write on an image's state must begin with this.
 
     Raises:
         ImageNotFound: there is none of that id, or it was deleted.
@@ -111,7 +111,7 @@ _WHOLE: Final = select(
 
 
 def _image(row: Row[Any]) -> Image:
-    # By name, as Glance lists them. Not by the database, which has an order of its own for names.
+    # Sorted by name, as in Glance; not by the database, whose collation may differ.
     targets = sorted(row.import_targets or ())
     importing = tuple(store for store, state in targets if state in ("waiting", "uploading", "written"))
     failed = tuple(store for store, state in targets if state == "failed")
@@ -146,9 +146,9 @@ def _image(row: Row[Any]) -> Image:
 
 
 def update_image(connection: Connection, before: Image, after: Image, now: datetime) -> None:
-    """Write what differs between two states of an image that a client may change; nothing else is touched.
+    """Write the differences between two states of an image in fields that clients may change.
 
-    An import that runs meanwhile writes other columns, so neither undoes the other.
+    A running import writes other columns, so neither overwrites the other.
 
     Raises:
         ImageNotFound: the image was deleted meanwhile.
@@ -184,7 +184,7 @@ def announce_change(connection: Connection, image_id: str) -> None:
 
 
 def set_properties(connection: Connection, image_id: str, properties: Mapping[str, str]) -> None:
-    """Set extra properties, overwriting; the others stay."""
+    """Set or overwrite extra properties; others are not changed."""
     connection.execute(
         delete(PROPERTIES).where(PROPERTIES.c.image_id == image_id, PROPERTIES.c.name.in_(list(properties)))
     )
@@ -192,15 +192,15 @@ def set_properties(connection: Connection, image_id: str, properties: Mapping[st
 
 
 def set_status(connection: Connection, image_id: str, status: ImageStatus, now: datetime) -> None:
-    """Give an image another status; the caller has locked it and decided that it may."""
+    """Change an image's status; the caller has locked the image and checked that this is allowed."""
     connection.execute(update(IMAGES).where(IMAGES.c.id == image_id).values(status=status, updated_at=now))
 
 
 def mark_deleted(connection: Connection, image_id: str, now: datetime) -> None:
-    """Delete an image's record and hand its locations to removal, in one step.
+    """Delete an image's record and mark its locations for removal, in one step.
 
-    The lease's epoch grows, so that a running import finds itself superseded. The caller removes
-    the bytes of the ``deleting`` locations afterwards; housekeeping does it if the caller cannot.
+    The lease's epoch is increased, so a running import loses its lease. The caller removes
+    the data of the ``deleting`` locations afterwards; if it cannot, housekeeping does.
 
     Raises:
         ImageNotFound: there is none of that id, or it was deleted before.

@@ -1,7 +1,7 @@
-"""How imports begin, one transaction each: asked for, begun, begun again by the same flow run.
+"""The beginnings of imports, one transaction each: requested, begun, begun again by the same flow run.
 
-Each function changes task, lease, image and targets together or not at all. An import writes its
-own columns only, so a client's PATCH made meanwhile stays.
+Each function changes task, lease, image and targets together or not at all. An import only writes its
+own columns, so a client's concurrent PATCH is kept.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ from transship.domain.task import ImportTask, TaskStatus
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks.
+    """The caller who requests an import.
 
     Attributes:
-        project_id, user_id: as the identity service names them; empty without one.
+        project_id, user_id: from the identity service; empty without one.
         roles: lower case.
         request_id: ``req-…``.
     """
@@ -88,12 +88,12 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """An import that this process now carries.
+    """An import that this process carries out now.
 
     Attributes:
-        uri: the full source URI, with whatever secrets it holds.
+        uri: the full source URI, which may hold secrets.
         strict: the image becomes active only when every target was written.
-        access: how the source of a glance-download is reached; None for the other methods.
+        access: how to reach the source of a glance-download; None for the other methods.
     """
 
     image: Image
@@ -107,7 +107,7 @@ class Begun:
 
     @property
     def has_data(self) -> bool:
-        """Whether the image had its data when this attempt began: then it lacks copies, and is not imported again."""
+        """Whether the image had its data when this attempt began, so only copies are missing."""
         return self.image.status in (ImageStatus.ACTIVE, ImageStatus.DEACTIVATED)
 
     @property
@@ -118,7 +118,7 @@ class Begun:
 
 
 def ask_import(catalog: Catalog, image_id: str, order: Order, caller: Caller, now: datetime) -> ImportTask:
-    """Take the import lock and leave the request for the keeper, all in one transaction.
+    """Take the import lock and queue the request for the keeper, in one transaction.
 
     Raises:
         ImageNotFound, AlreadyBeingCopied, ImportRunning, WrongStatus, FormatMissing, UploadIncomplete: nothing was
@@ -139,18 +139,18 @@ def ask_import(catalog: Catalog, image_id: str, order: Order, caller: Caller, no
 
 
 def begin_import(catalog: Catalog, task_id: str, flow_run_id: str, owner: str, *, ttl_s: float, now: datetime) -> Begun:
-    """Become the process that carries an import.
+    """Begin an import in this process.
 
-    A flow run that was started again after its task had failed opens a new task with the next
-    attempt's number; the old one stays as it ended.
+    If a flow run is started again after its task has failed, this opens a new task with the next
+    attempt number; the old task does not change.
 
     Args:
         task_id: the task that the run was started for.
         flow_run_id: Prefect's id of this run.
-        owner: this process, for people: host, process id, nonce.
+        owner: this process, for display: host, process id, nonce.
 
     Raises:
-        Superseded: the import is over, or another process carries it; nothing was changed.
+        Superseded: the import has ended, or another process has it; nothing was changed.
     """
     with catalog.write() as connection:
         lease = take_waiting_lease(connection, task_id, owner, ttl_s)
@@ -195,7 +195,7 @@ def begin_by_hand(
         known = latest_task_of_run(connection, flow_run_id)
         if known is None:
             if isinstance(image, Image):
-                # A new one is queued and free, and may lack the disk format, which the data will tell.
+                # A new image is queued and free, and may lack the disk format, which is detected from the data.
                 insert_image(connection, image)
             else:
                 image = _admitted(connection, image, request)
@@ -218,7 +218,7 @@ def begin_by_hand(
 
 
 def inject_properties(catalog: Catalog, lease: Lease, properties: Mapping[str, str]) -> None:
-    """Set extra properties as the system, whatever the caller may do.
+    """Set extra properties as the service, regardless of the caller's rights.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -230,7 +230,7 @@ def inject_properties(catalog: Catalog, lease: Lease, properties: Mapping[str, s
 
 
 def _admitted(connection: Connection, image_id: str, request: ImportRequest) -> Image:
-    """Return an image, locked, whose state allows an import."""
+    """Lock and return an image, refusing it if its state does not allow an import."""
     image = lock_image(connection, image_id)
     admit(image, request)
     return image
@@ -272,7 +272,7 @@ def _ask(
     if order.access:
         keep_secret(connection, catalog, task_id, "remote", order.access.to_text())
     copying = order.request.method.facts.copies
-    # An image that was never imported has no targets yet.
+    # An image that was never imported has no targets.
     open_targets(connection, image_id, task_id, order.targets, keep_failed=copying, fresh=image.importing_to is None)
     _mark_importing(connection, image, order.request.method, now)
     announce_task(connection, EventType.TASK_CREATE, task)
@@ -316,9 +316,9 @@ def _next_task(connection: Connection, task_id: str, flow_run_id: str, now: date
 
 
 def _reopen(connection: Connection, ended: ImportTask, image: Image, lease: LeaseState, now: datetime) -> ImportTask:
-    """Open the next attempt's task of a flow run whose task has ended.
+    """Open a task for the next attempt of a flow run whose task has ended.
 
-    Of an image that has its data, the stores that failed are written from those that did not.
+    If the image has its data, the failed stores are written from the others.
     """
     row = connection.execute(select(TASKS).where(TASKS.c.id == ended.id)).one()
     newest = connection.execute(

@@ -1,8 +1,8 @@
-"""The journal: what this service has written where. Nothing is deleted that no row here names.
+"""The journal: what this service has written and where. Only what a row here names is ever deleted.
 
-A *location* row stands before a store sees a byte (``uploading``), turns ``stored`` when the
-store has the whole object, ``active`` when the image has, and ``deleting`` when it is to go. A
-*staged* row stands before a file in staging is made.
+A *location* row exists before a store sees a byte (``uploading``), becomes ``stored`` when the
+store has the whole object, ``active`` when clients can see it, and ``deleting`` when it is to be removed. A
+*staged* row exists before its file in staging.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from transship.domain.staged import SOURCE_ROLE
 
 @dataclass(frozen=True, slots=True)
 class LocationRow:
-    """What the journal says of one store's copy of one image.
+    """The journal row of one store's copy of one image.
 
     Attributes:
         state: ``uploading``, ``stored``, ``active`` or ``deleting``.
         copied_from: name of the file that was copied.
-        put_token: what the store's driver kept of an unfinished put; None: nothing.
+        put_token: token that the store's driver saved for an unfinished put; None: nothing.
     """
 
     id: int
@@ -48,7 +48,7 @@ class LocationRow:
 
 
 def find_location(connection: Connection, image_id: str, store: str) -> LocationRow | None:
-    """Return the row of an image in a store, None when the store never saw it."""
+    """Return the row of an image in a store; None if the store never got it."""
     row = connection.execute(
         select(LOCATIONS).where(LOCATIONS.c.image_id == image_id, LOCATIONS.c.store == store)
     ).first()
@@ -93,17 +93,17 @@ def earlier_copy(connection: Connection, lease: Lease, store: str) -> EarlierCop
 
 
 def location_of(row: Row[Any]) -> LocationRow:
-    """Return the copy that a row of the table states."""
+    """Return the copy in a row of the table."""
     return LocationRow(*(getattr(row, field) for field in LocationRow.__slots__))
 
 
 def known_urls(connection: Connection, store: str) -> frozenset[str]:
-    """Return the URLs of everything in a store that the journal names, in whatever state."""
+    """Return the URLs of everything in a store that the journal names, in any state."""
     return frozenset(connection.execute(select(LOCATIONS.c.url).where(LOCATIONS.c.store == store)).scalars())
 
 
 def complete_urls(connection: Connection, store: str) -> frozenset[str]:
-    """Return the URLs of the whole copies that a store is said to hold, those that clients do not see included."""
+    """Return the URLs of the complete copies in a store, including those that clients do not see."""
     whole = select(LOCATIONS.c.url).where(LOCATIONS.c.store == store, LOCATIONS.c.state.in_(["stored", "active"]))
     return frozenset(connection.execute(whole).scalars())
 
@@ -118,12 +118,12 @@ def open_location(
     copied_from: str = "",
     fresh: bool = False,
 ) -> None:
-    """Note that a store is about to be written. A copy that clients see is never given up for it.
+    """Record that a store is about to be written; a copy that clients see is never replaced.
 
-    A target whose hidden copy an earlier attempt had finished is to be written again.
+    A target whose hidden copy was finished by an earlier attempt is written again.
 
     Args:
-        copied_from: name of the file that is copied; a sealed file never changes, so it tells the bytes.
+        copied_from: name of the copied file, which identifies the bytes, because a sealed file never changes.
         fresh: earlier attempts left nothing of this copy, so that nothing is given up.
 
     Raises:
@@ -152,7 +152,7 @@ def open_location(
 
 
 def resume_location(catalog: Catalog, lease: Lease, store: str, now: datetime) -> None:
-    """Note that the lease's holder goes on with the unfinished copy of a store.
+    """Record that the lease's holder resumes the unfinished copy of a store.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -163,7 +163,7 @@ def resume_location(catalog: Catalog, lease: Lease, store: str, now: datetime) -
 
 
 def keep_put_token(catalog: Catalog, lease: Lease, store: str, token: str, now: datetime) -> None:
-    """Keep what a store's driver needs to go on with the unfinished copy.
+    """Save what a store's driver needs to resume the unfinished copy.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -174,11 +174,11 @@ def keep_put_token(catalog: Catalog, lease: Lease, store: str, token: str, now: 
 
 
 def mark_deleting(catalog: Catalog, lease: Lease, store: str, now: datetime) -> None:
-    """Note that a store's copy is about to be removed by the lease's holder; one that clients see stays.
+    """Record that the lease's holder is about to remove a store's copy, unless clients see it.
 
     Raises:
         LockLost: another worker took over; nothing was written.
-        CopyBeingRemoved: housekeeping or a client is at it; nothing was written.
+        CopyBeingRemoved: housekeeping or a client is removing it; nothing was written.
     """
     copy = (LOCATIONS.c.image_id == lease.image_id) & (LOCATIONS.c.store == store)
     with catalog.write() as connection:
@@ -194,7 +194,7 @@ def mark_deleting(catalog: Catalog, lease: Lease, store: str, now: datetime) -> 
 
 
 def forget_location(catalog: Catalog, lease: Lease, store: str) -> None:
-    """Forget a copy that was never made, in one step; one that clients see stays.
+    """Forget a copy that was never written, unless clients see it.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -205,7 +205,7 @@ def forget_location(catalog: Catalog, lease: Lease, store: str) -> None:
 
 
 def drop_location(connection: Connection, image_id: str, store: str) -> None:
-    """Forget a copy that was removed; one that is not being removed stays."""
+    """Forget a removed copy, unless it is not marked for removal."""
     connection.execute(
         delete(LOCATIONS).where(
             LOCATIONS.c.image_id == image_id, LOCATIONS.c.store == store, LOCATIONS.c.state == "deleting"
@@ -225,15 +225,15 @@ def _unfinished(lease: Lease, store: str) -> ColumnElement[bool]:
 
 @dataclass(frozen=True, slots=True)
 class StagedRow:
-    """What the journal says of one file in staging.
+    """The journal row of one file in staging.
 
     Attributes:
         name: file name in the host's staging directory.
-        role: ``source``, or the label of the plugin that made it.
+        role: ``source``, or the label of the plugin that created it.
         state: ``part``, ``sealed`` or ``scrap``.
         source_key: sha256 of the source's full URI.
-        validators: what the source said of itself, for resuming.
-        digests: of a sealed file, lower-case hex by algorithm; None where none were computed on the way.
+        validators: of the source, for resuming.
+        digests: of a sealed file, lower-case hex by algorithm; None if none were computed while it was written.
     """
 
     name: str
@@ -253,7 +253,7 @@ class StagedRow:
 def open_staged(
     catalog: Catalog, lease: Lease, name: str, host: str, role: str, source_key: str, now: datetime
 ) -> None:
-    """Note that a file in staging is about to be made.
+    """Record that a file in staging is about to be created.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -275,7 +275,7 @@ def open_staged(
 
 
 def adopt_staged(catalog: Catalog, lease: Lease, name: str, host: str) -> bool:
-    """Make an earlier attempt's file this attempt's own; return whether it is: it may have become scrap since.
+    """Take over an earlier attempt's file; return whether that succeeded, because it may have become scrap.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -293,7 +293,7 @@ def adopt_staged(catalog: Catalog, lease: Lease, name: str, host: str) -> bool:
 def remember_validators(
     catalog: Catalog, lease: Lease, name: str, host: str, validators: Mapping[str, object] | None
 ) -> None:
-    """Write what a source said of itself, so that a broken download can go on; None when it cannot.
+    """Save a source's validators for resuming a broken download; None if it cannot be resumed.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -306,11 +306,11 @@ def remember_validators(
 def seal_staged(
     catalog: Catalog, lease: Lease, name: str, host: str, size: int, digests: Mapping[str, str] | None = None
 ) -> None:
-    """Note that a staged file is complete.
+    """Record that a staged file is complete.
 
     Args:
         size: bytes.
-        digests: of its data, lower-case hex by algorithm; None where none were computed.
+        digests: of its data, lower-case hex by algorithm; None if none were computed.
 
     Raises:
         LockLost: another worker took over; nothing was written.
@@ -331,22 +331,22 @@ def reserve_staged(
     occupied: Callable[[str], int],
     available_bytes: int,
 ) -> None:
-    """Reserve room for a staged file, beside what other imports of this host have reserved.
+    """Reserve room for a staged file, in addition to the reservations of this host's other imports.
 
     Args:
-        size_bytes: what the file may grow to in all.
-        occupied: tells how many bytes a staged file occupies already, by its name.
+        size_bytes: size to which the file may grow.
+        occupied: returns the bytes that a staged file occupies already, by its name.
         available_bytes: free bytes of the file system above the floor.
 
     Raises:
-        StagingFull: there is no room, and would be none if the other imports ended; the reservation is as it was.
-        StagingBusy: there is no room as long as other imports take theirs; the reservation is as it was.
+        StagingFull: there would not be enough room even without the other imports; the reservation is unchanged.
+        StagingBusy: there is not enough room until other imports end; the reservation is unchanged.
         LockLost: another worker took over; nothing was written.
     """
     reserved = update(STAGED).where(_file(name, host)).values(reserved_bytes=size_bytes)
     needed = max(0, size_bytes - occupied(name))
     with catalog.write() as connection:
-        # Reservations of several images add up, so their leases do not keep them apart.
+        # Reservations of different images add up, so locking their leases is not enough.
         lock_name(connection, f"staging of {host}")
         # Often there is room even if the others had written nothing of theirs yet.
         ample = _reserved_by_others(name, host) <= available_bytes - needed
@@ -377,7 +377,7 @@ def _reserved_by_others(name: str, host: str) -> ColumnElement[int]:
 
 @dataclass(frozen=True, slots=True)
 class StagedUpload:
-    """Data that wait on staging for a glance-direct import.
+    """Data that wait in staging for a glance-direct import.
 
     Attributes:
         name: file name in that host's staging directory.
@@ -391,10 +391,10 @@ class StagedUpload:
 
 
 def staged_upload(connection: Connection, image_id: str) -> StagedUpload:
-    """Return the data that an image has on staging, whichever host they lie on.
+    """Return the data of an image in staging, on any host.
 
     Raises:
-        UploadIncomplete: they are not whole, or there are none.
+        UploadIncomplete: they are incomplete, or there are none.
     """
     row = connection.execute(
         select(STAGED.c.name, STAGED.c.host, STAGED.c.size).where(
@@ -407,7 +407,7 @@ def staged_upload(connection: Connection, image_id: str) -> StagedUpload:
 
 
 def staged_of_image(connection: Connection, image_id: str, host: str) -> list[StagedRow]:
-    """Return the files that an image has in a host's staging, oldest first."""
+    """Return an image's files in a host's staging, oldest first."""
     rows = connection.execute(
         select(STAGED).where(STAGED.c.image_id == image_id, STAGED.c.host == host).order_by(STAGED.c.created_at)
     )
@@ -415,7 +415,7 @@ def staged_of_image(connection: Connection, image_id: str, host: str) -> list[St
 
 
 def uploaded() -> ColumnElement[bool]:
-    """Return the condition for a staged file that a client uploaded and that may be imported; joined with its image."""
+    """Return the condition for an uploaded file that may be imported; to be joined with its image."""
     return (IMAGES.c.status == ImageStatus.UPLOADING) & (STAGED.c.role == SOURCE_ROLE) & (STAGED.c.state == "sealed")
 
 
@@ -429,10 +429,10 @@ def _file(name: str, host: str) -> ColumnElement[bool]:
 
 
 def staged_of(row: Row[Any]) -> StagedRow:
-    """Return the file that a row of the table states."""
+    """Return the file in a row of the table."""
     return StagedRow(*(getattr(row, field) for field in StagedRow.__slots__))
 
 
 def staged_names(connection: Connection, host: str) -> frozenset[str]:
-    """Return the names of all files of a host's staging that the journal knows."""
+    """Return the names of all files in a host's staging that the journal names."""
     return frozenset(connection.execute(select(STAGED.c.name).where(STAGED.c.host == host)).scalars())

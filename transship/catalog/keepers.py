@@ -1,4 +1,4 @@
-"""The keepers' lease: which one of the keepers that share the catalogue acts."""
+"""The keepers' lease, which decides which of several keepers is active."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transship.catalog.types import in_seconds
 
 
 def stay_active(catalog: Catalog, owner: str, ttl_s: float) -> bool:
-    """Take or renew the keepers' lease; return whether this keeper is the active one."""
+    """Take or renew the keepers' lease; return whether this keeper is active."""
     free_or_own = (KEEPERS.c.owner == owner) | (KEEPERS.c.expires_at < in_seconds(0))
     values = {"owner": owner, "expires_at": in_seconds(ttl_s)}
     with catalog.statement() as connection:
@@ -22,6 +22,6 @@ def stay_active(catalog: Catalog, owner: str, ttl_s: float) -> bool:
 
 
 def step_down(catalog: Catalog, owner: str) -> None:
-    """Give the keepers' lease up, so that another one is active at once."""
+    """Release the keepers' lease, so another keeper becomes active at once."""
     with catalog.statement() as connection:
         connection.execute(update(KEEPERS).where(KEEPERS.c.owner == owner).values(expires_at=in_seconds(-1.0)))

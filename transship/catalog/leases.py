@@ -1,8 +1,8 @@
-"""Leases: who may write an image now. Every write of an import proves its epoch here.
+"""Leases: who may write an image now. Every write of an import checks its epoch here.
 
-A lease is *free* (nobody writes), *queued* (a task waits for a worker; no time limit but the request's)
-or *held* (a worker, or an upload without a task, renews it). Its epoch grows with each change of
-hands and never falls, so a worker that was away for too long is recognised by what it carries.
+A lease is *free* (no writer), *queued* (a task waits for a worker; only the request's time limit applies)
+or *held* (a worker, or an upload without a task, renews it). Its epoch increases with each change of
+holder and never falls, so a worker that was away for too long is recognised by its old epoch.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Lease:
     """The right to write one image.
 
     Attributes:
-        epoch: to be proven with each write.
-        task_id: task that it serves; empty for an upload, which has none.
-        owner: who holds it.
+        epoch: checked with each write.
+        task_id: its task; empty for an upload, which has none.
+        owner: the holder.
     """
 
     image_id: str
@@ -53,12 +53,12 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class LeaseState:
-    """A lease as the catalogue has it.
+    """A lease in the catalogue.
 
     Attributes:
         state: ``free``, ``queued`` or ``held``.
         expired: held, and not renewed in time.
-        age_s: seconds since it came into this state.
+        age_s: seconds since it entered this state.
     """
 
     image_id: str
@@ -76,9 +76,9 @@ class LeaseState:
 
 
 def lock_lease(connection: Connection, image_id: str) -> LeaseState:
-    """Return an image's lease, and keep everybody else from writing the image until this transaction ends.
+    """Return an image's lease, and lock the image against other writers until this transaction ends.
 
-    Nothing that was read of the image before may be relied on: it may have changed while this waited.
+    Anything read about the image before is invalid, because it may have changed while this waited.
 
     Raises:
         LockLost: there is no such image.
@@ -102,7 +102,7 @@ def lock_lease_of_task(connection: Connection, task_id: str) -> LeaseState:
 
 
 def lease_of(connection: Connection, image_id: str) -> LeaseState:
-    """Return an image's lease as it is now.
+    """Return an image's current lease.
 
     Raises:
         LockLost: there is no such image.
@@ -121,11 +121,11 @@ LEASE_COLUMNS: Final = (
     (LEASES.c.expires_at < in_seconds(0)).label("lease_expired"),
     seconds_since(LEASES.c.since).label("lease_age_s"),
 )
-"""A lease beside columns of other tables; `joined_lease` reads them."""
+"""The columns of a lease in a join; `joined_lease` reads them."""
 
 
 def joined_lease(row: Row[Any]) -> LeaseState:
-    """Return the lease that a row with `LEASE_COLUMNS` states, besides its ``image_id``."""
+    """Return the lease in a row with `LEASE_COLUMNS` and ``image_id``."""
     return LeaseState(
         row.image_id,
         row.lease_epoch,
@@ -164,10 +164,10 @@ def _queued(image_id: str, task_id: str) -> Update:
 
 
 def take_lease(connection: Connection, image_id: str, task_id: str | None, owner: str, ttl_s: float) -> Lease:
-    """Hold a lease under a new epoch, whoever had it before. The caller has decided that it may.
+    """Take a lease under a new epoch from any former holder; the caller has checked that this is allowed.
 
     Args:
-        task_id: task that it serves; None for an upload.
+        task_id: its task; None for an upload.
     """
     taken = _held(task_id, owner, ttl_s).where(LEASES.c.image_id == image_id)
     epoch = connection.execute(taken.returning(LEASES.c.epoch)).scalar_one()
@@ -195,20 +195,20 @@ def _held(task_id: str | None, owner: str, ttl_s: float) -> Update:
 
 
 def renew_lease(catalog: Catalog, lease: Lease, ttl_s: float) -> None:
-    """Keep a lease for ``ttl_s`` more seconds; one that expired and that nobody took is kept too.
+    """Renew a lease for ``ttl_s`` seconds; this also works for an expired lease that was not taken over.
 
     Raises:
-        LockLost: somebody else has it now.
+        LockLost: another holder has it now.
     """
     with catalog.statement() as connection:
         _set_expiry(connection, lease, ttl_s)
 
 
 def expire_lease(catalog: Catalog, lease: Lease) -> None:
-    """Give a lease up without ending its task, so that the keeper resumes the import at once.
+    """Make a lease expire without ending its task, so the keeper resumes the import at once.
 
     Raises:
-        LockLost: somebody else has it now; nothing was written.
+        LockLost: another holder has it now; nothing was written.
     """
     with catalog.write() as connection:
         _set_expiry(connection, lease, -1.0)
@@ -222,30 +222,30 @@ def _set_expiry(connection: Connection, lease: Lease, ttl_s: float) -> None:
 
 
 def process_name(host_name: str, pid: int) -> str:
-    """Return how the name of a process in leases begins; a nonce follows, because process ids are used again."""
+    """Return the prefix of a process's name in leases; a nonce follows, because process ids are reused."""
     return f"{host_name} pid {pid}"
 
 
 def is_of_host(owner: str, host_name: str) -> bool:
-    """Return whether the owner of a lease is a process of a host."""
+    """Return whether the owner of a lease is a process on a host."""
     return owner.startswith(f"{host_name} pid ")
 
 
 def owned_by_host(host_name: ColumnElement[str]) -> ColumnElement[bool]:
-    """Return the condition that the owner of a lease is a process of a host, as `is_of_host` says."""
+    """Return the condition that the owner of a lease is a process on a host, as in `is_of_host`."""
     start = host_name + process_name("", 0).removesuffix("0")
     return func.substr(LEASES.c.owner, 1, func.length(start)) == start
 
 
 def expire_lease_of_dead(catalog: Catalog, flow_run_id: str, owner: str) -> bool:
-    """Let the lease of a process that is known to be dead expire, so that the keeper resumes its import at once.
+    """Make the lease of a dead process expire, so the keeper resumes its import at once.
 
     Args:
-        flow_run_id: the run that the process carried.
+        flow_run_id: the process's run.
         owner: its `process_name`.
 
     Returns:
-        Whether it held one.
+        Whether the process held a lease.
     """
     carried = select(TASKS.c.id).where(TASKS.c.flow_run_id == flow_run_id)
     with catalog.write() as connection:
@@ -263,10 +263,10 @@ def expire_lease_of_dead(catalog: Catalog, flow_run_id: str, owner: str) -> bool
 
 
 def prove_lease(connection: Connection, lease: Lease) -> None:
-    """Make sure, in the transaction that writes, that the lease is still this one.
+    """Check, in the writing transaction, that the lease is still held.
 
     Raises:
-        LockLost: somebody else has it now, or the image is gone; nothing may be written.
+        LockLost: another holder has it now, or the image was deleted; nothing may be written.
     """
     if connection.execute(_proof(lease)).first() is None:
         raise LockLost(lease.image_id, lease.epoch)
@@ -319,7 +319,7 @@ def _is(lease: Lease) -> ColumnElement[bool]:
 
 
 def free_lease(connection: Connection, image_id: str) -> None:
-    """End a lease; the epoch grows, so that a late writer is refused."""
+    """Free a lease and increase its epoch, so a late writer is refused."""
     connection.execute(_FREED.where(LEASES.c.image_id == image_id))
 
 
@@ -338,7 +338,7 @@ _FREED: Final = update(LEASES).values(
 
 
 def expired_leases(connection: Connection) -> list[str]:
-    """Return the ids of images whose lease is held but was not renewed in time."""
+    """Return the ids of images whose lease is held but has expired."""
     rows = connection.execute(
         select(LEASES.c.image_id).where(LEASES.c.state == "held", LEASES.c.expires_at < in_seconds(0))
     )

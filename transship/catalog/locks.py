@@ -1,7 +1,7 @@
-"""What makes concurrent writers of one thing follow each other, the same on SQLite and PostgreSQL.
+"""Serializes concurrent writers in the same way on SQLite and PostgreSQL.
 
 SQLite has one writer at a time, so nothing is needed there. On PostgreSQL writers of one image
-lock its lease row; what is no image's is locked by its name.
+lock its lease row; anything else is locked by name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 ADVISORY_LOCK: Final = 7021973
-"""Any number that no other user of the database locks; the same in all processes of Transship."""
+"""An arbitrary number that other users of the database do not lock; the same in all our processes."""
 
 
 def lock_name(connection: Connection, name: str) -> None:
@@ -37,7 +37,7 @@ def add_unless_there(connection: Connection, table: Table, key: str, values: Map
 
 
 def add_or_replace(connection: Connection, table: Table, key: str, values: Mapping[str, object]) -> None:
-    """Insert a row, or write these values over the one of that key."""
+    """Insert a row, or overwrite the values of the row with that key."""
     added = insert_into(connection, table).values(values)
     connection.execute(added.on_conflict_do_update(index_elements=[key], set_=values))
 

@@ -53,7 +53,7 @@ def is_wanted(connection: Connection, *event_types: EventType) -> bool:
 
 
 def announce_image(connection: Connection, event_type: EventType, image: Image) -> None:
-    """Tell others of an image, in the transaction that wrote it.
+    """Announce an event of an image, in the transaction that wrote it.
 
     Args:
         image: as this transaction leaves it.
@@ -62,16 +62,16 @@ def announce_image(connection: Connection, event_type: EventType, image: Image) 
 
 
 def announce_deleted(connection: Connection, image: Image, now: datetime) -> None:
-    """Tell others that an image was deleted.
+    """Announce that an image was deleted.
 
     Args:
-        image: as it was before.
+        image: before the deletion.
     """
     _add(connection, EventType.IMAGE_DELETE, deleted_image_payload(image, now), image.id)
 
 
 def announce_store(connection: Connection, event_type: EventType, image: Image, store: str) -> None:
-    """Tell others that an image's data are about to go to a store, or are there.
+    """Announce that an image's data are about to be written to a store, or have been.
 
     Args:
         image: as this transaction leaves it.
@@ -82,17 +82,17 @@ def announce_store(connection: Connection, event_type: EventType, image: Image, 
 def announce_failed_store(
     connection: Connection, image_id: str, task_id: str | None, store: str, reason: str, notice: str = ""
 ) -> None:
-    """Tell others that a store did not take an image's data.
+    """Announce that an image's data could not be written to a store.
 
     Args:
-        notice: the whole text, if better words than the common ones are known.
+        notice: the whole text; empty: the default one.
     """
     text = notice or internal_upload_failure(image_id, reason)
     _add(connection, EventType.IMAGE_UPLOAD, text, image_id, task_id=task_id, store=store, priority=Priority.ERROR)
 
 
 def announce_task(connection: Connection, event_type: EventType, task: ImportTask) -> None:
-    """Tell others of a task.
+    """Announce an event of a task.
 
     Args:
         task: as this transaction leaves it.
@@ -126,13 +126,13 @@ def _add(
 
 
 def announced(connection: Connection) -> list[dict[str, object]]:
-    """Return what a transaction has announced so far."""
+    """Return the notifications of a transaction so far."""
     pending: list[dict[str, object]] = connection.info.setdefault(_ANNOUNCED, [])
     return pending
 
 
 def write_announced(connection: Connection) -> None:
-    """Write what a transaction has announced; `transship.catalog.engine.Catalog.write` does it before the commit."""
+    """Write the notifications of a transaction; `transship.catalog.engine.Catalog.write` calls it before the commit."""
     pending = announced(connection)
     if pending:
         unsent = {column.name: False for column in _SENT.values()}
@@ -144,7 +144,7 @@ def write_announced(connection: Connection) -> None:
 
 
 def waiting(connection: Connection, sink: SinkName, limit: int) -> list[Notification]:
-    """Return what is to be sent to a sink next, in order."""
+    """Return the next notifications for a sink, in order."""
     rows = connection.execute(
         select(NOTIFICATIONS, TASKS.c.flow_run_id)
         .outerjoin(TASKS, TASKS.c.id == NOTIFICATIONS.c.task_id)
@@ -170,8 +170,8 @@ def waiting(connection: Connection, sink: SinkName, limit: int) -> list[Notifica
 
 
 def mark_sent(connection: Connection, sink: SinkName, numbers: Sequence[int]) -> None:
-    """Note that notifications were sent to a sink."""
-    # Always in one order: couriers of several sinks mark the same rows at the same time.
+    """Record that notifications were sent to a sink."""
+    # In a fixed order, because couriers of several sinks update the same rows at the same time.
     if connection.dialect.name == "postgresql":
         rows = select(NOTIFICATIONS.c.id).where(NOTIFICATIONS.c.id.in_(numbers))
         connection.execute(rows.order_by(NOTIFICATIONS.c.id).with_for_update())
@@ -179,7 +179,7 @@ def mark_sent(connection: Connection, sink: SinkName, numbers: Sequence[int]) ->
 
 
 def forget_sent(connection: Connection, sinks: Sequence[SinkName]) -> int:
-    """Remove what every one of these sinks has, and return how many that were; without any sink that is all.
+    """Remove notifications that were sent to all these sinks, and return their number; without sinks remove all.
 
     At most `FORGOTTEN_AT_ONCE` are removed.
     """
@@ -192,7 +192,7 @@ def forget_sent(connection: Connection, sinks: Sequence[SinkName]) -> int:
 
 
 def drop_beyond(connection: Connection, sink: SinkName, limit: int) -> int:
-    """Give up the oldest of what waits for a sink, where more than ``limit`` do; return how many were given up."""
+    """Drop the oldest notifications for a sink if more than ``limit`` wait; return how many were dropped."""
     excess = _waiting_count(connection, sink) - limit
     if excess <= 0:
         return 0
@@ -204,7 +204,7 @@ def drop_beyond(connection: Connection, sink: SinkName, limit: int) -> int:
 
 
 def note_fault(connection: Connection, sink: SinkName, reason: str) -> None:
-    """Note why nothing can be sent to a sink now; an empty reason notes that it works again."""
+    """Record why nothing can be sent to a sink now; an empty reason means that it works again."""
     _note(connection, sink, reason=reason)
 
 
@@ -224,13 +224,13 @@ def _note(connection: Connection, sink: SinkName, *, reason: str | None = None, 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits for one sink.
+    """The backlog of one sink.
 
     Attributes:
-        waiting: notifications.
+        waiting: number of notifications.
         oldest_s: age of the oldest, in seconds; 0 without any.
-        reason: why nothing can be sent now; empty when it can.
-        dropped: notifications given up in all, because too many waited.
+        reason: why nothing can be sent now; empty if it works.
+        dropped: total number of notifications dropped because too many waited.
     """
 
     sink: SinkName
@@ -241,7 +241,7 @@ class Backlog:
 
     @property
     def text(self) -> str:
-        """One line for people."""
+        """The backlog in one line, for display."""
         words = [f"{self.waiting} waiting"]
         if self.waiting:
             words.append(f"the oldest for {self.oldest_s:.0f} s")
@@ -253,7 +253,7 @@ class Backlog:
 
 
 def backlog(connection: Connection, sinks: Sequence[SinkName]) -> list[Backlog]:
-    """Return what waits for each of these sinks."""
+    """Return the backlog of each of these sinks."""
     noted = {row.name: row for row in connection.execute(select(SINKS))}
     return [
         Backlog(

@@ -1,4 +1,4 @@
-"""The outbox: what must be told to Prefect, written in the transaction that makes it true."""
+"""The outbox: requests for Prefect, written in the transaction that causes them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from transship.catalog.types import in_seconds, seconds_since
 
 
 class OutboxKind(StrEnum):
-    """What a row asks for."""
+    """The request in a row."""
 
     DISPATCH = "dispatch"
     """Start the task's flow run, or start it again."""
     CANCEL = "cancel"
-    """Cancel a flow run whose import is over."""
+    """Cancel a flow run whose import has ended."""
     SWEEP = "sweep"
     """Run housekeeping soon."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """One thing to tell.
+    """One request for Prefect.
 
     Attributes:
-        key: telling it twice under one key has one effect.
+        key: idempotency key; sending a request twice has the effect of sending it once.
         attempts: how often it was tried.
         age_s: seconds since it was written.
         project: of the import that is to be started; empty without an identity service, and for the other kinds.
@@ -50,7 +50,7 @@ class OutboxRow:
 def post(
     connection: Connection, kind: OutboxKind, key: str, task_id: str | None, payload: Mapping[str, Any] | None = None
 ) -> None:
-    """Add a row, unless one of that key is waiting already."""
+    """Add a row unless one with that key is waiting already."""
     values = {
         "kind": kind,
         "key": key,
@@ -92,7 +92,7 @@ def due(connection: Connection, limit: int, per_project: int | None = None) -> l
 
 
 def done(connection: Connection, row: OutboxRow) -> None:
-    """Remove a row that was told."""
+    """Remove a row that was sent."""
     connection.execute(delete(OUTBOX).where(OUTBOX.c.id == row.id))
 
 

@@ -1,8 +1,8 @@
-"""Who may remove a copy or a staged file that nobody needs: the one whose write to its row came first.
+"""Who may remove an unneeded copy or staged file: the first process that claims its row.
 
-Housekeeping works beside imports, deletes and other housekeepers. Whoever removes a copy without the image's lease
-claims it, for a while, before the store is touched: as long as the claim lasts no import writes that copy's place. A
-staged file becomes scrap, which no import takes up again.
+Housekeeping runs concurrently with imports, deletes and other housekeeping. A process that removes a copy without the
+image's lease first claims the copy for a while; until the claim expires, no import writes to the copy's location. A
+staged file becomes scrap, which no import uses again.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Claim:
     """The right to remove one copy.
 
     Attributes:
-        row: the copy as it was claimed.
-        owner: who claimed it; nobody else has this name.
-        until: seconds of the monotonic clock; what was not begun by then is not begun any more.
+        row: the claimed copy.
+        owner: unique name of the claimant.
+        until: seconds of the monotonic clock; a removal must not be started after that.
     """
 
     row: LocationRow
@@ -36,22 +36,22 @@ class Claim:
     until: float
 
     def check(self) -> None:
-        """Make sure, right before the store is told to remove the copy, that there is time left to do so.
+        """Make sure, right before the store removes the copy, that there is enough time left.
 
         Raises:
-            StoreUnavailable: an import may own the place by the time the store gets to it.
+            StoreUnavailable: an import may write to the location before the store removes the copy.
         """
         if time.monotonic() > self.until:
             raise StoreUnavailable(self.row.store, "it took too long to answer")
 
 
 def unclaimed() -> ColumnElement[bool]:
-    """Return the condition that nobody removes a copy now."""
+    """Return the condition that a copy is not claimed."""
     return (LOCATIONS.c.claim_until.is_(None)) | (LOCATIONS.c.claim_until < in_seconds(0))
 
 
 def removable_locations(connection: Connection, older_than_s: float) -> list[LocationRow]:
-    """Return copies that are to be removed for at least some seconds, and whose image no worker writes now."""
+    """Return copies that were marked for removal at least some seconds ago and whose image is not being written."""
     quiet = (LEASES.c.state != "held") | (LEASES.c.expires_at < in_seconds(0))
     rows = connection.execute(
         select(LOCATIONS)
@@ -65,13 +65,13 @@ def removable_locations(connection: Connection, older_than_s: float) -> list[Loc
 def claim_location(
     catalog: Catalog, row: LocationRow, owner: str, *, older_than_s: float, ttl_s: float
 ) -> Claim | None:
-    """Take the right to remove a copy; None when it is not to be removed any more, or somebody else is at it.
+    """Claim a copy for removal; None if it is no longer marked for removal, or is claimed already.
 
     Args:
-        row: the copy as it was read.
-        owner: a name that nobody else has.
-        older_than_s: how long it must have been waiting for its removal.
-        ttl_s: seconds after which another one may remove it.
+        row: the copy as read before.
+        owner: a unique name.
+        older_than_s: seconds that it must have been marked for removal.
+        ttl_s: seconds after which another process may claim it.
     """
     until = _latest_begin(ttl_s)
     with catalog.write() as connection:
@@ -98,10 +98,10 @@ def claim_location(
 
 
 def give_up_copy(connection: Connection, image_id: str, store: str, *, ttl_s: float) -> Claim:
-    """Take a copy away from clients, together with the right to remove it; the caller has locked the image.
+    """Hide a copy from clients and claim it for removal; the caller has locked the image.
 
     Args:
-        ttl_s: seconds after which another one may remove it.
+        ttl_s: seconds after which another process may claim it.
     """
     row = connection.execute(
         select(LOCATIONS).where(LOCATIONS.c.image_id == image_id, LOCATIONS.c.store == store)
@@ -116,15 +116,15 @@ def give_up_copy(connection: Connection, image_id: str, store: str, *, ttl_s: fl
 
 
 def _latest_begin(ttl_s: float) -> float:
-    # Half of the time is left for the store to remove the copy.
+    # Leave half of the time for the store to remove the copy.
     return time.monotonic() + ttl_s / 2
 
 
 def release_location(catalog: Catalog, claim: Claim, *, gone: bool) -> None:
-    """End a claim. A claim that another one took over since is left to that one.
+    """End a claim, unless another process has taken it over.
 
     Args:
-        gone: nothing of the copy was found, so its row goes; else it waits for another look.
+        gone: no data of the copy were found, so its row is deleted; otherwise it is checked again later.
     """
     ours = (LOCATIONS.c.id == claim.row.id) & (LOCATIONS.c.claim == claim.owner)
     with catalog.write() as connection:
@@ -135,7 +135,7 @@ def release_location(catalog: Catalog, claim: Claim, *, gone: bool) -> None:
 
 
 def scrap_of_host(connection: Connection, host: str) -> list[StagedRow]:
-    """Return files of a host's staging that nobody needs: scrapped, no longer kept, or left by a lost attempt."""
+    """Return unneeded files in a host's staging: scrapped, no longer kept, or left by a lost attempt."""
     rows = connection.execute(
         select(STAGED)
         .join(LEASES, LEASES.c.image_id == STAGED.c.image_id)
@@ -147,7 +147,7 @@ def scrap_of_host(connection: Connection, host: str) -> list[StagedRow]:
 
 
 def hosts_with_scrap(connection: Connection) -> list[str]:
-    """Return the hosts in whose staging something lies that nobody needs."""
+    """Return the hosts with unneeded files in their staging."""
     rows = connection.execute(
         select(STAGED.c.host)
         .distinct()
@@ -189,12 +189,12 @@ def _useless() -> ColumnElement[bool]:
 
 
 def forget_hidden(catalog: Catalog, lease: Lease | None) -> list[str]:
-    """Forget all copies that clients do not see, but for those that a live worker began under its present lease.
+    """Forget all copies that clients do not see, except those that a live worker began under its current lease.
 
-    A worker that took up a copy of an earlier attempt loses its lease with it, and its import goes on anew.
+    A worker that has taken over a copy of an earlier attempt loses its lease, and its import is resumed.
 
     Args:
-        lease: of an import that has not taken up anything yet, and keeps its lease.
+        lease: of an import that has not taken over anything yet, and keeps its lease.
 
     Returns:
         Their URLs.

@@ -1,8 +1,8 @@
-"""Notice that the catalogue was restored from a backup: what it says of copies that nobody sees may not hold any more.
+"""Detects that the catalogue was restored from a backup, after which its records of hidden copies may be outdated.
 
-Each time that a staging directory is opened, for an import, an upload or a sweep, is counted in the catalogue and in
-the directory. A catalogue that counted less than the directory is an older state of itself. Each directory has a count
-of its own, so what other hosts do after the restore hides nothing.
+Each opening of a staging directory, for an import, an upload or a sweep, is counted in the catalogue and in
+the directory. If the catalogue's count is lower than the directory's, it was restored. Each directory has its own
+count, so the activity of other hosts after the restore does not hide it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Count:
     """How often a staging directory was opened.
 
     Attributes:
-        directory: UUID that the directory has from the first time on.
-        number: grows with each time.
+        directory: UUID that the directory gets at the first opening.
+        number: increased with each opening.
     """
 
     directory: str
@@ -32,17 +32,17 @@ class Count:
 
     @property
     def name(self) -> str:
-        """How the catalogue calls it."""
+        """Its name in the catalogue."""
         return f"opened {self.directory}"
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """One time that a staging directory was opened.
+    """One opening of a staging directory.
 
     Attributes:
-        count: with this time.
-        forgotten: URLs of the copies that a restored catalogue called its own, and that are now left alone.
+        count: including this opening.
+        forgotten: URLs of hidden copies in a restored catalogue, which are now left alone.
     """
 
     count: Count
@@ -50,16 +50,16 @@ class Opening:
 
 
 def count_opening(catalog: Catalog, known: Count, lease: Lease | None) -> Opening:
-    """Count one more time. A catalogue that was restored since the last one forgets the copies that nobody sees.
+    """Count an opening; if the catalogue was restored since the last one, forget its hidden copies.
 
     Args:
-        known: the last count, as the directory has it.
-        lease: of the import that opens the directory, if one does.
+        known: the directory's last count.
+        lease: of the import that opens the directory, if any.
     """
     count = _counted_again(catalog, known) or _counted_on(catalog, known)
     if count is not None:
         return Opening(count, ())
-    # Before it is counted on: whoever is killed in between notices again.
+    # Before counting, so a process that is killed in between detects the restore again.
     forgotten = tuple(forget_hidden(catalog, lease))
     restored = _counted_on(catalog, known, restored=True)
     return Opening(restored or known, forgotten)
@@ -77,10 +77,10 @@ def _counted_again(catalog: Catalog, known: Count) -> Count | None:
 
 
 def _counted_on(catalog: Catalog, known: Count, *, restored: bool = False) -> Count | None:
-    """Return the count with one more time; None, and nothing is written, when the catalogue was restored meanwhile.
+    """Increase and return the count; write nothing and return None if the catalogue was restored meanwhile.
 
     Args:
-        restored: it is known that it was.
+        restored: the restore is already known.
     """
     with catalog.write() as connection:
         lock_name(connection, known.name)

@@ -37,7 +37,7 @@ def tasks_of_image(connection: Connection, image_id: str, now: datetime) -> list
 
 
 def unsettled_tasks(connection: Connection, ended_before: datetime) -> list[ImportTask]:
-    """Return tasks that ended before a time and whose flow run was not yet seen to have ended too."""
+    """Return tasks that ended before a time and whose flow run is not known to have ended."""
     rows = connection.execute(
         select(TASKS)
         .where(TASKS.c.ended_at < ended_before, TASKS.c.settled.is_(False), TASKS.c.flow_run_id.is_not(None))
@@ -48,12 +48,12 @@ def unsettled_tasks(connection: Connection, ended_before: datetime) -> list[Impo
 
 
 def mark_settled(connection: Connection, task_ids: Sequence[str]) -> None:
-    """Note that the flow runs of these tasks have ended."""
+    """Record that the flow runs of these tasks have ended."""
     connection.execute(update(TASKS).where(TASKS.c.id.in_(task_ids)).values(settled=True))
 
 
 def latest_task_of_run(connection: Connection, flow_run_id: str) -> ImportTask | None:
-    """Return the newest task of a flow run, None when the run is not known."""
+    """Return the newest task of a flow run; None when the run is not known."""
     row = connection.execute(
         select(TASKS)
         .where(TASKS.c.flow_run_id == flow_run_id)
@@ -64,10 +64,10 @@ def latest_task_of_run(connection: Connection, flow_run_id: str) -> ImportTask |
 
 
 def newest_attempt(connection: Connection, task_id: str, flow_run_id: str) -> ImportTask:
-    """Return the newest task of a flow run; before it has one, the task that the run was started for.
+    """Return the newest task of a flow run or, if it has none yet, the task that the run was started for.
 
     Raises:
-        TaskNotFound: there is neither.
+        TaskNotFound: neither exists.
     """
     of_run = TASKS.c.flow_run_id == flow_run_id
     row = connection.execute(
@@ -82,7 +82,7 @@ def newest_attempt(connection: Connection, task_id: str, flow_run_id: str) -> Im
 
 
 def set_flow_run(connection: Connection, task_id: str, flow_run_id: str) -> None:
-    """Record which flow run carries a task."""
+    """Record the flow run of a task."""
     connection.execute(update(TASKS).where(TASKS.c.id == task_id).values(flow_run_id=flow_run_id))
 
 
@@ -95,7 +95,7 @@ def set_status(connection: Connection, task_id: str, status: TaskStatus, now: da
 
 
 def purge_secrets(connection: Connection, ended_before: datetime) -> None:
-    """Remove the secrets of tasks that ended before a time; their runs cannot be started again after that."""
+    """Remove the secrets of tasks that ended before a time; their runs cannot be restarted after that."""
     old = select(TASKS.c.id).where(TASKS.c.ended_at < ended_before)
     connection.execute(delete(SECRETS).where(SECRETS.c.task_id.in_(old)))
     connection.execute(
@@ -106,7 +106,7 @@ def purge_secrets(connection: Connection, ended_before: datetime) -> None:
 def report_progress(
     connection: Connection, task_id: str, attempt: int, message: str, progress: TaskProgress, now: datetime
 ) -> None:
-    """Write what a running task does now; a task that ended, or another attempt, is left alone."""
+    """Write the progress of a running task; do nothing if the task has ended or is at another attempt."""
     connection.execute(
         update(TASKS)
         .where(TASKS.c.id == task_id, TASKS.c.attempt == attempt, TASKS.c.status == TaskStatus.PROCESSING)
@@ -115,7 +115,7 @@ def report_progress(
 
 
 def report_end(connection: Connection, task_id: str, attempt: int, progress: TaskProgress) -> None:
-    """Write where a task stood when it ended; one that another attempt has is left alone."""
+    """Write the final progress of a task; do nothing if it is at another attempt."""
     connection.execute(
         update(TASKS).where(TASKS.c.id == task_id, TASKS.c.attempt == attempt).values(progress=asdict(progress))
     )
@@ -158,7 +158,7 @@ def end_task(
 
 
 def task_of(row: Row[Any]) -> ImportTask:
-    """Return the task that a row states."""
+    """Return the task in a row."""
     return ImportTask(
         id=row.id,
         image_id=row.image_id,
@@ -183,7 +183,7 @@ def task_of(row: Row[Any]) -> ImportTask:
 def _progress(stored: Mapping[str, Any] | None) -> TaskProgress | None:
     if stored is None:
         return None
-    # By name: a field that is added later, and one that an older row lacks, need nothing here.
+    # By name, so added fields and fields that older rows lack need no change here.
     return TaskProgress(**{**stored, "stores": tuple(StoreProgress(**store) for store in stored["stores"])})
 
 
@@ -201,7 +201,7 @@ def read_secrets(connection: Connection, catalog: Catalog, task_id: str) -> Mapp
 
 
 def move_secrets(connection: Connection, from_task_id: str, to_task_id: str) -> None:
-    """Hand all secrets of a task to the one that goes on with it."""
+    """Move all secrets of a task to the task that continues it."""
     connection.execute(update(SECRETS).where(SECRETS.c.task_id == from_task_id).values(task_id=to_task_id))
 
 

@@ -1,4 +1,4 @@
-"""Column types and clock that mean the same on SQLite and PostgreSQL."""
+"""Column types and a clock that behave the same on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """A moment, kept as seconds since 1970-01-01 UTC and read as an aware ``datetime``.
+    """A time, stored as seconds since 1970-01-01 UTC and read as an aware ``datetime``.
 
-    A number compares and adds the same way on both databases, and lets leases be judged by the
+    Numbers compare and add the same way on both databases, so leases can be compared with the
     database's clock in one statement.
     """
 
@@ -27,22 +27,22 @@ class UtcTime(TypeDecorator[datetime]):
         return None if value is None else value.timestamp()
 
     def process_result_value(self, value: float | None, dialect: Dialect) -> datetime | None:
-        """Return the aware time of some seconds."""
+        """Return the aware time for a number of seconds."""
         return None if value is None else datetime.fromtimestamp(value, UTC)
 
 
 class PlainText(TypeDecorator[str]):
-    """Text for people that may quote what a stranger sent: what PostgreSQL cannot keep is replaced.
+    """Text for display that may quote untrusted input; characters that cannot be stored are replaced.
 
-    PostgreSQL refuses NUL, and neither database takes half of a surrogate pair; the report of a
-    failure must never fail for that.
+    PostgreSQL refuses NUL, and neither database accepts half of a surrogate pair; reporting a
+    failure must not fail because of that.
     """
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """Return the text without what cannot be stored."""
+        """Return the text without characters that cannot be stored."""
         return None if value is None else value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
@@ -65,7 +65,7 @@ def _postgresql_now(element: DbNow, compiler: SQLCompiler, **options: Any) -> st
 
 
 class InByteOrder(FunctionElement[str]):
-    """A text that compares byte by byte, also where the database would sort by a language's rules."""
+    """A text that compares byte by byte, regardless of the database's collation."""
 
     type = String()
     inherit_cache = True
@@ -101,10 +101,10 @@ def _postgresql_json_rows(element: JsonRows, compiler: SQLCompiler, **options: A
 
 
 def seconds_since(moment: ColumnElement[datetime]) -> ColumnElement[float]:
-    """Return the expression for the seconds from a moment until now, by the database's clock."""
+    """Return the expression for the seconds since a time, by the database's clock."""
     return DbNow() - type_coerce(moment, Float(53))
 
 
 def in_seconds(wait_s: float) -> ColumnElement[datetime]:
-    """Return the expression for a moment some seconds from now (or before it), by the database's clock."""
+    """Return the expression for a time some seconds from now (or ago), by the database's clock."""
     return type_coerce(DbNow() + wait_s, UtcTime)

@@ -1,4 +1,4 @@
-"""How many imports are under way, so that the keeper can let projects take turns; which ones wait, and why."""
+"""Unfinished imports: how many each project has, so projects can take turns; which ones wait, and why."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from transship.domain.staged import SOURCE_ROLE
 from transship.domain.task import WAITS_FOR, ImportTask, TaskStatus
 
 UNEXPLAINED_S: Final = 15.0
-"""After so long a pending import is listed as waiting, whatever its task says."""
+"""Seconds after which a pending import is listed as waiting, whatever its task says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Underway:
-    """Imports that were handed to Prefect and have not ended.
+    """Numbers of imports that were dispatched and have not ended.
 
     Attributes:
         by_project: their number by project.
-        unbegun: how many of them no worker has begun yet.
+        unbegun: how many of them have not been begun by a worker.
     """
 
     by_project: Mapping[str, int]
@@ -38,16 +38,16 @@ class Underway:
 
 
 def underway(connection: Connection, forgotten_after_s: float, live: Collection[str]) -> Underway:
-    """Return what is under way, without imports that wait for a host that is gone.
+    """Return the dispatched imports, without those that wait for a lost host.
 
     Args:
-        forgotten_after_s: an import that no worker began within this time keeps nobody else waiting: it may be one
-            for a queue that is paused.
+        forgotten_after_s: an import that no worker has begun within this time no longer delays others, because its
+            queue may be paused.
         live: hosts that are alive.
     """
     waiting = select(OUTBOX.c.task_id).where(OUTBOX.c.kind == OutboxKind.DISPATCH, OUTBOX.c.task_id.is_not(None))
     lost = select(STAGED.c.image_id).where(uploaded_file(), STAGED.c.host.not_in(live))
-    # Nobody can begin these while their host is gone, so they take no slot.
+    # These cannot begin while their host is gone, so they take no slot.
     stranded = (TASKS.c.method == UPLOAD_METHOD) & (LEASES.c.state == "queued") & (TASKS.c.image_id.in_(lost))
     rows = connection.execute(
         select(TASKS.c.owner, LEASES.c.state, seconds_since(LEASES.c.since).label("age_s"))
@@ -65,7 +65,7 @@ class UnfinishedImport:
     Attributes:
         image_name: empty if it has none.
         lease: of its image.
-        untold: Prefect was not told yet that it is to be started, or started again.
+        untold: whether the request to start or restart it has not been sent to Prefect yet.
     """
 
     task: ImportTask
@@ -75,7 +75,7 @@ class UnfinishedImport:
 
     @property
     def is_held(self) -> bool:
-        """Whether a process has begun it; its lease may have expired since."""
+        """Whether a process has begun it; its lease may have expired."""
         return self.lease.state == "held" and self.lease.task_id == self.task.id
 
 
@@ -85,7 +85,7 @@ def unfinished_imports(connection: Connection) -> list[UnfinishedImport]:
 
 
 def unfinished_import(connection: Connection, task_id: str) -> UnfinishedImport | None:
-    """Return an import; None when it has ended, or there is none."""
+    """Return an unfinished import; None when it has ended or does not exist."""
     unfinished = TASKS.c.status.not_in([status for status in TaskStatus if status.final])
     return next(iter(_unfinished(connection, (TASKS.c.id == task_id) & unfinished)), None)
 
@@ -107,12 +107,12 @@ class WaitingImport:
     """An import that has not begun, or a running one that waits.
 
     Attributes:
-        since: when the present attempt was asked for, or begun; UTC.
-        message: what its task says.
+        since: when the current attempt was requested, or begun; UTC.
+        message: of its task.
         attempt: number of the attempt.
-        host: whose staging holds its uploaded data; empty unless they are what it imports.
-        told: Prefect was told of it.
-        not_told: why Prefect could not be told so far; empty if it was not tried, or is.
+        host: the host whose staging holds its uploaded data; empty for other imports.
+        told: whether it was dispatched to Prefect.
+        not_told: why it could not be dispatched so far; empty if that was not tried, or succeeded.
     """
 
     task_id: str
@@ -126,7 +126,7 @@ class WaitingImport:
 
 
 def pending_imports(connection: Connection, older_than_s: float) -> list[WaitingImport]:
-    """Return the imports that no worker has begun for some seconds, oldest first."""
+    """Return the imports that have waited for a worker for some seconds, oldest first."""
     holder = select(STAGED.c.host).where(uploaded_file(), STAGED.c.image_id == TASKS.c.image_id).limit(1)
     rows = connection.execute(
         select(TASKS, LEASES.c.since, OUTBOX.c.id.label("untold"), OUTBOX.c.last_error, holder.label("holder"))
@@ -174,7 +174,7 @@ def running_imports(connection: Connection) -> int:
 
 
 def note_waits(catalog: Catalog, explained: Sequence[tuple[WaitingImport, str]], now: datetime) -> None:
-    """Write why imports wait on those tasks that do not say so yet; what has begun since is left alone."""
+    """Write the reasons for waits on the tasks that do not show them yet, unless they have begun meanwhile."""
     new = [(wait, message) for wait, message in explained if wait.message != message]
     if not new:
         return
@@ -186,5 +186,5 @@ def note_waits(catalog: Catalog, explained: Sequence[tuple[WaitingImport, str]],
 
 
 def uploaded_file() -> ColumnElement[bool]:
-    """Return the condition for a whole file of uploaded data."""
+    """Return the condition for a complete file of uploaded data."""
     return (STAGED.c.role == SOURCE_ROLE) & (STAGED.c.state == "sealed")

@@ -1,7 +1,7 @@
-"""Data that clients upload, one transaction a step: begun, staged, stored, given up, lost.
+"""Uploads by clients, one transaction per step: begun, staged, stored, aborted, lost.
 
-An upload holds the image's lease as an import does, but serves no task. While it runs nobody else
-writes the image; when its process dies, the lease expires, and whoever comes first frees the image.
+An upload holds the image's lease like an import, but has no task. While it runs, no other process
+writes the image; if its process dies, the lease expires, and the keeper or the next upload frees the image.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ SWEEP_KEY = "sweep"
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload that this process carries.
+    """An upload in this process.
 
     Attributes:
-        image: the record as it was when the upload began.
+        image: its record when the upload began.
         name: of the staged file that it may write.
     """
 
@@ -65,16 +65,15 @@ def begin_upload(
     ttl_s: float,
     now: datetime,
 ) -> Upload:
-    """Become the process that uploads an image's data; the journal names the file before it exists.
+    """Begin an upload of an image's data in this process; the journal names the file before it exists.
 
-    What an upload that lost its process has left becomes scrap, and so do data that lie on a host that is gone: its
-    next sweep removes them.
+    Files left by a lost upload become scrap, and so do data on a lost host, whose next sweep removes them.
 
     Args:
-        status: ``uploading`` for data that are to be imported, ``saving`` for those that go straight into a store.
-        judge: refuses what the caller may not do, with the image as it is now.
-        owner: this process, for people.
-        host: whose staging the data will lie in.
+        status: ``uploading`` for data to be imported, ``saving`` for data written directly to a store.
+        judge: refuses what the caller may not do, given the current image.
+        owner: this process, for display.
+        host: the host whose staging receives the data.
 
     Raises:
         ImageNotFound, ImportRunning, UploadRunning, StagedAlready, WrongStatus: nothing was changed.
@@ -108,7 +107,7 @@ def begin_upload(
 
 
 def _out_of_reach(connection: Connection, image: Image) -> bool:
-    """Return whether the image's uploaded data lie on a host that is gone."""
+    """Return whether the image's uploaded data are on a lost host."""
     try:
         return image.status is ImageStatus.UPLOADING and is_gone(connection, staged_upload(connection, image.id).host)
     except UploadIncomplete:
@@ -130,11 +129,11 @@ def _refuse_unless_free(image: Image, lease: LeaseState, status: ImageStatus, *,
 
 
 def finish_stage(catalog: Catalog, upload: Upload, size: int, digests: Mapping[str, str] | None, now: datetime) -> None:
-    """Note that the data are complete on staging, and let the image go: they can be imported now.
+    """Record that the data are complete in staging, and free the image for their import.
 
     Args:
         size: bytes.
-        digests: of the data, by algorithm; None where none were computed.
+        digests: of the data, by algorithm; None if none were computed.
 
     Raises:
         LockLost: the image was deleted or taken over; nothing was written.
@@ -152,7 +151,7 @@ def finish_stage(catalog: Catalog, upload: Upload, size: int, digests: Mapping[s
 
 
 def prepare_upload(catalog: Catalog, lease: Lease, store: str) -> None:
-    """Tell others that an upload's data are about to go to a store.
+    """Announce that an upload's data are about to be written to a store.
 
     Raises:
         LockLost: the image was deleted or taken over.
@@ -164,10 +163,10 @@ def prepare_upload(catalog: Catalog, lease: Lease, store: str) -> None:
 
 
 def note_wait(catalog: Catalog, lease: Lease, text: str | None) -> None:
-    """Show on the image why its upload waits; None when it goes on.
+    """Show on the image why its upload waits.
 
     Args:
-        text: what `wait_text` returned.
+        text: from `wait_text`; None when the upload continues.
 
     Raises:
         LockLost: the image was deleted or taken over; nothing was written.
@@ -178,7 +177,7 @@ def note_wait(catalog: Catalog, lease: Lease, text: str | None) -> None:
 
 
 def refuse_upload(catalog: Catalog, lease: Lease, store: str, notice: str) -> None:
-    """Tell others that a store did not take an upload's data.
+    """Announce that an upload's data could not be written to a store.
 
     Raises:
         LockLost: the image was deleted or taken over.
@@ -189,9 +188,9 @@ def refuse_upload(catalog: Catalog, lease: Lease, store: str, notice: str) -> No
 
 
 def finish_upload(catalog: Catalog, lease: Lease, store: str, facts: DataFacts, now: datetime) -> None:
-    """Make the image active with the copy that its store holds.
+    """Make the image active with the copy in its store.
 
-    Stores that an import before it failed to write are forgotten: a Retry of that import must not give them other data.
+    Stores that failed in an earlier import are forgotten: a Retry of that import must not write other data to them.
 
     Raises:
         LockLost: the image was deleted or taken over; nothing was written.
@@ -220,7 +219,7 @@ def finish_upload(catalog: Catalog, lease: Lease, store: str, facts: DataFacts, 
 
 
 def abandon_upload(catalog: Catalog, lease: Lease, now: datetime) -> None:
-    """Give an upload up: the image is queued again, and what was brought is scrap.
+    """Abort an upload: the image is queued again, and the received data become scrap.
 
     Raises:
         LockLost: the image was deleted or taken over; nothing was written.
@@ -239,7 +238,7 @@ def end_lost_uploads(catalog: Catalog, now: datetime) -> list[str]:
     for image_id in found:
         with catalog.write() as connection:
             lease = lock_lease(connection, image_id)
-            # Looked at again: it may have been renewed or taken over since.
+            # Check again: it may have been renewed or taken over meanwhile.
             if lease.state != "held" or lease.task_id is not None or not lease.expired:
                 continue
             _abandon(connection, image_id, now)
@@ -249,12 +248,12 @@ def end_lost_uploads(catalog: Catalog, now: datetime) -> list[str]:
 
 
 def give_up_uploads(catalog: Catalog, failed_before: datetime, now: datetime) -> list[str]:
-    """Free the images whose imports failed so long ago that their data are kept no longer; return their ids.
+    """Free images whose imports failed so long ago that their uploaded data have expired; return their ids.
 
-    Data that nobody ever tried to import wait for as long as their image does.
+    Uploaded data that were never imported are kept as long as their image.
 
     Args:
-        failed_before: imports that ended after it keep their data.
+        failed_before: imports that ended after this time keep their data.
     """
     ended_at = func.max(TASKS.c.ended_at)
     tried = (
@@ -287,14 +286,14 @@ def _abandon(connection: Connection, image_id: str, now: datetime) -> None:
         .where(IMAGES.c.id == image_id)
         .values(status=ImageStatus.QUEUED, size=None, virtual_size=None, updated_at=now)
     )
-    # An upload that waited for its store, and was ended by somebody else, still says so.
+    # The message of an upload that was ended while it waited for its store is still there.
     connection.execute(update(IMAGES).where(IMAGES.c.id == image_id, _says_that_it_waits()).values(import_message=None))
     free_lease(connection, image_id)
     announce_change(connection, image_id)
 
 
 def waiting_uploads(connection: Connection) -> list[tuple[str, str]]:
-    """Return the images whose uploads wait for their store, each with what it waits for, oldest first."""
+    """Return the images whose uploads wait for their store, with the reasons, oldest first."""
     rows = connection.execute(
         select(IMAGES.c.id, IMAGES.c.import_message)
         .where(IMAGES.c.status == ImageStatus.SAVING, _says_that_it_waits())
@@ -308,7 +307,7 @@ def _says_that_it_waits() -> ColumnElement[bool]:
 
 
 def _clear(connection: Connection, image_id: str, now: datetime) -> None:
-    """Hand to removal whatever an image has on staging, and half-made copies in stores."""
+    """Mark an image's staged files and unfinished copies for removal."""
     scrap = update(STAGED).where(STAGED.c.image_id == image_id).values(state="scrap", reserved_bytes=0)
     if connection.execute(scrap).rowcount:
         post(connection, OutboxKind.SWEEP, SWEEP_KEY, None)
@@ -320,11 +319,11 @@ def _clear(connection: Connection, image_id: str, now: datetime) -> None:
 
 
 def is_scrap(connection: Connection, name: str, host: str) -> bool:
-    """Return whether nobody needs a file of staging: it was scrapped, or the journal does not name it any more."""
+    """Return whether a staged file is unneeded: it was scrapped, or the journal no longer names it."""
     state = connection.execute(select(STAGED.c.state).where(STAGED.c.name == name, STAGED.c.host == host))
     return state.scalar_one_or_none() in (None, "scrap")
 
 
 def drop_scrap(connection: Connection, name: str, host: str) -> None:
-    """Forget a scrapped file of staging that was removed."""
+    """Forget a scrapped staged file that was removed."""
     connection.execute(delete(STAGED).where(STAGED.c.name == name, STAGED.c.host == host, STAGED.c.state == "scrap"))

@@ -1,8 +1,8 @@
-"""The staging directory: names, room, locks, sealing. What lies in it is the journal's to say.
+"""The staging directory: names, room, locks, sealing. The journal records its contents.
 
-A file is ``<image id>.<epoch>.<role>.part`` while it is written, and loses the suffix when it is
-sealed. A part that comes in ranges has its ``.part.ranges`` beside it. Nothing here deletes a file
-that its caller did not take from a journal row.
+A file is called ``<image id>.<epoch>.<role>.part`` while it is written, and loses the suffix when it is
+sealed. A part that is downloaded in ranges has a ``.part.ranges`` file next to it. Callers must only delete
+files named in journal rows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class StagingArea:
     Attributes:
         directory: absolute path.
         host: name of this host in journal rows.
-        free_floor_bytes: room that stays free.
+        free_floor_bytes: room to leave free.
     """
 
     directory: Path
@@ -50,16 +50,16 @@ class StagingArea:
         return cls(settings.staging_dir, settings.host_name, settings.staging.free_floor_bytes)
 
     def prepare(self, catalog_id: str, *, before: bool = False) -> None:
-        """Make the directory ready once, and later make sure that it is the one that serves this catalogue.
+        """Prepare the directory once; later, make sure that it serves this catalogue.
 
-        An empty mark that lies there is an operator's word that the directory is the right one.
+        An operator confirms that the directory is the right one by putting an empty mark into it.
 
         Args:
-            before: whether it was prepared before, so that one that is missing must not be made anew.
+            before: whether it was prepared before; if so, a missing directory must not be created again.
 
         Raises:
             ConfigurationRefused: it cannot be written, or it serves another catalogue.
-            StagingUnavailable: it was prepared before, and is not there; nothing was made.
+            StagingUnavailable: it was prepared before but is missing; nothing was created.
         """
         try:
             found = read_mark(self.directory)
@@ -69,7 +69,7 @@ class StagingArea:
                 make_directory(self.directory, DIRECTORY_MODE)
                 found = mark_directory(self.directory, catalog_id, FILE_MODE)
         except OSError as error:
-            # The directory is the source: users read the reason.
+            # The directory is given as the source, because users see the reason.
             reason = f"cannot be used: {error.strerror}"
             raise ConfigurationRefused(str(self.directory), "staging.dir", reason) from error
         if found != catalog_id:
@@ -77,10 +77,10 @@ class StagingArea:
             raise ConfigurationRefused(str(self.directory), "staging.dir", reason, remedy)
 
     def require(self) -> None:
-        """Make sure that the directory is there: what is missing elsewhere is not gone, and nothing is written there.
+        """Make sure that the directory is there and is the right one, before relying on its contents or writing to it.
 
         Raises:
-            StagingUnavailable: it is not, or is not marked.
+            StagingUnavailable: it is missing, or is not marked.
             StagingBroken: it cannot be read.
         """
         try:
@@ -92,11 +92,11 @@ class StagingArea:
 
     @property
     def connections_file(self) -> Path:
-        """The file by which the imports of this host keep to their limit of connections."""
+        """The file through which this host's imports share their limit of connections."""
         return self.directory / CONNECTIONS
 
     def count(self) -> Count:
-        """Return how often this directory was opened: never, under an id of its own, when that is not known.
+        """Return how often this directory was opened; 0 with a new id if that is not known.
 
         Raises:
             StagingBroken: it cannot be read.
@@ -108,30 +108,30 @@ class StagingArea:
             raise StagingBroken(f"{self.directory / COUNT} cannot be read ({error}); remove it") from error
 
     def write_count(self, count: Count) -> None:
-        """Note how often this directory was opened; a count that another process has brought further stays.
+        """Write how often this directory was opened, unless another process has already written a higher count.
 
         Raises:
-            StagingFull, StagingBroken: the count is as it was.
+            StagingFull, StagingBroken: the count is unchanged.
         """
         try:
             with self._count_file() as file:
                 earlier = _parsed_count(file.read())
                 if earlier is None or (earlier.directory == count.directory and earlier.number < count.number):
-                    # Always as many bytes over those before: a crash leaves either.
+                    # Overwrite with the same number of bytes, so a crash leaves either the old or the new count.
                     os.pwrite(file.fileno(), f"{count.directory} {count.number:020d}\n".encode(), 0)
         except OSError as error:
             raise staging_error(error, 0) from error
 
     @contextmanager
     def _count_file(self) -> Iterator[IO[str]]:
-        """Open the file of the count at its beginning, for this process alone."""
+        """Open and lock the file with the count, at its beginning."""
         descriptor = os.open(self.directory / COUNT, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         with os.fdopen(descriptor, "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
 
     def names(self) -> list[str]:
-        """Return the names of all files here, in whichever form, but for this area's own."""
+        """Return the names of all staged files, partial or sealed, without the area's own files."""
         own = (MARK, CONNECTIONS, COUNT)
         found = (path.name for path in self.directory.iterdir() if path.name not in own)
         return sorted({name.removesuffix(RANGES).removesuffix(PART) for name in found})
@@ -141,32 +141,32 @@ class StagingArea:
         return self.directory / f"{name}{PART}"
 
     def ranges(self, name: str) -> Path:
-        """Return the path of the journal of a part that comes in ranges."""
+        """Return the path of the range journal of a part."""
         return self.directory / f"{name}{PART}{RANGES}"
 
     def sealed(self, name: str) -> Path:
-        """Return the path of a file that is complete."""
+        """Return the path of a complete file."""
         return self.directory / name
 
     def occupied(self, name: str) -> int:
-        """Return the bytes that a file occupies on disk, 0 when there is none."""
+        """Return the bytes that a file occupies on disk; 0 if it does not exist."""
         for path in (self.part(name), self.sealed(name)):
             with suppress(FileNotFoundError):
                 return path.stat().st_blocks * 512
         return 0
 
     def available_bytes(self) -> int:
-        """Return the free bytes above the floor; negative when the floor is already touched."""
+        """Return the free bytes above the floor; negative if less than the floor is free."""
         room = os.statvfs(self.directory)
         return room.f_bavail * room.f_frsize - self.free_floor_bytes
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """Hold a part file for writing by this process alone; it is made if missing.
+        """Lock a part file for writing by this process only; create it if missing.
 
         Raises:
             StagingBroken: another process writes it.
-            StagingUnavailable: the directory is not there.
+            StagingUnavailable: the directory is missing.
             StagingFull: there is no room for a new file.
         """
         self.require()
@@ -184,7 +184,7 @@ class StagingArea:
             os.close(descriptor)
 
     def being_written(self, name: str) -> bool:
-        """Return whether some process holds the part file for writing."""
+        """Return whether a process has locked the part file for writing."""
         try:
             descriptor = os.open(self.part(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -201,7 +201,7 @@ class StagingArea:
         """Give a complete file its final name and make it read-only; return its size in bytes.
 
         Raises:
-            StagingBroken: the file is gone or cannot be renamed.
+            StagingBroken: the file is missing or cannot be renamed.
         """
         try:
             path = self.part(name)
@@ -216,7 +216,7 @@ class StagingArea:
         """Make new names durable.
 
         Raises:
-            StagingBroken: the directory cannot be written out.
+            StagingBroken: the directory cannot be synced.
         """
         try:
             sync_directory(self.directory)
@@ -224,14 +224,14 @@ class StagingArea:
             raise staging_error(error, 0, self.directory) from error
 
     def remove(self, name: str) -> None:
-        """Remove a file in either form and what lies beside it; what is gone is no error.
+        """Remove a partial or sealed file and its range journal; missing files are not an error.
 
         Raises:
             StagingBroken: it cannot be removed.
-            StagingUnavailable: the directory is not there, which says nothing about the file.
+            StagingUnavailable: the directory is missing, so the file may still exist.
         """
         self.require()
-        # The part first: a part without its journal would pass for an unbroken beginning.
+        # Remove the part first: a part without its journal would look like a contiguous beginning.
         for path in (self.part(name), self.ranges(name), self.sealed(name)):
             try:
                 path.unlink(missing_ok=True)
@@ -240,7 +240,7 @@ class StagingArea:
 
 
 def _parsed_count(text: str) -> Count | None:
-    """Return the count of a file; None of one that is new, or was left empty by a crash."""
+    """Parse the count; None if the file is new, or was left empty by a crash."""
     if not text:
         return None
     directory, number = text.split()

@@ -1,4 +1,4 @@
-"""Open a host's staging directory, which is where it shows whether this is the right catalogue, and all of it."""
+"""Opens a host's staging directory, checking that it belongs to the catalogue and that the catalogue is current."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from transship.host.directories import MARK, read_mark
 from transship.staging.area import StagingArea
 
 LISTED_IN_LOG: Final = 20
-"""URLs in one line of the log."""
+"""Most URLs in one log line."""
 
 log = structlog.get_logger("transship.staging")
 
 
 def open_staging(catalog: Catalog, area: StagingArea, lease: Lease | None = None) -> None:
-    """Make a staging directory ready, before anything is removed or written on the catalogue's word.
+    """Prepare a staging directory before anything is removed or written according to the catalogue.
 
-    The first import, upload or sweep of a host makes the directory; after that it has to be there. Of a catalogue that
-    was restored from a backup nobody knows which hidden copies are still what it says of them.
+    The first import, upload or sweep of a host creates the directory; after that it must exist. If the catalogue was
+    restored from a backup, its records of hidden copies may be outdated, so it forgets them.
 
     Args:
-        lease: of the import that opens the directory, if one does.
+        lease: of the import that opens the directory, if any.
 
     Raises:
-        ConfigurationRefused: it cannot be written, or it serves another catalogue; nothing was touched.
-        StagingUnavailable: it is not where it was prepared; nothing was made or touched.
-        StagingBroken: its count cannot be read; nothing was touched.
+        ConfigurationRefused: it cannot be written, or it serves another catalogue; nothing was changed.
+        StagingUnavailable: it is not where it was prepared; nothing was created or changed.
+        StagingBroken: its count cannot be read; nothing was changed.
     """
     _prepare(catalog, area)
     opening = count_opening(catalog, area.count(), lease)
@@ -48,7 +48,7 @@ def open_staging(catalog: Catalog, area: StagingArea, lease: Lease | None = None
     try:
         area.write_count(opening.count)
     except TransferFailed as fault:
-        # Without it a restore may be noticed later; an import or a sweep goes on.
+        # Without the count a restore may be detected later, but imports and sweeps can continue.
         log.warning("counter of the staging directory not written", reason=str(fault))
 
 
@@ -81,7 +81,7 @@ def _prepared_before(catalog: Catalog, area: StagingArea) -> bool:
         if was_prepared(connection, *_user_and_place(area)):
             return True
     with catalog.statement() as connection:
-        # Earlier releases noted nothing, and marked the directory before they wrote a row.
+        # Earlier releases recorded nothing, but marked the directory before they wrote a row.
         return bool(staged_names(connection, area.host))
 
 

@@ -1,4 +1,4 @@
-"""Take an upload into staging, piece by piece: written, hashed and bounded on the way."""
+"""Receives an upload in staging piece by piece, and writes, hashes and limits it."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 PIECE_BYTES: Final = 1024 * 1024
-"""Size of the pieces that `Reception.write` works best with."""
+"""Best size of the pieces for `Reception.write`."""
 
 WRITE_BACK_BYTES: Final = 8 * PIECE_BYTES
-"""Bytes after which the kernel is told to write them out, so that the fsync at the end is short."""
+"""Bytes after which the kernel is asked to start write-back, which keeps the final fsync short."""
 
 LITTLE_AHEAD_BYTES: Final = 16 * PIECE_BYTES
-"""Room reserved ahead where there is little left."""
+"""Bytes reserved ahead if there is little room."""
 
 ZERO_BLOCK: Final = bytes(64 * 1024)
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What an upload may be.
+    """The limits of an upload.
 
     Attributes:
-        declared_bytes: size that the caller announced, None when it did not.
+        declared_bytes: size that the caller announced; None when it did not.
         cap_bytes: largest image accepted.
         reserve_step_bytes: room reserved at a time while the size is unknown.
     """
@@ -53,7 +53,7 @@ class Bounds:
 
         Raises:
             ImageTooLarge: longer than the site accepts.
-            BadRequest: longer than was announced.
+            BadRequest: longer than announced.
         """
         if size_bytes > self.cap_bytes:
             raise ImageTooLarge("upload", size_bytes, self.cap_bytes, "imports.image_size_cap_bytes")
@@ -64,7 +64,7 @@ class Bounds:
         """Refuse data that ended too early.
 
         Raises:
-            BadRequest: shorter than was announced.
+            BadRequest: shorter than announced.
         """
         if self.declared_bytes is not None and size_bytes != self.declared_bytes:
             raise BadRequest(f"{size_bytes} bytes of data came where {self.declared_bytes} were announced.")
@@ -76,7 +76,7 @@ class Received:
 
     Attributes:
         size: bytes.
-        digests: lower-case hex by algorithm; None where none were asked for.
+        digests: lower-case hex by algorithm; None if none were requested.
     """
 
     size: int
@@ -84,12 +84,12 @@ class Received:
 
 
 class Reception:
-    """The file of one upload while it grows. Its methods may be called from any thread, one at a time.
+    """The growing file of one upload. Its methods may be called from any thread, one at a time.
 
     Args:
-        upload: as the catalogue has begun it; its journal row exists.
-        bounds: what the data may be.
-        algorithms: tells by the first bytes of the data which digests are to be computed.
+        upload: begun in the catalogue; its journal row exists.
+        bounds: limits of the data.
+        algorithms: returns the digests to compute, given the first bytes of the data.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Reception:
         self.size_bytes = 0
 
     def open(self) -> None:
-        """Make the file, and reserve room for what was announced.
+        """Create the file, and reserve room for the announced size.
 
         Raises:
             ImageTooLarge, StagingFull, StagingBroken: there is no file, or an empty one.
@@ -133,8 +133,8 @@ class Reception:
         """Append a piece; runs of zeros become holes.
 
         Raises:
-            ImageTooLarge, BadRequest: the data are too long now.
-            StagingFull, StagingBroken: staging cannot take them.
+            ImageTooLarge, BadRequest: the data are too long.
+            StagingFull, StagingBroken: staging cannot hold them.
             LockLost: the image was deleted or taken over.
         """
         with self._lock:
@@ -143,7 +143,7 @@ class Reception:
             if end > self._reserved_bytes:
                 self._reserve_generously(end)
             if self._hashes is None:
-                # The digest that older clients verify is no guard against forgery.
+                # Older clients verify md5; it is not used for security.
                 names = self._algorithms(piece)
                 self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in names}
             hashing = [self._threads.submit(running.update, piece) for running in self._hashes.values()]
@@ -156,10 +156,10 @@ class Reception:
             self.size_bytes = end
 
     def finish(self) -> Received:
-        """Make the file durable and seal it; it is only read from here on.
+        """Sync the file to disk and seal it; from then on it is only read.
 
         Raises:
-            BadRequest: the data are shorter than was announced.
+            BadRequest: the data are shorter than announced.
             StagingFull, StagingBroken: they cannot be made durable.
         """
         with self._lock:
@@ -178,7 +178,7 @@ class Reception:
         return Received(self.size_bytes, {name: done.hexdigest() for name, done in hashes.items()} or None)
 
     def discard(self) -> None:
-        """Remove the file if the journal calls it scrap or forgot it; data that wait for an import stay.
+        """Remove the file if it is scrap or has no journal row; keep data that wait for an import.
 
         Raises:
             StagingBroken: it cannot be removed; the row stays for housekeeping.
@@ -194,7 +194,7 @@ class Reception:
                 drop_scrap(connection, self._upload.name, self._area.host)
 
     def close(self) -> None:
-        """Let go of the file; it stays as it is."""
+        """Close the file without changing it."""
         with self._lock:
             self._close()
 

@@ -1,4 +1,4 @@
-"""Remove at once what a deleted image leaves on this host's staging; other hosts sweep their own."""
+"""Removes a deleted image's files from this host's staging at once; other hosts sweep their own."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ log = structlog.get_logger("transship.staging")
 
 
 def remove_scrap(catalog: Catalog, area: StagingArea, image_id: str) -> None:
-    """Remove the files of an image that the journal calls scrap and that nobody writes.
+    """Remove an image's scrapped files that are not being written.
 
-    What cannot be removed now is left for housekeeping.
+    Files that cannot be removed now are left for housekeeping.
     """
     with catalog.statement() as connection:
         rows = staged_of_image(connection, image_id, area.host)
