@@ -16,8 +16,7 @@ from deployments.change import Change
 from deployments.definition import Definition, definition_file, read_definitions
 from deployments.fingerprint import forget_applied, is_applied, note_applied
 from deployments.flow_deployments import apply_deployment
-from deployments.limits import apply_store_limits
-from deployments.pool import apply_pool, apply_queues
+from deployments.pool import apply_pool, apply_queues, apply_store_limits
 from deployments.store_blocks import apply_block_types, apply_store_blocks
 from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable
 

@@ -23,8 +23,7 @@ from config.settings import Settings
 from deployments.automations import wanted_automation
 from deployments.definition import Definition
 from deployments.flow_deployments import unchanged_deployments
-from deployments.limits import wanted_limits
-from deployments.pool import base_job_template
+from deployments.pool import base_job_template, wanted_limits
 from deployments.store_blocks import wanted_block_types, wanted_blocks
 
 APPLIED_VARIABLE: Final = "transship_applied"

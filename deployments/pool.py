@@ -1,14 +1,19 @@
-"""The work pool in which imports run, and its queues."""
+"""The work pool in which imports run, its queues, and how many copies all hosts together write to a store."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.actions import (
+    GlobalConcurrencyLimitCreate,
+    GlobalConcurrencyLimitUpdate,
+    WorkPoolCreate,
+    WorkPoolUpdate,
+)
 from prefect.exceptions import ObjectNotFound
 
-from config.settings import Settings
+from config.settings import Settings, store_limit_name
 from deployments.change import Action, Change
 from transship.domain.errors import ConfigurationRefused
 
@@ -93,3 +98,28 @@ async def _apply_queue(client: PrefectClient, pool: str, name: str) -> Change:
         await client.create_work_queue(name, work_pool_name=pool)
         return Change("work queue", f"{pool}/{name}", Action.CREATED)
     return Change("work queue", f"{pool}/{name}", Action.UNCHANGED)
+
+
+async def apply_store_limits(client: PrefectClient, settings: Settings, *, overwrite: bool) -> tuple[Change, ...]:
+    """Create the limit of each store that the settings limit; change existing limits only with ``overwrite``."""
+    limits = wanted_limits(settings)
+    return tuple([await _apply_limit(client, name, slots, overwrite=overwrite) for name, slots in limits.items()])
+
+
+def wanted_limits(settings: Settings) -> dict[str, int]:
+    """Return the slots of each limit by its name."""
+    return {store_limit_name(store): slots for store, slots in settings.imports.store_slots.items()}
+
+
+async def _apply_limit(client: PrefectClient, name: str, slots: int, *, overwrite: bool) -> Change:
+    try:
+        found = await client.read_global_concurrency_limit_by_name(name)
+    except ObjectNotFound:
+        await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=slots))
+        return Change("limit", name, Action.CREATED, f"{slots} at the same time")
+    if found.limit == slots:
+        return Change("limit", name, Action.UNCHANGED)
+    if not overwrite:
+        return Change("limit", name, Action.KEPT, f"{found.limit} at the same time")
+    await client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(limit=slots))
+    return Change("limit", name, Action.UPDATED, f"{slots} at the same time")

@@ -12,9 +12,9 @@ import pytest
 
 from transship.host.processes import children, describe_exit, start_time
 from transship.supervisor.component import Backoff, Condition
+from transship.supervisor.listeners import answers
 from transship.supervisor.log_file import RotatingFile, last_lines
 from transship.supervisor.output import Output
-from transship.supervisor.probe import answers
 from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus, read_status, write_status
 
 

@@ -24,10 +24,9 @@ from transship.host.processes import (
 from transship.supervisor.child import Child
 from transship.supervisor.component import Backoff, Component, Condition
 from transship.supervisor.forking import ForkServer
-from transship.supervisor.listeners import listen
+from transship.supervisor.listeners import answers, listen
 from transship.supervisor.liveness import Silence
 from transship.supervisor.output import SUPERVISOR, Output, log_path
-from transship.supervisor.probe import answers
 from transship.supervisor.reloading import Reload
 from transship.supervisor.slot import Slot
 from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus, write_status
