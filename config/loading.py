@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from config.gathering import FROM_VARIABLE, Gathered, all_refused
 from config.notes import Note
 from config.options import CONFIG_VARIABLE, GLANCE_OPTION, HOME_VARIABLE, NESTING, PREFIX, option_values
-from config.reading import COMMAND_LINE, SYSTEM_FILE, files_of, read_file, texts_of, value_from
+from config.reading import COMMAND_LINE, SYSTEM_FILE, files_of, read_file, read_variable, texts_of, value_from
 from config.settings import AbsolutePath, Settings
 from transship.domain.errors import ConfigurationRefused
 
@@ -103,9 +103,9 @@ def _add_variables(gathered: Gathered, environ: Mapping[str, str]) -> None:
     """Lay the options that variables set over what was there; a whole section comes before its options."""
     names = [name for name in environ if name.startswith(PREFIX) and name not in (SNAPSHOT_VARIABLE, CONFIG_VARIABLE)]
     for name in sorted(names, key=lambda name: name.count(NESTING)):
-        text, path = environ[name], tuple(name.removeprefix(PREFIX).lower().split(NESTING))
+        text = environ[name]
         if text or name != HOME_VARIABLE:
-            gathered.add(value_from(text, path), FROM_VARIABLE + name, path)
+            gathered.add(read_variable(name, text), FROM_VARIABLE + name)
 
 
 def _glance_files(gathered: Gathered) -> tuple[Path, ...]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from config.options import CONFIG_VARIABLE, GLANCE_OPTION, HOME_VARIABLE, OptionPath, field_at
+from config.options import CONFIG_VARIABLE, GLANCE_OPTION, HOME_VARIABLE, NESTING, PREFIX, OptionPath, field_at
 from config.settings import Settings
 from transship.domain.errors import ConfigurationRefused
 
@@ -77,6 +79,37 @@ def texts_of(files: Sequence[Path]) -> dict[Path, str]:
         with suppress(OSError):
             texts[path] = path.read_text(encoding="utf-8", errors="replace")
     return texts
+
+
+class _FromOutside(Settings, BaseSettings):
+    """The settings in the form that the readers of pydantic-settings require; never instantiated."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter=NESTING)
+
+
+class _Variable(EnvSettingsSource):
+    """Reads one given variable instead of the environment, and lists that are not JSON too."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(_FromOutside)
+        self.path = tuple(name.removeprefix(PREFIX).lower().split(NESTING))
+        self.env_vars = {name.lower(): text}
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Decode the text of a list, mapping or section; validation judges what cannot be decoded."""
+        return value_from(value, self.path) if isinstance(value, str) else value
+
+
+def read_variable(name: str, text: str) -> dict[str, Any]:
+    """Return what an environment variable sets, by section and option."""
+    variable = _Variable(name, text)
+    if text and (found := variable()):
+        return found
+    # pydantic-settings skips names that it does not know, and takes no empty text for an empty list or mapping.
+    nested: Any = value_from(text, variable.path)
+    for part in reversed(variable.path):
+        nested = {part: nested}
+    return dict(nested)
 
 
 def value_from(text: str, path: OptionPath) -> object:
