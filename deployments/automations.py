@@ -54,6 +54,11 @@ async def apply_automation(client: PrefectClient, deployment_ids: Sequence[UUID]
     return Change("automation", NAME, Action.UPDATED, ", ".join(different))
 
 
+async def has_automation(client: PrefectClient) -> bool:
+    """Return whether there is one such automation, whatever it does."""
+    return len(await client.read_automations_by_name(NAME)) == 1
+
+
 def wanted_automation(deployment_ids: Sequence[UUID]) -> dict[str, Any]:
     """Return what this version needs of the automation, in plain values and sets."""
     wanted = _wanted(deployment_ids)

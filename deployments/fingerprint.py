@@ -1,7 +1,8 @@
 """What was applied last, noted in Prefect: a start that finds the same there need not apply it again.
 
-Deployments are not part of the note, for they are compared themselves. The note is removed before anything is applied
-and written when everything was, so that it never stands beside something else.
+The note tells what this version and these settings need. What somebody may delete or edit in Prefect's UI is looked up
+beside it: deployments and the job template are compared, the other objects must exist. The note is removed before
+anything is applied and written when everything was.
 """
 
 from __future__ import annotations
@@ -20,27 +21,31 @@ from prefect.client.schemas.actions import VariableCreate
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from config.settings import Settings
-from deployments.automations import wanted_automation
+from deployments.automations import has_automation, wanted_automation
 from deployments.definition import Definition
 from deployments.flow_deployments import unchanged_deployments
-from deployments.pool import base_job_template, wanted_limits
-from deployments.store_blocks import wanted_block_types, wanted_blocks
+from deployments.pool import base_job_template, has_pool, has_store_limits, wanted_limits
+from deployments.store_blocks import has_store_blocks, wanted_block_types, wanted_blocks
 
 APPLIED_VARIABLE: Final = "transship_applied"
 """Prefect variable: the fingerprint of what was applied last."""
 
 
 async def is_applied(client: PrefectClient, settings: Settings, definitions: Sequence[Definition]) -> bool:
-    """Return whether Prefect holds what would be applied, as far as two requests can tell.
+    """Return whether Prefect holds what would be applied.
 
     Raises:
         ConfigurationRefused: there is no such flow.
     """
-    ids, noted = await asyncio.gather(
+    ids, noted, *present = await asyncio.gather(
         unchanged_deployments(client, definitions, settings.prefect.work_pool),
         client.read_variable_by_name(APPLIED_VARIABLE),
+        has_pool(client, settings),
+        has_store_blocks(client, settings),
+        has_store_limits(client, settings),
+        has_automation(client),
     )
-    return ids is not None and noted is not None and noted.value == fingerprint(settings, ids)
+    return ids is not None and noted is not None and all(present) and noted.value == fingerprint(settings, ids)
 
 
 async def forget_applied(client: PrefectClient) -> None:

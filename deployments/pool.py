@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient
@@ -84,6 +85,15 @@ async def apply_pool(client: PrefectClient, settings: Settings) -> Change:
     return Change("work pool", name, Action.UPDATED, "job template")
 
 
+async def has_pool(client: PrefectClient, settings: Settings) -> bool:
+    """Return whether the work pool has this version's job template."""
+    try:
+        pool = await client.read_work_pool(settings.prefect.work_pool)
+    except ObjectNotFound:
+        return False
+    return pool.base_job_template == base_job_template()
+
+
 async def apply_queues(client: PrefectClient, settings: Settings) -> tuple[Change, ...]:
     """Create the queues that this host's workers take runs from; limits, priorities and pauses do not change."""
     return tuple(
@@ -104,6 +114,15 @@ async def apply_store_limits(client: PrefectClient, settings: Settings, *, overw
     """Create the limit of each store that the settings limit; change existing limits only with ``overwrite``."""
     limits = wanted_limits(settings)
     return tuple([await _apply_limit(client, name, slots, overwrite=overwrite) for name, slots in limits.items()])
+
+
+async def has_store_limits(client: PrefectClient, settings: Settings) -> bool:
+    """Return whether each limit exists, with any number of slots."""
+    try:
+        await asyncio.gather(*map(client.read_global_concurrency_limit_by_name, wanted_limits(settings)))
+    except ObjectNotFound:
+        return False
+    return True
 
 
 def wanted_limits(settings: Settings) -> dict[str, int]:

@@ -7,6 +7,7 @@ the two: an edit is kept, an older configuration is replaced.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
@@ -78,6 +79,18 @@ async def apply_store_blocks(client: PrefectClient, settings: Settings, *, overw
         digests[store_id] = applied[store_id] if kept else _digest(_values(store))
     await _remember(client, applied, digests)
     return tuple(changes)
+
+
+async def has_store_blocks(client: PrefectClient, settings: Settings) -> bool:
+    """Return whether there is a document for each configured store, edited or not."""
+    read = client.read_block_document_by_name
+    try:
+        await asyncio.gather(
+            *(read(document_name(id_), kind_of(store).slug, False) for id_, store in settings.all_stores.items())
+        )
+    except ObjectNotFound:
+        return False
+    return True
 
 
 def wanted_blocks(settings: Settings) -> dict[str, str]:

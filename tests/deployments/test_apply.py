@@ -19,7 +19,7 @@ from prefect.events.schemas.automations import Automation, EventTrigger
 from prefect.exceptions import ObjectNotFound
 
 from blocks import FileStoreBlock
-from config.settings import FileStoreSettings, Settings
+from config.settings import FileStoreSettings, Settings, store_limit_name
 from deployments.apply import apply
 from deployments.automations import NAME
 from deployments.change import Action, Change
@@ -201,6 +201,52 @@ def forget_everything(server: PrefectServer) -> None:
     server.ask("DELETE", f"/variables/name/{APPLIED_VARIABLE}")
 
 
+def delete_store_block(server: PrefectServer, settings: Settings) -> None:
+    slug = FileStoreBlock.get_block_type_slug()
+    found = server.ask("GET", f"/block_types/slug/{slug}/block_documents/name/{store_of(settings)}")
+    server.ask("DELETE", f"/block_documents/{found['id']}")
+
+
+def delete_limit(server: PrefectServer, settings: Settings) -> None:
+    server.ask("DELETE", f"/v2/concurrency_limits/{store_limit_name(store_of(settings))}")
+
+
+def delete_automation(server: PrefectServer, _settings: Settings) -> None:
+    [found] = automations()
+    server.ask("DELETE", f"/automations/{found.id}")
+
+
+def edit_job_template(server: PrefectServer, settings: Settings) -> None:
+    server.ask("PATCH", f"/work_pools/{settings.prefect.work_pool}", {"base_job_template": {}})
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "action"),
+    [
+        (delete_store_block, "store block", Action.CREATED),
+        (delete_limit, "limit", Action.CREATED),
+        (delete_automation, "automation", Action.CREATED),
+        (edit_job_template, "work pool", Action.UPDATED),
+    ],
+)
+def test_what_was_deleted_in_prefect_is_made_again(
+    server: PrefectServer,
+    settings: Settings,
+    change: Callable[[PrefectServer, Settings], None],
+    kind: str,
+    action: Action,
+) -> None:
+    slots = settings.imports.model_copy(update={"store_slots": {store_of(settings): 2}})
+    settings = settings.model_copy(update={"imports": slots})
+    apply(settings)
+    assert apply(settings, if_changed=True) == ()
+
+    change(server, settings)
+
+    assert actions(apply(settings, if_changed=True), kind) == [action]
+    assert apply(settings, if_changed=True) == ()
+
+
 @pytest.mark.parametrize(
     "change", [delete_deployment, edit_tags, edit_schedule, make_deployment_anew, forget_everything]
 )
@@ -222,7 +268,7 @@ def deployments_of(changes: tuple[Change, ...]) -> list[str]:
     return [change.name for change in changes if change.kind == "deployment"]
 
 
-def test_changed_settings_are_applied_and_the_same_ones_cost_two_requests(
+def test_changed_settings_are_applied_and_the_same_ones_are_only_looked_up(
     server: PrefectServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply(settings)
@@ -243,7 +289,16 @@ def test_changed_settings_are_applied_and_the_same_ones_cost_two_requests(
     assert apply(limited, if_changed=True) == ()
     of_every_client = {"/api/admin/version", "/api/csrf-token"}
     ours = sorted(path for path in sent if path not in of_every_client)
-    assert ours == ["/api/deployments/filter", f"/api/variables/name/{APPLIED_VARIABLE}"]
+    store, limit = store_of(settings), store_limit_name(store_of(settings))
+    slug = FileStoreBlock.get_block_type_slug()
+    assert ours == [
+        "/api/automations/filter",
+        f"/api/block_types/slug/{slug}/block_documents/name/{store}",
+        "/api/deployments/filter",
+        f"/api/v2/concurrency_limits/{limit}",
+        f"/api/variables/name/{APPLIED_VARIABLE}",
+        f"/api/work_pools/{settings.prefect.work_pool}",
+    ]
     monkeypatch.undo()
     assert apply(settings, if_changed=True) != ()
 
