@@ -76,7 +76,7 @@ def test_row_27_quotas_of_projects_are_not_served_and_the_start_says_so(
     imports.site.set(glance_config=str(glance))
     said = [str(note) for note in load_settings().notes]
     for option in ("user_storage_quota", "use_keystone_limits"):
-        assert [note for note in said if option in note and "quotas of projects are not served" in note]
+        assert [note for note in said if option in note and "project quotas are not supported" in note]
     _, image_id = imports.bring(server.serve("/a.img", BODY))
     assert_active(imports, image_id)
 

@@ -28,7 +28,7 @@ from transship.host.runner_status import read_runner_status, runner_status_path
 pytestmark = [pytest.mark.real, pytest.mark.faults]
 
 BODY = os.urandom(1 << 20)
-SILENT = "attempt given up without a state"
+SILENT = "attempt ended without a state"
 
 
 @pytest.fixture(scope="module")
