@@ -1,4 +1,4 @@
-"""The values of all sources laid over each other, and where each came from."""
+"""Merges the values of all sources, and keeps the origin of each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from config.options import OptionPath, field_at, option_meant, section_of
-from transship.domain.errors import ConfigurationRefused, SeveralRefused
+from transship.domain.errors import ConfigurationRefused, SeveralRefused, ValueRefused
 
 DEFAULT: Final = "default"
 FROM_VARIABLE: Final = "environment "
@@ -28,20 +28,20 @@ class Gathered:
     leaves: dict[OptionPath, tuple[object, str]] = field(default_factory=dict)
 
     def add(self, value: object, origin: str, path: OptionPath = ()) -> None:
-        """Lay a value, or what a mapping holds below a path, over what was there."""
+        """Set the value at a path; a mapping is merged with the values already there, option by option."""
         if isinstance(value, Mapping) and (value or not path):
             for name, below in value.items():
                 self.add(below, origin, (*path, str(name)))
             return
         related = [leaf for leaf in self.leaves if leaf != path and leaf[: len(path)] == path[: len(leaf)]]
         if value == {} and related:
-            return  # a section in which nothing is set
+            return  # an empty section changes nothing
         for leaf in related:
             del self.leaves[leaf]
         self.leaves[path] = (value, origin)
 
-    def lay_over(self, other: Gathered) -> None:
-        """Lay all that others have over what was there."""
+    def override_with(self, other: Gathered) -> None:
+        """Add all values of other sources, which override these."""
         for path, (value, origin) in other.leaves.items():
             self.add(value, origin, path)
 
@@ -65,21 +65,20 @@ class Gathered:
         return ", ".join(dict.fromkeys(origins)) or DEFAULT
 
     def problems(self, error: ValidationError) -> Iterator[ConfigurationRefused]:
-        """Yield what a validation found, with the source and the option of each fault."""
-        for fault in error.errors(include_url=False, include_context=False):
+        """Yield the faults that a validation found, each with its source and option."""
+        for fault in error.errors(include_url=False):
             yield self._problem(fault)
 
     def _problem(self, fault: ErrorDetails) -> ConfigurationRefused:
         path = tuple(part for part in fault["loc"] if isinstance(part, str) and part != "[key]")
         origin = self.origin_of(path[:-1] if fault["type"] == "missing" else path)
-        # Our own validators put the remedy behind a semicolon; the library's texts hold none.
-        cause, _, remedy = fault["msg"].removeprefix("Value error, ").partition("; ")
-        reason = cause + _found(path, fault["input"])
+        refused = as_refused(fault.get("ctx", {}).get("error") or ValueError(fault["msg"]))
+        reason, remedy = refused.reason + _found(path, fault["input"]), refused.remedy
         if fault["type"] == "extra_forbidden":
             variable = origin.removeprefix(FROM_VARIABLE) if origin.startswith(FROM_VARIABLE) and len(path) == 1 else ""
             reason, remedy = "there is no such option", option_meant(path, variable)
         elif fault["type"] == "missing":
-            reason = "is needed and not set"
+            reason = "is required but not set"
         items = [part for part in fault["loc"] if isinstance(part, int)]
         if items:
             reason = f"item {items[0] + 1}: {reason}"
@@ -90,9 +89,14 @@ class Gathered:
 
 
 def _option_named(reason: str) -> OptionPath:
-    """Return the option at the beginning of the reason of a check across sections."""
+    """Return the option with which a reason begins; checks of several sections name theirs so."""
     path = tuple(reason.split(" ", 1)[0].split("."))
     return path if field_at(path) is not None else ()
+
+
+def as_refused(error: ValueError) -> ValueRefused:
+    """Return an error of a library as one of ours, and ours unchanged."""
+    return error if isinstance(error, ValueRefused) else ValueRefused(str(error))
 
 
 def _found(path: OptionPath, value: object) -> str:

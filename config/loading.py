@@ -1,7 +1,6 @@
-"""Gather the settings from their sources: defaults, Glance's files, ours, environment, command line; later ones win.
+"""Loads the settings from their sources: defaults, Glance's files, our files, environment, command line; the last wins.
 
-Each value keeps where it came from, and errors name the source, the option and the remedy. All problems are told at
-once.
+Each value keeps its origin. Errors name the source, the option and the remedy, and all are reported together.
 """
 
 from __future__ import annotations
@@ -100,7 +99,7 @@ def load_settings(
 
 
 def _add_variables(gathered: Gathered, environ: Mapping[str, str]) -> None:
-    """Lay the options that variables set over what was there; a whole section comes before its options."""
+    """Add the options that environment variables set; variables of whole sections come first."""
     names = [name for name in environ if name.startswith(PREFIX) and name not in (SNAPSHOT_VARIABLE, CONFIG_VARIABLE)]
     for name in sorted(names, key=lambda name: name.count(NESTING)):
         text = environ[name]
@@ -109,12 +108,12 @@ def _add_variables(gathered: Gathered, environ: Mapping[str, str]) -> None:
 
 
 def _glance_files(gathered: Gathered) -> tuple[Path, ...]:
-    """Return the files of a Glance that the sources name."""
+    """Return the Glance files named in the sources."""
     named = gathered.value_of(GLANCE_OPTION)
     try:
         return TypeAdapter(tuple[AbsolutePath, ...]).validate_python(() if named is None else named)
     except ValidationError:
-        return ()  # the validation of all settings reports what is wrong with it
+        return ()  # the validation of all settings reports the fault
 
 
 def home_named(

@@ -1,4 +1,4 @@
-"""The options by their paths: their values, their descriptions, and the variables that set them."""
+"""Options by path: their values, descriptions and environment variables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONFIG_VARIABLE: Final = "TRANSSHIP_CONFIG"
 HOME_VARIABLE: Final = "TRANSSHIP_HOME"
 GLANCE_OPTION: Final = "glance_config"
 BY_ID: Final = ("stores", "remotes")
-"""Options of the top level that are mappings of sections by their ids."""
+"""Top-level options that map ids to sections."""
 
 OptionPath = tuple[str, ...]
 
@@ -72,7 +72,7 @@ def field_at(path: OptionPath, stores: Mapping[str, StoreSettings] | None = None
     found = [model.model_fields[option[0]] for model in models if option[0] in model.model_fields]
     if len(option) > 1:
         return None
-    # Where kinds differ about an option, what one of them hides stays hidden.
+    # An option that is secret in one kind is hidden in all.
     return min(found, key=lambda each: each.annotation is not SecretStr, default=None)
 
 
@@ -80,7 +80,7 @@ def option_meant(path: OptionPath, variable: str = "") -> str:
     """Return the remedy for an option that does not exist.
 
     Args:
-        variable: that names it; empty: another source does.
+        variable: environment variable that sets it; empty for other sources.
     """
     options = [*option_values(Settings.model_validate({"home": "/"})), *((name,) for name in Settings.model_fields)]
     if variable:

@@ -1,4 +1,4 @@
-"""Files of mode 0600 that no reader ever sees half."""
+"""Writes files of mode 0600 atomically: readers never see part of one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def write_private(path: Path, text: str) -> None:
     """Write or replace a file that only one process writes.
 
     Raises:
-        OSError: it cannot be written; the former one stays.
+        OSError: it cannot be written; an existing file is unchanged.
     """
     part = path.with_name(f".{path.name}.part")
     _write(part, text, os.O_TRUNC)
@@ -19,7 +19,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def create_private(path: Path, text: str) -> bool:
-    """Write a new file, durably; return whether it was made: one that is there stays.
+    """Create a file durably, unless it exists; return whether it was created.
 
     Raises:
         OSError: it cannot be written; nothing is left behind.

@@ -1,4 +1,4 @@
-"""Reading the sources of settings: which files there are, what they hold, and what a text from outside means."""
+"""Reads the sources of settings: files, environment variables, and texts from the command line."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ COMMAND_LINE: Final = "command line"
 def files_of(
     file: Path | None, variables: Mapping[str, str], overrides: Mapping[str, object], system_file: Path
 ) -> tuple[Path, ...]:
-    """Return the files to read, as `config.loading.load_settings` describes, the one that wins last.
+    """Return the files to read, as `config.loading.load_settings` describes; later ones override earlier ones.
 
     Raises:
-        ConfigurationRefused: one that is named is no file, or one may not be looked at.
+        ConfigurationRefused: a named file does not exist, or a file is not accessible.
     """
     if file is not None:
         return (_existing(file, COMMAND_LINE),)
@@ -58,7 +58,7 @@ def _is_file(path: Path) -> bool:
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Return what a TOML file holds.
+    """Return the contents of a TOML file.
 
     Raises:
         ConfigurationRefused: it cannot be read, or is not TOML.
@@ -88,7 +88,7 @@ class _FromOutside(Settings, BaseSettings):
 
 
 class _Variable(EnvSettingsSource):
-    """Reads one given variable instead of the environment, and lists that are not JSON too."""
+    """Reads one given variable instead of the environment; lists may also be comma-separated."""
 
     def __init__(self, name: str, text: str) -> None:
         super().__init__(_FromOutside)
@@ -96,16 +96,16 @@ class _Variable(EnvSettingsSource):
         self.env_vars = {name.lower(): text}
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """Decode the text of a list, mapping or section; validation judges what cannot be decoded."""
+        """Decode the text of a list, mapping or section; validation refuses what cannot be decoded."""
         return value_from(value, self.path) if isinstance(value, str) else value
 
 
 def read_variable(name: str, text: str) -> dict[str, Any]:
-    """Return what an environment variable sets, by section and option."""
+    """Return the options that an environment variable sets, nested by section."""
     variable = _Variable(name, text)
     if text and (found := variable()):
         return found
-    # pydantic-settings skips names that it does not know, and takes no empty text for an empty list or mapping.
+    # pydantic-settings skips unknown names, and does not read an empty text as an empty list or mapping.
     nested: Any = value_from(text, variable.path)
     for part in reversed(variable.path):
         nested = {part: nested}
@@ -113,9 +113,9 @@ def read_variable(name: str, text: str) -> dict[str, Any]:
 
 
 def value_from(text: str, path: OptionPath) -> object:
-    """Return the value that a text of the environment or of the command line stands for.
+    """Return the value of a text from the environment or the command line.
 
-    Lists are JSON or words between commas, mappings and sections are JSON. Validation judges what cannot be read so.
+    Lists are JSON or comma-separated words, mappings and sections are JSON. Validation refuses any other text.
     """
     found, stripped = field_at(path), text.strip()
     default: object = {} if found is None else found.get_default(call_default_factory=True)

@@ -84,14 +84,14 @@ def create_secret(path: Path, make: Callable[[], str]) -> bool:
     try:
         return not path.exists() and create_private(path, f"{make()}\n")
     except OSError as error:
-        raise ConfigurationRefused(str(path), "home", f"the secret cannot be made: {error.strerror}") from error
+        raise ConfigurationRefused(str(path), "home", f"the secret cannot be created: {error.strerror}") from error
 
 
 def _read(path: Path, option: str) -> str:
     try:
         value = path.read_text(encoding="ascii").strip()
     except FileNotFoundError as error:
-        raise ConfigurationRefused(str(path), option, "does not exist", "'transship up' makes it") from error
+        raise ConfigurationRefused(str(path), option, "does not exist", "'transship up' creates it") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationRefused(str(path), option, f"cannot be read: {error}") from error
     if not value:

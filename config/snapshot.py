@@ -119,7 +119,7 @@ def take_snapshot(loaded: LoadedSettings, sources: Sources, *, supervised: bool)
             if create_private(path, text):
                 return path
     except OSError as error:
-        reason = f"the settings in force cannot be written to it: {error.strerror}"
+        reason = f"the settings in force cannot be written: {error.strerror}"
         raise ConfigurationRefused(str(directory), "home", reason) from error
 
 
@@ -188,9 +188,9 @@ def read_snapshot(path: Path) -> Snapshot:
         raise _unreadable(path, error.strerror or str(error)) from error
     except ValidationError as error:
         names = ", ".join(".".join(map(str, each["loc"])) for each in error.errors(include_input=False))
-        raise _unreadable(path, f"it is of another version, or damaged: {names}") from None
+        raise _unreadable(path, f"another version wrote it, or it is damaged: {names}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _unreadable(path, f"it is of another version, or damaged: {type(error).__name__}") from None
+        raise _unreadable(path, f"another version wrote it, or it is damaged: {type(error).__name__}") from None
 
 
 def settings_in_force(environ: Mapping[str, str] = os.environ) -> LoadedSettings:
@@ -219,5 +219,5 @@ def _number(path: Path) -> int:
 
 
 def _unreadable(path: Path, reason: str) -> ConfigurationRefused:
-    remedy = "'transship reload' or a new start writes another one"
+    remedy = "write a new one with 'transship reload' or a new start"
     return ConfigurationRefused(str(path), "settings in force", f"cannot be read: {reason}", remedy)

@@ -1,4 +1,4 @@
-"""The files of a Glance: which there are, and the options that stand in them."""
+"""Finds Glance's configuration files and reads their options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ API_FILE: Final = "glance-api.conf"
 
 
 def files_named(named: Sequence[Path], source: str) -> tuple[Path, ...]:
-    """Return the files that paths stand for, as `config.glance.source.read_glance_settings` describes.
+    """Return the files behind paths, as `config.glance.source.read_glance_settings` describes.
 
     Raises:
         ConfigurationRefused: one is missing or not accessible.
@@ -35,7 +35,9 @@ def _files_of(path: Path, source: str) -> Sequence[Path]:
         reason = f"{error.filename} cannot be read: {error.strerror}"
         raise ConfigurationRefused(source, "glance_config", reason) from error
     if found is None:
-        raise ConfigurationRefused(source, "glance_config", f"{path} is no file or directory", "name one that exists")
+        raise ConfigurationRefused(
+            source, "glance_config", f"{path} is not a file or directory", "name one that exists"
+        )
     if not found:
         reason = f"{path} has neither {IMPORT_FILE} nor {API_FILE}"
         raise ConfigurationRefused(source, "glance_config", reason, "name the files themselves")
@@ -73,10 +75,10 @@ class Entry:
 
 
 def entries_of(files: Sequence[Path]) -> Iterator[Entry]:
-    """Yield every option of every file, those that win last."""
+    """Yield every option of every file; later ones override earlier ones."""
     for file in files:
         sections = _sections(file)
-        # A misspelt section must not win over the right one of the same file.
+        # A misspelt section must not override the correct one in the same file.
         for section in sorted(sections, key=lambda name: canonical_section(name) == name):
             for option, texts in sections[section].items():
                 key = (canonical_section(section), option)
@@ -93,6 +95,6 @@ def _sections(file: Path) -> Mapping[str, Mapping[str, list[str]]]:
         raise ConfigurationRefused(str(file), "file", "is not text in UTF-8") from error
     except iniparser.ParseError as error:
         policy = (error.line or "").strip().startswith(('"', "'")) or "Section must be started" in error.msg
-        remedy = "lines of policies belong in a policy file" if policy else ""
+        remedy = "policy rules belong in a policy file (api.policy_file)" if policy else ""
         raise ConfigurationRefused(str(file), f"line {error.lineno}", error.msg, remedy) from error
     return sections

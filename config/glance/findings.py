@@ -1,4 +1,4 @@
-"""What the options of a Glance's files come to: settings, notes for people, refusals."""
+"""Collects the results of reading Glance's files: settings, notes and errors."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from config.gathering import as_refused
 from config.glance.files import Entry
 from config.glance.option import MappedOption
-from config.glance.substitutes import Key, substituted
+from config.glance.substitutes import LITERAL_DOLLAR, Key, substituted
 from config.notes import Note, NoteKind
 from transship.domain.errors import ConfigurationRefused
 
 _LONGEST_SHOWN: Final = 80
-_NO_VALUE: Final = "cannot be read: it names an option that has no value"
-_OWN_DOLLAR: Final = "write $$ for a $ that stands for itself"
+_NO_VALUE: Final = "refers to an option without a value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class GlanceValue:
 
 
 class Findings:
-    """Goes through the entries once; what it finds stands in its lists.
+    """The results so far.
 
     Attributes:
-        entries: by section and option; of several for one option the one that wins.
-        values: settings; those of refused options are not among them.
-        notes: for people.
-        refused: what must stop the start.
+        entries: by section and option, without those that a later one overrides.
+        values: settings, without those of refused options.
+        notes: for display.
+        refused: errors that stop the start.
     """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
@@ -56,21 +56,22 @@ class Findings:
         return next((self.entries[section, name] for section in sections if (section, name) in self.entries), None)
 
     def text_of(self, entry: Entry) -> str:
-        """Return the text of an option with the values of the options that it names.
+        """Return the text of an option with all references replaced.
 
         Raises:
-            ValueError: it names an option that has no value.
+            ValueRefused: a reference has no value.
         """
         return substituted(self._texts, entry.key)
 
     def map(self, option: MappedOption, entry: Entry, store_id: str = "") -> None:
-        """Take the setting that an option becomes."""
+        """Add the setting that an option maps to, or the reason why its text is refused."""
         try:
             reading = option.read(self.text_of(entry))
         except ValueError as error:
-            cause, _, remedy = str(error).partition("; ")
-            told = (f"{cause}, found {entry.text[:_LONGEST_SHOWN]!r}", remedy)
-            self.refused.append(entry.refused(*((_NO_VALUE, _OWN_DOLLAR) if option.secret else told)))
+            if option.secret:
+                self.refused.append(entry.refused(_NO_VALUE, LITERAL_DOLLAR))
+            else:
+                self.refuse(entry, error)
             return
         for warning in reading.warnings:
             self.warn(entry, warning)
@@ -78,10 +79,15 @@ class Findings:
             path = tuple(store_id if part == "<store>" else part for part in option.setting.split("."))
             self.values.append(GlanceValue(path, reading.value, entry.origin, option.warning))
 
+    def refuse(self, entry: Entry, error: ValueError) -> None:
+        """Add the reason why the text of an option is refused."""
+        refused = as_refused(error)
+        self.refused.append(entry.refused(f"{refused.reason}, found {entry.text[:_LONGEST_SHOWN]!r}", refused.remedy))
+
     def warn(self, entry: Entry, text: str) -> None:
-        """Take what people have to act on."""
+        """Add a warning about an option."""
         self.notes.append(Note(NoteKind.WARNING, entry.origin, text))
 
     def ignore(self, entry: Entry, reason: str) -> None:
-        """Take that an option has no effect."""
+        """Add a note that an option has no effect."""
         self.notes.append(Note(NoteKind.IGNORED, entry.origin, reason))

@@ -16,7 +16,7 @@ class Reading:
 
     Attributes:
         value: for the setting, before its validation; None: the setting is not changed.
-        warnings: what is wrong with a text that was understood nevertheless.
+        warnings: faults of a text that could be parsed nevertheless.
     """
 
     value: object
@@ -24,7 +24,7 @@ class Reading:
 
 
 Reader = Callable[[str], Reading]
-"""Parses a text; raises ValueError for texts that Glance would refuse too."""
+"""Parses a text; raises ValueError, or `ValueRefused` with a remedy, for texts that Glance would refuse too."""
 
 
 @dataclass(frozen=True, slots=True)

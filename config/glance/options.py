@@ -28,6 +28,7 @@ from config.glance.readers import (
     read_words,
 )
 from config.settings import NotificationDriver
+from transship.domain.errors import ValueRefused
 from transship.domain.methods import ImportMethod
 
 DEFAULT_SECTION: Final = "DEFAULT"
@@ -45,7 +46,7 @@ def read_methods(text: str) -> Reading:
         return Reading([ImportMethod(name).value for name in _METHODS(text)])
     except ValueError as error:
         known = ", ".join(ImportMethod)
-        raise ValueError(f"{error}; it is a list in brackets of these methods: {known}") from error
+        raise ValueRefused(str(error), f"write a list in brackets of these methods: {known}") from error
 
 
 def read_drivers(text: str) -> Reading:
@@ -53,7 +54,7 @@ def read_drivers(text: str) -> Reading:
     asked = [name for name in (each.strip() for each in text.split(",")) if name]
     unknown = [name for name in asked if name not in (*_DRIVERS, *_OTHER_DRIVERS)]
     if unknown:
-        raise ValueError(f"{', '.join(unknown)}: no such driver; there are {', '.join(_DRIVERS)}")
+        raise ValueRefused(f"there is no driver {', '.join(unknown)}", f"choose from {', '.join(_DRIVERS)}")
     dropped = [name for name in asked if name in _OTHER_DRIVERS]
     warnings = (f"{', '.join(dropped)}: not supported, ignored; supported: {', '.join(_DRIVERS)}",) if dropped else ()
     return Reading([name for name in asked if name in _DRIVERS], warnings)
@@ -63,13 +64,13 @@ def read_flavor(text: str) -> Reading:
     """Return the kind of authentication from the name of a pipeline in Glance's paste file."""
     parts = set(text.strip().lower().split("+")) - {"caching", "cachemanagement", "none", ""}
     if parts - {"keystone"}:
-        raise ValueError("only keystone, or no flavor, is supported; an identity set by a proxy is not")
+        raise ValueRefused("this pipeline is not supported", "use keystone, or remove the option")
     return Reading("keystone" if parts else "none")
 
 
 STAGING_URI: Final = (DEFAULT_SECTION, "node_staging_uri")
 STAGING_STORE: Final = ("os_glance_staging_store", "filesystem_store_datadir")
-"""Options for the staging directory; Glance reads the second one where ``enabled_backends`` is set."""
+"""Options for the staging directory; Glance reads the second one if ``enabled_backends`` is set."""
 
 _AUTHTOKEN: Final = "keystone_authtoken"
 _LOGIN: Final = (
@@ -101,7 +102,7 @@ OPTIONS: Final = (
         "public_endpoint",
         "api.public_endpoint",
         read_text,
-        "clients are sent there, even if a Glance still answers there; transship doctor checks it",
+        "clients are sent there even if a Glance still answers there; transship doctor checks it",
     ),
     MappedOption(
         DEFAULT_SECTION,
@@ -239,7 +240,7 @@ IGNORED: Final = (
         "the login uses a password or an application credential",
         ("password", "v3password", "v3applicationcredential"),
     ),
-    IgnoredOption(_AUTHTOKEN, "insecure", "certificates are always checked; name the authority in auth.ca_file", _OFF),
+    IgnoredOption(_AUTHTOKEN, "insecure", "certificates are always checked; set auth.ca_file to the authority", _OFF),
     IgnoredOption(_AUTHTOKEN, "service_token_roles_required", "they are always required", _ON),
     IgnoredOption(_AUTHTOKEN, "*", "each process caches tokens, and only the login to Keystone is used"),
     IgnoredOption("oslo_policy", "*", "api.policy_file names the policy file; only rules for copies are supported"),
@@ -258,9 +259,9 @@ IGNORED: Final = (
 """Options that concern imports but have no effect here. Glance's other options are ignored silently."""
 
 ELSEWHERE: Final[Mapping[tuple[str, str], str]] = {
-    ("database", "connection"): "is Glance's database, which is never our catalogue; set database.url",
+    ("database", "connection"): "is Glance's database, which Transship does not use; database.url sets the catalogue",
 }
-"""Options that seem to be meant for this service but are not."""
+"""Options that have no effect here, although they seem to."""
 
 AUTH_SECTION: Final = (_AUTHTOKEN, "auth_section")
 """Option that names another section with the login."""
@@ -284,7 +285,7 @@ DEFAULTS: Final[Mapping[tuple[str, str], str]] = {
         for name, text in {
             "allow_anonymous_access": "False",
             "api_limit_max": "1000",
-            "bind_host": "0.0.0.0",  # noqa: S104 - a text that others name, not an address of ours
+            "bind_host": "0.0.0.0",  # noqa: S104 - for references, never listened on
             "bind_port": "9292",
             "default_publisher_id": "image.localhost",
             "delayed_delete": "False",

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from transship.domain.errors import ValueRefused
+
 _Found = TypeVar("_Found")
 _QUOTES: Final = "\"'"
 _BETWEEN_QUOTED: Final = re.compile(r"([\"'])\s*:\s*\1")
@@ -37,7 +39,7 @@ def list_words(text: str) -> list[Word]:
     """Return the items of a comma-separated list.
 
     Raises:
-        ValueError: a quote is unmatched.
+        ValueRefused: a quote is unmatched.
     """
     return _requoted(text, _items)
 
@@ -48,7 +50,7 @@ def mapping_words(text: str) -> list[tuple[Word, ...]]:
     A quote at the end of a value without one at its beginning is part of the value, such as an inch mark.
 
     Raises:
-        ValueError: another quote is unmatched.
+        ValueRefused: another quote is unmatched.
     """
     return _requoted(text, _pairs)
 
@@ -57,12 +59,12 @@ def _requoted(text: str, read: Callable[[str], list[_Found]]) -> list[_Found]:
     """Parse a text as it is or, if that fails, with the quotes that the file parser stripped."""
     try:
         return read(text)
-    except ValueError:
+    except ValueRefused:
         first, newline, others = text.partition("\n")
         for quote in _QUOTES:
             # If the first and the last quote were stripped, their counterparts are still there.
             if first.count(quote) >= 2:
-                with suppress(ValueError):
+                with suppress(ValueRefused):
                     return read(f"{quote}{first}{quote}{newline}{others}")
         raise
 
@@ -77,7 +79,7 @@ def _pairs(text: str) -> list[tuple[Word, ...]]:
     for word in _words(text, {"": ":,", ",": ":,", ":": ","}):
         if before == ":":
             if not word.quoted and _BETWEEN_QUOTED.search(word.text):
-                raise _no_pair(word.text)
+                raise _unmatched(word.text)
             pairs[-1] = (*pairs[-1], word)
         else:
             pairs.append((_refuse_open(word),))
@@ -104,15 +106,15 @@ def _next_word(text: str, separators: str) -> tuple[Word, str]:
     inner, closing, rest = text[1:].partition(quote)
     rest = rest.lstrip()
     if not closing or rest[:1] not in ("", *separators):
-        raise _no_pair(text)
+        raise _unmatched(text)
     return Word(inner, True, rest[:1]), rest[1:]
 
 
 def _refuse_open(word: Word) -> Word:
     if not word.quoted and word.text.endswith(tuple(_QUOTES)):
-        raise _no_pair(word.text)
+        raise _unmatched(word.text)
     return word
 
 
-def _no_pair(text: str) -> ValueError:
-    return ValueError(f"a quote in {text[:40]!r} is unmatched; write names and values without quotes")
+def _unmatched(text: str) -> ValueRefused:
+    return ValueRefused(f"a quote in {text[:40]!r} is unmatched", "write names and values without quotes")

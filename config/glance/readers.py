@@ -1,7 +1,7 @@
 """Parsers for the texts of options.
 
 They use the types of oslo.config with which Glance declares its options, so lists and mappings mean the same
-as in Glance. Each raises ValueError for a text that Glance would refuse too.
+as in Glance. Each refuses the texts that Glance would refuse too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from config.glance.option import Reading
 from config.glance.quotes import Word, list_words, mapping_words
+from transship.domain.errors import ValueRefused
 
 if TYPE_CHECKING:
     from oslo_config import types
@@ -58,7 +59,7 @@ def read_staging_uri(text: str) -> Reading:
     """Return the directory of a ``file://`` URI."""
     parts = urlsplit(text)
     if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
-        raise ValueError(f"{text!r} is no file:///path/to/dir URI; staging is a directory of this host")
+        raise ValueRefused("is not a file:///path/to/dir URI", "name a directory of this host")
     return Reading(unquote(parts.path))
 
 
@@ -78,7 +79,7 @@ def read_plain_list(text: str) -> Reading:
 
     Glance would keep them as part of the items, which would then never match.
     """
-    form = "it is a plain list, e.g. a,b"
+    form = "write a plain list, e.g. a,b"
     inner, warnings = _unbracketed(text.strip().rstrip(","), (("[", "]"),), form)
     words = list_words(inner)
     items = [word.text for word in words if word.text or word.quoted]
@@ -88,7 +89,7 @@ def read_plain_list(text: str) -> Reading:
         items = _types().List()(inner)
     alone = [item for item in items if item.startswith("[") or item.endswith("]")]
     if alone:
-        raise ValueError(f"unmatched bracket in {alone[0]!r}; {form}")
+        raise ValueRefused(f"unmatched bracket in {alone[0]!r}", form)
     kept = [item for item in items if item != _ELLIPSIS]
     return Reading(kept, (*warnings, *_left_out(items, kept)))
 
@@ -109,7 +110,7 @@ def read_inject(text: str) -> Reading:
         else:
             properties = _types().Dict()(",".join(":".join(word.text for word in piece) for piece in kept))
     except ValueError as error:
-        raise ValueError(f"{error}; {form}") from error
+        raise ValueRefused(str(error), form) from error
     return Reading(properties, (*warnings, *_left_out(pieces, kept)))
 
 
@@ -147,8 +148,8 @@ def _bounded(text: str, item: types.ConfigType) -> Reading:
     try:
         return Reading(_types().List(item, bounds=True)(text))
     except ValueError as error:
-        hint = "" if text.strip().startswith("[") else "; it is a list in brackets, e.g. [a, b]"
-        raise ValueError(f"{error}{hint}") from error
+        remedy = "" if text.strip().startswith("[") else "write a list in brackets, e.g. [a, b]"
+        raise ValueRefused(str(error), remedy) from error
 
 
 def _types() -> Any:  # the package has no types of its own

@@ -57,30 +57,30 @@ class GlanceSettings:
     refused: tuple[ConfigurationRefused, ...] = ()
 
     def under(self, others: Gathered) -> tuple[Gathered, tuple[Note, ...]]:
-        """Return these settings with those of all other sources laid over them, and the notes that still hold."""
+        """Return these settings, overridden by all other sources, and the notes that still apply."""
         notes = list(self.notes)
         gathered = Gathered()
         for each in self.values:
             if each.path == _ADDRESS and self._lets_everybody_in(each.value, others):
                 text = (
                     f"{each.value} is not used: without an identity service everybody who reaches it is admin;"
-                    " set api.host and api.accept_anyone = true if that is meant"
+                    " to listen there anyway, set api.host and api.accept_anyone = true"
                 )
                 notes.append(Note(NoteKind.WARNING, each.origin, text))
             else:
                 gathered.add(each.value, each.origin, each.path)
-        gathered.lay_over(others)
+        gathered.override_with(others)
         in_force = [each for each in self.values if each.warning and gathered.origin_of(each.path) == each.origin]
         notes += [Note(NoteKind.WARNING, each.origin, each.warning) for each in in_force]
         return gathered, tuple(notes)
 
     def _lets_everybody_in(self, address: object, others: Gathered) -> bool:
-        """Whether an address must not be used; a Glance that asks who calls has such a one as a rule."""
+        """Whether everybody who reaches an address would be admin; a Glance often has an identity service instead."""
         if others.origin_of(_ADDRESS) != DEFAULT:
-            return False  # it is not used anyway
+            return False  # another source overrides it
         ours = next((each.value for each in self.values if each.path == ("api", "auth")), "none")
-        asks_who = (others.value_of("api", "auth") or ours) != "none"
-        return not (asks_who or _is_true(others.value_of("api", "accept_anyone")) or address in LOOPBACK_HOSTS)
+        authenticated = (others.value_of("api", "auth") or ours) != "none"
+        return not (authenticated or _is_true(others.value_of("api", "accept_anyone")) or address in LOOPBACK_HOSTS)
 
 
 def _is_true(value: object) -> bool:
@@ -124,7 +124,7 @@ def _note_spellings(found: Findings, entries: Sequence[Entry]) -> None:
 
 
 def _follow_auth_section(found: Findings) -> None:
-    """Let the login's options be those of the section that ``auth_section`` names, as keystoneauth1 does."""
+    """Read the login from the section named in ``auth_section``, as keystoneauth1 does."""
     entries = found.entries
     named = entries.pop(AUTH_SECTION, None)
     if named is None:
@@ -132,7 +132,7 @@ def _follow_auth_section(found: Findings) -> None:
     try:
         section = canonical_section(found.text_of(named).strip())
     except ValueError as error:
-        found.refused.append(named.refused(str(error)))
+        found.refuse(named, error)
         return
     if section in ("", AUTH_SECTION[0]):
         return
@@ -141,7 +141,7 @@ def _follow_auth_section(found: Findings) -> None:
     for name in sorted(LOGIN_OPTIONS):
         passed_over = entries.pop((AUTH_SECTION[0], name), None)
         if passed_over is not None:
-            found.ignore(passed_over, f"auth_section is set: the login stands in [{section}]")
+            found.ignore(passed_over, f"auth_section is set, so the login is read from [{section}]")
         entry = entries.pop((section, name), None)
         if entry is not None:
             entries[AUTH_SECTION[0], name] = entry
@@ -155,7 +155,7 @@ def _map_options(found: Findings, *, multi_store: bool) -> None:
             continue
         if entry.key == unused and {STAGING_URI, STAGING_STORE} <= set(found.entries):
             is_set = "set" if multi_store else "not set"
-            found.ignore(entry, f"the other staging directory is used: enabled_backends is {is_set}")
+            found.ignore(entry, f"the other option sets the staging directory, because enabled_backends is {is_set}")
         elif entry.key == (STORES, "default_backend") and not multi_store:
             found.ignore(entry, "enabled_backends is not set")
         else:
@@ -173,7 +173,7 @@ def _note_the_rest(found: Findings) -> None:
             found.warn(entry, ELSEWHERE[key])
         elif ignored is None:
             if key[0] in WHOLLY_KNOWN:
-                found.warn(entry, f"Glance has no such option, it has no effect{_did_you_mean(key)}")
+                found.warn(entry, f"Glance has no such option, so it has no effect{_did_you_mean(key)}")
         elif ignored.name == "*":
             whole_sections.add((f"{entry.file}:{entry.written_section}", ignored.reason))
         elif entry.text.strip().lower() not in ignored.harmless:

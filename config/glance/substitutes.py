@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
+from typing import Final
 
 from config.glance.options import DEFAULT_SECTION, DEFAULTS, canonical_section
+from transship.domain.errors import ValueRefused
 
 Key = tuple[str, str]
 """Section and option in Glance's spelling."""
 
-
-class NoSubstitute(ValueError):
-    """A text refers to an option without a value; the error names it."""
+LITERAL_DOLLAR: Final = "write $$ for a literal $"
 
 
-class UnknownName(NoSubstitute):
+class _UnknownName(ValueRefused):
     """No file sets the option, and it has no default."""
 
 
@@ -38,7 +38,7 @@ def substituted(texts: Mapping[Key, str], key: Key) -> str:
         key: of one of them; references without a section are looked up in its section, then in ``[DEFAULT]``.
 
     Raises:
-        NoSubstitute: a reference is unknown or circular.
+        ValueRefused: a reference is unknown or circular.
     """
     return _filled(texts, (key,))
 
@@ -50,7 +50,7 @@ def _filled(texts: Mapping[Key, str], way: tuple[Key, ...]) -> str:
 
 
 class _Values(dict[str, str]):
-    """The values of options by the names used in the text of the last option in a chain."""
+    """The values that the names in an option's text refer to; the option is the last one of a chain."""
 
     def __init__(self, texts: Mapping[Key, str], way: tuple[Key, ...]) -> None:
         super().__init__()
@@ -58,11 +58,11 @@ class _Values(dict[str, str]):
 
     def __missing__(self, name: str) -> str:
         # A KeyError would leave the reference unchanged.
-        unknown = UnknownName(f"it names ${name}, which no file sets; write $$ for a $ that stands for itself")
+        unknown = _UnknownName(f"refers to ${name}, which no file sets", LITERAL_DOLLAR)
         for key in self._keys(name):
             try:
                 return self._value(key)
-            except UnknownName as deeper:
+            except _UnknownName as deeper:
                 # As in oslo.config: if an option refers to an unknown one, its namesake in [DEFAULT] is used.
                 unknown = deeper
         raise unknown
@@ -74,6 +74,6 @@ class _Values(dict[str, str]):
 
     def _value(self, key: Key) -> str:
         if key in self._way:
-            told = " -> ".join(f"[{section}] {option}" for section, option in (*self._way, key))
-            raise NoSubstitute(f"it names itself: {told}")
+            circle = " -> ".join(f"[{section}] {option}" for section, option in (*self._way, key))
+            raise ValueRefused(f"refers to itself: {circle}")
         return _filled(self._texts, (*self._way, key))

@@ -40,6 +40,7 @@ from config.settings.processes import (
 )
 from config.settings.section import AbsolutePath, Section
 from config.settings.stores import AnyStore, FileStoreSettings, StoreSettings, store_facts, store_limit_name
+from transship.domain.errors import ValueRefused
 from transship.domain.placement import RESERVED_STORE_PREFIX, StoreFacts
 
 
@@ -93,7 +94,9 @@ class Settings(Section):
     def _ids_not_reserved(cls, stores: Mapping[str, StoreSettings]) -> Mapping[str, StoreSettings]:
         for store_id in stores:
             if store_id.startswith(RESERVED_STORE_PREFIX):
-                raise ValueError(f"store id {store_id} begins with {RESERVED_STORE_PREFIX}, which is reserved")
+                raise ValueRefused(
+                    f"store id {store_id} begins with {RESERVED_STORE_PREFIX}, which is reserved", "rename it"
+                )
         return stores
 
     @model_validator(mode="after")
@@ -102,23 +105,27 @@ class Settings(Section):
             unknown = sorted(set(getattr(self.imports, option)) - set(self.all_stores))
             if unknown:
                 known = ", ".join(self.all_stores)
-                raise ValueError(f"imports.{option} names {', '.join(unknown)}, not among the stores: {known}")
+                raise ValueRefused(
+                    f"imports.{option} names {', '.join(unknown)}, not among the stores", f"the stores are {known}"
+                )
         return self
 
     @model_validator(mode="after")
     def _default_store_exists(self) -> Self:
         if self.default_store not in self.all_stores:
             known = ", ".join(self.all_stores)
-            raise ValueError(f"default_store {self.default_store} is not one of the stores: {known}")
+            raise ValueRefused(
+                f"default_store {self.default_store} is not one of the stores", f"the stores are {known}"
+            )
         return self
 
     @model_validator(mode="after")
     def _keystone_is_named(self) -> Self:
         if self.api.auth == "keystone" and not self.auth.complete:
-            raise ValueError(
-                "auth.auth_url and what the service logs in to Keystone with are needed by api.auth keystone: set"
-                " auth.username (or auth.user_id), auth.password and auth.project_name (or auth.project_id),"
-                " or an application credential"
+            raise ValueRefused(
+                "auth.auth_url and a login for the service are required by api.auth keystone",
+                "set auth.username (or auth.user_id), auth.password and auth.project_name (or auth.project_id),"
+                " or an application credential",
             )
         return self
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from config.settings.section import GIB, Seconds, Section
+from transship.domain.errors import ValueRefused
 from transship.domain.methods import METHODS, ImportMethod
 
 
@@ -106,7 +107,8 @@ class LeaseSettings(Section):
     @model_validator(mode="after")
     def _renews_in_time(self) -> Self:
         if self.renew_s * 3 > self.ttl_s:
-            raise ValueError(f"lease.renew_s {self.renew_s:g} must be at most a third of lease.ttl_s {self.ttl_s:g}")
+            reason = f"lease.renew_s {self.renew_s:g} must be at most a third of lease.ttl_s {self.ttl_s:g}"
+            raise ValueRefused(reason, "renew more often, or make the lease longer")
         return self
 
 

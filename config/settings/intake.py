@@ -20,6 +20,7 @@ from config.settings.section import (
     Section,
     web_url,
 )
+from transship.domain.errors import ValueRefused
 
 
 class UriSettings(Section):
@@ -109,7 +110,9 @@ class DownloadSettings(Section):
         except ValueError:
             usable = False
         if not usable or parts.path.strip("/") or parts.query or parts.fragment or not text.isascii():
-            raise ValueError("proxy_url must be http://host:port or http://user:password@host:port")
+            raise ValueRefused(
+                "proxy_url is not a usable URL", "write http://host:port or http://user:password@host:port"
+            )
         return url
 
 
@@ -138,19 +141,20 @@ class RemoteSettings(KeystoneLogin):
     @classmethod
     def _can_be_asked(cls, url: str) -> str:
         if not url:
-            raise ValueError("url must be the address of the region's Images API")
+            raise ValueRefused("url is empty", "set it to the URL of the region's Images API")
         return web_url("url", url)
 
     @model_validator(mode="after")
     def _login_is_whole(self) -> Self:
         named = bool(self.auth_url or self.username or self.user_id or self.application_credential_id)
         if named and not self.complete:
-            raise ValueError(
-                "auth_url, username, password and project_name (or user_id and project_id) belong together,"
-                " or auth_url and an application credential"
+            raise ValueRefused(
+                "the login is incomplete",
+                "set auth_url, username, password and project_name (or user_id and project_id),"
+                " or auth_url and an application credential",
             )
         if named and self.send_caller_token:
-            raise ValueError("send_caller_token and a login exclude each other")
+            raise ValueRefused("send_caller_token and a login exclude each other", "set one of them")
         return self
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 
 from config.settings.section import Section
+from transship.domain.errors import ValueRefused
 from transship.domain.notification import is_disabled
 
 
@@ -55,5 +56,5 @@ class NotificationSettings(Section):
     def _is_of_rabbitmq(cls, url: SecretStr) -> SecretStr:
         text = url.get_secret_value()
         if text and text.partition("://")[0] not in ("rabbit", "kombu"):
-            raise ValueError("transport_url must begin with rabbit://; no other broker is supported")
+            raise ValueRefused("transport_url must begin with rabbit://", "no other broker is supported")
         return url

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from config.settings.section import MIB, AbsolutePath, Port, Seconds, Section, web_url
+from transship.domain.errors import ValueRefused
 
 LOOPBACK_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -61,11 +62,11 @@ class ApiSettings(Section):
         return web_url("public_endpoint", url)
 
     @model_validator(mode="after")
-    def _loopback_unless_told(self) -> Self:
+    def _loopback_unless_accepted(self) -> Self:
         if self.auth == "none" and not self.accept_anyone and self.host not in LOOPBACK_HOSTS:
-            raise ValueError(
-                f"api.auth none makes everybody who reaches {self.host} an admin;"
-                " listen on 127.0.0.1, set api.auth = keystone, or set api.accept_anyone = true if you want that"
+            raise ValueRefused(
+                f"api.auth none makes everybody who reaches {self.host} an admin",
+                "listen on 127.0.0.1, set api.auth = keystone, or set api.accept_anyone = true if you want that",
             )
         return self
 

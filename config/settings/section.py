@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo
 
+from transship.domain.errors import ValueRefused
+
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
@@ -32,26 +34,29 @@ def web_url(option: str, text: str) -> str:
     except ValueError:
         usable = False
     if not usable or "@" in parts.netloc or parts.query or parts.fragment or not text.isascii():
-        raise ValueError(f"{option} must be http://host:port/path or https://host:port/path, without credentials")
+        raise ValueRefused(
+            f"{option} is not a usable URL",
+            "write http://host:port/path or https://host:port/path, without credentials",
+        )
     return text.rstrip("/")
 
 
 def _absolute(path: Path, info: ValidationInfo) -> Path:
     if info.context and info.context.get(WHOLE_PATHS) and not path.is_absolute():
-        raise ValueError(f"{str(path)!r} is not an absolute path")
+        raise ValueRefused(f"{str(path)!r} is not an absolute path", "write the whole path")
     if path == Path():  # an empty text would mean the working directory of the process that reads it
-        raise ValueError("is empty; write the whole path, or leave the option out")
+        raise ValueRefused("is empty", "write the whole path, or leave the option out")
     try:
         return path.expanduser().absolute()
     except RuntimeError as error:
-        raise ValueError("the home directory behind ~ cannot be found; write the whole path") from error
+        raise ValueRefused("the home directory behind ~ cannot be found", "write the whole path") from error
 
 
 def _network(text: str) -> str:
     try:
         return str(ip_network(text.strip()))
     except ValueError as error:
-        raise ValueError(f"{error}; write a network like 10.0.0.0/8 or fd00::/8, or one address") from error
+        raise ValueRefused(str(error), "write a network like 10.0.0.0/8 or fd00::/8, or one address") from error
 
 
 def _host_or_network(text: str) -> str:

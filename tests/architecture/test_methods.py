@@ -27,7 +27,7 @@ NAME_ONE_BY_WHAT_IT_DOES = {
     # Offers PUT …/stage where what it takes can be imported.
     "transship/api/uploads.py",
     # Asks in SQL.
-    "transship/catalog/underway.py",
+    "transship/catalog/unfinished_imports.py",
     # A Retry of an import whose image has its data is a copy.
     "transship/catalog/imports.py",
 }

@@ -367,7 +367,7 @@ UNUSABLE = {
     "no directory": ({"staging.dir": ""}, "staging.dir: is empty; write the whole path"),
     "endpoint without scheme": (
         {"api.public_endpoint": "images.example.org"},
-        "api.public_endpoint: public_endpoint must be http://host:port/path",
+        "api.public_endpoint: public_endpoint is not a usable URL, found 'images.example.org'",
     ),
 }
 NEEDED_BY_SERVICES_ALONE = {"policy file", "broker", "driver of the broker"}

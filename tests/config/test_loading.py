@@ -183,7 +183,7 @@ def test_variables_of_others_are_not_read() -> None:
         ("TRANSSHIP_LEASE__TTL_S", "5", "lease", "at most a third of lease.ttl_s 5"),
         ("TRANSSHIP_HOME", "~no-such-user/x", "home", "write the whole path"),
         ("TRANSSHIP_STAGING__DIR", "~no-such-user/x", "staging.dir", "write the whole path"),
-        ("TRANSSHIP_STORES__FAST__WEIGHT", "1", "stores.fast.dir", "is needed and not set"),
+        ("TRANSSHIP_STORES__FAST__WEIGHT", "1", "stores.fast.dir", "is required but not set"),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(variable: str, text: str, option: str, reason: str) -> None:
@@ -254,7 +254,7 @@ def test_an_unknown_option_of_a_file_or_the_command_line_is_named(tmp_path: Path
 def test_a_check_across_options_names_the_option_and_its_source() -> None:
     refused = refusal({"TRANSSHIP_DEFAULT_STORE": "fast"})
     assert (refused.source, refused.option) == ("environment TRANSSHIP_DEFAULT_STORE", "default_store")
-    assert refused.reason == "default_store fast is not one of the stores: local"
+    assert refused.told == "default_store fast is not one of the stores; the stores are local"
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:

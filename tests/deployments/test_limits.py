@@ -42,5 +42,5 @@ def test_a_limit_is_made_once_and_then_belongs_to_the_operator(prefect_server: P
 
 
 def test_a_limit_for_a_store_that_is_not_configured_is_refused() -> None:
-    with pytest.raises(ValueError, match="store_slots names tape, not among the stores: local"):
+    with pytest.raises(ValueError, match="store_slots names tape, not among the stores; the stores are local"):
         Settings.model_validate({"imports": {"store_slots": {"tape": 1}}})

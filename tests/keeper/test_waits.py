@@ -23,7 +23,7 @@ from transship.catalog.imports import begin_import
 from transship.catalog.leases import expire_lease
 from transship.catalog.outbox import done, due, postpone
 from transship.catalog.tasks import get_task
-from transship.catalog.underway import WaitingImport, pending_imports, waiting_imports
+from transship.catalog.unfinished_imports import WaitingImport, pending_imports, waiting_imports
 from transship.keeper.keeper import Keeper
 from transship.keeper.prefect_api import PrefectApi
 from transship.keeper.turns import explain_waits, project_limit, refresh_pool
@@ -50,10 +50,10 @@ UPLOADED = replace(WAIT, host="two")
         (UPLOADED, WELL, "host two, which holds the uploaded data and was never seen,", "upload it again"),
         (UPLOADED, replace(LOST, away="no answer"), "host two, which", "delete the image"),
         (WAIT, replace(WELL, away="Prefect cannot serve now: x"), "Prefect", "Prefect cannot serve now: x"),
-        (replace(WAIT, told=False), replace(WELL, away="no answer"), "Prefect", "no answer"),
-        (replace(WAIT, told=False, not_told="HTTP 404"), WELL, "Prefect", "HTTP 404"),
-        (replace(WAIT, told=False), WELL, "its turn", "when a worker is free"),
-        (replace(WAIT, told=False), replace(WELL, share=3), "its turn", "fewer than 3 running imports"),
+        (replace(WAIT, dispatched=False), replace(WELL, away="no answer"), "Prefect", "no answer"),
+        (replace(WAIT, dispatched=False, dispatch_error="HTTP 404"), WELL, "Prefect", "HTTP 404"),
+        (replace(WAIT, dispatched=False), WELL, "its turn", "when a worker is free"),
+        (replace(WAIT, dispatched=False), replace(WELL, share=3), "its turn", "fewer than 3 running imports"),
         (WAIT, replace(WELL, pool=None), "work pool imports", "transship deploy"),
         (WAIT, replace(WELL, pool=Pool("imports", paused=True)), "work pool imports", "paused in Prefect"),
         (WAIT, replace(WELL, pool=Pool("imports", limit=2), running=2), "work pool imports", "2 runs"),

@@ -1,4 +1,4 @@
-"""When the keeper has to look again: what waits for it, and the deadlines in the catalogue, in one statement."""
+"""The keeper's pending work and the next deadlines in the catalogue, read in one statement."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from transship.domain.task import TaskStatus
 
 @dataclass(frozen=True, slots=True)
 class Agenda:
-    """What is to be done, and when.
+    """The keeper's pending work.
 
     Attributes:
-        outbox_in_s: seconds until a row of the outbox is to be told; None: there is none.
-        unfinished: tasks have not ended.
-        queued: an import waits for a worker.
-        upload_lost_in_s: seconds until the lease of an upload ends, unless it is renewed; None: none runs.
-        ended_s_ago: seconds since a task ended whose flow run was not yet compared with it; None: there is none.
-        leftovers: copies or staged files stand in the journal that may have to be removed.
-        notifications: there are some, whether they were sent or not.
+        outbox_in_s: seconds until a row of the outbox is due; None if there is none.
+        unfinished: whether any task has not ended.
+        queued: whether any import waits for a worker.
+        upload_lost_in_s: seconds until the lease of an upload expires unless it is renewed; None if no upload runs.
+        ended_s_ago: seconds since the first end of a task whose flow run may still run; None if there is none.
+        leftovers: whether the journal has copies or staged files that may have to be removed.
+        notifications: whether there are any, sent or not.
     """
 
     outbox_in_s: float | None

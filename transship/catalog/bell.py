@@ -1,7 +1,7 @@
-"""Waking the keeper when a transaction that concerns it is committed.
+"""Wakes the keeper when a transaction that concerns it is committed.
 
-On PostgreSQL the commit notifies every keeper that listens, on whichever host; on SQLite the doorbell of this machine
-is rung after it. Either may be lost: the keeper looks by itself now and then.
+On PostgreSQL the commit notifies all listening keepers on all hosts; on SQLite this machine's doorbell is rung after
+the commit. Either signal may be lost, so the keeper also checks regularly.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _CHANNEL: Final = "transship_keeper"
 
 
 class Ring(StrEnum):
-    """Why the keeper is woken; one letter, which is the whole message."""
+    """Why the keeper is woken; the letter is the whole message."""
 
     WORK = "w"
-    """There is something to tell Prefect, or an import or upload has lost its process."""
+    """There is a message for Prefect, or an import or upload has lost its process."""
     NEWS = "n"
-    """There is something to send; an import may have begun or ended."""
+    """There is a notification to send; an import may have begun or ended."""
 
 
 def ring_keeper(connection: Connection, why: Ring) -> None:
@@ -33,32 +33,32 @@ def ring_keeper(connection: Connection, why: Ring) -> None:
 
 
 def taken_rings(connection: Connection) -> AbstractSet[Ring]:
-    """Return why a transaction wakes the keeper, and forget it."""
+    """Return and clear the reasons why a transaction wakes the keeper."""
     rung: set[Ring] = connection.info.pop(_RUNG, set())
     return rung
 
 
 def notify_keepers(connection: Connection, rings: AbstractSet[Ring]) -> None:
-    """Have PostgreSQL notify the keepers that listen, when this transaction is committed."""
+    """Notify listening keepers through PostgreSQL when this transaction is committed."""
     connection.execute(select(func.pg_notify(_CHANNEL, "".join(sorted(rings)))))
 
 
 class Listener:
-    """Hears the notifications of a PostgreSQL catalogue, on a connection of its own."""
+    """Receives the notifications of a PostgreSQL catalogue on its own connection."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: Any = None
 
     def open(self) -> bool:
-        """Listen, unless this does already; return whether it does: the database may be away."""
+        """Start listening unless it already does; return False if the database does not answer."""
         from psycopg import Error as DriverError  # noqa: PLC0415  # nothing that SQLite needs
 
         if self._connection is not None:
             return True
         try:
             pooled = self._engine.raw_connection()
-            # Given to this alone: nobody else may use a connection that listens.
+            # Taken out of the pool: no one else may use a connection that listens.
             self._connection = pooled.driver_connection
             pooled.detach()
             self._connection.autocommit = True
@@ -69,22 +69,22 @@ class Listener:
         return True
 
     def fileno(self) -> int:
-        """Return the descriptor that becomes readable when something arrives; it is open."""
+        """Return the descriptor that becomes readable when a notification arrives; requires `open`."""
         return int(self._connection.fileno())
 
     def heard(self) -> frozenset[Ring]:
-        """Return what has arrived; a connection that is lost is closed, and opened again by `open`."""
+        """Return what has arrived; close a lost connection, which `open` replaces."""
         from psycopg import Error as DriverError  # noqa: PLC0415  # nothing that SQLite needs
 
         try:
             return frozenset(Ring(each) for notice in self._connection.notifies(timeout=0) for each in notice.payload)
         except DriverError:
             self.close()
-            # Whatever was missed is found now.
+            # Notifications may have been missed, so all reasons apply.
             return frozenset(Ring)
 
     def close(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
             connection.close()

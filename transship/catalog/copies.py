@@ -153,9 +153,9 @@ def copy_written(catalog: Catalog, lease: Lease, store: str, size: int, proof: s
 
 
 def write_again(connection: Connection, lease: Lease, store: str) -> None:
-    """Note, in the transaction that gives a hidden copy up, that its store lacks the image again until it is rewritten.
+    """Record, in the transaction that gives up a hidden copy, that its store has to be written again.
 
-    A copy that had left the list of stores to write comes back to it, and is announced again.
+    The store returns to the list of stores to write, and the copy is announced again.
     """
     target = (TARGETS.c.store == store) & TARGETS.c.state.in_(FINISHED)
     before = connection.execute(select(TARGETS.c.state).where(_own(lease), target)).scalar_one_or_none()
@@ -310,7 +310,7 @@ def _change(
     after: str | ColumnElement[str],
     error: str = "",
 ) -> list[Row[Any]]:
-    """Move targets on that stand where they may stand before; return those that moved, in the order asked for."""
+    """Change targets that are in one of the allowed states; return the changed ones, in the requested order."""
     moved = connection.execute(
         update(TARGETS)
         .where(_own(lease), TARGETS.c.state.in_(before), which)
@@ -321,7 +321,7 @@ def _change(
 
 
 def _leaves_before_the_end(lease: Lease, store: str) -> ColumnElement[bool]:
-    """Return the condition that all stores must succeed and others are to be written yet; never so for an upload."""
+    """Return the condition that all stores must succeed and some are not written yet; false for uploads."""
     others = TARGETS.alias("others")
     lacking = exists().where(
         others.c.task_id == lease.task_id,
@@ -332,7 +332,7 @@ def _leaves_before_the_end(lease: Lease, store: str) -> ColumnElement[bool]:
 
 
 def _hand_over(connection: Connection, lease: Lease, store: str, now: datetime) -> None:
-    """Mark whatever a store may hold of a failed copy for removal."""
+    """Mark the remains of a failed copy for removal."""
     connection.execute(
         update(LOCATIONS)
         .where(

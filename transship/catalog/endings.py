@@ -73,7 +73,7 @@ def finish_import(
             announce_image(connection, EventType.IMAGE_UPDATE, left)
         announce_task(connection, EventType.TASK_SUCCESS, ended)
         announce_task(connection, EventType.TASK_RUN, ended)
-        # Another import may have its turn now.
+        # It may be the turn of another import.
         ring_keeper(connection, Ring.NEWS)
 
 
@@ -247,7 +247,7 @@ def _end_from_outside(
     time_to_live_h: int,
     rerun_ttl_s: float,
 ) -> None:
-    """End an import whose worker is gone; keep what a rerun of its flow run can use for a while."""
+    """End an import whose worker is gone; keep for a while what a rerun of its flow run can use."""
     ended = _fail(connection, image_id, task_id, message, {}, now, time_to_live_h, rerunnable=True)
     _keep_sources(connection, image_id, now + timedelta(seconds=rerun_ttl_s))
     _scrap_staged(connection, image_id)

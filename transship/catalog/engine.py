@@ -1,4 +1,4 @@
-"""Opening the catalogue: connections, transactions, migrations, the key of its secrets."""
+"""Opens the catalogue: connections, transactions, migrations, and the key of its secrets."""
 
 from __future__ import annotations
 
@@ -163,9 +163,9 @@ class Catalog:
 
     @contextmanager
     def statement(self) -> Iterator[Connection]:
-        """A connection for one statement, which reads or writes in a transaction of its own.
+        """Connect for one statement, which is a transaction of its own.
 
-        Nothing can be announced here, and nobody is rung.
+        It cannot write notifications, and does not ring the keeper.
 
         Raises:
             CatalogUnavailable: as `write`.
@@ -231,7 +231,7 @@ class Catalog:
                 "settings",
                 "database.secret_key",
                 "the catalogue's secrets were encrypted with another key",
-                "set that one, or see 'A lost key' in docs/databases.md",
+                "set that key, or see 'A lost key' in docs/databases.md",
             ) from error
 
 
@@ -247,8 +247,8 @@ def _faults_refused() -> Iterator[None]:
         reason = f"the catalogue cannot be opened: {say(error)}"
         raise ConfigurationRefused("settings", "database.url", reason) from error
     except CommandError as error:
-        reason = f"the catalogue was made by a newer release, which must serve it ({error})"
-        raise ConfigurationRefused("settings", "database.url", reason) from error
+        reason = f"the catalogue belongs to a newer release ({error})"
+        raise ConfigurationRefused("settings", "database.url", reason, "run that release") from error
 
 
 def refuse_bad_database(settings: Settings) -> None:
@@ -280,7 +280,7 @@ def database_url(settings: Settings) -> URL:
         reason, remedy = f"{url.drivername} is not supported", "use sqlite:/// or postgresql://"
         raise ConfigurationRefused("settings", "database.url", reason, remedy)
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-        reason = "names no file, and each process would have a catalogue of its own"
+        reason = "names no file, so each process would have its own catalogue"
         raise ConfigurationRefused("settings", "database.url", reason, "write sqlite:////path/to/catalog.db")
     return url
 
@@ -417,7 +417,7 @@ def _refuse_before_first_release(revision: str | None) -> None:
         raise ConfigurationRefused(
             "settings",
             "database.url",
-            f"the catalogue was made by a version before 0.1.0 (schema {revision}) and cannot be brought up to date",
+            f"a version before 0.1.0 created the catalogue (schema {revision}), and it cannot be upgraded",
             "start with an empty home directory and database, and import the images again",
         )
 
@@ -472,7 +472,7 @@ def _fernet_key(settings: Settings, url: URL) -> bytes:
     return _read_key(path)
 
 
-_NEW_KEY: Final = "make one with 'transship config new-key'"
+_NEW_KEY: Final = "create one with 'transship config new-key'"
 
 
 def _configured_key(settings: Settings, url: URL) -> bytes | None:
@@ -496,7 +496,7 @@ def _key_file(settings: Settings, url: URL) -> Path:
 
 
 def _read_key(path: Path) -> bytes:
-    # Another process may have created the file but not written it yet; that takes it only a moment.
+    # Another process may have created the file and be about to write it.
     for _ in range(100):
         try:
             key = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Faults of the database that pass: told apart from defects, and raised as one error of ours."""
+"""Recognizes transient faults of the database and raises them as `CatalogUnavailable`."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _POSTGRESQL: Final[Mapping[str, str]] = {
     "55P03": "another process kept it locked for too long",
     "57": "the server is being stopped or started",
 }
-"""By SQLSTATE, or by its first two characters, which are a class."""
+"""Reasons by SQLSTATE, or by its first two characters, the class."""
 
 
 @contextmanager
 def passing_faults() -> Iterator[None]:
-    """Raise what time may heal as `CatalogUnavailable`; defects and refused values go through as they are."""
+    """Raise transient faults as `CatalogUnavailable`; defects and refused values pass unchanged."""
     try:
         yield
     except PoolTimeout as error:
@@ -45,7 +45,7 @@ def passing_faults() -> Iterator[None]:
         reason = _passing_reason(error)
         if reason is None:
             raise
-        # Only here: the driver's text names hosts, which is nothing for whoever called the API.
+        # Logged only: the driver's text names hosts, which callers of the API must not see.
         log.warning("catalogue unavailable", reason=reason, error=say(error))
         raise CatalogUnavailable(reason) from error
 
@@ -55,18 +55,18 @@ def _passing_reason(error: DBAPIError) -> str | None:
         return LOST
     code = getattr(error.orig, "sqlite_errorcode", None)
     if code is not None:
-        # The lowest byte is the kind; the rest says more of it.
+        # The lowest byte is the primary result code.
         return _SQLITE.get(code & 0xFF)
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
         return _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2])
-    # Without a code the server has not answered at all.
+    # Without a code the server did not answer.
     without_answer = isinstance(error, OperationalError | InterfaceError)
     return LOST if without_answer and not isinstance(error.orig, sqlite3.Error) else None
 
 
 def say(error: DBAPIError | CatalogUnavailable) -> str:
-    """Return what the driver said, in one line."""
+    """Return the driver's message in one line."""
     cause = error.orig if isinstance(error, DBAPIError) else error.__cause__
-    told = cause.orig if isinstance(cause, DBAPIError) else cause
-    return " ".join(str(told or error).split())
+    driver_error = cause.orig if isinstance(cause, DBAPIError) else cause
+    return " ".join(str(driver_error or error).split())

@@ -1,4 +1,4 @@
-"""Whether the catalogue answers, and what it says of the keeper."""
+"""Checks whether the catalogue answers and a keeper is active."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transship.domain.errors import CatalogUnavailable
 
 @dataclass(frozen=True, slots=True)
 class CatalogHealth:
-    """What a look at the catalogue found.
+    """The result of a check.
 
     Attributes:
         readable: whether it answered.
@@ -40,5 +40,5 @@ def look_at(catalog: Catalog) -> CatalogHealth:
     except CatalogUnavailable as error:
         return CatalogHealth(False, "", False, str(error))
     except SQLAlchemyError as error:
-        # The text of a driver names hosts and statements; its class is enough for whoever is not the operator.
+        # The driver's text names hosts and statements, which only concern the operator.
         return CatalogHealth(False, "", False, f"the catalogue cannot be read ({type(error).__name__})")

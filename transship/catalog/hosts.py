@@ -1,4 +1,4 @@
-"""Which hosts serve their staging: each worker writes its host's row, everybody judges by the catalogue's clock."""
+"""Which hosts are alive: each worker updates its host's row, and all compare it with the catalogue's clock."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from transship.catalog.types import in_seconds, seconds_since
 from transship.domain.errors import HostGone
 
 HEARD_EVERY_S: Final = 10.0
-"""Seconds between two signs of life of a worker."""
+"""Seconds between heartbeats of a worker."""
 SILENCE_S: Final = 90.0
-"""A host that was silent for so long is gone; a restart of its worker on a loaded machine takes less."""
+"""Seconds without a heartbeat after which a host is gone; restarting its worker on a loaded machine takes less."""
 
 FORGOTTEN_S: Final = 86400.0
-"""A host that was taken out of service on purpose is listed for a day."""
+"""Seconds for which a silent host stays listed: one day, for hosts that were taken out of service on purpose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class Host:
     """A host as the catalogue knows it.
 
     Attributes:
-        heard_at: its last sign of life, UTC; None if there was never one.
-        alive: heard within `SILENCE_S`, or a process of it holds a live lease.
-        slots: imports that its worker carries at the same time; 0 if it never had a worker.
+        heard_at: its last heartbeat, UTC; None if there was none.
+        alive: it had a heartbeat within `SILENCE_S`, or one of its processes holds a live lease.
+        slots: imports that its worker can run at the same time; 0 if it never had a worker.
         staged: images whose uploaded data wait there to be imported.
     """
 
@@ -43,7 +43,7 @@ class Host:
 
 
 def hosts(connection: Connection) -> tuple[Host, ...]:
-    """Return all hosts that ever had a worker or hold uploaded data, by name."""
+    """Return all hosts that had a worker or hold uploaded data, by name."""
     held = select(STAGED.c.host).join(IMAGES, IMAGES.c.id == STAGED.c.image_id).where(uploaded())
     names = union(select(HOSTS.c.name.label("name")), held).subquery()
     images = held.with_only_columns(func.count()).where(STAGED.c.host == names.c.name).correlate(names)
@@ -68,32 +68,32 @@ def live_hosts(connection: Connection) -> frozenset[str]:
 
 
 def note_host(connection: Connection, name: str, slots: int, *, heard_s_ago: float = 0.0) -> None:
-    """Write a sign of life of a host's worker.
+    """Record a heartbeat of a host's worker.
 
     Args:
-        slots: imports that it carries at the same time.
-        heard_s_ago: seconds since the sign.
+        slots: imports that it can run at the same time.
+        heard_s_ago: seconds since the heartbeat.
     """
     values = {"name": name, "slots": slots, "heard_at": in_seconds(-heard_s_ago)}
     add_or_replace(connection, HOSTS, "name", values)
 
 
 def expect_host(connection: Connection, name: str) -> None:
-    """Count a host as heard that takes an upload and never had a worker: one may be about to start."""
+    """Record a heartbeat of a host that receives an upload but never had a worker, because one may be starting."""
     row = connection.execute(select(HOSTS.c.slots).where(HOSTS.c.name == name)).first()
     if row is None or row.slots == 0:
         note_host(connection, name, 0)
 
 
 def forget_hosts(connection: Connection) -> None:
-    """Forget the hosts that were silent for `FORGOTTEN_S` and hold nothing on their staging."""
+    """Forget hosts that were silent for `FORGOTTEN_S` and have no files in staging."""
     holding = select(STAGED.c.host)
     old = (HOSTS.c.heard_at < in_seconds(-FORGOTTEN_S)) & HOSTS.c.name.not_in(holding)
     connection.execute(delete(HOSTS).where(old))
 
 
 def is_gone(connection: Connection, name: str) -> bool:
-    """Return whether a host does not serve its staging: it was not heard for `SILENCE_S`, and holds no live lease."""
+    """Return whether a host is gone: it had no heartbeat for `SILENCE_S`, and holds no live lease."""
     return name not in live_hosts(connection)
 
 
@@ -101,8 +101,8 @@ def refuse_unless_served(connection: Connection, image_id: str) -> None:
     """Refuse an import of uploaded data that no worker can reach.
 
     Raises:
-        UploadIncomplete: there are no such data.
-        HostGone: they lie on a host whose worker does not run.
+        UploadIncomplete: there are none.
+        HostGone: they are on a host whose worker does not run.
     """
     host = staged_upload(connection, image_id).host
     if is_gone(connection, host):

@@ -178,7 +178,7 @@ def update_image(connection: Connection, before: Image, after: Image, now: datet
 
 
 def announce_change(connection: Connection, image_id: str) -> None:
-    """Tell others of an image that this transaction changed, as it is now; it is read only if anybody listens."""
+    """Announce that this transaction changed an image; reads the image only if a sink takes the notification."""
     if is_wanted(connection, EventType.IMAGE_UPDATE):
         announce_image(connection, EventType.IMAGE_UPDATE, get_image(connection, image_id))
 

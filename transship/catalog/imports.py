@@ -1,4 +1,4 @@
-"""The beginnings of imports, one transaction each: requested, begun, begun again by the same flow run.
+"""How imports begin, one transaction each: requested, begun, begun again by the same flow run.
 
 Each function changes task, lease, image and targets together or not at all. An import only writes its
 own columns, so a client's concurrent PATCH is kept.
@@ -127,7 +127,7 @@ def ask_import(catalog: Catalog, image_id: str, order: Order, caller: Caller, no
     task_id = str(uuid4())
     with catalog.write() as connection:
         if queue_free_lease(connection, image_id, task_id):
-            # The image is locked by that, and nobody had its lease.
+            # That locked the image, and nobody had its lease.
             image = replace(get_image(connection, image_id), import_task=None)
             admit(image, order.request)
         else:
@@ -174,21 +174,21 @@ def begin_by_hand(
     now: datetime,
     access: RemoteAccess | None = None,
 ) -> Begun:
-    """Become the process that carries an import which nobody asked for through the API.
+    """Begin an import in this process that was not requested through the API.
 
-    The flow run's id leads to the image and task of an earlier attempt, so a Retry makes no second image. Uploaded
-    data that another host's staging holds are imported there.
+    The flow run's id identifies the image and task of an earlier attempt, so a Retry creates no second image. Uploaded
+    data in another host's staging are imported there.
 
     Args:
-        image: the image to make when the run is new, or the id of the one to import.
+        image: the image to create if the run is new, or the id of the one to import.
         stores: all stores of the site.
         host: name of this host.
         access: as in `Order`.
 
     Raises:
-        Superseded: as `begin_import`, or the import goes on at another host, or every store holds the image.
+        Superseded: as `begin_import`, or the import continues on another host, or every store has the image.
         ImageExists: an image of that id exists; nothing was changed.
-        RequestRefused: the image cannot be imported so, or that host is gone; nothing was changed.
+        RequestRefused: the image does not allow this import, or that host is gone; nothing was changed.
     """
     with catalog.write() as connection:
         lock_name(connection, f"flow run {flow_run_id}")
@@ -213,7 +213,7 @@ def begin_by_hand(
             queue_lease(connection, image.id, task.id)
             post(connection, OutboxKind.DISPATCH, f"{task.id}/1", task.id, {"attempt": 1})
     if known is None:
-        raise Superseded(f"the data are on host {holder}, and the import goes on there, as task {task.id}")
+        raise Superseded(f"the data are on host {holder}, where the import continues as task {task.id}")
     return begin_import(catalog, known.id, flow_run_id, owner, ttl_s=ttl_s, now=now)
 
 
@@ -289,27 +289,27 @@ def _mark_importing(connection: Connection, image: Image, method: ImportMethod, 
 
 
 def _next_task(connection: Connection, task_id: str, flow_run_id: str, now: datetime) -> ImportTask:
-    """Return the task with which a flow run goes on, its image locked: the newest, or a new one if that has ended.
+    """Lock the image and return the task that a flow run continues: the newest, or a new one if that has ended.
 
     Args:
         task_id: the task that the run was started for.
 
     Raises:
-        Superseded: the import is over, or another process carries it.
+        Superseded: the import has ended, or another process runs it.
     """
     try:
-        # The lease first: what is read after it stays true. All tasks of a flow run are of one image.
+        # Lock the lease first, so that later reads stay valid. All tasks of a flow run belong to one image.
         lease = lock_lease_of_task(connection, task_id)
         task = newest_attempt(connection, task_id, flow_run_id)
         image = get_image(connection, task.image_id)
     except (TaskNotFound, ImageNotFound) as gone:
         raise Superseded(f"the image is gone: {gone}") from gone
     if task.flow_run_id not in (None, flow_run_id):
-        raise Superseded(f"the import is carried by flow run {task.flow_run_id}")
+        raise Superseded(f"the import belongs to flow run {task.flow_run_id}")
     if task.status.final:
         return _reopen(connection, task, image, lease, now)
     if lease.task_id != task.id:
-        raise Superseded("another import of this image was begun since")
+        raise Superseded("another import of this image has begun since then")
     if lease.live:
         raise Superseded(f"the import is running in another process ({lease.owner})")
     return task
@@ -335,11 +335,11 @@ def _reopen(connection: Connection, ended: ImportTask, image: Image, lease: Leas
         }
         return _next_attempt(connection, row, changes, lacking, now)
     if ended.status is TaskStatus.SUCCESS:
-        raise Superseded("the import has succeeded already")
+        raise Superseded("the import has already succeeded")
     if newest == ended.id and not row.rerunnable:
-        raise Superseded(f"what failed will not pass by itself ({ended.message}); start a new import")
+        raise Superseded(f"a retry cannot solve the failure ({ended.message}); start a new import")
     if not ours or image.status is not ImportMethod(ended.method).facts.starts_from:
-        raise Superseded("the image was imported again since")
+        raise Superseded("the image was imported again since then")
     return _next_attempt(connection, row, {}, targets_of(connection, ended.id), now)
 
 
@@ -387,10 +387,10 @@ def _next_attempt(
 
 
 def _begun(connection: Connection, catalog: Catalog, lease: Lease, flow_run_id: str, now: datetime) -> Begun:
-    """Return what a flow run carries that has just taken the lease of its task.
+    """Return the import of a flow run that has just taken the lease of its task.
 
     Raises:
-        Superseded: another flow run carries the task.
+        Superseded: another flow run has the task.
     """
     free_for_run = TASKS.c.flow_run_id.is_(None) | (TASKS.c.flow_run_id == flow_run_id)
     row = connection.execute(
@@ -400,13 +400,13 @@ def _begun(connection: Connection, catalog: Catalog, lease: Lease, flow_run_id: 
         .returning(TASKS)
     ).first()
     if row is None:
-        raise Superseded(f"the import is carried by flow run {get_task(connection, lease.task_id).flow_run_id}")
+        raise Superseded(f"the import belongs to flow run {get_task(connection, lease.task_id).flow_run_id}")
     image, task = get_image(connection, lease.image_id), task_of(row)
     secrets = read_secrets(connection, catalog, task.id)
     remote = secrets.get("remote", "")
     announce_task(connection, EventType.TASK_PROCESSING, task)
     announce_image(connection, EventType.IMAGE_UPDATE, image)
-    # Another import may have its turn now.
+    # It may be the turn of another import.
     ring_keeper(connection, Ring.NEWS)
     return Begun(
         image=image,

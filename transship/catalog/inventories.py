@@ -1,4 +1,4 @@
-"""What housekeeping found in stores and staging that no journal row names: listed for people, never touched."""
+"""Objects that housekeeping found in stores and staging without a journal row; they are listed, never touched."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from transship.catalog.schema import INVENTORIES
 from transship.catalog.types import in_seconds, seconds_since
 
 LONGEST_LIST: Final = 1000
-"""Names kept of one place; the number of all of them is kept in any case."""
+"""Maximum number of names saved for one place; the total is always saved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What was found in one place.
+    """The objects found in one place.
 
     Attributes:
         place: ``store:<id>`` or ``staging:<host>``.
-        strays: number of things that are not ours.
-        names: the first `LONGEST_LIST` of them, in order.
+        strays: number of objects without a journal row.
+        names: the first `LONGEST_LIST` of them, sorted.
     """
 
     place: str
@@ -34,7 +34,7 @@ class Inventory:
 
 
 def write_inventory(connection: Connection, place: str, names: Sequence[str]) -> None:
-    """Write what was found in a place just now, instead of what was found before."""
+    """Save what was found in a place, replacing the earlier inventory."""
     values = {
         "place": place,
         "taken_at": in_seconds(0),
@@ -45,7 +45,7 @@ def write_inventory(connection: Connection, place: str, names: Sequence[str]) ->
 
 
 def inventory_is_due(connection: Connection, place: str, interval_s: float) -> bool:
-    """Return whether a place was never looked at, or not for so many seconds."""
+    """Return whether a place was never inspected, or its inventory is older than some seconds."""
     age_s = connection.execute(
         select(seconds_since(INVENTORIES.c.taken_at)).where(INVENTORIES.c.place == place)
     ).scalar_one_or_none()
@@ -53,6 +53,6 @@ def inventory_is_due(connection: Connection, place: str, interval_s: float) -> b
 
 
 def inventories(connection: Connection) -> list[Inventory]:
-    """Return what is known of all places, in order of their names."""
+    """Return the inventories of all places, by name."""
     rows = connection.execute(select(INVENTORIES).order_by(INVENTORIES.c.place))
     return [Inventory(row.place, row.taken_at, row.strays, tuple(row.names)) for row in rows]

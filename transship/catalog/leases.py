@@ -175,7 +175,7 @@ def take_lease(connection: Connection, image_id: str, task_id: str | None, owner
 
 
 def take_waiting_lease(connection: Connection, task_id: str, owner: str, ttl_s: float) -> Lease | None:
-    """Hold the lease that waits for a task's worker, or whose worker was lost; None if it does neither."""
+    """Take the lease of a task that waits for a worker or has lost it; None if it does neither."""
     image = select(TASKS.c.image_id).where(TASKS.c.id == task_id).scalar_subquery()
     waits = (LEASES.c.state == "queued") | ((LEASES.c.state == "held") & (LEASES.c.expires_at < in_seconds(0)))
     taken = _held(task_id, owner, ttl_s).where(LEASES.c.image_id == image, LEASES.c.task_id == task_id, waits)
@@ -289,7 +289,7 @@ def add_while_held(
         key: columns that may name a row which is there already, and is replaced as a whole.
 
     Raises:
-        LockLost: somebody else has the lease now, or the image is gone; nothing was written.
+        LockLost: another holder has it now, or the image was deleted; nothing was written.
     """
     row = (literal(value, table.c[name].type) for name, value in values.items())
     held = select(*row).select_from(LEASES).where(_is(lease)).with_for_update()
@@ -304,7 +304,7 @@ def write_while_held(connection: Connection, lease: Lease, statement: Insert | U
     """Write one row with a statement that has the proof of `is_held`.
 
     Raises:
-        LockLost: it wrote none: somebody else has the lease now, or the image is gone.
+        LockLost: it wrote none: another holder has it now, or the image was deleted.
     """
     if not connection.execute(statement).rowcount:
         raise LockLost(lease.image_id, lease.epoch)
@@ -327,7 +327,7 @@ def give_back_lease(connection: Connection, lease: Lease) -> None:
     """End a lease as its holder, before anything else is written; the image stays locked until the transaction ends.
 
     Raises:
-        LockLost: somebody else has it now, or the image is gone; nothing may be written.
+        LockLost: another holder has it now, or the image was deleted; nothing may be written.
     """
     write_while_held(connection, lease, _FREED.where(_is(lease)))
 

@@ -13,26 +13,26 @@ from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 ADVISORY_LOCK: Final = 7021973
-"""An arbitrary number that other users of the database do not lock; the same in all our processes."""
+"""An arbitrary number, the same in all processes, that no other application locks in this database."""
 
 
 def lock_name(connection: Connection, name: str) -> None:
     """Wait until nobody else holds a name, and hold it until this transaction ends."""
     if connection.dialect.name == "postgresql":
-        # Two names of one hash wait for each other, which does no harm.
+        # Two names with the same hash wait for each other, which is harmless.
         connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK, func.hashtext(name))))
 
 
 def add_unless_there(connection: Connection, table: Table, key: str, values: Mapping[str, object]) -> bool:
-    """Insert a row, unless one of that key is there or is being added by another transaction; return whether it did.
+    """Insert a row unless one with that key exists or another transaction is adding it; return whether it did.
 
-    Looking first would not do on PostgreSQL: both would see nothing, and the second insert would fail.
+    Checking first is not enough on PostgreSQL: both transactions would see no row, and the second insert would fail.
 
     Args:
         key: the column that must be unique.
     """
     unless_there = insert_into(connection, table).values(values).on_conflict_do_nothing(index_elements=[key])
-    # Not the count of rows: PostgreSQL's driver does not tell it here.
+    # Not the row count, which PostgreSQL's driver does not report here.
     return connection.execute(unless_there.returning(table.c[key])).first() is not None
 
 
@@ -43,5 +43,5 @@ def add_or_replace(connection: Connection, table: Table, key: str, values: Mappi
 
 
 def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """Return an insert that may say what happens if the row is there already."""
+    """Return an insert that supports ``ON CONFLICT``."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)

@@ -1,9 +1,8 @@
-"""Notifications that wait to be sent, written in the transaction that makes their fact true.
+"""Notifications waiting to be sent, written in the transaction that they report.
 
-A transaction writes what it announces in one statement at its end, but for types that no configured sink takes. The
-keeper sends each row to every sink that it has; a column for each sink says whether it was sent. Writers of one image
-follow each other, so the numbers of its rows are the order of its facts; rows of different images have no order among
-each other.
+A transaction writes its notifications in one statement at its end, except types that no configured sink takes. The
+keeper sends each row to all its sinks; each sink has a column for whether the row was sent. Writers of one image are
+serialized, so the numbers of its rows are in order; rows of different images have no defined order.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _ANNOUNCED: Final = "transship announced"
 
 
 def is_wanted(connection: Connection, *event_types: EventType) -> bool:
-    """Return whether a sink takes notifications of any of these types; the others need not be announced."""
+    """Return whether any sink takes notifications of any of these types; if not, they need not be announced."""
     wants: Callable[[str], bool] = connection.get_execution_options()["transship_wants"]
     return any(wants(event_type) for event_type in event_types)
 

@@ -160,7 +160,7 @@ def hosts_with_scrap(connection: Connection) -> list[str]:
 
 
 def scrap_staged(catalog: Catalog, row: StagedRow) -> bool:
-    """Turn a staged file into scrap; return whether it is: an import may have taken it up since it was read."""
+    """Turn a staged file into scrap; return False if an import has taken it over since it was read."""
     with catalog.write() as connection:
         try:
             lock_lease(connection, row.image_id)
@@ -183,7 +183,7 @@ def scrap_staged(catalog: Catalog, row: StagedRow) -> bool:
 
 
 def _useless() -> ColumnElement[bool]:
-    # What a client uploaded waits for its import without a lease.
+    # Uploaded data wait for their import without a lease.
     unneeded = STAGED.c.keep_until.is_(None) | (STAGED.c.keep_until < in_seconds(0))
     return (STAGED.c.state == "scrap") | ((LEASES.c.state == "free") & unneeded & ~uploaded())
 

@@ -1,4 +1,4 @@
-"""Finding images: a query as a value, and its SQL."""
+"""Finds images: the query as a value, and its SQL."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SortKey(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """One level of an order."""
+    """One sort key and its direction."""
 
     key: SortKey
     descending: bool = True
@@ -62,12 +62,12 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of time in which a time lies, or does not.
+    """A time range that a time must be inside or outside of.
 
     Attributes:
         column: ``created_at`` or ``updated_at``.
-        begin, end: aware times; ``end`` itself is outside.
-        inside: False for images whose time lies outside.
+        begin, end: aware times; ``end`` is exclusive.
+        inside: False for images whose time is outside.
     """
 
     column: str
@@ -81,20 +81,20 @@ class ImageQuery:
     """Which images, in which order, and how many.
 
     Attributes:
-        viewer: nothing is found that this caller may not see.
-        visibility: only images of this visibility; None for the usual view.
-        whole_community: with ``visibility`` None, other projects' community images too.
+        viewer: the caller; images that it may not see are not found.
+        visibility: only images with this visibility; None for the default list.
+        whole_community: whether the default list includes other projects' community images.
         member_status: status of memberships through which shared images are found; empty: any.
-        os_hidden: hidden images only, or shown ones only.
-        protected: None: both.
-        texts: for each text attribute the values of which it has one.
-        numbers: for each numeric attribute its exact value.
-        bounds, spans: limits of numbers and times; all hold.
-        properties: extra properties with their exact values; all hold.
-        tags: all are there.
-        sort: what stands first decides; ``created_at`` and ``id`` are added as the last levels.
-        limit: most images returned.
-        marker: id of the image after which to go on; empty: from the start.
+        os_hidden: True for only hidden images, False for only visible ones.
+        protected: None for both.
+        texts: allowed values by text attribute.
+        numbers: exact value by numeric attribute.
+        bounds, spans: limits of numbers and times; all must hold.
+        properties: extra properties with their exact values; all must match.
+        tags: the image has all of them.
+        sort: keys by priority; ``created_at`` and ``id`` are appended.
+        limit: maximum number of images.
+        marker: id of the last image of the previous page; empty for the first page.
     """
 
     viewer: Viewer
@@ -125,7 +125,7 @@ def find_images(connection: Connection, query: ImageQuery) -> list[Image]:
     """Return the images of one page.
 
     Raises:
-        BadRequest: the marker is no image that the caller may see.
+        BadRequest: the marker is not an image that the caller may see.
     """
     conditions = _conditions(query)
     levels = _levels(query.sort)
@@ -158,7 +158,7 @@ def _conditions(query: ImageQuery) -> list[ColumnElement[bool]]:
 
 
 def _visible(query: ImageQuery) -> ColumnElement[bool]:
-    """Return the rules of `transship.domain.visibility.may_see`, narrowed to what the query asks for."""
+    """Return the rules of `transship.domain.visibility.may_see`, narrowed to the query."""
     asked = true() if query.visibility is None else IMAGES.c.visibility == query.visibility
     viewer = query.viewer
     if viewer.is_admin:
@@ -210,25 +210,25 @@ def _has_tag(tag: str) -> ColumnElement[bool]:
 
 
 def _levels(sort: Sequence[Sort]) -> list[Sort]:
-    """Return the order with what makes it total: images made in one moment stand by their ids."""
+    """Return the sort keys with those that make the order total."""
     descending = sort[0].descending if len(sort) == 1 else True
     missing = [key for key in (SortKey.CREATED_AT, SortKey.ID) if key not in {level.key for level in sort}]
     return [*sort, *(Sort(key, descending) for key in missing)]
 
 
 def _sortable(key: SortKey) -> ColumnElement[Any]:
-    """Return the column such that no value compares as unknown: null stands below everything."""
+    """Return the column with nulls replaced by a value that sorts first, because a comparison with null is unknown."""
     column = IMAGES.c[key]
     if key is SortKey.SIZE:
         return func.coalesce(column, -1)
     if not isinstance(column.type, String) or key is SortKey.ID:
-        # All ids have one shape, so every order of texts sorts them alike, and this one has an index.
+        # All ids have the same form, so every collation sorts them alike, and this column has an index.
         return column
     return InByteOrder(func.coalesce(column, "") if column.nullable else column)
 
 
 def _after(connection: Connection, query: ImageQuery, levels: Sequence[Sort]) -> ColumnElement[bool]:
-    """Return the condition for what stands after the marker, by comparing level by level."""
+    """Return the condition for images after the marker, comparing key by key."""
     known = select(*(_sortable(level.key) for level in levels)).where(
         IMAGES.c.id == query.marker, IMAGES.c.deleted_at.is_(None), _visible(ImageQuery(query.viewer))
     )

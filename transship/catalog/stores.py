@@ -1,4 +1,4 @@
-"""Store settings as edited in the Prefect UI, written by the keeper, and which places were prepared for their users."""
+"""Store settings edited in the Prefect UI, saved by the keeper, and the locations that were prepared for use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transship.catalog.schema import META, STORES
 
 
 def mirror_store(connection: Connection, catalog: Catalog, store_id: str, settings_json: str, now: datetime) -> None:
-    """Keep a store's settings, encrypted; they replace those kept before.
+    """Save a store's settings, encrypted, replacing earlier ones.
 
     Args:
         settings_json: the settings as a JSON object, secrets included.
@@ -24,21 +24,21 @@ def mirror_store(connection: Connection, catalog: Catalog, store_id: str, settin
 
 
 def mirrored_stores(connection: Connection, catalog: Catalog) -> Mapping[str, str]:
-    """Return the settings kept, as JSON by store id.
+    """Return the saved settings, as JSON by store id.
 
     Raises:
-        ConfigurationRefused: they were encrypted under another key.
+        ConfigurationRefused: they were encrypted with another key.
     """
     return {row.id: catalog.decrypt(row.ciphertext) for row in connection.execute(select(STORES))}
 
 
 def forget_store(connection: Connection, store_id: str) -> None:
-    """Drop the settings kept of a store, so that the configured ones are in force again."""
+    """Remove a store's saved settings, so that the configured ones apply again."""
     connection.execute(delete(STORES).where(STORES.c.id == store_id))
 
 
 def was_prepared(connection: Connection, user: str, place: str) -> bool:
-    """Return whether a place was prepared for a user before, so that it must not be made anew.
+    """Return whether a directory or URL was prepared before, so that it must not be created again.
 
     Args:
         user: e.g. ``store fast``.
@@ -49,10 +49,10 @@ def was_prepared(connection: Connection, user: str, place: str) -> bool:
 
 
 def note_prepared(connection: Connection, user: str, place: str) -> None:
-    """Note that a place was prepared for a user; noted again, nothing changes."""
+    """Record that a directory or URL was prepared for a user; idempotent."""
     add_unless_there(connection, META, "name", {"name": _prepared_name(user, place), "value": f"{user}: {place}"})
 
 
 def _prepared_name(user: str, place: str) -> str:
-    # Names in that table have 64 characters at most.
+    # Names in that table have at most 64 characters.
     return f"prepared {hashlib.sha256(f'{user}: {place}'.encode()).hexdigest()[:48]}"

@@ -1,4 +1,4 @@
-"""The list of all import tasks, page by page, for administrators."""
+"""Lists all import tasks, page by page, for administrators."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class TaskQuery:
     """Which tasks, in which order, and how many.
 
     Attributes:
-        status: tasks of this status only; None: of each.
-        sort_key: what decides the order; ids decide between tasks that are equal in it.
-        limit: most tasks returned.
-        marker: id of the task after which to go on; empty: from the start.
+        status: only tasks with this status; None for all.
+        sort_key: the first key; the second is the id.
+        limit: maximum number of tasks.
+        marker: id of the last task of the previous page; empty for the first page.
     """
 
     status: TaskStatus | None
@@ -47,10 +47,10 @@ class TaskQuery:
 
 
 def find_tasks(connection: Connection, query: TaskQuery, now: datetime) -> list[ImportTask]:
-    """Return one page of the tasks that have not expired; those of images that were deleted are among them.
+    """Return one page of the tasks that have not expired, including those of deleted images.
 
     Raises:
-        BadRequest: the marker is no task.
+        BadRequest: the marker is not a task.
     """
     conditions: list[ColumnElement[bool]] = [TASKS.c.expires_at.is_(None) | (TASKS.c.expires_at > now)]
     if query.status is not None:
@@ -65,7 +65,7 @@ def find_tasks(connection: Connection, query: TaskQuery, now: datetime) -> list[
 
 def _sortable(key: TaskSortKey) -> ColumnElement[Any]:
     if key is TaskSortKey.EXPIRES_AT:
-        # A comparison with null would be unknown: what has not ended expires last.
+        # A comparison with null is unknown, so tasks that have not ended sort as expiring last.
         return func.coalesce(TASKS.c.expires_at, literal(_NEVER, UtcTime))
     return TASKS.c[key]
 

@@ -14,7 +14,7 @@ from config.settings import Settings
 from transship.catalog.engine import Catalog
 from transship.catalog.hosts import Host, hosts
 from transship.catalog.notifications import Backlog, backlog
-from transship.catalog.underway import WaitingImport, waiting_imports
+from transship.catalog.unfinished_imports import WaitingImport, waiting_imports
 from transship.catalog.uploads import waiting_uploads
 from transship.commands.api_address import api_address
 from transship.commands.configuration import what_differs

@@ -9,7 +9,7 @@ import structlog
 from transship.catalog.journal import staged_upload
 from transship.catalog.outbox import OutboxKind, OutboxRow, done, postpone
 from transship.catalog.tasks import set_flow_run
-from transship.catalog.underway import unfinished_import
+from transship.catalog.unfinished_imports import unfinished_import
 from transship.domain.errors import (
     DispatchFailed,
     PrefectAway,

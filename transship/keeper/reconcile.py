@@ -10,7 +10,7 @@ import structlog
 from transship.catalog.endings import end_unheld, resume_or_end
 from transship.catalog.leases import LeaseState
 from transship.catalog.tasks import mark_settled, set_status, unsettled_tasks
-from transship.catalog.underway import UnfinishedImport, unfinished_import, unfinished_imports
+from transship.catalog.unfinished_imports import UnfinishedImport, unfinished_import, unfinished_imports
 from transship.domain.clock import utc_now
 from transship.domain.task import ImportTask, RunState, TaskStatus
 from transship.keeper.keeper import Keeper
@@ -51,7 +51,7 @@ def reconcile(keeper: Keeper) -> int:
 
 
 def _judge(found: UnfinishedImport, run: FlowRunState | None, limits: TimeLimits) -> Verdict:
-    if found.untold and _ended_before(found.lease, run, limits):
+    if not found.dispatched and _ended_before(found.lease, run, limits):
         return Verdict(Action.NOTHING)
     return judge(found.task, found.lease, run, limits)
 

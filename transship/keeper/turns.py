@@ -9,11 +9,11 @@ from sqlalchemy import Connection
 
 from transship.catalog.hosts import Host, hosts
 from transship.catalog.outbox import OutboxKind, OutboxRow, due
-from transship.catalog.underway import (
+from transship.catalog.unfinished_imports import (
+    count_dispatched,
     note_waits,
     pending_imports,
     running_imports,
-    underway,
 )
 from transship.domain.clock import utc_now
 from transship.domain.errors import PrefectAway, PrefectRefused
@@ -49,9 +49,9 @@ def _turns(keeper: Keeper, connection: Connection, waiting: Sequence[Waiting]) -
     """Return the outbox rows of the imports whose turn it is, in order."""
     limits = keeper.settings.imports
     known = hosts(connection)
-    carried = underway(connection, UNBEGUN_FORGOTTEN_S, [host.name for host in known if host.alive])
-    room = max(0, limits.dispatch_ahead - carried.unbegun)
-    return next_turns(waiting, carried.by_project, room=room, limit_per_project=project_limit(keeper, known))
+    dispatched = count_dispatched(connection, UNBEGUN_FORGOTTEN_S, [host.name for host in known if host.alive])
+    room = max(0, limits.dispatch_ahead - dispatched.unbegun)
+    return next_turns(waiting, dispatched.by_project, room=room, limit_per_project=project_limit(keeper, known))
 
 
 def project_limit(keeper: Keeper, known: Sequence[Host]) -> int:

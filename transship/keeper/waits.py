@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from transship.catalog.hosts import Host
-from transship.catalog.underway import WaitingImport
+from transship.catalog.unfinished_imports import WaitingImport
 from transship.domain.task import WAITS_FOR, wait_text
 
 
@@ -81,10 +81,10 @@ def _cause(wait: WaitingImport, queue: str, now: Situation) -> tuple[str, str]:
     holder = next((host for host in now.hosts if host.name == wait.host), None)
     if wait.host and (holder is None or not holder.alive):
         return _lost_host(wait.host, holder)
-    reason = now.away or ("" if wait.told else wait.not_told)
+    reason = now.away or ("" if wait.dispatched else wait.dispatch_error)
     if reason:
         return "Prefect", f"it starts when Prefect is back. {reason}"
-    if not wait.told:
+    if not wait.dispatched:
         return _turn(now.share)
     return _blocked(queue, now) or _no_slot(now)
 

@@ -12,10 +12,11 @@ from importlib.metadata import entry_points
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError, ValidationInfo
-from pydantic_core import PydanticCustomError
+from pydantic_core import InitErrorDetails
 
 from config.settings.stores import file
 from config.settings.stores.kind import BLOCK_PREFIX, TYPE, StoreKind, StoreSettings
+from transship.domain.errors import ValueRefused
 from transship.domain.placement import StoreFacts
 
 GROUP: Final = "transship.store_kinds"
@@ -78,8 +79,9 @@ def _of_its_kind(value: object, info: ValidationInfo) -> object:
     kind = kind_named(name) if isinstance(name, str) else None
     if kind is None:
         known = ", ".join(f"'{each}'" for each in KINDS)
-        fault = PydanticCustomError("store_kind", "is no kind of store; there is {known}", {"known": known})
-        raise ValidationError.from_exception_data("store", [{"type": fault, "loc": (TYPE,), "input": name}])
+        refused = ValueRefused("is not a kind of store", f"choose from {known}")
+        fault: InitErrorDetails = {"type": "value_error", "loc": (TYPE,), "input": name, "ctx": {"error": refused}}
+        raise ValidationError.from_exception_data("store", [fault])
     return kind.settings.model_validate(value, context=info.context)
 
 

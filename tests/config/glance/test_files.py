@@ -469,10 +469,10 @@ def test_bounded_lists_mean_what_they_mean_in_glance(text: str, plugins: tuple[s
         ("[import_filtering_opts]\nallowed_hosts = [a b]", "allowed_hosts", "a b"),
         ("[image_import_opts]\nimage_import_plugins = ['a]", "image_import_plugins", "quote"),
         ("[DEFAULT]\nenabled_import_methods = [web-downlod]", "enabled_import_methods", "of these methods: "),
-        ("[DEFAULT]\nnode_staging_uri = /var/lib/x", "node_staging_uri", "no file:///path/to/dir URI"),
-        ("[DEFAULT]\nnode_staging_uri = nfs://host/x", "node_staging_uri", "no file:///path/to/dir URI"),
+        ("[DEFAULT]\nnode_staging_uri = /var/lib/x", "node_staging_uri", "is not a file:///path/to/dir URI"),
+        ("[DEFAULT]\nnode_staging_uri = nfs://host/x", "node_staging_uri", "is not a file:///path/to/dir URI"),
         ("[DEFAULT]\nbind_port = x", "bind_port", "found 'x'"),
-        ("[DEFAULT]\npublic_endpoint = http://$host", "public_endpoint", "it names $host, which no file sets"),
+        ("[DEFAULT]\npublic_endpoint = http://$host", "public_endpoint", "refers to $host, which no file sets"),
         ("[image_format]\nrequire_image_format_match = perhaps", "require_image_format_match", "found 'perhaps'"),
         ("[inject_metadata_properties]\ninject = a", "inject", "property1:value1,property2:value2"),
         ("[inject_metadata_properties]\ninject = a:1,a:2", "inject", "Duplicate key a"),
@@ -481,9 +481,9 @@ def test_bounded_lists_mean_what_they_mean_in_glance(text: str, plugins: tuple[s
         ("[DEFAULT]\nenabled_backends = a:file\n[a]\nfilesystem_store_datadir=/a", "default_backend", "one of a"),
         ("[DEFAULT]\nenabled_backends = a:file\n[glance_store]\ndefault_backend=a", "store_datadir", "store a"),
         ("[glance_store]\ndefault_store = rbd", "default_store", "the store is of type rbd"),
-        ("[glance_store]\nstores = http,rbd", "stores", "default_store is file, which [glance_store] stores does not"),
-        ("[glance_store]\ndefault_store = $nowhere", "default_store", "it names $nowhere"),
-        ("[glance_store]\ndefault_store = file", "filesystem_store_datadir", "needed by store file"),
+        ("[glance_store]\nstores = http,rbd", "stores", "default_store is file, which is not in [glance_store] stores"),
+        ("[glance_store]\ndefault_store = $nowhere", "default_store", "refers to $nowhere"),
+        ("[glance_store]\ndefault_store = file", "filesystem_store_datadir", "required by store file"),
     ],
 )  # fmt: skip
 def test_what_glance_would_refuse_stops_the_start_by_name(text: str, option: str, reason: str, tmp_path: Path) -> None:
@@ -500,7 +500,8 @@ def test_a_type_of_store_that_is_not_served_stops_the_start(kind: str, tmp_path:
         pytest.skip(f"{kind} is served")
     text = f"[DEFAULT]\nenabled_backends = good:file, other:{kind}\n[glance_store]\ndefault_backend = good\n"
     refused = refusal(tmp_path, text + "[good]\nfilesystem_store_datadir = /srv/good\n")
-    assert f"store other is of type {kind}, which this release does not serve; served: file" in refused.told
+    assert refused.reason == f"store other is of type {kind}, which this release does not support"
+    assert refused.remedy == "remove it, or change its type; supported: file"
 
 
 @pytest.mark.parametrize(
@@ -520,7 +521,7 @@ def test_a_type_of_store_that_is_not_served_stops_the_start(kind: str, tmp_path:
             "[DEFAULT]\nenabled_backends = a:file\n[glance_store]\ndefault_backend=b\n[a]\nfilesystem_store_datadir=/a",
             "default_store",
             "glance_store.default_backend",
-            "not one of the stores: a",
+            "not one of the stores; the stores are a",
         ),
         (
             "[DEFAULT]\nenabled_backends = os_glance_x:file\n[glance_store]\ndefault_backend=os_glance_x\n"  # noqa: ISC004
@@ -572,7 +573,7 @@ def test_files_that_are_not_there_stop_the_start(made: bool, tmp_path: Path) -> 
     folder = tmp_path / "etc"
     if made:
         folder.mkdir()
-    with pytest.raises(ConfigurationRefused, match="has neither" if made else "is no file or directory") as refused:
+    with pytest.raises(ConfigurationRefused, match="has neither" if made else "is not a file or directory") as refused:
         load(folder)
     assert (refused.value.source, refused.value.option) == ("environment TRANSSHIP_GLANCE_CONFIG", "glance_config")
 
@@ -600,9 +601,8 @@ def test_what_may_not_be_read_stops_the_start_by_name(
 
 def test_an_unknown_option_in_a_section_that_is_wholly_known_is_a_slip(tmp_path: Path) -> None:
     loaded = of(tmp_path, "[import_filtering_opts]\nalowed_hosts = [a]\n[DEFAULT]\nsome_other = 1\n[x]\ny = 1\n")
-    assert notes(loaded, NoteKind.WARNING) == [
-        "import_filtering_opts.alowed_hosts: Glance has no such option, it has no effect; did you mean allowed_hosts?"
-    ]
+    reason = "Glance has no such option, so it has no effect; did you mean allowed_hosts?"
+    assert notes(loaded, NoteKind.WARNING) == [f"import_filtering_opts.alowed_hosts: {reason}"]
     assert notes(loaded, NoteKind.IGNORED) == []
 
 
@@ -641,7 +641,7 @@ def test_keystone_without_credentials_stops_the_start(tmp_path: Path) -> None:
     assert "auth.project_id" in str(refused)
 
 
-@pytest.mark.parametrize(("text", "found"), [("pa$word", "cannot be read"), ("pa$$word", "")])
+@pytest.mark.parametrize(("text", "found"), [("pa$word", "refers to an option without a value"), ("pa$$word", "")])
 def test_a_dollar_in_a_password_is_escaped_as_in_glance_and_never_shown(text: str, found: str, tmp_path: Path) -> None:
     file = f"{KEYSTONE.replace('hush', text)}[paste_deploy]\nflavor = keystone\n"
     if found:
@@ -668,7 +668,7 @@ def test_the_login_may_stand_in_a_section_of_its_own(tmp_path: Path) -> None:
     assert loaded.settings.auth.token_cache_s == 60
     assert loaded.origins["auth.username"] == f"{tmp_path / 'glance-api.conf'}:Service_User.username"
     assert notes(loaded, NoteKind.IGNORED) == [
-        "keystone_authtoken.username: auth_section is set: the login stands in [service_user]"
+        "keystone_authtoken.username: auth_section is set, so the login is read from [service_user]"
     ]
 
 
@@ -705,7 +705,7 @@ filesystem_store_datadir = $state_path/images
 
 def test_options_that_name_each_other_stop_the_start_by_name(tmp_path: Path) -> None:
     refused = refusal(tmp_path, "[DEFAULT]\npublic_endpoint = $other\nother = x$public_endpoint\n")
-    assert "it names itself: [DEFAULT] public_endpoint -> [DEFAULT] other" in refused.told
+    assert "refers to itself: [DEFAULT] public_endpoint -> [DEFAULT] other" in refused.told
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("-1", 0), ("60", 60)])
@@ -771,8 +771,8 @@ def test_a_single_store_has_the_same_id_however_it_is_named(kind: str, stores: s
     loaded = of(tmp_path, f"[glance_store]\n{kind}{stores}filesystem_store_datadir = /srv/glance\n")
     assert [(name, str(store.dir)) for name, store in loaded.settings.all_stores.items()] == [("file", "/srv/glance")]
     told = " ".join(notes(loaded, NoteKind.WARNING))
-    assert "the one store is served under the id file" in told
-    assert ("http: not served by this release" in told) == bool(stores)
+    assert "the only store has the id file" in told
+    assert ("http: not supported by this release" in told) == bool(stores)
 
 
 def test_options_of_a_single_store_beside_backends_are_warned_of(tmp_path: Path) -> None:
@@ -784,9 +784,9 @@ def test_options_of_a_single_store_beside_backends_are_warned_of(tmp_path: Path)
     assert [(name, str(store.dir)) for name, store in loaded.settings.all_stores.items()] == [("a", "/srv/a")]
     why = "has no effect, as in Glance, because enabled_backends is set"
     assert notes(loaded, NoteKind.WARNING) == [
-        f"glance_store.default_store: {why}: default_backend names the default store",
-        f"glance_store.stores: {why}: it names the stores",
-        f"glance_store.filesystem_store_datadir: {why}: a store has its options in a section of its own",
+        f"glance_store.default_store: {why}; default_backend sets the default store",
+        f"glance_store.stores: {why}; enabled_backends lists the stores",
+        f"glance_store.filesystem_store_datadir: {why}; the options of a store belong in its own section",
     ]
 
 

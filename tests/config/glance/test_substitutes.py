@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from oslo_config import cfg
 
 from config.glance.options import DEFAULTS
-from config.glance.substitutes import Key, NoSubstitute, substituted
+from config.glance.substitutes import Key, substituted
+from transship.domain.errors import ValueRefused
 
 TEXTS = st.lists(
     st.sampled_from(
@@ -51,7 +52,7 @@ def test_texts_mean_what_they_mean_to_oslo_config(written: tuple[str, ...], key:
     texts = {option: text.strip() for option, text in zip(OPTIONS, written, strict=True)}
     try:
         found = substituted(texts, key)
-    except NoSubstitute:
+    except ValueRefused:
         found = None
     assert found == as_oslo_reads(texts, key)
 
@@ -66,13 +67,13 @@ def test_a_dollar_before_no_name_stands_for_itself(text: str) -> None:
     [
         ({"x": "$x"}, r"\[DEFAULT\] x -> \[DEFAULT\] x"),
         ({"x": "$y", "y": "$z", "z": "$y"}, r"x -> \[DEFAULT\] y -> \[DEFAULT\] z -> \[DEFAULT\] y"),
-        ({"x": "$nowhere"}, r"it names \$nowhere, which no file sets; write \$\$"),
-        ({"x": "$state_path"}, r"it names \$state_path"),
-        ({"x": "${nowhere.y}"}, r"it names \$nowhere.y"),
+        ({"x": "$nowhere"}, r"refers to \$nowhere, which no file sets; write \$\$"),
+        ({"x": "$state_path"}, r"refers to \$state_path"),
+        ({"x": "${nowhere.y}"}, r"refers to \$nowhere.y"),
     ],
 )
 def test_a_name_without_a_value_is_refused_by_name(texts: Mapping[str, str], reason: str) -> None:
-    with pytest.raises(NoSubstitute, match=reason):
+    with pytest.raises(ValueRefused, match=reason):
         substituted({("DEFAULT", option): text for option, text in texts.items()}, ("DEFAULT", "x"))
 
 

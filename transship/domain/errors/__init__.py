@@ -3,6 +3,7 @@
     TransshipError
     ├── ConfigurationRefused      a setting cannot be used; the service does not start
     │   └── SeveralRefused        several settings; all are named
+    ├── ValueRefused              the value of a setting; becomes a ConfigurationRefused
     ├── RequestRefused            the caller must act: 4xx
     ├── TransferFailed            an import failed; `retryable` says whether a retry may help
     │   └── ImportStopped         cancelled or interrupted from outside, or out of time

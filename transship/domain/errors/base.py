@@ -116,6 +116,15 @@ class ConfigurationRefused(TransshipError):
         return f"{self.option}: {self.told}"
 
 
+class ValueRefused(TransshipError, ValueError):
+    """The value of a setting cannot be used; `ConfigurationRefused` adds the source and the option."""
+
+    reason: str
+    remedy: str = ""
+
+    BRIEF = "{reason}"
+
+
 class SeveralRefused(ConfigurationRefused):
     """Several settings cannot be used; all are named, so they can be fixed together.
 

@@ -1,4 +1,4 @@
-"""Unfinished imports: how many each project has, so projects can take turns; which ones wait, and why."""
+"""Unfinished imports: how many each project has, which ones wait, and why."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ UNEXPLAINED_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Underway:
+class Dispatched:
     """Numbers of imports that were dispatched and have not ended.
 
     Attributes:
-        by_project: their number by project.
-        unbegun: how many of them have not been begun by a worker.
+        by_project: number of imports by project.
+        unbegun: number of imports that no worker has begun.
     """
 
     by_project: Mapping[str, int]
     unbegun: int
 
 
-def underway(connection: Connection, forgotten_after_s: float, live: Collection[str]) -> Underway:
-    """Return the dispatched imports, without those that wait for a lost host.
+def count_dispatched(connection: Connection, forgotten_after_s: float, live: Collection[str]) -> Dispatched:
+    """Count the dispatched imports, without those that wait for a lost host.
 
     Args:
         forgotten_after_s: an import that no worker has begun within this time no longer delays others, because its
@@ -55,7 +55,7 @@ def underway(connection: Connection, forgotten_after_s: float, live: Collection[
         .where(TASKS.c.status.in_([TaskStatus.PENDING, TaskStatus.PROCESSING]), TASKS.c.id.not_in(waiting), ~stranded)
     ).all()
     unbegun = sum(1 for row in rows if row.state == "queued" and row.age_s < forgotten_after_s)
-    return Underway(Counter(row.owner for row in rows), unbegun)
+    return Dispatched(Counter(row.owner for row in rows), unbegun)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +65,13 @@ class UnfinishedImport:
     Attributes:
         image_name: empty if it has none.
         lease: of its image.
-        untold: whether the request to start or restart it has not been sent to Prefect yet.
+        dispatched: whether Prefect has received the request to start or restart it.
     """
 
     task: ImportTask
     image_name: str
     lease: LeaseState
-    untold: bool
+    dispatched: bool
 
     @property
     def is_held(self) -> bool:
@@ -91,15 +91,15 @@ def unfinished_import(connection: Connection, task_id: str) -> UnfinishedImport 
 
 
 def _unfinished(connection: Connection, wanted: ColumnElement[bool]) -> list[UnfinishedImport]:
-    untold = exists().where(OUTBOX.c.kind == OutboxKind.DISPATCH, OUTBOX.c.task_id == TASKS.c.id)
+    in_outbox = exists().where(OUTBOX.c.kind == OutboxKind.DISPATCH, OUTBOX.c.task_id == TASKS.c.id)
     rows = connection.execute(
-        select(TASKS, IMAGES.c.name.label("image_name"), *LEASE_COLUMNS, untold.label("untold"))
+        select(TASKS, IMAGES.c.name.label("image_name"), *LEASE_COLUMNS, in_outbox.label("in_outbox"))
         .join(LEASES, LEASES.c.image_id == TASKS.c.image_id)
         .join(IMAGES, IMAGES.c.id == TASKS.c.image_id)
         .where(wanted)
         .order_by(TASKS.c.created_at)
     )
-    return [UnfinishedImport(task_of(row), row.image_name or "", joined_lease(row), bool(row.untold)) for row in rows]
+    return [UnfinishedImport(task_of(row), row.image_name or "", joined_lease(row), not row.in_outbox) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,8 @@ class WaitingImport:
         message: of its task.
         attempt: number of the attempt.
         host: the host whose staging holds its uploaded data; empty for other imports.
-        told: whether it was dispatched to Prefect.
-        not_told: why it could not be dispatched so far; empty if that was not tried, or succeeded.
+        dispatched: whether Prefect has received the request to start it.
+        dispatch_error: why the last try to dispatch it failed; empty if it was not tried, or succeeded.
     """
 
     task_id: str
@@ -121,15 +121,15 @@ class WaitingImport:
     message: str
     attempt: int
     host: str = ""
-    told: bool = True
-    not_told: str = ""
+    dispatched: bool = True
+    dispatch_error: str = ""
 
 
 def pending_imports(connection: Connection, older_than_s: float) -> list[WaitingImport]:
     """Return the imports that have waited for a worker for some seconds, oldest first."""
     holder = select(STAGED.c.host).where(uploaded_file(), STAGED.c.image_id == TASKS.c.image_id).limit(1)
     rows = connection.execute(
-        select(TASKS, LEASES.c.since, OUTBOX.c.id.label("untold"), OUTBOX.c.last_error, holder.label("holder"))
+        select(TASKS, LEASES.c.since, OUTBOX.c.id.label("outbox_id"), OUTBOX.c.last_error, holder.label("holder"))
         .join(LEASES, LEASES.c.task_id == TASKS.c.id)
         .outerjoin(OUTBOX, (OUTBOX.c.task_id == TASKS.c.id) & (OUTBOX.c.kind == OutboxKind.DISPATCH))
         .where(TASKS.c.status == TaskStatus.PENDING, LEASES.c.state == "queued")
@@ -144,7 +144,7 @@ def pending_imports(connection: Connection, older_than_s: float) -> list[Waiting
             row.message,
             row.attempt,
             (row.holder or "") if row.method == UPLOAD_METHOD else "",
-            row.untold is None,
+            row.outbox_id is None,
             row.last_error or "",
         )
         for row in rows
@@ -155,7 +155,7 @@ def waiting_imports(connection: Connection) -> list[WaitingImport]:
     """Return all imports that wait, whether they have begun or not, oldest first."""
     unfinished = [TaskStatus.PENDING, TaskStatus.PROCESSING]
     said = TASKS.c.message.contains(WAITS_FOR, autoescape=True)
-    # The keeper explains each wait within seconds; one that it did not explain for so long is worth a look too.
+    # The keeper explains each wait within seconds, so a longer unexplained wait is listed too.
     unexplained = (TASKS.c.status == TaskStatus.PENDING) & (seconds_since(LEASES.c.since) > UNEXPLAINED_S)
     waits = said | unexplained
     rows = connection.execute(
