@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -105,6 +108,16 @@ def test_a_note_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
+def test_a_port_that_is_taken_is_told_with_its_setting_and_the_remedy() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "transship.runner.prefect_server", "--host=127.0.0.1", f"--port={port}"]
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert refused.returncode == 2
+    assert f"prefect.port: port {port} of 127.0.0.1 is taken by another program" in refused.stderr
+    assert "--set prefect.port=PORT" in refused.stderr
+
+
 def test_a_work_queue_can_be_paused(prefect_server: PrefectServer) -> None:
     prefect_server.ask("POST", "/work_pools/", {"name": "to-be-paused", "type": "process"})
     user, password = prefect_server.auth_string.split(":")

@@ -25,6 +25,7 @@ from config.settings import Settings
 from tests.fakes.ports import free_port
 from tests.fakes.system import until
 from transship.domain.errors import ConfigurationRefused
+from transship.host.ports import require_free_port
 from transship.host.processes import start_time
 from transship.supervisor.home import (
     Holder,
@@ -34,7 +35,6 @@ from transship.supervisor.home import (
     lock_path,
     prepare,
     read_holder,
-    require_free_port,
     signal_holder,
 )
 
@@ -180,8 +180,8 @@ def test_a_pid_that_is_used_again_gets_no_signal() -> None:
     assert not signal_holder(Holder(other.pid, started), signal.SIGKILL)
 
 
-def test_a_port_that_is_taken_is_refused_with_its_variable(taken_port: int) -> None:
-    with pytest.raises(ConfigurationRefused, match=rf"port {taken_port} .* taken .*TRANSSHIP_API__PORT"):
+def test_a_port_that_is_taken_is_refused_with_its_setting(taken_port: int) -> None:
+    with pytest.raises(ConfigurationRefused, match=rf"port {taken_port} .* taken .*--set api\.port=PORT"):
         require_free_port("127.0.0.1", taken_port, "api.port")
 
 

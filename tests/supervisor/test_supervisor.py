@@ -164,7 +164,11 @@ def test_a_stage_starts_when_the_one_before_has_ended_well(start: Starter) -> No
         {"name": "later", "argv": sh("cat done; exec sleep 1000"), "stage": 1},
         {"name": "first", "argv": sh("echo 'made before' > done"), "once": True},
     )
+    running.line_with("starting first")
     running.line_with("made before")
+    running.line_with("first is done after")
+    running.line_with("starting later")
+    running.line_with("later is up after")
     running.line_with("ready after")
     assert running.end() == 0
 
@@ -176,9 +180,34 @@ def test_a_line_says_that_a_component_is_up(start: Starter) -> None:
     status = read_status(status_path(running.settings))
     assert status is not None
     assert (status.phase, status.components[0].condition) == (Phase.STARTING, Condition.STARTING)
+    running.line_with("waiting for worker for 10 s")
     with opened(running.home / "gate"):
+        running.line_with("worker is up after")
         running.line_with("ready after")
     assert running.end() == 0
+
+
+def logged(running: Running) -> str:
+    """Return what the supervisor has logged."""
+    return (running.home / "log" / "supervisor.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("number", "sender"), [(signal.SIGINT, " from a terminal (Ctrl-C)"), (signal.SIGTERM, "")], ids=["Ctrl-C", "kill"]
+)
+def test_the_log_says_which_signal_stopped_everything(start: Starter, number: signal.Signals, sender: str) -> None:
+    running = start({"name": "server", "argv": SLEEPER})
+    running.line_with("ready after")
+    assert running.end(number) == 0
+    assert f"{number.name} received{sender}: stopping" in logged(running)
+    assert "server ended (killed by SIGTERM), as asked" in logged(running)
+
+
+def test_the_log_says_that_down_stopped_everything(start: Starter) -> None:
+    running = start({"name": "server", "argv": SLEEPER})
+    running.line_with("ready after")
+    assert stop_running(running.settings, now=False, on_wait=lambda _: None)
+    assert f"SIGTERM received from 'transship down', process {os.getpid()}: stopping" in logged(running)
 
 
 def test_a_component_that_dies_is_started_again_and_the_end_is_told(start: Starter) -> None:
@@ -203,6 +232,7 @@ def test_a_component_that_keeps_dying_fails_the_start_and_stops_the_rest(start: 
     assert "broken did not start: exit status 7" in running.line_with("did not start")
     assert running.process.wait(120) == 1
     assert ended(steady)
+    assert "stopping: broken did not start: exit status 7, 3 times" in logged(running)
 
 
 def test_a_health_check_that_nobody_answers_fails_the_start_in_time(start: Starter) -> None:
@@ -308,6 +338,7 @@ def test_nothing_outlives_a_killed_supervisor(start: Starter) -> None:
     assert holder is not None
     os.kill(holder.pid, signal.SIGKILL)
     assert running.process.wait(120) == 128 + signal.SIGKILL
+    assert "supervisor killed by SIGKILL: all components have been stopped" in logged(running)
     assert all(ended(pid) for pid in (holder.pid, parent, orphan))
     assert not is_locked(running.settings)
 
@@ -396,7 +427,7 @@ def test_an_address_that_is_taken_fails_the_start(start: Starter) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         running = start({"name": "api", "argv": SLEEPER, "listen": ["127.0.0.1", port]})
-        assert f"port {port} of 127.0.0.1 cannot be listened on" in running.line_with("did not start")
+        assert f"api.port: port {port} of 127.0.0.1 is taken by another program" in running.line_with("error")
         assert running.process.wait(120) == 1
 
 

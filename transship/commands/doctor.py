@@ -37,6 +37,7 @@ from transship.domain.errors import (
     TransshipError,
     human_size,
 )
+from transship.host.ports import require_free_port
 from transship.host.runner_status import read_runner_status, runner_status_path
 from transship.notify.sink import wanted_sinks
 from transship.runner.prefect_server import NOTE_FILE, read_note
@@ -44,7 +45,7 @@ from transship.staging.opening import staging_problem
 from transship.stores.base import Room
 from transship.stores.pool import DRIVERS
 from transship.stores_in_force import explained, store_problem, stores_in_force
-from transship.supervisor.home import is_locked, require_free_port
+from transship.supervisor.home import is_locked
 
 OLDEST_PYTHON: Final = (3, 11)
 CONVERSION_PLUGIN: Final = "image_conversion"

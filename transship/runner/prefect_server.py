@@ -22,6 +22,9 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Final
 
+from transship.domain.errors import ConfigurationRefused
+from transship.host.ports import require_free_port
+
 NOTE_FILE: Final = "prefect-server.json"
 """Name of the note about the running server in the home directory's ``run``."""
 
@@ -135,22 +138,26 @@ def main() -> int:
     parser.add_argument("--host", help="address to listen on instead of PREFECT_SERVER_API_HOST")
     parser.add_argument("--port", type=int, help="port to listen on instead of PREFECT_SERVER_API_PORT")
     options = parser.parse_args()
+    from prefect.settings import get_current_settings  # noqa: PLC0415 - slow, as the others
+
+    server = get_current_settings().server
+    host, port = options.host or server.api.host, options.port or server.api.port
+    try:
+        require_free_port(host, port, "prefect.port")
+    except ConfigurationRefused as refused:
+        sys.stderr.write(f"{refused}\n")
+        return 2
     note = write_at_once()
     if not note.immediate:
         sys.stderr.write(f"warning: writes on SQLite may be answered with 503: {note.reason}\n")
     if options.note is not None:
         write_note(options.note, note)
-    serve(options.host, options.port)
+    serve(host, port)
     return 0
 
 
-def serve(host: str | None, port: int | None) -> None:
-    """Serve until SIGTERM, as ``prefect server start`` does.
-
-    Args:
-        host: None: the one of Prefect's settings.
-        port: as `host`.
-    """
+def serve(host: str, port: int) -> None:
+    """Serve until SIGTERM, as ``prefect server start`` does."""
     import uvicorn  # noqa: PLC0415 - slow, as the others
     from prefect.server.api.server import create_app  # noqa: PLC0415
     from prefect.settings import get_current_settings  # noqa: PLC0415
@@ -161,8 +168,8 @@ def serve(host: str | None, port: int | None) -> None:
     gc.freeze()
     uvicorn.run(
         app,
-        host=host or server.api.host,
-        port=port or server.api.port,
+        host=host,
+        port=port,
         timeout_keep_alive=server.api.keepalive_timeout,
         ws_ping_interval=server.api.websocket_ping_interval,
         ws_ping_timeout=server.api.websocket_ping_timeout,

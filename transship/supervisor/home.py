@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
 import signal
-import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from config.options import variable_of
+from config.private_files import write_private
 from config.secrets import create_prefect_secrets
 from config.settings import Settings
 from transship.domain.errors import ConfigurationRefused
 from transship.host.directories import make_directory
+from transship.host.ports import require_free_port
 from transship.host.processes import start_time
 
 LOG: Final = "log"
 PREFECT: Final = "prefect"
 LOCK_FILE: Final = "supervisor.lock"
 STATUS_FILE: Final = "status.json"
+STOP_NOTE: Final = "stopped-by"
+"""Names the sender of a stop signal that was sent on purpose, because the signal does not."""
 
 HOME_MODE: Final = 0o700
 """It holds databases and logs, which no other account may read."""
@@ -175,48 +177,27 @@ def signal_holder(holder: Holder, number: signal.Signals) -> bool:
     return True
 
 
-def require_free_port(host: str, port: int, option: str) -> None:
-    """Refuse a port that cannot be listened on.
+def write_stop_note(settings: Settings, sender: str) -> None:
+    """Tell the supervisor who is about to send it a stop signal; a full disk hides only the name."""
+    with suppress(OSError):
+        write_private(settings.run_dir / STOP_NOTE, sender)
 
-    Args:
-        option: setting with the port, e.g. ``api.port``.
 
-    Raises:
-        ConfigurationRefused: another program listens there, or the address does not belong to this machine.
-    """
+def take_stop_note(run_dir: Path) -> str:
+    """Return the sender of a stop signal, and forget it; empty if nobody left a note."""
+    path = run_dir / STOP_NOTE
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(1)
-    except socket.gaierror as error:
-        reason = f"{host} is not an address: {error.strerror}"
-        raise ConfigurationRefused("settings", _host_option(option), reason) from error
-    except OSError as error:
-        raise _port_refused(host, port, option, error) from error
+        sender = path.read_text(encoding="utf-8")
+        path.unlink()
+    except (OSError, ValueError):
+        return ""
+    return sender
 
 
 def _require_two_ports(settings: Settings) -> None:
     if settings.prefect.port == settings.api.port:
         reason = f"is {settings.api.port}, as api.port is"
         raise ConfigurationRefused("settings", "prefect.port", reason, "set one of them to another")
-
-
-def _host_option(port_option: str) -> str:
-    return f"{port_option.partition('.')[0]}.host"
-
-
-def _port_refused(host: str, port: int, option: str, error: OSError) -> ConfigurationRefused:
-    if error.errno == errno.EADDRNOTAVAIL:
-        reason = f"{host} is no address of this machine"
-        return ConfigurationRefused("start", _host_option(option), reason, "0.0.0.0 stands for all of them")
-    variable = variable_of(tuple(option.split(".")))
-    if error.errno == errno.EADDRINUSE:
-        reason, remedy = "is taken by another program", f"stop what uses it or set {variable} to a free one"
-    else:
-        reason, remedy = f"cannot be used: {error.strerror}", f"set {variable} to another one"
-    return ConfigurationRefused("start", option, f"port {port} of {host} {reason}", remedy)
 
 
 def prepare(settings: Settings) -> HomeLock:

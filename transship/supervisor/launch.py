@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +16,28 @@ from typing import Final
 
 from config.settings import Settings
 from transship.domain.errors import StartFailed, StopFailed, TransshipError
+from transship.host.processes import describe_exit
 from transship.supervisor.component import Component
 from transship.supervisor.guard import run_guarded
-from transship.supervisor.home import HomeLock, is_locked, log_dir, read_holder, signal_holder, status_path
-from transship.supervisor.log_file import last_lines
-from transship.supervisor.output import SUPERVISOR, WARNING, Console, Output, Sink, log_path
+from transship.supervisor.home import (
+    HomeLock,
+    is_locked,
+    log_dir,
+    read_holder,
+    signal_holder,
+    status_path,
+    take_stop_note,
+    write_stop_note,
+)
+from transship.supervisor.output import SUPERVISOR, WARNING, Console, Output, Sink
 from transship.supervisor.status import Phase, read_status
 from transship.supervisor.supervisor import DEBOUNCE_S, Plan, Supervisor
 
 LAST_LINES: Final = 8
-"""Lines of a component's log that are shown when it did not start."""
+"""Lines of a component that are shown when it did not start."""
+
+KILLED: Final = 128
+"""Added to the number of the signal that killed a process, in the exit status of the process above it."""
 
 HEARD_WITHIN_S: Final = 10.0
 """Longest wait for a supervisor to say that it heard a stop signal, before it gets another one."""
@@ -60,7 +73,7 @@ def run_in_foreground(launch: Launch, on_ready: Callable[[], None]) -> int:
         on_ready: called once in the supervising process, when everything is up.
     """
     console = Console()
-    return run_guarded(lambda: _supervise(launch, console, on_ready, lambda error: console("error", str(error))))
+    return _guarded(launch, console, on_ready, lambda error: console("error", str(error)))
 
 
 def run_in_background(launch: Launch, show: Sink) -> int:
@@ -80,7 +93,7 @@ def run_in_background(launch: Launch, show: Sink) -> int:
         os.close(reading)
         _detach(log_dir(launch.settings) / UNCAUGHT_LOG)
         report = _Report(writing)
-        os._exit(run_guarded(lambda: _supervise(launch, report, report.ready, report.failed)))
+        os._exit(_guarded(launch, report, report.ready, report.failed))
     os.close(writing)
     # The lock stays with the child: it belongs to the open file, which both share until here.
     launch.lock.release()
@@ -117,6 +130,7 @@ def stop_running(settings: Settings, now: bool, on_wait: Callable[[int], None]) 
     while is_locked(settings):
         holder = read_holder(settings)
         if holder is not None and not told:
+            write_stop_note(settings, f"'transship down', process {os.getpid()}")
             told = signal_holder(holder, signal.SIGTERM)
             pid, told_at = holder.pid, time.monotonic()
             on_wait(pid)
@@ -125,6 +139,7 @@ def stop_running(settings: Settings, now: bool, on_wait: Callable[[int], None]) 
             if not heard_at and (_is_stopping(settings) or time.monotonic() >= told_at + HEARD_WITHIN_S):
                 heard_at = time.monotonic()
             if heard_at and time.monotonic() >= heard_at + 2 * DEBOUNCE_S:
+                write_stop_note(settings, "'transship down --now'")
                 hurried = signal_holder(holder, signal.SIGTERM)
         if time.monotonic() >= end:
             raise StopFailed(pid, limit_s)
@@ -145,10 +160,15 @@ class _Report:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
+        self._last: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=LAST_LINES))
 
     def __call__(self, component: str, line: str) -> None:
+        if self._descriptor is None:
+            return
         if component == SUPERVISOR or line.startswith(WARNING):
             self._send(self.LINE, component, line)
+        else:
+            self._last[component].append(line)
 
     def ready(self) -> None:
         self._send(self.READY, SUPERVISOR, "")
@@ -156,8 +176,8 @@ class _Report:
 
     def failed(self, error: TransshipError) -> None:
         if isinstance(error, StartFailed):
-            for line in last_lines(log_path(error.log_dir, error.component), LAST_LINES):
-                self._send(self.LINE, error.component, line.partition(" ")[2])
+            for line in self._last[error.component]:
+                self._send(self.LINE, error.component, line)
         self._send(self.LINE, "error", str(error))
         self._close()
 
@@ -176,12 +196,30 @@ class _Report:
             self._descriptor = None
 
 
+def _guarded(
+    launch: Launch, sink: Sink, on_ready: Callable[[], None], on_failure: Callable[[TransshipError], None]
+) -> int:
+    """Supervise in a child process; return its exit status, and log what killed it."""
+    code = run_guarded(lambda: _supervise(launch, sink, on_ready, on_failure))
+    if code > KILLED:
+        output = _output(launch.settings, sink)
+        output.line(SUPERVISOR, f"supervisor {describe_exit(KILLED - code)}: all components have been stopped")
+        output.close()
+    return code
+
+
+def _output(settings: Settings, sink: Sink) -> Output:
+    return Output(log_dir(settings), settings.log.max_bytes, settings.log.backups, sink)
+
+
 def _supervise(
     launch: Launch, sink: Sink, on_ready: Callable[[], None], on_failure: Callable[[TransshipError], None]
 ) -> int:
     settings = launch.settings
+    # A former one may have ended before it read the note.
+    take_stop_note(settings.run_dir)
     launch.lock.write_holder()
-    output = Output(log_dir(settings), settings.log.max_bytes, settings.log.backups, sink)
+    output = _output(settings, sink)
     plan = Plan(
         launch.components,
         settings.home,

@@ -9,6 +9,11 @@ IDLE_SHARE: Final = 0.005
 """Share of one processor below which a component counts as idle; an event loop with timers uses less."""
 
 
+def stalled(limit_s: float) -> str:
+    """Return the reason for which a silent component is given up."""
+    return f"not ready after {limit_s:g} s without CPU time and output (supervisor.start_timeout_s)"
+
+
 @dataclass(frozen=True, slots=True)
 class Vitals:
     """A component's activity as seen from outside.

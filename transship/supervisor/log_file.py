@@ -48,13 +48,3 @@ class RotatingFile:
 
     def _backup(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")
-
-
-def last_lines(path: Path, count: int) -> list[str]:
-    """Return the last lines of a log file, oldest first; empty if there is none."""
-    try:
-        with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - 64 * 1024))
-            return stream.read().decode("utf-8", errors="replace").splitlines()[-count:]
-    except FileNotFoundError:
-        return []

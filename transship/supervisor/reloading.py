@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from config.settings import Settings
 from transship.domain.errors import ConfigurationRefused, NotReloaded, StartFailed
 from transship.supervisor.component import Component, Renewal
+from transship.supervisor.liveness import stalled
 from transship.supervisor.slot import Slot
 
 FIXED: Final = (
@@ -191,8 +192,7 @@ class Reload:
             raise StartFailed(slot.component.name, self._why(slot), self._log_dir)
 
     def _why(self, slot: Slot) -> str:
-        stalled = f"not ready after {self._limit_s:g} s without CPU time and output"
-        return slot.last_exit if slot.died.is_set() else stalled
+        return slot.last_exit if slot.died.is_set() else stalled(self._limit_s)
 
     async def _first_of(self, slot: Slot, *events: asyncio.Event) -> None:
         waits: list[asyncio.Task[Any]] = [asyncio.create_task(event.wait()) for event in events]

@@ -13,7 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from transship.domain.errors import StartFailed
+from transship.domain.errors import StartFailed, TransshipError
+from transship.host.ports import listen
 from transship.host.processes import (
     Standstills,
     become_subreaper,
@@ -24,8 +25,9 @@ from transship.host.processes import (
 from transship.supervisor.child import Child
 from transship.supervisor.component import Backoff, Component, Condition
 from transship.supervisor.forking import ForkServer
-from transship.supervisor.listeners import answers, listen
-from transship.supervisor.liveness import Silence
+from transship.supervisor.home import take_stop_note
+from transship.supervisor.listeners import answers
+from transship.supervisor.liveness import Silence, stalled
 from transship.supervisor.output import SUPERVISOR, Output, log_path
 from transship.supervisor.reloading import Reload
 from transship.supervisor.slot import Slot
@@ -36,6 +38,9 @@ SWEEP_EVERY_S: Final = 0.5
 
 LOOK_EVERY_S: Final = 1.0
 """Interval between checks for signs of life of a starting component."""
+
+WAITING_SHOWN_EVERY_S: Final = 10.0
+"""Interval between lines that name the components for which a start waits."""
 
 PROBE_EVERY_S: Final = 0.2
 """Interval between health checks until a component is up."""
@@ -51,6 +56,9 @@ DEATHS_AT_START: Final = 3
 
 RELOAD_SIGNAL: Final = signal.SIGUSR1
 """Requests a reload; SIGHUP is sent when a terminal is closed, and stops everything."""
+
+SENDERS: Final = {signal.SIGINT: "a terminal (Ctrl-C)", signal.SIGHUP: "a terminal that was closed"}
+"""Usual senders of stop signals."""
 
 DEBOUNCE_S: Final = 0.5
 """A second stop signal within this time is ignored, because a terminal and the guard both send it."""
@@ -137,6 +145,9 @@ class Supervisor:
                 await self._first_of(asyncio.create_task(self._reload_asked.wait()))
                 if self._reload_asked.is_set() and not self._stop.is_set():
                     await self._first_of(asyncio.create_task(self._reload()))
+        except Exception as error:
+            self._say(f"stopping: {error.brief if isinstance(error, TransshipError) else repr(error)}")
+            raise
         finally:
             await self._stop_everything()
             sweeper.cancel()
@@ -163,11 +174,8 @@ class Supervisor:
             if slot.component.listen is None:
                 continue
             host, port = slot.component.listen
-            try:
-                slot.sockets = listen(host, port)
-            except OSError as error:
-                reason = f"port {port} of {host} cannot be listened on: {error.strerror}"
-                raise StartFailed(slot.component.name, reason, self.output.directory) from error
+            # The section of its settings has the component's name.
+            slot.sockets = listen(host, port, f"{slot.component.name}.port")
 
     def _start_fork_server(self) -> None:
         component = self.plan.fork_server
@@ -185,6 +193,7 @@ class Supervisor:
             await forks.close()
 
     async def _start_stage(self, slots: Sequence[Slot]) -> None:
+        self._say(f"starting {', '.join(slot.component.name for slot in slots)}")
         for slot in slots:
             self.launch(slot)
         stalls = [asyncio.create_task(self._fail_when_stalled(slot)) for slot in slots]
@@ -193,11 +202,19 @@ class Supervisor:
         # Let their own requests reach the fork server first.
         await asyncio.sleep(0)
         self._prepare(max(slot.component.stage for slot in slots))
+        waits = asyncio.create_task(self._show_waits(slots))
         try:
             await self._first_of(asyncio.gather(*(slot.up.wait() for slot in slots)))
         finally:
-            for stall in stalls:
-                stall.cancel()
+            for task in (*stalls, waits):
+                task.cancel()
+
+    async def _show_waits(self, slots: Sequence[Slot]) -> None:
+        began = asyncio.get_running_loop().time()
+        while True:
+            await asyncio.sleep(WAITING_SHOWN_EVERY_S)
+            names = ", ".join(slot.component.name for slot in slots if not slot.up.is_set())
+            self._say(f"waiting for {names} for {asyncio.get_running_loop().time() - began:.0f} s")
 
     def _prepare(self, stage: int) -> None:
         """Request the imports of later stages while this one starts."""
@@ -208,8 +225,7 @@ class Supervisor:
     async def _fail_when_stalled(self, slot: Slot) -> None:
         await self.stall(slot)
         if not slot.up.is_set():
-            limit = f"{self.plan.start_timeout_s:g} s without CPU time and output (supervisor.start_timeout_s)"
-            self._fail(StartFailed(slot.component.name, f"not ready after {limit}", self.output.directory))
+            self._fail(StartFailed(slot.component.name, stalled(self.plan.start_timeout_s), self.output.directory))
 
     async def stall(self, slot: Slot) -> None:
         """Wait until a component has shown no sign of life for as long as it may."""
@@ -260,17 +276,20 @@ class Supervisor:
         while not slot.stopping.is_set():
             began = asyncio.get_running_loop().time()
             status = await self._live(slot)
+            lived_s = asyncio.get_running_loop().time() - began
             if slot.component.once and status == 0:
+                self._say(f"{slot.component.name} is done after {lived_s:.1f} s")
                 self._set(slot, Condition.DONE)
                 slot.up.set()
                 return
             if slot.stopping.is_set():
+                self._say(f"{slot.component.name} ended ({slot.last_exit}), as asked")
                 break
             slot.died.set()
-            lived_s = asyncio.get_running_loop().time() - began
             slot.short_lives = 1 if lived_s >= self.plan.backoff.reset_after_s else slot.short_lives + 1
             if self._phase is Phase.STARTING and slot.short_lives >= DEATHS_AT_START:
-                self._fail(StartFailed(slot.component.name, slot.last_exit, self.output.directory))
+                reason = f"{slot.last_exit}, {DEATHS_AT_START} times"
+                self._fail(StartFailed(slot.component.name, reason, self.output.directory))
                 return
             wait_s = self.plan.backoff.wait_s(slot.short_lives)
             self._say(f"{slot.component.name} ended ({slot.last_exit}); starting it again in {wait_s:g} s")
@@ -282,6 +301,7 @@ class Supervisor:
         """Run a component once; return its exit status, 127 if it could not be run."""
         slot.said_ready.clear()
         self._set(slot, Condition.STARTING)
+        began = asyncio.get_running_loop().time()
         try:
             slot.child = child = await self._begin(slot)
         except OSError as error:
@@ -289,7 +309,7 @@ class Supervisor:
             return 127
         slot.starts += 1
         self._publish()
-        watcher = asyncio.create_task(self._watch(slot))
+        watcher = asyncio.create_task(self._watch(slot, began))
         try:
             status = await child.follow(lambda line: self._on_line(slot, line))
         finally:
@@ -319,8 +339,8 @@ class Supervisor:
         self.output.line(slot.component.name, line)
         slot.on_line(line)
 
-    async def _watch(self, slot: Slot) -> None:
-        """Follow the health of a running component."""
+    async def _watch(self, slot: Slot, began: float) -> None:
+        """Follow the health of a component that was started at `began`."""
         component = slot.component
         if component.once:
             return
@@ -328,18 +348,14 @@ class Supervisor:
             settled = asyncio.create_task(slot.said_ready.wait())
             await asyncio.wait([settled], timeout=component.settle_s)
             settled.cancel()
-            self._set(slot, Condition.UP)
-            slot.up.set()
+            self._set_up(slot, began)
             return
-        began = asyncio.get_running_loop().time()
         if component.ready_text:
             # A predecessor may answer the health check.
             await slot.said_ready.wait()
         while not await answers(component.health_url, PROBE_TIMEOUT_S):
             await asyncio.sleep(PROBE_EVERY_S)
-        self._say(f"{component.name} is up after {asyncio.get_running_loop().time() - began:.1f} s")
-        self._set(slot, Condition.UP)
-        slot.up.set()
+        self._set_up(slot, began)
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
             healthy = await answers(component.health_url, PROBE_TIMEOUT_S)
@@ -350,17 +366,26 @@ class Supervisor:
                 self._say(f"{component.name} {'answers again' if healthy else 'does not answer its health check'}")
                 self._set(slot, condition)
 
+    def _set_up(self, slot: Slot, began: float) -> None:
+        self._say(f"{slot.component.name} is up after {asyncio.get_running_loop().time() - began:.1f} s")
+        self._set(slot, Condition.UP)
+        slot.up.set()
+
     # --- stop ----------------------------------------------------------------------------------
 
     def _on_stop_signal(self, number: signal.Signals) -> None:
         now = asyncio.get_running_loop().time()
         if not self._stop.is_set():
             self._stop_asked_at = now
-            self._say(f"{number.name} received: stopping; once more kills everything at once")
+            self._say(f"{number.name} received{self._sender(number)}: stopping; once more kills everything at once")
             self._stop.set()
         elif now - self._stop_asked_at > DEBOUNCE_S and not self._hurry.is_set():
-            self._say(f"{number.name} received again: killing everything")
+            self._say(f"{number.name} received again{self._sender(number)}: killing everything")
             self._hurry.set()
+
+    def _sender(self, number: signal.Signals) -> str:
+        sender = take_stop_note(self.plan.status_file.parent) if number is signal.SIGTERM else SENDERS.get(number, "")
+        return f" from {sender}" if sender else ""
 
     async def _stop_everything(self) -> None:
         self._enter(Phase.STOPPING)

@@ -19,7 +19,7 @@ class StartFailed(TransshipError):
     """A component did not start; everything that was started has been stopped again.
 
     Attributes:
-        component: name of the component, or of several.
+        component: name of the component.
         reason: how it ended, or how long we waited for it.
         log_dir: directory of the log files.
     """
@@ -29,7 +29,7 @@ class StartFailed(TransshipError):
     log_dir: Path
 
     BRIEF = "{component} did not start: {reason}"
-    REMEDY = "see its log in {log_dir}"
+    REMEDY = "see {log_dir}/{component}.log, and what 'transship doctor' finds"
 
 
 class NotReloaded(TransshipError):
