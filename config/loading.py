@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -68,7 +69,24 @@ def load_settings(
         ConfigurationRefused: a file cannot be read, or a setting cannot be used; `SeveralRefused` if
             there is more than one problem. The text holds no secrets.
     """
-    files = files_of(file, environ, overrides or {}, system_file)
+    return load_files(files_of(file, environ, overrides or {}, system_file), environ=environ, overrides=overrides)
+
+
+def load_files(
+    files: tuple[Path, ...],
+    *,
+    environ: Mapping[str, str] = MappingProxyType({}),
+    overrides: Mapping[str, object] | None = None,
+) -> LoadedSettings:
+    """Return the settings from these TOML files; by default nothing else is read.
+
+    Args:
+        files: later ones override earlier ones.
+        environ, overrides: as `load_settings`.
+
+    Raises:
+        ConfigurationRefused: as `load_settings`.
+    """
     gathered = Gathered()
     for path in files:
         gathered.add(read_file(path), str(path))

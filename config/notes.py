@@ -11,6 +11,7 @@ class NoteKind(StrEnum):
 
     WARNING = "warning"
     IGNORED = "ignored"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,9 @@ class Note:
     """A note about a source; it does not stop a start.
 
     Attributes:
-        kind: a warning needs action; an ignored option has no effect here.
-        origin: ``file:section.option``.
+        kind: a warning needs action; an ignored option has no effect here; unknown options may have none, and only
+            ``transship config check`` shows them.
+        origin: ``file:section.option``; ``file:section`` for unknown options.
         text: one line.
     """
 

@@ -225,7 +225,10 @@ def config_check(
         typer.Argument(metavar="[FILE]...", help="Glance configuration files or directories, or one Transship file."),
     ] = None,
 ) -> None:
-    """Check configuration files. Shows what they set and what has no effect."""
+    """Check configuration files, or without arguments the settings in force. Shows what is set and what has no effect.
+
+    Files are checked alone: the environment and the default files are not read.
+    """
     from transship.commands import configuration
 
     raise typer.Exit(configuration.check(_invocation(context), files or []))

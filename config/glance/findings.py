@@ -42,6 +42,7 @@ class Findings:
         values: settings, without those of refused options.
         notes: for display.
         refused: errors that stop the start.
+        unread: entries that nothing has looked at yet.
     """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
@@ -49,11 +50,12 @@ class Findings:
         self.values: list[GlanceValue] = []
         self.notes: list[Note] = []
         self.refused: list[ConfigurationRefused] = []
+        self.unread = dict(self.entries)
         self._texts = {key: entry.text for key, entry in self.entries.items()}
 
     def first(self, sections: Sequence[str], name: str) -> Entry | None:
         """Return an option of the first section that has it."""
-        return next((self.entries[section, name] for section in sections if (section, name) in self.entries), None)
+        return next((entry for section in sections if (entry := self.entries.get((section, name)))), None)
 
     def text_of(self, entry: Entry) -> str:
         """Return the text of an option with all references replaced.
@@ -61,6 +63,7 @@ class Findings:
         Raises:
             ValueRefused: a reference has no value.
         """
+        self.unread.pop(entry.key, None)
         return substituted(self._texts, entry.key)
 
     def map(self, option: MappedOption, entry: Entry, store_id: str = "") -> None:
@@ -86,8 +89,10 @@ class Findings:
 
     def warn(self, entry: Entry, text: str) -> None:
         """Add a warning about an option."""
+        self.unread.pop(entry.key, None)
         self.notes.append(Note(NoteKind.WARNING, entry.origin, text))
 
     def ignore(self, entry: Entry, reason: str) -> None:
         """Add a note that an option has no effect."""
+        self.unread.pop(entry.key, None)
         self.notes.append(Note(NoteKind.IGNORED, entry.origin, reason))

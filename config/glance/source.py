@@ -7,6 +7,7 @@ together; texts that are accepted although they are wrong or have no effect here
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ from config.settings import LOOPBACK_HOSTS
 from transship.domain.errors import ConfigurationRefused
 
 _ADDRESS: Final = ("api", "host")
+_REFERENCE: Final = re.compile(r"\$\{?(?:\w+\.)?(\w+)")
+"""A ``$option`` or ``${section.option}`` in a text; the group is the option."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,8 @@ def _map_options(found: Findings, *, multi_store: bool) -> None:
 def _note_the_rest(found: Findings) -> None:
     mapped = {(option.section, option.name) for option in OPTIONS}
     whole_sections = set()
+    unknown: dict[str, list[str]] = {}
+    referenced = {name for entry in found.entries.values() for name in _REFERENCE.findall(entry.text)}
     for key, entry in found.entries.items():
         if key in mapped:
             continue
@@ -174,11 +179,14 @@ def _note_the_rest(found: Findings) -> None:
         elif ignored is None:
             if key[0] in WHOLLY_KNOWN:
                 found.warn(entry, f"Glance has no such option, so it has no effect{_did_you_mean(key)}")
+            elif key in found.unread and key[1] not in referenced:
+                unknown.setdefault(f"{entry.file}:{entry.written_section}", []).append(key[1])
         elif ignored.name == "*":
             whole_sections.add((f"{entry.file}:{entry.written_section}", ignored.reason))
         elif entry.text.strip().lower() not in ignored.harmless:
             found.ignore(entry, ignored.reason)
     found.notes += [Note(NoteKind.IGNORED, *section) for section in sorted(whole_sections)]
+    found.notes += [Note(NoteKind.UNKNOWN, section, ", ".join(names)) for section, names in unknown.items()]
 
 
 def _ignored(key: Key) -> IgnoredOption | None:

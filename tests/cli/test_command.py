@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
+from config.loading import load_files
 from config.options import variable_of
 from config.settings import Settings
 from config.settings.stores import kinds
@@ -25,6 +26,7 @@ from tests.fakes.parts_store import KIND
 from tests.fakes.ports import free_port
 from transship.catalog.engine import Catalog
 from transship.cli import app, main
+from transship.commands.configuration import print_warnings
 from transship.host.processes import start_time
 from transship.host.runner_status import RunnerStatus, write_runner_status
 from transship.staging.area import StagingArea
@@ -463,6 +465,37 @@ def test_one_file_of_ours_can_be_checked_together_with_those_of_a_glance(
     shown = capsys.readouterr().out
     assert ["api.port", "9494", str(ours)] in [line.split() for line in shown.splitlines()]
     assert in_process(monkeypatch, tmp_path, "config", "check", str(ours), str(tmp_path / "b.toml")) == 2
+
+
+def test_a_file_is_checked_alone_and_what_is_unknown_is_listed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = glance(tmp_path)
+    stores = "[glance_store]\nfilesystem_store_datadir = $state_path/images\nrbd_store_pool = images\n"
+    path.write_text(f"{path.read_text()}[cors]\nallowed_origin = *\nmax_age = 1\n{stores}")
+    general = "[DEFAULT]\nlog_file = /x\nworkers = 4\nstate_path = /var/lib\nuser_storage_quota = 0\n"
+    path.write_text(path.read_text().replace("[DEFAULT]\n", general))
+    monkeypatch.setenv("TRANSSHIP_API__PROT", "80")
+    monkeypatch.setenv("TRANSSHIP_API__PORT", "1")
+    (tmp_path / "transship.toml").write_text("misspelt = 1\n")
+    assert in_process(monkeypatch, tmp_path, "config", "check", str(path)) == 0
+    shown = capsys.readouterr().out
+    assert ["api.port", "9393", f"{path}:DEFAULT.bind_port"] in [line.split() for line in shown.splitlines()]
+    unknown = [" ".join(line.split()) for line in shown.partition("UNKNOWN")[2].splitlines()[1:]]
+    assert unknown == [
+        f"{path}:DEFAULT log_file, workers",
+        f"{path}:cors allowed_origin, max_age",
+        f"{path}:glance_store rbd_store_pool",
+    ]
+
+
+def test_unknown_options_of_a_glance_are_no_warning_at_a_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "glance-api.conf"
+    path.write_text("[cors]\nallowed_origin = *\n")
+    print_warnings(load_files((), overrides={"glance_config": [path]}))
+    assert capsys.readouterr().err == ""
 
 
 def test_every_command_takes_the_files_of_a_glance(

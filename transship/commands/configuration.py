@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from config.gathering import DEFAULT
-from config.loading import LoadedSettings
+from config.loading import LoadedSettings, load_files
 from config.notes import NoteKind
 from config.options import GLANCE_OPTION
 from config.secrets import new_fernet_key
@@ -28,6 +28,11 @@ from transship.sources.transport import refuse_bad_authorities
 from transship.stores.pool import new_driver
 
 TOML: Final = ".toml"
+_TITLES: Final = {
+    NoteKind.WARNING: "WARNING",
+    NoteKind.IGNORED: "IGNORED: KNOWN, BUT WITHOUT EFFECT HERE",
+    NoteKind.UNKNOWN: "UNKNOWN: NOT READ BY TRANSSHIP",
+}
 LISTED: Final = 8
 """Most changed options that are named."""
 
@@ -64,17 +69,17 @@ def what_differs(snapshot: Snapshot, refuse: Callable[[LoadedSettings], None] = 
 
 
 def check(invocation: Invocation, files: Sequence[Path]) -> int:
-    """Print what the files set, where each value is set, and warnings about it.
+    """Print what the files set, where each value is set, and what has no effect.
 
     Args:
-        invocation: the other sources; they override the files as at a start.
-        files: Glance files or directories; one may be a Transship TOML file. Empty: all sources in force.
+        invocation: its sources are checked if there are no files; otherwise only its overrides apply.
+        files: Glance files or directories; one may be a Transship TOML file. Nothing else is read then.
 
     Raises:
         CommandRefused: there is more than one TOML file.
         ConfigurationRefused: the service would not start with them.
     """
-    loaded = _with_files(invocation, files).load()
+    loaded = _load_alone(files, invocation.overrides) if files else invocation.load()
     refuse_what_cannot_start(loaded)
     rows = [
         (row.option, row.value, row.origin)
@@ -82,7 +87,7 @@ def check(invocation: Invocation, files: Sequence[Path]) -> int:
         if any(row.origin.startswith(str(path)) for path in loaded.files)
     ]
     print_table(("OPTION", "VALUE", "FROM"), rows or [("(nothing is set)", "", "")])
-    for kind, title in ((NoteKind.WARNING, "WARNING"), (NoteKind.IGNORED, "IGNORED: KNOWN, BUT WITHOUT EFFECT HERE")):
+    for kind, title in _TITLES.items():
         notes = [(note.origin, note.text) for note in loaded.notes if note.kind is kind]
         if notes:
             print()
@@ -93,6 +98,8 @@ def check(invocation: Invocation, files: Sequence[Path]) -> int:
 def print_warnings(loaded: LoadedSettings) -> None:
     """Print warnings about the sources to standard error."""
     for note in loaded.notes:
+        if note.kind is NoteKind.UNKNOWN:
+            continue  # most options of a Glance do not concern imports
         print(coloured(f"{note.kind}: {note}", YELLOW, error=True), file=sys.stderr, flush=True)
 
 
@@ -185,15 +192,14 @@ def _origins_named(loaded: LoadedSettings) -> Iterator[None]:
         raise (refused if origin == DEFAULT else replace(refused, source=origin)) from refused
 
 
-def _with_files(invocation: Invocation, files: Sequence[Path]) -> Invocation:
+def _load_alone(files: Sequence[Path], overrides: Mapping[str, str]) -> LoadedSettings:
+    """Return the settings from these files and the command line, regardless of the environment and other files."""
     ours = [path for path in files if path.suffix == TOML]
     glances = [str(path.absolute()) for path in files if path.suffix != TOML]
     if len(ours) > 1:
         raise CommandRefused(f"{ours[1]}: only one {TOML} file is read at a start", "name one")
-    overrides = {GLANCE_OPTION: os.pathsep.join(glances)} if glances else {}
-    return replace(
-        invocation, config=ours[0] if ours else invocation.config, overrides={**invocation.overrides, **overrides}
-    )
+    named = {GLANCE_OPTION: os.pathsep.join(glances)} if glances else {}
+    return load_files(tuple(path.absolute() for path in ours), overrides={**overrides, **named})
 
 
 def sample() -> int:
