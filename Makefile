@@ -12,7 +12,7 @@ TRANSSHIP := .venv/bin/transship
 IMAGE ?=
 # URL: what `make import` imports.
 URL ?=
-# ARGS: further options for import, test, test-postgresql, chaos or bench.
+# ARGS: further options for up, import, test, test-postgresql, chaos or bench.
 ARGS ?=
 
 .PHONY: help
@@ -25,7 +25,7 @@ bootstrap: ## Install the locked environment into .venv, and Debian's qemu-utils
 
 .PHONY: up
 up: bootstrap ## Start everything and import one real image (IMAGE=https://… for another)
-	@scripts/up '$(IMAGE)'
+	@scripts/up '$(IMAGE)' $(ARGS)
 
 .PHONY: down
 down: ## Stop everything

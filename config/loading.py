@@ -58,8 +58,8 @@ def load_settings(
 
     Args:
         file: TOML file named on the command line; must exist. If None, the file named in
-            ``TRANSSHIP_CONFIG``, which must exist too; else ``/etc/transship/transship.toml`` and
-            ``<home>/transship.toml``, if they exist; the latter overrides the former.
+            ``TRANSSHIP_CONFIG``, which must exist too; else ``/etc/transship/transship.toml``,
+            ``<home>/transship.toml`` and ``<home>/remembered.toml``, if they exist; later ones override earlier ones.
         environ: environment variables; ``TRANSSHIP_API__PORT`` is ``api.port``. Lists are JSON or
             comma-separated words (``TRANSSHIP_GLANCE_CONFIG``: colon-separated paths), mappings are JSON.
         overrides: dotted options from the command line; text is parsed as in the environment.

@@ -19,6 +19,8 @@ from config.settings import Settings
 from transship.domain.errors import ConfigurationRefused
 
 FILE_NAME: Final = "transship.toml"
+REMEMBERED: Final = "remembered.toml"
+"""The file of the home directory with options that ``transship up`` was given on its command line."""
 SYSTEM_FILE: Final = Path("/etc/transship") / FILE_NAME
 COMMAND_LINE: Final = "command line"
 
@@ -37,10 +39,10 @@ def files_of(
         return (_existing(Path(variables[CONFIG_VARIABLE]), f"environment {CONFIG_VARIABLE}"),)
     home = Path(str(overrides.get("home") or variables.get(HOME_VARIABLE) or Settings.model_fields["home"].default))
     try:
-        home_file = home.expanduser().absolute() / FILE_NAME
+        home = home.expanduser().absolute()
     except RuntimeError:
         return ()
-    return tuple(path for path in (system_file, home_file) if _is_file(path))
+    return tuple(path for path in (system_file, home / FILE_NAME, home / REMEMBERED) if _is_file(path))
 
 
 def _existing(path: Path, source: str) -> Path:

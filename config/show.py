@@ -72,7 +72,7 @@ def sample_toml() -> str:
         "# remove the '# ' before an option to change it.",
         "#",
         "# Read from the file that --config or TRANSSHIP_CONFIG names, else from",
-        "# /etc/transship/transship.toml and <home>/transship.toml.",
+        "# /etc/transship/transship.toml, <home>/transship.toml and <home>/remembered.toml.",
     ]
     for section in _sections():
         lines += ["", *(f"# {line}" for line in section.description)]
@@ -91,9 +91,10 @@ def settings_page() -> str:
         "<!-- Written by `python -m config.show` from config/settings/; do not edit. -->",
         "",
         "Values come from these sources, and later ones override earlier ones: the defaults below; the Glance files in",
-        "`glance_config` ([glance-configuration.md](glance-configuration.md)); `/etc/transship/transship.toml` and",
-        "`<home>/transship.toml` if they exist, or instead of both the file named by `--config` or `TRANSSHIP_CONFIG`;",
-        "the environment; the command line. Sources are merged option by option.",
+        "`glance_config` ([glance-configuration.md](glance-configuration.md)); `/etc/transship/transship.toml`,",
+        "`<home>/transship.toml` and `<home>/remembered.toml` (options of earlier `transship up`) if they exist,",
+        "or instead of them the file named by `--config` or `TRANSSHIP_CONFIG`; the environment; the command line.",
+        "Sources are merged option by option.",
         "`transship config show` prints every value in force and its source, with secrets masked.",
         "",
         "In the environment an option is `TRANSSHIP_<SECTION>__<OPTION>`. Lists are JSON or comma-separated words,",
@@ -228,20 +229,21 @@ def _default_text(field: FieldInfo, path: OptionPath) -> str:
         return "(name of this machine)" if path == ("host_name",) else "(computed)"
     if field.default is None:
         return "(unset)"
-    return _toml(field.default)
+    return toml_value(field.default)
 
 
-def _toml(value: object) -> str:
+def toml_value(value: object) -> str:
+    """Return a value as it is written in a TOML file; a secret in the clear."""
     if isinstance(value, SecretStr):
         return json.dumps(value.get_secret_value())
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
-    if isinstance(value, tuple):
-        return f"[{', '.join(_toml(each) for each in value)}]"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(toml_value(each) for each in value)}]"
     if isinstance(value, Mapping):
-        pairs = ", ".join(f"{json.dumps(name)} = {_toml(each)}" for name, each in value.items())
+        pairs = ", ".join(f"{json.dumps(name)} = {toml_value(each)}" for name, each in value.items())
         return f"{{ {pairs} }}" if pairs else "{}"
     return json.dumps(str(value))
 

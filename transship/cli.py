@@ -34,6 +34,11 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Configuration file to use instead of the default ones.")
 ]
 
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="OPTION=VALUE", help="Override a setting, e.g. api.port=9393; may be repeated."),
+]
+
 GlanceOption = Annotated[
     list[Path] | None,
     typer.Option("--glance-config", metavar="FILE", help="Glance configuration file or directory; may be repeated."),
@@ -47,21 +52,24 @@ def _options(
     home: Annotated[
         Path | None, typer.Option("--home", metavar="DIR", help="Home directory; overrides TRANSSHIP_HOME.")
     ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="OPTION=VALUE", help="Override a setting, e.g. api.port=9393; may be repeated."),
-    ] = None,
+    assignments: SetOption = None,
     glance_config: GlanceOption = None,
 ) -> None:
     # Only kept: loading the settings here would delay the help of each command.
     context.obj = (config, home, assignments or [], glance_config or [])
 
 
-def _invocation(context: typer.Context, config: Path | None = None, glance: list[Path] | None = None) -> Invocation:
+def _invocation(
+    context: typer.Context,
+    config: Path | None = None,
+    glance: list[Path] | None = None,
+    assignments: list[str] | None = None,
+) -> Invocation:
     from transship.commands.context import Invocation, parse_overrides
 
-    first_config, home, assignments, first_glance = context.obj
-    return Invocation(config or first_config, parse_overrides(home, assignments, glance or first_glance))
+    first_config, home, first_assignments, first_glance = context.obj
+    all_assignments = [*first_assignments, *(assignments or [])]
+    return Invocation(config or first_config, parse_overrides(home, all_assignments, glance or first_glance))
 
 
 @app.command()
@@ -72,11 +80,15 @@ def up(
     ] = False,
     config: ConfigOption = None,
     glance_config: GlanceOption = None,
+    assignments: SetOption = None,
 ) -> None:
-    """Start everything on this machine and keep it running."""
+    """Start everything on this machine and keep it running.
+
+    The home directory remembers --set and --glance-config for later commands, unless --config names a file.
+    """
     from transship.commands import run
 
-    raise typer.Exit(run.up(_invocation(context, config, glance_config), detach=detach))
+    raise typer.Exit(run.up(_invocation(context, config, glance_config, assignments), detach=detach))
 
 
 @app.command()

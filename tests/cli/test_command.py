@@ -18,6 +18,7 @@ from cryptography.fernet import Fernet
 
 from config.loading import load_files
 from config.options import variable_of
+from config.reading import REMEMBERED
 from config.settings import Settings
 from config.settings.stores import kinds
 from tests.fakes.databases import DATABASES
@@ -214,6 +215,16 @@ def test_up_is_refused_before_anything_starts_when_a_port_is_taken(tmp_path: Pat
     assert refused.returncode == 1
     assert "is taken by another program" in refused.stderr
     assert list((tmp_path / "log").iterdir()) == []
+
+
+@pytest.mark.real
+def test_a_start_that_fails_says_why_and_remembers_nothing(tmp_path: Path) -> None:
+    nobody, port = "prefect.api_url=http://127.0.0.1:9/api", f"api.port={free_port()}"
+    failed = run(tmp_path, "up", "--detach", "--set", nobody, "--set", port)
+    assert failed.returncode == 1
+    assert "Prefect at http://127.0.0.1:9/api does not answer" in failed.stdout
+    assert f"deploy did not start: exit status 1, 3 times; see {tmp_path}/log/deploy.log" in failed.stdout
+    assert not (tmp_path / REMEMBERED).exists()
 
 
 def test_a_worker_alone_is_refused_until_it_is_told_what_all_hosts_share(

@@ -8,6 +8,9 @@ import sys
 from typing import NoReturn
 
 from config.loading import SNAPSHOT_VARIABLE, LoadedSettings
+from config.options import CONFIG_VARIABLE
+from config.reading import REMEMBERED
+from config.remembered import remember
 from config.secrets import prefect_auth_file
 from config.settings import Settings
 from config.snapshot import newest_snapshot, read_snapshot, remove_others, take_snapshot
@@ -48,11 +51,11 @@ def up(invocation: Invocation, *, detach: bool) -> int:
 
     launch = Launch(settings, lock, plan(), plan, fork_server(settings, {}))
     if not detach:
-        return run_in_foreground(launch, lambda: print_addresses(settings))
+        return run_in_foreground(launch, lambda: _print_ready(invocation, loaded))
     console = Console()
     code = run_in_background(launch, console)
     if code == 0:
-        print_addresses(settings)
+        _print_ready(invocation, loaded)
     else:
         print(coloured(f"not started; logs: {log_dir(settings)}", RED))
     return code
@@ -128,7 +131,16 @@ def address_rows(settings: Settings) -> tuple[tuple[str, str], ...]:
     return (*rows, ("logs", str(log_dir(settings))))
 
 
-def print_addresses(settings: Settings) -> None:
-    """Print addresses and directories."""
-    for label, value in address_rows(settings):
+def _print_ready(invocation: Invocation, loaded: LoadedSettings) -> None:
+    """Print addresses and directories, and remember the options of the command line: a start with them succeeded."""
+    rows, file = address_rows(loaded.settings), loaded.settings.home / REMEMBERED
+    # A configuration file that is named is read instead of those in the home directory.
+    if invocation.config is None and not os.environ.get(CONFIG_VARIABLE):
+        try:
+            remembered = ", ".join(remember(loaded))
+        except ConfigurationRefused as refused:
+            remembered = f"nothing: {refused}"
+        if remembered:
+            rows = (*rows, ("remembered", f"{remembered} (to forget an option, remove its line from {file})"))
+    for label, value in rows:
         print(f"{label:<15} {value}", flush=True)

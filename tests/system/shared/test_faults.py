@@ -12,6 +12,7 @@ from contextlib import suppress
 import pytest
 import requests
 
+from config.loading import load_settings
 from tests.fakes.system import Gate, System, until
 from tests.fakes.web_server import WebServer
 
@@ -93,7 +94,9 @@ def test_an_import_goes_on_after_down_and_up(system: System, source: WebServer, 
     system.down()
     gate.open()
     spared = lines_of_deploy(system, NOT_APPLIED)
-    system.up()
+    up = system.command("up", "--detach", "--set", "log.backups=4")
+    assert up.returncode == 0, up.stdout + up.stderr + system.logs()
+    assert load_settings(environ=system.environment).settings.log.backups == 4
     assert_consistent(system, image_id)
     assert system.image(image_id)["status"] == "active"
     assert system.prefect("GET", HOUSEKEEPING)["work_pool_name"] == system.settings.prefect.work_pool
