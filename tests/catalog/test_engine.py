@@ -118,7 +118,9 @@ def test_a_catalogue_from_before_the_first_release_is_refused_with_the_remedy_an
     with closing(Catalog.open(settings)) as catalog, catalog.write() as connection:
         connection.exec_driver_sql("alter table locations drop column put_token")
         connection.exec_driver_sql("update alembic_version set version_num = '0006'")
-    with pytest.raises(ConfigurationRefused, match=r"before 0\.1\.0 \(schema 0006\).*empty home directory"):
+    with pytest.raises(
+        ConfigurationRefused, match=r"before 0\.1\.0 created the catalogue \(schema 0006\).*empty home directory"
+    ):
         opening(settings)
     engine = create_engine(database_url(settings))
     assert "put_token" not in {column["name"] for column in inspect(engine).get_columns("locations")}
