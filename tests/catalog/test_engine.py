@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from cryptography.fernet import Fernet
 from sqlalchemy import create_engine, inspect, update
@@ -21,7 +23,14 @@ from sqlalchemy import create_engine, inspect, update
 from config.settings import Settings
 from tests.fakes.databases import DATABASES
 from tests.fakes.images import NOW, new_image, queued_image, read_image, settings_in
-from transship.catalog.engine import Catalog, _fernet_key, database_url, refuse_bad_database
+from transship.catalog.engine import (
+    MIGRATIONS,
+    Catalog,
+    _fernet_key,
+    _newest_revision,
+    database_url,
+    refuse_bad_database,
+)
 from transship.catalog.images import get_image, insert_image, lock_image, update_image
 from transship.catalog.leases import free_lease, queue_lease
 from transship.catalog.schema import IMAGES, METADATA
@@ -31,6 +40,13 @@ from transship.domain.errors import CatalogUnavailable, ConfigurationRefused, Im
 def test_the_migrations_make_exactly_the_schema(catalog: Catalog) -> None:
     with catalog.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+
+def test_a_new_catalogue_has_the_newest_revision_that_alembic_knows(catalog: Catalog, tmp_path: Path) -> None:
+    scripts = Config()
+    scripts.set_main_option("script_location", str(MIGRATIONS))
+    assert _revision_in(settings_in(tmp_path)) == ScriptDirectory.from_config(scripts).get_current_head()
+    assert _newest_revision() == _revision_in(settings_in(tmp_path))
 
 
 def test_many_processes_may_open_a_new_catalogue_at_once(tmp_path: Path) -> None:
