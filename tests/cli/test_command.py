@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,33 @@ def test_help_imports_neither_settings_nor_prefect() -> None:
     assert shown.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("command", ["status", "doctor", "images"])
+def test_a_command_that_only_shows_does_not_import_what_it_does_not_need(tmp_path: Path, command: str) -> None:
+    Catalog.open(settings_in(tmp_path)).close()
+    heavy = "('prefect', 'boto3', 'botocore', 'alembic', 'oslo_messaging', 'keystoneauth1')"
+    code = (
+        "import sys; from transship.cli import main\n"
+        f"try: sys.argv = ['transship', {command!r}]; sys.exit(main())\n"
+        f"finally: print('imported:', [name for name in {heavy} if name in sys.modules])"
+    )
+    variables = {**DATABASES.environment(tmp_path), "TRANSSHIP_HOME": str(tmp_path), "TRANSSHIP_API__PORT": "9"}
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **variables}, capture_output=True, text=True, check=False
+    )
+    assert shown.stdout.splitlines()[-1] == "imported: []"
+
+
+def test_the_version_is_shown(tmp_path: Path) -> None:
+    assert run(tmp_path, "--version").stdout == f"transship {version('transship')}\n"
+
+
+def test_the_shell_completes_commands(tmp_path: Path) -> None:
+    words = {"_TRANSSHIP_COMPLETE": "complete_bash", "COMP_WORDS": "transship co", "COMP_CWORD": "1"}
+    program = str(Path(sys.executable).with_name("transship"))
+    shown = subprocess.run([program], env={**os.environ, **words}, capture_output=True, text=True, check=False)
+    assert shown.stdout.split() == ["config"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "text"),
     [
@@ -90,7 +118,11 @@ def test_help_imports_neither_settings_nor_prefect() -> None:
         (("up", "--config", "/no/such.toml"), 1, "/no/such.toml is not a file"),
         (("import",), 2, "no source was given; name a URL or a local file"),
         (("import", "/etc/hostname"), 2, "--disk-format"),
-        (("--set", "api.port=9", "images"), 1, "does not answer"),
+        (
+            ("--set", "api.port=9", "images"),
+            1,
+            "nothing listens at http://127.0.0.1:9 (Images API); 'transship up' starts",
+        ),
         (("no-such-command",), 2, "No such command"),
         (("import", "--no-such-option"), 2, "No such option"),
     ],

@@ -85,7 +85,7 @@ def test_an_api_that_does_not_run_is_named(tmp_path: Path, disk: Path) -> None:
     from transship.commands.context import Invocation  # noqa: PLC0415 - only this test needs one of its own
 
     nobody = Invocation(overrides={"home": str(tmp_path), "api.port": "9"})
-    with pytest.raises(ServiceUnreachable, match=r"Images API at http://127\.0\.0\.1:9 does not answer"):
+    with pytest.raises(ServiceUnreachable, match=r"nothing listens at http://127\.0\.0\.1:9 \(Images API\)"):
         import_image(nobody, ImportOptions(source=str(disk)))
 
 

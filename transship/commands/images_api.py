@@ -9,8 +9,9 @@ from typing import Any, Final, Self
 
 import requests
 
-from transship.domain.errors import ServiceRefused, ServiceUnreachable
+from transship.domain.errors import NothingListens, ServiceRefused, ServiceUnreachable
 from transship.domain.task import StoreProgress
+from transship.prefect_rest.client import NOTHING_LISTENS, why_silent
 
 SERVICE: Final = "Images API"
 TIMEOUT_S: Final = (5, 60)
@@ -224,12 +225,10 @@ class ImagesApi:
                 timeout=timeout_s,
                 allow_redirects=False,
             )
-        except requests.exceptions.SSLError as error:
-            raise ServiceUnreachable(SERVICE, self.url, "its certificate is not trusted here") from error
-        except requests.ConnectionError as error:
-            raise ServiceUnreachable(SERVICE, self.url, "nothing listens there") from error
         except requests.RequestException as error:
-            raise ServiceUnreachable(SERVICE, self.url, type(error).__name__) from error
+            reason = why_silent(error)
+            kind = NothingListens if reason == NOTHING_LISTENS else ServiceUnreachable
+            raise kind(SERVICE, self.url, reason) from error
 
 
 def _refuse_error(answer: requests.Response) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from transship.domain.errors import PrefectAway, PrefectRefused, ServiceRefused, ServiceUnreachable
+from transship.domain.errors import NothingListens, PrefectAway, PrefectRefused, ServiceRefused, ServiceUnreachable
 from transship.domain.task import TYPE_OF_STATE, RunState
-from transship.prefect_rest.client import PrefectRest
+from transship.prefect_rest.client import NOTHING_LISTENS, PrefectRest
 
 SERVICE: Final = "Prefect"
 STORE_CAPABILITY: Final = "image-store"
@@ -61,6 +61,7 @@ class PrefectHttp(PrefectRest):
         try:
             return super().call(method, path, body)
         except PrefectAway as away:
-            raise ServiceUnreachable(SERVICE, self.url, away.reason) from away
+            kind = NothingListens if away.reason == NOTHING_LISTENS else ServiceUnreachable
+            raise kind(SERVICE, self.url, away.reason) from away
         except PrefectRefused as refused:
             raise ServiceRefused(SERVICE, refused.status, refused.reason) from refused

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from typing import Self
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from typing import TYPE_CHECKING, Self
 
 from transship.commands.images_api import TaskView
 from transship.domain.errors import human_size
 from transship.domain.task import StoreProgress
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 class ProgressView(ABC):
@@ -87,6 +79,17 @@ class LiveView(ProgressView):
     """Draws one bar for the phase and one for each store in place."""
 
     def __init__(self) -> None:
+        # Importing rich takes a tenth of a second, so it is only done if there are bars.
+        from rich.console import Console  # noqa: PLC0415
+        from rich.progress import (  # noqa: PLC0415
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

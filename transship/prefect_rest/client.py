@@ -5,6 +5,7 @@ Source: Prefect 3.9, REST API reference.
 
 from __future__ import annotations
 
+import socket
 from http import HTTPStatus
 from typing import Any, Final, Self
 
@@ -21,6 +22,29 @@ TIMEOUT_S: Final = (2, 15)
 
 BUSY: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 """Statuses of a server that has changed nothing. On SQLite it returns the second when two writes collide."""
+
+
+NOTHING_LISTENS: Final = "nothing listens there"
+
+
+def why_silent(error: requests.RequestException) -> str:
+    """Return why a service did not answer a request."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate is not trusted here"
+    if isinstance(error, requests.ConnectTimeout):
+        return "it does not accept the connection in time"
+    if isinstance(error, requests.Timeout):
+        return "it does not answer in time"
+    if not isinstance(error, requests.ConnectionError):
+        return type(error).__name__
+    cause: BaseException = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__ or cause
+    if isinstance(cause, ConnectionRefusedError):
+        return NOTHING_LISTENS
+    if isinstance(cause, socket.gaierror):
+        return "its host name cannot be resolved"
+    return (isinstance(cause, OSError) and cause.strerror) or "the connection was cut"
 
 
 class PrefectRest:
@@ -81,8 +105,7 @@ class PrefectRest:
         try:
             answer = self._session.request(method, self.url + path, json=body, timeout=TIMEOUT_S)
         except requests.RequestException as error:
-            nobody = isinstance(error, requests.ConnectionError) and not isinstance(error, requests.Timeout)
-            raise PrefectAway("nothing listens there" if nobody else type(error).__name__) from error
+            raise PrefectAway(why_silent(error)) from error
         if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status_code in (
             HTTPStatus.REQUEST_TIMEOUT,
             HTTPStatus.TOO_MANY_REQUESTS,

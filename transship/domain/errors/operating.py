@@ -85,6 +85,13 @@ class ServiceUnreachable(TransshipError):
     REMEDY = "'transship status' shows what runs"
 
 
+class NothingListens(ServiceUnreachable):
+    """The connection to a service of this product was refused: no process listens at its address."""
+
+    BRIEF = "nothing listens at {url} ({service})"
+    REMEDY = "'transship up' starts everything on this machine"
+
+
 class ServiceRefused(TransshipError):
     """A service of this product answered a request with an error.
 
