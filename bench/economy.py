@@ -175,7 +175,7 @@ class Watched:
 
     def _requests(self) -> int:
         logs = (self.system.home / "log").glob("prefect-server.log*")
-        return sum(len(re.findall(r'HTTP/1\.1" \d', path.read_text(errors="replace"))) for path in logs)
+        return sum(len(re.findall(r'HTTP/1\.1\\" \d', path.read_text(errors="replace"))) for path in logs)
 
     def during(self, work: Callable[[], object]) -> tuple[Counts, float, float]:
         """Return the counts while some work was done, and when it began and ended."""

@@ -169,7 +169,7 @@ def burst(system: System, uri: str, count: int) -> Burst:
 def server_refusals(system: System) -> int:
     """Return how often Prefect's server has answered 503, according to its log."""
     logs = (system.home / "log").glob("prefect-server.log*")
-    return sum(path.read_text(errors="replace").count('HTTP/1.1" 503') for path in logs)
+    return sum(path.read_text(errors="replace").count('HTTP/1.1\\" 503') for path in logs)
 
 
 @contextmanager

@@ -130,6 +130,23 @@ def test_an_unforeseen_fault_is_a_500_that_says_nothing_of_the_inside(api: Image
     assert "tags" not in answer.text
 
 
+def test_polls_are_logged_for_debugging_only_and_the_rest_for_everybody(api: ImagesApi) -> None:
+    image_id = api.create()
+    levels = {}
+    for method, path in (
+        ("GET", f"/v2/images/{image_id}"),
+        ("GET", f"/v2/images/{image_id}/tasks"),
+        ("GET", "/healthcheck"),
+        ("GET", f"/v2/images/{image_id}/file"),
+        ("GET", "/v2/images/none"),
+        ("DELETE", f"/v2/images/{image_id}"),
+    ):
+        with capture_logs() as logged:
+            api.client.request(method, path)
+        levels[method, path] = next(entry["log_level"] for entry in logged if entry["event"] == "request")
+    assert list(levels.values()) == ["debug"] * 3 + ["info"] * 3
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from transship.domain.errors import StoreFull
-from transship.host.logs import FLOW_ROOMS, TASK_RUNS, configure_flow_logs, configure_logs
+from transship.host.logs import FLOW_ROOMS, TASK_RUNS, as_event, configure_flow_logs, configure_logs
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,34 @@ def test_an_event_is_one_line_of_fields_in_a_fixed_order(capsys: pytest.CaptureF
     assert time.startswith("time=20")
     assert time.endswith("Z")
     assert rest == 'level=info component=api event="image created" image_id=i-1 protected=true size= request_id=req-1\n'
+
+
+@pytest.mark.parametrize(
+    ("line", "event"),
+    [
+        ("runner is ready", 'level=info component=worker event="runner is ready"'),
+        ("warning: no room", 'level=warning component=worker event="no room"'),
+        (
+            "22:27:14.916 | INFO    | Flow run 'x' - Beginning",
+            "level=info component=worker event=\"Flow run 'x' - Beginning\"",
+        ),
+        (
+            '21:59:56.402 | ERROR   | uvicorn.access - "GET / HTTP/1.1" 500',
+            r'level=error component=worker event="uvicorn.access - \"GET / HTTP/1.1\" 500"',
+        ),
+        ("INFO:     Started server process [1]", 'level=info component=worker event="Started server process [1]"'),
+        ("information: none", 'level=info component=worker event="information: none"'),
+    ],
+)
+def test_lines_of_libraries_become_events_with_their_level(line: str, event: str) -> None:
+    time, rest = as_event("worker", line).split(" ", 1)
+    assert time.startswith("time=20")
+    assert rest == event
+
+
+def test_a_line_that_is_an_event_stays_as_it_is() -> None:
+    line = "time=2026-11-30T22:27:24.661219Z level=info component=api event=request"
+    assert as_event("worker", line) == line
 
 
 def test_what_a_flow_tells_reaches_the_handlers_of_prefect_from_the_chosen_level_on(

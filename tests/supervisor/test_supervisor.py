@@ -155,8 +155,10 @@ def test_lines_carry_time_and_name_and_lie_in_a_log_of_their_own(start: Starter)
     running.line_with("two")
     running.line_with("ready after")
     assert running.end() == 0
-    logged = (running.home / "log" / "talker.log").read_text().splitlines()
-    assert [line.split(" ", 1)[1] for line in logged] == ["one", "two"]
+    talk = (running.home / "log" / "talker.log").read_text().splitlines()
+    assert all(line.startswith("time=20") for line in talk)
+    found = [line.split(" ", 1)[1] for line in talk]
+    assert found == [f"level=info component=talker event={word}" for word in ("one", "two")]
 
 
 def test_a_stage_starts_when_the_one_before_has_ended_well(start: Starter) -> None:

@@ -86,6 +86,7 @@ def _request_id(asked: str) -> str:
 
 
 def _log_answer(scope: Scope, status: int, took_s: float) -> None:
-    # Supervisors and load balancers check the health every few seconds.
-    write = log.debug if scope["path"] == "/healthcheck" else log.info
+    # Clients poll images and tasks, and supervisors the health, every few seconds; downloads are worth a line.
+    polled = scope["method"] in ("GET", "HEAD") and status < HTTPStatus.BAD_REQUEST
+    write = log.debug if polled and not scope["path"].endswith("/file") else log.info
     write("request", method=scope["method"], path=scope["path"], status=status, took_ms=round(took_s * 1000))

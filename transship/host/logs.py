@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -23,6 +24,11 @@ TASK_RUNS: Final = "prefect.task_runs"
 
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 """Characters with which a client's input could fake a second line; the renderer itself escapes newlines."""
+
+_RENDER: Final = structlog.processors.LogfmtRenderer(key_order=FIRST_KEYS, drop_missing=True, bool_as_flag=False)
+
+_LEVEL: Final = re.compile(r"(?:[\d:.]+ \| )?(DEBUG|INFO|WARNING|ERROR|CRITICAL)(?: *\| |: +)", re.IGNORECASE)
+"""The beginning of a line of Prefect's console, of uvicorn's, or of a message like ``warning: …``."""
 
 
 def configure_logs(level: str, component: str) -> None:
@@ -61,13 +67,30 @@ def configure_logs(level: str, component: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _one_line,
-                structlog.processors.LogfmtRenderer(key_order=FIRST_KEYS, drop_missing=True, bool_as_flag=False),
+                _RENDER,
             ],
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # At each start Alembic logs that it checked the schema.
     logging.getLogger("alembic").setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def as_event(component: str, line: str) -> str:
+    """Return a line that a process has written as an event, like those of `configure_logs`, which stay as they are.
+
+    Libraries and interpreters write lines of their own: with a level in front, or without one.
+    """
+    if line.startswith("time="):
+        return line
+    found = _LEVEL.match(line)
+    event = {
+        "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "level": found[1].lower() if found else "info",
+        "component": component,
+        "event": line[found.end() :] if found else line,
+    }
+    return str(_RENDER(None, "", event))
 
 
 def configure_flow_logs(level: str) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
+from transship.host.logs import as_event
 from transship.supervisor.log_file import RotatingFile
 
 SUPERVISOR: Final = "supervisor"
@@ -65,14 +66,13 @@ class Output:
         self._files: dict[str, RotatingFile] = {}
 
     def line(self, component: str, text: str) -> None:
-        """Write one line of a component."""
+        """Write one line of a component: as an event to its log, as it is to the sink."""
         clean = CONTROL_SEQUENCE.sub("", text.rstrip())
         if not clean:
             return
         if component not in self._files:
             self._files[component] = RotatingFile(log_path(self.directory, component), self.max_bytes, self.backups)
-        moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._files[component].write_line(f"{moment} {clean}")
+        self._files[component].write_line(as_event(component, clean))
         self.sink(component, clean)
 
     def lines(self, component: str, texts: Sequence[str]) -> None:
