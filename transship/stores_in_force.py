@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from config.settings import Settings, StoreSettings
 from transship.catalog.engine import Catalog
 from transship.catalog.journal import complete_urls
-from transship.catalog.stores import mirrored_stores, note_prepared, was_prepared
+from transship.catalog.stores import LeftStore, left_stores, mirrored_stores, note_prepared, was_prepared
 from transship.domain.errors import StoreUnavailable, TransferFailed
 from transship.stores.documents import settings_from
 from transship.stores.pool import DRIVERS, new_driver
@@ -73,6 +73,12 @@ def store_problem(catalog: Catalog, store_id: str, settings: StoreSettings) -> s
     except TransferFailed as fault:
         return explained(fault, store_id, settings)
     return ""
+
+
+def stores_left(settings: Settings, catalog: Catalog) -> list[LeftStore]:
+    """Return the stores that have copies of images but are not configured any more."""
+    with catalog.statement() as connection:
+        return left_stores(connection, list(settings.all_stores))
 
 
 def explained(fault: TransferFailed, store_id: str, settings: StoreSettings) -> str:

@@ -170,3 +170,25 @@ def test_an_edit_is_in_force_nowhere_before_a_reload_and_everywhere_after(
     restart(system, *COMPONENTS)
     assert stores_of(system) == ["local", "second"]
     assert "marked" not in imported(system, allowed_now)
+
+
+def test_a_store_with_images_that_is_no_longer_configured_is_named(
+    system: System, files: Edited, edited_source: WebServer
+) -> None:
+    files.write("second", plugins=(), edited=True)
+    assert system.command("reload").returncode == 0
+    image_id = system.create()
+    asked = system.ask(image_id, edited_source.serve("/disk.img", BODY), stores=["second"])
+    assert asked.status_code == 202, asked.text
+    assert system.ended(image_id)["status"] == "success", system.logs()
+
+    files.write(plugins=(), edited=True)
+    done = system.command("reload")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert system.api("GET", f"/v2/images/{image_id}/file").status_code == 503
+    for command, code in {"status": 1, "doctor": 1, "deploy": 0}.items():
+        shown = system.command(command)
+        assert "store second is not configured, but holds copies of 1 image; downloads of 1 fail" in (
+            shown.stdout + shown.stderr
+        )
+        assert shown.returncode == code

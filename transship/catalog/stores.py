@@ -1,16 +1,17 @@
-"""Store settings edited in the Prefect UI, saved by the keeper, and the locations that were prepared for use."""
+"""Store settings edited in the Prefect UI, locations prepared for use, and stores that are no longer configured."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, exists, func, select
 
 from transship.catalog.engine import Catalog
 from transship.catalog.locks import add_or_replace, add_unless_there
-from transship.catalog.schema import META, STORES
+from transship.catalog.schema import LOCATIONS, META, STORES
 
 
 def mirror_store(connection: Connection, catalog: Catalog, store_id: str, settings_json: str, now: datetime) -> None:
@@ -51,6 +52,43 @@ def was_prepared(connection: Connection, user: str, place: str) -> bool:
 def note_prepared(connection: Connection, user: str, place: str) -> None:
     """Record that a directory or URL was prepared for a user; idempotent."""
     add_unless_there(connection, META, "name", {"name": _prepared_name(user, place), "value": f"{user}: {place}"})
+
+
+@dataclass(frozen=True, slots=True)
+class LeftStore:
+    """A store that is not configured, but has copies of images.
+
+    Attributes:
+        copies: images with a copy there that clients see.
+        alone: how many of them have no copy in a configured store.
+    """
+
+    store: str
+    copies: int
+    alone: int
+
+    @property
+    def problem(self) -> str:
+        """What this means, and what to do about it."""
+        images = "1 image" if self.copies == 1 else f"{self.copies} images"
+        held = f"store {self.store} is not configured, but holds copies of {images}"
+        lost = f"; downloads of {self.alone} fail with 503, because no other store has a copy"
+        return f"{held}{lost if self.alone else ''}. Configure [stores.{self.store}] again and run 'transship reload'"
+
+
+def left_stores(connection: Connection, configured: Collection[str]) -> list[LeftStore]:
+    """Return the stores with copies of images that are not among the configured ones, by id."""
+    other = LOCATIONS.alias()
+    elsewhere = exists().where(
+        other.c.image_id == LOCATIONS.c.image_id, other.c.state == "active", other.c.store.in_(configured)
+    )
+    rows = connection.execute(
+        select(LOCATIONS.c.store, func.count(), func.count().filter(~elsewhere))
+        .where(LOCATIONS.c.state == "active", LOCATIONS.c.store.not_in(configured))
+        .group_by(LOCATIONS.c.store)
+        .order_by(LOCATIONS.c.store)
+    )
+    return [LeftStore(*row) for row in rows]
 
 
 def _prepared_name(user: str, place: str) -> str:

@@ -12,7 +12,7 @@ from transship.catalog.engine import Catalog
 from transship.commands.context import Invocation, print_problems, print_table
 from transship.domain.errors import ConfigurationRefused, TransferFailed
 from transship.staging.opening import staging_problem
-from transship.stores_in_force import explained, prepare_store
+from transship.stores_in_force import explained, prepare_store, stores_left
 from transship.supervisor.environment import base_environment, client_environment
 
 
@@ -41,12 +41,13 @@ def deploy(invocation: Invocation, *, overwrite: bool, if_changed: bool) -> int:
     changes = apply(settings, overwrite=overwrite, if_changed=if_changed)
     with closing(Catalog.open(settings)) as catalog:
         prepared = list(_prepared(settings, catalog))
+        left = [each.problem for each in stores_left(settings, catalog)]
         staging = staging_problem(settings, catalog)
     if not changes:
         print("nothing has changed since the last deploy")
     rows = [(one.kind, one.name, one.action, one.detail) for one in changes]
     print_table(("KIND", "NAME", "", ""), rows + [("store", one.store, one.action, "") for one in prepared])
-    print_problems([*(one.problem for one in prepared), staging])
+    print_problems([*(one.problem for one in prepared), *left, staging])
     return 0
 
 

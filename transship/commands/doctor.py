@@ -44,7 +44,7 @@ from transship.runner.prefect_server import NOTE_FILE, read_note
 from transship.staging.opening import staging_problem
 from transship.stores.base import Room
 from transship.stores.pool import DRIVERS
-from transship.stores_in_force import explained, store_problem, stores_in_force
+from transship.stores_in_force import explained, store_problem, stores_in_force, stores_left
 from transship.supervisor.home import is_locked
 
 OLDEST_PYTHON: Final = (3, 11)
@@ -224,6 +224,8 @@ def check_catalog(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.OK, "catalogue", f"{url}, id {catalog.id()}")
         for store_id, store in stores_in_force(settings, catalog).items():
             yield store_finding(settings, catalog, store_id, store)
+        for left in stores_left(settings, catalog):
+            yield Finding(Level.FAIL if left.alone else Level.WARN, f"store {left.store}", left.problem)
         if problem := staging_problem(settings, catalog):
             yield Finding(Level.FAIL, "staging", problem)
         with catalog.read() as connection:

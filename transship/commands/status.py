@@ -27,7 +27,7 @@ from transship.domain.errors import CommandRefused, TransshipError, human_size
 from transship.host.runner_status import ExecutorStatus, lone_worker, read_runner_status, runner_status_path
 from transship.notify.sink import wanted_sinks
 from transship.staging.opening import staging_problem
-from transship.stores_in_force import store_problem, stores_in_force
+from transship.stores_in_force import store_problem, stores_in_force, stores_left
 from transship.supervisor.component import Condition
 from transship.supervisor.home import is_locked, status_path
 from transship.supervisor.status import ComponentStatus, Phase, SupervisorStatus, read_status
@@ -210,7 +210,7 @@ def wait_line(wait: WaitingImport) -> str:
 
 
 def _print_directories(settings: Settings) -> bool:
-    """Print which stores this host can use, and return whether it can use all of them and its staging directory.
+    """Print which stores this host can use; return whether it can use its staging directory and all stores with images.
 
     Prints nothing before the first start.
     """
@@ -220,12 +220,13 @@ def _print_directories(settings: Settings) -> bool:
     with closing(looked_at) as catalog:
         found = stores_in_force(settings, catalog)
         problems = {store_id: store_problem(catalog, store_id, store) for store_id, store in found.items()}
+        left = stores_left(settings, catalog)
         staging = staging_problem(settings, catalog)
     good = [store_id for store_id, problem in problems.items() if not problem]
     print(f"{'stores':<15} {', '.join(good) or 'none is usable'}")
-    for problem in filter(None, (*problems.values(), staging)):
+    for problem in filter(None, (*problems.values(), *(each.problem for each in left), staging)):
         print(f"{'':<15} {coloured(problem, RED)}")
-    return len(good) == len(problems) and not staging
+    return len(good) == len(problems) and not staging and not any(each.alone for each in left)
 
 
 def notification_backlog(settings: Settings) -> list[Backlog]:

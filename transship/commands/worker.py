@@ -78,12 +78,13 @@ def _look_at_directories(settings: Settings) -> None:
     # Importing this takes half a second, which an earlier refusal saves.
     from transship.catalog.engine import Catalog  # noqa: PLC0415
     from transship.staging.opening import staging_problem  # noqa: PLC0415
-    from transship.stores_in_force import store_problem, stores_in_force  # noqa: PLC0415
+    from transship.stores_in_force import store_problem, stores_in_force, stores_left  # noqa: PLC0415
 
     with closing(Catalog.open(settings)) as catalog:
         stores = stores_in_force(settings, catalog)
         print_problems(store_problem(catalog, store_id, store) for store_id, store in stores.items())
-        print_problems([staging_problem(settings, catalog)])
+        left = [each.problem for each in stores_left(settings, catalog)]
+        print_problems([*left, staging_problem(settings, catalog)])
 
 
 def _require_services(settings: Settings) -> None:
