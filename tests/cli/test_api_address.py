@@ -13,7 +13,7 @@ from typing import cast
 
 import pytest
 
-from config.settings import Settings
+from config.settings import PrefectSettings, Settings
 from tests.cli.conftest import Site
 from tests.fakes.images_api import FORMATS
 from tests.fakes.ports import free_port
@@ -141,6 +141,19 @@ def test_an_address_that_this_host_cannot_reach_hinders_no_command(site: Site, d
 
 def test_without_an_address_for_clients_none_is_shown(site: Site) -> None:
     assert "for clients" not in dict(address_rows(site.invocation.settings))
+
+
+def test_the_log_in_of_prefect_says_what_to_paste(site: Site) -> None:
+    settings = site.invocation.settings
+
+    def shown(**prefect: str) -> str:
+        changed = settings.model_copy(update={"prefect": PrefectSettings.model_validate(prefect)})
+        return dict(address_rows(changed)).get("Prefect log-in", "")
+
+    end = "into its one field, user name and colon included"
+    assert shown() == f"paste the line in {settings.home / 'prefect-auth'} {end}"
+    assert shown(auth_string="admin:hush") == f"paste the value of prefect.auth_string {end}"
+    assert shown(api_url="http://elsewhere.test/api") == ""
 
 
 # --- doctor ------------------------------------------------------------------------------------

@@ -294,13 +294,8 @@ def check_prefect(settings: Settings) -> Iterator[Finding]:
         if not settings.prefect.api_url:
             yield prefect_writes_finding(settings)
         yield from _prefect_contents(settings, prefect)
-    except ConfigurationRefused as error:
+    except (ConfigurationRefused, ServiceUnreachable, ServiceRefused) as error:
         yield Finding(Level.FAIL, "prefect", str(error))
-    except ServiceUnreachable as error:
-        yield Finding(Level.FAIL, "prefect", str(error))
-    except ServiceRefused as error:
-        remedy = "; set prefect.auth_string to its user:password" if error.status == 401 else ""
-        yield Finding(Level.FAIL, "prefect", f"{error}{remedy}")
 
 
 def prefect_writes_finding(settings: Settings) -> Finding:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any, Final
 
-from transship.domain.errors import NothingListens, PrefectAway, PrefectRefused, ServiceRefused, ServiceUnreachable
+from transship.domain.errors import (
+    LoginRefused,
+    NothingListens,
+    PrefectAway,
+    PrefectRefused,
+    ServiceRefused,
+    ServiceUnreachable,
+)
 from transship.domain.task import TYPE_OF_STATE, RunState
 from transship.prefect_rest.client import NOTHING_LISTENS, PrefectRest
 
@@ -17,7 +25,8 @@ class PrefectHttp(PrefectRest):
 
     All methods raise:
         ServiceUnreachable: nothing answers there, or not now.
-        ServiceRefused: the response is an error.
+        LoginRefused: the server refuses the log-in.
+        ServiceRefused: the response is another error.
     """
 
     def version(self) -> str:
@@ -64,4 +73,5 @@ class PrefectHttp(PrefectRest):
             kind = NothingListens if away.reason == NOTHING_LISTENS else ServiceUnreachable
             raise kind(SERVICE, self.url, away.reason) from away
         except PrefectRefused as refused:
-            raise ServiceRefused(SERVICE, refused.status, refused.reason) from refused
+            error = LoginRefused if refused.status == HTTPStatus.UNAUTHORIZED else ServiceRefused
+            raise error(SERVICE, refused.status, refused.reason) from refused

@@ -126,9 +126,16 @@ def address_rows(settings: Settings) -> tuple[tuple[str, str], ...]:
     if settings.api.public_endpoint:
         rows = (*rows, ("for clients", settings.api.public_endpoint))
     rows = (*rows, ("Prefect UI", prefect_ui_url(settings)))
-    if not settings.prefect.api_url:
-        rows = (*rows, ("Prefect log-in", str(prefect_auth_file(settings))))
+    if secret := _prefect_secret(settings):
+        rows = (*rows, ("Prefect log-in", f"paste {secret} into its one field, user name and colon included"))
     return (*rows, ("logs", str(log_dir(settings))))
+
+
+def _prefect_secret(settings: Settings) -> str:
+    """Return where the user and password of Prefect's UI are; empty if it asks for none that we know."""
+    if settings.prefect.auth_string.get_secret_value():
+        return "the value of prefect.auth_string"
+    return "" if settings.prefect.api_url else f"the line in {prefect_auth_file(settings)}"
 
 
 def _print_ready(invocation: Invocation, loaded: LoadedSettings) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import closing
-from http import HTTPStatus
 from typing import Final, NoReturn
 
 from config.loading import SNAPSHOT_VARIABLE
@@ -14,7 +13,7 @@ from config.snapshot import remove_others, take_snapshot
 from transship.commands.configuration import print_warnings, refuse_what_fails_imports
 from transship.commands.context import Invocation, print_problems
 from transship.commands.prefect_http import PrefectHttp
-from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable
+from transship.domain.errors import ConfigurationRefused, LoginRefused, ServiceRefused, ServiceUnreachable
 from transship.host.runner_status import read_runner_status, runner_status_path
 from transship.supervisor.environment import base_environment, client_environment
 from transship.supervisor.home import first_start, is_locked
@@ -58,10 +57,10 @@ def _ask_prefect(settings: Settings) -> None:
         remedy = "check that it is up, and that its prefect.host is an address that this host reaches"
         reason = f"Prefect at {fault.url} does not answer: {fault.reason}"
         raise ConfigurationRefused("start", "prefect.api_url", reason, remedy) from fault
+    except LoginRefused as fault:
+        remedy = "set it to the line in prefect-auth of the first host's home directory"
+        raise ConfigurationRefused("start", "prefect.auth_string", f"{prefect.url} refuses it", remedy) from fault
     except ServiceRefused as fault:
-        if fault.status == HTTPStatus.UNAUTHORIZED:
-            remedy = "set it to the line in prefect-auth of the first host's home directory"
-            raise ConfigurationRefused("start", "prefect.auth_string", f"{prefect.url} refuses it", remedy) from fault
         reason = f"{prefect.url} is not a Prefect API: {fault}"
         raise ConfigurationRefused("start", "prefect.api_url", reason, "its URL ends in /api") from fault
     if there is None:

@@ -108,6 +108,15 @@ class ServiceRefused(TransshipError):
     BRIEF = "{service}: {reason} (HTTP {status})"
 
 
+class LoginRefused(ServiceRefused):
+    """Prefect's server refused the user and password."""
+
+    BRIEF = "{service} refuses the log-in (HTTP {status})"
+    REMEDY = (
+        "set prefect.auth_string to that server's user:password; without it, prefect-auth in the home directory is used"
+    )
+
+
 class NotificationUndelivered(TransshipError):
     """A notification could not be sent; it is kept, and sent again automatically.
 
