@@ -389,7 +389,7 @@ def test_a_failed_start_in_the_background_shows_the_last_words(start: Starter) -
     running = start({"name": "broken", "argv": sh("echo the reason; exit 3"), "once": True}, detach=True)
     shown = running.rest()
     assert running.process.wait(120) == 1
-    assert any(line.startswith("broken") and line.endswith("the reason") for line in shown)
+    assert [line for line in shown if line.startswith("broken")] == ["broken the reason"]
     assert any("broken did not start: exit status 3" in line for line in shown)
     assert not is_locked(running.settings)
 

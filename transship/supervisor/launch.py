@@ -167,7 +167,8 @@ class _Report:
             return
         if component == SUPERVISOR or line.startswith(WARNING):
             self._send(self.LINE, component, line)
-        else:
+        elif line not in self._last[component]:
+            # Each attempt to start a component ends with the same words.
             self._last[component].append(line)
 
     def ready(self) -> None:
