@@ -185,6 +185,12 @@ def import_(
         list[str] | None, typer.Option("--property", metavar="NAME=VALUE", help="Extra property; may be repeated.")
     ] = None,
     image_id: Annotated[str, typer.Option("--id", help="UUID for the image; default: generated.")] = "",
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep", help="Keep the image if its import fails, for 'transship rerun'; default: ask, or remove it."
+        ),
+    ] = False,
 ) -> None:
     """Import an image and show its progress."""
     from transship.commands.import_image import ImportOptions, import_image, parse_properties
@@ -199,6 +205,7 @@ def import_(
         allow_failure=allow_failure,
         properties=parse_properties(properties or []),
         image_id=image_id,
+        keep=keep,
     )
     raise typer.Exit(import_image(_invocation(context), options))
 
@@ -206,13 +213,13 @@ def import_(
 @app.command()
 def rerun(
     context: typer.Context,
-    image_id: Annotated[str, typer.Argument(metavar="IMAGE", help="Id of the image.")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Id or name of the image.")],
     store: Annotated[str, typer.Option("--store", help="Write only this one of the failed stores.")] = "",
 ) -> None:
-    """Retry what failed in the last import of an image."""
+    """Retry what failed in the last import of an image, and show the progress."""
     from transship.commands.rerun import rerun as command
 
-    raise typer.Exit(command(_invocation(context), image_id, store))
+    raise typer.Exit(command(_invocation(context), image, store))
 
 
 @app.command()

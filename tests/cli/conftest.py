@@ -20,7 +20,7 @@ from transship.catalog.endings import fail_import, finish_import
 from transship.catalog.images import get_image
 from transship.catalog.imports import begin_import
 from transship.catalog.journal import open_location, staged_upload
-from transship.catalog.tasks import read_secrets, tasks_of_image
+from transship.catalog.tasks import read_secrets, set_flow_run, tasks_of_image
 from transship.commands.context import Invocation
 
 
@@ -38,12 +38,16 @@ class Worker:
     Attributes:
         app: the Images API.
         failure: message with which imports end; empty: they succeed.
+        missing: reason by store id, for stores that fail although the import succeeds.
+        target: store that imports write.
         changed: what the data become on their way.
     """
 
     app: ASGIApp
     api: ImagesApi
     failure: str = ""
+    target: str = "fast"
+    missing: dict[str, str] = field(default_factory=dict)
     changed: bytes | None = None
     fetched: list[str] = field(default_factory=list)
 
@@ -65,6 +69,8 @@ class Worker:
             task = tasks_of_image(connection, image_id, now)[0]
             uri = read_secrets(connection, catalog, task.id).get("uri", "")
             declared = get_image(connection, image_id)
+        with catalog.write() as connection:
+            set_flow_run(connection, task.id, "run-of-" + image_id[:8])
         lease = begin_import(catalog, task.id, "run-of-" + image_id[:8], "test", ttl_s=3600.0, now=now).lease
         if self.failure:
             fail_import(
@@ -79,11 +85,11 @@ class Worker:
             )
             return
         data = self._brought(image_id, uri) if self.changed is None else self.changed
-        path = self.api.stores["fast"] / image_id
+        path = self.api.stores[self.target] / image_id
         path.parent.mkdir(exist_ok=True)
-        open_location(catalog, lease, "fast", f"file://{path}", now)
+        open_location(catalog, lease, self.target, f"file://{path}", now)
         path.write_bytes(data)
-        copy_written(catalog, lease, "fast", len(data), "test", now)
+        copy_written(catalog, lease, self.target, len(data), "test", now)
         facts = DataFacts(
             size=len(data),
             virtual_size=len(data),
@@ -93,7 +99,7 @@ class Worker:
             disk_format=declared.disk_format or "",
             container_format=declared.container_format or "",
         )
-        finish_import(catalog, lease, facts, {}, message="done", now=now, time_to_live_h=48)
+        finish_import(catalog, lease, facts, self.missing, message="done", now=now, time_to_live_h=48)
 
     def _brought(self, image_id: str, uri: str) -> bytes:
         if uri:

@@ -117,7 +117,7 @@ def test_a_rerun_goes_to_this_service(site: Site, glance: Glance) -> None:
     image_id = site.api.create(**FORMATS)
     site.api.activate(image_id, b"data", failed={"archive": "store archive is full"})
     site.worker.failure = "still full"
-    assert rerun(sent_to(site, glance.url), image_id, "") == 0
+    assert rerun(sent_to(site, glance.url), image_id, "") == 1
     assert len(site.api.client.get(f"/v2/images/{image_id}/tasks").json()["tasks"]) == 2
     assert glance.asked == []
 

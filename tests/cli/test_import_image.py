@@ -66,7 +66,53 @@ def test_the_message_of_a_failure_is_shown(site: Site, disk: Path, capsys: pytes
     assert import_image(site.invocation, ImportOptions(source=str(disk))) == 1
     shown = capsys.readouterr().out
     assert "error: staging is full: 5 GiB needed" in shown
-    assert "is queued" in shown
+    assert "is removed; with --keep it stays" in shown
+    assert site.api.client.get("/v2/images").json()["images"] == []
+
+
+def test_the_image_of_a_failed_import_can_be_kept(site: Site, disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site.worker.failure = "staging is full: 5 GiB needed"
+    assert import_image(site.invocation, ImportOptions(source=str(disk), keep=True)) == 1
+    (image,) = site.api.client.get("/v2/images").json()["images"]
+    assert image["status"] == "queued"
+    shown = capsys.readouterr().out
+    assert f"image {image['id']} is queued; 'transship rerun {image['id']}' tries again" in shown
+    assert "/runs/flow-run/run-of-" in shown
+
+
+@pytest.mark.parametrize(("answer", "left"), [("", 0), ("y", 0), ("n", 1)])
+def test_whoever_sits_at_a_terminal_is_asked_whether_to_remove_the_image(
+    site: Site, disk: Path, monkeypatch: pytest.MonkeyPatch, answer: str, left: int
+) -> None:
+    asked = []
+
+    def at_terminal(question: str) -> str:
+        asked.append(question)
+        return answer
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", at_terminal)
+    site.worker.failure = "no luck"
+    assert import_image(site.invocation, ImportOptions(source=str(disk))) == 1
+    assert ["which is in no store? [Y/n]" in question for question in asked] == [True]
+    assert len(site.api.client.get("/v2/images").json()["images"]) == left
+
+
+def test_an_import_in_part_names_the_command_for_the_rest(
+    site: Site, disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.worker.missing = {"archive": "store archive is full"}
+    assert (
+        import_image(site.invocation, ImportOptions(source=str(disk), stores=("fast", "archive"), allow_failure=True))
+        == 0
+    )
+    (image,) = site.api.client.get("/v2/images").json()["images"]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["the", "rest", "transship", "rerun", image["id"], "--store", "archive"] in lines
+    assert [words[1].partition("/run-of-")[0] for words in lines if words[0] == "run"] == [
+        f"{site.invocation.settings.prefect_api_url.removesuffix('/api')}/runs/flow-run"
+    ]
 
 
 def test_a_refused_import_leaves_no_record(site: Site) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from transship.commands.context import parse_overrides
 from transship.commands.images_api import TaskView
-from transship.commands.progress import LineView, phase_line
+from transship.commands.progress import LineView, LiveView, phase_line
 from transship.commands.status import component_row, duration, is_healthy
 from transship.domain.errors import CommandRefused
 from transship.domain.task import StoreProgress
@@ -52,6 +53,40 @@ def test_lines_come_when_something_changed(capsys: pytest.CaptureFixture[str]) -
         "store fast: done",
         "store far: store far is full",
     ]
+
+
+HASHING = TaskView(
+    "t",
+    "processing",
+    "place: 0 of 1 stores written; digest 38 %",
+    "place",
+    0,
+    100,
+    stores=(StoreProgress("fast", "uploading", 20, 100, rate=10),),
+    hashed_bytes=38,
+    to_hash_bytes=100,
+    hash_rate=31,
+)
+
+
+def test_bars_show_the_digest_and_the_stores_while_copies_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    with LiveView() as view:
+        view.show(TaskView("t", "processing", "", "stage", 90, 100, 10))
+        view.show(HASHING)
+    shown = capsys.readouterr().out
+    assert "stage" not in shown
+    digest, store = (" ".join(line.split()) for line in shown.splitlines() if line.strip())
+    assert digest.startswith("digest ")
+    assert digest.endswith(" 38% of 100 bytes, 31 bytes/s, 3 s left")
+    assert store.startswith("store fast: uploading ")
+    assert store.endswith(" 20% of 100 bytes, 10 bytes/s, 9 s left")
+
+
+def test_a_line_comes_after_each_tenth_of_the_digest(capsys: pytest.CaptureFixture[str]) -> None:
+    with LineView() as view:
+        for hashed_bytes, text in ((1, "digest 1 %"), (5, "digest 5 %"), (12, "digest 12 %")):
+            view.show(replace(HASHING, message=text, hashed_bytes=hashed_bytes, stores=()))
+    assert capsys.readouterr().out.splitlines() == ["digest 1 %", "digest 12 %"]
 
 
 def test_a_line_comes_when_a_wait_begins_changes_and_ends(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final, Self
+from urllib.parse import quote
+from uuid import UUID
 
 import requests
 
-from transship.domain.errors import NothingListens, ServiceRefused, ServiceUnreachable
+from transship.domain.errors import CommandRefused, NothingListens, ServiceRefused, ServiceUnreachable
 from transship.domain.task import StoreProgress
 from transship.prefect_rest.client import NOTHING_LISTENS, why_silent
 
@@ -19,6 +22,14 @@ TIMEOUT_S: Final = (5, 60)
 
 UPLOAD_TIMEOUT_S: Final = (5, 600)
 """The same for an upload, at the end of which the data are synced to disk."""
+
+PROGRESS_FIELDS: Final = (
+    *("phase", "done_bytes", "total_bytes", "rate"),
+    *("hashed_bytes", "to_hash_bytes", "hash_rate"),
+)
+
+SHOWN_IDS: Final = 5
+"""Most ids of images with the same name that are listed."""
 
 TAG: Final = re.compile(r"<[^>]*>")
 
@@ -74,6 +85,7 @@ class TaskView:
         phase: what the import is doing; empty while it has not begun.
         done_bytes, total_bytes: bytes of this phase; total 0 while unknown.
         rate: bytes a second.
+        hashed_bytes, to_hash_bytes, hash_rate: progress of digests computed beside copies; 0 if none are.
         flow_run_id: Prefect's id of its run; empty until it was dispatched.
         waits: what it waits for; empty while it works.
     """
@@ -85,6 +97,9 @@ class TaskView:
     done_bytes: int = 0
     total_bytes: int = 0
     rate: int = 0
+    hashed_bytes: int = 0
+    to_hash_bytes: int = 0
+    hash_rate: int = 0
     stores: tuple[StoreProgress, ...] = ()
     flow_run_id: str = ""
     waits: str = ""
@@ -107,7 +122,7 @@ class TaskView:
                 StoreProgress(**_told(each, StoreProgress.__slots__)) for each in progress.get("stores") or ()
             ),
             flow_run_id=body.get("flow_run_id") or "",
-            **_told(progress, ("phase", "done_bytes", "total_bytes", "rate")),
+            **_told(progress, PROGRESS_FIELDS),
         )
 
 
@@ -157,6 +172,28 @@ class ImagesApi:
         """Return an image."""
         return ImageView.of(self._call("GET", f"/v2/images/{image_id}"))
 
+    def named(self, wanted: str) -> ImageView:
+        """Return the image with an id or a name.
+
+        Raises:
+            CommandRefused: there is none, or more than one has the name.
+        """
+        found = list(self.images(wanted))
+        if len(found) > 1:
+            ids = ", ".join(image.id for image in found[:SHOWN_IDS])
+            more = f" and {len(found) - SHOWN_IDS} more" if len(found) > SHOWN_IDS else ""
+            raise CommandRefused(f"{len(found)} images are named {wanted}: {ids}{more}", "name one by its id")
+        if found:
+            return found[0]
+        try:
+            return self.image(str(UUID(wanted)))
+        except ValueError:
+            raise CommandRefused(f"no image is named {wanted}", "'transship images' lists all") from None
+        except ServiceRefused as refused:
+            if refused.status != HTTPStatus.NOT_FOUND:
+                raise
+            raise CommandRefused(f"there is no image {wanted}", "'transship images' lists all") from refused
+
     def latest_task(self, image_id: str) -> TaskView | None:
         """Return the newest import task of an image; None if it has none."""
         tasks = self._call("GET", f"/v2/images/{image_id}/tasks")["tasks"]
@@ -166,9 +203,9 @@ class ImagesApi:
         """Return the import tasks of an image."""
         return [TaskView.of(task) for task in self._call("GET", f"/v2/images/{image_id}/tasks")["tasks"]]
 
-    def images(self) -> Iterator[ImageView]:
-        """Yield all images, newest first."""
-        path = "/v2/images?limit=100"
+    def images(self, name: str = "") -> Iterator[ImageView]:
+        """Yield all images, or those with a name, newest first."""
+        path = "/v2/images?limit=100" + (f"&name={quote(name, safe='')}" if name else "")
         while path:
             page = self._call("GET", path)
             yield from map(ImageView.of, page["images"])

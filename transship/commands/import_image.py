@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 from urllib.parse import unquote
 
 from config.settings import Settings
-from transship.catalog.engine import Catalog
-from transship.catalog.images import get_image
-from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured
+from transship.commands.context import RED, Invocation, coloured
+from transship.commands.following import follow, print_failure, print_image, print_missing, print_stopped
 from transship.commands.formats import disk_format_of_file, disk_format_of_url
 from transship.commands.images_api import ImagesApi, ImageView, TaskView
 from transship.commands.keystone_login import images_api
 from transship.commands.local_file import CHUNK_BYTES, LocalFile
 from transship.commands.progress import progress_view
-from transship.domain.errors import CommandRefused, ServiceUnreachable, TransshipError, human_size
+from transship.domain.errors import CommandRefused, TransshipError
 from transship.domain.uri_filter import display_uri
-
-POLL_S: Final = 0.25
-RETRY_S: Final = 120.0
-"""How long requests to a silent API are repeated while an import runs; it may be restarting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +33,7 @@ class ImportOptions:
         allow_failure: the image may become active although a store failed.
         properties: extra properties.
         image_id: empty: the service chooses.
+        keep: keep the image if its import fails.
     """
 
     source: str = ""
@@ -49,6 +45,7 @@ class ImportOptions:
     allow_failure: bool = False
     properties: Mapping[str, str] = field(default_factory=dict)
     image_id: str = ""
+    keep: bool = False
 
     @property
     def local_path(self) -> Path | None:
@@ -73,7 +70,7 @@ def parse_properties(assignments: list[str]) -> dict[str, str]:
 
 
 def import_image(invocation: Invocation, options: ImportOptions) -> int:
-    """Import one image; return 0 when it is active, else 1.
+    """Import one image; return 0 when it is active, else 1. An image whose import failed is removed or kept.
 
     Raises:
         CommandRefused: the options contradict each other, the file cannot be read, or the disk format is neither
@@ -88,6 +85,8 @@ def import_image(invocation: Invocation, options: ImportOptions) -> int:
     settings = invocation.settings
     api = images_api(settings)
     path = options.local_path
+    if not path and not options.disk_format:
+        api.health()  # a service that does not run is said before the source is read
     file = LocalFile.at(path) if path else None
     disk_format = options.disk_format or _asked_of_data(settings, options, file)
     image = api.create(record_of(options, file.path.as_uri() if file else options.source, disk_format))
@@ -101,11 +100,14 @@ def import_image(invocation: Invocation, options: ImportOptions) -> int:
         raise
     print(f"image {image.id}: importing {file.path if file else display_uri(options.source)}", flush=True)
     try:
-        task = _watch(api, image.id)
+        task = follow(api, image.id)
     except KeyboardInterrupt:
-        print(f"\nstopped watching; the import of image {image.id} continues: 'transship images' shows its state")
+        print_stopped(image.id)
         return 130
-    return _report(settings, api.image(image.id), task, file, disk_format)
+    image = api.image(image.id)
+    if task.status != "success" or image.status != "active":
+        return _failed(settings, api, image, task, keep=options.keep)
+    return _report(settings, image, task, file, disk_format)
 
 
 def _asked_of_data(settings: Settings, options: ImportOptions, file: LocalFile | None) -> str:
@@ -166,47 +168,37 @@ def _upload(api: ImagesApi, image_id: str, file: LocalFile) -> None:
             raise CommandRefused(f"{file.path} cannot be read: {error.strerror}") from error
 
 
-def _watch(api: ImagesApi, image_id: str) -> TaskView:
-    deadline = time.monotonic() + RETRY_S
-    with progress_view() as view:
-        while True:
-            try:
-                task = api.latest_task(image_id)
-                deadline = time.monotonic() + RETRY_S
-            except ServiceUnreachable:
-                if time.monotonic() >= deadline:
-                    raise
-                task = None
-            if task is not None:
-                view.show(task)
-                if task.final:
-                    return task
-            time.sleep(POLL_S)
-
-
 def _report(settings: Settings, image: ImageView, task: TaskView, file: LocalFile | None, asked_format: str) -> int:
-    if task.status != "success" or image.status != "active":
-        reason = task.message or image.message or f"the image is {image.status}"
-        print(coloured(f"error: {reason}", RED))
-        print(f"image {image.id} is {image.status}")
-        return 1
-    rows = {
-        "image": image.id,
-        "name": image.name,
-        "status": coloured(image.status, GREEN),
-        "disk format": image.disk_format,
-        "size": _size(image.size),
-        "virtual size": _size(image.virtual_size),
-        image.hash_algorithm: image.hash_value,
-        "stores": ", ".join(image.stores),
-    }
-    for label, value in rows.items():
-        print(f"{label:<13} {value}")
-    for store, url in (image.locations or _locations(settings, image.id)).items():
-        print(f"{'location':<13} {store}: {url}")
-    for store in image.failed_stores:
-        print(coloured(f"warning: store {store} does not have the image ({task.message})", YELLOW))
+    print_image(settings, image)
+    if image.failed_stores:
+        print_missing(settings, image, task, image.failed_stores)
     return _compare(image, file, asked_format) if file else 0
+
+
+def _failed(settings: Settings, api: ImagesApi, image: ImageView, task: TaskView, *, keep: bool) -> int:
+    """Say why an import failed, and remove the image unless it is to be kept or a store has it; return 1."""
+    print_failure(settings, image, task)
+    if keep or image.stores or not _agreed(f"Remove image {image.id}, which is in no store?"):
+        print(f"image {image.id} is {image.status}; 'transship rerun {image.id}' tries again")
+        return 1
+    try:
+        api.delete(image.id)
+    except TransshipError as error:
+        print(f"image {image.id} is {image.status}, and could not be removed: {error}")
+    else:
+        print(f"image {image.id} is removed; with --keep it stays for 'transship rerun'")
+    return 1
+
+
+def _agreed(question: str) -> bool:
+    """Ask somebody at a terminal; without one the answer is yes."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return True
+    try:
+        return input(f"{question} [Y/n] ").strip().lower() in ("", "y", "yes")
+    except (EOFError, KeyboardInterrupt):
+        print()
+        return False
 
 
 def _compare(image: ImageView, file: LocalFile, asked_format: str) -> int:
@@ -223,26 +215,7 @@ def _compare(image: ImageView, file: LocalFile, asked_format: str) -> int:
     return 1
 
 
-def _locations(settings: Settings, image_id: str) -> Mapping[str, str]:
-    """Return the locations from the catalogue if this machine has it; the API does not show them."""
-    try:
-        catalog = Catalog.open(settings)
-    except TransshipError:
-        return {}
-    try:
-        with catalog.read() as connection:
-            return {location.store: location.url for location in get_image(connection, image_id).locations}
-    except TransshipError:
-        return {}
-    finally:
-        catalog.close()
-
-
 def _file_name(uri: str) -> str:
     if uri.startswith("file:"):
         return unquote(uri.rpartition("/")[2])
     return unquote(display_uri(uri).rpartition("/")[2]) or display_uri(uri)
-
-
-def _size(size_bytes: int | None) -> str:
-    return "unknown" if size_bytes is None else f"{size_bytes} bytes ({human_size(size_bytes)})"

@@ -40,18 +40,26 @@ def phase_line(task: TaskView) -> str:
         return task.message
     if not task.phase:
         return "waiting for a worker" if task.status == "pending" else task.status
-    words = [task.phase]
-    if task.total_bytes:
-        percent = 100 * task.done_bytes // task.total_bytes
-        words.append(f"{percent}% of {human_size(task.total_bytes)}")
-    elif task.done_bytes:
-        words.append(human_size(task.done_bytes))
-    if task.rate:
-        words.append(f"{human_size(task.rate)}/s")
-        left_bytes = task.total_bytes - task.done_bytes
+    return ", ".join([task.phase, *_how_far(task.done_bytes, task.total_bytes, task.rate)])
+
+
+def _how_far(done_bytes: int, total_bytes: int, rate: int) -> list[str]:
+    words = []
+    if total_bytes:
+        words.append(f"{100 * done_bytes // total_bytes}% of {human_size(total_bytes)}")
+    elif done_bytes:
+        words.append(human_size(done_bytes))
+    if rate:
+        words.append(f"{human_size(rate)}/s")
+        left_bytes = total_bytes - done_bytes
         if left_bytes > 0:
-            words.append(f"{left_bytes // task.rate + 1} s left")
-    return ", ".join(words)
+            words.append(f"{left_bytes // rate + 1} s left")
+    return words
+
+
+def _hashes(task: TaskView) -> bool:
+    """Return whether copies are written, each with progress of its own, and digests are computed beside them."""
+    return task.phase == "place" and task.to_hash_bytes > 0
 
 
 class LineView(ProgressView):
@@ -63,7 +71,10 @@ class LineView(ProgressView):
 
     def show(self, task: TaskView) -> None:
         """Print a line if there is something new to say."""
-        tenth = 10 * task.done_bytes // task.total_bytes if task.total_bytes else 0
+        done_bytes, total_bytes = task.done_bytes, task.total_bytes
+        if _hashes(task):
+            done_bytes, total_bytes = task.hashed_bytes, task.to_hash_bytes
+        tenth = 10 * done_bytes // total_bytes if total_bytes else 0
         state = (task.status, task.phase, tenth, task.waits)
         if state != self._shown and not task.final:
             self._shown = state
@@ -81,21 +92,12 @@ class LiveView(ProgressView):
     def __init__(self) -> None:
         # Importing rich takes a tenth of a second, so it is only done if there are bars.
         from rich.console import Console  # noqa: PLC0415
-        from rich.progress import (  # noqa: PLC0415
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+        from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[how_far]}", markup=False),
             console=Console(highlight=False),
         )
         self._bars: dict[str, TaskID] = {}
@@ -114,32 +116,40 @@ class LiveView(ProgressView):
         """Draw the state of the import."""
         if task.final:
             return
-        self._draw("phase", task.waits or task.phase or phase_line(task), task.done_bytes, task.total_bytes)
+        if task.waits:
+            self._draw("phase", task.waits, 0, 0, 0)
+        elif _hashes(task):
+            self._draw("phase", "digest", task.hashed_bytes, task.to_hash_bytes, task.hash_rate)
+        elif task.phase == "place":
+            self._draw("phase", "place", 0, 0, 0)
+        else:
+            self._draw("phase", task.phase or phase_line(task), task.done_bytes, task.total_bytes, task.rate)
         for store in task.stores:
             if store.phase != "waiting":
-                self._draw(f"store {store.store}", _store_name(store), store.done_bytes, store.total_bytes)
+                self._draw(f"store {store.store}", _store_name(store), store.done_bytes, store.total_bytes, store.rate)
 
-    def _draw(self, key: str, description: str, done_bytes: int, total_bytes: int) -> None:
+    def _draw(self, key: str, description: str, done_bytes: int, total_bytes: int, rate: int) -> None:
         bar = self._bars.get(key)
         if bar is not None and key == "phase" and description != self._phase:
-            # A new phase has its own rate and end.
+            # A bar that has a total cannot lose it.
             self._progress.remove_task(bar)
             bar = None
         if key == "phase":
             self._phase = description
         if bar is None:
-            bar = self._bars[key] = self._progress.add_task(description, total=total_bytes or None)
-        self._progress.update(bar, description=description, completed=done_bytes, total=total_bytes or None)
+            bar = self._bars[key] = self._progress.add_task(description, total=None, how_far="")
+        words = _how_far(done_bytes, total_bytes, rate) if done_bytes else []
+        self._progress.update(
+            bar, description=description, completed=done_bytes, total=total_bytes or None, how_far=", ".join(words)
+        )
 
 
 def store_line(store: StoreProgress) -> str:
     """Return one line about a store: what it does, bytes, rate, time left."""
-    words = [_store_name(store)]
-    if store.phase == "uploading" and store.total_bytes:
-        words.append(f"{100 * store.done_bytes // store.total_bytes}% of {human_size(store.total_bytes)}")
-        words += [f"{human_size(store.rate)}/s"] if store.rate else []
-        words += [f"{store.left_s} s left"] if store.left_s else []
-    return ", ".join(words)
+    moves = store.phase == "uploading" and store.total_bytes
+    return ", ".join(
+        [_store_name(store), *(_how_far(store.done_bytes, store.total_bytes, store.rate) if moves else [])]
+    )
 
 
 def _store_name(store: StoreProgress) -> str:
