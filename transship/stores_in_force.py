@@ -82,9 +82,10 @@ def stores_left(settings: Settings, catalog: Catalog) -> list[LeftStore]:
 
 
 def explained(fault: TransferFailed, store_id: str, settings: StoreSettings) -> str:
-    """Return a store's problem and its remedy, for operators."""
-    remedy = ""
+    """Return a store's problem, with its path, and its remedy, for operators."""
+    cause, remedy = fault.__cause__, ""
+    where = f" ({cause.filename})" if isinstance(cause, OSError) and cause.filename else ""
     if isinstance(fault, StoreUnavailable):
         with suppress(StoreUnavailable):  # a missing library is the fault itself, and says what to do
             remedy = new_driver(store_id, settings, "").remedy()
-    return f"{fault}. {remedy}" if remedy else str(fault)
+    return f"{fault}{where}. {remedy}" if remedy else f"{fault}{where}"

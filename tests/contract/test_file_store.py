@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -12,10 +13,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from config.settings import FileStoreSettings
 from transship.domain.errors import (
     ImportCancelled,
     ObjectMissing,
@@ -30,6 +34,7 @@ from transship.host.directories import MARK
 from transship.stores.base import Content
 from transship.stores.copying import PIECE_BYTES
 from transship.stores.file import CHECK_NAMES, FileStore
+from transship.stores_in_force import explained
 
 MIB = 1024 * 1024
 IMAGE = "3f2a1c9e-0000-4000-8000-000000000001"
@@ -314,15 +319,49 @@ def test_a_directory_that_cannot_be_made_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     store = FileStore("shelf", tmp_path / "file" / "images", 0o640)
 
-    with pytest.raises(TransferFailed, match="file"):
+    with pytest.raises(TransferFailed) as failed:
         store.check()
+
+    settings = FileStoreSettings(dir=tmp_path / "file" / "images")
+    assert str(tmp_path / "file") in explained(failed.value, "shelf", settings)
 
 
 @pytest.mark.spec("ST-018")
 def test_a_file_where_the_directory_belongs_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "images").touch()
-    with pytest.raises(StoreUnavailable, match=r"Not a directory .*/images"):
+    with capture_logs() as logged, pytest.raises(StoreUnavailable, match="Not a directory") as failed:
         FileStore("shelf", tmp_path / "images", 0o640).check()
+
+    settings = FileStoreSettings(dir=tmp_path / "images")
+    assert re.search(r"Not a directory.* \(.*/images\b", explained(failed.value, "shelf", settings))
+    assert str(tmp_path / "images") in logged[-1]["path"]
+
+
+@pytest.mark.spec("ST-018")
+def test_errors_name_no_path_of_the_host(open_dir: Path) -> None:
+    images = open_dir / "images"
+    images.mkdir()
+    store = FileStore("shelf", images, 0o640)
+    gone = stage(open_dir, b"image").path.with_name("gone")
+    vanished = replace(stage(open_dir, b"image"), path=gone)
+    shorter = replace(stage(open_dir, b"image"), size=9)
+    (images / IMAGE).mkdir()
+    another = IMAGE[:-1] + "2"
+    faults = (
+        lambda: store.put(another, vanished, ignore, StopToken()),
+        lambda: store.put(another, shorter, ignore, StopToken()),
+        lambda: store.put(IMAGE, stage(open_dir, b"image"), ignore, StopToken()),
+        lambda: store.size(store.url_of(another)),
+        lambda: store.size(store.url_of(IMAGE)),
+        lambda: store.read(store.url_of(another)),
+        lambda: store.delete("file:///elsewhere/image"),
+        lambda: store.delete(store.url_of(IMAGE)),
+        lambda: FileStore("shelf", Path("/proc/images"), 0o640).check(),
+    )
+    for fault in faults:
+        with pytest.raises(TransferFailed) as failed:
+            fault()
+        assert "/" not in str(failed.value)
 
 
 def unmount(images: Path) -> None:

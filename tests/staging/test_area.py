@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from transship.catalog.restores import Count
 from transship.domain.errors import ConfigurationRefused, StagingBroken, StagingFull
@@ -72,8 +73,10 @@ def test_a_count_that_a_crash_left_empty_begins_anew_and_a_broken_one_is_refused
     (area.directory / COUNT).touch()
     assert area.count().number == 0
     (area.directory / COUNT).write_text("what is this")
-    with pytest.raises(StagingBroken, match="cannot be read"):
+    with capture_logs() as logged, pytest.raises(StagingBroken, match="cannot be read") as broken:
         area.count()
+    assert "/" not in str(broken.value)
+    assert logged[0]["path"] == str(area.directory / COUNT)
 
 
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def _run(work: Unpacking, command: list[str], on_stdout: Callable[[bytes], None]
     try:
         finished = run_limited(command, limits, work.stop, on_stdout)
     except OSError as error:
-        raise _refused(f"{work.settings.lha_command} cannot be run on this host: {error.strerror}") from error
+        raise _refused(f"lha cannot be run on this host: {error.strerror}") from error
     if finished.cut_short:
         raise _refused(f"{finished.cut_short} (decompression.lha_timeout_s)")
     if finished.code < 0:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import IO, Final, Self
 from uuid import uuid4
 
+import structlog
+
 from config.settings import Settings
 from transship.catalog.restores import Count
 from transship.domain.errors import ConfigurationRefused, StagingBroken, StagingUnavailable
@@ -28,6 +30,8 @@ FILE_MODE: Final = 0o600
 CONNECTIONS = ".transship-connections"
 COUNT = ".transship-count"
 PART = ".part"
+
+log = structlog.get_logger("transship.staging")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,8 @@ class StagingArea:
             with self._count_file() as file:
                 return _parsed_count(file.read()) or Count(str(uuid4()), 0)
         except (OSError, ValueError) as error:
-            raise StagingBroken(f"{self.directory / COUNT} cannot be read ({error}); remove it") from error
+            log.warning("count not readable; remove the file", path=str(self.directory / COUNT), reason=str(error))
+            raise StagingBroken("its count cannot be read") from error
 
     def write_count(self, count: Count) -> None:
         """Write how often this directory was opened, unless another process has already written a higher count.

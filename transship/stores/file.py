@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Final, Self
 from uuid import UUID
 
+import structlog
+
 from config.settings import FileStoreSettings
 from transship.domain.errors import (
     AlreadyStored,
@@ -67,6 +69,8 @@ _PART_SUFFIX: Final = ".part"
 _PART: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[0-9]+\.part")
 CHECK_NAMES: Final = (".check", ".check.link")
 _OWN_NAMES: Final = frozenset({MARK, *CHECK_NAMES})
+
+log = structlog.get_logger("transship.stores")
 
 _LINKING: Final = threading.Lock()
 """Held while a staged inode is linked and its mode set, so two stores cannot set different modes on one inode."""
@@ -195,13 +199,15 @@ class FileStore(StoreDriver):
             StoreDenied: also for a URL that does not belong to this store; nothing was changed.
         """
         if not self._owns(url):
-            raise StoreDenied(self._store_id, f"{url} does not name a file of {self._directory}")
+            log.warning("not a file of the store", store=self._store_id, url=url, directory=str(self._directory))
+            raise StoreDenied(self._store_id, "the location does not name a file of the store")
         path = self._directory / url.removeprefix(self._url_prefix)
         with self._faults():
             self._require_prepared()
             with suppress(FileNotFoundError):
                 if not stat.S_ISREG(os.lstat(path).st_mode):
-                    raise StoreDenied(self._store_id, f"{path} is not a regular file")
+                    log.warning("not a regular file", store=self._store_id, path=str(path))
+                    raise StoreDenied(self._store_id, f"{path.name} is not a regular file")
                 path.unlink()
             self._require_prepared()  # it may have gone since the look before
             sync_directory(self._directory)
@@ -279,7 +285,7 @@ class FileStore(StoreDriver):
             os.fchmod(target, self._file_mode)
             os.fsync(target)
         except EOFError as error:
-            raise StagingBroken(f"{staged.path}: {error}") from error
+            raise _staged_broken(staged.path, str(error)) from error
         finally:
             os.close(target)
         return "reflink" if shared else "copy"
@@ -335,7 +341,8 @@ class FileStore(StoreDriver):
                 while offset < end:
                     piece = os.pread(descriptor, min(READ_BYTES, end - offset), offset)
                     if not piece:
-                        raise StoreUnavailable(self._store_id, f"{url} was cut to {offset} bytes while it was read")
+                        reason = f"{path.name} was cut to {offset} bytes while it was read"
+                        raise StoreUnavailable(self._store_id, reason)
                     offset += len(piece)
                     yield piece
             finally:
@@ -393,10 +400,11 @@ class FileStore(StoreDriver):
         if error.errno in _NO_ROOM:
             return StoreFull(self._store_id, needed_bytes)
         reason = error.strerror or str(error)
-        where = f" ({error.filename})" if error.filename else ""
-        if error.errno in _DENIED:
-            return StoreDenied(self._store_id, reason + where)
-        return StoreUnavailable(self._store_id, reason + where)
+        # Users see the error; the path is for operators alone.
+        log.warning(
+            "store not usable", store=self._store_id, reason=reason, path=error.filename or str(self._directory)
+        )
+        return (StoreDenied if error.errno in _DENIED else StoreUnavailable)(self._store_id, reason)
 
 
 @contextmanager
@@ -405,14 +413,20 @@ def _opened_staged(staged: StagedFile) -> Iterator[int]:
     try:
         descriptor = os.open(staged.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise StagingBroken(f"{error.strerror} ({staged.path})") from error
+        raise _staged_broken(staged.path, error.strerror or str(error)) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size != staged.size:
-            raise StagingBroken(f"{staged.path} holds {status.st_size} bytes where {staged.size} were staged")
+            raise _staged_broken(staged.path, f"a file has {status.st_size} bytes where {staged.size} were staged")
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _staged_broken(path: Path, reason: str) -> StagingBroken:
+    """Return the error for users, and log the path for operators."""
+    log.warning("staged file not usable", reason=reason, path=str(path))
+    return StagingBroken(reason)
 
 
 def _rejoined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

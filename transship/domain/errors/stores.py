@@ -71,13 +71,22 @@ class AlreadyStored(TransferFailed):
 
 
 class ObjectMissing(TransferFailed):
-    """The store lacks an object that it should hold."""
+    """The store lacks an object that it should hold.
+
+    Attributes:
+        location: the object's URL; users see only its last part, because the rest may be a path of the host.
+    """
 
     store: str
     location: str
 
-    BRIEF = "store {store} does not hold {location}"
+    BRIEF = "store {store} does not hold {name}"
     REMEDY = "restore it there, or import the image again"
+
+    @property
+    def name(self) -> str:
+        """The object's name."""
+        return self.location.rstrip("/").rpartition("/")[2]
 
 
 class ImageDataUnavailable(TransferFailed):
