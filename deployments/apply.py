@@ -15,7 +15,7 @@ from deployments.automations import apply_automation
 from deployments.change import Change
 from deployments.definition import Definition, definition_file, read_definitions
 from deployments.fingerprint import forget_applied, is_applied, note_applied
-from deployments.flow_deployments import apply_deployment
+from deployments.flow_deployments import apply_deployment, remove_former_deployments
 from deployments.pool import apply_pool, apply_queues, apply_store_limits
 from deployments.store_blocks import apply_block_types, apply_store_blocks
 from transship.domain.errors import ConfigurationRefused, ServiceRefused, ServiceUnreachable
@@ -73,10 +73,11 @@ async def _apply(
             *await apply_store_limits(client, settings, overwrite=overwrite),
         ]
         deployments = [await apply_deployment(client, one, settings.prefect.work_pool) for one in definitions]
+        former = await remove_former_deployments(client, definitions, settings.prefect.work_pool)
         ids = [deployment_id for _, deployment_id in deployments]
         automation = await apply_automation(client, ids)
         await note_applied(client, settings, ids)
-        return (*changes, *(change for change, _ in deployments), automation)
+        return (*changes, *(change for change, _ in deployments), *former, automation)
 
 
 def _reason(response: httpx.Response) -> str:

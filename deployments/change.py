@@ -12,6 +12,7 @@ class Action(StrEnum):
     CREATED = "created"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
+    REMOVED = "removed"
     KEPT = "kept"
     """It was edited and differs from the configuration; it was not changed."""
 

@@ -21,20 +21,6 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class Schedule(_Part):
-    """When a deployment runs automatically.
-
-    Attributes:
-        cron: five fields.
-        timezone: name from the IANA database.
-        active: whether it is enabled; a later edit in the UI is kept.
-    """
-
-    cron: str
-    timezone: str = "UTC"
-    active: bool = True
-
-
 class Place(_Part):
     """Where runs wait.
 
@@ -57,7 +43,6 @@ class Definition(_Part):
         tags: shown in the UI.
         enforce_parameter_schema: whether Prefect refuses parameters that do not match the flow's.
         work_pool: where its runs wait.
-        schedules: when it runs automatically.
     """
 
     name: str
@@ -66,7 +51,6 @@ class Definition(_Part):
     tags: tuple[str, ...]
     enforce_parameter_schema: Literal[True]
     work_pool: Place
-    schedules: tuple[Schedule, ...] = ()
 
 
 class _File(_Part):

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentScheduleUpdate, DeploymentUpdate
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterName,
@@ -17,23 +17,22 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import VersionInfo
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import MissingFlowError, ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
 from deployments.change import Action, Change
-from deployments.definition import FILE_NAME, Definition, Schedule
+from deployments.definition import FILE_NAME, Definition
 from transship.domain.errors import ConfigurationRefused
 
-SCHEDULES: Final = "schedules"
+FORMER_NAME: Final = "transship"
+"""What former releases called the deployment of every flow."""
 
 
 async def apply_deployment(client: PrefectClient, definition: Definition, work_pool: str) -> tuple[Change, UUID]:
     """Create or update one deployment from its definition; return what was done, and the deployment's id.
 
-    Operators' edits in the UI are kept: default parameters, job variables, limits, pauses, and
-    whether a schedule is enabled.
+    Operators' edits in the UI are kept: default parameters, job variables, limits, pauses, and schedules.
 
     Raises:
         ConfigurationRefused: there is no such flow.
@@ -45,17 +44,30 @@ async def apply_deployment(client: PrefectClient, definition: Definition, work_p
         found = await client.read_deployment_by_name(name)
     except ObjectNotFound:
         return Change("deployment", name, Action.CREATED), await _create(client, definition, flow, wanted)
-    different = _differing(found, wanted, definition)
+    different = _differing(found, wanted)
     if not different:
         return Change("deployment", name, Action.UNCHANGED), found.id
     update = dict(wanted, version_info=_version_info(flow))
-    if SCHEDULES in different:
-        update["schedules"] = [
-            DeploymentScheduleUpdate(schedule=_cron(schedule), active=schedule.active)
-            for schedule in definition.schedules
-        ]
     await client.update_deployment(found.id, DeploymentUpdate.model_validate(update))
     return Change("deployment", name, Action.UPDATED, ", ".join(different)), found.id
+
+
+async def remove_former_deployments(
+    client: PrefectClient, definitions: Sequence[Definition], work_pool: str
+) -> tuple[Change, ...]:
+    """Remove the deployments of former releases with their schedules and waiting runs.
+
+    The keeper creates the waiting runs of imports again.
+    """
+    found = await client.read_deployments(
+        deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[FORMER_NAME])),
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[work_pool])),
+    )
+    flows = {one.entrypoint: _flow(one.entrypoint).name for one in definitions if one.name != FORMER_NAME}
+    former = [one for one in found if one.entrypoint in flows]
+    for one in former:
+        await client.delete_deployment(one.id)
+    return tuple(Change("deployment", f"{flows[str(one.entrypoint)]}/{one.name}", Action.REMOVED) for one in former)
 
 
 async def unchanged_deployments(
@@ -76,7 +88,7 @@ async def unchanged_deployments(
     for definition in definitions:
         one = present.get((definition.name, definition.entrypoint))
         wanted = _wanted(definition, _flow(definition.entrypoint), work_pool)
-        if one is None or _differing(one, wanted, definition):
+        if one is None or _differing(one, wanted):
             return None
         ids.append(one.id)
     return ids
@@ -96,10 +108,6 @@ async def _create(
         flow_id=await client.create_flow_from_name(flow.name),
         name=definition.name,
         version_info=_version_info(flow),
-        schedules=[
-            DeploymentScheduleCreate(schedule=_cron(schedule), active=schedule.active)
-            for schedule in definition.schedules
-        ],
         **wanted,
     )
 
@@ -118,22 +126,9 @@ def _wanted(definition: Definition, flow: Flow[..., Any], work_pool: str) -> dic
     }
 
 
-def _differing(found: DeploymentResponse, wanted: Mapping[str, Any], definition: Definition) -> list[str]:
+def _differing(found: DeploymentResponse, wanted: Mapping[str, Any]) -> list[str]:
     present = found.model_dump(mode="json", include=set(wanted))
-    different = sorted(name for name, value in wanted.items() if present[name] != value)
-    times = {(schedule.cron, schedule.timezone) for schedule in definition.schedules}
-    return different if _times(found) == times else [*different, SCHEDULES]
-
-
-def _times(found: DeploymentResponse) -> set[tuple[str, str | None]]:
-    crons = [one.schedule for one in found.schedules if isinstance(one.schedule, CronSchedule)]
-    if len(crons) != len(found.schedules):
-        return {("", None)}  # schedules of other kinds differ from ours
-    return {(cron.cron, cron.timezone) for cron in crons}
-
-
-def _cron(schedule: Schedule) -> CronSchedule:
-    return CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
+    return sorted(name for name, value in wanted.items() if present[name] != value)
 
 
 def _version_info(flow: Flow[..., Any]) -> VersionInfo:

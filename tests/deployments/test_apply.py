@@ -31,11 +31,11 @@ pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = (
-    "glance-direct/transship",
-    "web-download/transship",
-    "glance-download/transship",
-    "copy-image/transship",
-    "housekeeping/transship",
+    "glance-direct/glance-direct",
+    "web-download/web-download",
+    "glance-download/glance-download",
+    "copy-image/copy-image",
+    "housekeeping/housekeeping",
 )
 WRITTEN = (
     *("name", "flow_id", "entrypoint", "version", "description", "tags", "parameter_openapi_schema"),
@@ -177,22 +177,16 @@ def test_automations_that_two_made_at_once_become_one(server: PrefectServer, set
 
 
 def delete_deployment(server: PrefectServer) -> None:
-    server.ask("DELETE", f"/deployments/{server.ask('GET', '/deployments/name/copy-image/transship')['id']}")
+    server.ask("DELETE", f"/deployments/{server.ask('GET', '/deployments/name/copy-image/copy-image')['id']}")
 
 
 def edit_tags(server: PrefectServer) -> None:
-    found = server.ask("GET", "/deployments/name/copy-image/transship")
+    found = server.ask("GET", "/deployments/name/copy-image/copy-image")
     server.ask("PATCH", f"/deployments/{found['id']}", {"tags": ["edited"]})
 
 
-def edit_schedule(server: PrefectServer) -> None:
-    found = server.ask("GET", "/deployments/name/housekeeping/transship")
-    schedule = {"schedule": {"cron": "0 3 * * *", "timezone": "UTC"}, "active": True}
-    server.ask("PATCH", f"/deployments/{found['id']}", {"schedules": [schedule]})
-
-
 def make_deployment_anew(server: PrefectServer) -> None:
-    found = server.ask("GET", "/deployments/name/copy-image/transship")
+    found = server.ask("GET", "/deployments/name/copy-image/copy-image")
     delete_deployment(server)
     server.ask("POST", "/deployments/", {name: found[name] for name in WRITTEN})
 
@@ -247,9 +241,7 @@ def test_what_was_deleted_in_prefect_is_made_again(
     assert apply(settings, if_changed=True) == ()
 
 
-@pytest.mark.parametrize(
-    "change", [delete_deployment, edit_tags, edit_schedule, make_deployment_anew, forget_everything]
-)
+@pytest.mark.parametrize("change", [delete_deployment, edit_tags, make_deployment_anew, forget_everything])
 def test_what_has_changed_in_prefect_is_applied_again(
     server: PrefectServer, settings: Settings, change: Callable[[PrefectServer], None]
 ) -> None:
@@ -389,9 +381,10 @@ def test_what_operators_set_on_pool_queue_and_deployment_stays(server: PrefectSe
     apply(settings)
     pool = settings.prefect.work_pool
     with get_client(sync_client=True) as client:
-        found = client.read_deployment_by_name("housekeeping/transship")
+        found = client.read_deployment_by_name("housekeeping/housekeeping")
         base = f"/deployments/{found.id}"
-        server.ask("PATCH", f"{base}/schedules/{found.schedules[0].id}", {"active": False})
+        schedule = {"schedule": {"cron": "0 3 * * *", "timezone": "UTC"}, "active": False}
+        server.ask("POST", f"{base}/schedules", [schedule])
         server.ask("PATCH", base, {"tags": ["edited"], "paused": True})
         server.ask("PATCH", f"/work_pools/{pool}", {"concurrency_limit": 2, "base_job_template": {}})
         server.ask("PATCH", f"/work_pools/{pool}/queues/host-here", {"priority": 1, "concurrency_limit": 5})
@@ -400,34 +393,42 @@ def test_what_operators_set_on_pool_queue_and_deployment_stays(server: PrefectSe
 
     assert (changes[pool].action, changes[pool].detail) == (Action.UPDATED, "job template")
     assert changes[f"{pool}/host-here"].action is Action.UNCHANGED
-    updated = changes["housekeeping/transship"]
+    updated = changes["housekeeping/housekeeping"]
     assert updated.action is Action.UPDATED
     assert "tags" in updated.detail
     with get_client(sync_client=True) as client:
-        found = client.read_deployment_by_name("housekeeping/transship")
+        found = client.read_deployment_by_name("housekeeping/housekeeping")
         assert (found.tags, found.paused, found.schedules[0].active) == (["transship", "housekeeping"], True, False)
         assert client.read_work_pool(pool).concurrency_limit == 2
         assert client.read_work_queue_by_name("host-here", work_pool_name=pool).concurrency_limit == 5
     without_deployments()
 
 
-def test_a_changed_schedule_is_put_right(server: PrefectServer, settings: Settings) -> None:
+def test_deployments_of_former_releases_are_removed_with_their_schedules(
+    server: PrefectServer, settings: Settings
+) -> None:
     apply(settings)
+    found = server.ask("GET", "/deployments/name/housekeeping/housekeeping")
+    schedule = {"schedule": {"cron": "*/10 * * * *", "timezone": "UTC"}, "active": True}
+    former = {**{name: found[name] for name in WRITTEN}, "name": "transship", "schedules": [schedule]}
+    mine = {**former, "name": "mine"}
+    kept, gone = (server.ask("POST", "/deployments/", one)["id"] for one in (mine, former))
+
+    changes = apply(settings)
+
+    assert [change.name for change in changes if change.action is Action.REMOVED] == ["housekeeping/transship"]
     with get_client(sync_client=True) as client:
-        found = client.read_deployment_by_name("housekeeping/transship")
-        schedule = {"schedule": {"cron": "0 3 * * *", "timezone": "UTC"}, "active": True}
-        server.ask("PATCH", f"/deployments/{found.id}", {"schedules": [schedule]})
-
-    changed = next(change for change in apply(settings) if change.name == "housekeeping/transship")
-
-    assert (changed.action, changed.detail) == (Action.UPDATED, "schedules")
-    assert set(actions(apply(settings), "deployment")) == {Action.UNCHANGED}
+        assert client.read_deployment(kept).schedules
+        with pytest.raises(ObjectNotFound):
+            client.read_deployment(gone)
+        client.delete_deployment(kept)
+    assert Action.REMOVED not in actions(apply(settings), "deployment")
 
 
 def test_a_run_that_waits_is_not_lost_when_its_deployment_is_updated(server: PrefectServer, settings: Settings) -> None:
     apply(settings)
     with get_client(sync_client=True) as client:
-        found = client.read_deployment_by_name("housekeeping/transship")
+        found = client.read_deployment_by_name("housekeeping/housekeeping")
         run = server.ask("POST", f"/deployments/{found.id}/create_flow_run", {})["id"]
         server.ask("PATCH", f"/deployments/{found.id}", {"tags": ["edited"]})
 

@@ -51,7 +51,7 @@ class Run:
 
     def __init__(self, server: PrefectServer) -> None:
         self.server = server
-        self.deployment = server.ask("GET", "/deployments/name/web-download/transship")["id"]
+        self.deployment = server.ask("GET", "/deployments/name/web-download/web-download")["id"]
         asked = {"parameters": {"uri": "http://example.org/image", "disk_format": "raw"}, "name": uuid4().hex}
         self.id = str(server.ask("POST", f"/deployments/{self.deployment}/create_flow_run", asked)["id"])
         self.enter(RunState.RUNNING)

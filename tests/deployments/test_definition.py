@@ -13,7 +13,7 @@ GOOD = """
 name: transship
 pull: []
 deployments:
-  - name: transship
+  - name: web-download
     entrypoint: flows.web_download.web_download
     version_type: prefect:simple
     tags: [transship]
@@ -32,7 +32,8 @@ def test_the_products_own_file_is_understood() -> None:
         "flows.copy_image.copy_image",
         "flows.housekeeping.housekeeping",
     }
-    assert [one.cron for one in definitions["flows.housekeeping.housekeeping"].schedules] == ["*/10 * * * *"]
+    names = {entrypoint.rpartition(".")[2]: one.name for entrypoint, one in definitions.items()}
+    assert all(name == flow.replace("_", "-") for flow, name in names.items())
 
 
 @pytest.mark.parametrize(

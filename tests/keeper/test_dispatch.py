@@ -48,7 +48,7 @@ def test_a_run_that_an_earlier_keeper_made_is_not_made_again(keeper: Keeper) -> 
     task_id = asked(keeper.catalog, queued_image(keeper.catalog)).id
     with keeper.catalog.read() as connection:
         key = due(connection, 1)[0].key
-    wanted = WantedRun("web-download/transship", "earlier", {"uri": "http://h/x"}, key, "default")
+    wanted = WantedRun("web-download", "earlier", {"uri": "http://h/x"}, key, "default")
     made: list[str] = []
     until(lambda: made.append(keeper.prefect.schedule(wanted)) or True, 180.0, "an earlier run")
     until(lambda: send_outbox(keeper), 180.0, "dispatch")

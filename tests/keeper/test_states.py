@@ -149,7 +149,7 @@ def test_a_late_run_is_a_pending_task(scene: Scene) -> None:
 
 
 def test_a_run_that_waits_for_a_concurrency_slot_is_a_pending_task(scene: Scene) -> None:
-    deployment = scene.server.ask("GET", "/deployments/name/web-download/transship")
+    deployment = scene.server.ask("GET", "/deployments/name/web-download/web-download")
     limit = f"/deployments/{deployment['id']}"
     scene.server.ask("PATCH", limit, {"concurrency_limit": 1})
     try:

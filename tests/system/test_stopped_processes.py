@@ -62,7 +62,7 @@ class Import:
 
     def __init__(self, system: System, uri: str, gate: Gate, *, cold: bool = False) -> None:
         self.system, self.name = system, uri.rsplit("/", maxsplit=1)[1]
-        deployment = system.prefect("GET", "/deployments/name/web-download/transship")["id"]
+        deployment = system.prefect("GET", "/deployments/name/web-download/web-download")["id"]
         parameters = {"uri": uri, "stores": ["local"], "disk_format": "raw", "container_format": "bare"}
         asked: dict[str, Any] = {"parameters": parameters}
         if cold:

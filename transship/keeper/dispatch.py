@@ -20,7 +20,7 @@ from transship.domain.methods import ImportMethod
 from transship.domain.task import ImportTask, RunState
 from transship.keeper.housekeeping import order_sweeps
 from transship.keeper.keeper import Keeper
-from transship.keeper.prefect_api import DEPLOYMENT, WantedRun
+from transship.keeper.prefect_api import WantedRun
 from transship.keeper.reconcile import end_import
 from transship.keeper.turns import BATCH_ROWS, DEFAULT_QUEUE, host_queue, rows_in_turn
 
@@ -91,7 +91,7 @@ def _start_again(keeper: Keeper, task: ImportTask) -> str | None:
 
 def _create_run(keeper: Keeper, task: ImportTask, image_name: str, key: str) -> str:
     wanted = WantedRun(
-        f"{task.method}/{DEPLOYMENT}",
+        str(task.method),
         f"{task.method} {image_name} {task.image_id[:8]}".replace("  ", " "),
         task.parameters,
         key,

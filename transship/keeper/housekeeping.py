@@ -8,13 +8,14 @@ from typing import Final
 import structlog
 
 from transship.catalog.hosts import forget_hosts, live_hosts
+from transship.catalog.inventories import inventory_is_due
 from transship.catalog.outbox import OutboxKind, post
 from transship.catalog.removal import hosts_with_scrap, removable_locations
 from transship.catalog.tasks import purge_secrets
 from transship.catalog.uploads import end_lost_uploads, give_up_uploads
 from transship.domain.clock import utc_now
 from transship.keeper.keeper import Keeper
-from transship.keeper.prefect_api import DEPLOYMENT, WantedRun
+from transship.keeper.prefect_api import WantedRun
 from transship.keeper.turns import host_queue
 
 SWEEPS_APART_S: Final = 10.0
@@ -42,6 +43,17 @@ def sweep_what_is_due(keeper: Keeper) -> bool:
     return found
 
 
+def sweep_for_inventories(keeper: Keeper) -> None:
+    """Request a sweep if the inventory of a store, or of the staging of a live host, is due."""
+    interval_s = keeper.settings.housekeeping.inventory_interval_s
+    with keeper.catalog.read() as connection:
+        stores = [f"store:{store}" for store in keeper.settings.all_stores]
+        staging = [f"staging:{host}" for host in live_hosts(connection)]
+        due = any(inventory_is_due(connection, place, interval_s) for place in (*stores, *staging))
+    if due:
+        ask_for_sweep(keeper)
+
+
 def order_sweeps(keeper: Keeper) -> None:
     """Schedule housekeeping on every host that has a worker, or something to remove."""
     with keeper.catalog.read() as connection:
@@ -52,7 +64,7 @@ def order_sweeps(keeper: Keeper) -> None:
     waiting = keeper.prefect.waiting_tags(_sweep_tag(host) for host in names)
     for host in sorted(host for host in names if _sweep_tag(host) not in waiting):
         key, tags = f"sweep/{host}/{moment}", (_sweep_tag(host),)
-        wanted = WantedRun(f"housekeeping/{DEPLOYMENT}", "housekeeping", {}, key, host_queue(host), tags)
+        wanted = WantedRun("housekeeping", f"housekeeping on {host}", {}, key, host_queue(host), tags)
         keeper.prefect.schedule(wanted)
 
 

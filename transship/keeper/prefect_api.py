@@ -9,15 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 from transship.domain.errors import PrefectRefused
 from transship.domain.task import ENDED_TYPES, TYPE_OF_STATE, RunState
 from transship.keeper.waits import Pool, Queue
 from transship.prefect_rest.client import PrefectRest
-
-DEPLOYMENT: Final = "transship"
-"""Name of each flow's deployment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +22,13 @@ class WantedRun:
     """A flow run to create.
 
     Attributes:
-        deployment: ``<flow>/<deployment>``.
+        flow: the flow, whose deployment has the same name.
         name: display name.
         key: idempotency key; only the first request with a key creates a run.
         queue: work queue of the deployment's pool.
     """
 
-    deployment: str
+    flow: str
     name: str
     parameters: Mapping[str, Any]
     key: str
@@ -83,7 +80,7 @@ class PrefectApi(PrefectRest):
             "tags": list(wanted.tags),
             "work_queue_name": wanted.queue,
         }
-        answer = self.call("POST", f"/deployments/{self._deployment(wanted.deployment)}/create_flow_run", body)
+        answer = self.call("POST", f"/deployments/{self._deployment(wanted.flow)}/create_flow_run", body)
         return str(answer["id"])
 
     def set_state(self, flow_run_id: str, name: RunState, message: str) -> None:
@@ -170,10 +167,10 @@ class PrefectApi(PrefectRest):
         """
         self.call("POST", "/events", list(events))
 
-    def _deployment(self, name: str) -> str:
-        if name not in self._deployments:
-            self._deployments[name] = str(self.call("GET", f"/deployments/name/{name}", None)["id"])
-        return self._deployments[name]
+    def _deployment(self, flow: str) -> str:
+        if flow not in self._deployments:
+            self._deployments[flow] = str(self.call("GET", f"/deployments/name/{flow}/{flow}", None)["id"])
+        return self._deployments[flow]
 
     def forget_deployments(self) -> None:
         """Clear the cache of deployments, which may have been recreated."""

@@ -236,7 +236,7 @@ def test_a_run_in_the_queue_of_a_host_waits_for_that_host(both: Hosts, source: W
         # It makes its queue at its first start.
         second.up()
     assert second.down() == 0
-    deployment = first.prefect("GET", "/deployments/name/web-download/transship")["id"]
+    deployment = first.prefect("GET", "/deployments/name/web-download/web-download")["id"]
     body = {
         "parameters": {"uri": source.serve("/own-queue.img", BODY), "name": "own queue"},
         "work_queue_name": f"host-{SECOND}",

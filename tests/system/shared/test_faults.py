@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.real, pytest.mark.faults]
 
 BODY = os.urandom(1 << 20)
 NOT_APPLIED = "nothing has changed since the last deploy"
-HOUSEKEEPING = "/deployments/name/housekeeping/transship"
+HOUSEKEEPING = "/deployments/name/housekeeping/housekeeping"
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def test_openstacksdk_imports(system: System, source: WebServer) -> None:
 
 def test_a_run_started_by_hand_makes_and_fills_an_image(system: System, source: WebServer) -> None:
     uri = source.serve("/by-hand.img", BODY)
-    deployment = system.prefect("GET", "/deployments/name/web-download/transship")
+    deployment = system.prefect("GET", "/deployments/name/web-download/web-download")
     parameters = {"uri": uri, "stores": ["local"], "disk_format": "raw", "container_format": "bare"}
     run = system.prefect("POST", f"/deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
 
@@ -122,7 +122,7 @@ def test_a_run_started_by_hand_makes_and_fills_an_image(system: System, source: 
     ],
 )
 def test_a_run_started_by_hand_refuses_what_everybody_could_read(system: System, uri: str) -> None:
-    deployment = system.prefect("GET", "/deployments/name/web-download/transship")
+    deployment = system.prefect("GET", "/deployments/name/web-download/web-download")
     run = system.prefect("POST", f"/deployments/{deployment['id']}/create_flow_run", {"parameters": {"uri": uri}})
 
     def ended() -> str:

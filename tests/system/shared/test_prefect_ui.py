@@ -39,7 +39,7 @@ def ui(fleet: Fleet, request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
 
 
 def deployment_id(fleet: Fleet, method: str) -> str:
-    found = fleet.system.prefect("GET", f"/deployments/name/{method}/transship")
+    found = fleet.system.prefect("GET", f"/deployments/name/{method}/{method}")
     return str(found["id"])
 
 
