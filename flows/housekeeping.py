@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import httpx
 import structlog
 from prefect import flow
 from prefect.artifacts import create_table_artifact
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
+from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from config.snapshot import settings_in_force
@@ -23,7 +26,11 @@ LONGEST_TABLE = 200
 log = structlog.get_logger("transship.housekeeping")
 
 
-@flow(name="housekeeping", flow_run_name="housekeeping", retries=0, persist_result=False)
+def _run_name() -> str:
+    return f"housekeeping on {settings_in_force().settings.host_name}"
+
+
+@flow(name="housekeeping", flow_run_name=_run_name, retries=0, persist_result=False)
 def housekeeping() -> State[Any]:
     """Sweep this host's staging and the copies marked for removal; list what no journal row names."""
     settings = settings_in_force().settings
@@ -34,9 +41,18 @@ def housekeeping() -> State[Any]:
     removed, kept = staging.removed + stores.removed, staging.kept + stores.kept
     unknown = staging.unknown + stores.unknown
     _show(unknown)
-    return Completed(
-        name=RunState.SWEPT, message=f"removed {len(removed)}, kept for later {len(kept)}, not ours {len(unknown)}"
-    )
+    message = f"removed {len(removed)}, kept for later {len(kept)}, not ours {len(unknown)}"
+    _rename(f"{_run_name()}: {message}")
+    return Completed(name=RunState.SWEPT, message=message)
+
+
+def _rename(name: str) -> None:
+    """Show in the list of runs what this one did."""
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(str(flow_run.id)), name=name)
+    except (httpx.HTTPError, PrefectException) as error:
+        log.warning("run not renamed", error=str(error))
 
 
 def _show(unknown: tuple[str, ...]) -> None:

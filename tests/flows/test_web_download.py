@@ -344,4 +344,8 @@ def test_a_private_url_is_refused_before_anything_is_made(site: Site) -> None:
 def test_housekeeping_says_what_it_did(site: Site, tmp_path: Path) -> None:
     assert housekeeping(return_state=True).message == "removed 0, kept for later 0, not ours 0"
     (site.settings.staging_dir / "stray.part").touch()
-    assert housekeeping(return_state=True).message == "removed 0, kept for later 0, not ours 1"
+    swept = housekeeping(return_state=True)
+    assert swept.message == "removed 0, kept for later 0, not ours 1"
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(swept.state_details.flow_run_id)
+    assert run.name == f"housekeeping on {site.settings.host_name}: {swept.message}"

@@ -16,18 +16,19 @@ from tests.fakes.prefect_server import PrefectServer
 from tests.fakes.system import until
 from transship.catalog.engine import Catalog
 from transship.catalog.hosts import note_host
+from transship.catalog.inventories import write_inventory
 from transship.catalog.journal import mark_deleting, open_location, open_staged
 from transship.catalog.keepers import stay_active, step_down
 from transship.catalog.leases import free_lease
 from transship.catalog.outbox import OutboxKind, due
-from transship.catalog.schema import LEASES, LOCATIONS, OUTBOX
+from transship.catalog.schema import INVENTORIES, LEASES, LOCATIONS, OUTBOX
 from transship.catalog.tasks import get_task, keep_secret, purge_secrets, read_secrets
 from transship.catalog.types import in_seconds
 from transship.domain.image import ImageStatus
 from transship.domain.task import TaskStatus
 from transship.host.directories import MARK
 from transship.keeper.dispatch import REFUSAL_RETRY_S, send_outbox
-from transship.keeper.housekeeping import ask_for_sweep, sweep_what_is_due
+from transship.keeper.housekeeping import ask_for_sweep, sweep_for_inventories, sweep_what_is_due
 from transship.keeper.keeper import Keeper
 from transship.keeper.mirror import mirror_stores, settings_of_block
 from transship.keeper.prefect_api import PrefectApi
@@ -139,6 +140,23 @@ def test_a_sweep_that_is_asked_for_often_is_told_once(catalog: Catalog, tmp_path
     assert [row.kind for row in all_rows(catalog)] == [OutboxKind.SWEEP]
 
 
+def test_a_sweep_is_asked_for_when_an_inventory_is_due_and_not_before(catalog: Catalog, tmp_path: Path) -> None:
+    keeper = keeper_of(catalog, tmp_path, f"http://127.0.0.1:{free_port()}/api")
+    with catalog.write() as connection:
+        note_host(connection, "live", 4)
+        note_host(connection, "gone", 4, heard_s_ago=3600.0)
+        for store in keeper.settings.all_stores:
+            write_inventory(connection, f"store:{store}", [])
+        write_inventory(connection, "staging:live", [])
+    sweep_for_inventories(keeper)
+    assert all_rows(catalog) == []
+    late = in_seconds(-keeper.settings.housekeeping.inventory_interval_s)
+    with catalog.write() as connection:
+        connection.execute(update(INVENTORIES).where(INVENTORIES.c.place == "staging:live").values(taken_at=late))
+    sweep_for_inventories(keeper)
+    assert [row.kind for row in all_rows(catalog)] == [OutboxKind.SWEEP]
+
+
 def test_a_copy_is_swept_as_soon_as_it_may_be(catalog: Catalog, tmp_path: Path) -> None:
     keeper = keeper_of(catalog, tmp_path, f"http://127.0.0.1:{free_port()}/api")
     going = begun(catalog, queued_image(catalog))
@@ -194,6 +212,8 @@ def test_each_host_that_is_live_or_has_scrap_gets_one_run_in_its_own_queue(
 
     queues = [f"host-{host}" for host in (live, mine, scrap)]
     assert queues_of_runs() == queues
+    runs = prefect_server.ask("POST", "/flow_runs/filter", {"flow_runs": {"tags": {"any_": [f"sweep:{live}"]}}})
+    assert [run["name"] for run in runs] == [f"housekeeping on {live}"]
     # What no worker has taken yet waits, and no second one is added, however much later.
     monkeypatch.setattr("transship.keeper.housekeeping.utc_now", lambda: NOW)
     assert queues_of_runs() == queues

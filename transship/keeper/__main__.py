@@ -28,7 +28,7 @@ from transship.host.logs import configure_logs
 from transship.keeper import KEEPER_READY
 from transship.keeper.courier import Couriers, open_sinks
 from transship.keeper.dispatch import send_outbox
-from transship.keeper.housekeeping import ask_for_sweep, free_lost_uploads, purge, sweep_what_is_due
+from transship.keeper.housekeeping import free_lost_uploads, purge, sweep_for_inventories, sweep_what_is_due
 from transship.keeper.keeper import Keeper
 from transship.keeper.mirror import mirror_stores
 from transship.keeper.prefect_api import PrefectApi
@@ -112,8 +112,7 @@ class Duties:
             Duty("settle", 10.0, lambda: settle(keeper), _when_settled),
             Duty("mirror stores", 10.0, lambda: mirror_stores(keeper), changes=False),
             Duty("refresh the pool", 10.0, lambda: refresh_pool(keeper), _if_unfinished, changes=False),
-            # Runs first as soon as this keeper is active, to remove what the previous one left.
-            Duty("sweep", SWEEP_S, lambda: ask_for_sweep(keeper)),
+            Duty("take inventories", SWEEP_S, lambda: sweep_for_inventories(keeper)),
             sweeping,
             Duty("purge", 600.0, lambda: purge(keeper)),
             Duty("tidy notifications", 5.0, couriers.tidy, _if_notifications, delay_s=5.0),
