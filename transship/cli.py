@@ -29,6 +29,12 @@ app = typer.Typer(
 config_app = typer.Typer(help="Show and check the settings.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
 
+
+def _examples(*commands: str) -> str:
+    """Return the examples at the end of a command's help; the backspace keeps their lines apart."""
+    return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
+
+
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Configuration file to use instead of the default ones.")
 ]
@@ -42,6 +48,9 @@ GlanceOption = Annotated[
     list[Path] | None,
     typer.Option("--glance-config", metavar="FILE", help="Glance configuration file or directory; may be repeated."),
 ]
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def _print_version(asked: bool) -> None:
@@ -82,7 +91,12 @@ def _invocation(
     return Invocation(config or first_config, parse_overrides(home, all_assignments, glance or first_glance))
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "transship up --detach",
+        "transship --home /srv/transship up --set api.port=9393",
+    )
+)
 def up(
     context: typer.Context,
     detach: Annotated[
@@ -101,7 +115,12 @@ def up(
     raise typer.Exit(run.up(_invocation(context, config, glance_config, assignments), detach=detach))
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "transship down",
+        "transship down --now",
+    )
+)
 def down(
     context: typer.Context,
     now: Annotated[
@@ -114,7 +133,11 @@ def down(
     raise typer.Exit(run.down(_invocation(context), now=now))
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "transship worker --config /etc/transship/transship.toml",
+    )
+)
 def worker(context: typer.Context, config: ConfigOption = None, glance_config: GlanceOption = None) -> None:
     """Run imports on this host for services on another host."""
     from transship.commands import worker as command
@@ -122,7 +145,11 @@ def worker(context: typer.Context, config: ConfigOption = None, glance_config: G
     command.worker(_invocation(context, config, glance_config))
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "transship reload",
+    )
+)
 def reload(context: typer.Context) -> None:
     """Apply the current code and settings to all running components. Running imports and requests continue."""
     from transship.commands import reload as command
@@ -130,15 +157,25 @@ def reload(context: typer.Context) -> None:
     raise typer.Exit(command.reload(_invocation(context)))
 
 
-@app.command()
-def status(context: typer.Context) -> None:
+@app.command(
+    epilog=_examples(
+        "transship status",
+        "transship status --json | jq .healthy",
+    )
+)
+def status(context: typer.Context, as_json: JsonOption = False) -> None:
     """Show components, health, images and tasks."""
     from transship.commands import status as command
 
-    raise typer.Exit(command.status(_invocation(context)))
+    raise typer.Exit(command.status(_invocation(context), as_json=as_json))
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "transship deploy",
+        "transship deploy --overwrite",
+    )
+)
 def deploy(
     context: typer.Context,
     overwrite: Annotated[
@@ -157,26 +194,42 @@ def deploy(
     raise typer.Exit(command.deploy(_invocation(context), overwrite=overwrite, if_changed=if_changed))
 
 
-@app.command()
-def doctor(context: typer.Context) -> None:
+@app.command(
+    epilog=_examples(
+        "transship doctor",
+        "transship doctor --json | jq '.[] | select(.level != \"ok\")'",
+    )
+)
+def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
     """Check what imports need, and name remedies."""
     from transship.commands import doctor as command
 
-    raise typer.Exit(command.doctor(_invocation(context)))
+    raise typer.Exit(command.doctor(_invocation(context), as_json=as_json))
 
 
-@app.command(name="import")
+@app.command(
+    name="import",
+    epilog=_examples(
+        "transship import https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-generic-amd64.qcow2",
+        "transship import disk.raw --name mine --property os_type=linux",
+        "transship import disk.qcow2 --store fast --store archive --allow-failure",
+    ),
+)
 def import_(
     context: typer.Context,
-    source: Annotated[
-        str, typer.Argument(metavar="[URL|FILE]", help="Source of the image: a URL or a local file.")
+    source: Annotated[str, typer.Argument(metavar="URL|FILE", help="Source of the image: a URL or a local file.")] = "",
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="Name of the image; default: the file name.")
     ] = "",
-    name: Annotated[str, typer.Option("--name", help="Name of the image; default: the file name.")] = "",
     disk_format: Annotated[
-        str, typer.Option("--disk-format", help="Disk format; default: detected from the data.")
+        str, typer.Option("--disk-format", metavar="FORMAT", help="Disk format; default: detected from the data.")
     ] = "",
-    container_format: Annotated[str, typer.Option("--container-format")] = "bare",
-    stores: Annotated[list[str] | None, typer.Option("--store", help="Target store; may be repeated.")] = None,
+    container_format: Annotated[
+        str, typer.Option("--container-format", metavar="FORMAT", help="Container format.")
+    ] = "bare",
+    stores: Annotated[
+        list[str] | None, typer.Option("--store", metavar="STORE", help="Target store; may be repeated.")
+    ] = None,
     all_stores: Annotated[bool, typer.Option("--all-stores", help="Import into every store.")] = False,
     allow_failure: Annotated[
         bool, typer.Option("--allow-failure", help="Activate the image even if some stores fail.")
@@ -184,7 +237,7 @@ def import_(
     properties: Annotated[
         list[str] | None, typer.Option("--property", metavar="NAME=VALUE", help="Extra property; may be repeated.")
     ] = None,
-    image_id: Annotated[str, typer.Option("--id", help="UUID for the image; default: generated.")] = "",
+    image_id: Annotated[str, typer.Option("--id", metavar="UUID", help="UUID for the image; default: generated.")] = "",
     keep: Annotated[
         bool,
         typer.Option(
@@ -210,11 +263,18 @@ def import_(
     raise typer.Exit(import_image(_invocation(context), options))
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "transship rerun debian-12",
+        "transship rerun 6c1c0e5e-2b0f-4a53-9f0a-0d4f4f4d7a11 --store archive",
+    )
+)
 def rerun(
     context: typer.Context,
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Id or name of the image.")],
-    store: Annotated[str, typer.Option("--store", help="Write only this one of the failed stores.")] = "",
+    store: Annotated[
+        str, typer.Option("--store", metavar="STORE", help="Write only this one of the failed stores.")
+    ] = "",
 ) -> None:
     """Retry what failed in the last import of an image, and show the progress."""
     from transship.commands.rerun import rerun as command
@@ -222,37 +282,62 @@ def rerun(
     raise typer.Exit(command(_invocation(context), image, store))
 
 
-@app.command()
-def images(context: typer.Context) -> None:
+@app.command(
+    epilog=_examples(
+        "transship images",
+        "transship images --json | jq -r '.[] | select(.status == \"active\") | .id'",
+    )
+)
+def images(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the images."""
     from transship.commands.images import list_images
 
-    raise typer.Exit(list_images(_invocation(context)))
+    raise typer.Exit(list_images(_invocation(context), as_json=as_json))
 
 
-@app.command(name="check-uri")
-def check_uri(context: typer.Context, uri: Annotated[str, typer.Argument(metavar="URL")]) -> None:
+@app.command(
+    name="check-uri",
+    epilog=_examples(
+        "transship check-uri https://cloud.debian.org/images/cloud/",
+    ),
+)
+def check_uri(
+    context: typer.Context, uri: Annotated[str, typer.Argument(metavar="URL")], as_json: JsonOption = False
+) -> None:
     """Check whether a URL is accepted, and which rule decides."""
     from transship.commands import check_uri as command
 
-    raise typer.Exit(command.check_uri(_invocation(context), uri))
+    raise typer.Exit(command.check_uri(_invocation(context), uri, as_json=as_json))
 
 
-@config_app.command(name="show")
-def config_show(context: typer.Context) -> None:
+@config_app.command(
+    name="show",
+    epilog=_examples(
+        "transship config show",
+        "transship config show --json | jq '.[] | select(.origin != \"default\")'",
+    ),
+)
+def config_show(context: typer.Context, as_json: JsonOption = False) -> None:
     """Show all settings in force and where each comes from. Secrets are masked."""
     from transship.commands import configuration
 
-    raise typer.Exit(configuration.show(_invocation(context)))
+    raise typer.Exit(configuration.show(_invocation(context), as_json=as_json))
 
 
-@config_app.command(name="check")
+@config_app.command(
+    name="check",
+    epilog=_examples(
+        "transship config check",
+        "transship config check /etc/glance/glance-api.conf",
+    ),
+)
 def config_check(
     context: typer.Context,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Glance configuration files or directories, or one Transship file."),
+        typer.Argument(metavar="FILE", help="Glance configuration files or directories, or one Transship file."),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Check configuration files, or without arguments the settings in force. Shows what is set and what has no effect.
 
@@ -260,10 +345,15 @@ def config_check(
     """
     from transship.commands import configuration
 
-    raise typer.Exit(configuration.check(_invocation(context), files or []))
+    raise typer.Exit(configuration.check(_invocation(context), files or [], as_json=as_json))
 
 
-@config_app.command(name="sample")
+@config_app.command(
+    name="sample",
+    epilog=_examples(
+        "transship config sample > transship.toml",
+    ),
+)
 def config_sample() -> None:
     """Print a configuration file with every option and its default."""
     from transship.commands import configuration
@@ -271,7 +361,12 @@ def config_sample() -> None:
     raise typer.Exit(configuration.sample())
 
 
-@config_app.command(name="new-key")
+@config_app.command(
+    name="new-key",
+    epilog=_examples(
+        "transship config new-key",
+    ),
+)
 def config_new_key() -> None:
     """Print a new key for database.secret_key."""
     from transship.commands import configuration

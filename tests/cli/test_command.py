@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
@@ -40,6 +42,8 @@ COMMANDS = {
     *("up", "down", "status", "deploy", "doctor", "reload", "worker"),
     *("import", "rerun", "images", "check-uri", "config"),
 }
+
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
 def run(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -99,6 +103,59 @@ def test_a_command_that_only_shows_does_not_import_what_it_does_not_need(tmp_pat
 
 def test_the_version_is_shown(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").stdout == f"transship {version('transship')}\n"
+
+
+def every_command() -> Iterator[tuple[str, ...]]:
+    for name in sorted(COMMANDS - {"config"}):
+        yield (name,)
+    for name in ("show", "check", "sample", "new-key"):
+        yield ("config", name)
+
+
+@pytest.mark.parametrize("command", tuple(every_command()), ids=" ".join)
+def test_the_help_of_each_command_has_examples_that_it_takes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    assert in_process(monkeypatch, tmp_path, *command, "--help") == 0
+    examples = [line.strip() for line in capsys.readouterr().out.partition("Examples:\n")[2].splitlines()]
+    assert examples
+    for example in examples:
+        words = shlex.split(re.split(r" [|>] ", example)[0])
+        assert words[0] == "transship"
+        # Takes the words, and asks for nothing else, before it shows the help.
+        assert in_process(monkeypatch, tmp_path, *words[1:], "--help") == 0
+        assert set(command) <= set(words)
+        options = {word for word in words if word.startswith("--")}
+        assert options <= set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) | {"--home"}
+
+
+def test_lists_are_printed_as_json_with_the_keys_of_the_documentation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = glance(tmp_path)
+    monkeypatch.setenv("TRANSSHIP_API__PORT", "9")
+    Catalog.open(settings_in(tmp_path)).close()
+    for name, value in DATABASES.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    printed = {}
+    for command in ("status", "doctor", "check-uri http://127.0.0.1/x", "config show", f"config check {path}"):
+        in_process(monkeypatch, tmp_path, *command.split(), "--json")
+        printed[" ".join(command.split()[:2]).partition(" http")[0]] = json.loads(capsys.readouterr().out)
+    documented = dict(
+        re.findall(r"^\| `transship ([a-z -]+) --json` \| (.*) \|$", OPERATIONS.read_text(), re.MULTILINE)
+    )
+    for command, value in printed.items():
+        keys = set(re.findall(r"`([a-z_]+)`", documented[command]))
+        assert set(value[0] if isinstance(value, list) else value) <= keys, command
+    status = printed["status"]
+    assert not status["healthy"]
+    assert status["problems"][0] == (
+        "nothing listens at http://127.0.0.1:9 (Images API); 'transship up' starts everything on this machine"
+    )
+    assert printed["check-uri"]["rule"] == "loopback_address"
+    assert {"option": "api.port", "value": "9393"}.items() <= printed["config check"]["options"][0].items()
+    assert any(note["text"] for note in printed["config check"]["ignored"])
+    assert {finding["level"] for finding in printed["doctor"]} <= {"ok", "warn", "fail"}
 
 
 def test_the_shell_completes_commands(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from hashlib import sha512
 from pathlib import Path
 
@@ -212,3 +213,12 @@ def test_images_are_listed_with_their_stores(site: Site, capsys: pytest.CaptureF
     lines = {line.split()[1]: line.split() for line in capsys.readouterr().out.splitlines()}
     assert lines["five"] == [image_id, "five", "active", "qcow2", "5", "bytes", "fast", "-"]
     assert lines["empty"][2:] == ["queued", "-", "-", "-", "-"]
+
+
+def test_images_are_listed_as_json(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    image_id = site.api.active(b"12345", name="five")
+    capsys.readouterr()
+    assert list_images(site.invocation, as_json=True) == 0
+    shown = capsys.readouterr().out
+    (image,) = json.loads(shown[shown.index("[\n") :])
+    assert (image["id"], image["name"], image["size"], image["stores"]) == (image_id, "five", 5, ["fast"])

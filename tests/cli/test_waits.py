@@ -17,7 +17,7 @@ from transship.catalog.imports import begin_import
 from transship.catalog.schema import IMAGES, LEASES, TASKS
 from transship.catalog.types import in_seconds
 from transship.commands.doctor import Finding, Level, check_catalog
-from transship.commands.status import SHOWN_WAITS, _print_waits
+from transship.commands.status import SHOWN_WAITS, _shown, _waits
 from transship.domain.image import ImageStatus
 
 HOUR_S = 3600.0
@@ -53,14 +53,14 @@ def test_a_host_that_is_gone_is_named_with_what_it_holds(
     catalog: Catalog, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     heard(catalog, "alive", 0.0)
-    assert (_print_waits(settings), capsys.readouterr().out) == (True, "")
+    assert (_shown(_waits(settings)), capsys.readouterr().out) == (True, "")
     heard(catalog, "idle", HOUR_S)
-    assert _print_waits(settings)
+    assert _shown(_waits(settings))
     assert "host gone       idle: last seen at " in capsys.readouterr().out
     heard(catalog, "full", 0.0)
     staged(catalog, "full")
     heard(catalog, "full", HOUR_S)
-    assert not _print_waits(settings)
+    assert not _shown(_waits(settings))
     assert "holds uploaded data of 1 images; start its worker, or upload the data again" in capsys.readouterr().out
     gone = {finding.text.partition(":")[0]: finding.level for finding in found(settings, "host gone")}
     assert gone == {"idle": Level.WARN, "full": Level.WARN}
@@ -74,7 +74,7 @@ def test_imports_that_wait_are_listed_and_others_are_not(
     running = waiting(catalog, "stage: waits for space in staging since then; patience", begun=True)
     silent = waiting(catalog, "", age_s=HOUR_S)
     others = [waiting(catalog, "stage: 40 %", begun=True), waiting(catalog, "", age_s=-HOUR_S)]
-    assert _print_waits(settings)
+    assert _shown(_waits(settings))
     shown = capsys.readouterr().out
     said = "".join(finding.text for finding in found(settings, "import waits"))
     for listed in (shown, said):
@@ -91,7 +91,7 @@ def test_an_upload_that_waits_is_called_one(
     image_id = queued_image(catalog).id
     with catalog.write() as connection:
         connection.execute(update(IMAGES).values(status=ImageStatus.SAVING, import_message="waits for a slot of fast"))
-    assert _print_waits(settings)
+    assert _shown(_waits(settings))
     assert f"{image_id}: the upload waits for a slot of fast" in capsys.readouterr().out
     assert [each.text for each in found(settings, "upload waits")] == [
         f"{image_id}: the upload waits for a slot of fast"
@@ -102,7 +102,7 @@ def test_an_upload_that_waits_is_called_one(
 def test_many_waits_are_counted(catalog: Catalog, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(SHOWN_WAITS + 3):
         waiting(catalog, "waits for its turn")
-    _print_waits(settings)
+    _shown(_waits(settings))
     assert capsys.readouterr().out.splitlines()[-1].endswith("and 3 more")
     assert len(found(settings, "import waits")) == SHOWN_WAITS
     assert [finding.text for finding in found(settings, "waits")] == ["and 3 more"]

@@ -6,19 +6,19 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
 from config.gathering import DEFAULT
 from config.loading import LoadedSettings, load_files
-from config.notes import NoteKind
+from config.notes import Note, NoteKind
 from config.options import GLANCE_OPTION
 from config.secrets import new_fernet_key
 from config.settings import Settings
 from config.show import option_rows, sample_toml
 from config.snapshot import Snapshot
-from transship.commands.context import YELLOW, Invocation, coloured, print_table
+from transship.commands.context import YELLOW, Invocation, coloured, print_json, print_table
 from transship.domain.errors import CommandRefused, ConfigurationRefused, StoreUnavailable
 from transship.domain.notification import SinkName
 from transship.notify.sink import wanted_sinks
@@ -37,9 +37,12 @@ LISTED: Final = 8
 """Most changed options that are named."""
 
 
-def show(invocation: Invocation) -> int:
+def show(invocation: Invocation, *, as_json: bool = False) -> int:
     """Print all options in force, their values with secrets masked, and where they come from."""
     loaded = invocation.in_force()
+    if as_json:
+        print_json([asdict(row) for row in option_rows(loaded)])
+        return 0
     rows = [(row.option, row.value, row.origin) for row in option_rows(loaded)]
     print_table(("OPTION", "VALUE", "FROM"), rows)
     print_warnings(loaded)
@@ -68,7 +71,7 @@ def what_differs(snapshot: Snapshot, refuse: Callable[[LoadedSettings], None] = 
     return f"changed since {snapshot.taken_at} and not in force: {changed}; 'transship reload' applies the changes"
 
 
-def check(invocation: Invocation, files: Sequence[Path]) -> int:
+def check(invocation: Invocation, files: Sequence[Path], *, as_json: bool = False) -> int:
     """Print what the files set, where each value is set, and what has no effect.
 
     Args:
@@ -81,11 +84,12 @@ def check(invocation: Invocation, files: Sequence[Path]) -> int:
     """
     loaded = _load_alone(files, invocation.overrides) if files else invocation.load()
     refuse_what_cannot_start(loaded)
-    rows = [
-        (row.option, row.value, row.origin)
-        for row in option_rows(loaded)
-        if any(row.origin.startswith(str(path)) for path in loaded.files)
-    ]
+    set_here = [row for row in option_rows(loaded) if any(row.origin.startswith(str(path)) for path in loaded.files)]
+    if as_json:
+        notes_of = {kind.name.lower(): [_note(note) for note in loaded.notes if note.kind is kind] for kind in _TITLES}
+        print_json({"options": [asdict(row) for row in set_here], **notes_of})
+        return 0
+    rows = [(row.option, row.value, row.origin) for row in set_here]
     print_table(("OPTION", "VALUE", "FROM"), rows or [("(nothing is set)", "", "")])
     for kind, title in _TITLES.items():
         notes = [(note.origin, note.text) for note in loaded.notes if note.kind is kind]
@@ -93,6 +97,10 @@ def check(invocation: Invocation, files: Sequence[Path]) -> int:
             print()
             print_table((title, ""), notes)
     return 0
+
+
+def _note(note: Note) -> dict[str, str]:
+    return {"origin": note.origin, "text": note.text}
 
 
 def print_warnings(loaded: LoadedSettings) -> None:

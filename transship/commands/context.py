@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -118,8 +119,20 @@ def print_problems(problems: Iterable[str]) -> None:
         print(coloured(f"{WARNING}{problem}", YELLOW, error=True), file=sys.stderr, flush=True)
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: columns as wide as their longest cell, none shortened, readable in a pipe."""
+def table_lines(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table: columns as wide as their longest cell, none shortened, readable in a pipe."""
     widths = [max(len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
-    for row in (headings, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (headings, *rows)
+    ]
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table."""
+    print("\n".join(table_lines(headings, rows)))
+
+
+def print_json(value: object) -> None:
+    """Print a value for programs; its keys are documented in docs/operations.md and stay."""
+    print(json.dumps(value, indent=2))

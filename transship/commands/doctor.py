@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,7 @@ from transship.catalog.inventories import inventories
 from transship.catalog.notifications import Backlog, backlog
 from transship.commands.api_address import api_address, leads_here, serves_others
 from transship.commands.configuration import refuse_what_cannot_start, refuse_what_fails_imports, what_differs
-from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured
+from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured, print_json
 from transship.commands.images_api import ImagesApi
 from transship.commands.prefect_http import PrefectHttp
 from transship.commands.status import SHOWN_WAITS, host_text, wait_lines
@@ -79,16 +79,19 @@ class Finding:
 Check = Callable[[Settings], Iterator[Finding]]
 
 
-def doctor(invocation: Invocation) -> int:
+def doctor(invocation: Invocation, *, as_json: bool = False) -> int:
     """Print a line for each finding; return 1 if anything failed, else 0."""
     snapshot, loaded = invocation.snapshot(), invocation.in_force()
-    failed = False
+    findings = []
     for check in (lambda _: check_settings(loaded, snapshot), *CHECKS):
         for finding in check(loaded.settings):
-            failed = failed or finding.level is Level.FAIL
-            level = coloured(f"{finding.level:<4}", COLOURS[finding.level])
-            print(f"{level}  {finding.subject:<18} {finding.text}", flush=True)
-    return 1 if failed else 0
+            findings.append(finding)
+            if not as_json:
+                level = coloured(f"{finding.level:<4}", COLOURS[finding.level])
+                print(f"{level}  {finding.subject:<18} {finding.text}", flush=True)
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    return 1 if any(finding.level is Level.FAIL for finding in findings) else 0
 
 
 def check_settings(loaded: LoadedSettings, snapshot: Snapshot | None) -> Iterator[Finding]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
@@ -18,7 +19,7 @@ from transship.catalog.unfinished_imports import WaitingImport, waiting_imports
 from transship.catalog.uploads import waiting_uploads
 from transship.commands.api_address import api_address
 from transship.commands.configuration import what_differs
-from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured, print_table
+from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured, print_json, table_lines
 from transship.commands.images_api import ImagesApi, ImageView
 from transship.commands.keystone_login import images_api
 from transship.commands.prefect_http import PrefectHttp
@@ -39,29 +40,60 @@ COUNTED_TASKS = 100
 """Tasks are counted for this many of the newest images: each costs a request."""
 
 
-def status(invocation: Invocation) -> int:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the state.
+
+    Attributes:
+        facts: for programs, by their keys in the output of ``--json``.
+        lines: for people.
+        good: whether it is as it should be.
+    """
+
+    facts: Mapping[str, object]
+    lines: Sequence[str] = ()
+    good: bool = True
+
+
+def status(invocation: Invocation, *, as_json: bool = False) -> int:
     """Print the state of everything; return 0 only if all of it is healthy."""
     snapshot = invocation.snapshot()
     settings = invocation.settings
-    healthy = _print_processes(settings)
+    gathered = (_api, _worker, _directories, _notifications, _waits, _runner)
+    if as_json:
+        changed = what_differs(snapshot) if snapshot is not None else ""
+        parts = [_processes(settings), *(_gathered(part, settings) for part in gathered)]
+        good = all(part.good for part in parts)
+        facts = {key: value for part in parts for key, value in part.facts.items() if key != "problem"}
+        problems = [part.facts["problem"] for part in parts if "problem" in part.facts]
+        addresses = dict(address_rows(settings))
+        shown = {"home": str(settings.home), "changed_settings": changed, "addresses": addresses}
+        print_json({"healthy": good, **shown, **facts, "problems": problems})
+        return 0 if good else 1
+    healthy = _shown(_processes(settings))
     print()
     if snapshot is not None and (text := what_differs(snapshot)):
         print(f"{'settings':<15} {coloured(text, YELLOW)}")
     for label, value in address_rows(settings):
         print(f"{label:<15} {value}")
     print()
-    parts = (_print_api, _print_worker, _print_directories, _print_notifications, _print_waits, _print_runner)
-    good = [_is_good(part, settings) for part in parts]
-    return 0 if healthy and all(good) else 1
+    shown_good = [_shown(_gathered(part, settings)) for part in gathered]
+    return 0 if healthy and all(shown_good) else 1
 
 
-def _is_good(part: Callable[[Settings], bool], settings: Settings) -> bool:
-    """Print a part, or why it cannot be shown; return whether it is as it should be."""
+def _shown(part: Part) -> bool:
+    """Print the lines of a part, and return whether it is as it should be."""
+    for line in part.lines:
+        print(line, flush=True)
+    return part.good
+
+
+def _gathered(gather: Callable[[Settings], Part], settings: Settings) -> Part:
+    """Return a part, or why it cannot be shown."""
     try:
-        return part(settings)
+        return gather(settings)
     except TransshipError as error:
-        print(coloured(str(error), RED))
-        return False
+        return Part({"problem": str(error)}, [coloured(str(error), RED)], good=False)
 
 
 def component_row(component: ComponentStatus, now: datetime) -> tuple[str, ...]:
@@ -90,65 +122,65 @@ def is_healthy(found: SupervisorStatus) -> bool:
     return found.phase is Phase.READY and all(component.condition in GOOD for component in found.components)
 
 
-def _print_processes(settings: Settings) -> bool:
+def _processes(settings: Settings) -> Part:
     found = read_status(status_path(settings)) if is_locked(settings) else None
     if found is None:
         alone = lone_worker(settings)
         if alone is not None:
-            print(f"worker {alone.pid}: {coloured(alone.phase, GREEN)}, for services on another host")
-            return True
-        print(coloured(f"nothing runs in {settings.home}; 'transship up' starts it", RED))
-        return False
+            line = f"worker {alone.pid}: {coloured(alone.phase, GREEN)}, for services on another host"
+            return Part({"supervisor": None}, [line])
+        line = coloured(f"nothing runs in {settings.home}; 'transship up' starts it", RED)
+        return Part({"supervisor": None}, [line], good=False)
     healthy = is_healthy(found)
     state = coloured(found.phase, GREEN if healthy else YELLOW)
-    print(f"supervisor {found.pid}: {state} since {found.started_at}\n")
+    lines = [f"supervisor {found.pid}: {state} since {found.started_at}", ""]
     if found.reload_failed:
-        print(coloured(f"the last reload did not reach every component:\n{found.last_reload}\n", YELLOW))
+        lines += [coloured(f"the last reload did not reach every component:\n{found.last_reload}", YELLOW), ""]
     now = datetime.now(UTC)
     rows = [component_row(component, now) for component in found.components]
-    print_table(("COMPONENT", "CONDITION", "PID", "SINCE", "RESTARTS", "LAST END"), rows)
-    return healthy
+    lines += table_lines(("COMPONENT", "CONDITION", "PID", "SINCE", "RESTARTS", "LAST END"), rows)
+    return Part({"supervisor": asdict(found)}, lines, good=healthy)
 
 
-def _print_api(settings: Settings) -> bool:
+def _api(settings: Settings) -> Part:
     healthy, text = ImagesApi(api_address(settings)).health()
     try:
         api = images_api(settings)
         images = list(api.images())
         tasks = _task_statuses(api, images)
     except CommandRefused as nobody:
-        print(coloured(f"images cannot be shown: {nobody}", YELLOW))
-        return healthy
-    print(f"{'images':<15} {_counts(Counter(image.status for image in images))}")
-    print(f"{'tasks':<15} {_counts(tasks)}")
+        return Part({"problem": str(nobody)}, [coloured(f"images cannot be shown: {nobody}", YELLOW)], good=healthy)
+    by_status = Counter(image.status for image in images)
+    lines = [f"{'images':<15} {_counts(by_status)}", f"{'tasks':<15} {_counts(tasks)}"]
+    facts: dict[str, object] = {"images": by_status, "tasks": tasks}
     if not healthy:
-        print(coloured(f"Images API is not healthy: {text}", RED))
-    return healthy
+        facts["problem"] = f"Images API is not healthy: {text}"
+        lines.append(coloured(f"Images API is not healthy: {text}", RED))
+    return Part(facts, lines, good=healthy)
 
 
-def _print_worker(settings: Settings) -> bool:
+def _worker(settings: Settings) -> Part:
     online = PrefectHttp.of(settings).online_workers(settings.prefect.work_pool)
     text = ", ".join(online) or coloured("none is online, so imports wait", RED)
-    print(f"{'workers':<15} {text}")
-    return bool(online)
+    return Part({"workers": online}, [f"{'workers':<15} {text}"], good=bool(online))
 
 
-def _print_runner(settings: Settings) -> bool:
-    """Print the status of this machine's runner, and return whether it takes runs; a machine may have none."""
+def _runner(settings: Settings) -> Part:
+    """Return the status of this machine's runner; it is good if it takes runs, or this machine has none."""
     found = read_runner_status(runner_status_path(settings))
     if found is None:
-        print(f"{'runner':<15} none on this machine")
-        return True
+        return Part({"runner": None}, [f"{'runner':<15} none on this machine"])
     engine = found.engine if not found.reason else coloured(f"{found.engine}: {found.reason}", YELLOW)
-    print(f"{'runner':<15} {found.phase}, {found.carried} of {found.limit} runs, queues {', '.join(found.queues)}")
+    lines = [f"{'runner':<15} {found.phase}, {found.carried} of {found.limit} runs, queues {', '.join(found.queues)}"]
     problem = found.problem(time.time())
     if problem:
-        print(coloured(f"{'':<15} {problem}", RED))
-    print(f"{'engine':<15} {engine}\n")
+        lines.append(coloured(f"{'':<15} {problem}", RED))
+    lines += [f"{'engine':<15} {engine}", ""]
     if found.executors:
         rows = [executor_row(executor) for executor in found.executors]
-        print_table(("EXECUTOR", "CONDITION", "SINCE", "RUNS", "MEMORY", "FLOW RUN"), rows)
-    return not problem
+        lines += table_lines(("EXECUTOR", "CONDITION", "SINCE", "RUNS", "MEMORY", "FLOW RUN"), rows)
+    facts: dict[str, object] = {"runner": asdict(found)}
+    return Part({**facts, "problem": f"runner: {problem}"} if problem else facts, lines, good=not problem)
 
 
 def executor_row(executor: ExecutorStatus) -> tuple[str, ...]:
@@ -163,27 +195,31 @@ def executor_row(executor: ExecutorStatus) -> tuple[str, ...]:
     )
 
 
-def _print_notifications(settings: Settings) -> bool:
-    for each in notification_backlog(settings):
-        print(f"{'notifications':<15} {coloured(f'{each.sink}: {each.text}', YELLOW if each.reason else GREEN)}")
-    return True
+def _notifications(settings: Settings) -> Part:
+    found = notification_backlog(settings)
+    return Part(
+        {"notifications": [asdict(each) for each in found]},
+        [
+            f"{'notifications':<15} {coloured(f'{each.sink}: {each.text}', YELLOW if each.reason else GREEN)}"
+            for each in found
+        ],
+    )
 
 
-def _print_waits(settings: Settings) -> bool:
-    """Print missing hosts, and waiting imports and uploads; return whether all uploaded data can be reached."""
+def _waits(settings: Settings) -> Part:
+    """Return missing hosts, and waiting imports and uploads; good if all uploaded data can be reached."""
     looked_at = Catalog.as_it_is(settings)
     if looked_at is None:
-        return True
+        return Part({"hosts_gone": [], "waits": []})
     with closing(looked_at) as catalog, catalog.read() as connection:
         gone = [host for host in hosts(connection) if not host.alive]
         waits = wait_lines(connection)
-    for host in gone:
-        print(f"{'host gone':<15} {coloured(host_text(host), RED if host.staged else YELLOW)}")
-    for _, text in waits[:SHOWN_WAITS]:
-        print(f"{'waits':<15} {coloured(text, YELLOW)}")
+    lines = [f"{'host gone':<15} {coloured(host_text(host), RED if host.staged else YELLOW)}" for host in gone]
+    lines += [f"{'waits':<15} {coloured(text, YELLOW)}" for _, text in waits[:SHOWN_WAITS]]
     if len(waits) > SHOWN_WAITS:
-        print(f"{'waits':<15} and {len(waits) - SHOWN_WAITS} more")
-    return not any(host.staged for host in gone)
+        lines.append(f"{'waits':<15} and {len(waits) - SHOWN_WAITS} more")
+    facts = {"hosts_gone": [host_text(host) for host in gone], "waits": [text for _, text in waits]}
+    return Part(facts, lines, good=not any(host.staged for host in gone))
 
 
 def host_text(host: Host) -> str:
@@ -209,24 +245,30 @@ def wait_line(wait: WaitingImport) -> str:
     return f"{wait.image_id}: {message}"
 
 
-def _print_directories(settings: Settings) -> bool:
-    """Print which stores this host can use; return whether it can use its staging directory and all stores with images.
+def _directories(settings: Settings) -> Part:
+    """Return which stores this host can use; good if it can use all with images, and its staging directory.
 
-    Prints nothing before the first start.
+    There is none before the first start.
     """
     looked_at = Catalog.as_it_is(settings)
     if looked_at is None:
-        return True
+        return Part({"stores": {}})
     with closing(looked_at) as catalog:
         found = stores_in_force(settings, catalog)
         problems = {store_id: store_problem(catalog, store_id, store) for store_id, store in found.items()}
         left = stores_left(settings, catalog)
         staging = staging_problem(settings, catalog)
     good = [store_id for store_id, problem in problems.items() if not problem]
-    print(f"{'stores':<15} {', '.join(good) or 'none is usable'}")
-    for problem in filter(None, (*problems.values(), *(each.problem for each in left), staging)):
-        print(f"{'':<15} {coloured(problem, RED)}")
-    return len(good) == len(problems) and not staging and not any(each.alone for each in left)
+    unusable = {
+        **{store_id: problem for store_id, problem in problems.items() if problem},
+        **{each.store: each.problem for each in left},
+    }
+    lines = [f"{'stores':<15} {', '.join(good) or 'none is usable'}"]
+    lines += [f"{'':<15} {coloured(problem, RED)}" for problem in filter(None, (*unusable.values(), staging))]
+    facts: dict[str, object] = {"stores": {**dict.fromkeys(good, "usable"), **unusable}}
+    if staging:
+        facts["problem"] = staging
+    return Part(facts, lines, good=len(good) == len(problems) and not staging and not any(each.alone for each in left))
 
 
 def notification_backlog(settings: Settings) -> list[Backlog]:
