@@ -161,6 +161,19 @@ def test_lines_carry_time_and_name_and_lie_in_a_log_of_their_own(start: Starter)
     assert found == [f"level=info component=talker event={word}" for word in ("one", "two")]
 
 
+def test_a_service_manager_hears_that_everything_is_up(
+    start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(120)
+        manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        running = start({"name": "steady", "argv": SLEEPER})
+        assert manager.recv(100) == b"READY=1"
+    running.line_with("ready after")
+    assert running.end() == 0
+
+
 def test_a_stage_starts_when_the_one_before_has_ended_well(start: Starter) -> None:
     running = start(
         {"name": "later", "argv": sh("cat done; exec sleep 1000"), "stage": 1},

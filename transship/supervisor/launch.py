@@ -6,10 +6,12 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -73,7 +75,24 @@ def run_in_foreground(launch: Launch, on_ready: Callable[[], None]) -> int:
         on_ready: called once in the supervising process, when everything is up.
     """
     console = Console()
-    return _guarded(launch, console, on_ready, lambda error: console("error", str(error)))
+
+    def ready() -> None:
+        on_ready()
+        notify_service_manager()
+
+    return _guarded(launch, console, ready, lambda error: console("error", str(error)))
+
+
+def notify_service_manager() -> None:
+    """Tell systemd that everything is up, if it started this process in a unit with ``Type=notify``.
+
+    Source: sd_notify(3).
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, suppress(OSError):
+        channel.sendto(b"READY=1", address.replace("@", "\0", 1) if address.startswith("@") else address)
 
 
 def run_in_background(launch: Launch, show: Sink) -> int:
