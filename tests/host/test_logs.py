@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from transship.domain.errors import StoreFull
-from transship.host.logs import FLOW_ROOMS, TASK_RUNS, as_event, configure_flow_logs, configure_logs
+from transship.host.logs import FLOW_ROOMS, TASK_RUNS, as_event, configure_flow_logs, configure_logs, write_events
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +57,21 @@ def test_lines_of_libraries_become_events_with_their_level(line: str, event: str
     time, rest = as_event("worker", line).split(" ", 1)
     assert time.startswith("time=20")
     assert rest == event
+
+
+def test_a_librarys_handler_writes_events_with_the_trace_on_their_line(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)-7s | %(message)s"))
+    logging.basicConfig(handlers=[handler], force=True)
+    write_events("worker")
+    try:
+        int("broken")
+    except ValueError:
+        logging.getLogger("library").exception("failed")
+    written = capsys.readouterr().err
+    assert written.count("\n") == 1
+    assert ' level=error component=worker event="failed\\nTraceback' in written
+    assert "ValueError: invalid literal" in written
 
 
 def test_a_line_that_is_an_event_stays_as_it_is() -> None:

@@ -119,6 +119,23 @@ def configure_flow_logs(level: str) -> None:
     )
 
 
+def write_events(component: str) -> None:
+    """Let the handlers that a library has given this process write events, each with its trace on its line."""
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_EventLines(component, handler.formatter or logging.Formatter()))
+
+
+class _EventLines(logging.Formatter):
+    """Turns the texts of another formatter into events."""
+
+    def __init__(self, component: str, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._component, self._formatter = component, formatter
+
+    def format(self, record: logging.LogRecord) -> str:
+        return as_event(self._component, self._formatter.format(record))
+
+
 class _ErrorText:
     """Replaces an error in the arguments of a log record; its representation is the error's text."""
 

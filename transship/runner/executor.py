@@ -36,6 +36,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from transship.host.logs import write_events
 from transship.host.processes import end_with_parent, give_memory_back, resident_bytes
 from transship.runner.lean_client import LeanClient, lean_client
 from transship.runner.messages import CANCEL_SIGNAL, LINE_BYTES, Done, Job, Outcome
@@ -60,6 +61,7 @@ def serve(channel: socket.socket) -> int:
     os.setsid()
     end_with_parent()
     _own_signals()
+    write_events("worker")
     # The dispatcher reports Cancelled, as Prefect's runner would.
     os.environ[HOOKS_VARIABLE] = "false"
     try:
