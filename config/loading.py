@@ -15,10 +15,10 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from config.gathering import FROM_VARIABLE, Gathered, all_refused
+from config.gathering import COMMAND_LINE, FROM_VARIABLE, Gathered, all_refused
 from config.notes import Note
 from config.options import CONFIG_VARIABLE, GLANCE_OPTION, HOME_VARIABLE, NESTING, PREFIX, option_values
-from config.reading import COMMAND_LINE, SYSTEM_FILE, files_of, read_file, read_variable, texts_of, value_from
+from config.reading import SYSTEM_FILE, files_of, read_file, read_variable, texts_of, value_from
 from config.settings import AbsolutePath, Settings
 from transship.domain.errors import ConfigurationRefused
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
+from config.gathering import COMMAND_LINE
 from config.options import CONFIG_VARIABLE, GLANCE_OPTION, HOME_VARIABLE, NESTING, PREFIX, OptionPath, field_at
 from config.settings import Settings
 from transship.domain.errors import ConfigurationRefused
@@ -22,7 +23,6 @@ FILE_NAME: Final = "transship.toml"
 REMEMBERED: Final = "remembered.toml"
 """The file of the home directory with options that ``transship up`` was given on its command line."""
 SYSTEM_FILE: Final = Path("/etc/transship") / FILE_NAME
-COMMAND_LINE: Final = "command line"
 
 
 def files_of(
@@ -56,7 +56,12 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError as error:
-        raise ConfigurationRefused(str(path), "file", f"cannot be read: {error.strerror}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigurationRefused:
+    remedy = "let this account read it" if isinstance(error, PermissionError) else ""
+    return ConfigurationRefused(str(path), "file", f"cannot be read: {error.strerror}", remedy)
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -66,11 +71,18 @@ def read_file(path: Path) -> dict[str, Any]:
         ConfigurationRefused: it cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        # Editors on Windows begin a file with a byte order mark.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise ConfigurationRefused(str(path), "file", f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigurationRefused(str(path), "file", f"is not TOML: {error}") from error
+        raise _unreadable(path, error) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        remedy = "save the file as UTF-8"
+        raise ConfigurationRefused(str(path), f"line {line}", "is not text in UTF-8", remedy) from error
+    except tomllib.TOMLDecodeError as error:
+        fault, _, place = str(error).removesuffix(")").rpartition(" (at ")
+        remedy = "'transship config sample' prints a file with every option"
+        raise ConfigurationRefused(str(path), place or "file", f"is not TOML: {fault or error}", remedy) from error
 
 
 def texts_of(files: Sequence[Path]) -> dict[Path, str]:

@@ -6,11 +6,11 @@ import json
 import re
 from typing import Final
 
-from config.gathering import Gathered
+from config.gathering import COMMAND_LINE, Gathered
 from config.loading import LoadedSettings
 from config.options import option_values
 from config.private_files import write_private
-from config.reading import COMMAND_LINE, REMEMBERED, read_file
+from config.reading import REMEMBERED, read_file
 from config.show import toml_value
 from transship.domain.errors import ConfigurationRefused
 

@@ -94,7 +94,10 @@ def _sections(file: Path) -> Mapping[str, Mapping[str, list[str]]]:
     except UnicodeDecodeError as error:
         raise ConfigurationRefused(str(file), "file", "is not text in UTF-8") from error
     except iniparser.ParseError as error:
-        policy = (error.line or "").strip().startswith(('"', "'")) or "Section must be started" in error.msg
-        remedy = "policy rules belong in a policy file (api.policy_file)" if policy else ""
+        unsectioned = "Section must be started" in error.msg
+        policy = unsectioned or (error.line or "").strip().startswith(('"', "'"))
+        remedy = "policy rules belong in a policy file (api.policy_file)" if policy else "write option = value"
+        if unsectioned:
+            remedy = f"write a section such as [DEFAULT] above it; {remedy}"
         raise ConfigurationRefused(str(file), f"line {error.lineno}", error.msg, remedy) from error
     return sections

@@ -27,17 +27,23 @@ def read_text(text: str) -> Reading:
 
 def read_integer(text: str) -> Reading:
     """Return a whole number."""
-    return Reading(_types().Integer()(text))
+    return Reading(_integer(text))
 
 
 def read_boolean(text: str) -> Reading:
     """Return the boolean for a word such as ``true``, ``on`` or ``0``."""
-    return Reading(_types().Boolean()(text))
+    try:
+        return Reading(_types().Boolean()(text))
+    except ValueError as error:
+        raise ValueRefused("is neither true nor false", "write true or false") from error
 
 
 def read_port(text: str) -> Reading:
     """Return the number of a TCP port."""
-    return Reading(_types().Port()(text))
+    try:
+        return Reading(_types().Port()(text))
+    except ValueError as error:
+        raise ValueRefused("is not a port", "write a number from 0 to 65535") from error
 
 
 def read_words(text: str) -> Reading:
@@ -65,7 +71,7 @@ def read_staging_uri(text: str) -> Reading:
 
 def read_file_mode(text: str) -> Reading:
     """Return the octal mode of stored files; Glance's 0 does not change the setting."""
-    number = int(text)
+    number = _integer(text)
     return Reading(None if number <= 0 else f"{number:04}")
 
 
@@ -141,7 +147,14 @@ def _left_out(found: Sequence[object], kept: Sequence[object]) -> tuple[str, ...
 
 def read_cache_time(text: str) -> Reading:
     """Return seconds; the middleware's -1 means no cache."""
-    return Reading(max(0, int(text)))
+    return Reading(max(0, _integer(text)))
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueRefused("is not a whole number", "write digits only") from error
 
 
 def _bounded(text: str, item: types.ConfigType) -> Reading:

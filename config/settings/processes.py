@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -84,6 +85,27 @@ class PrefectSettings(Section):
         SecretStr(""),
         description="Database of the supervised server (postgresql://…); empty: SQLite in the home directory.",
     )
+
+    @field_validator("api_url")
+    @classmethod
+    def _can_be_reached(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            usable = not url or (parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0)
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueRefused("is not a usable URL", "write http://host:port/api or https://host:port/api")
+        return url
+
+    @field_validator("auth_string")
+    @classmethod
+    def _names_a_user(cls, text: SecretStr) -> SecretStr:
+        user, colon, password = text.get_secret_value().partition(":")
+        if (user or password) and not (user and colon and password):
+            raise ValueRefused("auth_string is not user:password", "write both, with a colon between them")
+        return text
+
     work_pool: str = Field("imports", description="Work pool for imports.")
     worker_limit: int = Field(4, ge=1, description="Imports that one worker runs at the same time.")
     poll_interval_s: int = Field(

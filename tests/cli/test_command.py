@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from cryptography.fernet import Fernet
@@ -28,9 +29,11 @@ from tests.fakes.databases import DATABASES
 from tests.fakes.images import prepare_stores, settings_in
 from tests.fakes.parts_store import KIND
 from tests.fakes.ports import free_port
+from tests.fakes.privileges import without_privileges
 from transship.catalog.engine import Catalog
 from transship.cli import app, main
 from transship.commands.configuration import print_warnings
+from transship.commands.doctor import uncreated
 from transship.host.processes import start_time
 from transship.host.runner_status import RunnerStatus, write_runner_status
 from transship.staging.area import StagingArea
@@ -437,7 +440,7 @@ UNUSABLE: Mapping[str, tuple[Mapping[str, str], str]] = {
     "other database": ({"database.url": "mysql://us:hush@db/t"}, "database.url: mysql is not supported"),
     "no port": (
         {"database.url": "postgresql://us:hush@db:port/t", "database.secret_key": KEY},
-        "database.url: is not an SQLAlchemy database URL",
+        "database.url: is not a database URL; write sqlite:",
     ),
     "broker": (
         {"notifications.drivers": "messagingv2", "notifications.transport_url": "rabbit://us:hush@host:port/"},
@@ -565,6 +568,32 @@ def test_one_file_of_ours_can_be_checked_together_with_those_of_a_glance(
     shown = capsys.readouterr().out
     assert ["api.port", "9494", str(ours)] in [line.split() for line in shown.splitlines()]
     assert in_process(monkeypatch, tmp_path, "config", "check", str(ours), str(tmp_path / "b.toml")) == 2
+
+
+def test_doctor_names_directories_that_a_first_start_could_not_create() -> None:
+    # Above pytest's own directories everything is closed to others.
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        (folder / "file").touch()
+        (folder / "closed").mkdir(mode=0o555)
+        stores = {"a": {"dir": folder / "file/a"}, "b": {"dir": folder / "closed/b"}, "c": {"dir": folder / "c"}}
+        settings = settings_in(folder / "home", stores=stores, default_store="a")
+        with without_privileges():
+            found = {each.subject: each.text for each in uncreated(settings)}
+    assert found == {
+        "store a": f"{folder}/file is not a directory; set another one",
+        "store b": f"{folder}/closed/b cannot be created in {folder}/closed; let this account write there",
+    }
+
+
+def test_doctor_refuses_a_home_that_is_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    home.touch()
+    assert in_process(monkeypatch, home, "doctor") == 1
+    assert f"{home} is not a directory; set TRANSSHIP_HOME to one" in capsys.readouterr().out
 
 
 def test_a_file_is_checked_alone_and_what_is_unknown_is_listed(

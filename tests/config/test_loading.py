@@ -169,21 +169,38 @@ def test_variables_of_others_are_not_read() -> None:
 @pytest.mark.parametrize(
     ("variable", "text", "option", "reason"),
     [
-        ("TRANSSHIP_API__PORT", "70000", "api.port", "less than or equal to 65535, found '70000'"),
-        ("TRANSSHIP_API__PORT", "ninety", "api.port", "valid integer"),
+        ("TRANSSHIP_API__PORT", "70000", "api.port", "is too large, found '70000'; write at most 65535"),
+        ("TRANSSHIP_API__PORT", "ninety", "api.port", "is not a whole number, found 'ninety'; write digits only"),
         ("TRANSSHIP_API__PROT", "80", "api.prot", "did you mean api.port?"),
         ("TRANSSHIP_API_PORT", "80", "api_port", "did you mean TRANSSHIP_API__PORT?"),
         ("TRANSSHIP_HOEM", "/x", "hoem", "did you mean TRANSSHIP_HOME?"),
         ("TRANSSHIP_CONFIGURATION", "/x", "configuration", "did you mean TRANSSHIP_CONFIG?"),
         ("TRANSSHIP_URI__ALLOWED_PORTS", "80,0", "uri.allowed_ports", "item 2: "),
-        ("TRANSSHIP_URI__ALLOWED_PORTS", "[80,", "uri.allowed_ports", "valid tuple"),
-        ("TRANSSHIP_INJECT__PROPERTIES", "a:1", "inject.properties", "dictionary"),
+        ("TRANSSHIP_URI__ALLOWED_PORTS", "[80,", "uri.allowed_ports", "is not a list"),
+        (
+            "TRANSSHIP_INJECT__PROPERTIES",
+            "a:1",
+            "inject.properties",
+            "found 'a:1'; write JSON",
+        ),
         ("TRANSSHIP_LOG__LEVEL", "LOUD", "log.level", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("TRANSSHIP_API__HOST", "0.0.0.0", "api", "set api.accept_anyone = true"),
+        ("TRANSSHIP_LEASE__TTL_S", "60s", "lease.ttl_s", "is not a number, found '60s'; write the seconds as a number"),
+        ("TRANSSHIP_FORMATS__REQUIRE_MATCH", "perhaps", "formats.require_match", "write true or false"),
+        ("TRANSSHIP_IMPORTS__IMAGE_SIZE_CAP_BYTES", "1 GiB", "imports.image_size_cap_bytes", "write the bytes"),
+        ("TRANSSHIP_DECOMPRESSION__MAX_RATIO", "1", "decompression.max_ratio", "write more than 1"),
+        ("TRANSSHIP_PREFECT__API_URL", "localhost:4200/api", "prefect.api_url", "write http://host:port/api"),
+        ("TRANSSHIP_PREFECT__API_URL", "ftp://u:hush@p/", "prefect.api_url", "found 'ftp://********@p/'"),
+        ("TRANSSHIP_PREFECT__AUTH_STRING", "hush", "prefect.auth_string", "is not user:password; write both"),
         ("TRANSSHIP_LEASE__TTL_S", "5", "lease", "at most a third of lease.ttl_s 5"),
         ("TRANSSHIP_HOME", "~no-such-user/x", "home", "write the whole path"),
         ("TRANSSHIP_STAGING__DIR", "~no-such-user/x", "staging.dir", "write the whole path"),
-        ("TRANSSHIP_STORES__FAST__WEIGHT", "1", "stores.fast.dir", "is required but not set"),
+        (
+            "TRANSSHIP_STORES__FAST__WEIGHT",
+            "1",
+            "stores.fast.dir",
+            "not set; set stores.fast.dir, e.g. ",
+        ),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(variable: str, text: str, option: str, reason: str) -> None:
@@ -268,14 +285,28 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [("[api", "is not TOML"), ("port = \xff", "is not TOML"), ("a = 1\na = 2", "is not TOML")]
+    ("content", "place", "reason"),
+    [
+        ("[api\n", "line 1, column 5", "is not TOML: Expected ']'"),
+        ("a = 1\nport = \xff", "line 2", "is not text in UTF-8; save the file as UTF-8"),
+        ("a = 1\na = 2\n", "line 2, column 6", "is not TOML: Cannot overwrite a value"),
+        ("a = [1", "end of document", "is not TOML: Unclosed array"),
+    ],
 )
-def test_a_file_that_is_not_toml_is_refused_with_the_place(content: str, reason: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_toml_is_refused_with_the_place(
+    content: str, place: str, reason: str, tmp_path: Path
+) -> None:
     path = tmp_path / "bad.toml"
     path.write_bytes(content.encode("latin-1"))
     refused = refusal(file=path)
-    assert refused.source == str(path)
+    assert (refused.source, refused.option) == (str(path), place)
     assert reason in refused.told
+
+
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "windows.toml"
+    path.write_bytes(b"\xef\xbb\xbf[api]\nport = 9393\n")
+    assert load({}, file=path).settings.api.port == 9393
 
 
 @pytest.mark.parametrize("way", ["command line", "environment TRANSSHIP_CONFIG"])

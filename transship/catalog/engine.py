@@ -257,6 +257,9 @@ def refuse_bad_database(settings: Settings) -> None:
         _read_key(path)
 
 
+_DATABASE_URLS: Final = "write sqlite:////path/to/catalog.db or postgresql://user:password@host/database"
+
+
 def database_url(settings: Settings) -> URL:
     """Return the URL of the catalogue's database.
 
@@ -268,12 +271,11 @@ def database_url(settings: Settings) -> URL:
         url = make_url(configured) if configured else URL.create("sqlite", database=str(settings.home / "catalog.db"))
     except (ArgumentError, ValueError):
         # From None: the error's text may contain part of the password.
-        raise ConfigurationRefused("settings", "database.url", "is not an SQLAlchemy database URL") from None
+        raise ConfigurationRefused("settings", "database.url", "is not a database URL", _DATABASE_URLS) from None
     if url.drivername in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")
     if url.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
-        reason, remedy = f"{url.drivername} is not supported", "use sqlite:/// or postgresql://"
-        raise ConfigurationRefused("settings", "database.url", reason, remedy)
+        raise ConfigurationRefused("settings", "database.url", f"{url.drivername} is not supported", _DATABASE_URLS)
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         reason = "names no file, so each process would have its own catalogue"
         raise ConfigurationRefused("settings", "database.url", reason, "write sqlite:////path/to/catalog.db")

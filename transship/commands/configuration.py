@@ -14,6 +14,7 @@ from config.gathering import DEFAULT
 from config.loading import LoadedSettings, load_files
 from config.notes import Note, NoteKind
 from config.options import GLANCE_OPTION
+from config.reading import SYSTEM_FILE, files_of
 from config.secrets import new_fernet_key
 from config.settings import Settings
 from config.show import option_rows, sample_toml
@@ -207,7 +208,7 @@ def _load_alone(files: Sequence[Path], overrides: Mapping[str, str]) -> LoadedSe
     if len(ours) > 1:
         raise CommandRefused(f"{ours[1]}: only one {TOML} file is read at a start", "name one")
     named = {GLANCE_OPTION: os.pathsep.join(glances)} if glances else {}
-    return load_files(tuple(path.absolute() for path in ours), overrides={**overrides, **named})
+    return load_files(files_of(ours[0], {}, {}, SYSTEM_FILE) if ours else (), overrides={**overrides, **named})
 
 
 def sample() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import stat
@@ -199,6 +200,9 @@ def check_home(settings: Settings) -> Iterator[Finding]:
     if not settings.home.exists():
         yield Finding(Level.OK, "permissions", f"{settings.home} will be created at the first start")
         return
+    if not settings.home.is_dir():
+        yield Finding(Level.FAIL, "home", f"{settings.home} is not a directory; set TRANSSHIP_HOME to one")
+        return
     private = {settings.home: 0o700, prefect_auth_file(settings): 0o600, settings.home / PREFECT_KEY_FILE: 0o600}
     wide = []
     for path, mode in private.items():
@@ -222,6 +226,7 @@ def check_catalog(settings: Settings) -> Iterator[Finding]:
         return
     if catalog is None:
         yield Finding(Level.OK, "catalogue", f"{url} will be created or upgraded at the next start")
+        yield from uncreated(settings)
         return
     try:
         yield Finding(Level.OK, "catalogue", f"{url}, id {catalog.id()}")
@@ -237,6 +242,19 @@ def check_catalog(settings: Settings) -> Iterator[Finding]:
         yield from _waits(catalog)
     finally:
         catalog.close()
+
+
+def uncreated(settings: Settings) -> Iterator[Finding]:
+    """Report directories that the first start could not create."""
+    places = {"home": settings.home, "staging": settings.staging_dir}
+    for store_id, store in settings.all_stores.items():
+        places |= {f"store {store_id}": directory for directory in store.directories().values()}
+    for name, directory in places.items():
+        above = _existing(directory)
+        if not above.is_dir():
+            yield Finding(Level.FAIL, name, f"{above} is not a directory; set another one")
+        elif not os.access(above, os.W_OK | os.X_OK, effective_ids=True):
+            yield Finding(Level.FAIL, name, f"{directory} cannot be created in {above}; let this account write there")
 
 
 def store_finding(settings: Settings, catalog: Catalog, store_id: str, store: StoreSettings) -> Finding:
@@ -406,6 +424,6 @@ CHECKS: Final[tuple[Check, ...]] = (
 
 
 def _existing(directory: Path) -> Path:
-    while not directory.exists():
+    while not os.path.exists(directory):
         directory = directory.parent
     return directory

@@ -116,5 +116,5 @@ def last_runner_status(path: Path) -> RunnerStatus | None:
         raw = json.loads(path.read_text(encoding="utf-8"))
         executors = tuple(ExecutorStatus(**one) for one in raw.pop("executors"))
         return RunnerStatus(**{**raw, "queues": tuple(raw["queues"]), "executors": executors})
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
         return None

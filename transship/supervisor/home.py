@@ -138,7 +138,7 @@ def is_locked(settings: Settings) -> bool:
     """Return whether a supervisor, or the guard that cleans up after it, holds the lock."""
     try:
         descriptor = os.open(lock_path(settings), os.O_RDWR)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
