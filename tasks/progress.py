@@ -6,6 +6,7 @@ away, the catalogue is busy), the import is not affected.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Collection
@@ -29,6 +30,9 @@ from transship.domain.task import StoreProgress, TaskProgress, seconds_left, wai
 PUBLISH_INTERVAL_S = 1.0
 """Frequent enough for people, rare enough for SQLite: one small write per second and import."""
 
+LONGEST_NAME = 40
+"""Most characters of an image's name in the key of an artifact."""
+
 log = structlog.get_logger("transship.progress")
 
 
@@ -43,6 +47,7 @@ class ProgressBoard:
         image_id: shown on the run's artifacts.
         targets: store ids to be written.
         earlier: the last progress of an earlier attempt of this task, if any.
+        image_name: part of the keys of the run's artifacts; may be empty.
     """
 
     def __init__(
@@ -53,13 +58,15 @@ class ProgressBoard:
         image_id: str,
         targets: tuple[str, ...],
         earlier: TaskProgress | None = None,
+        image_name: str = "",
     ) -> None:
         self._catalog, self._task_id, self._attempt, self._image_id = catalog, task_id, attempt, image_id
+        self._image_name = image_name
         self._lock = threading.Lock()
         self._publishing = threading.Lock()
         self._ended = False
         self._earlier = earlier
-        self._phase_began = time.monotonic()
+        self._phase_began, self._phase_from = time.monotonic(), 0.0
         known = {} if earlier is None else {entry.store: _waiting_again(entry) for entry in earlier.stores}
         stores = tuple(known.get(store, StoreProgress(store, "waiting")) for store in targets)
         self._progress = TaskProgress("begin", stores=stores, percent=0.0 if earlier is None else earlier.percent)
@@ -75,7 +82,7 @@ class ProgressBoard:
                 total = total_bytes or self._progress.total_bytes
                 self._change(replace(self._progress, total_bytes=total, waits=""))
                 return
-            self._phase_began = time.monotonic()
+            self._phase_began, self._phase_from = time.monotonic(), self._progress.percent / 100.0
             self._change(_phase_begun(self._progress, phase, total_bytes=total_bytes))
 
     def advance(self, done_bytes: int, total_bytes: int = 0) -> None:
@@ -126,7 +133,7 @@ class ProgressBoard:
     def _change(self, progress: TaskProgress) -> None:
         """Replace the progress; the caller holds the lock."""
         progress = _last_phase(progress)
-        percent = max(progress.percent, round(100.0 * overall(progress), 1))
+        percent = max(progress.percent, round(100.0 * overall(progress, self._phase_from), 1))
         self._progress = replace(progress, percent=percent)
         if self._earlier is not None and _how_much(self._progress) >= _how_much(self._earlier):
             self._earlier = None
@@ -162,7 +169,7 @@ class ProgressBoard:
         if earlier is None:
             return now, describe(now)
         furthest = replace(earlier, rate=0, left_s=None, stores=now.stores, percent=now.percent, waits=now.waits)
-        return furthest, f"resumed; {describe(now)}"
+        return furthest, f"resuming; {describe(now)}"
 
     def publish_until(self, closed: threading.Event) -> None:
         """Publish changes once a second until told to end; runs in a thread of its own."""
@@ -197,9 +204,8 @@ class ProgressBoard:
             return
         try:
             if self._artifact is None:
-                created = create_progress_artifact(
-                    progress=progress.percent, key=f"import-{self._task_id}", description=text
-                )
+                key = artifact_key("progress", self._image_name, self._image_id)
+                created = create_progress_artifact(progress=progress.percent, key=key, description=text)
                 self._artifact = created if isinstance(created, UUID) else None
             else:
                 update_progress_artifact(artifact_id=self._artifact, progress=progress.percent, description=text)
@@ -214,10 +220,9 @@ class ProgressBoard:
         """
         if not _in_a_flow_run():
             return
-        text = f"{message} (image {self._image_id})"
         with self._publishing:
             self._ended = True
-            self._write_artifact(self.now, text)
+            self._write_artifact(self.now, f"{message} (image {self._image_id})")
         rows = [
             {
                 "store": store.store,
@@ -228,10 +233,19 @@ class ProgressBoard:
             }
             for store in self.now.stores
         ]
+        written = sum(1 for store in self.now.stores if store.phase == "done")
+        text = f"{written} of {len(rows)} stores hold the image"
+        key = artifact_key("stores", self._image_name, self._image_id)
         try:
-            create_table_artifact(table=rows, key=f"stores-{self._task_id}", description=text)
+            create_table_artifact(table=rows, key=key, description=text)
         except (httpx.HTTPError, PrefectException) as error:
             log.warning("store table not written", error=str(error))
+
+
+def artifact_key(kind: str, image_name: str, image_id: str) -> str:
+    """Return the key of an artifact that people can tell apart, in the characters that Prefect allows."""
+    plain = re.sub("[^a-z0-9]+", "-", image_name.lower())[:LONGEST_NAME].strip("-")
+    return re.sub("[^a-z0-9]+", "-", f"{kind}-{plain}-{image_id[:8]}".lower())
 
 
 def _phase_begun(progress: TaskProgress, phase: str, total_bytes: int = 0) -> TaskProgress:
@@ -278,15 +292,20 @@ def _moved(
 
 
 def _last_phase(progress: TaskProgress) -> TaskProgress:
-    """Return the progress with its last phase: the digest, if no copy is running any more."""
+    """Return the progress with its last phase and its bytes: the digest, if no copy moves bytes."""
+    if progress.phase not in COPYING:
+        return progress
     hashing = progress.hashed_bytes < progress.to_hash_bytes
-    if progress.phase in COPYING and hashing and all(store.phase in SETTLED for store in progress.stores):
+    if hashing and all(store.phase in SETTLED or _being_linked(store) for store in progress.stores):
         done, total, rate = progress.hashed_bytes, progress.to_hash_bytes, progress.hash_rate
         left_s = seconds_left(done, total, rate)
         return replace(progress, phase="digest", done_bytes=done, total_bytes=total, rate=rate, left_s=left_s)
-    if progress.phase == "digest":
-        return replace(progress, phase="place", done_bytes=0, rate=0, left_s=None)
-    return progress
+    done = sum(store.done_bytes for store in progress.stores) // max(1, len(progress.stores))
+    return replace(progress, phase="place", done_bytes=done, rate=0, left_s=None)
+
+
+def _being_linked(store: StoreProgress) -> bool:
+    return store.phase == "uploading" and not store.done_bytes and not store.waits
 
 
 def describe(progress: TaskProgress) -> str:
@@ -296,16 +315,17 @@ def describe(progress: TaskProgress) -> str:
     """
     if progress.waits:
         return f"{progress.phase}: {progress.waits}"
+    share = _share(progress.done_bytes, progress.total_bytes) if progress.total_bytes else ""
     if progress.phase == "place":
         done = sum(1 for store in progress.stores if store.phase == "done")
         copying = [f"{store.store} {_copying(store)}" for store in progress.stores if _copying(store)]
         hashed = _share(progress.hashed_bytes, progress.to_hash_bytes)
         hashing = [f"digest {hashed}"] if progress.hashed_bytes < progress.to_hash_bytes else []
-        return "; ".join((f"place: {done} of {len(progress.stores)} stores written", *copying, *hashing))
+        written = f"{done} of {len(progress.stores)} stores written"
+        return f"place: {share and f'{share}, '}{'; '.join((written, *copying, *hashing))}"
     if not progress.done_bytes:
-        return progress.phase
-    share = f"{_share(progress.done_bytes, progress.total_bytes)}, " if progress.total_bytes else ""
-    return f"{progress.phase}: {share}{_how_far(progress)}"
+        return f"{progress.phase}: {share}" if share else progress.phase
+    return f"{progress.phase}: {share and f'{share}, '}{_how_far(progress)}"
 
 
 def _copying(store: StoreProgress) -> str:
@@ -329,20 +349,33 @@ COPYING = ("place", "digest")
 SETTLED = ("done", "failed")
 """Phases of a store whose copy has ended."""
 
+COPIES_FROM = 0.8
+"""Where the last phases begin on the progress bar."""
+
 PHASE_SHARES = {
     "begin": (0.0, 0.0),
     "validate-uri": (0.0, 0.0),
+    "read-remote": (0.0, 0.0),
     "stage": (0.0, 0.6),
+    "verify-source": (0.6, 0.62),
     "inspect": (0.6, 0.65),
-    **dict.fromkeys(COPYING, (0.8, 1.0)),
+    **dict.fromkeys(COPYING, (COPIES_FROM, 1.0)),
     "done": (1.0, 1.0),
 }
 """Start and end of each phase on the progress bar; plugins are between inspection and stores."""
+PLUGIN_SHARE = (0.65, 0.75)
 
 
-def overall(progress: TaskProgress) -> float:
-    """Return the share of the whole import that is done, from 0 to 1; an estimate."""
-    begins, ends = PHASE_SHARES.get(progress.phase, (0.65, 0.8))
+def overall(progress: TaskProgress, begun_at: float = 0.0) -> float:
+    """Return the share of the whole import that is done, from 0 to 1; an estimate.
+
+    Args:
+        begun_at: the share when the phase began. A plugin or inspection that begins later than usual, because others
+            came before it, takes half of what is left before the copies.
+    """
+    begins, ends = PHASE_SHARES.get(progress.phase, PLUGIN_SHARE)
+    if PHASE_SHARES["stage"][1] <= begins < begun_at < COPIES_FROM:
+        begins, ends = begun_at, (begun_at + COPIES_FROM) / 2
     if progress.phase in COPYING:
         # Every store counts from the start; otherwise a late one would move the bar back.
         totals = progress.total_bytes * len(progress.stores) + progress.to_hash_bytes

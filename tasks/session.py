@@ -99,8 +99,9 @@ def open_session(settings: Settings, catalog: Catalog, begun: Begun) -> Iterator
 def _board(catalog: Catalog, begun: Begun) -> ProgressBoard:
     # A resumed task has progress already; a task opened by a rerun has none.
     task = begun.task
-    board = ProgressBoard(catalog, task.id, task.attempt, begun.image.id, begun.targets, task.progress)
-    for location in begun.image.locations:
+    image = begun.image
+    board = ProgressBoard(catalog, task.id, task.attempt, image.id, begun.targets, task.progress, image.name or "")
+    for location in image.locations:
         board.store(location.store, "done", location.size, location.size)
     return board
 

@@ -22,7 +22,7 @@ from sqlalchemy import func, select
 
 from flows.housekeeping import housekeeping
 from flows.web_download import web_download
-from tasks.progress import ProgressBoard
+from tasks.progress import ProgressBoard, artifact_key
 from tests.fakes.disk_images import MIB, raw_disk
 from tests.fakes.images import NOW, asked, queued_image, read_image, web_order
 from tests.fakes.prefect_server import PrefectServer
@@ -98,7 +98,8 @@ def test_several_stores_are_written_one_after_the_other_if_told_so(
     rows = [location(site.catalog, image_id, name) for name in names]
     assert [row.id for row in rows if row] == sorted(row.id for row in rows if row)
     task = newest_task(site.catalog, image_id)
-    found = prefect_server.ask("POST", "/artifacts/filter", {"artifacts": {"key": {"any_": [f"stores-{task.id}"]}}})
+    key = artifact_key("stores", read_image(site.catalog, image_id).name or "", image_id)
+    found = prefect_server.ask("POST", "/artifacts/filter", {"artifacts": {"key": {"any_": [key]}}})
     [table] = found
     assert [(row["store"], row["state"]) for row in json.loads(table["data"])] == [(name, "done") for name in names]
     assert table["flow_run_id"] == task.flow_run_id
@@ -164,9 +165,13 @@ def test_run_and_task_show_where_each_store_stood_in_the_end(
     assert task.progress is not None
     assert (task.progress.phase == "done", task.progress.percent == 100.0) == (not strict, not strict)
     assert [(store.store, store.phase) for store in task.progress.stores] == ends
-    keys = {"key": {"any_": [f"stores-{task.id}", f"import-{task.id}"]}}
-    found = prefect_server.ask("POST", "/artifacts/filter", {"artifacts": keys})
-    assert {artifact["description"] for artifact in found} == {f"{state.message} (image {image_id})"}
+    name = read_image(site.catalog, image_id).name or ""
+    keys = [artifact_key(kind, name, image_id) for kind in ("stores", "progress")]
+    found = prefect_server.ask("POST", "/artifacts/filter", {"artifacts": {"key": {"any_": keys}}})
+    assert {artifact["type"]: artifact["description"] for artifact in found} == {
+        "progress": f"{state.message} (image {image_id})",
+        "table": f"{0 if strict else 1} of 2 stores hold the image",
+    }
     [table] = [json.loads(artifact["data"]) for artifact in found if artifact["type"] == "table"]
     assert [(row["store"], row["state"]) for row in table] == ends
     assert ["store bad is unavailable" in row["reason"] for row in table] == [False, True]
@@ -175,7 +180,8 @@ def test_run_and_task_show_where_each_store_stood_in_the_end(
 def test_what_a_late_publisher_has_to_say_does_not_replace_the_end(
     prefect_server: PrefectServer, catalog: Catalog
 ) -> None:
-    board = ProgressBoard(catalog, str(uuid4()), 1, "an image", ("good",))
+    image_id = str(uuid4())
+    board = ProgressBoard(catalog, str(uuid4()), 1, image_id, ("good",))
 
     @flow
     def ends_before_its_publisher() -> None:
@@ -189,9 +195,9 @@ def test_what_a_late_publisher_has_to_say_does_not_replace_the_end(
         publisher.join()
 
     ends_before_its_publisher()
-    key = f"import-{board._task_id}"
+    key = artifact_key("progress", "", image_id)
     [shown] = prefect_server.ask("POST", "/artifacts/filter", {"artifacts": {"key": {"any_": [key]}}})
-    assert shown["description"] == "imported (image an image)"
+    assert shown["description"] == f"imported (image {image_id})"
 
 
 def test_a_store_that_is_not_mounted_fails_an_import_that_must_write_all(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.progress import ProgressBoard, describe, overall
+from tasks.progress import ProgressBoard, artifact_key, describe, overall
 from transship.catalog.engine import Catalog
 from transship.domain.task import StoreProgress, TaskProgress, seconds_left
 
@@ -108,8 +108,8 @@ def test_a_resumed_import_shows_how_far_it_was_until_it_is_as_far_again() -> Non
         assert (now.phase, now.done_bytes, now.total_bytes, now.percent) == ("stage", 700, 1000, 42.0)
         assert (now.rate, now.left_s) == (0, None)
         lines.append(second.line)
-    assert lines[:3] == ["resumed; begin", "resumed; validate-uri", "resumed; stage"]
-    assert lines[3].startswith("resumed; stage: 10 %, 100 bytes of 1000 bytes (")
+    assert lines[:3] == ["resuming; begin", "resuming; validate-uri", "resuming; stage: 0 %"]
+    assert lines[3].startswith("resuming; stage: 10 %, 100 bytes of 1000 bytes (")
     second.advance(800)
     assert (second.now.done_bytes, second.now.percent) == (800, 48.0)
     assert second.line.startswith("stage: 80 %, 800 bytes of 1000 bytes (")
@@ -291,7 +291,7 @@ def test_the_digest_is_the_phase_while_it_alone_runs() -> None:
     shown.store("a", "done", 1000, 1000)
     shown.hashing(100, 1000)
     assert shown.now.phase == "place"
-    assert shown.line == "place: 1 of 2 stores written; digest 10 %"
+    assert shown.line == "place: 50 %, 1 of 2 stores written; digest 10 %"
     shown.store("b", "failed", error="full")
     lines = []
     for done in (100, 300, 999):
@@ -300,9 +300,58 @@ def test_the_digest_is_the_phase_while_it_alone_runs() -> None:
         lines.append(shown.line.partition(",")[0])
     assert lines == ["digest: 10 %", "digest: 30 %", "digest: 99 %"]
     shown.hashing(1000, 1000)
-    assert shown.line == "place: 1 of 2 stores written"
+    assert shown.line == "place: 50 %, 1 of 2 stores written"
     shown.store("b", "uploading", 10, 1000)
     assert shown.now.phase == "place"
+
+
+def test_the_digest_is_the_phase_while_a_store_links_the_file() -> None:
+    shown = board("a")
+    shown.enter("place", 1000)
+    shown.hashing(0, 1000)
+    shown.store("a", "uploading", 0, 1000)
+    shown.hashing(380, 1000)
+    assert shown.line.startswith("digest: 38 %, ")
+    shown.store("a", "uploading", 500, 1000)
+    assert (shown.now.phase, shown.now.done_bytes, shown.now.total_bytes) == ("place", 500, 1000)
+    assert shown.line.startswith("place: 50 %, 0 of 1 stores written; ")
+
+
+def test_the_bar_moves_in_every_phase() -> None:
+    shown = board("a")
+    seen = []
+    for phase in ("stage", "verify-source", "inspect", "decompress", "inspect", "convert", "inspect", "place"):
+        shown.enter(phase, 1000)
+        before = shown.now.percent
+        for done in (100, 500, 1000):
+            if phase == "place":
+                shown.store("a", "uploading", done, 1000)
+            else:
+                shown.advance(done)
+            seen.append(shown.now.percent)
+            assert f"{phase}: {done // 10} %, " in shown.line
+        assert seen[-1] > seen[-2] > before, phase
+    assert seen == sorted(seen)
+    assert seen[-1] == 100.0
+
+
+def test_a_phase_of_known_size_begins_with_its_percentage() -> None:
+    shown = board("a")
+    shown.enter("convert", 1000)
+    assert shown.line == "convert: 0 %"
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("Debian 12 (bookworm).qcow2", "stores-debian-12-bookworm-qcow2-3f2a1c9e"),
+        ("", "stores-3f2a1c9e"),
+        ("日本", "stores-3f2a1c9e"),
+        ("x" * 50, f"stores-{'x' * 40}-3f2a1c9e"),
+    ],
+)
+def test_an_artifact_is_found_by_the_name_of_its_image(name: str, key: str) -> None:
+    assert artifact_key("stores", name, "3f2a1c9e-0000-4000-8000-000000000001") == key
 
 
 STEPS = st.tuples(st.sampled_from(["a", "b", "digest"]), st.sampled_from(["uploading", "done", "failed"]), SIZES)
@@ -349,6 +398,6 @@ def test_a_copy_that_waits_for_a_slot_does_not_hide_what_others_do() -> None:
     shown.enter("place", 100)
     shown.hashing(50, 100)
     shown.store("a", "waiting", waits="waits for a slot")
-    assert shown.line == "place: 0 of 2 stores written; a waits for a slot; digest 50 %"
+    assert shown.line == "place: 0 %, 0 of 2 stores written; a waits for a slot; digest 50 %"
     shown.store("a", "uploading", 1, 100)
     assert "waits" not in shown.line

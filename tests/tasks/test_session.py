@@ -142,7 +142,7 @@ def test_a_resumed_import_publishes_nothing_less_than_before(settings: Settings,
         assert found is not None
         assert (found.phase, found.done_bytes, found.total_bytes, found.percent) == ("stage", 40, 100, 24.0)
         with catalog.read() as connection:
-            assert get_task(connection, begun.task.id).message == "resumed; validate-uri"
+            assert get_task(connection, begun.task.id).message == "resuming; validate-uri"
         session.board.enter("stage", 100)
         session.board.advance(60)
         session.board.publish_until(Ticks(1))
