@@ -105,7 +105,10 @@ def test_an_error_of_ours_stands_in_a_runs_log_by_its_text_and_any_other_with_it
             raise error
         except (StoreFull, ValueError):
             engine.exception("Task run failed with exception: %r - Retries are exhausted", error)
-    retried, failed, defect = records.all
+    for end in ("Completed()", "Failed('Task run encountered an exception')", "Skipped('computed when it came in')"):
+        engine.info(f"Finished in state {end}")
+    retried, failed, defect, skipped = records.all
+    assert skipped.getMessage() == "Finished in state Skipped('computed when it came in')"
     assert retried.getMessage() == f"Task run failed with exception: {full} - Retry 1/2"
     assert (failed.getMessage(), failed.exc_info) == (f"Task run failed: {full}", None)
     assert "ValueError('a defect')" in defect.getMessage()

@@ -22,6 +22,9 @@ FLOW_ROOMS: Final = ("transship", "tasks", "flows", "blocks")
 TASK_RUNS: Final = "prefect.task_runs"
 """The logger with which Prefect's engine reports how a task run ended."""
 
+SAYS_NOTHING: Final = ("Finished in state Completed()", "Finished in state Failed(")
+"""Beginnings of lines of Prefect's engine that repeat what the page of a run shows anyway."""
+
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 """Characters with which a client's input could fake a second line; the renderer itself escapes newlines."""
 
@@ -147,7 +150,12 @@ class _ErrorText:
 
 
 def _show_reason_only(record: logging.LogRecord) -> bool:
-    """Show one of our errors by its text only: a traceback would not help and would hide the reason."""
+    """Show one of our errors by its text only: a traceback would not help and would hide the reason.
+
+    The end of a task is not shown unless it says more than that: a failed task has logged its reason before.
+    """
+    if record.getMessage().startswith(SAYS_NOTHING):
+        return False
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, TransshipError):
         record.msg, record.args, record.exc_info = f"Task run failed: {error}", None, None
