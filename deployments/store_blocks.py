@@ -16,7 +16,8 @@ from typing import Any, Final
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 from prefect.exceptions import ObjectNotFound
-from pydantic import SecretStr
+from prefect.settings import get_current_settings
+from pydantic import HttpUrl, SecretStr
 
 from blocks import ImageStore, block_class, block_of
 from config.settings import Settings, StoreSettings
@@ -29,6 +30,10 @@ APPLIED_VARIABLE: Final = "transship_applied_stores"
 """Prefect variable: SHA-256 of the settings applied last, by store id."""
 
 
+LOGO: Final = "/ico/android-chrome-192x192.png"
+"""A picture that Prefect's own server has: its client accepts no ``data:`` URL, and browsers may have no internet."""
+
+
 async def apply_block_types(client: PrefectClient) -> tuple[Change, ...]:
     """Register every type of store block, even if no configured store uses it."""
     return tuple([await _register(client, block_class(kind)) for kind in installed_kinds().values()])
@@ -37,7 +42,11 @@ async def apply_block_types(client: PrefectClient) -> tuple[Change, ...]:
 def wanted_block_types() -> dict[str, Any]:
     """Return what Prefect shows of each type by its slug, and the checksum of its schema."""
     blocks = [block_class(kind) for kind in installed_kinds().values()]
-    return {one.get_block_type_slug(): [one.get_description(), _checksum(one)] for one in blocks}
+    return {one.get_block_type_slug(): [one.get_description(), _checksum(one), str(_logo())] for one in blocks}
+
+
+def _logo() -> HttpUrl:
+    return HttpUrl(str(get_current_settings().api.url).removesuffix("/api") + LOGO)
 
 
 def _checksum(block: type[ImageStore]) -> str:
@@ -48,15 +57,18 @@ def _checksum(block: type[ImageStore]) -> str:
 async def _register(client: PrefectClient, block: type[ImageStore]) -> Change:
     slug = block.get_block_type_slug()
     action = await _type_action(client, block)
+    block._logo_url = _logo()  # noqa: SLF001 - the only name that Prefect gives it
     await block.aregister_type_and_schema(client=client)
     return Change("block type", slug, action)
 
 
 async def _type_action(client: PrefectClient, block: type[ImageStore]) -> Action:
     try:
-        await client.read_block_type_by_slug(block.get_block_type_slug())
+        found = await client.read_block_type_by_slug(block.get_block_type_slug())
     except ObjectNotFound:
         return Action.CREATED
+    if found.logo_url != _logo():
+        return Action.UPDATED
     try:
         await client.read_block_schema_by_checksum(
             _checksum(block),

@@ -12,6 +12,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 import httpx
+import prefect
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
@@ -135,6 +136,14 @@ def automations() -> list[Automation]:
 def _core(automation: Automation) -> dict[str, Any]:
     """The writable fields of an automation."""
     return automation.model_dump(mode="json", include={"name", "description", "enabled", "trigger", "actions"})
+
+
+def test_the_logo_of_a_block_type_comes_from_the_server_itself(server: PrefectServer, settings: Settings) -> None:
+    apply(settings)
+    found = server.ask("GET", f"/block_types/slug/{FileStoreBlock.get_block_type_slug()}")
+    path = found["logo_url"].removeprefix(server.url.removesuffix("/api") + "/")
+    assert path != found["logo_url"]
+    assert (Path(prefect.__file__).parent / "server" / "ui" / path).is_file()
 
 
 def test_lost_runs_have_one_automation_however_often_one_applies(server: PrefectServer, settings: Settings) -> None:
