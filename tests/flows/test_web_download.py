@@ -226,7 +226,7 @@ def test_one_store_that_fails_is_named_when_it_may(site: Site, server: WebServer
     two_stores(site)
     uri = server.serve("/disk.raw", disk)
     state, image_id = run(uri, stores=["bad", "good"], all_stores_must_succeed=False)
-    assert (state.type, state.name) == ("COMPLETED", "Imported in part")
+    assert (state.type, state.name) == ("FAILED", "Imported in part")
     assert str(state.message).startswith("imported to good; failed: store bad is unavailable")
     image = read_image(site.catalog, image_id)
     assert (image.status, image.failed_import) == (ImageStatus.ACTIVE, ("bad",))

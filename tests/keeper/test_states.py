@@ -228,6 +228,14 @@ def test_a_finished_import_is_a_success_and_prefect_is_told_so(scene: Scene) -> 
     assert (scene.state()["type"], scene.state()["message"]) == ("COMPLETED", "imported to local")
 
 
+def test_an_import_in_part_stays_failed_in_prefect(scene: Scene) -> None:
+    begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=3600.0, now=NOW)
+    scene.enter("FAILED", "Imported in part")
+    finish_import(scene.catalog, begun.lease, FACTS, {}, message="imported to local", now=NOW, time_to_live_h=1)
+    assert patiently(lambda: settle(scene.keeper)) == 0
+    assert (scene.state()["name"], scene.task().status) == ("Imported in part", TaskStatus.SUCCESS)
+
+
 def test_a_run_that_prefect_forgot_is_made_anew(scene: Scene) -> None:
     begun = begin_import(scene.catalog, scene.task_id, scene.run_id, "me", ttl_s=3600.0, now=NOW)
     scene.server.ask("DELETE", f"/flow_runs/{scene.run_id}")

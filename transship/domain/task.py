@@ -65,7 +65,7 @@ class RunState(StrEnum):
     COMPLETED = "Completed"
     IMPORTED = "Imported"
     IMPORTED_IN_PART = "Imported in part"
-    """The image is active, but a store that was allowed to fail has failed."""
+    """The image is active, but a store that was allowed to fail has failed: Prefect's dashboard counts it as failed."""
     SUPERSEDED = "Superseded"
     """The run had nothing to do, or nothing more."""
     SWEPT = "Swept"
@@ -92,7 +92,7 @@ TYPE_OF_STATE: Final[Mapping[RunState, str]] = {
     RunState.SUSPENDED: "PAUSED",
     RunState.COMPLETED: "COMPLETED",
     RunState.IMPORTED: "COMPLETED",
-    RunState.IMPORTED_IN_PART: "COMPLETED",
+    RunState.IMPORTED_IN_PART: "FAILED",
     RunState.SUPERSEDED: "COMPLETED",
     RunState.SWEPT: "COMPLETED",
     RunState.FAILED: "FAILED",

@@ -126,5 +126,5 @@ def _contradicts(task: ImportTask, run: FlowRunState, ended_for_s: float) -> boo
     if run.age_s < ended_for_s - 5.0 and not run.final:
         return False
     if task.status is TaskStatus.SUCCESS:
-        return run.type != "COMPLETED"
+        return run.type != "COMPLETED" and run.name != RunState.IMPORTED_IN_PART
     return not run.final
