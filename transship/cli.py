@@ -374,8 +374,16 @@ def config_new_key() -> None:
     raise typer.Exit(configuration.new_key())
 
 
+def _remedy(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "run this as the user who started the service"
+    if isinstance(error, NotADirectoryError):
+        return "name another directory with --home or TRANSSHIP_HOME"
+    return "check the path and its file system"
+
+
 def main() -> int:
-    """Run the command. Errors raised on purpose are printed as one line, without a traceback.
+    """Run the command. Errors raised on purpose, and files that cannot be used, are one line without a traceback.
 
     Returns:
         The exit status: 1 for an error, 2 for wrong usage, 130 after Ctrl-C.
@@ -388,6 +396,11 @@ def main() -> int:
 
         print(coloured(f"error: {error}", RED, error=True), file=sys.stderr)
         return 2 if isinstance(error, CommandRefused) else 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename} cannot be used: {error.strerror}; {_remedy(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

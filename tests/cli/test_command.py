@@ -178,6 +178,10 @@ def test_the_shell_completes_commands(tmp_path: Path) -> None:
         (("up", "--config", "/no/such.toml"), 1, "/no/such.toml is not a file"),
         (("import",), 2, "no source was given; name a URL or a local file"),
         (("import", "/etc/hostname"), 2, "--disk-format"),
+        (("import", "/etc"), 2, "/etc is a directory; name the file of an image"),
+        (("import", "example.org/a.img"), 2, "does not exist; name a file that exists, or a whole URL"),
+        (("--home", "/etc/hostname", "status"), 1, "name another directory with --home or TRANSSHIP_HOME"),
+        (("--home", "/etc/hostname", "doctor"), 1, "name another directory with --home or TRANSSHIP_HOME"),
         (
             ("--set", "api.port=9", "images"),
             1,
@@ -196,7 +200,9 @@ def test_an_error_is_one_line_and_a_status(
     text: str,
 ) -> None:
     assert in_process(monkeypatch, tmp_path, *arguments) == status
-    assert text in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert text in told
+    assert "Traceback" not in told
 
 
 def test_an_error_is_no_trace(tmp_path: Path) -> None:

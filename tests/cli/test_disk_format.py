@@ -14,6 +14,7 @@ import pytest
 from config.settings import UriSettings
 from tests.cli.conftest import Site
 from tests.fakes.disk_images import MIB, converted, fixed_vhd, iso, raw_disk
+from tests.fakes.ports import free_port
 from tests.fakes.web_server import WebServer, answer, redirect, whole
 from transship.api.app import build_app
 from transship.commands.import_image import ImportOptions, import_image
@@ -203,4 +204,12 @@ def test_secrets_of_a_url_stand_in_no_error(site: Site, server: WebServer) -> No
     with pytest.raises((CommandRefused, SourceNotAccepted)) as refused:
         import_image(at(site, server).invocation, ImportOptions(source=uri))
     assert "hush" not in str(refused.value)
+    assert formats(site) == []
+
+
+def test_a_source_that_cannot_be_reached_is_not_blamed_on_its_format(site: Site, server: WebServer) -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    reaching = at(site, server, **{"uri.internal_hosts": nobody}).invocation
+    with pytest.raises(CommandRefused, match=r"cannot be reached: .*; check the address, or try again later$"):
+        import_image(reaching, ImportOptions(source=f"http://{nobody}/x.img"))
     assert formats(site) == []

@@ -123,7 +123,7 @@ def test_a_refused_import_leaves_no_record(site: Site) -> None:
 
 
 def test_an_unknown_store_leaves_no_record(site: Site) -> None:
-    with pytest.raises(ServiceRefused, match="Unknown store 'nowhere'"):
+    with pytest.raises(CommandRefused, match=r"there is no store nowhere; the stores are: .*fast"):
         import_image(site.invocation, ImportOptions(source=SOURCE, stores=("nowhere",), disk_format="qcow2"))
     assert site.api.client.get("/v2/images").json()["images"] == []
 
@@ -141,11 +141,12 @@ def test_an_api_that_does_not_run_is_named(tmp_path: Path, disk: Path) -> None:
     [
         ImportOptions(),
         ImportOptions(source=SOURCE, stores=("a",), all_stores=True),
+        ImportOptions(source=SOURCE, image_id="abc"),
         ImportOptions(source="/no/such/file.img"),
         ImportOptions(source="/"),
         ImportOptions(source="/etc/hostname"),
     ],
-    ids=["nothing", "two store choices", "no such file", "directory", "format unknown"],
+    ids=["nothing", "two store choices", "no UUID", "no such file", "directory", "format unknown"],
 )
 def test_a_command_line_that_makes_no_sense_changes_nothing(site: Site, options: ImportOptions) -> None:
     with pytest.raises(CommandRefused):
@@ -204,6 +205,11 @@ def test_without_a_choice_of_stores_the_service_chooses() -> None:
 def test_a_property_without_name_or_value_is_refused(assignment: str) -> None:
     with pytest.raises(CommandRefused, match="NAME=VALUE"):
         parse_properties([assignment])
+
+
+def test_a_property_with_an_option_of_its_own_is_refused() -> None:
+    with pytest.raises(CommandRefused, match="disk_format is a field of every image; use --disk-format"):
+        parse_properties(["disk_format=raw"])
 
 
 def test_images_are_listed_with_their_stores(site: Site, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from transship.domain.errors import (
     FormatUnknown,
     RedirectRefused,
     SourceNotAccepted,
+    SourceUnreachable,
     StagingUnusable,
     TransferFailed,
 )
@@ -54,7 +55,8 @@ def disk_format_of_url(uri: str, settings: Settings, container_format: str) -> s
     except (SourceNotAccepted, RedirectRefused):
         raise
     except TransferFailed as error:
-        raise CommandRefused(f"the disk format of {display_uri(uri)} cannot be detected: {error}", REMEDY) from error
+        reason = f"the disk format of {display_uri(uri)} cannot be detected: {error.brief}"
+        raise CommandRefused(reason, error.remedy if isinstance(error, SourceUnreachable) else REMEDY) from error
     name = unquote(urlsplit(uri).path).rpartition("/")[2]
     with TemporaryDirectory() as directory:
         path = Path(directory) / "source"

@@ -172,6 +172,17 @@ class ImagesApi:
         """Return an image."""
         return ImageView.of(self._call("GET", f"/v2/images/{image_id}"))
 
+    def refuse_unknown(self, stores: Iterable[str]) -> None:
+        """Refuse stores that the service does not have, before anything is uploaded for them.
+
+        Raises:
+            CommandRefused: it has no store of this id.
+        """
+        known = [str(store["id"]) for store in self._call("GET", "/v2/info/stores")["stores"]]
+        for store in stores:
+            if store not in known:
+                raise CommandRefused(f"there is no store {store}", f"the stores are: {', '.join(known)}")
+
     def named(self, wanted: str) -> ImageView:
         """Return the image with an id or a name.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 from urllib.parse import unquote
 
 from config.settings import Settings
@@ -19,6 +21,14 @@ from transship.commands.local_file import CHUNK_BYTES, LocalFile
 from transship.commands.progress import progress_view
 from transship.domain.errors import CommandRefused, TransshipError
 from transship.domain.uri_filter import display_uri
+
+UUID_PATTERN: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+OPTION_OF: Final = {
+    "id": "--id",
+    "name": "--name",
+    "disk_format": "--disk-format",
+    "container_format": "--container-format",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +67,7 @@ def parse_properties(assignments: list[str]) -> dict[str, str]:
     """Return the properties of ``--property NAME=VALUE``.
 
     Raises:
-        CommandRefused: one has no ``=`` or no name.
+        CommandRefused: one has no ``=`` or no name, or has an option of its own.
     """
     properties = {}
     for assignment in assignments:
@@ -65,6 +75,8 @@ def parse_properties(assignments: list[str]) -> dict[str, str]:
         if not equals or not name:
             remedy = "write NAME=VALUE, e.g. --property os_type=linux"
             raise CommandRefused(f"--property {assignment} is not an assignment", remedy)
+        if name in OPTION_OF:
+            raise CommandRefused(f"--property {name} is a field of every image", f"use {OPTION_OF[name]}")
         properties[name] = value
     return properties
 
@@ -82,11 +94,13 @@ def import_image(invocation: Invocation, options: ImportOptions) -> int:
         raise CommandRefused("no source was given", "name a URL or a local file")
     if options.stores and options.all_stores:
         raise CommandRefused("--store and --all-stores exclude each other", "use one of them")
+    if options.image_id and not UUID_PATTERN.fullmatch(options.image_id):
+        raise CommandRefused(f"--id {options.image_id} is not a UUID", "leave it out, and the service makes one")
     settings = invocation.settings
     api = images_api(settings)
+    # Also says that nothing listens, before the source is read.
+    api.refuse_unknown(options.stores)
     path = options.local_path
-    if not path and not options.disk_format:
-        api.health()  # a service that does not run is said before the source is read
     file = LocalFile.at(path) if path else None
     disk_format = options.disk_format or _asked_of_data(settings, options, file)
     image = api.create(record_of(options, file.path.as_uri() if file else options.source, disk_format))

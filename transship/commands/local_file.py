@@ -36,10 +36,16 @@ class LocalFile:
         try:
             with path.open("rb") as stream:
                 size = os.fstat(stream.fileno()).st_size
+        except IsADirectoryError as error:
+            raise CommandRefused(f"{path} is a directory", "name the file of an image") from error
+        except FileNotFoundError as error:
+            remedy = "name a file that exists, or a whole URL, e.g. https://example.org/image.qcow2"
+            raise CommandRefused(f"{path} does not exist", remedy) from error
         except OSError as error:
-            raise CommandRefused(f"{path} cannot be read: {error.strerror}") from error
+            remedy = "make it readable for this user"
+            raise CommandRefused(f"{path} cannot be read: {error.strerror}", remedy) from error
         if not path.is_file():
-            raise CommandRefused(f"{path} is not a file")
+            raise CommandRefused(f"{path} is not a file", "name the file of an image")
         return cls(path, size)
 
     def digest(self, algorithm: str) -> str:

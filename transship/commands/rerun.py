@@ -37,6 +37,8 @@ def rerun(invocation: Invocation, wanted: str, store: str) -> int:
     settings = invocation.settings
     api = images_api(settings)
     image = api.named(wanted)
+    if store:
+        api.refuse_unknown([store])
     if image.status == "active":
         return _copy(settings, api, image, store)
     task = api.latest_task(image.id)

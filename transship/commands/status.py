@@ -160,6 +160,8 @@ def _api(settings: Settings) -> Part:
 
 
 def _worker(settings: Settings) -> Part:
+    if not settings.prefect.api_url and not is_locked(settings):
+        return Part({"workers": []}, good=False)  # our own Prefect does not run, as the first line says
     online = PrefectHttp.of(settings).online_workers(settings.prefect.work_pool)
     text = ", ".join(online) or coloured("none is online, so imports wait", RED)
     return Part({"workers": online}, [f"{'workers':<15} {text}"], good=bool(online))
