@@ -41,6 +41,7 @@ print(json.dumps({
     "vacuum_s": s.server.services.db_vacuum.loop_seconds,
     "leases": s.server.concurrency.lease_storage,
     "analytics": s.server.analytics_enabled,
+    "ui": s.server.ui.static_directory,
     "query": s.worker.query_seconds,
     "loggers": s.logging.extra_loggers,
 }))
@@ -82,6 +83,8 @@ def test_the_server_reads_address_secrets_and_tuning(tmp_path: Path) -> None:
     assert {"events", "flow_runs"} <= set(found["vacuum"])
     assert found["leases"] == "prefect.server.concurrency.lease_storage.filesystem"
     assert found["analytics"] is False
+    # Not below the installation, which may be read-only.
+    assert found["ui"] == str(tmp_path / "prefect" / "ui")
 
 
 def test_the_worker_reads_where_prefect_is(tmp_path: Path) -> None:

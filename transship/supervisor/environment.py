@@ -132,6 +132,8 @@ def _server_tuning(settings: Settings) -> dict[str, str]:
         "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "600",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # By default the server copies its UI into the installation, which may be read-only.
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(prefect_dir(settings) / "ui"),
         "PREFECT_LOGGING_COLORS": "false",
         "PREFECT_CLI_COLORS": "false",
         "PREFECT_CLI_PROMPT": "false",
