@@ -18,7 +18,7 @@ from tests.fakes.runner import Runner
 from transship.catalog.engine import Catalog
 from transship.cli import main
 from transship.commands.doctor import Level, check_prefect
-from transship.commands.status import _is_good, _print_worker
+from transship.commands.status import _gathered, _worker
 
 
 class Started(Exception):
@@ -105,13 +105,12 @@ def test_a_worker_that_was_told_something_wrong_takes_no_run(
     assert said in capsys.readouterr().err
 
 
-def test_status_and_doctor_say_how_to_mend_a_refused_log_in(
-    told: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_status_and_doctor_say_how_to_mend_a_refused_log_in(told: pytest.MonkeyPatch) -> None:
     told.setenv("TRANSSHIP_PREFECT__AUTH_STRING", "admin:wrong")
     settings = load_settings(environ=os.environ).settings
     (found,) = check_prefect(settings)
     assert found.level is Level.FAIL
     assert found.text.startswith("Prefect refuses the log-in (HTTP 401); set prefect.auth_string to that server's")
-    assert not _is_good(_print_worker, settings)
-    assert found.text in capsys.readouterr().out
+    shown = _gathered(_worker, settings)
+    assert not shown.good
+    assert found.text in "".join(shown.lines)
