@@ -215,6 +215,8 @@ def tried(settings: Settings, catalog: Catalog, test: Callable[[Trial], Awaitabl
         finally:
             pool.kill_all()
             await pool.close()
+            if dispatcher._catalog is not None:
+                dispatcher._catalog.close()
 
     asyncio.run(run())
 
