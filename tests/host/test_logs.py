@@ -99,17 +99,19 @@ def test_an_error_of_ours_stands_in_a_runs_log_by_its_text_and_any_other_with_it
     # Once Prefect has set its logger up, its handlers want a run to be under way.
     engine = logging.getLogger(TASK_RUNS)
     monkeypatch.setattr(engine, "handlers", [records])
-    engine.warning("Task run failed with %s: %r - Retry %s/%s", "exception", full, 1, 2)
+    delay = "1.2760249330546651 second(s) from now"
+    engine.warning("Task run failed with %s: %r - Retry %s/%s will start %s", "exception", full, 1, 2, delay)
     for error in (full, ValueError("a defect")):
         try:
             raise error
         except (StoreFull, ValueError):
             engine.exception("Task run failed with exception: %r - Retries are exhausted", error)
     for end in ("Completed()", "Failed('Task run encountered an exception')", "Skipped('computed when it came in')"):
-        engine.info(f"Finished in state {end}")
+        engine.warning(f"Finished in state {end}")
     retried, failed, defect, skipped = records.all
     assert skipped.getMessage() == "Finished in state Skipped('computed when it came in')"
-    assert retried.getMessage() == f"Task run failed with exception: {full} - Retry 1/2"
+    retry = "Retry 1/2 will start 1.2 second(s) from now"
+    assert retried.getMessage() == f"Task run failed with exception: {full} - {retry}"
     assert (failed.getMessage(), failed.exc_info) == (f"Task run failed: {full}", None)
     assert "ValueError('a defect')" in defect.getMessage()
     assert defect.exc_info is not None

@@ -25,6 +25,9 @@ TASK_RUNS: Final = "prefect.task_runs"
 SAYS_NOTHING: Final = ("Finished in state Completed()", "Finished in state Failed(")
 """Beginnings of lines of Prefect's engine that repeat what the page of a run shows anyway."""
 
+_FRACTION: Final = re.compile(r"^([0-9]+\.[0-9])[0-9]* second")
+"""Seconds until a retry, which Prefect logs with up to 16 digits."""
+
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 """Characters with which a client's input could fake a second line; the renderer itself escapes newlines."""
 
@@ -160,8 +163,14 @@ def _show_reason_only(record: logging.LogRecord) -> bool:
     if isinstance(error, TransshipError):
         record.msg, record.args, record.exc_info = f"Task run failed: {error}", None, None
     elif isinstance(record.args, tuple):
-        record.args = tuple(_ErrorText(each) if isinstance(each, TransshipError) else each for each in record.args)
+        record.args = tuple(_readable(each) for each in record.args)
     return True
+
+
+def _readable(value: object) -> object:
+    if isinstance(value, TransshipError):
+        return _ErrorText(value)
+    return _FRACTION.sub(r"\1 second", value) if isinstance(value, str) else value
 
 
 def _event_and_fields(logger: WrappedLogger, method: str, event: EventDict) -> str:
