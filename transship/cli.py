@@ -374,14 +374,6 @@ def config_new_key() -> None:
     raise typer.Exit(configuration.new_key())
 
 
-def _remedy(error: OSError) -> str:
-    if isinstance(error, PermissionError):
-        return "run this as the user who started the service"
-    if isinstance(error, NotADirectoryError):
-        return "name another directory with --home or TRANSSHIP_HOME"
-    return "check the path and its file system"
-
-
 def main() -> int:
     """Run the command. Errors raised on purpose, and files that cannot be used, are one line without a traceback.
 
@@ -399,7 +391,9 @@ def main() -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        print(f"error: {error.filename} cannot be used: {error.strerror}; {_remedy(error)}", file=sys.stderr)
+        denied = isinstance(error, PermissionError)
+        remedy = "run this as the user who started the service" if denied else "check the path and its file system"
+        print(f"error: {error.filename} cannot be used: {error.strerror}; {remedy}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

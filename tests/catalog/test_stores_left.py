@@ -14,7 +14,7 @@ from transship.catalog.engine import Catalog
 from transship.catalog.journal import open_location
 from transship.catalog.stores import LeftStore
 from transship.commands.doctor import Level, check_catalog
-from transship.commands.status import _print_directories
+from transship.commands.status import _directories, _shown
 from transship.commands.worker import _look_at_directories
 from transship.stores_in_force import stores_left
 
@@ -63,7 +63,7 @@ def test_commands_name_them_with_what_is_lost(
     )
     (found,) = (finding for finding in check_catalog(settings) if finding.subject == "store tape")
     assert (found.level, found.text) == (Level.FAIL, text)
-    assert not _print_directories(settings)
+    assert not _shown(_directories(settings))
     assert text in capsys.readouterr().out
     _look_at_directories(settings)
     assert text in capsys.readouterr().err

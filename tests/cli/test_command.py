@@ -180,8 +180,6 @@ def test_the_shell_completes_commands(tmp_path: Path) -> None:
         (("import", "/etc/hostname"), 2, "--disk-format"),
         (("import", "/etc"), 2, "/etc is a directory; name the file of an image"),
         (("import", "example.org/a.img"), 2, "does not exist; name a file that exists, or a whole URL"),
-        (("--home", "/etc/hostname", "status"), 1, "name another directory with --home or TRANSSHIP_HOME"),
-        (("--home", "/etc/hostname", "doctor"), 1, "name another directory with --home or TRANSSHIP_HOME"),
         (
             ("--set", "api.port=9", "images"),
             1,
@@ -203,6 +201,28 @@ def test_an_error_is_one_line_and_a_status(
     told = capsys.readouterr().err
     assert text in told
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("command", ["status", "doctor", "images", "down"])
+def test_a_home_directory_of_another_user_is_an_error_with_its_remedy(tmp_path: Path, command: str) -> None:
+    home = tmp_path / "home"
+    first_start(Settings.model_validate({"home": home}))
+    HomeLock.take(Settings.model_validate({"home": home})).release()
+    (home / "run").chmod(0o000)
+    # Without these capabilities root may not read everything.
+    lost = "-dac_override,-dac_read_search"
+    shown = subprocess.run(
+        ["setpriv", f"--bounding-set={lost}", f"--inh-caps={lost}", sys.executable, "-m", "transship.cli", command],
+        env={**os.environ, "TRANSSHIP_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (home / "run").chmod(0o700)
+    assert shown.returncode == 1
+    assert shown.stderr.startswith(f"error: {home}/run")
+    assert shown.stderr.endswith("Permission denied; run this as the user who started the service\n")
+    assert shown.stderr.count("\n") == 1
 
 
 def test_an_error_is_no_trace(tmp_path: Path) -> None:

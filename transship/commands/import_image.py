@@ -98,10 +98,11 @@ def import_image(invocation: Invocation, options: ImportOptions) -> int:
         raise CommandRefused(f"--id {options.image_id} is not a UUID", "leave it out, and the service makes one")
     settings = invocation.settings
     api = images_api(settings)
-    # Also says that nothing listens, before the source is read.
-    api.refuse_unknown(options.stores)
     path = options.local_path
     file = LocalFile.at(path) if path else None
+    if file is None or options.stores:
+        # Also says that nothing listens, before the source is asked.
+        api.refuse_unknown(options.stores)
     disk_format = options.disk_format or _asked_of_data(settings, options, file)
     image = api.create(record_of(options, file.path.as_uri() if file else options.source, disk_format))
     try:
