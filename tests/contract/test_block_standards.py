@@ -8,6 +8,7 @@ import re
 import pytest
 
 from blocks import BLOCKS, ImageStore
+from deployments.store_blocks import LOGO
 
 BLOCK_CLASSES = [pytest.param(block_class, id=kind) for kind, block_class in BLOCKS.items()]
 
@@ -24,7 +25,9 @@ def test_a_block_says_what_it_is_and_where_more_is_said(block_class: type[ImageS
 
 @pytest.mark.parametrize("block_class", BLOCK_CLASSES)
 def test_a_block_loads_nothing_from_the_web(block_class: type[ImageStore]) -> None:
-    assert block_class._logo_url is None
+    # A deploy in this process sets a picture that Prefect's own server has.
+    logo = block_class._logo_url
+    assert logo is None or (logo.host, logo.path) == ("127.0.0.1", LOGO)
 
 
 @pytest.mark.parametrize("block_class", BLOCK_CLASSES)
