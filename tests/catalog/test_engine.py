@@ -85,7 +85,7 @@ def test_secrets_under_another_key_are_an_error_that_says_so(catalog: Catalog, t
     ("url", "reason"),
     [
         pytest.param("mysql://h/d", "not supported", id="other database"),
-        pytest.param("not a url", "not an SQLAlchemy", id="no URL"),
+        pytest.param("not a url", "is not a database URL; write sqlite", id="no URL"),
         pytest.param("sqlite:////proc/no/catalog.db", "cannot be", id="no directory"),
     ],
 )
