@@ -246,7 +246,7 @@ def test_an_entry_of_no_proxy_that_is_none_stops_the_start(tmp_path: Path, entry
     "url", ["127.0.0.1:3128", "https://p:1", "http://p", "http://p:99999", "socks5://p:1", "http://p:1/x"]
 )
 def test_a_proxy_address_that_cannot_be_used_stops_the_start(url: str) -> None:
-    with pytest.raises(ValidationError, match="proxy_url must be http"):
+    with pytest.raises(ValidationError, match="proxy_url is not a usable URL; write http://host:port"):
         DownloadSettings(proxy_url=SecretStr(url))
 
 

@@ -563,6 +563,7 @@ def test_a_reload_refuses_what_processes_have_to_agree_on(tmp_path: Path, option
         "api.port": 9393,
         "prefect.port": 4300,
         "prefect.api_url": "http://10.0.0.1:4200/api",
+        "prefect.auth_string": "user:other",
         "staging.dir": str(tmp_path / "s"),
         "api.host": "::1",
     }
