@@ -161,7 +161,7 @@ def _run(flow_run_id: str, begun: Begun, session: ImportSession, steps: Steps) -
         _end_on_signal(flow_run_id, begun, session, undo)
         raise
     session.board.enter("done")
-    session.board.write_end(message)
+    session.board.write_end()
     if any(store.error for store in session.board.now.stores):
         # Failed in Prefect, whose dashboard shows an operator only such runs; the task has succeeded.
         return Failed(name=RunState.IMPORTED_IN_PART, message=message)
@@ -208,7 +208,7 @@ def _fail(begun: Begun, session: ImportSession, undo: ExitStack, failed: Transfe
         return Completed(name=RunState.SUPERSEDED, message=f"Nothing more done: {lost}")
     session.board.fail_rest(_holders(session))
     session.board.keep_end()
-    session.board.write_end(str(failed))
+    session.board.write_end()
     log.warning("import failed", reason=str(failed))
     return Failed(message=str(failed))
 

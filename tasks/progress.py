@@ -212,17 +212,19 @@ class ProgressBoard:
         except (httpx.HTTPError, PrefectException) as error:
             log.warning("progress artifact not written", error=str(error))
 
-    def write_end(self, message: str) -> None:
-        """Publish the final progress in Prefect; a failure is logged, never raised.
+    def write_end(self) -> None:
+        """Publish in Prefect how each store ended; a failure is logged, never raised.
 
-        Args:
-            message: how the import ended, in one line for display.
+        The text is short because the cards of artifacts are; the run's state has the reason.
         """
         if not _in_a_flow_run():
             return
+        now = self.now
+        written = sum(1 for store in now.stores if store.phase == "done")
+        text = f"{written} of {len(now.stores)} stores hold the image"
         with self._publishing:
             self._ended = True
-            self._write_artifact(self.now, f"{message} (image {self._image_id})")
+            self._write_artifact(now, text)
         rows = [
             {
                 "store": store.store,
@@ -231,10 +233,8 @@ class ProgressBoard:
                 "rate": f"{human_size(store.rate)}/s" if store.rate else "",
                 "reason": store.error,
             }
-            for store in self.now.stores
+            for store in now.stores
         ]
-        written = sum(1 for store in self.now.stores if store.phase == "done")
-        text = f"{written} of {len(rows)} stores hold the image"
         key = artifact_key("stores", self._image_name, self._image_id)
         try:
             create_table_artifact(table=rows, key=key, description=text)

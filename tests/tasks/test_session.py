@@ -126,7 +126,7 @@ def test_progress_is_published_without_prefect(session: ImportSession) -> None:
     session.board.enter("inspect")
     session.board.keep_end()
     assert published(session) == session.board.now != found
-    session.board.write_end("done")
+    session.board.write_end()
 
 
 def test_a_resumed_import_publishes_nothing_less_than_before(settings: Settings, catalog: Catalog) -> None:
@@ -158,7 +158,7 @@ def test_a_prefect_that_does_not_answer_holds_nothing_up(session: ImportSession)
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}), run:
         session.board.enter("stage", 100)
         session.board.publish_until(Ticks(1))
-        session.board.write_end("done")
+        session.board.write_end()
     assert published(session) is not None
 
 
