@@ -88,4 +88,4 @@ def explained(fault: TransferFailed, store_id: str, settings: StoreSettings) -> 
     if isinstance(fault, StoreUnavailable):
         with suppress(StoreUnavailable):  # a missing library is the fault itself, and says what to do
             remedy = new_driver(store_id, settings, "").remedy()
-    return f"{fault}{where}. {remedy}" if remedy else f"{fault}{where}"
+    return f"{fault.brief}{where}. {remedy}" if remedy else f"{fault}{where}"

@@ -17,16 +17,27 @@ from transship.commands.run import prefect_ui_url
 from transship.domain.errors import ServiceUnreachable, TransshipError, human_size
 
 POLL_S: Final = 0.25
+INTERRUPTED: Final = 130
+"""Exit code after Ctrl-C, as a shell gives it."""
+
 RETRY_S: Final = 120.0
 """How long requests to a silent API are repeated while an import runs; it may be restarting."""
 
 
-def follow(api: ImagesApi, image_id: str) -> TaskView:
-    """Show the progress of the newest import of an image until it ends.
+def follow(api: ImagesApi, image_id: str) -> TaskView | None:
+    """Show the progress of the newest import of an image until it ends; return None if Ctrl-C ends the watching first.
 
     Raises:
         ServiceUnreachable: the API has been silent for `RETRY_S`.
     """
+    try:
+        return _ended(api, image_id)
+    except KeyboardInterrupt:
+        print_stopped(image_id)
+        return None
+
+
+def _ended(api: ImagesApi, image_id: str) -> TaskView:
     heard = time.monotonic()
     silent = False
     with progress_view() as view:

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from config.settings import Settings
 from transship.commands.context import RED, Invocation, coloured
-from transship.commands.following import follow, print_failure, print_image, print_missing, print_stopped
+from transship.commands.following import INTERRUPTED, follow, print_failure, print_image, print_missing
 from transship.commands.formats import disk_format_of_file, disk_format_of_url
 from transship.commands.images_api import ImagesApi, ImageView, TaskView
 from transship.commands.keystone_login import images_api
@@ -114,11 +114,9 @@ def import_image(invocation: Invocation, options: ImportOptions) -> int:
         api.delete(image.id)
         raise
     print(f"image {image.id}: importing {file.path if file else display_uri(options.source)}", flush=True)
-    try:
-        task = follow(api, image.id)
-    except KeyboardInterrupt:
-        print_stopped(image.id)
-        return 130
+    task = follow(api, image.id)
+    if task is None:
+        return INTERRUPTED
     image = api.image(image.id)
     if task.status != "success" or image.status != "active":
         return _failed(settings, api, image, task, keep=options.keep)

@@ -7,7 +7,7 @@ from typing import Final
 
 from config.settings import Settings
 from transship.commands.context import RED, Invocation, coloured
-from transship.commands.following import follow, print_failure, print_image, print_missing, print_stopped
+from transship.commands.following import INTERRUPTED, follow, print_failure, print_image, print_missing, print_stopped
 from transship.commands.images_api import ImagesApi, ImageView, TaskView
 from transship.commands.keystone_login import images_api
 from transship.commands.prefect_http import PrefectHttp
@@ -60,7 +60,7 @@ def rerun(invocation: Invocation, wanted: str, store: str) -> int:
         _await_begin(api, prefect, image.id, task)
     except KeyboardInterrupt:
         print_stopped(image.id)
-        return 130
+        return INTERRUPTED
     return _followed(settings, api, image)
 
 
@@ -95,11 +95,9 @@ def _copy(settings: Settings, api: ImagesApi, image: ImageView, store: str) -> i
 
 
 def _followed(settings: Settings, api: ImagesApi, image: ImageView, wanted: tuple[str, ...] = ()) -> int:
-    try:
-        task = follow(api, image.id)
-    except KeyboardInterrupt:
-        print_stopped(image.id)
-        return 130
+    task = follow(api, image.id)
+    if task is None:
+        return INTERRUPTED
     now = api.image(image.id)
     if now.status != "active":
         print_failure(settings, now, task)
