@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -18,11 +17,8 @@ from transship.domain.image import Image
 from transship.domain.import_data import Digests, Done, FinalData, Outcome, Skipped
 from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
+from transship.host.sparse_reading import read_pieces
 from transship.host.staging_faults import staging_error
-
-CHUNK_BYTES = 1024 * 1024
-"""Fits a processor's L2 cache; larger buffers are slower."""
-ZEROS = bytes(CHUNK_BYTES)
 
 
 @step("digest", "digest")
@@ -94,31 +90,5 @@ def _digest(path: Path, algorithm: str, stop: StopToken, advance: Callable[[int,
 
 
 def _pieces(path: Path) -> Iterator[memoryview | bytes]:
-    """Yield a file's bytes; holes are yielded from one buffer of zeros, without reading or copying."""
-    buffer = memoryview(bytearray(CHUNK_BYTES))
     with path.open("rb", buffering=0) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        position = 0
-        while position < size:
-            begins = _next_data(stream.fileno(), position, size)
-            while position < begins:
-                hole = min(CHUNK_BYTES, begins - position)
-                yield ZEROS[:hole] if hole < CHUNK_BYTES else ZEROS
-                position += hole
-            ends = os.lseek(stream.fileno(), position, os.SEEK_HOLE) if position < size else size
-            os.lseek(stream.fileno(), position, os.SEEK_SET)
-            while position < ends:
-                count = stream.readinto(buffer[: min(CHUNK_BYTES, ends - position)])
-                if not count:
-                    raise OSError(errno.EIO, f"{path.name} ends before its size")
-                yield buffer[:count]
-                position += count
-
-
-def _next_data(descriptor: int, position: int, size: int) -> int:
-    try:
-        return os.lseek(descriptor, position, os.SEEK_DATA)
-    except OSError as error:
-        if error.errno != errno.ENXIO:
-            raise
-        return size  # the rest is a hole
+        yield from read_pieces(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)

@@ -23,7 +23,8 @@ from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.stores.base import NOTHING_KEPT, PROGRESS_EVERY_S, Content, Room, StoredObject, Unfinished
-from transship.stores.file import FileStore, _opened_staged, _require_canonical
+from transship.stores.file import FileStore
+from transship.stores.staged_source import opened_staged, require_canonical
 
 
 class PartsStoreSettings(StoreSettings):
@@ -91,10 +92,10 @@ class PartsStore(FileStore):
         unfinished: Unfinished = NOTHING_KEPT,
     ) -> StoredObject:
         """Write the parts that are not there yet, and put them together; see `StoreDriver.put`."""
-        _require_canonical(image_id)
+        require_canonical(image_id)
         stop.check()
         paced = ThrottledProgress(lambda done, _size: progress(done), PROGRESS_EVERY_S)
-        with _opened_staged(staged) as source, self._faults(staged.size):
+        with opened_staged(staged) as source, self._faults(staged.size):
             self._require_prepared()
             if os.path.lexists(self._directory / image_id):
                 raise AlreadyStored(self._store_id, image_id)
@@ -146,7 +147,7 @@ class PartsStore(FileStore):
 
     def discard_temporaries(self, image_id: str, before_epoch: int, token: str | None = None) -> int:
         """Give uploads up; see `StoreDriver.discard_temporaries`."""
-        _require_canonical(image_id)
+        require_canonical(image_id)
         self._require_prepared()
         stale = [each for each in self._uploads_of(image_id) if _epoch_of(each) < before_epoch or each.name == token]
         for upload in stale:

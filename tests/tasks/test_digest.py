@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.digest import CHUNK_BYTES, ZEROS, _pieces, digest, file_digests
+from tasks.digest import _pieces, digest, file_digests
 from tasks.session import ImportSession
 from tests.fakes.running_import import begin, easy_settings, final_of, session_of, staged_file
 from transship.catalog.engine import Catalog
 from transship.domain.errors import LockLost, StagingBroken
 from transship.domain.import_data import Digests, SealedFile
 from transship.domain.stop import StopToken
+from transship.host.sparse_reading import PIECE_BYTES, ZEROS
 
 ALGORITHMS = ["md5", "sha512"]
 
@@ -30,7 +31,7 @@ def expected(content: bytes) -> dict[str, str]:
     return {name: hashlib.new(name, content, usedforsecurity=False).hexdigest() for name in ALGORITHMS}
 
 
-@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 7])
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES + 7])
 def test_digests_are_those_of_hashlib(tmp_path: Path, size: int) -> None:
     content = os.urandom(size)
     (tmp_path / "file").write_bytes(content)
@@ -61,8 +62,8 @@ def test_holes_count_as_zeros_wherever_they_lie(
 
 def test_a_file_that_is_one_hole_is_zeros(tmp_path: Path) -> None:
     with (tmp_path / "hole").open("wb") as stream:
-        stream.truncate(5 * CHUNK_BYTES + 3)
-    assert file_digests(tmp_path / "hole", ALGORITHMS, StopToken(), unwatched) == expected(bytes(5 * CHUNK_BYTES + 3))
+        stream.truncate(5 * PIECE_BYTES + 3)
+    assert file_digests(tmp_path / "hole", ALGORITHMS, StopToken(), unwatched) == expected(bytes(5 * PIECE_BYTES + 3))
 
 
 def test_a_disk_that_fails_is_never_taken_for_a_hole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,11 +111,11 @@ def test_the_digest_of_a_staged_file_that_is_gone_fails(session: ImportSession) 
 def test_the_digests_say_how_far_all_of_them_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transship.domain.throttle.EVERY_S", 0.0)
     with (tmp_path / "hole").open("wb") as file:
-        file.truncate(9 * CHUNK_BYTES + 1)
+        file.truncate(9 * PIECE_BYTES + 1)
     seen: list[tuple[int, int]] = []
     file_digests(tmp_path / "hole", ALGORITHMS, StopToken(), lambda done, total: seen.append((done, total)))
-    assert {total for _, total in seen} == {9 * CHUNK_BYTES + 1}
-    assert max(seen) == (9 * CHUNK_BYTES + 1, 9 * CHUNK_BYTES + 1)
+    assert {total for _, total in seen} == {9 * PIECE_BYTES + 1}
+    assert max(seen) == (9 * PIECE_BYTES + 1, 9 * PIECE_BYTES + 1)
     # Each algorithm has a thread: no report is ahead of the slower one, so there is more than the end.
     assert len({done for done, _ in seen}) > 2
 
@@ -123,16 +124,16 @@ def test_holes_are_hashed_without_a_read(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "blank"
     with path.open("wb") as file:
         file.write(b"head")
-        file.truncate(64 * CHUNK_BYTES)
-        file.seek(64 * CHUNK_BYTES - 1)
+        file.truncate(64 * PIECE_BYTES)
+        file.seek(64 * PIECE_BYTES - 1)
         file.write(b"t")
     found = file_digests(path, ["md5"], StopToken(), unwatched)
     data = path.read_bytes()
     assert found["md5"] == hashlib.md5(data, usedforsecurity=False).hexdigest()
     pieces = list(_pieces(path))
     # What is read comes as a view of the one read buffer; a hole is the same buffer of zeros each time.
-    assert sum(len(piece) for piece in pieces if isinstance(piece, memoryview)) <= 2 * CHUNK_BYTES
-    assert {id(piece) for piece in pieces if isinstance(piece, bytes) and len(piece) == CHUNK_BYTES} == {id(ZEROS)}
+    assert sum(len(piece) for piece in pieces if isinstance(piece, memoryview)) <= 2 * PIECE_BYTES
+    assert {id(piece) for piece in pieces if isinstance(piece, bytes) and len(piece) == PIECE_BYTES} == {id(ZEROS)}
 
 
 def test_the_task_shows_the_digest_as_the_phase_once_all_copies_are_made(session: ImportSession) -> None:

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
-from uuid import UUID
 
 import structlog
 
@@ -25,7 +24,6 @@ from config.settings import FileStoreSettings
 from transship.domain.errors import (
     AlreadyStored,
     ObjectMissing,
-    StagingBroken,
     StoreDenied,
     StoreFull,
     StoreUnavailable,
@@ -45,6 +43,7 @@ from transship.stores.base import (
     Unfinished,
 )
 from transship.stores.copying import PIECE_BYTES, copy_extents, reflink
+from transship.stores.staged_source import opened_staged, rejoined, require_canonical, staged_broken
 
 READ_BYTES: Final = 1024 * 1024
 """Size of the pieces that `FileStore.read` yields."""
@@ -148,12 +147,12 @@ class FileStore(StoreDriver):
         Raises:
             ValueError: ``image_id`` is not a canonical UUID.
         """
-        _require_canonical(image_id)
+        require_canonical(image_id)
         stop.check()
         paced = ThrottledProgress(lambda done, _size: progress(done), PROGRESS_EVERY_S)
         part = self._directory / f"{image_id}.{staged.epoch}{_PART_SUFFIX}"
         final = self._directory / image_id
-        with _opened_staged(staged) as source, self._faults(staged.size):
+        with opened_staged(staged) as source, self._faults(staged.size):
             self._require_prepared()
             if os.path.lexists(final):
                 raise AlreadyStored(self._store_id, image_id)
@@ -190,7 +189,7 @@ class FileStore(StoreDriver):
     def read(self, url: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Yield a stored file's bytes in pieces of at most 1 MiB; see `StoreDriver.read`."""
         pieces = self._pieces(url, offset, length)
-        return _rejoined(next(pieces, b""), pieces)
+        return rejoined(next(pieces, b""), pieces)
 
     def delete(self, url: str) -> None:
         """Remove a stored file; see `StoreDriver.delete`.
@@ -214,7 +213,7 @@ class FileStore(StoreDriver):
 
     def discard_temporaries(self, image_id: str, before_epoch: int, token: str | None = None) -> int:
         """Remove partial files of older epochs; see `StoreDriver.discard_temporaries`."""
-        _require_canonical(image_id)
+        require_canonical(image_id)
         pattern = re.compile(rf"{image_id}\.([0-9]+)\{_PART_SUFFIX}")
         with self._faults():
             self._require_prepared()
@@ -285,7 +284,7 @@ class FileStore(StoreDriver):
             os.fchmod(target, self._file_mode)
             os.fsync(target)
         except EOFError as error:
-            raise _staged_broken(staged.path, str(error)) from error
+            raise staged_broken(staged.path, str(error)) from error
         finally:
             os.close(target)
         return "reflink" if shared else "copy"
@@ -405,36 +404,3 @@ class FileStore(StoreDriver):
             "store not usable", store=self._store_id, reason=reason, path=error.filename or str(self._directory)
         )
         return (StoreDenied if error.errno in _DENIED else StoreUnavailable)(self._store_id, reason)
-
-
-@contextmanager
-def _opened_staged(staged: StagedFile) -> Iterator[int]:
-    """Open a sealed staged file for reading and verify its size."""
-    try:
-        descriptor = os.open(staged.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise _staged_broken(staged.path, error.strerror or str(error)) from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != staged.size:
-            raise _staged_broken(staged.path, f"a file has {status.st_size} bytes where {staged.size} were staged")
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _staged_broken(path: Path, reason: str) -> StagingBroken:
-    """Return the error for users, and log the path for operators."""
-    log.warning("staged file not usable", reason=reason, path=str(path))
-    return StagingBroken(reason)
-
-
-def _rejoined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    if first:
-        yield first
-    yield from rest
-
-
-def _require_canonical(image_id: str) -> None:
-    if str(UUID(image_id)) != image_id:
-        raise ValueError(f"{image_id!r} is not a canonical UUID")
