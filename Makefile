@@ -55,8 +55,8 @@ test-postgresql: bootstrap ## Run the tests that open a catalogue, on PostgreSQL
 	@$(PYTEST) --database postgresql $(WITHOUT_CATALOGUE:%=--ignore=tests/%) $(ARGS)
 
 .PHONY: test-peers
-test-peers: bootstrap ## Run the tests that import from a real Glance with tokens of a real Keystone
-	@.venv/bin/pytest --peers tests/peers $(ARGS)
+test-peers: bootstrap ## Run the tests with a real Keystone, a real Glance and a real Ceph
+	@$(PYTEST) --peers -m peers $(ARGS)
 
 .PHONY: chaos
 chaos: bootstrap ## Kill processes of a running system at random and see that nothing is lost: ARGS='--kills 200'

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from functools import cache
@@ -17,7 +19,9 @@ import pytest
 from sqlalchemy import Connection, Engine, event
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
+from tests.fakes.ceph import Ceph
 from tests.fakes.databases import DATABASES, POSTGRESQL, SQLITE
 from tests.fakes.images import settings_in
 from tests.fakes.postgres import postgres_binaries
@@ -27,6 +31,13 @@ from tests.fakes.rabbitmq import RabbitServer, rabbitmq_is_installed
 from transship.catalog.engine import Catalog
 
 REPOSITORY = Path(__file__).parents[1]
+PEERS = frozenset({"ceph", "cloud"})
+"""Fixtures that start what only ``--peers`` installs."""
+
+Run = tuple[str, int]
+"""A directory that all processes of a test run share, and the pid of the one that lives as long as the run."""
+
+RUN = pytest.StashKey[Run]()
 
 LONGEST = (
     "tests/system/shared",
@@ -94,9 +105,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
     parser.addoption(
-        "--peers", action="store_true", help="also run what needs a real Keystone and a real Glance: they are installed"
+        "--peers", action="store_true", help="also run what needs a real Keystone, Glance and Ceph: they are installed"
     )
     parser.addoption("--pictures", metavar="DIRECTORY", help="keep screenshots of Prefect's UI there")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin a run: install what Ceph's clients need before modules of tests import it."""
+    if config.getoption("--peers") and not hasattr(config, "workerinput"):
+        subprocess.run([REPOSITORY / "scripts" / "ceph-environment"], check=True, stdin=subprocess.DEVNULL)
+        importlib.invalidate_caches()
+        config.stash[RUN] = (tempfile.mkdtemp(prefix="transship-tests-"), os.getpid())
+
+
+def pytest_configure_node(node: WorkerController) -> None:
+    """Tell a worker which run it belongs to."""
+    if node.config.getoption("--peers"):
+        node.workerinput["run"] = node.config.stash[RUN]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what the processes of the run share."""
+    if RUN in config.stash:
+        Ceph.end_shared(Path(config.stash[RUN][0]))
+        shutil.rmtree(config.stash[RUN][0])
 
 
 @cache
@@ -117,11 +149,35 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> UnitSch
     return UnitScheduling(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Start the longest units first when several workers run."""
+    """Mark what needs peers, and start the longest units first when several workers run."""
+    for item in items:
+        if isinstance(item, pytest.Function) and not PEERS.isdisjoint(item.fixturenames):
+            item.add_marker("peers")
     if hasattr(config, "workerinput"):
         rank = {unit: number for number, unit in enumerate(LONGEST)}
         items.sort(key=lambda item: rank.get(unit_of(item.nodeid.partition("::")[0]), len(rank)))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs peers, unless they may be installed."""
+    if item.get_closest_marker("peers") and not item.config.getoption("--peers"):
+        pytest.skip("installs and starts a real Keystone, Glance or Ceph; run make test-peers")
+
+
+@pytest.fixture(scope="session")
+def ceph(request: pytest.FixtureRequest) -> Iterator[Ceph]:
+    """The real Ceph that all processes of this run share; a test that stops a daemon must start it again.
+
+    A test that gets it another way than by this name has to carry the marker ``peers``.
+    """
+    worker = getattr(request.config, "workerinput", None)
+    directory, owner = worker["run"] if worker else request.config.stash[RUN]
+    running = Ceph.shared(Path(directory), owner)
+    yield running
+    if request.session.testsfailed:
+        print(running.last_words())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,6 @@
 """The store contract of docs/stores.md, tested for every store.
 
-A new store joins by one more entry of ``CASES``; nothing else changes here.
+A new store joins by a module in ``cases`` and an entry of ``CASES`` or ``PEERS_CASES``; nothing else changes here.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -20,8 +18,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.fakes.flaky_store import FlakyStore
-from tests.fakes.parts_store import PartsStore
+from tests.contract.cases.case import MakeCase, StoreCase
+from tests.contract.cases.file import file_case, file_case_on_another_filesystem
+from tests.contract.cases.flaky import flaky_case
+from tests.contract.cases.parts import parts_case
 from transship.domain.errors import (
     AlreadyStored,
     ImportCancelled,
@@ -33,31 +33,12 @@ from transship.domain.errors import (
 )
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
-from transship.host.directories import MARK
 from transship.stores.base import StoreDriver, Unfinished
-from transship.stores.file import FileStore
 
 MIB = 1024 * 1024
 IMAGE = "3f2a1c9e-0000-4000-8000-000000000001"
 OTHER_IMAGE = "3f2a1c9e-0000-4000-8000-000000000002"
 RULES = Path(__file__).parents[2] / "docs" / "stores.md"
-
-
-@dataclass(frozen=True)
-class StoreCase:
-    """A store under test, and how to look behind it.
-
-    Attributes:
-        store: the driver.
-        leave_temporary: put there what a writer killed under (image id, epoch) leaves.
-        names: names of everything that the store holds, temporaries included.
-        away: while the block runs, the store is not where it was prepared.
-    """
-
-    store: StoreDriver
-    leave_temporary: Callable[[str, int], None]
-    names: Callable[[], set[str]]
-    away: Callable[[], AbstractContextManager[None]]
 
 
 class Stage(Protocol):
@@ -66,99 +47,25 @@ class Stage(Protocol):
     def __call__(self, content: bytes, epoch: int = 1) -> StagedFile: ...
 
 
-def _file_case(directory: Path) -> StoreCase:
-    def leave_temporary(image_id: str, epoch: int) -> None:
-        (directory / f"{image_id}.{epoch}.part").write_bytes(b"half")
-
-    def names() -> set[str]:
-        return set(os.listdir(directory)) - {MARK}
-
-    store = FileStore("shelf", directory, 0o640, "catalogue")
-    store.prepare((), before=False)
-    return StoreCase(store, leave_temporary, names, _file_away(directory))
-
-
-def _file_away(directory: Path) -> Callable[[], AbstractContextManager[None]]:
-    @contextmanager
-    def away() -> Iterator[None]:
-        """An empty directory, as a mount point is."""
-        mounted = directory.rename(directory.with_name("mounted elsewhere"))
-        directory.mkdir()
-        try:
-            yield
-            assert os.listdir(directory) == []
-        finally:
-            directory.rmdir()
-            mounted.rename(directory)
-
-    return away
-
-
-@contextmanager
-def _file_beside_staging(tmp_path: Path) -> Iterator[StoreCase]:
-    yield _file_case(tmp_path / "images")
-
-
-@contextmanager
-def _file_on_another_filesystem(tmp_path: Path) -> Iterator[StoreCase]:
-    other = Path("/dev/shm")
-    if not os.access(other, os.W_OK) or other.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("/dev/shm is not another filesystem that can be written")
-    with tempfile.TemporaryDirectory(dir=other) as directory:
-        yield _file_case(Path(directory) / "images")
-
-
-@contextmanager
-def _flaky_without_failures(tmp_path: Path) -> Iterator[StoreCase]:
-    store = FlakyStore()
-
-    def leave_temporary(image_id: str, epoch: int) -> None:
-        store.temporaries[image_id, epoch] = b"half"
-
-    def names() -> set[str]:
-        return set(store.objects) | {f"{image_id}.{epoch}" for image_id, epoch in store.temporaries}
-
-    @contextmanager
-    def away() -> Iterator[None]:
-        store.away = True
-        yield
-        store.away = False
-
-    yield StoreCase(store, leave_temporary, names, away)
-
-
-@contextmanager
-def _parts_of_another_distribution(tmp_path: Path) -> Iterator[StoreCase]:
-    directory = tmp_path / "images"
-    uploads = tmp_path / "images.uploads"
-
-    def leave_temporary(image_id: str, epoch: int) -> None:
-        (uploads / f"{image_id}.{epoch}.left").mkdir(parents=True)
-        (uploads / f"{image_id}.{epoch}.left" / "000000").write_bytes(b"half")
-
-    def names() -> set[str]:
-        found = set(os.listdir(directory)) - {MARK}
-        return found | set(os.listdir(uploads) if uploads.exists() else ())
-
-    store = PartsStore("shelf", directory, "catalogue", MIB)
-    store.open()
-    store.prepare((), before=False)
-    away = _file_away(directory)
-    yield StoreCase(store, leave_temporary, names, away)
-    store.close()
-
-
-CASES: dict[str, Callable[[Path], AbstractContextManager[StoreCase]]] = {
-    "file": _file_beside_staging,
-    "file-other-filesystem": _file_on_another_filesystem,
-    "flaky": _flaky_without_failures,
-    "parts": _parts_of_another_distribution,
+CASES: dict[str, MakeCase] = {
+    "file": file_case,
+    "file-other-filesystem": file_case_on_another_filesystem,
+    "flaky": flaky_case,
+    "parts": parts_case,
 }
 
+PEERS_CASES: dict[str, MakeCase] = {}
+"""Stores of real services that only ``--peers`` installs."""
 
-@pytest.fixture(params=CASES, ids=str)
+PARAMETERS = [
+    *(pytest.param(make, id=name) for name, make in CASES.items()),
+    *(pytest.param(make, id=name, marks=pytest.mark.peers) for name, make in PEERS_CASES.items()),
+]
+
+
+@pytest.fixture(params=PARAMETERS)
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreCase]:
-    with CASES[request.param](tmp_path) as made:
+    with request.param(request, tmp_path) as made:
         yield made
 
 
