@@ -43,7 +43,12 @@ def import_flow(name: str, run_name: Callable[[], str]) -> Callable[[Callable[P,
 
 
 def run_name(method: str, label: str = "") -> str:
-    """Return the run's display name: method, label, and the beginning of the image id if there is one already."""
+    """Return the run's display name: method, label, and the beginning of the image id if there is one already.
+
+    A run for a request of the Images API keeps the name that it was created with, which has the image's name.
+    """
+    if flow_run.parameters.get("task_id"):
+        return str(flow_run.name)
     image_id = str(flow_run.parameters.get("image_id") or "")
     return f"{method} {label} {image_id[:8]}".replace("  ", " ").rstrip()
 

@@ -114,6 +114,8 @@ def test_an_import_in_part_names_the_command_for_the_rest(
     assert [words[1].partition("/run-of-")[0] for words in lines if words[0] == "run"] == [
         f"{site.invocation.settings.prefect_api_url.removesuffix('/api')}/runs/flow-run"
     ]
+    assert list_images(site.invocation) == 0
+    assert capsys.readouterr().out.rstrip().endswith("fast    not written to archive")
 
 
 def test_a_refused_import_leaves_no_record(site: Site) -> None:

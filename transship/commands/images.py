@@ -29,6 +29,10 @@ def _with_progress(image: ImageView, api: ImagesApi) -> ImageView:
     return image if task is None else replace(image, message=phase_line(task))
 
 
+def _failed_stores(image: ImageView) -> str:
+    return f"not written to {', '.join(image.failed_stores)}" if image.failed_stores else ""
+
+
 def row_of(image: ImageView) -> tuple[str, ...]:
     """Return the cells of one image."""
     return (
@@ -38,5 +42,5 @@ def row_of(image: ImageView) -> tuple[str, ...]:
         image.disk_format or "-",
         human_size(image.size) if image.size is not None else "-",
         ",".join(image.stores) or "-",
-        " ".join(image.message.split()) or "-",
+        " ".join(image.message.split()) or _failed_stores(image) or "-",
     )
