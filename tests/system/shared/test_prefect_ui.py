@@ -123,7 +123,7 @@ def test_retry_writes_the_store_that_failed_and_no_other(fleet: Fleet, ui: Prefe
     ui.wait_for_text("Imported in part")
     ui.picture("a run with a failed store")
     ui.press("Artifacts")
-    ui.wait_for_text("second")
+    ui.wait_for_text("1 of 2 stores hold the image")
     ui.picture("artifacts of a run with a failed store")
     ui.choose("Retry")
     ui.picture("the question before a Retry")
