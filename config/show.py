@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Final, Literal, get_args, get_origin
 
@@ -25,6 +26,7 @@ MASK: Final = "********"
 SAMPLE_FILE: Final = Path("config/samples/transship.toml")
 DOCS_FILE: Final = Path("docs/settings.md")
 _USER_INFO: Final = re.compile(r"//[^/@\s]*@")
+ONE_OF: Final = "one of "
 _TYPE_WORDS: Final = (
     (str, "text"),
     (bool, "true or false"),
@@ -255,9 +257,11 @@ def _type_text(field: FieldInfo) -> str:
 def _annotation_text(annotation: object) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
-        return "one of " + ", ".join(f"'{each}'" for each in arguments)
+        return ONE_OF + ", ".join(f"'{each}'" for each in arguments)
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return ONE_OF + ", ".join(f"'{each.value}'" for each in annotation)
     if origin is tuple:
-        return f"list of {_annotation_text(arguments[0])}"
+        return f"list of {_annotation_text(arguments[0]).removeprefix(ONE_OF)}"
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return f"mapping of {_annotation_text(arguments[0])} to {_annotation_text(arguments[1])}"
     if arguments:  # X | None, or Annotated

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from prefect.settings import get_current_settings
 
-from tasks.progress import ProgressBoard
+from tasks.progress import VERIFYING, ProgressBoard
 from tasks.retrying import as_copies
 from tasks.session import ImportSession, current
 from tasks.staged_files import path_of
@@ -87,3 +87,6 @@ class _OnBoard:
 
     def wait(self, text: str) -> None:
         self.board.store(self.store, "waiting", waits=text)
+
+    def verify(self) -> None:
+        self.board.store(self.store, VERIFYING, self.size, self.size)

@@ -331,6 +331,8 @@ def describe(progress: TaskProgress) -> str:
 def _copying(store: StoreProgress) -> str:
     if store.waits:
         return store.waits
+    if store.phase == VERIFYING:
+        return VERIFYING
     return _how_far(store) if store.phase == "uploading" and store.rate else ""
 
 
@@ -346,6 +348,8 @@ def _how_far(progress: TaskProgress | StoreProgress) -> str:
 
 COPYING = ("place", "digest")
 """The last phases: copies are written and digests computed at the same time."""
+VERIFYING = "verifying"
+"""Phase of a store whose copy is being read back."""
 SETTLED = ("done", "failed")
 """Phases of a store whose copy has ended."""
 

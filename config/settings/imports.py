@@ -55,9 +55,6 @@ class ImportSettings(Section):
         " others: no limit.",
     )
     store_retries: int = Field(3, ge=0, description="Retries when a store is unavailable.")
-    verify_stores: bool = Field(
-        True, description="Verify the size of each stored object before the image becomes active."
-    )
     timeout_s: Seconds = Field(
         86400.0,
         description="Time limit for one attempt of an import; then it fails. Waiting for a worker does not count.",

@@ -12,6 +12,7 @@ from config.settings import StoreSettings
 from config.settings.stores import kinds
 from tests.fakes.parts_store import KIND, PartsStore, PartsStoreSettings
 from transship.domain.errors import StoreUnavailable
+from transship.domain.verification import Verification
 from transship.stores.base import StoreDriver
 from transship.stores.pool import DriverPool
 
@@ -37,6 +38,13 @@ def use(driver: StoreDriver) -> None:
     """Do with it what asserts that it is open, and was opened in this process."""
     driver.prepare((), before=False)
     driver.check()
+
+
+def test_a_driver_knows_how_its_copies_are_verified(pool: DriverPool, tmp_path: Path) -> None:
+    with pool.using("shelf", settings(tmp_path), "c") as first:
+        assert first.verification is Verification.SAMPLE
+    with pool.using("shelf", settings(tmp_path, verify="full"), "c") as edited:
+        assert edited.verification is Verification.FULL
 
 
 def test_a_driver_is_opened_once_and_used_again(pool: DriverPool, tmp_path: Path) -> None:

@@ -84,6 +84,9 @@ class _OnImage:
     def wait(self, text: str) -> None:
         self._show(text)
 
+    def verify(self) -> None:
+        self._show(None)
+
     def _show(self, text: str | None) -> None:
         if text == self.shown:
             return

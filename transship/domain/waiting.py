@@ -20,6 +20,9 @@ class CopyWatch(Protocol):
     def wait(self, text: str) -> None:
         """Note why the copy waits, in the form of `wait_text`."""
 
+    def verify(self) -> None:
+        """Note that the copy was written, and is being read back."""
+
 
 def wait_until(
     attempt: Callable[[], bool],

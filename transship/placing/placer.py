@@ -31,13 +31,14 @@ from transship.catalog.journal import (
 )
 from transship.catalog.leases import Lease
 from transship.domain.clock import utc_now
-from transship.domain.errors import AlreadyStored, CopyBeingRemoved, ObjectMissing, StoredDiffers
+from transship.domain.errors import AlreadyStored, CopyBeingRemoved, ObjectMissing
 from transship.domain.fence import Fence
 from transship.domain.import_data import Copy, Done, Outcome, SealedFile, Skipped
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
 from transship.domain.waiting import CopyWatch, wait_until
 from transship.placing.rates import store_pace
+from transship.placing.verification import verify_copy
 from transship.stores.base import StoredObject, StoreDriver, Unfinished
 
 TURN_S: Final = 0.5
@@ -163,8 +164,7 @@ class Placer:
                 raise
             # The former writer finished after all: its object is ours, and is replaced like an earlier attempt's.
             return self._write(driver, store, file, path, watch, self._earlier(store))
-        if self.settings.imports.verify_stores:
-            verify(driver, store, stored.url, file.size)
+        verify_copy(driver, store, stored.url, path, file.size, self.stop, watch)
         copy_written(self.catalog, self.lease, store, stored.size, stored.proof, utc_now())
         return stored
 
@@ -236,15 +236,3 @@ class Placer:
         pace = store_pace(self.settings, store, self.stop)
         staged = StagedFile(path, file.size, self.lease.epoch, stored=bool(file.path), pace=pace)
         return driver.put(self.lease.image_id, staged, watch.advance, self.stop, Unfinished(token, keep))
-
-
-def verify(driver: StoreDriver, store: str, url: str, size: int) -> None:
-    """Make sure that a store holds as many bytes as it was given.
-
-    Raises:
-        StoredDiffers: the number differs.
-        ObjectMissing, StoreDenied, StoreUnavailable: the size cannot be read.
-    """
-    found = driver.size(url)
-    if found != size:
-        raise StoredDiffers(store, f"{size} bytes", f"{found} bytes")

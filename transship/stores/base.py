@@ -10,6 +10,7 @@ from typing import Final
 
 from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
+from transship.domain.verification import Verification
 
 PROGRESS_EVERY_S: Final = 1.0
 """Minimum seconds between two progress reports of a `StoreDriver.put`; see its contract."""
@@ -79,7 +80,12 @@ class StoreDriver(ABC):
 
     A driver may be created anywhere but is used in a single process, between `open` and `close`, by several threads.
     `public_properties`, `remedy` and `url_of` depend only on its settings and need no `open`.
+
+    Attributes:
+        verification: what is read back of a new copy by those who use the driver.
     """
+
+    verification = Verification.SAMPLE
 
     def open(self) -> None:  # noqa: B027 - most kinds have nothing to open
         """Connect to the store; called once, first, in the process that uses the driver.

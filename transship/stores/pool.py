@@ -34,6 +34,7 @@ def new_driver(store_id: str, settings: StoreSettings, catalog_id: str) -> Store
         reason = f"stores of type {settings.type} cannot be used here: {error}"
         raise StoreUnavailable(store_id, reason, "install what is missing on this host, and restart") from error
     driver: StoreDriver = make(store_id, settings, catalog_id)
+    driver.verification = settings.verify
     return driver
 
 

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from config.glance.option import IgnoredOption, MappedOption
 from config.settings.section import WHOLE_PATHS, Section
+from transship.domain.verification import Verification
 
 TYPE: Final = "type"
 """The option that names the kind of a store; in a block the block's type names it instead."""
@@ -26,6 +27,11 @@ class StoreSettings(Section):
     type: str = Field(description="Kind of the store.")
     description: str = Field("", description="Description of the store in one line.")
     weight: int = Field(0, description="Stores with a higher weight are preferred for reads and listed first.")
+    verify: Verification = Field(
+        Verification.SAMPLE,
+        description="What is read back of each new copy before the image becomes active. none: nothing; sample: its"
+        " size and eight samples; full: its size and all bytes.",
+    )
 
     def directories(self) -> Mapping[str, Path]:
         """Return the directories that must not be used by anything else, by option."""
