@@ -25,14 +25,19 @@ def using_store(store: str, settings: Settings, catalog: Catalog) -> Iterator[St
         StoreMisconfigured: no store of that id is configured any more, or its block is invalid.
         StoreUnavailable, StoreDenied: it cannot be opened.
     """
-    with DRIVERS.using(store, _in_force(store, settings), catalog.id()) as driver:
+    with DRIVERS.using(store, settings_of_store(store, settings), catalog.id()) as driver:
         yield driver
 
 
-def _in_force(store: str, settings: Settings) -> StoreSettings:
+def settings_of_store(store: str, settings: Settings) -> StoreSettings:
+    """Return the current settings of a store from its block.
+
+    Raises:
+        StoreMisconfigured: as `using_store`.
+    """
     configured = settings.all_stores.get(store)
     if configured is None:
-        raise StoreMisconfigured(store, "it is not configured any more")
+        raise StoreMisconfigured(store, "there is no such store in the settings")
     try:
         return load_settings_of(store, configured)
     except ConfigurationRefused as refused:

@@ -37,6 +37,7 @@ DEPLOYMENTS = (
     "glance-download/glance-download",
     "copy-image/copy-image",
     "housekeeping/housekeeping",
+    "test-store/test-store",
 )
 WRITTEN = (
     *("name", "flow_id", "entrypoint", "version", "description", "tags", "parameter_openapi_schema"),

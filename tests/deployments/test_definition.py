@@ -31,6 +31,7 @@ def test_the_products_own_file_is_understood() -> None:
         "flows.glance_download.glance_download",
         "flows.copy_image.copy_image",
         "flows.housekeeping.housekeeping",
+        "flows.store_trial.test_store",
     }
     names = {entrypoint.rpartition(".")[2]: one.name for entrypoint, one in definitions.items()}
     assert all(name == flow.replace("_", "-") for flow, name in names.items())

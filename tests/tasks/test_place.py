@@ -145,7 +145,7 @@ def test_a_store_that_was_away_takes_the_data_when_it_is_back(tmp_path: Path, ca
 
 
 def test_a_store_that_is_not_configured_any_more_is_told(session: ImportSession) -> None:
-    with pytest.raises(StoreMisconfigured, match=r"gone.*not configured any more"):
+    with pytest.raises(StoreMisconfigured, match=r"gone.*no such store in the settings"):
         place.fn("gone", staged_file(session, DATA))
 
 
