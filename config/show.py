@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from config.loading import LoadedSettings
 from config.options import BY_ID, OptionPath, field_at, option_values, section_of, variable_of
 from config.settings import RemoteSettings, Settings
-from config.settings.stores import KINDS
+from config.settings.stores import DEFAULT_KIND, KINDS
 
 MASK: Final = "********"
 SAMPLE_FILE: Final = Path("config/samples/transship.toml")
@@ -198,7 +198,7 @@ def _sections() -> Iterator[_Section]:
         stores = Settings.model_fields["stores"].description or ""
         yield _Section(
             f"stores.&lt;id&gt; of type {kind.name}",
-            "# [stores.local]",
+            f"# [stores.{'local' if kind.name == DEFAULT_KIND else kind.name}]",
             (*_doc(kind.settings), stores, "One section per store, named after its id."),
             options,
         )

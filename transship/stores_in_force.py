@@ -45,7 +45,8 @@ def _parsed(store_id: str, text: str, configured: StoreSettings) -> StoreSetting
 def prepare_store(catalog: Catalog, store_id: str, settings: StoreSettings) -> bool:
     """Prepare a store before its first use; later, make sure that it is there.
 
-    A directory that holds images from the journal, or has a mark of this store, is used as it is.
+    A directory that holds images from the journal, or has a mark of this store, is used as it is. There is nothing to
+    prepare in a read-only store.
 
     Returns:
         Whether this was the first time.
@@ -54,6 +55,8 @@ def prepare_store(catalog: Catalog, store_id: str, settings: StoreSettings) -> b
         TransferFailed: it is missing, belongs to another store or cannot be prepared; nothing was recorded.
     """
     with DRIVERS.using(store_id, settings, catalog.id()) as driver:
+        if driver.read_only:
+            return False
         user, place = f"store {store_id}", driver.url_of("")
         with catalog.read() as connection:
             before = was_prepared(connection, user, place)

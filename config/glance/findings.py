@@ -8,7 +8,7 @@ from typing import Final
 
 from config.gathering import as_refused
 from config.glance.files import Entry
-from config.glance.option import MappedOption
+from config.glance.option import IgnoredOption, MappedOption
 from config.glance.substitutes import LITERAL_DOLLAR, Key, substituted
 from config.notes import Note, NoteKind
 from transship.domain.errors import ConfigurationRefused
@@ -91,6 +91,12 @@ class Findings:
         """Add a warning about an option."""
         self.unread.pop(entry.key, None)
         self.notes.append(Note(NoteKind.WARNING, entry.origin, text))
+
+    def pass_over(self, entry: Entry, option: IgnoredOption) -> None:
+        """Note that an option has no effect, unless ignoring its value makes no difference."""
+        self.unread.pop(entry.key, None)
+        if entry.text.strip().lower() not in option.harmless:
+            self.ignore(entry, option.reason)
 
     def ignore(self, entry: Entry, reason: str) -> None:
         """Add a note that an option has no effect."""

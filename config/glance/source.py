@@ -183,8 +183,8 @@ def _note_the_rest(found: Findings) -> None:
                 unknown.setdefault(f"{entry.file}:{entry.written_section}", []).append(key[1])
         elif ignored.name == "*":
             whole_sections.add((f"{entry.file}:{entry.written_section}", ignored.reason))
-        elif entry.text.strip().lower() not in ignored.harmless:
-            found.ignore(entry, ignored.reason)
+        else:
+            found.pass_over(entry, ignored)
     found.notes += [Note(NoteKind.IGNORED, *section) for section in sorted(whole_sections)]
     found.notes += [Note(NoteKind.UNKNOWN, section, ", ".join(names)) for section, names in unknown.items()]
 

@@ -32,7 +32,7 @@ def read_stores(found: Findings, *, multi_store: bool) -> None:
     """Add the stores in the files.
 
     Args:
-        multi_store: whether ``enabled_backends`` is set; if not, there is at most one store.
+        multi_store: whether ``enabled_backends`` is set; if not, there is at most one store that can be written.
     """
     if multi_store:
         _read_backends(found, found.entries[BACKENDS])
@@ -72,31 +72,43 @@ def _read_single_store(found: Findings) -> None:
     if facts is None:
         found.refused.append(source.refused(f"the store is of {_unsupported(kind)}", _other_type()))
         return
-    if listed is not None and kind not in listed:
+    if listed and kind not in listed:
         reason = f"default_store is {kind}, which is not in [{STORES}] stores"
         found.refused.append(source.refused(reason, f"set it to one of {', '.join(listed)}"))
         return
     found.values.append(GlanceValue(("default_store",), kind, source.origin))
-    found.warn(source, f"enabled_backends is not set, so the only store has the id {kind}")
+    beside = _read_beside(found, kind, listed)
+    ids = f"the stores have the ids {', '.join((kind, *beside))}" if beside else f"the only store has the id {kind}"
+    found.warn(source, f"enabled_backends is not set, so {ids}")
     _read_store(found, facts, kind, kind, source, (STORES,))
+    for each, its_facts in beside.items():
+        _read_store(found, its_facts, each, each, source, (STORES,))
 
 
-def _listed_stores(found: Findings) -> list[str] | None:
-    """Return the types listed in ``stores``, or None if it is not set; warn of those that are not supported.
+def _read_beside(found: Findings, default: str, listed: Sequence[str]) -> dict[str, GlanceFacts]:
+    """Return the listed types that can only be read, which Glance uses beside the default store; warn of others."""
+    kinds = {each: kind_named(each) for each in listed if each != default}
+    others = [each for each, kind in kinds.items() if kind is None or kind.glance is None]
+    unused = [each for each, kind in kinds.items() if each not in others and kind and not kind.read_only]
+    for names, why in ((others, "not supported by this release"), (unused, "not used; set enabled_backends for it")):
+        if names:
+            found.warn(found.entries[STORES, "stores"], f"{', '.join(names)}: {why}")
+    return {each: kind.glance for each, kind in kinds.items() if kind and kind.read_only and kind.glance}
+
+
+def _listed_stores(found: Findings) -> list[str]:
+    """Return the types listed in ``stores``; none if it is not set.
 
     Raises:
         ValueError: it cannot be parsed.
     """
     entry = found.entries.get((STORES, "stores"))
     if entry is None:
-        return None
+        return []
     reading = read_plain_list(found.text_of(entry))
-    listed = [_type_of(name) for name in reading.value] if isinstance(reading.value, list) else []
-    others = [each for each in listed if _glance_facts(each) is None]
-    unsupported = (f"{', '.join(others)}: not supported by this release",) if others else ()
-    for text in (*reading.warnings, *unsupported):
+    for text in reading.warnings:
         found.warn(entry, text)
-    return listed
+    return [_type_of(name) for name in reading.value] if isinstance(reading.value, list) else []
 
 
 def _note_unused_single_store(found: Findings) -> None:
@@ -121,7 +133,7 @@ def _read_store(
     for ignored in facts.ignored:
         entry = found.first(sections, ignored.name)
         if entry is not None:
-            found.ignore(entry, ignored.reason)
+            found.pass_over(entry, ignored)
 
 
 def _type_of(name: str) -> str:

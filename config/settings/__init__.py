@@ -112,11 +112,18 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _default_store_exists(self) -> Self:
+        known = ", ".join(self.all_stores)
+        writable = ", ".join(each.id for each in self.store_facts if not each.read_only)
+        if not writable:
+            raise ValueRefused(
+                f"no store can be written; {known} can only be read", "add one to stores, e.g. of type file"
+            )
         if self.default_store not in self.all_stores:
-            known = ", ".join(self.all_stores)
             raise ValueRefused(
                 f"default_store {self.default_store} is not one of the stores", f"the stores are {known}"
             )
+        if any(each.read_only for each in self.store_facts if each.default):
+            raise ValueRefused(f"default_store {self.default_store} can only be read", f"choose from {writable}")
         return self
 
     @model_validator(mode="after")

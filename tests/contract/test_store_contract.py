@@ -1,6 +1,6 @@
 """The store contract of docs/stores.md, tested for every store.
 
-A new store joins by a module in ``cases`` and an entry of ``CASES`` or ``PEERS_CASES``; nothing else changes here.
+A new store joins by a module in ``cases`` and an entry of one of the tables of cases; nothing else changes here.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pytest
 from tests.contract.cases.case import MakeCase, StoreCase
 from tests.contract.cases.file import file_case, file_case_on_another_filesystem
 from tests.contract.cases.flaky import flaky_case
+from tests.contract.cases.http import http_case
 from tests.contract.cases.parts import parts_case
 from transship.domain.errors import (
     AlreadyStored,
@@ -57,6 +58,12 @@ CASES: dict[str, MakeCase] = {
 PEERS_CASES: dict[str, MakeCase] = {}
 """Stores of real services that only ``--peers`` installs."""
 
+READ_ONLY_CASES: dict[str, MakeCase] = {
+    "http": partial(http_case, True),
+    "http-without-ranges": partial(http_case, False),
+}
+"""Stores for which only the rules about reading are tested here."""
+
 PARAMETERS = [
     *(pytest.param(make, id=name) for name, make in CASES.items()),
     *(pytest.param(make, id=name, marks=pytest.mark.peers) for name, make in PEERS_CASES.items()),
@@ -65,6 +72,13 @@ PARAMETERS = [
 
 @pytest.fixture(params=PARAMETERS)
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreCase]:
+    with request.param(request, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(params=[*PARAMETERS, *(pytest.param(make, id=name) for name, make in READ_ONLY_CASES.items())])
+def readable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreCase]:
+    """A store of any kind, for the rules about reading."""
     with request.param(request, tmp_path) as made:
         yield made
 
@@ -104,6 +118,11 @@ def ignore(done: int) -> None:
 
 def put(case: StoreCase, staged: StagedFile, image_id: str = IMAGE) -> str:
     return case.store.put(image_id, staged, ignore, StopToken()).url
+
+
+def given(case: StoreCase, stage: Stage, content: bytes, image_id: str = IMAGE) -> str:
+    """Let a store have an object; return its URL."""
+    return put(case, stage(content), image_id) if case.serve is None else case.serve(image_id, content)
 
 
 def stored(case: StoreCase, url: str) -> bytes:
@@ -245,14 +264,13 @@ def test_progress_rises_to_the_size(case: StoreCase, stage: Stage) -> None:
 
 
 @pytest.mark.spec("ST-008")
-def test_an_object_that_is_not_there_is_missing(case: StoreCase, stage: Stage) -> None:
-    put(case, stage(b"image"))
-    absent = case.store.url_of(OTHER_IMAGE)
+def test_an_object_that_is_not_there_is_missing(readable: StoreCase, stage: Stage) -> None:
+    absent = given(readable, stage, b"image").replace(IMAGE, OTHER_IMAGE)
 
     with pytest.raises(ObjectMissing):
-        case.store.size(absent)
+        readable.store.size(absent)
     with pytest.raises(ObjectMissing):
-        case.store.read(absent)
+        readable.store.read(absent)
 
 
 @pytest.mark.spec("ST-009")
@@ -261,13 +279,13 @@ def test_an_object_that_is_not_there_is_missing(case: StoreCase, stage: Stage) -
     [(0, None), (1, None), (5 * MIB - 1, None), (5 * MIB, None), (9 * MIB, None), (0, 0), (3, 5), (100, 9 * MIB)],
 )
 def test_read_yields_the_range_that_was_asked_for(
-    case: StoreCase, stage: Stage, offset: int, length: int | None
+    readable: StoreCase, stage: Stage, offset: int, length: int | None
 ) -> None:
     content = os.urandom(5 * MIB)
-    url = put(case, stage(content))
+    url = given(readable, stage, content)
     end = None if length is None else offset + length
 
-    pieces = list(case.store.read(url, offset, length))
+    pieces = list(readable.store.read(url, offset, length))
 
     assert b"".join(pieces) == content[offset:end]
     assert all(64 * 1024 <= len(piece) <= 4 * MIB for piece in pieces[:-1])
@@ -355,10 +373,10 @@ def test_only_canonical_ids_name_objects(case: StoreCase, stage: Stage, name: st
 
 
 @pytest.mark.spec("ST-016")
-def test_check_leaves_nothing_behind(case: StoreCase) -> None:
-    case.store.check()
+def test_check_leaves_nothing_behind(readable: StoreCase) -> None:
+    readable.store.check()
 
-    assert case.names() == set()
+    assert readable.names() == set()
 
 
 @pytest.mark.spec("ST-017")
@@ -408,27 +426,27 @@ def test_its_contents_are_objects_and_temporaries_with_their_urls(case: StoreCas
 
 
 @pytest.mark.spec("ST-019")
-def test_a_store_that_was_never_written_has_no_contents(case: StoreCase) -> None:
-    assert list(case.store.contents()) == []
-    assert case.names() == set()
+def test_a_store_that_was_never_written_has_no_contents(readable: StoreCase) -> None:
+    assert list(readable.store.contents()) == []
+    assert readable.names() == set()
 
 
 @pytest.mark.spec("ST-020")
-def test_the_file_of_an_object_is_the_object(case: StoreCase, stage: Stage) -> None:
-    put(case, stage(b"image"))
-    path = case.store.local_file(case.store.url_of(IMAGE))
+def test_the_file_of_an_object_is_the_object(readable: StoreCase, stage: Stage) -> None:
+    url = given(readable, stage, b"image")
+    path = readable.store.local_file(url)
     assert path is None or path.read_bytes() == b"image"
     with pytest.raises(ObjectMissing):
-        case.store.local_file(case.store.url_of(OTHER_IMAGE))
+        readable.store.local_file(url.replace(IMAGE, OTHER_IMAGE))
 
 
 @pytest.mark.spec("ST-021")
-def test_a_store_that_is_ready_may_be_prepared_again(case: StoreCase, stage: Stage) -> None:
-    url = put(case, stage(b"image"))
+def test_a_store_that_is_ready_may_be_prepared_again(readable: StoreCase, stage: Stage) -> None:
+    url = given(readable, stage, b"image")
     for before in (True, False):
-        case.store.prepare([url], before=before)
-    assert stored(case, url) == b"image"
-    assert case.names() == {IMAGE}
+        readable.store.prepare([url], before=before)
+    assert stored(readable, url) == b"image"
+    assert readable.names() == {IMAGE}
 
 
 @pytest.mark.spec("ST-021")

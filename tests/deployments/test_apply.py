@@ -21,6 +21,7 @@ from prefect.exceptions import ObjectNotFound
 
 from blocks import FileStoreBlock
 from config.settings import FileStoreSettings, Settings, store_limit_name
+from config.settings.stores import KINDS
 from deployments.apply import apply
 from deployments.automations import NAME
 from deployments.change import Action, Change
@@ -118,7 +119,7 @@ def test_the_first_apply_creates_and_the_second_changes_nothing(server: PrefectS
         ("work pool", pool),
         ("work queue", f"{pool}/default"),
         ("work queue", f"{pool}/host-here"),
-        ("block type", "image-store-file"),
+        *(("block type", kind.slug) for kind in KINDS.values()),
         ("store block", f"image-store-file/{store}"),
         *(("deployment", name) for name in DEPLOYMENTS),
         ("automation", NAME),

@@ -9,6 +9,7 @@ import httpx
 from prefect.client.schemas.objects import State
 
 from config.settings import Settings
+from flows.copy_image import copy_image
 from flows.glance_direct import glance_direct
 from flows.glance_download import glance_download
 from flows.web_download import web_download
@@ -26,6 +27,7 @@ FLOWS: Mapping[str, Callable[..., Any]] = {
     "glance-direct": glance_direct,
     "web-download": web_download,
     "glance-download": glance_download,
+    "copy-image": copy_image,
 }
 OCTETS = {"Content-Type": "application/octet-stream", "Accept": "application/json"}
 FORMATS = {"disk_format": "raw", "container_format": "bare"}

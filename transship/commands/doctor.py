@@ -18,6 +18,7 @@ from typing import Final
 from config.loading import LoadedSettings
 from config.secrets import PREFECT_KEY_FILE, prefect_auth_file
 from config.settings import Settings, StoreSettings
+from config.settings.stores import kind_of
 from config.snapshot import Snapshot
 from deployments.definition import definition_file, read_definitions
 from transship.catalog.engine import Catalog, database_url
@@ -268,7 +269,7 @@ def store_finding(settings: Settings, catalog: Catalog, store_id: str, store: St
     except TransferFailed as fault:
         return Finding(Level.FAIL, name, explained(fault, store_id, store))
     if room is None:
-        return Finding(Level.OK, name, "can be written")
+        return Finding(Level.OK, name, "is only read" if kind_of(store).read_only else "can be written")
     return room_finding(name, room, settings.staging.free_floor_bytes)
 
 

@@ -1,4 +1,7 @@
-"""Remove copies without their image's lease, for housekeeping and for clients who delete a copy or an image."""
+"""Remove copies without their image's lease, for housekeeping and for clients who delete a copy or an image.
+
+From a read-only store nothing is removed: its copy is forgotten, and its data stay where they are.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,8 @@ def remove_leftover(catalog: Catalog, row: LocationRow, using: Using, *, ttl_s: 
 
 def _remove_if_found(driver: StoreDriver, claim: Claim) -> bool:
     row = claim.row
+    if driver.read_only:
+        return False
     found = driver.discard_temporaries(row.image_id, row.epoch + 1, row.put_token) > 0
     try:
         driver.size(row.url)
@@ -61,10 +66,11 @@ def remove_given_up(catalog: Catalog, claim: Claim, using: Using) -> None:
     row, removed = claim.row, False
     try:
         with using(row.store) as driver:
-            # Without the row nobody would know what a killed writer left.
-            driver.discard_temporaries(row.image_id, row.epoch + 1, row.put_token)
-            claim.check()
-            driver.delete(row.url)
+            if not driver.read_only:
+                # Without the row nobody would know what a killed writer left.
+                driver.discard_temporaries(row.image_id, row.epoch + 1, row.put_token)
+                claim.check()
+                driver.delete(row.url)
         removed = True
     finally:
         release_location(catalog, claim, gone=removed)
@@ -83,7 +89,8 @@ def remove_of_deleted(catalog: Catalog, image_id: str, store: str, using: Using)
     if row is None:
         return  # housekeeping came first
     with using(store) as driver:
-        driver.discard_temporaries(image_id, row.epoch + 1, row.put_token)
-        driver.delete(row.url)
+        if not driver.read_only:
+            driver.discard_temporaries(image_id, row.epoch + 1, row.put_token)
+            driver.delete(row.url)
     with catalog.statement() as connection:
         drop_location(connection, image_id, store)

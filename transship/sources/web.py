@@ -7,7 +7,7 @@ against the bytes, and ends in bounded time no matter what the server does.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +34,7 @@ from transship.sources.download import Download, Downloaded, PartTarget, Progres
 from transship.sources.gate import UriGate
 from transship.sources.parallel import RangesUnusable
 from transship.sources.part import PartFile
+from transship.sources.reading import RangeReader, size_of_source
 from transship.sources.slots import ConnectionSlots
 from transship.sources.transport import Transport
 from transship.sources.watch import Watch
@@ -123,8 +124,7 @@ class WebSource:
 
             The received bytes stay in the file; a later attempt can resume with the remembered validators.
         """
-        watch = Watch(source.display, self._limits, stop)
-        client = SourceClient(self._gate, self._transport, self._slots, source)
+        client, watch = self._asked(source, stop)
         with PartFile(target.path) as part:
             download = Download(client, target, part, self._sizes, self._limits, watch, source.pinned)
             known = target.resume
@@ -160,8 +160,7 @@ class WebSource:
             SourceTruncated: it ended before its end.
             TransferFailed, LockLost: as `fetch`.
         """
-        watch = Watch(source.display, self._limits, stop)
-        client = SourceClient(self._gate, self._transport, self._slots, source)
+        client, watch = self._asked(source, stop)
         with client.get({"Accept": "application/json"}, watch) as answer:
             document = _read(answer, limit_bytes + 1)
             if len(document) > limit_bytes:
@@ -181,8 +180,7 @@ class WebSource:
             SourceTruncated: it ended before its end.
             TransferFailed, LockLost: as `fetch`.
         """
-        watch = Watch(source.display, self._limits, stop)
-        client = SourceClient(self._gate, self._transport, self._slots, source)
+        client, watch = self._asked(source, stop)
         with client.get({}, watch) as answer:
             size = answer.framing().length
             head = _read(answer, head_bytes)
@@ -194,6 +192,36 @@ class WebSource:
         if size <= len(head):
             return Peek(head, head[-tail_bytes:], size)
         return Peek(head, _end(client, Span(max(0, size - tail_bytes), size - 1, size), version, watch), size)
+
+    def size(self, source: SourceRequest, stop: StopToken) -> int:
+        """Return the size of a source in bytes.
+
+        Raises:
+            SourceRefused: no usable answer, or the server announces no size.
+            TransferFailed, LockLost: as `fetch`.
+        """
+        return size_of_source(*self._asked(source, stop))
+
+    def read(
+        self, source: SourceRequest, stop: StopToken, offset: int = 0, length: int | None = None
+    ) -> Iterator[bytes]:
+        """Yield a range of a source without writing a file; see `RangeReader.pieces`.
+
+        Args:
+            source: what to read.
+            stop: checked ten times a second while waiting.
+            offset: first byte.
+            length: bytes; None: to the end.
+
+        Raises:
+            SourceChanged: it broke off, and has changed since.
+            TransferFailed, LockLost: as `fetch`.
+        """
+        return RangeReader(*self._asked(source, stop), offset, length).pieces()
+
+    def _asked(self, source: SourceRequest, stop: StopToken) -> tuple[SourceClient, Watch]:
+        watch = Watch(source.display, self._limits, stop)
+        return SourceClient(self._gate, self._transport, self._slots, source), watch
 
 
 def _end(client: SourceClient, wanted: Span, version: Validators, watch: Watch) -> bytes:

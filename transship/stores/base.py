@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
@@ -83,9 +83,12 @@ class StoreDriver(ABC):
 
     Attributes:
         verification: what is read back of a new copy by those who use the driver.
+        read_only: whether it only reads, like its kind in the settings. Then `put`, `delete`, `discard_temporaries` and
+            `url_of` raise StoreDenied, and a copy is removed by forgetting its location.
     """
 
     verification = Verification.SAMPLE
+    read_only: ClassVar[bool] = False
 
     def open(self) -> None:  # noqa: B027 - most kinds have nothing to open
         """Connect to the store; called once, first, in the process that uses the driver.

@@ -1,8 +1,10 @@
 """The kinds of stores: the settings of each, and one table row with everything else about it."""
 
 from config.settings.stores.file import FileStoreSettings
+from config.settings.stores.http import HttpStoreSettings
 from config.settings.stores.kind import BlockFacts, GlanceFacts, StoreKind, StoreSettings, store_limit_name
 from config.settings.stores.kinds import (
+    DEFAULT_KIND,
     KINDS,
     AnyStore,
     installed_kinds,

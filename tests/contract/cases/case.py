@@ -24,9 +24,11 @@ class StoreCase:
         leave_temporary: put there what a writer killed under (image id, epoch) leaves.
         names: names of everything that the store holds, temporaries included.
         away: while the block runs, the store is not where it was prepared.
+        serve: of a read-only store: let it have an object of that name with these bytes; return its URL.
     """
 
     store: StoreDriver
     leave_temporary: Callable[[str, int], None]
     names: Callable[[], set[str]]
     away: Callable[[], AbstractContextManager[None]]
+    serve: Callable[[str, bytes], str] | None = None
