@@ -69,6 +69,12 @@ def read_staging_uri(text: str) -> Reading:
     return Reading(unquote(parts.path))
 
 
+def read_host_url(text: str) -> Reading:
+    """Return the URL of a host, whose scheme may be missing and is http then."""
+    text = text.strip()
+    return Reading(text if not text or "://" in text else f"http://{text}")
+
+
 def read_file_mode(text: str) -> Reading:
     """Return the octal mode of stored files; Glance's 0 does not change the setting."""
     number = _integer(text)

@@ -23,6 +23,7 @@ from tests.contract.cases.file import file_case, file_case_on_another_filesystem
 from tests.contract.cases.flaky import flaky_case
 from tests.contract.cases.http import http_case
 from tests.contract.cases.parts import parts_case
+from tests.contract.cases.s3 import s3_case, s3_in_memory_case
 from transship.domain.errors import (
     AlreadyStored,
     ImportCancelled,
@@ -53,9 +54,10 @@ CASES: dict[str, MakeCase] = {
     "file-other-filesystem": file_case_on_another_filesystem,
     "flaky": flaky_case,
     "parts": parts_case,
+    "s3-in-memory": s3_in_memory_case,
 }
 
-PEERS_CASES: dict[str, MakeCase] = {}
+PEERS_CASES: dict[str, MakeCase] = {"s3": s3_case}
 """Stores of real services that only ``--peers`` installs."""
 
 READ_ONLY_CASES: dict[str, MakeCase] = {

@@ -45,9 +45,9 @@ class StoreDenied(TransferFailed):
 
     store: str
     reason: str
+    remedy: str = "check its permissions"
 
     BRIEF = "store {store} denies access: {reason}"
-    REMEDY = "check its permissions"
 
 
 class StoreMisconfigured(TransferFailed):
