@@ -33,6 +33,20 @@ class Place(_Part):
     work_queue_name: str
 
 
+class Schedule(_Part):
+    """When runs of a deployment begin. An operator's change of it in Prefect is kept.
+
+    Attributes:
+        cron: times, as cron writes them.
+        timezone: in which they are meant.
+        active: whether it is switched on at first.
+    """
+
+    cron: str
+    timezone: str
+    active: bool
+
+
 class Definition(_Part):
     """One deployment.
 
@@ -43,6 +57,7 @@ class Definition(_Part):
         tags: shown in the UI.
         enforce_parameter_schema: whether Prefect refuses parameters that do not match the flow's.
         work_pool: where its runs wait.
+        schedules: of a new deployment.
     """
 
     name: str
@@ -51,6 +66,7 @@ class Definition(_Part):
     tags: tuple[str, ...]
     enforce_parameter_schema: Literal[True]
     work_pool: Place
+    schedules: tuple[Schedule, ...] = ()
 
 
 class _File(_Part):

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterName,
@@ -17,6 +17,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import VersionInfo
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import MissingFlowError, ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
@@ -108,6 +109,10 @@ async def _create(
         flow_id=await client.create_flow_from_name(flow.name),
         name=definition.name,
         version_info=_version_info(flow),
+        schedules=[
+            DeploymentScheduleCreate(schedule=CronSchedule(cron=each.cron, timezone=each.timezone), active=each.active)
+            for each in definition.schedules
+        ],
         **wanted,
     )
 

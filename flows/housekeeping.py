@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
-import httpx
-import structlog
 from prefect import flow
-from prefect.artifacts import create_table_artifact
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.exceptions import PrefectException
-from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from config.snapshot import settings_in_force
+from flows.reporting import rename_run, show_table
 from tasks.sweep import sweep_staging, sweep_stores
 from transship.domain.task import RunState
 from transship.host.logs import configure_flow_logs
 
 LONGEST_TABLE = 200
 """Most rows in the artifact; `transship doctor` counts all."""
-
-log = structlog.get_logger("transship.housekeeping")
 
 
 def _run_name() -> str:
@@ -42,17 +34,8 @@ def housekeeping() -> State[Any]:
     unknown = staging.unknown + stores.unknown
     _show(unknown)
     message = f"removed {len(removed)}, kept for later {len(kept)}, not ours {len(unknown)}"
-    _rename(f"{_run_name()}: {message}")
+    rename_run(f"{_run_name()}: {message}")
     return Completed(name=RunState.SWEPT, message=message)
-
-
-def _rename(name: str) -> None:
-    """Show in the list of runs what this one did."""
-    try:
-        with get_client(sync_client=True) as client:
-            client.update_flow_run(UUID(str(flow_run.id)), name=name)
-    except (httpx.HTTPError, PrefectException) as error:
-        log.warning("run not renamed", error=str(error))
 
 
 def _show(unknown: tuple[str, ...]) -> None:
@@ -60,7 +43,4 @@ def _show(unknown: tuple[str, ...]) -> None:
         return
     table = [dict(zip(("place", "name"), stray.split(" ", 1), strict=True)) for stray in unknown[:LONGEST_TABLE]]
     description = f"{len(unknown)} things that are not ours; they are never touched."
-    try:
-        create_table_artifact(table=table, key="not-ours", description=description)
-    except (httpx.HTTPError, PrefectException) as error:
-        log.warning("table of unknown files not written", error=str(error))
+    show_table("not-ours", table, description)

@@ -30,6 +30,8 @@ NAME_ONE_BY_WHAT_IT_DOES = {
     "transship/catalog/unfinished_imports.py",
     # A Retry of an import whose image has its data is a copy.
     "transship/catalog/imports.py",
+    # A damaged copy is replaced by a copy.
+    "transship/placing/repair.py",
 }
 
 

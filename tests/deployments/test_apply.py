@@ -39,6 +39,7 @@ DEPLOYMENTS = (
     "copy-image/copy-image",
     "housekeeping/housekeeping",
     "test-store/test-store",
+    "verify-images/verify-images",
 )
 WRITTEN = (
     *("name", "flow_id", "entrypoint", "version", "description", "tags", "parameter_openapi_schema"),
@@ -412,6 +413,19 @@ def test_what_operators_set_on_pool_queue_and_deployment_stays(server: PrefectSe
         assert (found.tags, found.paused, found.schedules[0].active) == (["transship", "housekeeping"], True, False)
         assert client.read_work_pool(pool).concurrency_limit == 2
         assert client.read_work_queue_by_name("host-here", work_pool_name=pool).concurrency_limit == 5
+    without_deployments()
+
+
+def test_a_schedule_is_off_until_an_operator_switches_it_on(server: PrefectServer, settings: Settings) -> None:
+    apply(settings)
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name("verify-images/verify-images")
+        (schedule,) = found.schedules
+        assert (schedule.schedule.model_dump()["cron"], schedule.active) == ("0 1 * * 6", False)
+        client.update_deployment_schedule(found.id, schedule.id, active=True)
+    assert Action.UPDATED not in actions(apply(settings), "deployment")
+    with get_client(sync_client=True) as client:
+        assert client.read_deployment_by_name("verify-images/verify-images").schedules[0].active
     without_deployments()
 
 

@@ -32,6 +32,7 @@ def test_the_products_own_file_is_understood() -> None:
         "flows.copy_image.copy_image",
         "flows.housekeeping.housekeeping",
         "flows.store_trial.test_store",
+        "flows.verify_images.verify_images",
     }
     names = {entrypoint.rpartition(".")[2]: one.name for entrypoint, one in definitions.items()}
     assert all(name == flow.replace("_", "-") for flow, name in names.items())

@@ -20,6 +20,7 @@ from prefect.states import AwaitingRetry
 
 from config.settings import Settings
 from flows.copy_image import copy_image
+from flows.verify_images import verify_images
 from flows.web_download import web_download
 from tests.fakes.flaky_store import FlakyStore
 from tests.fakes.images import read_image
@@ -37,7 +38,11 @@ from transship.catalog.tasks import tasks_of_image
 from transship.domain.image import Image
 from transship.domain.task import ImportTask
 
-FLOWS: Final[Mapping[str, Flow[..., Any]]] = {"web-download": web_download, "copy-image": copy_image}
+FLOWS: Final[Mapping[str, Flow[..., Any]]] = {
+    "web-download": web_download,
+    "copy-image": copy_image,
+    "verify-images": verify_images,
+}
 BODY: Final = bytes(range(256)) * 4096
 
 
@@ -69,7 +74,7 @@ class Yard:
         weights = dict(zip(names, (0, 10, 5), strict=False))
         sections = {name: {"dir": str(site.home / name), "weight": weight} for name, weight in weights.items()}
         site.set(stores=json.dumps(sections), default_store=names[0])
-        for module in ("tasks.place", "tasks.fetch"):
+        for module in ("tasks.place", "tasks.fetch", "tasks.verify_copies"):
             patch.setattr(f"{module}.using_store", lambda store, _settings, _catalog: nullcontext(self.stores[store]))
         patch.setattr(StoreRegistry, "using", lambda _shelf, store: nullcontext(self.stores[store]))
         patch.setattr(resource, "identify", lambda _request, request_id: replace(self.caller, request_id=request_id))

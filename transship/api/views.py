@@ -65,7 +65,9 @@ def _joined(stores: Sequence[str] | None) -> str | None:
 def _stores_of(image: Image, stores: Sequence[StoreFacts]) -> dict[str, object]:
     if not image.locations:
         return {}
-    return {"stores": ",".join(location.store for location in best_first(image.locations, stores))}
+    shown: dict[str, object] = {"stores": ",".join(each.store for each in best_first(image.locations, stores))}
+    damaged = [location.store for location in image.locations if location.damage is not None]
+    return {**shown, "os_glance_damaged_stores": _joined(damaged)} if damaged else shown
 
 
 def task_view(task: ImportTask) -> dict[str, object]:

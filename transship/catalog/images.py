@@ -104,6 +104,7 @@ _WHOLE: Final = select(
         LOCATIONS.c.store,
         LOCATIONS.c.url,
         LOCATIONS.c.size,
+        LOCATIONS.c.damage,
         wanted=LOCATIONS.c.state == "active",
     ),
     _rows_of(TARGETS, TARGETS.c.store, TARGETS.c.state),

@@ -169,6 +169,8 @@ LOCATIONS: Final = Table(
     Column("updated_at", UtcTime, nullable=False),
     Column("claim", String(NAME_LENGTH), comment="who removes it now besides a holder of the lease"),
     Column("claim_until", UtcTime, comment="by the database's clock; then another one may remove it"),
+    Column("verified_at", UtcTime, comment="when all its bytes were last read and compared with the image's digest"),
+    Column("damage", Text, comment="what was wrong with it then"),
     UniqueConstraint("image_id", "store"),
     Index("ix_locations_state", "state"),
 )

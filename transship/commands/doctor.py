@@ -25,6 +25,7 @@ from transship.catalog.engine import Catalog, database_url
 from transship.catalog.hosts import hosts
 from transship.catalog.inventories import inventories
 from transship.catalog.notifications import Backlog, backlog
+from transship.catalog.verifications import damaged_copies
 from transship.commands.api_address import api_address, leads_here, serves_others
 from transship.commands.configuration import refuse_what_cannot_start, refuse_what_fails_imports, what_differs
 from transship.commands.context import GREEN, RED, YELLOW, Invocation, coloured, print_json
@@ -239,6 +240,7 @@ def check_catalog(settings: Settings) -> Iterator[Finding]:
             yield Finding(Level.FAIL, "staging", problem)
         with catalog.read() as connection:
             yield from map(notification_finding, backlog(connection, wanted_sinks(settings.notifications)))
+        yield from _damage(catalog)
         yield from _strays(catalog)
         yield from _waits(catalog)
     finally:
@@ -271,6 +273,16 @@ def store_finding(settings: Settings, catalog: Catalog, store_id: str, store: St
     if room is None:
         return Finding(Level.OK, name, "is only read" if kind_of(store).read_only else "can be written")
     return room_finding(name, room, settings.staging.free_floor_bytes)
+
+
+def _damage(catalog: Catalog) -> Iterator[Finding]:
+    with catalog.read() as connection:
+        found = damaged_copies(connection)
+    for copy in found[:SHOWN_WAITS]:
+        text = f"image {copy.image_id} in store {copy.store}: {copy.damage}; run 'verify-images' with repair in Prefect"
+        yield Finding(Level.FAIL, "damaged copy", text)
+    if len(found) > SHOWN_WAITS:
+        yield Finding(Level.FAIL, "damaged copies", f"and {len(found) - SHOWN_WAITS} more")
 
 
 def _strays(catalog: Catalog) -> Iterator[Finding]:

@@ -59,11 +59,13 @@ class Location:
         store: store id.
         url: Glance's location URL, without credentials.
         size: bytes stored.
+        damage: why the data there are not the image's, as the last verification found; None: it found nothing.
     """
 
     store: str
     url: str
     size: int
+    damage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,13 @@ def _writable(store_id: str, stores: Sequence[StoreFacts]) -> str:
 
 
 def best_first(locations: Sequence[Location], stores: Sequence[StoreFacts]) -> tuple[Location, ...]:
-    """Return locations by descending store weight, keeping the order of equal weights; unknown stores weigh 0."""
+    """Return locations by descending store weight, keeping the order of equal weights; unknown stores weigh 0.
+
+    Damaged copies come last.
+    """
     weights = {store.id: store.weight for store in stores}
-    return tuple(sorted(locations, key=lambda location: -weights.get(location.store, 0)))
+
+    def rank(location: Location) -> tuple[bool, int]:
+        return location.damage is not None, -weights.get(location.store, 0)
+
+    return tuple(sorted(locations, key=rank))

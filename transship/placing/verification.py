@@ -1,14 +1,15 @@
-"""Verify a copy that was just written: its size, and some or all of its bytes, against the file that was copied."""
+"""Verify copies: a new one against the file that was copied, and any one against the image's digest."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from transship.domain.errors import StoredDiffers
+from transship.domain.errors import ObjectMissing, StoredDiffers
 from transship.domain.stop import StopToken
 from transship.domain.verification import Verification
 from transship.domain.waiting import CopyWatch
@@ -85,3 +86,30 @@ def _compare(
         offset += len(piece)
     if offset != end:
         raise StoredDiffers(store, f"bytes up to {end}", f"the end at {offset}")
+
+
+def find_damage(
+    driver: StoreDriver, url: str, size: int, algorithm: str, digest: str, pace: Callable[[int], None]
+) -> str | None:
+    """Read a copy, and return what is wrong with it; None if it is what it should be.
+
+    Args:
+        size: bytes that it should have.
+        digest: that its bytes should have, lower-case hex.
+        pace: called with the size of each piece that was read; may wait.
+
+    Raises:
+        StoreDenied, StoreUnavailable: it cannot be read now.
+    """
+    running, done = hashlib.new(algorithm, usedforsecurity=False), 0
+    try:
+        for piece in driver.read(url):
+            pace(len(piece))
+            running.update(piece)
+            done += len(piece)
+    except ObjectMissing:
+        return "the store does not hold it"
+    if done != size:
+        return f"it has {done} bytes, the image {size}"
+    found = running.hexdigest()
+    return None if found == digest else f"its {algorithm} is {found}, the image's {digest}"
