@@ -17,6 +17,7 @@ from transship.catalog.engine import Catalog
 from transship.catalog.journal import complete_urls
 from transship.catalog.stores import LeftStore, left_stores, mirrored_stores, note_prepared, was_prepared
 from transship.domain.errors import StoreUnavailable, TransferFailed
+from transship.stores.base import StoreDriver
 from transship.stores.documents import settings_from
 from transship.stores.pool import DRIVERS, new_driver
 
@@ -52,16 +53,29 @@ def prepare_store(catalog: Catalog, store_id: str, settings: StoreSettings) -> b
         Whether this was the first time.
 
     Raises:
-        TransferFailed: it is missing, belongs to another store or cannot be prepared; nothing was recorded.
+        TransferFailed: it is missing, belongs to another store or cannot be prepared; nothing was recorded. Other parts
+            of the store, e.g. directories, were prepared.
     """
     with DRIVERS.using(store_id, settings, catalog.id()) as driver:
         if driver.read_only:
             return False
-        user, place = f"store {store_id}", driver.url_of("")
-        with catalog.read() as connection:
-            before = was_prepared(connection, user, place)
-            known = complete_urls(connection, store_id)
-        driver.prepare(known, before=before)
+        firsts, failures = [], []
+        for part in driver.parts():
+            try:
+                firsts.append(_prepare(catalog, store_id, part))
+            except TransferFailed as failed:
+                failures.append(failed)
+    if failures:
+        raise failures[0]
+    return any(firsts)
+
+
+def _prepare(catalog: Catalog, store_id: str, driver: StoreDriver) -> bool:
+    user, place = f"store {store_id}", driver.url_of("")
+    with catalog.read() as connection:
+        before = was_prepared(connection, user, place)
+        known = complete_urls(connection, store_id)
+    driver.prepare(known, before=before)
     if not before:
         with catalog.statement() as connection:
             note_prepared(connection, user, place)
@@ -69,13 +83,21 @@ def prepare_store(catalog: Catalog, store_id: str, settings: StoreSettings) -> b
 
 
 def store_problem(catalog: Catalog, store_id: str, settings: StoreSettings) -> str:
-    """Return why a store cannot be used on this host now, and what to do about it; empty if it can."""
+    """Return why a store cannot be used on this host now, and what to do about it; empty if it can.
+
+    A store of several parts, e.g. directories, has a problem if one of them has.
+    """
+    problems: list[str] = []
     try:
         with DRIVERS.using(store_id, settings, catalog.id()) as driver:
-            driver.check()
+            for part in driver.parts():
+                try:
+                    part.check()
+                except TransferFailed as fault:
+                    problems.append(_with_remedy(fault, part.remedy()))
     except TransferFailed as fault:
         return explained(fault, store_id, settings)
-    return ""
+    return "; ".join(problems)
 
 
 def stores_left(settings: Settings, catalog: Catalog) -> list[LeftStore]:
@@ -86,9 +108,14 @@ def stores_left(settings: Settings, catalog: Catalog) -> list[LeftStore]:
 
 def explained(fault: TransferFailed, store_id: str, settings: StoreSettings) -> str:
     """Return a store's problem, with its path, and its remedy, for operators."""
-    cause, remedy = fault.__cause__, ""
+    remedy = ""
+    with suppress(StoreUnavailable):  # a missing library is the fault itself, and says what to do
+        remedy = new_driver(store_id, settings, "").remedy()
+    return _with_remedy(fault, remedy)
+
+
+def _with_remedy(fault: TransferFailed, remedy: str) -> str:
+    cause = fault.__cause__
     where = f" ({cause.filename})" if isinstance(cause, OSError) and cause.filename else ""
-    if isinstance(fault, StoreUnavailable):
-        with suppress(StoreUnavailable):  # a missing library is the fault itself, and says what to do
-            remedy = new_driver(store_id, settings, "").remedy()
-    return f"{fault.brief}{where}. {remedy}" if remedy else f"{fault}{where}"
+    unavailable = isinstance(fault, StoreUnavailable) and remedy
+    return f"{fault.brief}{where}. {remedy}" if unavailable else f"{fault}{where}"

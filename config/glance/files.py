@@ -9,7 +9,8 @@ from typing import Final
 
 from oslo_config import cfg, iniparser
 
-from config.glance.options import MULTI_VALUED, canonical_section
+from config.glance.options import MULTI_VALUED, REPEATED_STORE_OPTIONS, canonical_section
+from config.glance.readers import REPEATED
 from config.glance.substitutes import Key
 from transship.domain.errors import ConfigurationRefused
 
@@ -82,7 +83,13 @@ def entries_of(files: Sequence[Path]) -> Iterator[Entry]:
         for section in sorted(sections, key=lambda name: canonical_section(name) == name):
             for option, texts in sections[section].items():
                 key = (canonical_section(section), option)
-                yield Entry(file, section, key, ",".join(texts) if key in MULTI_VALUED else texts[-1])
+                yield Entry(file, section, key, _text_of(key, texts))
+
+
+def _text_of(key: Key, texts: Sequence[str]) -> str:
+    if key in MULTI_VALUED:
+        return ",".join(texts)
+    return REPEATED.join(texts) if key[1] in REPEATED_STORE_OPTIONS else texts[-1]
 
 
 def _sections(file: Path) -> Mapping[str, Mapping[str, list[str]]]:

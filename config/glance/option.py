@@ -39,6 +39,8 @@ class MappedOption:
         required: the store cannot be used without it.
         warning: shown when the value is in force; may be empty.
         secret: no error repeats its text.
+        instead: option that makes a required one unnecessary.
+        repeated: may be repeated in a file; its reader gets all values, with `config.glance.readers.REPEATED` between.
     """
 
     section: str
@@ -49,6 +51,8 @@ class MappedOption:
     required: bool = False
     warning: str = ""
     secret: bool = False
+    instead: str = ""
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

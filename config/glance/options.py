@@ -28,6 +28,7 @@ from config.glance.readers import (
     read_words,
 )
 from config.settings import NotificationDriver
+from config.settings.stores import KINDS
 from transship.domain.errors import ValueRefused
 from transship.domain.methods import ImportMethod
 
@@ -271,6 +272,11 @@ LOGIN_OPTIONS: Final = frozenset({"auth_type", *_LOGIN})
 
 MULTI_VALUED: Final = frozenset({(NOTIFICATIONS_SECTION, "driver")})
 """Options that may be repeated in a file; their readers get all values, separated by commas."""
+
+REPEATED_STORE_OPTIONS: Final = frozenset(
+    option.name for kind in KINDS.values() if kind.glance for option in kind.glance.options if option.repeated
+)
+"""Options of stores that may be repeated in a file."""
 
 SECTION_SPELLINGS: Final[Mapping[str, str]] = {
     "defaults": DEFAULT_SECTION,

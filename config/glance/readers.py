@@ -17,6 +17,9 @@ from transship.domain.errors import ValueRefused
 if TYPE_CHECKING:
     from oslo_config import types
 
+REPEATED: Final = "\n"
+"""Stands between the values of an option that may be repeated."""
+
 _ELLIPSIS: Final = "..."
 
 
@@ -84,6 +87,40 @@ def read_file_mode(text: str) -> Reading:
 def read_optional_path(text: str) -> Reading:
     """Return a path; an empty one does not change the setting, as in the libraries that Glance passes it to."""
     return Reading(text.strip() or None)
+
+
+def read_directories(text: str) -> Reading:
+    """Return the directories of a repeated option, each with an optional weight; see `split_weight`.
+
+    Like Glance, this passes over a directory that is repeated with the same weight.
+    """
+    found: dict[str, int] = {}
+    repeated: list[str] = []
+    for path, weight in map(split_weight, text.split(REPEATED)):
+        if found.get(path, weight) != weight:
+            raise ValueRefused(f"{path} has two weights", "name each directory once")
+        if path in found:
+            repeated.append(path)
+        if path:
+            found[path] = weight
+    warnings = tuple(f"{path} is named more than once" for path in repeated)
+    return Reading([f"{path}:{weight}" for path, weight in found.items()] or None, warnings)
+
+
+def split_weight(text: str) -> tuple[str, int]:
+    """Return directory and weight of a ``/path:weight``; the weight is 0 if it is left out.
+
+    Raises:
+        ValueRefused: the weight is not a whole number.
+    """
+    path, colon, weight = text.rpartition(":")
+    if not colon:
+        return text.strip(), 0
+    try:
+        return path.strip(), int(weight.strip() or 0)
+    except ValueError as error:
+        remedy = "write /path or /path:weight; a path with a colon needs a weight"
+        raise ValueRefused(f"{weight!r} is not a weight", remedy) from error
 
 
 def read_plain_list(text: str) -> Reading:

@@ -126,7 +126,7 @@ def _read_store(
         entry = found.first(sections, option.name)
         if entry is not None:
             found.map(option, entry, store_id)
-        elif option.required:
+        elif option.required and not found.first(sections, option.instead):
             reason = f"is required by store {store_id} of type {kind} but not set"
             refused = ConfigurationRefused(str(source.file), f"[{sections[0]}] {option.name}", reason)
             found.refused.append(refused)

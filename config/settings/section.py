@@ -41,7 +41,12 @@ def web_url(option: str, text: str) -> str:
     return text.rstrip("/")
 
 
-def _absolute(path: Path, info: ValidationInfo) -> Path:
+def whole_path(path: Path, info: ValidationInfo) -> Path:
+    """Return a path completed by the home or the working directory.
+
+    Raises:
+        ValueRefused: it is empty, or relative where that is not allowed.
+    """
     if info.context and info.context.get(WHOLE_PATHS) and not path.is_absolute():
         raise ValueRefused(f"{str(path)!r} is not an absolute path", "write the whole path")
     if path == Path():  # an empty text would mean the working directory of the process that reads it
@@ -63,7 +68,7 @@ def _host_or_network(text: str) -> str:
     return _network(text) if "/" in text else text.strip()
 
 
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+AbsolutePath = Annotated[Path, AfterValidator(whole_path)]
 Network = Annotated[str, AfterValidator(_network)]
 HostOrNetwork = Annotated[str, AfterValidator(_host_or_network)]
 Port = Annotated[int, Field(ge=1, le=65535)]

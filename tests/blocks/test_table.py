@@ -15,9 +15,10 @@ from transship.stores.file import FileStore
 
 
 def test_settings_survive_the_way_through_their_block(tmp_path: Path) -> None:
-    settings = FileStoreSettings(dir=tmp_path, description="SSD", weight=4, file_mode="0600")
+    for where in ({"dir": tmp_path}, {"dirs": (f"{tmp_path}/a:7", f"{tmp_path}/b:0")}):
+        settings = FileStoreSettings.model_validate({**where, "description": "SSD", "weight": 4, "file_mode": "0600"})
 
-    assert block_of(settings).settings() == settings
+        assert block_of(settings).settings() == settings
 
 
 def test_a_block_gives_the_driver_of_its_settings(tmp_path: Path) -> None:
@@ -31,6 +32,12 @@ def test_a_block_gives_the_driver_of_its_settings(tmp_path: Path) -> None:
 def test_settings_that_cannot_be_used_are_refused(field: str, value: str) -> None:
     with pytest.raises(ValidationError, match=field):
         FileStoreBlock.model_validate({"directory": "/srv/images", field: value})
+
+
+@pytest.mark.parametrize(("path", "reason"), [("images:3", "not an absolute path"), ("/srv/a:b", "is not a weight")])
+def test_directories_that_cannot_be_used_are_refused(path: str, reason: str) -> None:
+    with pytest.raises(ValidationError, match=f"(?s)directories.*{reason}"):
+        FileStoreBlock.model_validate({"directories": [path]})
 
 
 @pytest.mark.parametrize("store_id", ["fast", "fast-1", "my_store", "Fast", "züri", "a b", "my-store"])

@@ -490,6 +490,10 @@ UNUSABLE = {
         {"stores": TWO_STORES, "default_store": "a"},
         "stores.b.dir: /srv/b/../images is also the directory of store a",
     ),
+    "one directory twice": (
+        {"stores": '{"a": {"dirs": ["/srv/images", "/srv/b/../images:4"]}}', "default_store": "a"},
+        "stores.a.dirs: /srv/b/../images is also the directory of store a",
+    ),
     "store in staging": (
         {"stores": TWO_STORES, "default_store": "a", "staging.dir": "/srv/images"},
         "stores.a.dir: /srv/images is also the directory of staging",

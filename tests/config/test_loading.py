@@ -198,8 +198,8 @@ def test_variables_of_others_are_not_read() -> None:
         (
             "TRANSSHIP_STORES__FAST__WEIGHT",
             "1",
-            "stores.fast.dir",
-            "not set; set stores.fast.dir, e.g. ",
+            "stores.fast",
+            "neither dir nor dirs is set; set dir to one directory, or dirs to several",
         ),
     ],
 )

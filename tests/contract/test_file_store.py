@@ -1,133 +1,35 @@
-"""Features of the file store beyond the contract: links, holes, modes, durability, the system's errors."""
+"""Features of the file store beyond the contract: links, holes, modes, and what is an object."""
 
 from __future__ import annotations
 
 import os
-import re
-import resource
-import shutil
-import signal
 import stat
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
-from config.settings import FileStoreSettings
+from tests.fakes.file_stores import (
+    IMAGE,
+    MIB,
+    names,
+    prepared,
+    put,
+    shared_elsewhere,
+    stage,
+)
 from transship.domain.errors import (
+    AlreadyStored,
     ImportCancelled,
     ObjectMissing,
     StoreDenied,
-    StoreFull,
     StoreUnavailable,
-    TransferFailed,
 )
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
-from transship.host.directories import MARK
 from transship.stores.base import Content
 from transship.stores.copying import PIECE_BYTES
 from transship.stores.file import CHECK_NAMES, FileStore
-from transship.stores_in_force import explained
-
-MIB = 1024 * 1024
-IMAGE = "3f2a1c9e-0000-4000-8000-000000000001"
-NOBODY = 65534
-CATALOGUE = "6f6b1e44-0000-4000-8000-00000000000c"
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    return tmp_path / "images"
-
-
-@pytest.fixture
-def store(images: Path) -> FileStore:
-    return prepared("shelf", images)
-
-
-def prepared(store_id: str, directory: Path, file_mode: int = 0o640) -> FileStore:
-    """Return a store of a catalogue, ready for use."""
-    made = FileStore(store_id, directory, file_mode, CATALOGUE)
-    made.prepare((), before=False)
-    return made
-
-
-def names(directory: Path) -> list[str]:
-    """Return the contents of a store's directory without its mark."""
-    return sorted(name for name in os.listdir(directory) if name != MARK)
-
-
-def stage(directory: Path, content: bytes, epoch: int = 1) -> StagedFile:
-    path = directory / f"{IMAGE}.{epoch}.staged"
-    path.write_bytes(content)
-    path.chmod(0o600)
-    return StagedFile(path, len(content), epoch)
-
-
-def shared_elsewhere(staged: StagedFile) -> StagedFile:
-    """Make the inode look like an object of another store with another mode, so that it is not linked again."""
-    os.link(staged.path, staged.path.with_suffix(".other"))
-    return staged
-
-
-def ignore(done: int) -> None:
-    """Progress that is ignored."""
-
-
-def put(store: FileStore, staged: StagedFile) -> str:
-    return store.put(IMAGE, staged, ignore, StopToken()).proof
-
-
-@pytest.fixture
-def other_filesystem(tmp_path: Path) -> Iterator[Path]:
-    shm = Path("/dev/shm")
-    if not os.access(shm, os.W_OK) or shm.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("/dev/shm is not another filesystem that can be written")
-    with tempfile.TemporaryDirectory(dir=shm) as directory:
-        yield Path(directory)
-
-
-@contextmanager
-def tmpfs(path: Path, *options: str) -> Iterator[None]:
-    """Mount a filesystem of 2 MiB, or skip."""
-    path.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", ",".join(("size=2m", *options)), "tmpfs", path], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("this user may not mount a tmpfs")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", path], check=True)
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Drop root's rights, to which permissions do not apply."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-@pytest.fixture
-def open_dir() -> Iterator[Path]:
-    """A directory that everyone may enter; pytest's are closed to others."""
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory).chmod(0o755)
-        yield Path(directory)
 
 
 def test_a_staged_file_on_the_same_filesystem_is_linked(store: FileStore, images: Path, tmp_path: Path) -> None:
@@ -248,249 +150,6 @@ def test_a_writer_that_slept_while_another_took_over_leaves_the_others_object_al
     assert {name: (images / name).read_bytes() for name in names(images)} == {IMAGE: b"the next one's"}
 
 
-def test_a_full_filesystem_is_a_full_store(tmp_path: Path) -> None:
-    staged = stage(tmp_path, os.urandom(4 * MIB))
-    small = tmp_path / "small"
-    with tmpfs(small):
-        store = prepared("small", small)
-        with pytest.raises(StoreFull, match=r"small is full.*4\.0 MiB"):
-            put(store, staged)
-        assert names(small) == []
-        with suppress(OSError):  # as much as there is room for
-            (small / "filler").write_bytes(bytes(2 * MIB))
-        with pytest.raises(StoreFull):
-            store.check()
-
-
-@pytest.mark.spec("ST-018")
-def test_a_read_only_filesystem_denies(tmp_path: Path) -> None:
-    staged = stage(tmp_path, b"image")
-    sealed = tmp_path / "sealed"
-    with tmpfs(sealed, "ro"):
-        store = FileStore("sealed", sealed, 0o640)
-        for attempt in (lambda: put(store, staged), store.check):
-            with pytest.raises(StoreDenied, match="Read-only"):
-                attempt()
-
-
-@pytest.mark.spec("ST-018")
-def test_a_limit_on_file_sizes_is_a_full_store(store: FileStore, images: Path, tmp_path: Path) -> None:
-    staged = shared_elsewhere(stage(tmp_path, bytes(os.urandom(MIB)) * 3))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # Python ignores the signal that goes with the limit; pytest does not change that.
-    assert signal.getsignal(signal.SIGXFSZ) is signal.SIG_IGN
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, before[1]))
-    try:
-        with pytest.raises(StoreFull):
-            put(store, staged)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert names(images) == []
-
-
-@pytest.mark.spec("ST-018")
-def test_a_directory_without_permission_denies_everything(open_dir: Path) -> None:
-    images = open_dir / "images"
-    store = prepared("shelf", images)
-    staged = stage(open_dir, b"image")
-    staged.path.chmod(0o644)
-    url = store.put(IMAGE, staged, ignore, StopToken()).url
-    images.chmod(0o555)
-    another = IMAGE[:-1] + "2"
-    with as_nobody():
-        for attempt in (
-            lambda: store.put(another, staged, ignore, StopToken()),
-            lambda: store.delete(url),
-            store.check,
-        ):
-            with pytest.raises(StoreDenied, match="Permission denied"):
-                attempt()
-    images.chmod(0o000)
-    with as_nobody():
-        for look in (lambda: store.size(url), lambda: store.read(url)):
-            with pytest.raises(StoreDenied):
-                look()
-    images.chmod(0o755)
-    assert names(images) == [IMAGE]
-
-
-@pytest.mark.spec("ST-018")
-def test_a_directory_that_cannot_be_made_is_said_so(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    store = FileStore("shelf", tmp_path / "file" / "images", 0o640)
-
-    with pytest.raises(TransferFailed) as failed:
-        store.check()
-
-    settings = FileStoreSettings(dir=tmp_path / "file" / "images")
-    assert str(tmp_path / "file") in explained(failed.value, "shelf", settings)
-
-
-@pytest.mark.spec("ST-018")
-def test_a_file_where_the_directory_belongs_is_said_to_be_none(tmp_path: Path) -> None:
-    (tmp_path / "images").touch()
-    with capture_logs() as logged, pytest.raises(StoreUnavailable, match="Not a directory") as failed:
-        FileStore("shelf", tmp_path / "images", 0o640).check()
-
-    settings = FileStoreSettings(dir=tmp_path / "images")
-    assert re.search(r"Not a directory.* \(.*/images\b", explained(failed.value, "shelf", settings))
-    assert str(tmp_path / "images") in logged[-1]["path"]
-
-
-@pytest.mark.spec("ST-018")
-def test_errors_name_no_path_of_the_host(open_dir: Path) -> None:
-    images = open_dir / "images"
-    images.mkdir()
-    store = FileStore("shelf", images, 0o640)
-    gone = stage(open_dir, b"image").path.with_name("gone")
-    vanished = replace(stage(open_dir, b"image"), path=gone)
-    shorter = replace(stage(open_dir, b"image"), size=9)
-    (images / IMAGE).mkdir()
-    another = IMAGE[:-1] + "2"
-    faults = (
-        lambda: store.put(another, vanished, ignore, StopToken()),
-        lambda: store.put(another, shorter, ignore, StopToken()),
-        lambda: store.put(IMAGE, stage(open_dir, b"image"), ignore, StopToken()),
-        lambda: store.size(store.url_of(another)),
-        lambda: store.size(store.url_of(IMAGE)),
-        lambda: store.read(store.url_of(another)),
-        lambda: store.delete("file:///elsewhere/image"),
-        lambda: store.delete(store.url_of(IMAGE)),
-        lambda: FileStore("shelf", Path("/proc/images"), 0o640).check(),
-    )
-    for fault in faults:
-        with pytest.raises(TransferFailed) as failed:
-            fault()
-        assert "/" not in str(failed.value)
-
-
-def unmount(images: Path) -> None:
-    shutil.rmtree(images)
-    images.mkdir()
-
-
-def mark_as(owner: str) -> Callable[[Path], object]:
-    return lambda images: (images / MARK).write_text(owner)
-
-
-WRONG_PLACES: dict[str, Callable[[Path], object]] = {
-    "missing": shutil.rmtree,
-    "empty": unmount,
-    "mark not filled": mark_as(""),
-    "another store's": mark_as(f"store quick of catalogue {CATALOGUE}"),
-    "another catalogue's": mark_as("store shelf of catalogue 0ther"),
-    "a staging directory": mark_as(CATALOGUE),
-}
-
-
-@pytest.mark.parametrize("become", WRONG_PLACES.values(), ids=WRONG_PLACES)
-def test_a_directory_that_is_not_the_prepared_one_says_nothing_about_its_objects(
-    store: FileStore, images: Path, tmp_path: Path, become: Callable[[Path], object]
-) -> None:
-    url = store.url_of(IMAGE)
-    become(images)
-    staged = stage(tmp_path, b"image")
-    for use in (
-        lambda: store.size(url),
-        lambda: store.read(url),
-        lambda: store.local_file(url),
-        lambda: store.delete(url),
-        lambda: store.discard_temporaries(IMAGE, 9),
-        lambda: list(store.contents()),
-        lambda: put(store, staged),
-        store.check,
-    ):
-        with pytest.raises(StoreUnavailable):
-            use()
-    assert not images.exists() or names(images) == []
-
-
-@pytest.mark.parametrize("owner", [f"store quick of catalogue {CATALOGUE}", "store shelf of catalogue 0ther", "0ther"])
-def test_the_directory_of_another_is_refused_by_name(store: FileStore, images: Path, owner: str) -> None:
-    (images / MARK).write_text(owner)
-    for attempt in (store.check, lambda: store.prepare((), before=False)):
-        with pytest.raises(StoreUnavailable, match=f"marked as that of another: {owner};"):
-            attempt()
-    assert (images / MARK).read_text() == owner
-
-
-@pytest.mark.spec("ST-022")
-def test_a_store_below_a_mount_point_is_not_made_again_while_nothing_is_mounted(tmp_path: Path) -> None:
-    """The real thing: a filesystem that goes and comes back."""
-    mount, volume = tmp_path / "mount", tmp_path / "volume"
-    with tmpfs(volume):
-        mount.mkdir()
-        images = mount / "images"
-        subprocess.run(["mount", "--bind", volume, mount], check=True)
-        try:
-            store = prepared("shelf", images)
-            put(store, stage(tmp_path, b"image"))
-            subprocess.run(["umount", mount], check=True)
-            with pytest.raises(StoreUnavailable, match="not mounted"):
-                store.size(store.url_of(IMAGE))
-            with pytest.raises(StoreUnavailable, match="not mounted"):
-                store.prepare((), before=True)
-            assert os.listdir(mount) == []
-            subprocess.run(["mount", "--bind", volume, mount], check=True)
-            assert store.size(store.url_of(IMAGE)) == 5
-        finally:
-            subprocess.run(["umount", mount], check=False, capture_output=True)
-
-
-def test_a_directory_that_holds_journalled_images_is_adopted(images: Path) -> None:
-    images.mkdir()
-    (images / IMAGE).write_bytes(b"image")
-    made = FileStore("shelf", images, 0o640, CATALOGUE)
-    made.prepare([made.url_of(IMAGE[:-1] + "2"), made.url_of(IMAGE), "file:///elsewhere/x"], before=False)
-    assert made.size(made.url_of(IMAGE)) == 5
-
-
-def test_a_directory_of_others_is_adopted_with_what_lies_in_it(images: Path) -> None:
-    """A Glance's, or a new filesystem with its lost+found."""
-    (images / "lost+found").mkdir(parents=True)
-    (images / IMAGE).write_bytes(b"a Glance's")
-    made = prepared("shelf", images)
-    assert made.size(made.url_of(IMAGE)) == 10
-    assert names(images) == [IMAGE, "lost+found"]
-
-
-def test_an_empty_mark_is_the_operators_word_for_a_directory(store: FileStore, images: Path) -> None:
-    unmount(images)
-    with pytest.raises(StoreUnavailable):
-        store.prepare((), before=True)
-    (images / MARK).touch()
-    with pytest.raises(StoreUnavailable):
-        store.check()
-    store.prepare([store.url_of(IMAGE)], before=True)
-    store.check()
-
-
-def test_hosts_on_one_mount_share_the_mark(store: FileStore, images: Path) -> None:
-    other_host = FileStore("shelf", images, 0o640, CATALOGUE)
-    other_host.check()
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda _: other_host.prepare((), before=False), range(64)))
-    assert os.listdir(images) == [MARK]
-
-
-def test_the_mark_may_be_read_by_the_group(images: Path) -> None:
-    before = os.umask(0o077)
-    try:
-        prepared("shelf", images)
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((images / MARK).stat().st_mode) == 0o640
-
-
-def test_a_store_of_no_catalogue_is_made_by_its_check_alone(images: Path, tmp_path: Path) -> None:
-    free = FileStore("shelf", images, 0o640)
-    with pytest.raises(StoreUnavailable):
-        put(free, stage(tmp_path, b"image"))
-    free.check()
-    assert put(free, stage(tmp_path, b"image")) == "link"
-    assert os.listdir(images) == [IMAGE]
-
-
 @pytest.mark.parametrize("kind", ["symbolic link", "fifo", "directory"])
 def test_what_is_not_a_regular_file_is_no_object(store: FileStore, images: Path, tmp_path: Path, kind: str) -> None:
     (tmp_path / "secret").write_bytes(b"secret")
@@ -554,6 +213,30 @@ def test_its_contents_are_all_names_but_those_of_a_running_check(store: FileStor
         (images / name).touch()
     urls = {name: f"file://{images}/{name}" for name in found} | {f"{IMAGE}.7.part": f"file://{images}/{IMAGE}"}
     assert set(store.contents()) == {Content(name, url) for name, url in urls.items()}
+
+
+def test_files_that_an_nfs_client_keeps_for_a_reader_are_not_listed(store: FileStore, images: Path) -> None:
+    (images / ".nfs00000000046a0b2c00000001").touch()
+    (images / ".nfs").touch()
+    assert [content.name for content in store.contents()] == [".nfs"]
+
+
+def test_a_name_that_a_repeated_call_reports_is_its_own(
+    store: FileStore, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An NFS client repeats a call whose answer was lost; the server has already carried it out."""
+    link = os.link
+
+    def answer_is_lost(source: Path, target: Path, **options: bool) -> None:
+        link(source, target, **options)
+        if target == images / IMAGE:
+            link(source, target, **options)
+
+    monkeypatch.setattr(os, "link", answer_is_lost)
+    put(store, stage(tmp_path, b"image"))
+    assert (names(images), store.size(store.url_of(IMAGE))) == ([IMAGE], 5)
+    with pytest.raises(AlreadyStored):
+        put(store, stage(tmp_path, b"image", epoch=2))
 
 
 def test_what_a_killed_check_left_the_next_one_removes(store: FileStore, images: Path) -> None:

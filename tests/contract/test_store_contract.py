@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.contract.cases.case import MakeCase, StoreCase
+from tests.contract.cases.directories import directories_case
 from tests.contract.cases.file import file_case, file_case_on_another_filesystem
 from tests.contract.cases.flaky import flaky_case
 from tests.contract.cases.http import http_case
@@ -51,6 +52,7 @@ class Stage(Protocol):
 
 CASES: dict[str, MakeCase] = {
     "file": file_case,
+    "file-directories": directories_case,
     "file-other-filesystem": file_case_on_another_filesystem,
     "flaky": flaky_case,
     "parts": parts_case,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 from uuid import uuid4
@@ -35,9 +35,9 @@ class PartsStoreSettings(StoreSettings):
     part_kib: int = Field(1024, ge=1, le=16384, description="KiB in each part but the last.")
     key: SecretStr = Field(SecretStr(""), description="Key that opens the store.")
 
-    def directories(self) -> Mapping[str, Path]:
+    def directories(self) -> Mapping[str, Sequence[Path]]:
         """Return its one directory."""
-        return {"dir": self.dir}
+        return {"dir": [self.dir]}
 
 
 class PartsStore(FileStore):

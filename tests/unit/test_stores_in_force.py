@@ -144,3 +144,32 @@ def test_the_stores_in_force_are_those_that_the_keeper_saw(catalog: Catalog, tmp
         mirror_store(connection, catalog, "slow", edited.model_dump_json(), NOW)
     found = stores_in_force(settings, catalog)
     assert {store_id: store.dir.name for store_id, store in found.items()} == {"fast": "fast", "slow": "elsewhere"}
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> FileStoreSettings:
+    return FileStoreSettings(dirs=(f"{tmp_path}/a:1", f"{tmp_path}/b"))
+
+
+def test_each_of_several_directories_is_prepared_once(
+    catalog: Catalog, several: FileStoreSettings, tmp_path: Path
+) -> None:
+    assert [prepare_store(catalog, "fast", several) for _ in range(2)] == [True, False]
+    further = FileStoreSettings(dirs=(*several.dirs, f"{tmp_path}/c"))
+    assert [prepare_store(catalog, "fast", further) for _ in range(2)] == [True, False]
+    assert (tmp_path / "c" / MARK).read_text() == f"store fast of catalogue {catalog.id()}"
+
+
+def test_one_directory_that_is_away_is_named_and_does_not_stop_the_others(
+    catalog: Catalog, several: FileStoreSettings, tmp_path: Path
+) -> None:
+    prepare_store(catalog, "fast", several)
+    shutil.rmtree(tmp_path / "a")
+    further = FileStoreSettings(dirs=(*several.dirs, f"{tmp_path}/c"))
+    with pytest.raises(StoreUnavailable, match="not mounted"):
+        prepare_store(catalog, "fast", further)
+    assert (tmp_path / "c" / MARK).exists()
+    assert not (tmp_path / "a").exists()
+    problem = store_problem(catalog, "fast", further)
+    assert f"Mount {tmp_path}/a and run" in problem
+    assert str(tmp_path / "b") not in problem

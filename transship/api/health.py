@@ -65,7 +65,8 @@ def _runner_state(settings: Settings) -> str:
 def _store_state(call: Call, store_id: str) -> str:
     try:
         with call.site.stores.using(store_id) as driver:
-            driver.check()
+            for part in driver.parts():
+                part.check()
     except (StoreUnavailable, StoreDenied, StoreFull) as error:
         return str(error)
     return "ok"

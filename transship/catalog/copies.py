@@ -124,22 +124,26 @@ def prepare_copies(catalog: Catalog, lease: Lease, stores: Sequence[str], now: d
                 announce_store(connection, EventType.IMAGE_PREPARE, image, target.store)
 
 
-def copy_written(catalog: Catalog, lease: Lease, store: str, size: int, proof: str, now: datetime) -> None:
+def copy_written(
+    catalog: Catalog, lease: Lease, store: str, size: int, proof: str, now: datetime, *, url: str | None = None
+) -> None:
     """Record that a store holds the whole object, which is not visible yet.
 
     Args:
         size: bytes stored.
         proof: the store's own statement about them.
+        url: where they are; None: where the journal says.
 
     Raises:
         LockLost: another worker took over; nothing was written.
     """
     copy = (LOCATIONS.c.image_id == lease.image_id) & (LOCATIONS.c.store == store)
+    elsewhere = {} if url is None else {"url": url}
     with catalog.write() as connection:
         stored = connection.execute(
             update(LOCATIONS)
             .where(copy, LOCATIONS.c.state != "active", is_held(lease))
-            .values(state="stored", size=size, proof=proof, put_token=None, updated_at=now)
+            .values(state="stored", size=size, proof=proof, put_token=None, updated_at=now, **elsewhere)
         )
         if not stored.rowcount:
             prove_lease(connection, lease)

@@ -149,11 +149,13 @@ def _refuse_shared_directories(settings: Settings) -> None:
     """Refuse two users of one directory: one would remove the other's data."""
     users = {settings.staging_dir.resolve(): "staging"}
     for store_id, store in settings.all_stores.items():
-        for option, directory in store.directories().items():
-            other = users.setdefault(directory.resolve(), f"store {store_id}")
-            if other != f"store {store_id}":
-                reason, remedy = f"{directory} is also the directory of {other}", "give each its own directory"
+        named = [(option, each) for option, several in store.directories().items() for each in several]
+        for option, directory in named:
+            real = directory.resolve()
+            if real in users:
+                reason, remedy = f"{directory} is also the directory of {users[real]}", "give each its own directory"
                 raise ConfigurationRefused("settings", f"stores.{store_id}.{option}", reason, remedy)
+            users[real] = f"store {store_id}"
 
 
 def _refuse_stores_without_library(settings: Settings) -> None:

@@ -249,10 +249,10 @@ def check_catalog(settings: Settings) -> Iterator[Finding]:
 
 def uncreated(settings: Settings) -> Iterator[Finding]:
     """Report directories that the first start could not create."""
-    places = {"home": settings.home, "staging": settings.staging_dir}
+    places = [("home", settings.home), ("staging", settings.staging_dir)]
     for store_id, store in settings.all_stores.items():
-        places |= {f"store {store_id}": directory for directory in store.directories().values()}
-    for name, directory in places.items():
+        places += [(f"store {store_id}", each) for several in store.directories().values() for each in several]
+    for name, directory in places:
         above = _existing(directory)
         if not above.is_dir():
             yield Finding(Level.FAIL, name, f"{above} is not a directory; set another one")

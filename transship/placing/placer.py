@@ -165,7 +165,7 @@ class Placer:
             # The former writer finished after all: its object is ours, and is replaced like an earlier attempt's.
             return self._write(driver, store, file, path, watch, self._earlier(store))
         verify_copy(driver, store, stored.url, path, file.size, self.stop, watch)
-        copy_written(self.catalog, self.lease, store, stored.size, stored.proof, utc_now())
+        copy_written(self.catalog, self.lease, store, stored.size, stored.proof, utc_now(), url=stored.url)
         return stored
 
     def _resumed(self, driver: StoreDriver, store: str, file: SealedFile, row: LocationRow | None) -> str | None:

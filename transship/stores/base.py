@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -108,6 +108,13 @@ class StoreDriver(ABC):
     def remedy(self) -> str:
         """Return what operators can do when the store is unavailable, as a sentence without its full stop."""
         return ""
+
+    def parts(self) -> Sequence[StoreDriver]:
+        """Return the drivers of what is prepared, checked and measured by itself, e.g. each of several directories.
+
+        The store works as long as one of them does.
+        """
+        return (self,)
 
     def room(self) -> Room | None:
         """Return how much room the store has; None if it cannot be known.
@@ -222,7 +229,10 @@ class StoreDriver(ABC):
 
     @abstractmethod
     def url_of(self, image_id: str) -> str:
-        """Return the URL that `put` gives the image's object."""
+        """Return the URL of the image's object.
+
+        A store that chooses a place in `put` may give the object another URL then. It finds the object by both.
+        """
 
     @abstractmethod
     def contents(self) -> Iterator[Content]:

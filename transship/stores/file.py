@@ -16,11 +16,10 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import structlog
 
-from config.settings import FileStoreSettings
 from transship.domain.errors import (
     AlreadyStored,
     ObjectMissing,
@@ -53,6 +52,9 @@ DIRECTORY_MODE: Final = 0o750
 
 MARK_MODE: Final = 0o640
 
+_ENTER: Final = ((0o070, 0o010), (0o007, 0o001))
+"""Bits of a file's mode for group and others, and the bit of its directory that lets them reach it."""
+
 NOT_PREPARED: Final = "its directory is not mounted or was never prepared"
 ASK_DOCTOR: Final = "'transship doctor' shows operators the remedy"
 
@@ -66,6 +68,9 @@ _NO_LINK: Final = frozenset(
 
 _PART_SUFFIX: Final = ".part"
 _PART: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[0-9]+\.part")
+_KEPT_BY_NFS: Final = re.compile(r"\.nfs[0-9a-f]{8,}")
+"""Names that an NFS client gives to removed files that are still open; it removes them itself."""
+
 CHECK_NAMES: Final = (".check", ".check.link")
 _OWN_NAMES: Final = frozenset({MARK, *CHECK_NAMES})
 
@@ -98,11 +103,6 @@ class FileStore(StoreDriver):
         self._url_prefix = f"file://{directory}/"
         self._mark = f"store {store_id} of catalogue {catalog_id}" if catalog_id else ""
 
-    @classmethod
-    def of(cls, store_id: str, settings: FileStoreSettings, catalog_id: str) -> Self:
-        """Return the driver that the settings describe."""
-        return cls(store_id, settings.dir, int(settings.file_mode, 8), catalog_id)
-
     def public_properties(self) -> Mapping[str, object]:
         """Return what Glance shows of such a store."""
         return {"data_dir": str(self._directory), "chunk_size": PIECE_BYTES, "thin_provisioning": True}
@@ -113,6 +113,23 @@ class FileStore(StoreDriver):
             f"Mount {self._directory} and run 'transship deploy'; to start with an empty store there,"
             f" put an empty file {MARK} into it first"
         )
+
+    def is_available(self) -> bool:
+        """Return whether the directory is where it was prepared."""
+        try:
+            with self._faults():
+                self._require_prepared()
+        except TransferFailed:
+            return False
+        return True
+
+    def names(self, url: str) -> bool:
+        """Return whether a URL has the form of this directory's objects."""
+        return self._owns(url)
+
+    def holds(self, image_id: str) -> bool:
+        """Return whether something in the directory has the image's name."""
+        return os.path.lexists(self._directory / image_id)
 
     def room(self) -> Room:
         """Return the room on the directory's filesystem."""
@@ -130,9 +147,20 @@ class FileStore(StoreDriver):
                 raise StoreUnavailable(self._store_id, NOT_PREPARED, ASK_DOCTOR)
             if not found:
                 make_directory(self._directory, DIRECTORY_MODE)
+                self._let_readers_in()
                 sync_directory(self._directory.parent)
             if self._mark:
                 self._require(found or mark_directory(self._directory, self._mark, MARK_MODE))
+
+    def _let_readers_in(self) -> None:
+        """Let those who may use the files enter the directory, as Glance does; a refusal is logged alone."""
+        mode = stat.S_IMODE(self._directory.stat().st_mode)
+        wanted = mode | sum(bit for bits, bit in _ENTER if self._file_mode & bits)
+        if wanted != mode:
+            try:
+                self._directory.chmod(wanted)
+            except OSError as error:
+                log.warning("mode of the directory not changed", store=self._store_id, reason=str(error))
 
     def put(
         self,
@@ -150,7 +178,7 @@ class FileStore(StoreDriver):
         require_canonical(image_id)
         stop.check()
         paced = ThrottledProgress(lambda done, _size: progress(done), PROGRESS_EVERY_S)
-        part = self._directory / f"{image_id}.{staged.epoch}{_PART_SUFFIX}"
+        part = self._part(image_id, staged.epoch)
         final = self._directory / image_id
         with opened_staged(staged) as source, self._faults(staged.size):
             self._require_prepared()
@@ -235,7 +263,7 @@ class FileStore(StoreDriver):
             self._require_prepared()
             names = os.listdir(self._directory)
         for name in names:
-            if name not in _OWN_NAMES:
+            if name not in _OWN_NAMES and not _KEPT_BY_NFS.fullmatch(name):
                 temporary = _PART.fullmatch(name)
                 yield Content(name, self._url_prefix + (temporary[1] if temporary else name))
 
@@ -265,6 +293,9 @@ class FileStore(StoreDriver):
                 os.link(first, second, follow_symlinks=False)
         finally:
             os.close(descriptor)
+
+    def _part(self, image_id: str, epoch: int) -> Path:
+        return self._directory / f"{image_id}.{epoch}{_PART_SUFFIX}"
 
     def _fill(self, part: Path, source: int, staged: StagedFile, progress: ThrottledProgress, stop: StopToken) -> str:
         """Write all bytes durably to the temporary, with the store's mode; return the method used."""
@@ -309,10 +340,13 @@ class FileStore(StoreDriver):
 
     def _publish(self, part: Path, final: Path) -> None:
         """Give the complete temporary its final name; an error leaves no object."""
+        existed = os.path.lexists(final)
         try:
             os.link(part, final, follow_symlinks=False)
         except FileExistsError as error:
-            raise AlreadyStored(self._store_id, final.name) from error
+            # NFS repeats a call whose answer was lost, and then reports the name that the first one made.
+            if existed or not os.path.samestat(os.lstat(part), os.lstat(final)):
+                raise AlreadyStored(self._store_id, final.name) from error
         try:
             part.unlink()
             sync_directory(self._directory)

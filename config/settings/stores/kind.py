@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -33,7 +33,7 @@ class StoreSettings(Section):
         " size and eight samples; full: its size and all bytes.",
     )
 
-    def directories(self) -> Mapping[str, Path]:
+    def directories(self) -> Mapping[str, Sequence[Path]]:
         """Return the directories that must not be used by anything else, by option."""
         return {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,48 +10,18 @@ import pytest
 from config.glance.options import COMMON_STORE_OPTIONS, OPTIONS
 from config.glance.page import GLANCE_FILE, glance_page
 from config.glance.source import read_glance_settings
-from config.loading import LoadedSettings, load_settings
+from config.loading import load_settings
 from config.notes import NoteKind
 from config.options import field_at
 from config.settings import NotificationDriver, Settings
-from config.settings.stores import KINDS, HttpStoreSettings
+from config.settings.stores import KINDS
 from deployments.definition import definition_file, read_definitions
+from tests.fakes.glance_files import load, notes, of, refusal, write
 from tests.fakes.privileges import without_privileges
 from transship.domain.errors import ConfigurationRefused, SeveralRefused
 from transship.domain.methods import ImportMethod
-from transship.domain.placement import StoreFacts
 
 ROOT = Path(__file__).parents[3]
-
-
-def write(folder: Path, text: str, name: str = "glance-api.conf") -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
-    path.write_text(text)
-    return path
-
-
-def load(*paths: Path, environ: Mapping[str, str] | None = None, **overrides: object) -> LoadedSettings:
-    named = {"TRANSSHIP_GLANCE_CONFIG": os.pathsep.join(str(path) for path in paths)}
-    return load_settings(
-        environ={"TRANSSHIP_HOME": "/nonexistent/home", **named, **(environ or {})},
-        overrides={name.replace("__", "."): value for name, value in overrides.items()},
-        system_file=Path("/nonexistent/transship.toml"),
-    )
-
-
-def of(folder: Path, text: str) -> LoadedSettings:
-    return load(write(folder, text))
-
-
-def refusal(folder: Path, text: str) -> ConfigurationRefused:
-    with pytest.raises(ConfigurationRefused) as refused:
-        of(folder, text)
-    return refused.value
-
-
-def notes(loaded: LoadedSettings, kind: NoteKind) -> list[str]:
-    return [f"{note.origin.partition(':')[2]}: {note.text}" for note in loaded.notes if note.kind is kind]
 
 
 REAL = """
@@ -495,16 +464,6 @@ def test_what_glance_would_refuse_stops_the_start_by_name(text: str, option: str
     assert reason in refused.told
 
 
-@pytest.mark.parametrize("kind", ["rbd", "s3", "swift", "cinder", "vmware", "nonsense"])
-def test_a_type_of_store_that_is_not_served_stops_the_start(kind: str, tmp_path: Path) -> None:
-    if kind in KINDS:
-        pytest.skip(f"{kind} is served")
-    text = f"[DEFAULT]\nenabled_backends = good:file, other:{kind}\n[glance_store]\ndefault_backend = good\n"
-    refused = refusal(tmp_path, text + "[good]\nfilesystem_store_datadir = /srv/good\n")
-    assert refused.reason == f"store other is of type {kind}, which this release does not support"
-    assert refused.remedy == "remove it, or change its type; supported: " + ", ".join(KINDS)
-
-
 @pytest.mark.parametrize(
     ("text", "option", "where", "reason"),
     [
@@ -755,67 +714,6 @@ def test_the_warning_about_staging_goes_when_another_source_names_the_directory(
     assert notes(load(path, staging__dir="/srv/own"), NoteKind.WARNING) == []
 
 
-def test_a_file_for_a_single_store_gives_one_store(tmp_path: Path) -> None:
-    text = "[glance_store]\nfilesystem_store_datadir = /srv/glance\nfilesystem_store_file_perm = 0\n"
-    loaded = of(tmp_path, text)
-    (store_id,) = loaded.settings.all_stores
-    assert (store_id, loaded.settings.default_store) == ("file", "file")
-    assert str(loaded.settings.stores["file"].dir) == "/srv/glance"
-    assert len(notes(loaded, NoteKind.WARNING)) == 1
-
-
-@pytest.mark.parametrize("stores", ["", "stores = file, http, swift\n", "stores = [filesystem, http, swift]\n"])
-@pytest.mark.parametrize("kind", ["", "default_store = file\n", "default_store = filesystem\n"])
-def test_a_single_store_has_the_same_id_however_it_is_named(kind: str, stores: str, tmp_path: Path) -> None:
-    loaded = of(tmp_path, f"[glance_store]\n{kind}{stores}filesystem_store_datadir = /srv/glance\n")
-    assert str(loaded.settings.all_stores["file"].dir) == "/srv/glance"
-    assert list(loaded.settings.all_stores) == ["file", *(["http"] if stores else [])]
-    told = " ".join(notes(loaded, NoteKind.WARNING))
-    assert ("the stores have the ids file, http" if stores else "the only store has the id file") in told
-    assert ("swift: not supported by this release" in told) == bool(stores)
-
-
-def test_the_http_store_beside_a_single_store_is_never_a_target(tmp_path: Path) -> None:
-    text = "[glance_store]\nstores = file,http\ndefault_store = file\nfilesystem_store_datadir = /srv/glance\n"
-    loaded = of(tmp_path, text + "https_ca_certificates_file = /etc/ssl/images.pem\nhttps_insecure = no\n")
-    assert [(store.id, store.read_only, store.default) for store in loaded.settings.store_facts] == [
-        ("file", False, True),
-        ("http", True, False),
-    ]
-    assert loaded.settings.stores["http"] == HttpStoreSettings(ca_file=Path("/etc/ssl/images.pem"))
-    assert notes(loaded, NoteKind.IGNORED) == []
-
-
-def test_an_http_store_among_backends_is_read_only(tmp_path: Path) -> None:
-    text = "[DEFAULT]\nenabled_backends = fast:file, web:http\n[glance_store]\ndefault_backend = fast\n"
-    text += "[fast]\nfilesystem_store_datadir = /srv/fast\n[web]\nstore_description = mirrors\nweight = 3\n"
-    loaded = of(tmp_path, text + "https_insecure = true\nhttp_proxy_information = http:10.0.0.1:3128\n")
-    assert loaded.settings.store_facts[1] == StoreFacts("web", "http", "mirrors", 3, read_only=True)
-    told = notes(loaded, NoteKind.IGNORED)
-    assert [note.partition(":")[0] for note in told] == ["web.https_insecure", "web.http_proxy_information"]
-
-
-def test_an_http_store_cannot_be_the_default(tmp_path: Path) -> None:
-    text = "[DEFAULT]\nenabled_backends = fast:file, web:http\n[glance_store]\ndefault_backend = web\n"
-    refused = refusal(tmp_path, text + "[fast]\nfilesystem_store_datadir = /srv/fast\n")
-    assert refused.told == "default_store web can only be read; choose from fast"
-
-
-def test_options_of_a_single_store_beside_backends_are_warned_of(tmp_path: Path) -> None:
-    text = "[DEFAULT]\nenabled_backends = a:file\n[a]\nfilesystem_store_datadir = /srv/a\n[glance_store]\n"
-    loaded = of(
-        tmp_path,
-        text + "default_backend = a\ndefault_store = file\nstores = file,http\nfilesystem_store_datadir = /srv/b\n",
-    )
-    assert [(name, str(store.dir)) for name, store in loaded.settings.all_stores.items()] == [("a", "/srv/a")]
-    why = "has no effect, as in Glance, because enabled_backends is set"
-    assert notes(loaded, NoteKind.WARNING) == [
-        f"glance_store.default_store: {why}; default_backend sets the default store",
-        f"glance_store.stores: {why}; enabled_backends lists the stores",
-        f"glance_store.filesystem_store_datadir: {why}; the options of a store belong in its own section",
-    ]
-
-
 SWITCHES: Mapping[str, tuple[str, ...]] = {
     "[DEFAULT]\nuse_keystone_limits": ("false", "0", "off", "no", "No"),
     "[DEFAULT]\nshow_multiple_locations": ("false", "0", "off", "no", "OFF"),
@@ -854,8 +752,3 @@ def test_every_method_has_a_flow() -> None:
 
 def test_a_file_of_authorities_that_is_left_empty_is_none(tmp_path: Path) -> None:
     assert of(tmp_path, "[keystone_authtoken]\ncafile =\n").settings.auth.ca_file is None
-
-
-def test_an_empty_directory_is_refused_and_not_the_working_directory(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationRefused, match=r"stores\.file\.dir: is empty"):
-        of(tmp_path, "[glance_store]\nfilesystem_store_datadir =\n")
