@@ -290,8 +290,9 @@ def test_a_service_that_refuses_to_replace_is_believed(
         (error(200, "InternalError"),),
         (error(500, "InternalError"), error(503, "SlowDown")),
         (lost, error(404, "NoSuchUpload")),
+        (error(501, "NotImplemented"),),
     ],
-    ids=["lost answer", "error in a 200", "errors", "lost, then gone"],
+    ids=["lost answer", "error in a 200", "errors", "lost, then gone", "no conditions"],
 )
 def test_a_completion_is_asked_for_until_it_is_known(
     server: S3Server, settings: S3StoreSettings, store: S3Store, staged: StagedFile, mishaps: tuple[Mishap, ...]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         CompletedPartTypeDef,
         CreateBucketRequestTypeDef,
         GetObjectRequestTypeDef,
+        ListMultipartUploadsRequestTypeDef,
+        ListObjectsV2RequestTypeDef,
         UploadPartOutputTypeDef,
     )
 
@@ -32,6 +34,9 @@ PAUSES_S: Final = (0.2, 1.0)
 
 PIECE_BYTES: Final = 1024 * 1024
 """Size of the pieces of an object that is read."""
+
+LONGEST_TEXT: Final = 4096
+"""Bytes of a small object that are read."""
 
 _NO_UPLOAD: Final = ("NoSuchUpload", "NoSuchKey")
 """How services answer about an upload that is gone; radosgw says NoSuchKey when its parts are asked for."""
@@ -168,7 +173,7 @@ class Bucket:
         """Return the text of a small object; None if it does not exist."""
         try:
             found = self._call(lambda: self.client.get_object(Bucket=self.name, Key=key), "NoSuchKey")
-            return found["Body"].read().decode("utf-8", errors="replace").strip()
+            return found["Body"].read(LONGEST_TEXT).decode("utf-8", errors="replace").strip()
         except _Answered:
             return None
         except (BotoCoreError, HTTPError, OSError) as error:
@@ -211,32 +216,24 @@ class Bucket:
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys of all objects with that prefix, in order."""
-        after = ""
+        asked: ListObjectsV2RequestTypeDef = {"Bucket": self.name, "Prefix": prefix}
         while True:
-            ask = partial(self.client.list_objects_v2, Bucket=self.name, Prefix=prefix, StartAfter=after)
-            page = self._call(ask)
+            page = self._call(partial(self.client.list_objects_v2, **asked))
             found = [each["Key"] for each in page.get("Contents", ())]
             yield from found
             if not page["IsTruncated"] or not found:
                 return
-            after = found[-1]
+            asked["StartAfter"] = found[-1]
 
     def uploads(self, prefix: str = "") -> Iterator[tuple[str, str]]:
         """Yield key and id of all unfinished uploads to keys with that prefix, in order."""
-        key, upload = "", ""
+        asked: ListMultipartUploadsRequestTypeDef = {"Bucket": self.name, "Prefix": prefix}
         while True:
-            ask = partial(
-                self.client.list_multipart_uploads,
-                Bucket=self.name,
-                Prefix=prefix,
-                KeyMarker=key,
-                UploadIdMarker=upload,
-            )
-            page = self._call(ask)
+            page = self._call(partial(self.client.list_multipart_uploads, **asked))
             yield from ((each["Key"], each["UploadId"]) for each in page.get("Uploads", ()))
             if not page["IsTruncated"]:
                 return
-            key, upload = page["NextKeyMarker"], page["NextUploadIdMarker"]
+            asked["KeyMarker"], asked["UploadIdMarker"] = page["NextKeyMarker"], page["NextUploadIdMarker"]
 
     def begin(self, key: str) -> str:
         """Begin an upload; return its id."""
@@ -320,10 +317,14 @@ class Bucket:
             Key=key,
             UploadId=upload,
             MultipartUpload={"Parts": parts},
-            IfNoneMatch="*",
         )
         try:
-            self._call(ask, *_NO_UPLOAD, "PreconditionFailed")
+            try:
+                self._call(partial(ask, IfNoneMatch="*"), *_NO_UPLOAD, "PreconditionFailed", "NotImplemented")
+            except _Answered as answer:
+                if answer.code != "NotImplemented":  # some services refuse what they do not know
+                    raise
+                self._call(ask, *_NO_UPLOAD)
         except _Answered as answer:
             raise (NameTaken if answer.code == "PreconditionFailed" else UploadGone) from answer
 

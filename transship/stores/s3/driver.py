@@ -235,8 +235,8 @@ class S3Store(StoreDriver):
 
     def check(self) -> None:
         """Write and remove an empty object; see `StoreDriver.check`."""
-        self._require_prepared()
         bucket = self._bucket.impatient()
+        self._require(bucket.text(MARK))
         bucket.write(CHECK, b"")  # the name is fixed, so the next check removes what a killed one left
         bucket.delete(CHECK)
 
