@@ -33,6 +33,21 @@ def read_integer(text: str) -> Reading:
     return Reading(_integer(text))
 
 
+def read_positive(text: str) -> Reading:
+    """Return a whole number; 0 or less, which means a library's default, does not change the setting."""
+    number = _integer(text)
+    return Reading(number if number > 0 else None)
+
+
+def read_power_of_two(text: str) -> Reading:
+    """Return a whole number, rounded down to a power of two with a warning."""
+    number = _integer(text)
+    if number < 1:
+        raise ValueRefused(f"{number} is too small", "write a power of two, e.g. 8")
+    rounded = 1 << (number.bit_length() - 1)
+    return Reading(rounded, () if rounded == number else (f"{number} was rounded down to {rounded}, a power of two",))
+
+
 def read_boolean(text: str) -> Reading:
     """Return the boolean for a word such as ``true``, ``on`` or ``0``."""
     try:

@@ -1,4 +1,4 @@
-"""File stores and directories for the tests of this room."""
+"""Stores and directories for the tests of this room."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fakes.ceph import Ceph
 from tests.fakes.file_stores import prepared
 from transship.stores.file import FileStore
+
+if TYPE_CHECKING:
+    from tests.fakes.rbd_pool import RbdPool
 
 
 @pytest.fixture
@@ -38,3 +43,12 @@ def open_dir() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
+
+
+@pytest.fixture(scope="module")
+def rbd_pool(ceph: Ceph) -> Iterator[RbdPool]:
+    """A pool of a real Ceph for a module; a test that uses it leaves it empty."""
+    from tests.fakes.rbd_pool import RbdPool  # noqa: PLC0415 - only --peers installs what it imports
+
+    with RbdPool(ceph) as pool:
+        yield pool

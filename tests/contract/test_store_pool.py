@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from config.settings import StoreSettings
-from config.settings.stores import kinds
+from config.settings.stores import RbdStoreSettings, kinds
 from tests.fakes.parts_store import KIND, PartsStore, PartsStoreSettings
 from transship.domain.errors import StoreUnavailable
 from transship.domain.verification import Verification
 from transship.stores.base import StoreDriver
-from transship.stores.pool import DriverPool
+from transship.stores.pool import DriverPool, new_driver
 
 pytestmark = pytest.mark.spec("ST-024")
 
@@ -126,3 +127,11 @@ def test_what_its_settings_say_is_said_before_it_is_open(tmp_path: Path) -> None
     store = PartsStore.of("shelf", PartsStoreSettings(dir=tmp_path, key="hidden"), "c")  # type: ignore[arg-type]  # as text
     said = (store.public_properties(), store.remedy(), store.url_of("x"))
     assert "hidden" not in str(said)
+
+
+def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("transship.stores.ceph")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "rados", None)
+    with pytest.raises(StoreUnavailable, match="apt-get install python3-rados python3-rbd"):
+        new_driver("ceph", RbdStoreSettings(), "catalogue")

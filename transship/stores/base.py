@@ -79,7 +79,7 @@ class StoreDriver(ABC):
     """Keeps image data. Drivers use neither Prefect nor the catalogue.
 
     A driver may be created anywhere but is used in a single process, between `open` and `close`, by several threads.
-    `public_properties`, `remedy` and `url_of` depend only on its settings and need no `open`.
+    `public_properties` and `remedy` depend only on its settings and need no `open`.
 
     Attributes:
         verification: what is read back of a new copy by those who use the driver.
@@ -229,7 +229,7 @@ class StoreDriver(ABC):
 
     @abstractmethod
     def url_of(self, image_id: str) -> str:
-        """Return the URL of the image's object.
+        """Return the URL of the image's object; it may contain what `open` learned of the store.
 
         A store that chooses a place in `put` may give the object another URL then. It finds the object by both.
         """

@@ -13,4 +13,5 @@ from config.settings.stores.kinds import (
     kind_of_block,
     store_facts,
 )
+from config.settings.stores.rbd import RbdStoreSettings
 from config.settings.stores.s3 import S3StoreSettings

@@ -14,7 +14,7 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError, ValidationInfo
 from pydantic_core import InitErrorDetails
 
-from config.settings.stores import file, http, s3
+from config.settings.stores import file, http, rbd, s3
 from config.settings.stores.kind import BLOCK_PREFIX, TYPE, StoreKind, StoreSettings
 from transship.domain.errors import ValueRefused
 from transship.domain.placement import StoreFacts
@@ -23,7 +23,7 @@ GROUP: Final = "transship.store_kinds"
 DEFAULT_KIND: Final = file.KIND.name
 """Default kind of a store."""
 
-KINDS: Final[Mapping[str, StoreKind]] = {kind.name: kind for kind in (file.KIND, http.KIND, s3.KIND)}
+KINDS: Final[Mapping[str, StoreKind]] = {kind.name: kind for kind in (file.KIND, http.KIND, rbd.KIND, s3.KIND)}
 """The kinds that come with Transship, by name."""
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 from transship.domain.errors.transfers import TransferFailed
+
+_IMAGE_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class StoreFull(TransferFailed):
@@ -74,7 +78,7 @@ class ObjectMissing(TransferFailed):
     """The store lacks an object that it should hold.
 
     Attributes:
-        location: the object's URL; users see only its last part, because the rest may be a path of the host.
+        location: the object's URL; users see only the name in it, because the rest may be a path of the host.
     """
 
     store: str
@@ -85,8 +89,9 @@ class ObjectMissing(TransferFailed):
 
     @property
     def name(self) -> str:
-        """The object's name."""
-        return self.location.rstrip("/").rpartition("/")[2]
+        """The object's name: the image id if the URL has one, else its last part."""
+        parts = self.location.rstrip("/").split("/")
+        return next((part for part in reversed(parts) if _IMAGE_ID.fullmatch(part)), parts[-1])
 
 
 class ImageDataUnavailable(TransferFailed):
