@@ -30,14 +30,14 @@ def verify_images(
     The copy that was verified the longest ago comes first, so a run that is out of time is continued by the next one.
 
     Args:
-        stores: Ids of the stores to read. None: all.
+        stores: Ids of the stores to read. None: all that can be written.
         mib_per_s: Most MiB that are read in a second.
         hours: No further copy is begun after this time.
         repair: Replace a damaged copy, if the image has a good one in another store.
     """
     settings = settings_in_force().settings
     configure_flow_logs(settings.log.level)
-    chosen = list(settings.all_stores) if stores is None else stores
+    chosen = [each.id for each in settings.store_facts if not each.read_only] if stores is None else stores
     unknown = [store for store in chosen if store not in settings.all_stores]
     if unknown:
         return Failed(message=str(StoreUnknown(unknown[0], list(settings.all_stores))))

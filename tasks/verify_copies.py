@@ -119,6 +119,9 @@ class _Verification:
         return damage
 
     def _replace(self, copy: VisibleCopy) -> bool:
+        with self._using(copy.store) as driver:
+            if driver.read_only:
+                return False
         if not self._has_good_copy(copy):
             log.warning("no good copy to repair from", image_id=copy.image_id, store=copy.store)
             return False

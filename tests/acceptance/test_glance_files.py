@@ -145,3 +145,61 @@ def test_the_rules_of_the_file_hold_for_sources_and_callers(deployed: AskedImpor
     assert refused.status_code == 400
     deployed.token = ""
     assert deployed.api("GET", "/v2/images").status_code == 401
+
+
+def rewrite(tmp_path: Path, *changes: tuple[str, str]) -> None:
+    """Change the deployment's file as an administrator would."""
+    file = tmp_path / "glance" / "etc" / "glance-api.conf"
+    text = file.read_text()
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    file.write_text(text)
+
+
+def test_stores_of_every_type_in_a_file_start_the_service_as_they_stand(
+    deployed: AskedImports, server: WebServer, tmp_path: Path
+) -> None:
+    home = tmp_path / "glance"
+    one = f"[cheap]\nfilesystem_store_datadir = {home}/stores/cheap\n"
+    two = f"[cheap]\nfilesystem_store_datadirs = {home}/a:10\nfilesystem_store_datadirs = {home}/b\n"
+    web = "[web]\nstore_description = mirrors\nhttps_insecure = false\n"
+    listed = "enabled_backends = cheap:file, fast:file, s3:s3, web:http"
+    rewrite(tmp_path, ("enabled_backends = cheap:file, fast:file", listed), (one, web + two))
+    settings = load_settings().settings
+    refuse_what_cannot_start(load_settings())
+    assert [(each.id, each.kind, each.read_only) for each in settings.store_facts] == [
+        ("cheap", "file", False),
+        ("fast", "file", False),
+        ("s3", "s3", False),
+        ("web", "http", True),
+    ]
+    rewrite(tmp_path, (listed, listed.replace("s3:s3, ", "")))  # nothing serves S3 here
+    stores = deployed.api("GET", "/v2/info/stores").json()["stores"]
+    assert stores[2] == {"id": "web", "description": "mirrors", "read-only": "true"}
+
+    image_id = deployed.create()
+    assert deployed.ask(image_id, server.serve("/image.raw", b"image"), all_stores=True).status_code == 202
+    state = deployed.carry(image_id)
+    assert state.is_completed(), state.message
+    assert deployed.shown(image_id)["stores"] == "cheap,fast"
+    assert (home / "a" / image_id).read_bytes() == b"image"
+
+
+def test_a_single_store_and_http_in_a_file_start_the_service_as_they_stand(
+    deployed: AskedImports, server: WebServer, tmp_path: Path
+) -> None:
+    rewrite(
+        tmp_path,
+        ("enabled_backends = cheap:file, fast:file\n", f"node_staging_uri = file://{tmp_path}/glance/staging\n"),
+        (
+            "default_backend = fast\n",
+            f"stores = file,http\ndefault_store = file\nfilesystem_store_datadir = {tmp_path}/single\n",
+        ),
+    )
+    refuse_what_cannot_start(load_settings())
+    stores = deployed.api("GET", "/v2/info/stores").json()["stores"]
+    assert stores == [{"id": "file", "default": "true"}, {"id": "http", "read-only": "true"}]
+    state, image_id = deployed.bring(server.serve("/image.raw", b"image"))
+    assert state.is_completed(), state.message
+    assert (tmp_path / "single" / image_id).read_bytes() == b"image"

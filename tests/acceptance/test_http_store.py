@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import insert, update
 
 from config.loading import load_settings
+from flows.verify_images import verify_images
 from tasks.sweep import sweep_stores
 from tests.fakes.asked_imports import AskedImports
 from tests.fakes.images import NOW, queued_image
@@ -158,6 +159,17 @@ def test_housekeeping_forgets_a_left_location_and_lists_nothing(web: Web) -> Non
     swept = sweep_stores.fn()
     assert (swept.removed, swept.kept, swept.unknown) == ((), (), ())
     assert not web.has_row(image_id)
+
+
+def test_a_damaged_copy_is_reported_and_not_given_up(web: Web) -> None:
+    image_id = web.adopted("local")
+    web.server.serve(PATH, BODY[::-1])
+    every = verify_images(return_state=True)
+    assert (every.name, "1 copies verified" in str(every.message)) == ("Completed", True)
+    asked = verify_images(stores=[web.store], repair=True, return_state=True)
+    assert (asked.name, "1 damaged" in str(asked.message)) == ("Failed", True)
+    assert web.has_row(image_id)
+    assert web.imports.shown(image_id)["status"] == "active"
 
 
 def test_operators_see_that_it_is_only_read(web: Web) -> None:
