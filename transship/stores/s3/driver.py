@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("transship.stores")
 
 CONNECT_TIMEOUT_S: Final = 5
-READ_TIMEOUT_S: Final = 30
-"""Seconds without a byte after which a request counts as unanswered."""
+READ_TIMEOUT_S: Final = 60
+"""Seconds without a byte after which a request counts as unanswered. Completing a large upload takes long."""
 
 MOST_CUTS: Final = 8
 """How often one read continues after its connection broke."""

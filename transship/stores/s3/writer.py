@@ -6,15 +6,19 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from typing import Final
 
 from transship.domain.errors import AlreadyStored, StoreUnavailable, TransferFailed
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.stores.base import Unfinished
-from transship.stores.s3.bucket import PAUSES_S, Bucket, NameTaken, ObjectFacts, SentPart, UploadGone
+from transship.stores.s3.bucket import Bucket, NameTaken, ObjectFacts, SentPart, UploadGone
 from transship.stores.s3.names import Marker, markers_of
 from transship.stores.s3.upload import PartSender, etag_of, plan
+
+COMPLETE_AGAIN_S: Final = (0.5, 2.0, 8.0)
+"""Seconds before each further attempt to complete an upload; radosgw refuses while it is busy with an earlier one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ class Writer:
         radosgw also reports for an upload that is gone, if any object has the name.
         """
         asked = False
-        for pause_s in (*PAUSES_S, None):
+        for pause_s in (*COMPLETE_AGAIN_S, None):
             try:
                 self.bucket.impatient().complete(self.image_id, marker.upload, [part.etag for part in sent])
                 break
@@ -156,11 +160,12 @@ class Writer:
 
     def _give_up(self, marker: Marker) -> None:
         """Abort an upload, unless a later writer has taken it over, and remove its marker, if the service lets us."""
+        bucket = self.bucket.impatient()  # whoever cancelled waits; what stays is discarded with the copy
         with suppress(TransferFailed):
-            others = markers_of(self.bucket, self.image_id)
+            others = markers_of(bucket, self.image_id)
             if not any(each.upload == marker.upload and each.epoch > marker.epoch for each in others):
-                self.bucket.abort(self.image_id, marker.upload)
-            self.bucket.delete(marker.key)
+                bucket.abort(self.image_id, marker.upload)
+            bucket.delete(marker.key)
 
 
 def discard(bucket: Bucket, image_id: str, before_epoch: int, token: str | None) -> int:
