@@ -49,6 +49,7 @@ LONGEST = (
     "tests/system/test_settings_in_force.py",
     "tests/system/test_host.py",
     "tests/peers",
+    "tests/contract",
     "tests/faults/test_every_step.py",
     "tests/runner/test_runs.py",
     "tests/runner/test_life.py",

@@ -31,6 +31,7 @@ from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
 from transship.host.directories import MARK
 from transship.stores.ceph.driver import RbdStore
+from transship.stores.ceph.pool import LOCK_OBJECT
 
 pytestmark = [pytest.mark.real, pytest.mark.peers]
 
@@ -221,6 +222,8 @@ def test_a_full_pool_takes_nothing_and_gives_back(
     rbd_pool: RbdPool, store: RbdStore, staged: StagedFile, full: Callable[[], None], tmp_path: Path
 ) -> None:
     url = put(store, staged)
+    with rbd_pool.ioctx() as ioctx:
+        ioctx.remove_object(LOCK_OBJECT)
     full()
 
     with pytest.raises(StoreFull):

@@ -21,12 +21,11 @@ import rbd
 import structlog
 
 from transship.domain.errors import StoreDenied, StoreFull, StoreUnavailable, TransferFailed
-from transship.stores.ceph.pool import Pool
+from transship.stores.ceph.pool import NO_ROOM, Pool
 
 ANSWER_TIMEOUT_S: Final = 30
 """Seconds that an operation may take before the store counts as unavailable; more than the restart of an OSD takes."""
 
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _LOST: Final = frozenset({errno.ESHUTDOWN, errno.ETIMEDOUT, errno.ENOTCONN})
 """Errors after which a connection is not used again."""
@@ -197,7 +196,7 @@ class Cluster:
 
     def _translated(self, error: Exception, needed_bytes: int) -> TransferFailed:
         code = getattr(error, "errno", None) or 0
-        if code in _NO_ROOM:
+        if code in NO_ROOM:
             return StoreFull(self._store_id, needed_bytes)
         log.warning("store not usable", store=self._store_id, pool=self._pool, reason=str(error))
         if code in _DENIED:

@@ -9,6 +9,7 @@ are removed, so nothing of an image that is being removed has a name that counts
 
 from __future__ import annotations
 
+import errno
 import re
 import time
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ SNAPSHOT: Final = "snap"
 
 TEMPORARY: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9]+)\.(part|removed)")
 """Name of a temporary: image id; epoch, or 0 of an object that is being deleted; what it is."""
+
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 LOCK_OBJECT: Final = ".transship-lock"
 """Object whose lock is held during each rename."""
@@ -175,7 +178,9 @@ class Pool:
                 self._block_writers(name)  # first, because a rename waits for all clients that have the image open
             try:
                 self._rename(name, aside)
-            except (rbd.NoSpace, rbd.DiskQuotaExceeded):
+            except (rbd.OSError, rados.OSError) as error:
+                if error.errno not in NO_ROOM:
+                    raise
                 aside = name  # a full pool takes no further name, and nothing is published in it either
             self._remove(aside, fence=fence)
 

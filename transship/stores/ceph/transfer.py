@@ -17,8 +17,8 @@ from transship.stores.copying import data_extents
 from transship.stores.staged_source import staged_broken
 
 MIB: Final = 1024 * 1024
-WRITE_BYTES: Final = 8 * MIB
-"""Most bytes of one write: half of what the store contract allows between checks of the stop token."""
+WRITE_BYTES: Final = 4 * MIB
+"""Most bytes of one write. librbd copies them, so twice the writes under way is what an image takes in memory."""
 
 READ_BYTES: Final = 4 * MIB
 """Most bytes of one read: what the store contract allows for a piece."""
