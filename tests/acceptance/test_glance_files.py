@@ -164,17 +164,17 @@ def test_stores_of_every_type_in_a_file_start_the_service_as_they_stand(
     one = f"[cheap]\nfilesystem_store_datadir = {home}/stores/cheap\n"
     two = f"[cheap]\nfilesystem_store_datadirs = {home}/a:10\nfilesystem_store_datadirs = {home}/b\n"
     web = "[web]\nstore_description = mirrors\nhttps_insecure = false\n"
-    listed = "enabled_backends = cheap:file, fast:file, s3:s3, web:http"
+    listed = "enabled_backends = cheap:file, fast:file, ceph:rbd, s3:s3, web:http"
     rewrite(tmp_path, ("enabled_backends = cheap:file, fast:file", listed), (one, web + two))
-    settings = load_settings().settings
-    refuse_what_cannot_start(load_settings())
-    assert [(each.id, each.kind, each.read_only) for each in settings.store_facts] == [
+    assert [(each.id, each.kind, each.read_only) for each in load_settings().settings.store_facts] == [
         ("cheap", "file", False),
         ("fast", "file", False),
+        ("ceph", "rbd", False),
         ("s3", "s3", False),
         ("web", "http", True),
     ]
-    rewrite(tmp_path, (listed, listed.replace("s3:s3, ", "")))  # nothing serves S3 here
+    rewrite(tmp_path, (listed, listed.replace("ceph:rbd, s3:s3, ", "")))  # neither is served here
+    refuse_what_cannot_start(load_settings())
     stores = deployed.api("GET", "/v2/info/stores").json()["stores"]
     assert stores[2] == {"id": "web", "description": "mirrors", "read-only": "true"}
 

@@ -1,6 +1,6 @@
 """The store contract of docs/stores.md, tested for every store.
 
-A new store joins by a module in ``cases`` and an entry of one of the tables of cases; nothing else changes here.
+A new store joins by a module in ``cases`` and an entry of ``cases/tables.py``; nothing changes here.
 """
 
 from __future__ import annotations
@@ -18,14 +18,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.contract.cases.case import MakeCase, StoreCase
-from tests.contract.cases.directories import directories_case
-from tests.contract.cases.file import file_case, file_case_on_another_filesystem
-from tests.contract.cases.flaky import flaky_case
-from tests.contract.cases.http import http_case
-from tests.contract.cases.parts import parts_case
-from tests.contract.cases.rbd import rbd_case
-from tests.contract.cases.s3 import s3_case, s3_in_memory_case
+from tests.contract.cases.case import StoreCase
+from tests.contract.cases.tables import READ_ONLY, WRITABLE
 from transship.domain.errors import (
     AlreadyStored,
     ImportCancelled,
@@ -51,37 +45,13 @@ class Stage(Protocol):
     def __call__(self, content: bytes, epoch: int = 1) -> StagedFile: ...
 
 
-CASES: dict[str, MakeCase] = {
-    "file": file_case,
-    "file-directories": directories_case,
-    "file-other-filesystem": file_case_on_another_filesystem,
-    "flaky": flaky_case,
-    "parts": parts_case,
-    "s3-in-memory": s3_in_memory_case,
-}
-
-PEERS_CASES: dict[str, MakeCase] = {"rbd": rbd_case, "s3": s3_case}
-"""Stores of real services that only ``--peers`` installs."""
-
-READ_ONLY_CASES: dict[str, MakeCase] = {
-    "http": partial(http_case, True),
-    "http-without-ranges": partial(http_case, False),
-}
-"""Stores for which only the rules about reading are tested here."""
-
-PARAMETERS = [
-    *(pytest.param(make, id=name) for name, make in CASES.items()),
-    *(pytest.param(make, id=name, marks=pytest.mark.peers) for name, make in PEERS_CASES.items()),
-]
-
-
-@pytest.fixture(params=PARAMETERS)
+@pytest.fixture(params=WRITABLE)
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreCase]:
     with request.param(request, tmp_path) as made:
         yield made
 
 
-@pytest.fixture(params=[*PARAMETERS, *(pytest.param(make, id=name) for name, make in READ_ONLY_CASES.items())])
+@pytest.fixture(params=[*WRITABLE, *READ_ONLY])
 def readable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreCase]:
     """A store of any kind, for the rules about reading."""
     with request.param(request, tmp_path) as made:
