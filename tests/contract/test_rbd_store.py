@@ -200,16 +200,15 @@ def test_an_unfinished_image_of_a_glance_is_left_alone(rbd_pool: RbdPool, store:
 def full(rbd_pool: RbdPool, store: RbdStore) -> Iterator[Callable[[], None]]:
     """Make the pool full; it has room again after the test."""
 
+    def is_full() -> bool:
+        pools = rbd_pool.ceph.command("osd", "dump")["pools"]
+        return any("full" in pool["flags_names"] for pool in pools if pool["pool_name"] == rbd_pool.name)
+
     def fill() -> None:
         with rbd_pool.ioctx() as ioctx:
             ioctx.write_full("filler", bytes(100))
         rbd_pool.ceph.quota(rbd_pool.name, 1)
-        until(lambda: "POOL_FULL" in rbd_pool.ceph.command("status")["health"]["checks"], what="the pool is full")
-        rbd_pool.client.wait_for_latest_osdmap()
-
-    def is_full() -> bool:
-        pools = rbd_pool.ceph.command("osd", "dump")["pools"]
-        return any("full" in pool["flags_names"] for pool in pools if pool["pool_name"] == rbd_pool.name)
+        until(is_full, what="the pool is full")
 
     yield fill
     rbd_pool.ceph.quota(rbd_pool.name, 0)
