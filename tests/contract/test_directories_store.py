@@ -89,6 +89,13 @@ def test_of_equal_weights_the_one_with_the_most_room_is_written(first: Path, sec
         assert put(of((first, 7), (second, 7)), stage(tmp_path, b"image")) == f"file://{second}/{IMAGE}"
 
 
+def test_each_directory_links_what_is_on_its_filesystem(first: Path, second: Path, tmp_path: Path) -> None:
+    with tmpfs(first):
+        store = of((first, 1), (second, 0))
+        assert store.put(IMAGE, stage(tmp_path, b"image"), ignore, StopToken()).proof == "copy"
+        assert store.put(OTHER, fully_written(tmp_path, 3 * MIB), ignore, StopToken()).proof == "link"
+
+
 def test_holes_need_no_room(first: Path, second: Path, tmp_path: Path) -> None:
     staged = stage(tmp_path, b"image")
     os.truncate(staged.path, 64 * MIB)

@@ -7,10 +7,12 @@ of the section ``uri``, at the address that is then dialled.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Final, NoReturn, Self
+
+import structlog
 
 from config.settings import DownloadSettings, Settings
 from config.settings.stores import HttpStoreSettings
@@ -19,8 +21,15 @@ from transship.domain.errors import (
     ConfigurationRefused,
     ObjectMissing,
     RedirectRefused,
+    SourceBusy,
+    SourceChanged,
     SourceNotAccepted,
     SourceRefused,
+    SourceTookTooLong,
+    SourceTooSlow,
+    SourceTruncated,
+    SourceUnreachable,
+    SourceUntrusted,
     StoreDenied,
     StoreUnavailable,
     TransferFailed,
@@ -37,6 +46,19 @@ from transship.stores.staged_source import rejoined
 _SCHEMES: Final = ("http://", "https://")
 _MISSING: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 _DENIED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED})
+
+_REASONS: Final[Mapping[type[TransferFailed], str]] = {
+    SourceBusy: "cannot be served now",
+    SourceChanged: "changed while it was read",
+    SourceTooSlow: "arrives too slowly",
+    SourceTookTooLong: "did not arrive in time (download.total_timeout_s)",
+    SourceTruncated: "broke off",
+    SourceUnreachable: "cannot be reached",
+    SourceUntrusted: "is on a server whose certificate is not accepted",
+}
+"""What happened to an image, after its name."""
+
+log = structlog.get_logger("transship.stores")
 
 
 class HttpStore(StoreDriver):
@@ -166,17 +188,21 @@ class HttpStore(StoreDriver):
 
     @contextmanager
     def _faults(self, url: str) -> Iterator[None]:
-        """Translate the errors of sources into the store's."""
+        """Translate the errors of sources into the store's. Users see these, so the URL is for the log alone."""
         try:
             yield
         except (ObjectMissing, StoreUnavailable):
             raise
-        except (SourceNotAccepted, RedirectRefused) as refused:
-            raise StoreDenied(self._store_id, refused.brief) from refused
-        except SourceRefused as refused:
-            if refused.status in _MISSING:
-                raise ObjectMissing(self._store_id, display_uri(url)) from refused
-            kind = StoreDenied if refused.status in _DENIED else StoreUnavailable
-            raise kind(self._store_id, refused.brief) from refused
         except TransferFailed as failed:
-            raise StoreUnavailable(self._store_id, failed.brief) from failed
+            log.warning("image at a URL not read", store=self._store_id, reason=failed.brief)
+            raise self._translated(failed, ObjectMissing(self._store_id, display_uri(url))) from failed
+
+    def _translated(self, failed: TransferFailed, missing: ObjectMissing) -> TransferFailed:
+        if isinstance(failed, SourceNotAccepted | RedirectRefused):
+            return StoreDenied(self._store_id, f"the rules for URLs refuse {missing.name} ({failed.rule})")
+        if not isinstance(failed, SourceRefused):
+            return StoreUnavailable(self._store_id, f"{missing.name} {_REASONS.get(type(failed), 'cannot be read')}")
+        if failed.status in _MISSING:
+            return missing
+        kind = StoreDenied if failed.status in _DENIED else StoreUnavailable
+        return kind(self._store_id, f"the server of {missing.name} answered HTTP {failed.status}: {failed.reason}")
