@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import economy, latency, memory
+from bench import economy, latency, memory, stores
 from bench.cases import CASES, Case
 
 
@@ -34,10 +34,10 @@ def measure(case: Case, rounds: int) -> tuple[list[float], list[float]]:
 
 def main() -> int:
     """Run the named benchmarks, or all."""
-    whole = {"economy": economy.main, "latency": latency.main, "memory": memory.main}
+    whole = {"economy": economy.main, "latency": latency.main, "memory": memory.main, "stores": stores.main}
     if sys.argv[1:] and sys.argv[1] in whole:
         return whole[sys.argv[1]](sys.argv[2:])
-    epilog = "of the whole product: python -m bench (economy | latency | memory) --help"
+    epilog = "of the whole product: python -m bench (economy | latency | memory | stores) --help"
     parser = argparse.ArgumentParser(description=__doc__, epilog=epilog)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}")
     parser.add_argument("--mib", type=int, default=256, help="size of the test image")
