@@ -42,6 +42,7 @@ RUN = pytest.StashKey[Run]()
 LONGEST = (
     "tests/system/shared",
     "tests/system/plugins",
+    "tests/system/clouds",
     "tests/system/postgresql",
     "tests/system/retries",
     "tests/system/kills",

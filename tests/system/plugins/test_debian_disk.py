@@ -5,58 +5,25 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.debian_disk import VIRTUAL_BYTES, DebianDisk, debian_disk
 from tests.fakes.system import System
 from tests.fakes.web_server import WebServer
 
 pytestmark = pytest.mark.real
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "debian-disk"
 GIB = 1 << 30
-VIRTUAL_BYTES = 4 * GIB
 PATIENCE_S = 600.0
 
 
-@dataclass(frozen=True)
-class DebianDisk:
-    """What scripts/debian-disk leaves in a directory."""
-
-    directory: Path
-
-    @property
-    def qcow2(self) -> Path:
-        return self.directory / "debian.qcow2"
-
-    @property
-    def packed(self) -> Path:
-        return self.directory / "debian.qcow2.gz"
-
-    @property
-    def by_hand(self) -> str:
-        """sha512 of what `qemu-img convert` made of the disk."""
-        return (self.directory / "debian.raw.sha512").read_text().strip()
-
-
 @pytest.fixture(scope="module")
-def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianDisk]:
-    """The disk; made once and for all where TEST_CACHE_DIR names a directory."""
-    cache = os.environ.get("TEST_CACHE_DIR")
-    directory = Path(cache) / "debian-disk" if cache else tmp_path_factory.mktemp("debian-disk")
-    made = DebianDisk(directory)
-    if not made.qcow2.exists() and (os.geteuid() != 0 or shutil.which("apt-get") is None):
-        pytest.skip("scripts/debian-disk needs root on a Debian")
-    done = subprocess.run([SCRIPT, directory], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    assert done.returncode == 0, done.stderr
-    yield made
-    if not cache:
-        shutil.rmtree(directory)
+def disk(tmp_path_factory: pytest.TempPathFactory) -> DebianDisk:
+    return debian_disk(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
