@@ -135,7 +135,7 @@ class Cluster:
         fsid, rgw_port, mon_port = str(uuid4()), free_port(), free_port()
         values = {"home": self.home, "fsid": fsid, "rgw_port": rgw_port, "mon_port": mon_port}
         modules = ",".join(os.listdir("/usr/share/ceph/mgr"))
-        self._conf.write_text(CONF.format(**values, block_bytes=8 * GIB, modules=modules))
+        self._conf.write_text(CONF.format(**values, block_bytes=40 * GIB, modules=modules))
         (self.home / "rgw.port").write_text(str(rgw_port))
         self._make_keys()
         self._run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", f"[v2:127.0.0.1:{mon_port}]", "monmap")
