@@ -13,7 +13,7 @@ from tests.fakes.images_api import ImagesApi
 from transship.api.site import StoreRegistry
 from transship.catalog.imports import Begun, Caller, Order, ask_import, begin_import
 from transship.catalog.journal import find_location, mark_deleting
-from transship.domain.errors import CopyBeingRemoved
+from transship.domain.errors import CopyBeingRemoved, StoreFull
 from transship.domain.import_request import ImportRequest
 from transship.domain.methods import ImportMethod
 from transship.stores.file import FileStore
@@ -86,3 +86,16 @@ def test_the_place_of_a_copy_that_its_store_keeps_for_now_may_be_taken_at_once(a
     assert api.client.delete(f"/v2/stores/archive/{image_id}").status_code == 204
     assert row_state(api, image_id) == "deleting"
     mark_deleting(api.catalog, begin_copy(api, image_id).lease, "archive", datetime.now(UTC))
+
+
+@pytest.mark.parametrize("path", ["/v2/stores/archive/{}", "/v2/images/{}"])
+def test_a_store_that_is_too_full_to_remove_a_copy_keeps_it_for_housekeeping(
+    api: ImagesApi, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    def full(_store: FileStore, _url: str) -> None:
+        raise StoreFull("archive", 1)
+
+    image_id = api.active(b"data", ("fast", "archive"))
+    monkeypatch.setattr(FileStore, "delete", full)
+    assert api.client.delete(path.format(image_id)).status_code == 204
+    assert row_state(api, image_id) == "deleting"

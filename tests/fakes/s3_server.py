@@ -61,18 +61,6 @@ def cut(after: int) -> Mishap:
     return behave
 
 
-class Hold:
-    """Keeps requests waiting from the moment they arrive until it is opened."""
-
-    def __init__(self) -> None:
-        self.reached, self.opened = threading.Event(), threading.Event()
-
-    def __call__(self, proceed: Callable[[], Answer]) -> Answer:
-        self.reached.set()
-        self.opened.wait()
-        return proceed()
-
-
 @dataclass
 class Upload:
     """An unfinished upload, and the bytes and ETag of its parts."""

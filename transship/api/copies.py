@@ -15,9 +15,8 @@ from transship.domain.errors import (
     Forbidden,
     ImportRunning,
     NotInStore,
-    StoreDenied,
-    StoreUnavailable,
     StoreUnknown,
+    TransferFailed,
     WrongStatus,
 )
 from transship.domain.image import Image, ImageStatus
@@ -51,7 +50,7 @@ def _remove(call: Call, claim: Claim) -> None:
     """Remove a claimed copy; if its store cannot do that now, housekeeping does it later."""
     try:
         remove_given_up(call.site.catalog, claim, call.site.stores.using)
-    except (StoreUnavailable, StoreDenied, StoreUnknown) as error:
+    except (TransferFailed, StoreUnknown) as error:
         log.warning("data not removed yet", image_id=claim.row.image_id, store=claim.row.store, reason=str(error))
 
 

@@ -34,10 +34,9 @@ from transship.domain.errors import (
     BadRequest,
     Forbidden,
     ImageChanged,
-    StoreDenied,
-    StoreUnavailable,
     StoreUnknown,
     TagNotFound,
+    TransferFailed,
 )
 from transship.domain.image import Image, ImageStatus
 from transship.domain.visibility import refuse_create, refuse_unless_changed_by, refuse_unless_seen, shown_to
@@ -214,7 +213,7 @@ def _remove_data(call: Call, image_id: str, store: str) -> None:
     """Remove a copy of a deleted image; if its store cannot do that now, housekeeping does it later."""
     try:
         remove_of_deleted(call.site.catalog, image_id, store, call.site.stores.using)
-    except (StoreUnavailable, StoreDenied, StoreUnknown) as error:
+    except (TransferFailed, StoreUnknown) as error:
         log.warning("data not removed yet", image_id=image_id, store=store, reason=str(error))
 
 

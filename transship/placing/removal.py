@@ -61,7 +61,7 @@ def remove_given_up(catalog: Catalog, claim: Claim, using: Using) -> None:
     """Remove a copy that clients no longer see, and forget it.
 
     Raises:
-        StoreUnknown, StoreUnavailable, StoreDenied: the store cannot remove it now; the row stays for housekeeping.
+        StoreUnknown, TransferFailed: the store cannot remove it now; the row stays for housekeeping.
     """
     row, removed = claim.row, False
     try:
@@ -82,7 +82,7 @@ def remove_of_deleted(catalog: Catalog, image_id: str, store: str, using: Using)
     This is safe however late it runs: no data are written for a deleted image, and its id is never reused.
 
     Raises:
-        StoreUnknown, StoreUnavailable, StoreDenied: the store cannot remove it now; the row stays for housekeeping.
+        StoreUnknown, TransferFailed: the store cannot remove it now; the row stays for housekeeping.
     """
     with catalog.statement() as connection:
         row = find_location(connection, image_id, store)
