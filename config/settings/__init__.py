@@ -39,7 +39,8 @@ from config.settings.processes import (
     http_origin,
 )
 from config.settings.section import AbsolutePath, Section
-from config.settings.stores import AnyStore, FileStoreSettings, StoreSettings, store_facts, store_limit_name
+from config.settings.stores import AnyStore, StoreSettings, store_facts, store_limit_name
+from config.settings.stores.file import FileStoreSettings
 from transship.domain.errors import ValueRefused
 from transship.domain.placement import RESERVED_STORE_PREFIX, StoreFacts
 

@@ -52,8 +52,8 @@ FRAMES_AT_THE_READ: Final = 5
 """Our own functions between the Prefect task and the socket that a download is read from."""
 FRAMES_AT_THE_WRITE: Final = 7
 """Our own functions between the Prefect task and the system call that writes into a store."""
-FILES_THAT_NAME_A_KIND: Final = 6
-"""Files of the product that name the file store, whose driver has two: what a further kind would touch or bring."""
+FILES_THAT_NAME_A_KIND: Final = 5
+"""Files of the product that name the file store: what a further kind would touch or bring."""
 FILES_THAT_NAME_A_METHOD: Final = 4
 """Files of the product that name the import method that most of them name."""
 FILES_OF_AN_ENDPOINT: Final = 4

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from config.settings.stores import HttpStoreSettings, kind_named
+from config.settings.stores import kind_named
+from config.settings.stores.http import HttpStoreSettings
 from tests.fakes.certificates import Authority
 from tests.fakes.web_server import Behaviour, WebServer, answer, cut, redirect
 from transship.domain.errors import ObjectMissing, StoreDenied, StoreUnavailable, TransferFailed

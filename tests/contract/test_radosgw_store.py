@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from config.settings.stores import S3StoreSettings
+from config.settings.stores.s3 import S3StoreSettings
 from tests.contract.cases.s3 import keys_in, names_in, opened, settings_in, uploads_in
 from tests.fakes.ceph import Ceph, Keys
 from tests.fakes.system import until

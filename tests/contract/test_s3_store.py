@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from config.settings.stores import S3StoreSettings
+from config.settings.stores.s3 import S3StoreSettings
 from tests.contract.cases.s3 import client_of, leave_upload, names_in, opened, settings_in
 from tests.fakes.s3_server import Answer, Mishap, S3Server, cut, error, lost
 from transship.domain.errors import (

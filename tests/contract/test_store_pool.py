@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from config.settings import StoreSettings
-from config.settings.stores import RbdStoreSettings, kinds
+from config.settings.stores import kinds
+from config.settings.stores.rbd import RbdStoreSettings
 from tests.fakes.parts_store import KIND, PartsStore, PartsStoreSettings
 from transship.domain.errors import StoreUnavailable
 from transship.domain.verification import Verification

@@ -15,7 +15,7 @@ from typing import Final, NoReturn, Self
 import structlog
 
 from config.settings import DownloadSettings, Settings
-from config.settings.stores import HttpStoreSettings
+from config.settings.stores.http import HttpStoreSettings
 from config.snapshot import settings_in_force
 from transship.domain.errors import (
     ConfigurationRefused,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from config.notes import NoteKind
-from config.settings.stores import RbdStoreSettings
+from config.settings.stores.rbd import RbdStoreSettings
 from tests.fakes.glance_files import notes, of
 
 RBD_OPTIONS = "rbd_store_pool = volumes\nrbd_store_user = glance\nrbd_store_ceph_conf = /srv/ceph.conf\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from config.loading import LoadedSettings, load_settings
-from config.settings.stores import S3StoreSettings
+from config.settings.stores.s3 import S3StoreSettings
 from transship.domain.errors import ConfigurationRefused
 
 MULTI_STORE = """\

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from config.notes import NoteKind
-from config.settings.stores import KINDS, FileStoreSettings, HttpStoreSettings
+from config.settings.stores import KINDS
+from config.settings.stores.file import FileStoreSettings
+from config.settings.stores.http import HttpStoreSettings
 from tests.fakes.glance_files import notes, of, refusal
 from transship.domain.placement import StoreFacts
 

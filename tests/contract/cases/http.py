@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from config.settings.stores import HttpStoreSettings
+from config.settings.stores.http import HttpStoreSettings
 from tests.contract.cases.case import StoreCase
 from tests.fakes.web_server import WebServer
 from transship.stores.http import HttpStore

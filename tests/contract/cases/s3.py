@@ -11,7 +11,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from config.settings.stores import S3StoreSettings
+from config.settings.stores.s3 import S3StoreSettings
 from tests.contract.cases.case import StoreCase
 from tests.fakes.ceph import Ceph, Keys
 from tests.fakes.s3_server import S3Server
