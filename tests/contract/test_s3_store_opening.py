@@ -34,6 +34,14 @@ def test_a_bucket_is_only_created_once_and_where_the_settings_allow_it() -> None
                 store.check()
 
 
+@pytest.mark.parametrize(("region", "sent"), [("", ""), ("us-east-1", ""), ("eu-central-1", "eu-central-1")])
+def test_a_bucket_is_created_in_the_region_of_the_settings(region: str, sent: str) -> None:
+    with S3Server() as server:
+        with opened(settings_in(server.endpoint, "fresh", create_bucket=True, region=region), prepared=False) as store:
+            store.prepare((), before=False)
+        assert server.regions == {"fresh": sent}
+
+
 def test_a_private_authority_is_trusted_if_the_settings_name_it(tmp_path: Path) -> None:
     authority = Authority()
     pem = tmp_path / "ca.pem"

@@ -75,6 +75,7 @@ class S3Server:
     Attributes:
         buckets: objects and their ETags, by bucket and key.
         uploads: unfinished uploads, by bucket and id.
+        regions: of the buckets that were created by request, where one was named.
         history: names of the operations that were asked for.
         page: most entries of a list in one answer.
         encrypts: whether ETags are no MD5s, as with keys of a key service.
@@ -83,6 +84,7 @@ class S3Server:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.buckets: dict[str, dict[str, tuple[bytes, str]]] = {}
         self.uploads: dict[str, dict[str, Upload]] = {}
+        self.regions: dict[str, str] = {}
         self.history: list[str] = []
         self.page = 1000
         self.encrypts = False
@@ -141,6 +143,8 @@ class S3Server:
     def _CreateBucket(self, asked: Asked) -> Answer:  # noqa: N802
         self.buckets.setdefault(asked.bucket, {})
         self.uploads.setdefault(asked.bucket, {})
+        region = re.search(b"<LocationConstraint>(.*)</LocationConstraint>", asked.body)
+        self.regions[asked.bucket] = region[1].decode() if region else ""
         return Answer(200)
 
     def _HeadBucket(self, _asked: Asked) -> Answer:  # noqa: N802

@@ -12,6 +12,9 @@ from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
 from transship.domain.verification import Verification
 
+ASK_DOCTOR: Final = "'transship doctor' shows operators the remedy"
+"""Remedy of a store that is not where it was prepared; operators see `StoreDriver.remedy` there."""
+
 PROGRESS_EVERY_S: Final = 1.0
 """Minimum seconds between two progress reports of a `StoreDriver.put`; see its contract."""
 

@@ -18,8 +18,8 @@ from transship.domain.errors import AlreadyStored, StoreFull, StoreUnavailable, 
 from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
 from transship.host.directories import MARK
-from transship.stores.base import NOTHING_KEPT, Content, Room, StoredObject, StoreDriver, Unfinished
-from transship.stores.file import ASK_DOCTOR, NOT_PREPARED, FileStore
+from transship.stores.base import ASK_DOCTOR, NOTHING_KEPT, Content, Room, StoredObject, StoreDriver, Unfinished
+from transship.stores.file import NOT_PREPARED, FileStore
 from transship.stores.staged_source import require_canonical
 
 _BLOCK_BYTES: Final = 512

@@ -33,6 +33,7 @@ from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.host.directories import MARK, make_directory, mark_directory, read_mark, sync_directory
 from transship.stores.base import (
+    ASK_DOCTOR,
     NOTHING_KEPT,
     PROGRESS_EVERY_S,
     Content,
@@ -56,7 +57,6 @@ _ENTER: Final = ((0o070, 0o010), (0o007, 0o001))
 """Bits of a file's mode for group and others, and the bit of its directory that lets them reach it."""
 
 NOT_PREPARED: Final = "its directory is not mounted or was never prepared"
-ASK_DOCTOR: Final = "'transship doctor' shows operators the remedy"
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})

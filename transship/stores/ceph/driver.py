@@ -21,6 +21,7 @@ from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.host.directories import MARK
 from transship.stores.base import (
+    ASK_DOCTOR,
     NOTHING_KEPT,
     PROGRESS_EVERY_S,
     Content,
@@ -33,7 +34,6 @@ from transship.stores.ceph.cluster import Cluster
 from transship.stores.ceph.mark import read_mark, read_mark_within, try_writing, write_mark
 from transship.stores.ceph.pool import SNAPSHOT, TEMPORARY, Pool, part_of
 from transship.stores.ceph.transfer import MIB, read_data, write_data
-from transship.stores.file import ASK_DOCTOR
 from transship.stores.staged_source import opened_staged, rejoined, require_canonical
 
 CHECK_TIMEOUT_S: Final = 1.0

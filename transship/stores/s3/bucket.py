@@ -154,7 +154,9 @@ class Bucket:
         except _Answered:
             asked: CreateBucketRequestTypeDef = {"Bucket": self.name}
             if region and region != "us-east-1":  # AWS refuses that one as a location
-                asked["CreateBucketConfiguration"] = {"LocationConstraint": cast(BucketLocationConstraintType, region)}
+                asked["CreateBucketConfiguration"] = {
+                    "LocationConstraint": cast("BucketLocationConstraintType", region)
+                }
             self._call(lambda: self.client.create_bucket(**asked))
 
     def head(self, key: str) -> ObjectFacts | None:

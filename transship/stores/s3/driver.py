@@ -23,6 +23,7 @@ from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.host.directories import MARK
 from transship.stores.base import (
+    ASK_DOCTOR,
     NOTHING_KEPT,
     PROGRESS_EVERY_S,
     Content,
@@ -31,7 +32,7 @@ from transship.stores.base import (
     Unfinished,
 )
 from transship.stores.s3.bucket import PAUSES_S, Bucket, StreamCut
-from transship.stores.s3.faults import ASK_DOCTOR, store_error
+from transship.stores.s3.faults import store_error
 from transship.stores.s3.names import CHECK, OWN_NAMES, Locations, marker_in
 from transship.stores.s3.upload import MIB
 from transship.stores.s3.writer import Writer, discard

@@ -28,9 +28,9 @@ from transship.domain.errors import (
     TransferFailed,
     TransshipError,
 )
+from transship.stores.base import ASK_DOCTOR
 from transship.stores.s3.body import Abandoned
 
-ASK_DOCTOR: Final = "'transship doctor' shows operators the remedy"
 NO_BUCKET: Final = "its bucket does not exist"
 
 _SET_KEYS: Final = "set access_key and secret_key of the store"
