@@ -57,7 +57,7 @@ def verify_images(
 
 
 def _message(found: Verified) -> str:
-    parts = [f"{found.copies} copies verified ({human_size(found.size)})"]
+    parts = [f"{found.copies} {'copy' if found.copies == 1 else 'copies'} verified ({human_size(found.size)})"]
     if found.damaged:
         parts.append(f"{len(found.damaged)} damaged")
     if found.replaced:

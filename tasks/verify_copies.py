@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 import structlog
 from prefect import task
@@ -30,6 +31,8 @@ from transship.placing.rates import MIB, SharedBucket
 from transship.placing.removal import Using
 from transship.placing.repair import replace_copy
 from transship.placing.verification import find_damage
+
+_GONE: Final = "it was removed or written anew while it was read"
 
 log = structlog.get_logger("transship.verify")
 
@@ -97,21 +100,21 @@ class _Verification:
             log.warning("store not verified", store=copy.store, reason=str(fault))
             self._found.unread[copy.store] = str(fault)
             return
-        if damage is None:
+        if damage is None or damage is _GONE:
             return
         replaced = self._repair and self._replace(copy)
         found = self._found.replaced if replaced else self._found.damaged
         found.append(DamagedCopy(copy.image_id, copy.store, damage))
 
     def _damage(self, copy: VisibleCopy) -> str | None:
-        """Read a copy and record what is wrong with it; return that, None if nothing is, or if it is gone by now."""
+        """Read a copy and record what is wrong with it; return that, None if nothing is, `_GONE` if it has gone."""
         with self._using(copy.store) as driver:
             damage = find_damage(driver, copy.url, copy.size, copy.algorithm, copy.digest, self._pace)
         # The clock that set `since` may be ahead of this host's; the copy must not be due again.
         with self._catalog.write() as connection:
             noted = note_verified(connection, copy, damage, max(utc_now(), self._since))
         if not noted:
-            return None
+            return _GONE
         self._found.copies += 1
         self._found.size += copy.size
         if damage is not None:
@@ -147,6 +150,8 @@ class _Verification:
                 continue
             if damage is None:
                 return True
+            if damage is _GONE:
+                continue
             self._found.damaged.append(DamagedCopy(other.image_id, other.store, damage))
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -112,6 +113,23 @@ def test_the_only_good_copy_is_never_given_up(yard: Yard) -> None:
     assert yard.task(image_id).method == "web-download"
 
 
+def test_a_copy_that_goes_while_it_is_read_is_no_good_copy(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    image_id, _ = yard.brought("s1", "s2")
+    yard.stores["s2"].objects[image_id] = ROTTEN
+    good = yard.stores["s1"]
+    whole = good.read
+
+    def read(url: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        pieces = list(whole(url, offset, length))
+        assert yard.call("DELETE", f"/v2/stores/s1/{image_id}").status_code == 204
+        return iter(pieces)
+
+    monkeypatch.setattr(good, "read", read)
+    state = verified(stores=["s2"], repair=True)
+    assert state.message == "1 copy verified (1.0 MiB); 1 damaged"
+    assert yard.stores["s2"].objects[image_id] == ROTTEN
+
+
 def test_a_copy_of_an_image_that_is_being_imported_is_left_alone(yard: Yard) -> None:
     image_id, _ = yard.brought("s1", "s2")
     yard.stores["s2"].objects[image_id] = ROTTEN
@@ -127,9 +145,7 @@ def test_a_store_that_cannot_be_read_does_not_hold_up_others(yard: Yard) -> None
     state = verified()
     assert state.is_failed()
     assert state.message is not None
-    assert state.message.startswith(
-        "1 copies verified (1.0 MiB); not all of store s1 was read: store s1 is unavailable"
-    )
+    assert state.message.startswith("1 copy verified (1.0 MiB); not all of store s1 was read: store s1 is unavailable")
     assert damage(yard) == {}
     yard.stores["s1"].repair()
     # A damage that was healed elsewhere, e.g. by a restored disk, is forgotten at the next look.
@@ -144,7 +160,7 @@ def test_a_retried_run_goes_on_where_it_stopped(yard: Yard) -> None:
     assert yard.go_on(run_id).is_failed()
     yard.stores["s2"].repair()
     yard.forget_writes()
-    assert yard.retry(run_id).message == "1 copies verified (1.0 MiB)"
+    assert yard.retry(run_id).message == "1 copy verified (1.0 MiB)"
     assert reads(yard) == {"s2": 1}
 
 
