@@ -439,6 +439,7 @@ def changed_keyring(pool: RbdPool, tmp_path: Path) -> dict[str, Any]:
     return {"user": "stranger"}
 
 
+@pytest.mark.spec("ST-018")
 @pytest.mark.parametrize(
     ("change", "error", "reason"),
     [

@@ -6,7 +6,6 @@ A new store joins by a module in ``cases`` and an entry of ``cases/tables.py``; 
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -36,7 +35,6 @@ from transship.stores.base import StoreDriver, Unfinished
 MIB = 1024 * 1024
 IMAGE = "3f2a1c9e-0000-4000-8000-000000000001"
 OTHER_IMAGE = "3f2a1c9e-0000-4000-8000-000000000002"
-RULES = Path(__file__).parents[2] / "docs" / "stores.md"
 
 
 class Stage(Protocol):
@@ -472,12 +470,3 @@ def test_a_token_of_what_is_gone_changes_nothing(case: StoreCase, stage: Stage) 
     assert case.names() == {IMAGE}
     assert case.store.discard_temporaries(IMAGE, 1, kept[0] if kept else gone.token) == 0
     assert stored(case, url) == content
-
-
-def test_every_rule_of_the_document_has_a_test() -> None:
-    suite = "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_*store*.py")))
-    tested = set(re.findall(r'pytest\.mark\.spec\("(ST-\d{3})"\)', suite))
-    written = re.findall(r"^\| (ST-\d{3}) \|", RULES.read_text(), re.MULTILINE)
-
-    assert len(written) == len(set(written))
-    assert tested == set(written)
