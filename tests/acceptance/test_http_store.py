@@ -165,7 +165,7 @@ def test_a_damaged_copy_is_reported_and_not_given_up(web: Web) -> None:
     image_id = web.adopted("local")
     web.server.serve(PATH, BODY[::-1])
     every = verify_images(return_state=True)
-    assert (every.name, "1 copies verified" in str(every.message)) == ("Completed", True)
+    assert (every.name, "1 copy verified" in str(every.message)) == ("Completed", True)
     asked = verify_images(stores=[web.store], repair=True, return_state=True)
     assert (asked.name, "1 damaged" in str(asked.message)) == ("Failed", True)
     assert web.has_row(image_id)
