@@ -119,7 +119,8 @@ async def _apply_document(
     try:
         found = (await client.read_block_document_by_name(document, slug)).data
     except ObjectNotFound:
-        await block_of(store).asave(document, client=client)
+        # Another host may have created it meanwhile.
+        await block_of(store).asave(document, overwrite=True, client=client)
         return Change("store block", name, Action.CREATED)
     if found == wanted:
         return Change("store block", name, Action.UNCHANGED)

@@ -16,9 +16,17 @@ ADVISORY_LOCK: Final = 7021973
 """An arbitrary number, the same in all processes, that no other application locks in this database."""
 
 
-def lock_name(connection: Connection, name: str) -> None:
-    """Wait until nobody else holds a name, and hold it until this transaction ends."""
+def lock_name(connection: Connection, name: str, *, for_long: bool = False) -> None:
+    """Wait until nobody else holds a name, and hold it until this transaction ends.
+
+    Args:
+        for_long: the name may be held for minutes, while the transaction is idle: wait for it without a limit, and
+            do not end the idle transaction.
+    """
     if connection.dialect.name == "postgresql":
+        if for_long:
+            connection.exec_driver_sql("set local lock_timeout = 0")
+            connection.exec_driver_sql("set local idle_in_transaction_session_timeout = 0")
         # Two names with the same hash wait for each other, which is harmless.
         connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK, func.hashtext(name))))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from config.settings import Settings
 from transship.catalog.engine import Catalog
+from transship.catalog.locks import lock_name
 from transship.commands.context import Invocation, print_problems, print_table
 from transship.domain.errors import ConfigurationRefused, TransferFailed
 from transship.staging.opening import staging_problem
@@ -19,7 +20,7 @@ from transship.supervisor.environment import base_environment, client_environmen
 def deploy(invocation: Invocation, *, overwrite: bool, if_changed: bool) -> int:
     """Apply pool, queues, blocks and deployments, prepare the stores, and print what was done.
 
-    A store that cannot be used causes a warning.
+    A store that cannot be used causes a warning. Hosts that share a catalogue deploy one after the other.
 
     Args:
         invocation: names the settings.
@@ -38,8 +39,11 @@ def deploy(invocation: Invocation, *, overwrite: bool, if_changed: bool) -> int:
         os.chdir(settings.home)
     from deployments.apply import apply  # noqa: PLC0415 - as said above
 
-    changes = apply(settings, overwrite=overwrite, if_changed=if_changed)
     with closing(Catalog.open(settings)) as catalog:
+        with catalog.read() as connection:
+            # Hosts with different settings would otherwise overwrite parts of each other's work.
+            lock_name(connection, "deploy", for_long=True)
+            changes = apply(settings, overwrite=overwrite, if_changed=if_changed)
         prepared = list(_prepared(settings, catalog))
         left = [each.problem for each in stores_left(settings, catalog)]
         staging = staging_problem(settings, catalog)

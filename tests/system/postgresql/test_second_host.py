@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from config.secrets import prefect_auth_string
 from tests.fakes.ending import end
 from tests.fakes.postgres import postgres_binaries
 from tests.fakes.system import Gate, System, until
+from tests.fakes.together import at_once
 from tests.fakes.web_server import WebServer
 from tests.system.postgresql.conftest import FIRST
 from transship.catalog.engine import Catalog
@@ -236,12 +238,7 @@ def test_a_run_in_the_queue_of_a_host_waits_for_that_host(both: Hosts, source: W
         # It makes its queue at its first start.
         second.up()
     assert second.down() == 0
-    deployment = first.prefect("GET", "/deployments/name/web-download/web-download")["id"]
-    body = {
-        "parameters": {"uri": source.serve("/own-queue.img", BODY), "name": "own queue"},
-        "work_queue_name": f"host-{SECOND}",
-    }
-    run_id = first.prefect("POST", f"/deployments/{deployment}/create_flow_run", body)["id"]
+    run_id = _begin(first, f"host-{SECOND}", source.serve("/own-queue.img", BODY))
     # The first host has time for others, not for this one.
     assert first.import_from(source.serve("/others.img", BODY), name="others")["status"] == "active"
     assert first.prefect("GET", f"/flow_runs/{run_id}")["state"]["type"] == "SCHEDULED"
@@ -250,6 +247,40 @@ def test_a_run_in_the_queue_of_a_host_waits_for_that_host(both: Hosts, source: W
     assert (state["type"], state["name"]) == ("COMPLETED", "Imported"), (state, both.said())
     assert second.status is not None
     assert sum(executor.runs for executor in second.status.executors) >= 1
+
+
+def test_a_block_edited_on_both_hosts_at_once_has_one_of_the_two_edits(hosts: Hosts, source: WebServer) -> None:
+    first = hosts.first
+    (document,) = first.prefect("POST", "/block_documents/filter", {"include_secrets": True})
+    where = f"/block_documents/{document['id']}"
+    edits = [{**document["data"], "weight": weight, "file_mode": mode} for weight, mode in ((7, "0600"), (9, "0660"))]
+
+    at_once(*(partial(first.prefect, "PATCH", where, {"data": edit}) for edit in edits))
+
+    won = first.prefect("GET", where)["data"]
+    assert won in edits
+    until(lambda: _shown_weight(first) == won["weight"], 180.0, "the edit in the API")
+    for queue in (f"host-{FIRST}", f"host-{SECOND}"):
+        uri = source.serve(f"/edited-{queue}.img", BODY)
+        run_id = _begin(first, queue, uri)
+        state = until(lambda run_id=run_id: _final_state(first, run_id), 180.0, f"end of run {run_id}")
+        assert state["name"] == "Imported", (state, hosts.said())
+    stored = first.settings.all_stores["shared"].dir
+    newest = sorted(stored.iterdir(), key=lambda path: path.stat().st_mtime_ns)[-2:]
+    assert [oct(path.stat().st_mode & 0o777) for path in newest] == [f"0o{won['file_mode'][1:]}"] * 2
+    first.prefect("PATCH", where, {"data": document["data"]})
+
+
+def _shown_weight(system: System) -> int:
+    shown = system.api("GET", "/v2/info/stores/detail").json()["stores"]
+    return next(int(store["weight"]) for store in shown if store["id"] == "shared")
+
+
+def _begin(system: System, queue: str, uri: str) -> str:
+    """Begin an import as an operator does, in a queue; return the flow run."""
+    deployment = system.prefect("GET", "/deployments/name/web-download/web-download")["id"]
+    body = {"parameters": {"uri": uri, "name": queue}, "work_queue_name": queue}
+    return str(system.prefect("POST", f"/deployments/{deployment}/create_flow_run", body)["id"])
 
 
 def test_an_import_whose_host_dies_is_finished_by_the_other(hosts: Hosts, downloads: Downloads) -> None:
