@@ -66,11 +66,7 @@ def remove_given_up(catalog: Catalog, claim: Claim, using: Using) -> None:
     row, removed = claim.row, False
     try:
         with using(row.store) as driver:
-            if not driver.read_only:
-                # Without the row nobody would know what a killed writer left.
-                driver.discard_temporaries(row.image_id, row.epoch + 1, row.put_token)
-                claim.check()
-                driver.delete(row.url)
+            _remove(driver, row, claim.check)
         removed = True
     finally:
         release_location(catalog, claim, gone=removed)
@@ -89,8 +85,14 @@ def remove_of_deleted(catalog: Catalog, image_id: str, store: str, using: Using)
     if row is None:
         return  # housekeeping came first
     with using(store) as driver:
-        if not driver.read_only:
-            driver.discard_temporaries(image_id, row.epoch + 1, row.put_token)
-            driver.delete(row.url)
+        _remove(driver, row, lambda: None)
     with catalog.statement() as connection:
         drop_location(connection, image_id, store)
+
+
+def _remove(driver: StoreDriver, row: LocationRow, check: Callable[[], None]) -> None:
+    """Remove an object and what a killed writer left of it: without its row, nobody would know."""
+    if not driver.read_only:
+        driver.discard_temporaries(row.image_id, row.epoch + 1, row.put_token)
+        check()
+        driver.delete(row.url)

@@ -33,7 +33,6 @@ from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.host.directories import MARK, make_directory, mark_directory, read_mark, sync_directory
 from transship.stores.base import (
-    ASK_DOCTOR,
     NOTHING_KEPT,
     PROGRESS_EVERY_S,
     Content,
@@ -43,6 +42,7 @@ from transship.stores.base import (
     Unfinished,
 )
 from transship.stores.copying import PIECE_BYTES, copy_extents, reflink
+from transship.stores.mark import Mark
 from transship.stores.staged_source import opened_staged, rejoined, require_canonical, staged_broken
 
 READ_BYTES: Final = 1024 * 1024
@@ -101,7 +101,7 @@ class FileStore(StoreDriver):
         self._directory = directory
         self._file_mode = file_mode
         self._url_prefix = f"file://{directory}/"
-        self._mark = f"store {store_id} of catalogue {catalog_id}" if catalog_id else ""
+        self._mark = Mark(store_id, catalog_id, "directory", NOT_PREPARED)
 
     def public_properties(self) -> Mapping[str, object]:
         """Return what Glance shows of such a store."""
@@ -144,13 +144,13 @@ class FileStore(StoreDriver):
         with self._faults(needed_bytes=1):
             found = read_mark(self._directory)
             if found is None and (before or self._lacks(known)):
-                raise StoreUnavailable(self._store_id, NOT_PREPARED, ASK_DOCTOR)
+                raise self._mark.missing()
             if not found:
                 make_directory(self._directory, DIRECTORY_MODE)
                 self._let_readers_in()
                 sync_directory(self._directory.parent)
-            if self._mark:
-                self._require(found or mark_directory(self._directory, self._mark, MARK_MODE))
+            if self._mark.text:
+                self._mark.require(found or mark_directory(self._directory, self._mark.text, MARK_MODE))
 
     def _let_readers_in(self) -> None:
         """Let those who may use the files enter the directory, as Glance does; a refusal is logged alone."""
@@ -269,7 +269,7 @@ class FileStore(StoreDriver):
 
     def check(self) -> None:
         """Write, link and remove a small file; see `StoreDriver.check`."""
-        if not self._mark:
+        if not self._mark.text:
             self.prepare((), before=False)
         with self._faults(needed_bytes=1):
             self._require_prepared()
@@ -404,17 +404,9 @@ class FileStore(StoreDriver):
             StoreUnavailable: it is missing, not marked, or another's.
             OSError: the mark cannot be read.
         """
-        found = read_mark(self._directory)
-        if not self._mark and self._directory.is_dir():
-            return
-        if not found:
-            raise StoreUnavailable(self._store_id, NOT_PREPARED, ASK_DOCTOR)
-        self._require(found)
-
-    def _require(self, found: str) -> None:
-        if found != self._mark:
-            reason = f"its directory is marked as that of another: {found}; give each a directory of its own"
-            raise StoreUnavailable(self._store_id, reason)
+        if not self._mark.text and not self._directory.is_dir():
+            raise self._mark.missing()
+        self._mark.require(read_mark(self._directory))
 
     def _lacks(self, known: Iterable[str]) -> bool:
         """Return whether the directory should hold objects but holds none of them."""
@@ -434,7 +426,5 @@ class FileStore(StoreDriver):
             return StoreFull(self._store_id, needed_bytes)
         reason = error.strerror or str(error)
         # Users see the error; the path is for operators alone.
-        log.warning(
-            "store not usable", store=self._store_id, reason=reason, path=error.filename or str(self._directory)
-        )
+        log.info("store not usable", store=self._store_id, reason=reason, path=error.filename or str(self._directory))
         return (StoreDenied if error.errno in _DENIED else StoreUnavailable)(self._store_id, reason)

@@ -21,7 +21,6 @@ from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.host.directories import MARK
 from transship.stores.base import (
-    ASK_DOCTOR,
     NOTHING_KEPT,
     PROGRESS_EVERY_S,
     Content,
@@ -34,6 +33,7 @@ from transship.stores.ceph.cluster import Cluster
 from transship.stores.ceph.mark import read_mark, read_mark_within, try_writing, write_mark
 from transship.stores.ceph.pool import SNAPSHOT, TEMPORARY, Pool, part_of
 from transship.stores.ceph.transfer import MIB, read_data, write_data
+from transship.stores.mark import Mark
 from transship.stores.staged_source import opened_staged, rejoined, require_canonical
 
 CHECK_TIMEOUT_S: Final = 1.0
@@ -58,7 +58,7 @@ class RbdStore(StoreDriver):
         self._store_id = store_id
         self._settings = settings
         self._cluster = Cluster(store_id, settings.conf, settings.user, settings.pool, settings.connect_timeout_s)
-        self._mark = f"store {store_id} of catalogue {catalog_id}" if catalog_id else ""
+        self._mark = Mark(store_id, catalog_id, "pool", NOT_PREPARED)
         self._object_bytes = settings.chunk_mib * MIB
 
     @classmethod
@@ -114,9 +114,9 @@ class RbdStore(StoreDriver):
         with self._cluster.pool(needed_bytes=1) as pool:
             found = read_mark(pool.ioctx)
             if found is None and (before or self._lacks(pool, known)):
-                raise StoreUnavailable(self._store_id, NOT_PREPARED, ASK_DOCTOR)
-            if self._mark:
-                self._require_own(found or write_mark(pool.ioctx, self._mark))
+                raise self._mark.missing()
+            if self._mark.text:
+                self._mark.require(found or write_mark(pool.ioctx, self._mark.text))
 
     def put(
         self,
@@ -256,7 +256,7 @@ class RbdStore(StoreDriver):
         """Write and remove a small object; see `StoreDriver.check`."""
         with self._cluster.pool(needed_bytes=1) as pool:
             until = time.monotonic() + CHECK_TIMEOUT_S
-            self._require_own(read_mark_within(pool.ioctx, until))
+            self._mark.require(read_mark_within(pool.ioctx, until))
             try_writing(pool.ioctx, until)
 
     @property
@@ -276,14 +276,7 @@ class RbdStore(StoreDriver):
         Raises:
             StoreUnavailable: it is not marked, or another's.
         """
-        self._require_own(read_mark(pool.ioctx))
-
-    def _require_own(self, found: str | None) -> None:
-        if self._mark and not found:
-            raise StoreUnavailable(self._store_id, NOT_PREPARED, ASK_DOCTOR)
-        if self._mark and found != self._mark:
-            reason = f"its pool is marked as that of another: {found}; give each a pool of its own"
-            raise StoreUnavailable(self._store_id, reason)
+        self._mark.require(read_mark(pool.ioctx))
 
     def _lacks(self, pool: Pool, known: Iterable[str]) -> bool:
         """Return whether the pool should hold images but holds none of them."""

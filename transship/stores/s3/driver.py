@@ -23,7 +23,6 @@ from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.host.directories import MARK
 from transship.stores.base import (
-    ASK_DOCTOR,
     NOTHING_KEPT,
     PROGRESS_EVERY_S,
     Content,
@@ -31,6 +30,7 @@ from transship.stores.base import (
     StoreDriver,
     Unfinished,
 )
+from transship.stores.mark import Mark
 from transship.stores.s3.bucket import PAUSES_S, Bucket, StreamCut
 from transship.stores.s3.faults import store_error
 from transship.stores.s3.names import CHECK, OWN_NAMES, Locations, marker_in
@@ -69,7 +69,7 @@ class S3Store(StoreDriver):
         self._settings = settings
         self._part_bytes = settings.part_mib * MIB
         self._locations = Locations.of(settings.endpoint, settings.bucket)
-        self._mark = f"store {store_id} of catalogue {catalog_id}"
+        self._mark = Mark(store_id, catalog_id, "bucket", NOT_PREPARED)
         self._publishing = threading.RLock()
 
     @classmethod
@@ -141,11 +141,11 @@ class S3Store(StoreDriver):
             self._bucket.create(self._settings.region)
         found = self._bucket.text(MARK)
         if found is None and (before or (keys and keys.isdisjoint(self._bucket.keys()))):
-            raise StoreUnavailable(self._store_id, NOT_PREPARED, ASK_DOCTOR)
+            raise self._mark.missing()
         if not found:
-            self._bucket.write(MARK, self._mark.encode())
+            self._bucket.write(MARK, self._mark.text.encode())
             found = self._bucket.text(MARK)
-        self._require(found)
+        self._mark.require(found)
 
     def put(
         self,
@@ -237,7 +237,7 @@ class S3Store(StoreDriver):
     def check(self) -> None:
         """Write and remove an empty object; see `StoreDriver.check`."""
         bucket = self._bucket.impatient()
-        self._require(bucket.text(MARK))
+        self._mark.require(bucket.text(MARK))
         bucket.write(CHECK, b"")  # the name is fixed, so the next check removes what a killed one left
         bucket.delete(CHECK)
 
@@ -282,11 +282,4 @@ class S3Store(StoreDriver):
         Raises:
             StoreUnavailable: it is missing, not marked, or another's.
         """
-        self._require(self._bucket.text(MARK))
-
-    def _require(self, found: str | None) -> None:
-        if not found:
-            raise StoreUnavailable(self._store_id, NOT_PREPARED, ASK_DOCTOR)
-        if found != self._mark:
-            reason = f"its bucket is marked as that of another: {found}; give each a bucket of its own"
-            raise StoreUnavailable(self._store_id, reason)
+        self._mark.require(self._bucket.text(MARK))
