@@ -85,7 +85,9 @@ def _invocation(
     assignments: list[str] | None = None,
 ) -> Invocation:
     from transship.commands.context import Invocation, parse_overrides
+    from transship.host.logs import configure_logs
 
+    configure_logs("WARNING", "command")  # standard output is for what the command prints
     first_config, home, first_assignments, first_glance = context.obj
     all_assignments = [*first_assignments, *(assignments or [])]
     return Invocation(config or first_config, parse_overrides(home, all_assignments, glance or first_glance))

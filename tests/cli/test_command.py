@@ -320,6 +320,19 @@ def test_a_store_or_staging_that_is_not_mounted_is_named_with_the_remedy(tmp_pat
     assert [list(directory.iterdir()) for directory in (tmp_path / "images", settings.staging_dir)] == [[], []]
 
 
+def test_status_prints_nothing_but_json_whatever_fails(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, host_name="here")
+    with closing(Catalog.open(settings)) as catalog:
+        prepare_stores(settings, catalog)
+    images = tmp_path / "images"
+    shutil.rmtree(images)
+    images.symlink_to(images)
+    seen = run(tmp_path, "status", "--json", **DATABASES.environment(tmp_path), TRANSSHIP_HOST_NAME="here")
+    shown = json.loads(seen.stdout)
+    assert "Too many levels" in str(shown), shown
+    assert seen.stderr == ""
+
+
 def test_doctor_says_who_takes_a_port(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         seen = run(tmp_path / "home", "doctor", TRANSSHIP_API__PORT=str(listener.getsockname()[1]))

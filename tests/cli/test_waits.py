@@ -104,8 +104,8 @@ def test_many_waits_are_counted(catalog: Catalog, settings: Settings, capsys: py
         waiting(catalog, "waits for its turn")
     _shown(_waits(settings))
     assert capsys.readouterr().out.splitlines()[-1].endswith("and 3 more")
-    assert len(found(settings, "import waits")) == SHOWN_WAITS
-    assert [finding.text for finding in found(settings, "waits")] == ["and 3 more"]
+    listed = found(settings, "import waits")
+    assert (len(listed), listed[-1].text) == (SHOWN_WAITS + 1, "and 3 more")
 
 
 def test_a_host_out_of_use_is_forgotten_after_a_day_unless_it_holds_something(catalog: Catalog) -> None:

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -278,11 +278,16 @@ def store_finding(settings: Settings, catalog: Catalog, store_id: str, store: St
 def _damage(catalog: Catalog) -> Iterator[Finding]:
     with catalog.read() as connection:
         found = damaged_copies(connection)
-    for copy in found[:SHOWN_WAITS]:
-        text = f"image {copy.image_id} in store {copy.store}: {copy.damage}; run 'verify-images' with repair in Prefect"
-        yield Finding(Level.FAIL, "damaged copy", text)
-    if len(found) > SHOWN_WAITS:
-        yield Finding(Level.FAIL, "damaged copies", f"and {len(found) - SHOWN_WAITS} more")
+    remedy = "run 'verify-images' with repair in Prefect"
+    texts = [f"image {copy.image_id} in store {copy.store}: {copy.damage}; {remedy}" for copy in found]
+    yield from _first_of([Finding(Level.FAIL, "damaged copy", text) for text in texts])
+
+
+def _first_of(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Yield the first of many findings of one level, and how many more there are."""
+    yield from findings[:SHOWN_WAITS]
+    if len(findings) > SHOWN_WAITS:
+        yield Finding(findings[0].level, findings[0].subject, f"and {len(findings) - SHOWN_WAITS} more")
 
 
 def _strays(catalog: Catalog) -> Iterator[Finding]:
@@ -303,10 +308,7 @@ def _waits(catalog: Catalog) -> Iterator[Finding]:
             yield Finding(Level.OK, "host", f"{host.name} is alive, {host.slots} imports at a time")
         else:
             yield Finding(Level.WARN, "host gone", host_text(host))
-    for what, text in waits[:SHOWN_WAITS]:
-        yield Finding(Level.WARN, f"{what} waits", text)
-    if len(waits) > SHOWN_WAITS:
-        yield Finding(Level.WARN, "waits", f"and {len(waits) - SHOWN_WAITS} more")
+    yield from _first_of([Finding(Level.WARN, f"{what} waits", text) for what, text in waits])
 
 
 def notification_finding(found: Backlog) -> Finding:

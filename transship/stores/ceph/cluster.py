@@ -189,7 +189,7 @@ class Cluster:
         return _Session(client)
 
     def _not_connected(self, error: rados.Error, reason: str) -> TransferFailed:
-        log.warning("store not connected", store=self._store_id, conf=str(self._conf), reason=str(error))
+        log.info("store not connected", store=self._store_id, conf=str(self._conf), reason=str(error))
         if getattr(error, "errno", None) in _DENIED:
             return StoreDenied(self._store_id, "the cluster does not accept its user")
         return StoreUnavailable(self._store_id, reason)
@@ -198,7 +198,7 @@ class Cluster:
         code = getattr(error, "errno", None) or 0
         if code in NO_ROOM:
             return StoreFull(self._store_id, needed_bytes)
-        log.warning("store not usable", store=self._store_id, pool=self._pool, reason=str(error))
+        log.info("store not usable", store=self._store_id, pool=self._pool, reason=str(error))
         if code in _DENIED:
             return StoreDenied(self._store_id, os.strerror(code))
         if isinstance(error, rados.ObjectNotFound):

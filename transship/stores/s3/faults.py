@@ -82,7 +82,7 @@ def own_error_in(error: Exception) -> Exception | None:
 
 def store_error(store: str, error: Exception, needed_bytes: int) -> TransferFailed:
     """Return the store's error for one of botocore or of the operating system, and log its text for operators."""
-    log.warning("store not usable", store=store, reason=str(error))
+    log.info("store not usable", store=store, reason=str(error))
     if not isinstance(error, ClientError):
         return _unanswered(store, error)
     code = code_of(error)
