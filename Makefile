@@ -70,7 +70,7 @@ check: bootstrap ## Lint, check formats, types and the direction of imports
 	.venv/bin/lint-imports
 
 .PHONY: docs
-docs: bootstrap ## Write the generated pages anew: settings and samples, errors, intake, acceptance
+docs: bootstrap ## Write the generated pages anew: settings, policies and samples, errors, intake, acceptance
 	.venv/bin/python -m config.show
 	.venv/bin/python -m tests.architecture.errors_page
 	.venv/bin/python -m tests.sources.intake_rows

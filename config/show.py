@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from config.loading import LoadedSettings
 from config.options import BY_ID, OptionPath, field_at, option_values, section_of, variable_of
+from config.policy_pages import POLICY_PAGE_FILE, POLICY_SAMPLE_FILE, policy_page, policy_sample
 from config.settings import RemoteSettings, Settings
 from config.settings.stores import DEFAULT_KIND, KINDS
 
@@ -118,11 +119,17 @@ def settings_page() -> str:
 
 
 def write_files(root: Path) -> None:
-    """Write the sample file and the pages below the repository's root."""
+    """Write the sample files and the pages below the repository's root."""
     from config.glance.page import GLANCE_FILE, glance_page  # noqa: PLC0415 (oslo.config is slow to import)
 
-    glance = glance_page((root / GLANCE_FILE).read_text(encoding="utf-8"))
-    for name, text in ((SAMPLE_FILE, sample_toml()), (DOCS_FILE, settings_page()), (GLANCE_FILE, glance)):
+    texts = {
+        SAMPLE_FILE: sample_toml(),
+        DOCS_FILE: settings_page(),
+        GLANCE_FILE: glance_page((root / GLANCE_FILE).read_text(encoding="utf-8")),
+        POLICY_SAMPLE_FILE: policy_sample(),
+        POLICY_PAGE_FILE: policy_page((root / POLICY_PAGE_FILE).read_text(encoding="utf-8")),
+    }
+    for name, text in texts.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -15,10 +15,10 @@ from config.glance.options import (
     OPTIONS,
     SECTION_SPELLINGS,
 )
+from config.policy_pages import BEGIN
 from config.settings.stores import KINDS
 
 GLANCE_FILE: Final = Path("docs/glance-configuration.md")
-BEGIN: Final = "<!-- From here to the end: written by `python -m config.show`; do not edit. -->"
 
 
 def glance_page(page: str) -> str:

@@ -50,7 +50,12 @@ class ApiSettings(Section):
     )
     policy_file: AbsolutePath | None = Field(
         None,
-        description="Policy file (YAML): who may copy and deactivate images, and remove copies.",
+        description="Policy file (YAML): who may do what; config/samples/policy.yaml has all rules.",
+    )
+    enforce_new_defaults: bool = Field(
+        True,
+        description="Whether policies require roles by default. false: Glance's older defaults, by which the owner's"
+        " project needs no role.",
     )
     limit_param_default: int = Field(25, ge=1, description="Images per page if the client sets no limit.")
     api_limit_max: int = Field(1000, ge=1, description="Maximum of images per page.")

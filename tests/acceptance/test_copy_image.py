@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.founding_document import policies_with
 from tests.fakes.yard import BODY, Yard
 from transship.catalog.imports import Caller
 from transship.domain.errors import (
@@ -110,7 +111,7 @@ def test_case_46_who_may_copy_is_a_policy_and_the_owner_stays(yard: Yard, tmp_pa
     assert (refused.status_code, "copy_image" in refused.text) == (403, True)
     private = yard.image(image_id)
     rules = tmp_path / "policy.yaml"
-    rules.write_text('"copy_image": "\'public\':%(visibility)s"\n')
+    rules.write_text(policies_with("copy_image"))
     yard.site.set(api__policy_file=str(rules))
     yard.serve()
     yard.copied(image_id, "s2")

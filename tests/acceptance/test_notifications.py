@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.fakes.founding_document import DOCUMENT
 from tests.fakes.images import settings_in
 from tests.fakes.images_api import ApiServer
 from tests.fakes.notifications import notification_drivers, told, types_told
@@ -28,7 +29,6 @@ __all__ = ["notification_drivers"]
 
 pytestmark = pytest.mark.real
 
-DOCUMENT: Final = Path(__file__).parents[1] / "data" / "interoperable-image-import.rst"
 WHOLE_IMPORT: Final = [
     "image.create",
     "task.create",

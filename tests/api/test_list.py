@@ -16,7 +16,7 @@ from transship.domain.image import Image, ImageStatus, Visibility
 from transship.domain.visibility import Viewer
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, 500_000, tzinfo=UTC)
-ADMIN = Viewer(roles=("admin",))
+ADMIN = Viewer(is_admin=True)
 
 
 def _names(api: ImagesApi, query: str) -> list[str]:

@@ -6,9 +6,13 @@ import re
 import tomllib
 from pathlib import Path
 
+import yaml
+
 from config.loading import load_settings
+from config.policy_pages import POLICY_PAGE_FILE, POLICY_SAMPLE_FILE, policy_page, policy_sample
 from config.settings import Settings
 from config.show import DOCS_FILE, MASK, SAMPLE_FILE, option_rows, sample_toml, settings_page
+from transship.domain.policies import RULES
 
 ROOT = Path(__file__).parents[2]
 OPTION = re.compile(r"^# (?=\[|[a-z_0-9]+ = )", re.MULTILINE)
@@ -63,6 +67,18 @@ def test_the_sample_in_the_repository_is_current() -> None:
 
 def test_the_page_in_the_repository_is_current() -> None:
     assert (ROOT / DOCS_FILE).read_text() == settings_page(), "run: python -m config.show"
+
+
+def test_the_sample_and_the_page_of_policies_are_current() -> None:
+    assert (ROOT / POLICY_SAMPLE_FILE).read_text() == policy_sample(), "run: python -m config.show"
+    page = (ROOT / POLICY_PAGE_FILE).read_text()
+    assert page == policy_page(page), "run: python -m config.show"
+
+
+def test_the_sample_of_policies_with_every_rule_set_gives_the_defaults() -> None:
+    rules = re.sub(r'^# (?=")', "", policy_sample(), flags=re.MULTILINE)
+    assert yaml.safe_load(policy_sample()) is None
+    assert yaml.safe_load(rules) == {rule.name: rule.default for rule in RULES}
 
 
 def test_the_page_names_every_option() -> None:

@@ -118,5 +118,5 @@ class AskedImports:
             return lease_of(connection, image_id).state
 
 
-MEMBER = Caller(project_id="p1", roles=("member",))
+MEMBER = Caller(project_id="p1", roles=("member", "reader"))
 ADMIN = Caller(project_id="p1", roles=("admin", "member"))

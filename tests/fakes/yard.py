@@ -89,8 +89,9 @@ class Yard:
         self._api.serve(build_app(self.settings, self.site.catalog))
 
     def call(self, method: str, path: str, body: object = None, **headers: str) -> httpx.Response:
-        """Send a request to the API."""
-        return self._api.client.request(method, path, json=body, headers={"Accept": "application/json", **headers})
+        """Send a request to the API; a body of bytes as it is, others as JSON."""
+        sent: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
+        return self._api.client.request(method, path, headers={"Accept": "application/json", **headers}, **sent)
 
     def create(self, **attributes: object) -> str:
         made = self.call("POST", "/v2/images", {"disk_format": "raw", "container_format": "bare", **attributes})

@@ -175,3 +175,15 @@ def test_a_user_and_a_project_may_be_named_by_their_ids_which_need_no_domains(ke
     user = keystone.last_login["identity"]["password"]["user"]
     assert user == {"id": SERVICE_USER, "password": SERVICE_PASSWORD}
     assert keystone.last_login["scope"] == {"project": {"id": "p-1"}}
+
+
+def test_the_service_that_sends_a_request_is_known_with_its_roles(keystone: Keystone) -> None:
+    tokens = reader(keystone)
+    token, service = keystone.token("demo", "alice"), keystone.token("service", "nova", roles=["service"])
+    for identity in (tokens.read(token, service), tokens.remembered(token, service)):
+        assert identity is not None
+        assert (identity.user_id, identity.service_user_id, identity.service_roles) == ("alice", "nova", ("service",))
+    alone = tokens.remembered(token)
+    assert alone is not None
+    assert (alone.service_user_id, alone.service_roles) == ("", ())
+    assert tokens.remembered(token, keystone.token("service", "cinder", roles=["service"])) is None

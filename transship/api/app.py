@@ -69,12 +69,13 @@ def build_app(settings: Settings, catalog: Catalog, texts: Mapping[Path, str] | 
         ConfigurationRefused: a host in the settings' URI lists is invalid, or the policy file cannot be used.
     """
     policy_file = settings.api.policy_file
+    text = (texts or {}).get(policy_file) if policy_file else None
     site = Site(
         settings=settings,
         catalog=catalog,
         stores=StoreRegistry(settings, catalog),
         judge=UriJudge(gate_from(settings), settings.download.connect_timeout_s),
-        policy=Policy(policy_file, (texts or {}).get(policy_file) if policy_file else None),
+        policy=Policy(policy_file, text, new_defaults=settings.api.enforce_new_defaults),
         schemas=Schemas(settings.formats),
     )
     schemas = {f"/v2/schemas/{name}": {"GET": show_schema(name)} for name in site.schemas.by_name}

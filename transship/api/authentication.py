@@ -51,12 +51,12 @@ class Authentication:
     async def _identity(self, path: str, headers: Headers) -> Identity:
         if self._reader is None or path in OPEN_TO_ALL:
             return EVERYBODY
-        token = headers.get("x-auth-token", "")
-        # Keystone is asked in a thread; a cached token needs none.
-        remembered = self._reader.remembered(token)
+        tokens = headers.get("x-auth-token", ""), headers.get("x-service-token", "")
+        # Keystone is asked in a thread; cached tokens need none.
+        remembered = self._reader.remembered(*tokens)
         if remembered is not None:
             return remembered
-        identity: Identity = await run_in_threadpool(self._reader.read, token, headers.get("x-service-token", ""))
+        identity: Identity = await run_in_threadpool(self._reader.read, *tokens)
         return identity
 
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import structlog
 from starlette.responses import Response
 
-from transship.api.policy import DEACTIVATE, DELETE_LOCATION, REACTIVATE, READ_LOCATIONS
 from transship.api.site import Call
 from transship.catalog.images import lock_image, set_status
 from transship.catalog.removal import Claim, give_up_copy
@@ -20,6 +19,7 @@ from transship.domain.errors import (
     WrongStatus,
 )
 from transship.domain.image import Image, ImageStatus
+from transship.domain.policies import Action
 from transship.placing.removal import remove_given_up
 
 log = structlog.get_logger(__name__)
@@ -37,8 +37,8 @@ def delete_from_store(call: Call) -> Response:
         raise StoreUnknown(store, known)
     with call.site.catalog.write() as connection:
         image = lock_image(connection, call.image_id)
-        for rule in (READ_LOCATIONS, DELETE_LOCATION):
-            call.site.policy.refuse_unless(rule, call.viewer, image)
+        call.require(Action.GET_IMAGE_LOCATION, image)
+        call.require(Action.DELETE_IMAGE_LOCATION, image)
         _refuse_unless_removable(image, store)
         claim = give_up_copy(connection, image.id, store, ttl_s=call.site.settings.lease.ttl_s)
     log.info("copy withdrawn", image_id=image.id, store=store)
@@ -74,19 +74,19 @@ def _refuse_unless_removable(image: Image, store: str) -> None:
 
 def deactivate_image(call: Call) -> Response:
     """``POST /v2/images/{image_id}/actions/deactivate``: allow only admins to read the data."""
-    return _switch(call, DEACTIVATE, ImageStatus.ACTIVE, ImageStatus.DEACTIVATED)
+    return _switch(call, Action.DEACTIVATE, ImageStatus.ACTIVE, ImageStatus.DEACTIVATED)
 
 
 def reactivate_image(call: Call) -> Response:
     """``POST /v2/images/{image_id}/actions/reactivate``: allow the data to be read again."""
-    return _switch(call, REACTIVATE, ImageStatus.DEACTIVATED, ImageStatus.ACTIVE)
+    return _switch(call, Action.REACTIVATE, ImageStatus.DEACTIVATED, ImageStatus.ACTIVE)
 
 
-def _switch(call: Call, rule: str, before: ImageStatus, after: ImageStatus) -> Response:
+def _switch(call: Call, action: Action, before: ImageStatus, after: ImageStatus) -> Response:
     """Change the status from ``before`` to ``after``; do nothing if it is ``after`` already."""
     with call.site.catalog.write() as connection:
         image = lock_image(connection, call.image_id)
-        call.site.policy.refuse_unless(rule, call.viewer, image)
+        call.require(action, image)
         if image.status not in (before, after):
             raise Forbidden(f"Image {image.id} is {image.status}", f"only an image that is {before} can become {after}")
         if image.status is before:

@@ -8,8 +8,7 @@ from transship.api.images import MEDIA_TYPE
 from transship.api.resource import Operation
 from transship.api.site import Call
 from transship.api.views import store_detail_view, store_view
-from transship.domain.errors import Forbidden
-from transship.domain.visibility import may_see_store_details
+from transship.domain.policies import Action
 
 
 def show_import_methods(call: Call) -> Response:
@@ -29,8 +28,7 @@ def show_stores(call: Call) -> Response:
 
 def show_store_details(call: Call) -> Response:
     """``GET /v2/info/stores/detail``."""
-    if not may_see_store_details(call.viewer):
-        raise Forbidden("You are not permitted to see the details of stores")
+    call.site.policy.refuse(Action.STORES_INFO_DETAIL, call.viewer)
     stores = call.site.stores
     shown = [store_detail_view(store, stores.public_properties(store.id)) for store in stores.facts()]
     return JSONResponse({"stores": shown}, media_type=MEDIA_TYPE)

@@ -15,7 +15,6 @@ from transship.api.site import Call
 from transship.catalog.images import get_image
 from transship.domain.errors import (
     BadRequest,
-    Forbidden,
     ImageDataUnavailable,
     ObjectMissing,
     RangeUnsatisfiable,
@@ -26,7 +25,8 @@ from transship.domain.errors import (
 )
 from transship.domain.image import Image, Location
 from transship.domain.placement import best_first
-from transship.domain.visibility import may_download, refuse_unless_seen
+from transship.domain.policies import Action
+from transship.domain.visibility import refuse_deactivated
 
 log = structlog.get_logger(__name__)
 
@@ -53,9 +53,8 @@ def download_image(call: Call) -> Response:
     """``GET /v2/images/{image_id}/file``: download the image's data."""
     with call.site.catalog.statement() as connection:
         image = get_image(connection, call.image_id)
-    refuse_unless_seen(call.viewer, image)
-    if not may_download(call.viewer, image):
-        raise Forbidden(f"You are not permitted to download image {image.id}")
+    call.require(Action.DOWNLOAD_IMAGE, image)
+    refuse_deactivated(call.viewer, image)
     if not image.locations:
         return Response(status_code=204)
     size = image.locations[0].size if image.size is None else image.size

@@ -23,7 +23,7 @@ from transship.api.attributes import (
     with_attribute,
 )
 from transship.api.bodies import parse_json, parse_json_object, storable
-from transship.api.patch import apply_changes, parse_patch
+from transship.api.patch import Verb, apply_changes, parse_patch
 from transship.api.query import page_url, parse_query
 from transship.api.site import Call
 from transship.api.views import image_view
@@ -38,8 +38,9 @@ from transship.domain.errors import (
     TagNotFound,
     TransferFailed,
 )
-from transship.domain.image import Image, ImageStatus
-from transship.domain.visibility import refuse_create, refuse_unless_changed_by, refuse_unless_seen, shown_to
+from transship.domain.image import Image, ImageStatus, Visibility
+from transship.domain.policies import Action
+from transship.domain.visibility import shown_to
 from transship.placing.removal import remove_of_deleted
 from transship.staging.area import StagingArea
 from transship.staging.scrap import remove_scrap
@@ -85,7 +86,7 @@ def _new_image(call: Call, body: dict[str, object], now: datetime) -> Image:
     image = Image(image_id, ImageStatus.QUEUED, now, now, owner=call.caller.project_id, properties=properties)
     for name in WRITABLE & body.keys():
         image = with_attribute(image, name, body[name])
-    refuse_create(call.viewer, image.owner, image.visibility)
+    call.site.policy.refuse_create(call.viewer, image)
     for name in body:
         refuse_read_only(name)
     if "locations" in body:
@@ -96,14 +97,16 @@ def _new_image(call: Call, body: dict[str, object], now: datetime) -> Image:
 
 def list_images(call: Call) -> Response:
     """``GET /v2/images``: one page of the images that the caller may see."""
+    viewer = call.viewer
+    call.site.policy.refuse(Action.GET_IMAGES, viewer)
     pairs = call.request.query_params.multi_items()
-    query = parse_query(pairs, call.viewer, call.site.settings.api)
+    query = parse_query(pairs, viewer, call.site.settings.api)
     with call.site.catalog.read() as connection:
         images = find_images(connection, query) if query.limit else []
     stores = call.site.stores.facts()
     without_marker = [(name, value) for name, value in pairs if name != "marker"]
     page: dict[str, object] = {
-        "images": [image_view(shown_to(call.viewer, image), stores) for image in images],
+        "images": [image_view(shown_to(viewer, image), stores) for image in call.site.policy.listed(viewer, images)],
         "first": page_url(_COLLECTION, without_marker),
         "schema": "/v2/schemas/images",
     }
@@ -116,7 +119,7 @@ def show_image(call: Call) -> Response:
     """``GET /v2/images/{image_id}``: one image."""
     with call.site.catalog.statement() as connection:
         image = get_image(connection, call.image_id)
-    refuse_unless_seen(call.viewer, image)
+    call.require(Action.GET_IMAGE, image)
     return _image_response(call, image, 200, {})
 
 
@@ -127,8 +130,13 @@ def patch_image(call: Call) -> Response:
     parse_patch(content_type, [], call.site.schemas)
     changes = parse_patch(content_type, parse_json(call.body), call.site.schemas)
 
+    viewer = call.viewer
+
     def patched(image: Image) -> Image:
-        return apply_changes(image, changes, call.viewer)
+        for change in changes:
+            if change.name == "visibility" and change.verb is not Verb.REMOVE:
+                call.site.policy.refuse_visibility(viewer, image, Visibility(str(change.value)))
+        return apply_changes(image, changes, viewer)
 
     return _image_response(call, _change(call, patched), 200, {})
 
@@ -178,7 +186,7 @@ def _change(call: Call, changed: Callable[[Image], Image]) -> Image:
 
 def _changed_once(call: Call, connection: Connection, changed: Callable[[Image], Image]) -> Image:
     before = lock_image(connection, call.image_id)
-    refuse_unless_changed_by(call.viewer, before)
+    call.require(Action.MODIFY_IMAGE, before)
     after = changed(before)
     if after == before:
         return before
@@ -195,7 +203,7 @@ def delete_image(call: Call) -> Response:
     now = datetime.now(UTC)
     with call.site.catalog.write() as connection:
         image = lock_image(connection, call.image_id)
-        refuse_unless_changed_by(call.viewer, image)
+        call.require(Action.DELETE_IMAGE, image)
         if image.protected:
             raise Forbidden(f"Image {image.id} is protected and cannot be deleted.")
         mark_deleted(connection, image.id, now)

@@ -12,7 +12,6 @@ from starlette.responses import JSONResponse, Response
 
 from transship.api.bodies import parse_json, read_body
 from transship.api.images import MEDIA_TYPE
-from transship.api.policy import COPY_IMAGE
 from transship.api.site import Call
 from transship.api.views import task_view
 from transship.catalog.hosts import refuse_unless_served
@@ -23,8 +22,9 @@ from transship.domain.admission import admit
 from transship.domain.errors import EndpointUnknown
 from transship.domain.import_request import ImportRequest, described, parse_import_request
 from transship.domain.placement import choose_targets
+from transship.domain.policies import Action
 from transship.domain.remote import RemoteAccess, RemoteImage
-from transship.domain.visibility import refuse_unless_changed_by, refuse_unless_seen
+from transship.domain.visibility import refuse_unless_seen
 
 log = structlog.get_logger(__name__)
 
@@ -68,10 +68,7 @@ def _judge(call: Call, sent: bytes) -> _Asked:
         image = get_image(connection, image_id)
     refuse_unless_seen(call.viewer, image)
     admit(image, request)
-    if request.method.facts.copies:
-        call.site.policy.refuse_unless(COPY_IMAGE, call.viewer, image)
-    else:
-        refuse_unless_changed_by(call.viewer, image)
+    call.require(Action.COPY_IMAGE if request.method.facts.copies else Action.MODIFY_IMAGE, image)
     header = call.request.headers.get(STORE_HEADER) or None
     held = [location.store for location in image.locations]
     return _Asked(request, choose_targets(request, header, call.site.stores.facts(), held))
@@ -124,8 +121,8 @@ def list_image_tasks(call: Call) -> Response:
     """``GET /v2/images/{image_id}/tasks``: the image's import tasks, newest first."""
     with call.site.catalog.read() as connection:
         image = get_image(connection, call.image_id)
-        refuse_unless_seen(call.viewer, image)
+        call.require(Action.GET_IMAGE, image)
         tasks = tasks_of_image(connection, image.id, datetime.now(UTC))
     viewer = call.viewer
-    shown = [task for task in tasks if viewer.is_admin or task.owner == viewer.project_id]
+    shown = [task for task in tasks if viewer.is_admin or viewer.owns(task.owner)]
     return JSONResponse({"tasks": [task_view(task) for task in shown]}, media_type=MEDIA_TYPE)

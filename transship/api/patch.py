@@ -14,8 +14,8 @@ from typing import Final
 from transship.api.attributes import WRITABLE, refuse_property, refuse_read_only, refuse_reserved, with_attribute
 from transship.api.schemas import Schemas
 from transship.domain.errors import BadRequest, Forbidden, MediaTypeRefused, PropertyConflict
-from transship.domain.image import Image, ImageStatus, Visibility
-from transship.domain.visibility import Viewer, refuse_new_owner, refuse_visibility
+from transship.domain.image import Image, ImageStatus
+from transship.domain.visibility import Viewer, refuse_new_owner
 
 RFC_6902: Final = "application/openstack-images-v2.1-json-patch"
 DRAFT_4: Final = "application/openstack-images-v2.0-json-patch"
@@ -171,5 +171,3 @@ def _refuse_now(image: Image, change: Change, viewer: Viewer) -> None:
         raise Forbidden(f"Attribute {change.name} can be only replaced for a queued image.")
     if change.name == "owner":
         refuse_new_owner(viewer)
-    if change.name == "visibility":
-        refuse_visibility(viewer, Visibility(str(change.value)))

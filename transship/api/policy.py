@@ -1,46 +1,28 @@
-"""Access rules for an image's copies, in the language of OpenStack's policy files.
-
-A policy file can change only the rules in this module; all others are in `domain.visibility`.
-
-Source: Glance's policies in code, with the same names and defaults; oslo.policy parses and applies the rules.
-"""
+"""Policies: who may do what, in the language of OpenStack's policy files, which oslo.policy parses and applies."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
-import yaml
-from oslo_config import cfg
-from oslo_policy import policy
 
-from transship.domain.errors import ConfigurationRefused, Forbidden
-from transship.domain.image import Image
+from transship.api.policy_file import Rules, enforcer_of, read_policy_file, rules_in
+from transship.domain.errors import ConfigurationRefused, Forbidden, ImageNotFound
+from transship.domain.image import Image, Visibility
+from transship.domain.policies import CONTEXT_IS_ADMIN, OWNERS_ONLY, Action
 from transship.domain.visibility import Viewer, refuse_unless_seen
 
 log = structlog.get_logger(__name__)
 
-COPY_IMAGE: Final = "copy_image"
-READ_LOCATIONS: Final = "get_image_location"
-DELETE_LOCATION: Final = "delete_image_location"
-DEACTIVATE: Final = "deactivate"
-REACTIVATE: Final = "reactivate"
-
-_ADMIN: Final = "rule:context_is_admin"
-_OWN: Final = "project_id:%(project_id)s"
-
-DEFAULTS: Final[Mapping[str, str]] = {
-    "context_is_admin": "role:admin",
-    COPY_IMAGE: _ADMIN,
-    READ_LOCATIONS: f"{_ADMIN} or ((role:reader or role:member) and {_OWN})",
-    DELETE_LOCATION: _ADMIN,
-    DEACTIVATE: f"{_ADMIN} or (role:member and {_OWN})",
-    REACTIVATE: f"{_ADMIN} or (role:member and {_OWN})",
+_OF_VISIBILITY: Final = {
+    Visibility.PUBLIC: Action.PUBLICIZE_IMAGE,
+    Visibility.COMMUNITY: Action.COMMUNITIZE_IMAGE,
 }
-"""The rules that a policy file may change, and their defaults."""
+_OF_LISTS: Final = frozenset({Action.GET_IMAGE, Action.GET_IMAGES})
 
 
 class Policy:
@@ -53,17 +35,15 @@ class Policy:
         file: the policy file; None: the defaults apply.
         text: the file's text in the settings in force. It is used at start if the file itself cannot be used,
             because an invalid edit must not stop a running service. None: unknown.
+        new_defaults: False for Glance's older defaults.
 
     Raises:
-        ConfigurationRefused: the file cannot be read, or is not a mapping of names to rules.
+        ConfigurationRefused: the file cannot be read, or has a rule that cannot be used.
     """
 
-    def __init__(self, file: Path | None, text: str | None = None) -> None:
-        conf = cfg.ConfigOpts()
-        conf([], project="transship", default_config_files=[], default_config_dirs=[], use_env=False)
-        self._enforcer = policy.Enforcer(conf, use_conf=False)
+    def __init__(self, file: Path | None, text: str | None = None, *, new_defaults: bool = True) -> None:
         self._lock = threading.Lock()
-        self._file = file
+        self._file, self._new_defaults = file, new_defaults
         self._read_as = _stamp_of(file)
         try:
             self._load(read_policy_file(file) if file is not None else {})
@@ -71,47 +51,98 @@ class Policy:
             if file is None or text is None:
                 raise
             log.error("policy file cannot be used; using the rules from the settings in force", reason=str(refused))  # noqa: TRY400 - as below
-            self._load(_rules_of(text, file))
+            self._load(rules_in(text, file))
 
-    def _load(self, changed: Mapping[str, Any]) -> None:
-        if others := sorted(changed.keys() - DEFAULTS.keys()):
-            log.warning("rules of the policy file have no effect here", file=str(self._file), rules=",".join(others))
-        self._enforcer.set_rules(policy.Rules.from_dict({**DEFAULTS, **changed}), use_conf=False)
-        # Logs rules that refer to unknown rules or to themselves.
-        self._enforcer.check_rules()
+    def _load(self, changed: Rules) -> None:
+        self._enforcer = enforcer_of(changed, self._file, new_defaults=self._new_defaults)
+        self._changed = frozenset(changed)
 
     def _follow_file(self) -> None:
-        if self._file is None or (stamp := _stamp_of(self._file)) == self._read_as:
-            return
-        self._read_as = stamp
-        try:
-            self._load(read_policy_file(self._file))
-        except ConfigurationRefused as refused:
-            log.error("policy file cannot be used; the former rules stay in force", reason=str(refused))  # noqa: TRY400 - the trace says no more
-        else:
-            log.info("rules of the policy file read again", file=str(self._file))
-
-    def allows(self, rule: str, viewer: Viewer, image: Image) -> bool:
-        """Whether a rule allows the caller its operation on the image."""
-        credentials: dict[str, object] = {"roles": list(viewer.roles)}
-        if viewer.project_id:
-            # A caller without a project owns nothing, not even images without an owner.
-            credentials["project_id"] = viewer.project_id
         with self._lock:
-            self._follow_file()
-            return bool(self._enforcer.enforce(rule, _target(image), credentials))
+            if self._file is None or (stamp := _stamp_of(self._file)) == self._read_as:
+                return
+            self._read_as = stamp
+            try:
+                self._load(read_policy_file(self._file))
+            except ConfigurationRefused as refused:
+                log.error("policy file cannot be used; the former rules stay in force", reason=str(refused))  # noqa: TRY400 - the trace says no more
+            else:
+                log.info("rules of the policy file read again", file=str(self._file))
 
-    def refuse_unless(self, rule: str, viewer: Viewer, image: Image) -> None:
+    def judged(self, viewer: Viewer) -> Viewer:
+        """Return a caller of whom it is known whether they are an admin."""
+        return replace(viewer, is_admin=self.allows(CONTEXT_IS_ADMIN, viewer))
+
+    def allows(self, rule: str, viewer: Viewer, image: Image | None = None) -> bool:
+        """Whether a rule allows the caller its operation.
+
+        Args:
+            image: what the operation is about; None: the caller's project.
+        """
+        self._follow_file()
+        target = _target(viewer.project_id) if image is None else _target(image.owner, image)
+        if (
+            not self._new_defaults
+            and rule in OWNERS_ONLY
+            and not (viewer.is_admin or viewer.owns(str(target["owner"])))
+        ):
+            return False
+        return bool(self._enforcer.enforce(rule, target, _credentials(viewer)))
+
+    def refuse(self, rule: str, viewer: Viewer, image: Image | None = None) -> None:
         """Refuse a caller unless a rule allows the operation.
 
+        Args:
+            image: as for `allows`; a new one, or one that the caller has been shown to find.
+
         Raises:
-            ImageNotFound: the caller may not see the image either.
-            Forbidden: the caller may see it, but the rule does not allow the operation.
+            Forbidden: the rule does not allow the operation.
         """
+        if not self.allows(rule, viewer, image):
+            raise Forbidden(f"You are not authorized to complete {rule} action.")
+
+    def refuse_unless(self, rule: str, viewer: Viewer, image: Image) -> None:
+        """Refuse a caller unless they can find an image and a rule allows the operation on it.
+
+        Raises:
+            ImageNotFound: the caller cannot find the image, or may not be shown it.
+            Forbidden: the caller may be shown the image, but the rule does not allow the operation.
+        """
+        refuse_unless_seen(viewer, image)
         if self.allows(rule, viewer, image):
             return
-        refuse_unless_seen(viewer, image)
-        raise Forbidden(f"You are not permitted to complete {rule} on image {image.id}")
+        if rule == Action.GET_IMAGE or not self.allows(Action.GET_IMAGE, viewer, image):
+            raise ImageNotFound(image.id)
+        raise Forbidden(f"You are not authorized to complete {rule} action.")
+
+    def refuse_create(self, viewer: Viewer, image: Image) -> None:
+        """Refuse a new image that the caller may not create.
+
+        Raises:
+            Forbidden: the rules do not allow this image, its owner or its visibility.
+        """
+        if image.owner != viewer.project_id and not self.allows(Action.ADD_IMAGE, viewer, image):
+            raise Forbidden(f"You are not permitted to create images owned by '{image.owner}'")
+        self.refuse(Action.ADD_IMAGE, viewer, image)
+        self.refuse_visibility(viewer, image, image.visibility)
+
+    def refuse_visibility(self, viewer: Viewer, image: Image, visibility: Visibility) -> None:
+        """Refuse a visibility that the caller may not give an image.
+
+        Raises:
+            Forbidden: the rule of that visibility does not allow it.
+        """
+        if rule := _OF_VISIBILITY.get(visibility):
+            self.refuse(rule, viewer, image)
+
+    def listed(self, viewer: Viewer, images: list[Image]) -> list[Image]:
+        """Return those of a list's images that the caller may be shown.
+
+        By default, whoever may list images may be shown each of them that they can find.
+        """
+        if not self._changed & _OF_LISTS:
+            return images
+        return [image for image in images if self.allows(Action.GET_IMAGE, viewer, image)]
 
 
 def _stamp_of(file: Path | None) -> tuple[int, int, int] | None:
@@ -123,10 +154,26 @@ def _stamp_of(file: Path | None) -> tuple[int, int, int] | None:
     return (found.st_ino, found.st_size, found.st_mtime_ns) if found else None
 
 
-def _target(image: Image) -> dict[str, object]:
+def _credentials(viewer: Viewer) -> dict[str, object]:
+    """Return what rules can say of a caller, by Keystone's names.
+
+    What a caller does not have is left out: without a project they own nothing, not even images without an owner.
+    """
+    named = {"project_id": viewer.project_id, "user_id": viewer.user_id, "service_user_id": viewer.service_user_id}
+    known: Mapping[str, object] = {name: value for name, value in named.items() if value}
+    return {**known, "roles": list(viewer.roles), "service_roles": list(viewer.service_roles)}
+
+
+def _target(owner: str, image: Image | None = None) -> dict[str, object]:
+    """Return what rules can say of an image, by Glance's names."""
+    of_project: dict[str, object] = {"owner": owner, "project_id": owner}
+    if image is None:
+        return of_project
     return {
-        **image.properties,
+        # A property must not pass for a membership.
+        **{name: value for name, value in image.properties.items() if name != "member_id"},
         "id": image.id,
+        "image_id": image.id,
         "name": image.name,
         "status": str(image.status),
         "visibility": str(image.visibility),
@@ -134,40 +181,5 @@ def _target(image: Image) -> dict[str, object]:
         "os_hidden": image.os_hidden,
         "disk_format": image.disk_format,
         "container_format": image.container_format,
-        "owner": image.owner,
-        "project_id": image.owner,
+        **of_project,
     }
-
-
-def read_policy_file(file: Path) -> Mapping[str, Any]:
-    """Return the rules of a policy file by name, including those that have no effect here.
-
-    Raises:
-        ConfigurationRefused: the file cannot be read, or is not a mapping of names to rules.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationRefused(str(file), "api.policy_file", f"it cannot be read: {error}") from error
-    return _rules_of(text, file)
-
-
-def _rules_of(text: str, file: Path) -> Mapping[str, Any]:
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationRefused(str(file), "api.policy_file", f"it cannot be read: {error}") from error
-    if found is not None and not isinstance(found, dict):
-        raise ConfigurationRefused(str(file), "api.policy_file", "it must map names of rules to rules")
-    rules = {str(name): rule for name, rule in (found or {}).items()}
-    for name, rule in rules.items():
-        if not _is_rule(rule):
-            raise ConfigurationRefused(str(file), "api.policy_file", f"the rule of {name} must be text")
-    return rules
-
-
-def _is_rule(rule: object) -> bool:
-    """Whether oslo.policy can parse it: a text, None, or (old syntax) a list of texts or of lists of texts."""
-    if isinstance(rule, list):
-        return all(isinstance(each, str | list) and all(isinstance(part, str) for part in each) for each in rule)
-    return rule is None or isinstance(rule, str)

@@ -21,7 +21,9 @@ from transship.api.uri_judge import UriJudge
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Caller
 from transship.domain.errors import ImageNotFound, StoreUnavailable, StoreUnknown, TaskNotFound
+from transship.domain.image import Image
 from transship.domain.placement import StoreFacts
+from transship.domain.policies import Action
 from transship.domain.visibility import Viewer
 from transship.identity.caller import Identity
 from transship.stores.base import StoreDriver
@@ -102,7 +104,7 @@ class Site:
 
     Attributes:
         judge: decides which URIs may be imported from.
-        policy: the rules that a policy file may change.
+        policy: who may do what.
         schemas: of images and related resources.
     """
 
@@ -131,8 +133,26 @@ class Call:
 
     @property
     def viewer(self) -> Viewer:
-        """The caller, for the rules of visibility."""
-        return Viewer(self.caller.project_id, self.caller.roles)
+        """The caller, for visibility and policies."""
+        caller, identity = self.caller, self.identity
+        return self.site.policy.judged(
+            Viewer(
+                caller.project_id,
+                caller.roles,
+                user_id=caller.user_id,
+                service_user_id=identity.service_user_id,
+                service_roles=identity.service_roles,
+            )
+        )
+
+    def require(self, action: Action, image: Image) -> None:
+        """Refuse the caller unless they may do something with an existing image.
+
+        Raises:
+            ImageNotFound: the caller may not be shown the image.
+            Forbidden: the policy does not allow it.
+        """
+        self.site.policy.refuse_unless(action, self.viewer, image)
 
     @property
     def image_id(self) -> str:

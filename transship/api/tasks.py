@@ -1,4 +1,4 @@
-"""``/v2/tasks``: the import tasks of all images and projects, for administrators; read only.
+"""``/v2/tasks``: the import tasks of all images, of all projects for administrators; read only.
 
 Source: Images API v2, "Tasks". This service does not accept the deprecated import tasks.
 """
@@ -17,8 +17,9 @@ from transship.api.site import Call
 from transship.api.views import task_summary
 from transship.catalog.task_list import TaskQuery, TaskSortKey, find_tasks
 from transship.catalog.tasks import get_task
-from transship.domain.errors import BadRequest, Forbidden
+from transship.domain.errors import BadRequest, TaskNotFound
 from transship.domain.notification import TASK_TYPE
+from transship.domain.policies import Action
 from transship.domain.task import TaskStatus
 
 _COLLECTION: Final = "/v2/tasks"
@@ -27,7 +28,8 @@ _TYPES: Final = ("import", TASK_TYPE, "location_import")
 
 def list_tasks(call: Call) -> Response:
     """``GET /v2/tasks``: one page of all tasks that have not expired; by default newest first."""
-    _refuse_unless_admin(call)
+    viewer = call.viewer
+    call.site.policy.refuse(Action.TASKS_API_ACCESS, viewer)
     values = dict(call.request.query_params)
     if not storable(values):
         raise BadRequest("The query string holds a NUL character.")
@@ -38,8 +40,10 @@ def list_tasks(call: Call) -> Response:
         descending=choice(values, "sort_dir", {"desc": True, "asc": False}) is not False,
         limit=page_limit(values, call.site.settings.api),
         marker=values.get("marker", "").lower(),
+        owner=None if viewer.is_admin else viewer.project_id,
     )
-    others = choice(values, "type", {type_: type_ for type_ in _TYPES}) not in (None, TASK_TYPE)
+    nobodys = not viewer.is_admin and not viewer.project_id
+    others = nobodys or choice(values, "type", {type_: type_ for type_ in _TYPES}) not in (None, TASK_TYPE)
     with call.site.catalog.read() as connection:
         tasks = [] if others or not query.limit else find_tasks(connection, query, datetime.now(UTC))
     values.pop("marker", None)
@@ -55,13 +59,11 @@ def list_tasks(call: Call) -> Response:
 
 def show_task(call: Call) -> Response:
     """``GET /v2/tasks/{task_id}``: one task with its request and its result."""
-    _refuse_unless_admin(call)
+    viewer = call.viewer
+    call.site.policy.refuse(Action.TASKS_API_ACCESS, viewer)
     with call.site.catalog.statement() as connection:
         task = get_task(connection, call.task_id)
+    if not (viewer.is_admin or viewer.owns(task.owner)):
+        raise TaskNotFound(task.id)
     shown = {"input": task.input, "result": task.result, "message": task.message}
     return JSONResponse({**task_summary(task), **shown}, media_type=MEDIA_TYPE)
-
-
-def _refuse_unless_admin(call: Call) -> None:
-    if not call.viewer.is_admin:
-        raise Forbidden("Only administrators see all tasks", "/v2/images/{image_id}/tasks shows those of an image")

@@ -49,8 +49,8 @@ from transship.domain.fence import Fence
 from transship.domain.image import Image, ImageStatus
 from transship.domain.methods import UPLOAD_METHOD
 from transship.domain.placement import choose_upload_target
+from transship.domain.policies import Action
 from transship.domain.stop import StopToken
-from transship.domain.visibility import refuse_unless_changed_by, refuse_unless_seen
 from transship.placing.placer import Placer
 from transship.plugins.foresight import may_change_data
 from transship.prefect_rest.client import PrefectRest
@@ -80,7 +80,10 @@ async def stage_image(call: Call) -> Response:
         finish_stage(call.site.catalog, carried.upload, received.size, received.digests, utc_now())
         log.info("data staged", image_id=call.image_id, size=received.size, host=settings.host_name)
 
-    await _take(call, ImageStatus.UPLOADING, bounds, lambda _image: None, digests, end)
+    def judge(image: Image) -> None:
+        call.require(Action.MODIFY_IMAGE, image)
+
+    await _take(call, ImageStatus.UPLOADING, bounds, judge, digests, end)
     return Response(status_code=204)
 
 
@@ -92,6 +95,7 @@ async def upload_image(call: Call) -> Response:
     store = choose_upload_target(call.request.headers.get(STORE_HEADER) or None, facts)
 
     def judge(image: Image) -> None:
+        call.require(Action.UPLOAD_IMAGE, image)
         for name in ("container_format", "disk_format"):
             if not getattr(image, name):
                 raise BadRequest(f"'{name}' needs to be set before data are uploaded")
@@ -199,11 +203,6 @@ def _begin(
 ) -> Carried:
     settings, catalog, image_id = call.site.settings, call.site.catalog, call.image_id
 
-    def admit(image: Image) -> None:
-        refuse_unless_seen(call.viewer, image)
-        refuse_unless_changed_by(call.viewer, image)
-        judge(image)
-
     area = StagingArea.of(settings)
     _open(catalog, area)
     owner = f"{settings.host_name} pid {os.getpid()} upload {uuid4().hex[:8]}"
@@ -211,7 +210,7 @@ def _begin(
         catalog,
         image_id,
         status,
-        admit,
+        judge,
         owner=owner,
         host=settings.host_name,
         ttl_s=settings.lease.ttl_s,

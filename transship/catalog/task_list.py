@@ -1,4 +1,4 @@
-"""Lists all import tasks, page by page, for administrators."""
+"""Lists the import tasks of all images, page by page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Connection, func, literal, select, true, tuple_
 
 from transship.catalog.schema import TASKS
 from transship.catalog.tasks import task_of
@@ -37,6 +37,7 @@ class TaskQuery:
         sort_key: the first key; the second is the id.
         limit: maximum number of tasks.
         marker: id of the last task of the previous page; empty for the first page.
+        owner: only tasks of this project; None for all.
     """
 
     status: TaskStatus | None
@@ -44,6 +45,7 @@ class TaskQuery:
     descending: bool
     limit: int
     marker: str
+    owner: str | None = None
 
 
 def find_tasks(connection: Connection, query: TaskQuery, now: datetime) -> list[ImportTask]:
@@ -52,7 +54,7 @@ def find_tasks(connection: Connection, query: TaskQuery, now: datetime) -> list[
     Raises:
         BadRequest: the marker is not a task.
     """
-    conditions: list[ColumnElement[bool]] = [TASKS.c.expires_at.is_(None) | (TASKS.c.expires_at > now)]
+    conditions = [TASKS.c.expires_at.is_(None) | (TASKS.c.expires_at > now), _owned(query)]
     if query.status is not None:
         conditions.append(TASKS.c.status == query.status)
     levels = (_sortable(query.sort_key), TASKS.c.id)
@@ -63,6 +65,10 @@ def find_tasks(connection: Connection, query: TaskQuery, now: datetime) -> list[
     return [task_of(row) for row in rows]
 
 
+def _owned(query: TaskQuery) -> ColumnElement[bool]:
+    return true() if query.owner is None else TASKS.c.owner == query.owner
+
+
 def _sortable(key: TaskSortKey) -> ColumnElement[Any]:
     if key is TaskSortKey.EXPIRES_AT:
         # A comparison with null is unknown, so tasks that have not ended sort as expiring last.
@@ -71,7 +77,7 @@ def _sortable(key: TaskSortKey) -> ColumnElement[Any]:
 
 
 def _after(connection: Connection, query: TaskQuery, levels: tuple[ColumnElement[Any], ...]) -> ColumnElement[bool]:
-    row = connection.execute(select(*levels).where(TASKS.c.id == query.marker)).first()
+    row = connection.execute(select(*levels).where(TASKS.c.id == query.marker, _owned(query))).first()
     if row is None:
         raise BadRequest(f"Invalid marker: there is no task with ID {query.marker}")
     here = tuple_(*levels)

@@ -124,9 +124,9 @@ def refuse_what_cannot_start(loaded: LoadedSettings) -> None:
         policy_file = loaded.settings.api.policy_file
         if policy_file is not None:
             # Importing oslo.policy takes a third of a second, so it is only done if there is such a file.
-            from transship.api.policy import read_policy_file  # noqa: PLC0415
+            from transship.api.policy_file import enforcer_of, read_policy_file  # noqa: PLC0415
 
-            read_policy_file(policy_file)
+            enforcer_of(read_policy_file(policy_file), policy_file)
 
 
 def refuse_what_fails_imports(loaded: LoadedSettings) -> None:

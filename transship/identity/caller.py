@@ -17,6 +17,8 @@ class Identity:
         roles: in the project, lower case; roles in a domain or the system do not apply to images.
         catalogue: the caller's service catalogue.
         token: the caller's own.
+        service_user_id, service_roles: of the service that sends the request for the caller, as ``X-Service-Token``
+            proves; empty if there is none.
     """
 
     project_id: str = ""
@@ -24,6 +26,8 @@ class Identity:
     roles: tuple[str, ...] = ()
     catalogue: ServiceCatalogue = field(default_factory=ServiceCatalogue, repr=False)
     token: str = field(default="", repr=False)
+    service_user_id: str = ""
+    service_roles: tuple[str, ...] = ()
 
 
 EVERYBODY: Final = Identity(roles=("admin",))

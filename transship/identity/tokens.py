@@ -11,7 +11,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -51,8 +51,19 @@ class TokenReader:
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._lock = threading.Lock()
 
-    def remembered(self, token: str) -> Identity | None:
-        """Return the owner of a token from the cache, without waiting; None if it is not cached."""
+    def remembered(self, token: str, service_token: str = "") -> Identity | None:
+        """Return the owner of a token from the cache, without waiting; None if a token is not cached.
+
+        Args:
+            token, service_token: as `read`.
+        """
+        identity = self._cached(token)
+        if identity is None or not service_token:
+            return identity
+        service = self._cached(service_token)
+        return None if service is None else _through(service, identity)
+
+    def _cached(self, token: str) -> Identity | None:
         key = _key(token)
         with self._lock:
             known = self._known.get(key)
@@ -70,7 +81,7 @@ class TokenReader:
         Args:
             token: ``X-Auth-Token``; empty when not sent.
             service_token: ``X-Service-Token`` of a service that acts for the user. If it has a role in
-                ``auth.service_token_roles``, the user's token may be expired.
+                ``auth.service_token_roles``, the user's token may be expired. Empty when not sent.
 
         Raises:
             Unauthenticated: no token, or an invalid one.
@@ -78,16 +89,16 @@ class TokenReader:
         """
         if not token:
             raise Unauthenticated(self._told, "this service wants a token", "send X-Auth-Token")
-        services = {role.lower() for role in self._settings.service_token_roles}
-        may_be_expired = bool(service_token) and bool(
-            services & set(self._validated(service_token, "X-Service-Token").roles)
-        )
-        return self._validated(token, "X-Auth-Token", may_be_expired=may_be_expired)
+        if not service_token:
+            return self._validated(token, "X-Auth-Token")
+        service = self._validated(service_token, "X-Service-Token")
+        may_be_expired = any(role.lower() in service.roles for role in self._settings.service_token_roles)
+        return _through(service, self._validated(token, "X-Auth-Token", may_be_expired=may_be_expired))
 
     def _validated(self, token: str, header: str, *, may_be_expired: bool = False) -> Identity:
-        remembered = self.remembered(token)
-        if remembered is not None:
-            return remembered
+        cached = self._cached(token)
+        if cached is not None:
+            return cached
         now = self._clock()
         if not _TOKEN.fullmatch(token):
             raise Unauthenticated(self._told, f"{header} holds no token")
@@ -126,6 +137,11 @@ class TokenReader:
             self._known[_key(token)] = _Known(identity, good_until)
             while len(self._known) > self._settings.token_cache_size:
                 self._known.popitem(last=False)
+
+
+def _through(service: Identity, identity: Identity) -> Identity:
+    """Return a user for whom a service sends the request."""
+    return replace(identity, service_user_id=service.user_id, service_roles=service.roles)
 
 
 def _key(token: str) -> bytes:
