@@ -1,9 +1,8 @@
-"""The modules of Debian's python3-rados and python3-rbd in .venv."""
+"""The modules of Debian's python3-rados and python3-rbd in an environment."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,17 +14,15 @@ BUILT = "rados.cpython-311-x86_64-linux-gnu.so"
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """The site-packages of a checkout with Python 3.11, and a directory for Debian's modules beside it."""
-    (tmp_path / "scripts").mkdir()
-    shutil.copy(ROOT / "scripts" / "link-ceph", tmp_path / "scripts")
+    """The site-packages of an environment with Python 3.11, and a directory for Debian's modules beside it."""
     (tmp_path / "debian").mkdir()
-    site = tmp_path / ".venv" / "lib" / "python3.11" / "site-packages"
+    site = tmp_path / "environment" / "lib" / "python3.11" / "site-packages"
     site.mkdir(parents=True)
     return site
 
 
 def link(tmp_path: Path) -> None:
-    subprocess.run([tmp_path / "scripts" / "link-ceph", tmp_path / "debian"], check=True)
+    subprocess.run([ROOT / "scripts" / "link-ceph", tmp_path / "environment", tmp_path / "debian"], check=True)
 
 
 def test_modules_for_the_same_python_are_linked(tmp_path: Path, site: Path) -> None:
