@@ -1,16 +1,19 @@
-"""A real Keystone, and the real Glance of a second region, on loopback: installed from PyPI, on SQLite, stopped by pid.
+"""A real Keystone and a real Glance on loopback: installed from PyPI, on SQLite, stopped by pid.
 
 with OpenStack(directory) as cloud:
     cloud.endpoint("image", "RegionOne", url_of_ours)
     there = cloud.connect(region="RegionTwo")     # openstacksdk, as the member alice of the project demo
+
+with Glance(directory, {"blocks:rbd": {"rbd_store_pool": pool}}) as glance:    # without Keystone: every caller is admin
+    requests.get(f"{glance.url}/v2/images")
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -49,40 +52,6 @@ backend = dogpile.cache.memory
 policy_dirs = {home}/policy.d
 """
 
-GLANCE_CONF = """
-[DEFAULT]
-log_file = {home}/glance.log
-enabled_backends = disk:file
-[database]
-connection = sqlite:///{home}/glance.db
-[glance_store]
-default_backend = disk
-[disk]
-filesystem_store_datadir = {home}/images
-[os_glance_staging_store]
-filesystem_store_datadir = {home}/staging
-[os_glance_tasks_store]
-filesystem_store_datadir = {home}/tasks
-[keystone_authtoken]
-www_authenticate_uri = {keystone}
-auth_url = {keystone}
-auth_type = password
-username = glance
-password = {password}
-project_name = service
-user_domain_id = default
-project_domain_id = default
-service_token_roles_required = true
-[paste_deploy]
-flavor = keystone
-config_file = {environment}/etc/glance/glance-api-paste.ini
-[oslo_concurrency]
-lock_path = {home}/locks
-[oslo_policy]
-policy_dirs = {home}/policy.d
-"""
-
-
 SERVE = """
 import sys
 from importlib import import_module
@@ -93,6 +62,129 @@ serve(import_module(module).application, host="127.0.0.1", port=int(port), threa
 """
 
 
+Options = Mapping[str, Mapping[str, object]]
+
+
+class Service:
+    """A service of OpenStack: its configuration, its process, which ends when the service is left, and its logs.
+
+    Args:
+        name: of its Python package.
+        home: existing directory for its files, of which those of other services have other names.
+
+    Attributes:
+        url, port: where it listens.
+        configuration: the file that it runs with.
+    """
+
+    def __init__(self, name: str, home: Path, configuration: str) -> None:
+        self._name, self.home = name, home
+        self.configuration = home / configuration
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def manage(self, *arguments: str) -> None:
+        """Run the command with which an operator prepares the service."""
+        command = [ENVIRONMENT / "bin" / f"{self._name}-manage", "--config-file", self.configuration, *arguments]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL, check=False
+        )
+        assert done.returncode == 0, f"{self._name}-manage {arguments[0]}: {done.stderr[-4000:]}"
+
+    def serve(self, module: str, path: str) -> None:
+        """Start the service, and wait until it answers at a path."""
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        where = {"HOME": str(self.home), f"OS_{self._name.upper()}_CONFIG_DIR": str(self.home)}
+        with (self.home / f"{self._name}.out").open("wb") as out:
+            self._process = subprocess.Popen(
+                [ENVIRONMENT / "bin" / "python", "-c", SERVE, module, str(self.port)],
+                env={**kept, **where},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=self.home,
+                start_new_session=True,
+            )
+
+        def answers() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, self.last_words()
+            try:
+                with urlopen(self.url + path, timeout=30):
+                    return True
+            except (URLError, OSError):
+                return False
+
+        try:
+            until(answers, PATIENCE_S, f"{self._name} answers")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+
+    def last_words(self) -> str:
+        """Return the ends of its logs."""
+        logs = [self.home / f"{self._name}.{kind}" for kind in ("log", "out")]
+        return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-3000:]}" for path in logs if path.exists())
+
+
+class Glance(Service):
+    """A Glance on SQLite: send it one request after the other.
+
+    Args:
+        home: existing directory for configuration, database and staging.
+        stores: their options, by id and type (``disk:file``) as in ``enabled_backends``; the first is the default.
+        options: further options by section; without ``keystone_authtoken`` every caller is admin.
+
+    Attributes:
+        staging: directory in which it stages what is to be imported.
+    """
+
+    def __init__(self, home: Path, stores: Options, options: Options | None = None) -> None:
+        super().__init__("glance", home, "glance-api.conf")
+        self.staging = home / "staging"
+        self._stores, self._options = stores, options or {}
+
+    def __enter__(self) -> Self:
+        install()
+        home, backends = self.home, {name.partition(":")[0]: options for name, options in self._stores.items()}
+        for directory in (self.staging, home / "tasks", home / "locks", home / "policy.d"):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        sections: dict[str, Mapping[str, object]] = {
+            "DEFAULT": {"log_file": home / "glance.log", "enabled_backends": ", ".join(self._stores)},
+            "database": {"connection": f"sqlite:///{home}/glance.db"},
+            "glance_store": {"default_backend": next(iter(backends))},
+            **backends,
+            "os_glance_staging_store": {"filesystem_store_datadir": self.staging},
+            "os_glance_tasks_store": {"filesystem_store_datadir": home / "tasks"},
+            "paste_deploy": {"config_file": ENVIRONMENT / "etc" / "glance" / "glance-api-paste.ini"},
+            "oslo_concurrency": {"lock_path": home / "locks"},
+            "oslo_policy": {"policy_dirs": home / "policy.d"},
+        }
+        if "keystone_authtoken" not in self._options:
+            (home / "policy.d" / "everyone.yaml").write_text('context_is_admin: ""\n')
+        for section, options in self._options.items():
+            sections[section] = {**sections.get(section, {}), **options}
+        with self.configuration.open("w") as out:
+            for section, options in sections.items():
+                out.writelines([f"[{section}]\n", *(f"{option} = {value}\n" for option, value in options.items())])
+        self.manage("db_sync")
+        self.serve("glance.wsgi.api", "/healthcheck")
+        return self
+
+
 class OpenStack:
     """Keystone with projects `service` and `demo`, a member alice, a service account glance, and a Glance in RegionTwo.
 
@@ -101,21 +193,23 @@ class OpenStack:
 
     Attributes:
         auth_url: of Keystone.
-        glance_url, glance_port: where the Glance listens.
+        glance: the Glance.
         pool: directory of its file store.
-        staging: directory in which it stages what is to be imported.
-        configuration: the file that it runs with.
     """
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._keystone_port, self._glance_port = free_port(), free_port()
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self.auth_url = f"http://127.0.0.1:{self._keystone_port}/v3"
-        self.glance_url = f"http://127.0.0.1:{self._glance_port}"
-        self.glance_port = self._glance_port
-        self.pool, self.staging = home / "images", home / "staging"
-        self.configuration = home / "glance-api.conf"
+        self._stack = ExitStack()
+        self._keystone = Service("keystone", home, "keystone.conf")
+        self.auth_url = f"{self._keystone.url}/v3"
+        self.pool = home / "images"
+        login = {"auth_type": "password", "user_domain_id": "default", "project_domain_id": "default"}
+        asks = {"www_authenticate_uri": self.auth_url, "service_token_roles_required": True}
+        self.glance = Glance(
+            home,
+            {"disk:file": {"filesystem_store_datadir": self.pool}},
+            {"keystone_authtoken": {**asks, **login, **self.service_login}, "paste_deploy": {"flavor": "keystone"}},
+        )
 
     @property
     def service_login(self) -> dict[str, str]:
@@ -165,34 +259,31 @@ class OpenStack:
             identity.create_endpoint(service_id=service.id, interface=interface, region_id=region, url=url)
 
     def __enter__(self) -> Self:
-        subprocess.run([ROOT / "scripts" / "openstack-environment", ENVIRONMENT], check=True, stdin=subprocess.DEVNULL)
-        try:
+        install()
+        with ExitStack() as stack:
+            stack.push(self._keystone)
             self._start_keystone()
             self._seed()
-            self._start_glance()
-        except BaseException:
-            self._stop()
-            raise
+            stack.enter_context(self.glance)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        self._stack.__exit__(kind, error, trace)
 
     def _start_keystone(self) -> None:
-        home = self._home
-        for name in ("fernet-keys", "credential-keys", "policy.d", "images", "staging", "tasks", "locks"):
+        home, keystone = self._home, self._keystone
+        for name in ("fernet-keys", "credential-keys", "policy.d", "images"):
             (home / name).mkdir(mode=0o700)
-        (home / "keystone.conf").write_text(KEYSTONE_CONF.format(home=home))
+        keystone.configuration.write_text(KEYSTONE_CONF.format(home=home))
         owner = ["--keystone-user", str(os.getuid()), "--keystone-group", str(os.getgid())]
-        self._manage("keystone", "db_sync")
-        self._manage("keystone", "fernet_setup", *owner)
-        self._manage("keystone", "bootstrap", "--bootstrap-password", ADMIN_PASSWORD,
-                     "--bootstrap-region-id", "RegionOne", "--bootstrap-public-url", self.auth_url,
-                     "--bootstrap-internal-url", self.auth_url)  # fmt: skip
-        self._serve("keystone.wsgi.api", self._keystone_port, {"OS_KEYSTONE_CONFIG_DIR": str(home)})
-        until(lambda: self._answers(self.auth_url), PATIENCE_S, "Keystone answers")
+        keystone.manage("db_sync")
+        keystone.manage("fernet_setup", *owner)
+        keystone.manage("bootstrap", "--bootstrap-password", ADMIN_PASSWORD, "--bootstrap-region-id", "RegionOne",
+                        "--bootstrap-public-url", self.auth_url, "--bootstrap-internal-url", self.auth_url)  # fmt: skip
+        keystone.serve("keystone.wsgi.api", "/v3")
 
     def _seed(self) -> None:
         identity = self.connect("admin").identity
@@ -202,59 +293,13 @@ class OpenStack:
             project = identity.create_project(name=project_name, domain_id="default")
             user = identity.create_user(name=name, password=password, domain_id="default")
             identity.assign_project_role_to_user(project, user, roles[role])
-        self.endpoint("image", "RegionTwo", self.glance_url)
-
-    def _start_glance(self) -> None:
-        home = self._home
-        values = {"keystone": self.auth_url, "password": SERVICE_PASSWORD, "environment": ENVIRONMENT, "home": home}
-        self.configuration.write_text(GLANCE_CONF.format(**values))
-        self._manage("glance", "db_sync")
-        self._serve("glance.wsgi.api", self._glance_port, {"OS_GLANCE_CONFIG_DIR": str(home)})
-        until(lambda: self._answers(f"{self.glance_url}/healthcheck"), PATIENCE_S, "Glance answers")
-
-    def _manage(self, name: str, *arguments: str) -> None:
-        file = {"keystone": "keystone.conf", "glance": "glance-api.conf"}[name]
-        command = [ENVIRONMENT / "bin" / f"{name}-manage", "--config-file", self._home / file, *arguments]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL, check=False
-        )
-        assert done.returncode == 0, f"{name}-manage {arguments[0]}: {done.stderr[-4000:]}"
-
-    def _serve(self, module: str, port: int, environment: Mapping[str, str]) -> None:
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-        with (self._home / f"{module.partition('.')[0]}.out").open("wb") as out:
-            self._processes.append(
-                subprocess.Popen(
-                    [ENVIRONMENT / "bin" / "python", "-c", SERVE, module, str(port)],
-                    env={**kept, "HOME": str(self._home), **environment},
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=subprocess.STDOUT,
-                    cwd=self._home,
-                    start_new_session=True,
-                )
-            )
-
-    def _answers(self, url: str) -> bool:
-        ended = [process.args for process in self._processes if process.poll() is not None]
-        assert not ended, f"ended: {ended}; {self.last_words()}"
-        try:
-            with urlopen(url, timeout=30):
-                return True
-        except (URLError, OSError):
-            return False
+        self.endpoint("image", "RegionTwo", self.glance.url)
 
     def last_words(self) -> str:
         """Return the ends of all logs."""
-        logs = sorted([*self._home.glob("*.log"), *self._home.glob("*.out")])
-        return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-3000:]}" for path in logs)
+        return f"{self._keystone.last_words()}\n{self.glance.last_words()}"
 
-    def _stop(self) -> None:
-        for process in reversed(self._processes):
-            process.send_signal(signal.SIGTERM)
-        for process in self._processes:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+
+def install() -> None:
+    """Install Keystone and Glance into `ENVIRONMENT`, unless they are there."""
+    subprocess.run([ROOT / "scripts" / "openstack-environment", ENVIRONMENT], check=True, stdin=subprocess.DEVNULL)

@@ -24,7 +24,7 @@ def test_the_file_of_a_running_glance_serves_its_callers_and_its_store(
     cloud: OpenStack, imports: AskedImports, server: WebServer, tmp_path: Path
 ) -> None:
     # The Glance goes on, so its staging directory stays its own.
-    imports.site.set(glance_config=str(cloud.configuration), staging__dir=str(tmp_path / "staging"))
+    imports.site.set(glance_config=str(cloud.glance.configuration), staging__dir=str(tmp_path / "staging"))
     refuse_what_cannot_start(load_settings())
     connection = cloud.connect()
     imports.token = connection.auth_token

@@ -36,7 +36,7 @@ def region(cloud: OpenStack, imports: AskedImports) -> str:
     site.set(
         api__auth="keystone",
         imports__enabled_methods="web-download,glance-download",
-        uri__allowed_ports=f"80,443,{cloud.glance_port}",
+        uri__allowed_ports=f"80,443,{cloud.glance.port}",
         download__range_bytes=str(MIB),
     )
     imports.api("GET", "/healthcheck")

@@ -40,7 +40,9 @@ def test_housekeeping_over_a_restored_catalogue_leaves_all_files_of_a_glance_and
     assert {path.name for path in glances} >= {stored.id, staged.id}
     # Another test's catalogue may have had the pool; its operator gives it away.
     (cloud.pool / MARK).unlink(missing_ok=True)
-    imports.site.set(stores=f'{{"local": {{"type": "file", "dir": "{cloud.pool}"}}}}', staging__dir=str(cloud.staging))
+    imports.site.set(
+        stores=f'{{"local": {{"type": "file", "dir": "{cloud.pool}"}}}}', staging__dir=str(cloud.glance.staging)
+    )
 
     kept, deleted = (imported(imports, server, name) for name in ("kept", "deleted"))
     yesterday = contents_of(imports.site.catalog)
@@ -82,5 +84,5 @@ def swept(imports: AskedImports) -> str:
 
 def files_of(cloud: OpenStack) -> dict[Path, bytes]:
     """Return what lies in the shared directories, but for the few files by which staging knows its catalogue."""
-    paths = [*cloud.pool.iterdir(), *cloud.staging.iterdir()]
+    paths = [*cloud.pool.iterdir(), *cloud.glance.staging.iterdir()]
     return {path: path.read_bytes() for path in paths if not path.name.startswith(".transship-")}
