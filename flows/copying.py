@@ -44,7 +44,8 @@ log = structlog.get_logger("transship.flow")
 def copy_from_best(begun: Begun, undo: ExitStack) -> str:
     """Copy an image that has its data to the targets that lack it; return one line for display.
 
-    A source whose bytes differ from the image's is skipped for the next one.
+    A source whose bytes differ from the image's is skipped for the next one. An object that the targets could not copy
+    themselves is read instead.
 
     Raises:
         TransferFailed: the copies failed; the caller undoes what was pushed on ``undo``.
@@ -57,7 +58,7 @@ def copy_from_best(begun: Begun, undo: ExitStack) -> str:
         try:
             copies = place_all(begun, final, undo)
         except (CopyDiffers, StagingUnusable) as useless:
-            origin = final.file.store or final.file.name
+            origin = final.file.url or final.file.store or final.file.name
             refused[origin] = str(useless)
             log.warning("source not usable", origin=origin, reason=str(useless))
             undo.close()
@@ -173,7 +174,7 @@ class _Delivery:
             if not self.begun.strict:
                 self.hidden.append(store)
             return
-        if isinstance(failure, StagingUnusable):
+        if isinstance(failure, (CopyDiffers, StagingUnusable)):
             raise failure  # not a fault of the store: every other copy would fail in the same way
         log.warning("store not written", store=store, reason=str(failure))
         self.failed[store] = failure

@@ -8,12 +8,13 @@ from dataclasses import replace
 import structlog
 
 from config.settings.stores import store_facts
+from tasks.digest import algorithms_of
 from tasks.session import ImportSession, current
 from tasks.staged_files import keep_one, new_name, open_file, path_of, reserve, seal, unstage
 from tasks.steps import step
 from tasks.stores import using_store
 from transship.catalog.imports import Begun
-from transship.catalog.journal import StagedRow, adopt_staged
+from transship.catalog.journal import StagedRow, adopt_staged, find_location
 from transship.domain.errors import (
     NoReadableCopy,
     ObjectMissing,
@@ -23,9 +24,9 @@ from transship.domain.errors import (
     StoreUnavailable,
 )
 from transship.domain.image import Image, Location
-from transship.domain.import_data import Done, FinalData, SealedFile
+from transship.domain.import_data import Done, FinalData, Outcome, SealedFile, Skipped
 from transship.domain.placement import StoreFacts, best_first
-from transship.domain.staged import SOURCE_ROLE
+from transship.domain.staged import SOURCE_ROLE, StoredSource
 from transship.host.staging_faults import staging_error
 from transship.stores.base import StoreDriver
 from transship.stores_in_force import stores_in_force
@@ -34,14 +35,16 @@ log = structlog.get_logger("transship.fetch")
 
 
 @step("fetch", "fetch the image's data")
-def fetch(begun: Begun, refused: Mapping[str, str]) -> Done[FinalData]:
+def fetch(begun: Begun, refused: Mapping[str, str]) -> Outcome[FinalData]:
     """Return the data of an image that has them.
 
-    A file kept by an earlier attempt is tried first; then the stores that hold the image, best first,
-    until one can be read. Data in a local file are used in place; others are read into staging.
+    A file kept by an earlier attempt is tried first; then an object that all targets can copy themselves; then the
+    stores that hold the image, best first, until one can be read. Data in a local file are used in place; others are
+    read into staging.
 
     Args:
-        refused: reasons by store whose data were found to differ; a kept file counts by its name.
+        refused: reasons by store whose data were found to differ; a kept file counts by its name, an object that was
+            not read by its URL.
 
     Raises:
         NoReadableCopy: no store can be read.
@@ -53,8 +56,13 @@ def fetch(begun: Begun, refused: Mapping[str, str]) -> Done[FinalData]:
     kept = _kept(session, image, refused)
     if kept is not None:
         return Done(FinalData(kept, image))
+    locations = best_first(image.locations, _store_facts(session))
+    for location in locations:
+        stored = None if location.url in refused else _copied_by_targets(session, begun, location)
+        if stored is not None:
+            return Skipped(FinalData(stored, image), f"the stores copy it from {location.store} themselves")
     reasons = dict(refused)
-    for location in best_first(image.locations, _store_facts(session)):
+    for location in locations:
         if location.store in refused:
             continue
         try:
@@ -85,6 +93,33 @@ def _store_facts(session: ImportSession) -> list[StoreFacts]:
         store_facts(store_id, store, default=store_id == session.settings.default_store)
         for store_id, store in stores_in_force(session.settings, session.catalog).items()
     ]
+
+
+def _copied_by_targets(session: ImportSession, begun: Begun, location: Location) -> SealedFile | None:
+    """Return a store's object that all targets can copy themselves; None if it has to be read.
+
+    Only its proof then tells that the copies have the bytes whose digests the image has.
+    """
+    image, epoch = begun.image, session.lease.epoch
+    digests = {"md5": image.checksum, image.os_hash_algo or "": image.os_hash_value}
+    known = {algorithm: value for algorithm, value in digests.items() if value}
+    complete = known.keys() >= set(algorithms_of(session.settings, image))
+    if location.damage is not None or not complete or not begun.to_write:
+        return None
+    with session.catalog.statement() as connection:
+        row = find_location(connection, image.id, location.store)
+    if row is None or row.size is None or (row.url, row.size) != (location.url, image.size):
+        return None
+    source = StoredSource(location.store, row.url, row.size, row.proof, epoch)
+    for target in begun.to_write:
+        try:
+            with using_store(target, session.settings, session.catalog) as driver:
+                if not driver.can_copy(source):
+                    return None
+        except (StoreDenied, StoreMisconfigured, StoreUnavailable):
+            return None
+    name = f"{location.store}/{image.id}"
+    return SealedFile(name, row.size, location.store, url=row.url, proof=row.proof, digests=known)
 
 
 def _from_store(session: ImportSession, image: Image, location: Location) -> SealedFile:
@@ -125,5 +160,5 @@ def _counted(pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
 
 def drop(session: ImportSession, file: SealedFile) -> None:
     """Remove a staged file whose bytes were found to differ; a store's own file is kept."""
-    if not file.path and path_of(session, file).exists():
+    if not (file.path or file.url) and path_of(session, file).exists():
         unstage(session, file.name)

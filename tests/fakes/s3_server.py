@@ -25,6 +25,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import uuid4
 from xml.sax.saxutils import escape
 
+SMALL_BYTES = 5 << 20
+"""Objects that are not larger can only be copied whole, as with AWS."""
+
 
 @dataclass
 class Answer:
@@ -138,6 +141,10 @@ class S3Server:
             answer: Answer = getattr(self, f"_{asked.operation}")(asked)
             return answer
 
+    @property
+    def _encryption(self) -> dict[str, str]:
+        return {"x-amz-server-side-encryption": "aws:kms"} if self.encrypts else {}
+
     # The operations, named as in the API.
 
     def _CreateBucket(self, asked: Asked) -> Answer:  # noqa: N802
@@ -180,7 +187,7 @@ class S3Server:
         found = self.buckets[asked.bucket].get(asked.key)
         if found is None:
             return _error(404, "NoSuchKey")
-        return Answer(200, found[0], {"ETag": f'"{found[1]}"'})
+        return Answer(200, found[0], {"ETag": f'"{found[1]}"', **self._encryption})
 
     def _GetObject(self, asked: Asked) -> Answer:  # noqa: N802
         found = self.buckets[asked.bucket].get(asked.key)
@@ -215,8 +222,27 @@ class S3Server:
             return _error(400, "BadDigest")
         etag = uuid4().hex if self.encrypts else md5.hexdigest()
         upload.parts[int(asked.query["partNumber"])] = asked.body, etag
-        encryption = {"x-amz-server-side-encryption": "aws:kms"} if self.encrypts else {}
-        return Answer(200, headers={"ETag": f'"{etag}"', **encryption})
+        return Answer(200, headers={"ETag": f'"{etag}"', **self._encryption})
+
+    def _UploadPartCopy(self, asked: Asked) -> Answer:  # noqa: N802
+        upload = self.uploads[asked.bucket].get(asked.query["uploadId"])
+        if upload is None:
+            return _error(404, "NoSuchUpload")
+        bucket, _, key = unquote(asked.headers["x-amz-copy-source"]).partition("/")
+        if key not in self.buckets.get(bucket, {}):
+            return _error(404, "NoSuchKey")
+        content, source_etag = self.buckets[bucket][key]
+        if asked.headers["x-amz-copy-source-if-match"] != f'"{source_etag}"':
+            return _error(412, "PreconditionFailed")
+        span = re.fullmatch(r"bytes=(\d+)-(\d+)", asked.headers.get("x-amz-copy-source-range", ""))
+        if span is not None and (len(content) <= SMALL_BYTES or int(span[2]) >= len(content)):
+            return _error(400, "InvalidRequest")
+        part = content if span is None else content[int(span[1]) : int(span[2]) + 1]
+        etag = uuid4().hex if self.encrypts else hashlib.md5(part, usedforsecurity=False).hexdigest()
+        upload.parts[int(asked.query["partNumber"])] = part, etag
+        answer = _xml("CopyPartResult", f"<ETag>&quot;{etag}&quot;</ETag>")
+        answer.headers |= self._encryption
+        return answer
 
     def _ListParts(self, asked: Asked) -> Answer:  # noqa: N802
         upload = self.uploads[asked.bucket].get(asked.query["uploadId"])
@@ -275,7 +301,7 @@ class Asked:
         """Its name in the API."""
         for method, on_key, marks, name in _OPERATIONS:
             if (self.method, bool(self.key)) == (method, on_key) and marks <= self.query.keys():
-                return name
+                return f"{name}Copy" if "x-amz-copy-source" in self.headers else name
         raise AssertionError(f"unknown: {self.method} {self.key} {self.query}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from uuid import uuid4
@@ -10,10 +11,12 @@ import pytest
 
 from tests.fakes.flaky_store import FlakyStore
 from transship.domain.errors import ImportCancelled, ObjectMissing, StagingBroken, StoredDiffers
+from transship.domain.import_data import SealedFile
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
 from transship.domain.verification import Verification
-from transship.placing.verification import SAMPLE_BYTES, SAMPLES, samples, verify_copy
+from transship.placing.verification import SAMPLE_BYTES, SAMPLES, samples, verify_copy, verify_stored_copy
+from transship.stores.copying import data_extents
 from transship.stores.file import FileStore
 
 MIB = 1024 * 1024
@@ -131,7 +134,7 @@ def test_a_link_is_not_compared_with_itself(tmp_path: Path) -> None:
 
 def sampled(file: Path) -> list[tuple[int, int]]:
     with file.open("rb") as opened:
-        return list(samples(opened.fileno(), file.stat().st_size))
+        return list(samples(list(data_extents(opened.fileno(), file.stat().st_size))))
 
 
 def test_samples_lie_in_the_data_and_include_both_ends(tmp_path: Path) -> None:
@@ -155,3 +158,35 @@ def test_small_files_are_one_sample(tmp_path: Path, size: int, expected: list[tu
     file = tmp_path / "small"
     file.write_bytes(os.urandom(size))
     assert sampled(file) == expected
+
+
+def stored_copy(shelf: Shelf, found: bytes) -> None:
+    """Verify a store's copy of another store's object."""
+    origin = FlakyStore("origin")
+    origin.objects[shelf.image_id] = DATA
+    shelf.store.objects[shelf.image_id] = found
+    url = origin.url_of(shelf.image_id)
+    digests = {"md5": "not looked at", "sha256": hashlib.sha256(DATA).hexdigest()}
+    file = SealedFile("origin/image", len(DATA), "origin", url=url, digests=digests)
+    there = shelf.store.url_of(shelf.image_id)
+    verify_stored_copy(shelf.store, "shelf", there, origin, file, shelf.stop, shelf.watch)
+
+
+def test_a_good_copy_of_a_stored_object_passes(shelf: Shelf) -> None:
+    stored_copy(shelf, DATA)
+    assert shelf.watch.verifying == (shelf.store.verification is Verification.FULL)
+
+
+@pytest.mark.parametrize("found", [DATA[:-1], DATA[:-1] + bytes([DATA[-1] ^ 1])], ids=["shorter", "other"])
+def test_a_bad_copy_of_a_stored_object_differs_unless_nothing_is_verified(shelf: Shelf, found: bytes) -> None:
+    if shelf.store.verification is Verification.NONE:
+        stored_copy(shelf, found)
+        return
+    with pytest.raises(StoredDiffers, match="store shelf holds other data than were written"):
+        stored_copy(shelf, found)
+
+
+def test_a_full_verification_of_a_copy_by_its_digest_ends_when_the_import_must(full: Shelf) -> None:
+    full.stop.stop(ImportCancelled("enough"))
+    with pytest.raises(ImportCancelled, match="enough"):
+        stored_copy(full, DATA)

@@ -63,13 +63,15 @@ class JudgedSource:
 
 @dataclass(frozen=True, slots=True)
 class SealedFile:
-    """A complete file with an image's data; it is only read.
+    """A complete file, or an object of a store, with an image's data; it is only read.
 
     Attributes:
-        name: its name in this host's staging directory; for a store's own file ``<store>/<image id>``.
+        name: its name in this host's staging directory; for a store's own file or object ``<store>/<image id>``.
         size: bytes.
         store: the store that it was read from; empty if it was not.
         path: of a store's own file; empty in staging.
+        url: of a store's own object, which the targets copy without this machine; empty if there is a file.
+        proof: what that store said about the object when it had written it; empty if there is a file.
         digests: of its data, as far as they were computed on the way in; lower-case hex by algorithm.
     """
 
@@ -77,6 +79,8 @@ class SealedFile:
     size: int
     store: str = ""
     path: str = ""
+    url: str = ""
+    proof: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -38,3 +38,24 @@ class StagedFile:
     epoch: int
     stored: bool = False
     pace: Pace = unpaced
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSource:
+    """An object that another store copies without this machine.
+
+    Attributes:
+        store: id of the store that holds it.
+        url: its location there.
+        size: bytes.
+        proof: what that store said about the bytes when it had written them.
+        epoch: lease epoch of the import that copies it; part of the names of stores' temporaries.
+        pace: called by the store before it copies bytes; an exception ends the copy.
+    """
+
+    store: str
+    url: str
+    size: int
+    proof: str
+    epoch: int
+    pace: Pace = unpaced

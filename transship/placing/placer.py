@@ -34,11 +34,11 @@ from transship.domain.clock import utc_now
 from transship.domain.errors import AlreadyStored, CopyBeingRemoved, ObjectMissing
 from transship.domain.fence import Fence
 from transship.domain.import_data import Copy, Done, Outcome, SealedFile, Skipped
-from transship.domain.staged import StagedFile
+from transship.domain.staged import StagedFile, StoredSource
 from transship.domain.stop import StopToken
 from transship.domain.waiting import CopyWatch, wait_until
 from transship.placing.rates import store_pace
-from transship.placing.verification import verify_copy
+from transship.placing.verification import verify_copy, verify_stored_copy
 from transship.stores.base import StoredObject, StoreDriver, Unfinished
 
 TURN_S: Final = 0.5
@@ -71,15 +71,16 @@ class Placer:
     slots: Slots
 
     def place(self, store: str, file: SealedFile, path: Path, watch: CopyWatch) -> Outcome[Copy]:
-        """Write a file to a store, within the store's rate and slots.
+        """Write a file to a store, or have it copy another store's object, within the store's rate and slots.
 
         A copy that an earlier attempt finished from the same file is kept. An unfinished copy, or one made from another
         file, is replaced. An object that is not ours is left alone.
 
         Args:
-            path: of the file on this host.
+            path: of the file on this host; not looked at if it is an object.
 
         Raises:
+            CopyDiffers: a copy of the object is not what its proof says; nothing of it is left.
             AlreadyStored: the store holds an object of that name that is not ours; no journal row is left.
             TransferFailed: the copy failed; the journal names what may be left in the store.
             LockLost, ImportStopped: the work must end.
@@ -164,9 +165,18 @@ class Placer:
                 raise
             # The former writer finished after all: its object is ours, and is replaced like an earlier attempt's.
             return self._write(driver, store, file, path, watch, self._earlier(store))
-        verify_copy(driver, store, stored.url, path, file.size, self.stop, watch)
+        self._verify(driver, store, stored.url, file, path, watch)
         copy_written(self.catalog, self.lease, store, stored.size, stored.proof, utc_now(), url=stored.url)
         return stored
+
+    def _verify(
+        self, driver: StoreDriver, store: str, url: str, file: SealedFile, path: Path, watch: CopyWatch
+    ) -> None:
+        if not file.url:
+            verify_copy(driver, store, url, path, file.size, self.stop, watch)
+            return
+        with self.using(file.store) as origin:
+            verify_stored_copy(driver, store, url, origin, file, self.stop, watch)
 
     def _resumed(self, driver: StoreDriver, store: str, file: SealedFile, row: LocationRow | None) -> str | None:
         """Take over the unfinished copy that an earlier attempt made of this very file; return its driver's token.
@@ -228,11 +238,14 @@ class Placer:
     def _put(
         self, driver: StoreDriver, store: str, file: SealedFile, path: Path, watch: CopyWatch, token: str | None
     ) -> StoredObject:
-        """Pass a file to the driver with everything that a put needs."""
+        """Pass a file or object to the driver with everything that a put or a copy needs."""
 
         def keep(token: str) -> None:
             keep_put_token(self.catalog, self.lease, store, token, utc_now())
 
-        pace = store_pace(self.settings, store, self.stop)
+        pace, unfinished = store_pace(self.settings, store, self.stop), Unfinished(token, keep)
+        if file.url:
+            source = StoredSource(file.store, file.url, file.size, file.proof, self.lease.epoch, pace)
+            return driver.copy(self.lease.image_id, source, watch.advance, self.stop, unfinished)
         staged = StagedFile(path, file.size, self.lease.epoch, stored=bool(file.path), pace=pace)
-        return driver.put(self.lease.image_id, staged, watch.advance, self.stop, Unfinished(token, keep))
+        return driver.put(self.lease.image_id, staged, watch.advance, self.stop, unfinished)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from transship.domain.errors import ObjectMissing, StoredDiffers
+from transship.domain.import_data import SealedFile
 from transship.domain.stop import StopToken
 from transship.domain.verification import Verification
 from transship.domain.waiting import CopyWatch
@@ -47,22 +48,62 @@ def verify_copy(
             return
         with path.open("rb", buffering=0) as file:
             if driver.verification is Verification.SAMPLE:
-                ranges = samples(file.fileno(), size)
+                ranges = samples(list(data_extents(file.fileno(), size)))
             else:
                 watch.verify()
                 ranges = iter([(0, size)])
+
+            def original(offset: int, length: int) -> bytes:
+                return os.pread(file.fileno(), length, offset)
+
             for offset, length in ranges:
-                _compare(driver, store, url, file.fileno(), offset, length, stop)
+                _compare(driver, store, url, original, offset, length, stop)
     except OSError as error:
         raise staging_error(error, 0) from error
 
 
-def samples(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield offset and length of the samples of a file: the beginning and the end of its data, and random ones between.
+def verify_stored_copy(
+    driver: StoreDriver, store: str, url: str, origin: StoreDriver, file: SealedFile, stop: StopToken, watch: CopyWatch
+) -> None:
+    """Do the same as `verify_copy` with the copy of another store's object: samples are compared with that object.
+
+    A full verification compares the image's digest.
+
+    Args:
+        origin: the driver of that store.
+        file: that object.
+
+    Raises:
+        StoredDiffers, ObjectMissing, StoreDenied, StoreUnavailable, LockLost, ImportStopped: as in `verify_copy`; the
+            second to fourth also for the object.
+    """
+    match driver.verification:
+        case Verification.FULL:
+            watch.verify()
+            algorithm, digest = list(file.digests.items())[-1]
+            damage = find_damage(driver, url, file.size, algorithm, digest, lambda _bytes: stop.check())
+            if damage is not None:
+                raise StoredDiffers(store, "the image's data", damage)
+        case Verification.SAMPLE:
+            found = driver.size(url)
+            if found != file.size:
+                raise StoredDiffers(store, f"{file.size} bytes", f"{found} bytes")
+
+            def original(offset: int, length: int) -> bytes:
+                return b"".join(origin.read(file.url, offset, length))
+
+            for offset, length in samples([(0, file.size)]):
+                _compare(driver, store, url, original, offset, length, stop)
+
+
+def samples(extents: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield offset and length of samples: the beginning and the end of the data, and random ones between.
 
     A sample ends where a hole begins.
+
+    Args:
+        extents: start and end of each extent of data.
     """
-    extents = list(data_extents(descriptor, size))
     data_bytes = sum(end - start for start, end in extents)
     last = max(0, data_bytes - SAMPLE_BYTES)
     for position in sorted({0, last, *(secrets.randbelow(last + 1) for _ in range(SAMPLES - 2))}):
@@ -76,12 +117,18 @@ def samples(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _compare(
-    driver: StoreDriver, store: str, url: str, descriptor: int, offset: int, length: int, stop: StopToken
+    driver: StoreDriver,
+    store: str,
+    url: str,
+    original: Callable[[int, int], bytes],
+    offset: int,
+    length: int,
+    stop: StopToken,
 ) -> None:
     end = offset + length
     for piece in driver.read(url, offset, length):
         stop.check()
-        if piece != os.pread(descriptor, len(piece), offset):
+        if piece != original(offset, len(piece)):
             raise StoredDiffers(store, f"the bytes written at {offset}", "others")
         offset += len(piece)
     if offset != end:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
-from transship.domain.staged import Progress, StagedFile
+from transship.domain.staged import Progress, StagedFile, StoredSource
 from transship.domain.stop import StopToken
 from transship.domain.verification import Verification
 
@@ -176,6 +176,26 @@ class StoreDriver(ABC):
             ImportStopped: asked to stop; the partial object has been removed.
             StagingBroken: the staged file is missing or has a different size; nothing was left in the store.
         """
+
+    def can_copy(self, source: StoredSource) -> bool:
+        """Return whether `copy` can be tried. Raises nothing, and looks at no store if the kind has no such copies."""
+        return False
+
+    def copy(
+        self,
+        image_id: str,
+        source: StoredSource,
+        progress: Progress,
+        stop: StopToken,
+        unfinished: Unfinished = NOTHING_KEPT,
+    ) -> StoredObject:
+        """Do the same as `put` with the object of another store, whose bytes do not pass through this machine.
+
+        Raises:
+            CopyDiffers: the store's own statement about the copy is not the source's proof; nothing was left.
+            AlreadyStored, StoreFull, StoreDenied, StoreUnavailable, LockLost, ImportStopped: as in `put`.
+        """
+        raise NotImplementedError("can_copy returns False")
 
     @abstractmethod
     def size(self, url: str) -> int:

@@ -34,6 +34,18 @@ def test_an_image_is_copied_from_each_kind_to_each_other(real: RealStores, origi
     real.assert_holds(image_id, BODY, origin, target)
 
 
+def test_a_bucket_copies_from_another_one_and_nothing_is_staged(real: RealStores) -> None:
+    image_id = real.ask("web-download", BODY, ["objects"])
+    assert real.system.ended(image_id)["status"] == "success"
+    task = real.copied(image_id, "slow-objects")
+    assert task["status"] == "success", task["message"]
+    real.assert_holds(image_id, BODY, "objects", "slow-objects")
+    run_id = real.system.flow_run(image_id)["id"]
+    steps = real.system.prefect("POST", "/task_runs/filter", {"task_runs": {"flow_run_id": {"any_": [run_id]}}})
+    fetch = next(each for each in steps if each["name"] == "fetch the image's data")
+    assert fetch["state"]["message"] == "the stores copy it from objects themselves"
+
+
 @pytest.mark.parametrize("store", KINDS)
 def test_an_image_is_downloaded_whole_and_in_ranges_from_each_kind(real: RealStores, store: str) -> None:
     image_id = real.ask("web-download", BODY, [store])

@@ -50,6 +50,32 @@ def test_a_killed_import_goes_on_and_leaves_nothing_else(real: RealStores, store
     real.assert_holds(image_id, BODY, store)
 
 
+def copying(real: RealStores) -> str:
+    """Begin a copy from one bucket to another; return its image when some bytes are there."""
+    image_id = real.ask("web-download", BODY, ["objects"])
+    assert real.system.ended(image_id)["status"] == "success"
+    real.request(image_id, {"name": "copy-image"}, ["slow-objects"])
+    real.await_bytes(image_id, "slow-objects")
+    return image_id
+
+
+def test_a_cancelled_copy_between_buckets_leaves_nothing(real: RealStores) -> None:
+    image_id = copying(real)
+    real.system.set_state(real.system.flow_run(image_id)["id"], "CANCELLING", "Cancelling")
+    assert real.system.ended(image_id)["status"] == "failure"
+    real.await_nothing(image_id, "slow-objects")
+    real.assert_holds(image_id, BODY, "objects")
+
+
+def test_a_killed_copy_between_buckets_goes_on_and_leaves_nothing_else(real: RealStores) -> None:
+    image_id = copying(real)
+    for pid in real.system.carriers():
+        os.kill(pid, signal.SIGKILL)
+    task = real.system.ended(image_id)
+    assert task["status"] == "success", task["message"]
+    real.assert_holds(image_id, BODY, "objects", "slow-objects")
+
+
 @pytest.mark.parametrize("daemon", ["rgw", "osd"])
 def test_a_store_that_comes_back_gets_its_copy_by_a_rerun(real: RealStores, daemon: str) -> None:
     failing = {"rgw": "slow-objects", "osd": "slow-blocks"}[daemon]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import IO, TYPE_CHECKING, Final, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         GetObjectRequestTypeDef,
         ListMultipartUploadsRequestTypeDef,
         ListObjectsV2RequestTypeDef,
+        UploadPartCopyRequestTypeDef,
         UploadPartOutputTypeDef,
     )
 
@@ -50,11 +51,13 @@ class ObjectFacts:
 
     Attributes:
         size: bytes.
-        etag: without quotes; of an uploaded object ``<md5 of the parts' md5s>-<parts>``.
+        etag: without quotes; of an uploaded object ``<md5 of the parts' md5s>-<parts>`` unless ``encrypted``.
+        encrypted: whether a key service encrypts it.
     """
 
     size: int
     etag: str
+    encrypted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,24 @@ class SentPart:
     size: int
     etag: str
     encrypted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRange:
+    """Bytes of an object of the same service.
+
+    Attributes:
+        etag: that the object must have, without quotes; radosgw 16 does not look at it.
+        start, end: of the bytes.
+        whole: whether they are all of it. AWS takes no range of a small object.
+    """
+
+    bucket: str
+    key: str
+    etag: str
+    start: int
+    end: int
+    whole: bool
 
 
 class UploadGone(Exception):
@@ -169,7 +190,7 @@ class Bucket:
             # An answer to HEAD has no text; that to GET names the reason.
             self._call(lambda: self.client.get_object(Bucket=self.name, Key=key, Range="bytes=0-0"))
             raise StoreUnavailable(self.store, "the service answered 403 to HeadObject") from answer
-        return ObjectFacts(found["ContentLength"], found["ETag"].strip('"'))
+        return ObjectFacts(found["ContentLength"], found["ETag"].strip('"'), _is_encrypted(found))
 
     def text(self, key: str) -> str | None:
         """Return the text of a small object; None if it does not exist."""
@@ -297,8 +318,34 @@ class Bucket:
             answer = self._call(attempt, *_NO_UPLOAD)
         except _Answered as gone:
             raise UploadGone from gone
-        encrypted = answer.get("ServerSideEncryption", "").startswith("aws:kms")
-        return SentPart(size, answer["ETag"].strip('"'), encrypted)
+        return SentPart(size, answer["ETag"].strip('"'), _is_encrypted(answer))
+
+    def copy(self, key: str, upload: str, number: int, source: SourceRange) -> SentPart | None:
+        """Make one part of another object's bytes; None if that object is gone or has another ETag.
+
+        Raises:
+            UploadGone: there is no such upload.
+        """
+        asked: UploadPartCopyRequestTypeDef = {
+            "Bucket": self.name,
+            "Key": key,
+            "UploadId": upload,
+            "PartNumber": number,
+            "CopySource": {"Bucket": source.bucket, "Key": source.key},
+            "CopySourceIfMatch": f'"{source.etag}"',
+        }
+        if not source.whole:
+            asked["CopySourceRange"] = f"bytes={source.start}-{source.end - 1}"
+        try:
+            answer = self._call(
+                lambda: self.client.upload_part_copy(**asked), "NoSuchUpload", "NoSuchKey", "PreconditionFailed"
+            )
+        except _Answered as refusal:
+            if refusal.code == "NoSuchUpload":
+                raise UploadGone from refusal
+            return None
+        etag = answer["CopyPartResult"]["ETag"].strip('"')
+        return SentPart(source.end - source.start, etag, _is_encrypted(answer))
 
     def complete(self, key: str, upload: str, etags: Sequence[str]) -> None:
         """Make an object of an upload's parts.
@@ -345,6 +392,11 @@ class Bucket:
                     raise store_error(self.store, error, self.needed_bytes) from error
             self.wait(pause_s)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _is_encrypted(answer: Mapping[str, Any]) -> bool:
+    """Return whether a key service encrypts what an answer is about, so that its ETag is no MD5."""
+    return str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
 
 
 class _Answered(Exception):

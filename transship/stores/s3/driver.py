@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 import boto3
@@ -18,7 +19,7 @@ from botocore.exceptions import BotoCoreError
 
 from config.settings.stores.s3 import S3StoreSettings
 from transship.domain.errors import AlreadyStored, ObjectMissing, StoreDenied, StoreUnavailable, TransferFailed
-from transship.domain.staged import Progress, StagedFile
+from transship.domain.staged import Progress, StagedFile, StoredSource
 from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.host.directories import MARK
@@ -34,7 +35,8 @@ from transship.stores.mark import Mark
 from transship.stores.s3.bucket import PAUSES_S, Bucket, StreamCut
 from transship.stores.s3.faults import store_error
 from transship.stores.s3.names import CHECK, OWN_NAMES, Locations, marker_in
-from transship.stores.s3.upload import MIB
+from transship.stores.s3.part_copies import PROOF, PartCopier, is_proven_by_parts
+from transship.stores.s3.upload import MIB, MakesParts, PartSender, plan
 from transship.stores.s3.writer import Writer, discard
 from transship.stores.staged_source import opened_staged, rejoined, require_canonical
 
@@ -162,24 +164,68 @@ class S3Store(StoreDriver):
         """
         require_canonical(image_id)
         stop.check()
-        paced = ThrottledProgress(lambda done, _size: progress(done), PROGRESS_EVERY_S)
         with opened_staged(staged) as source:
-            self._require_prepared()
-            if self._bucket.head(image_id) is not None:
-                raise AlreadyStored(self._store_id, image_id)
-            writer = Writer(
-                self._bucket.filled_by(staged.size),
-                image_id,
-                staged,
-                source,
-                unfinished,
-                self._part_bytes,
-                self._settings.parts_in_flight,
-                self._publishing,
-            )
-            found = writer.write(paced, stop)
-        paced.end(staged.size)
-        return StoredObject(self.url_of(image_id), found.size, f"etag:{found.etag}")
+            return self._write(image_id, staged, partial(PartSender, source, staged), progress, stop, unfinished)
+
+    def can_copy(self, source: StoredSource) -> bool:
+        """Return whether the object is in the same service, readable with these keys, and has parts of that size."""
+        place = self._locations.beside(source.url)
+        if place is None:
+            return False
+        bucket, key = place
+        try:
+            found = Bucket(self._store_id, self._client, bucket).impatient().head(key)
+        except TransferFailed:
+            return False
+        return is_proven_by_parts(found, source, plan(source.size, self._part_bytes))
+
+    def copy(
+        self,
+        image_id: str,
+        source: StoredSource,
+        progress: Progress,
+        stop: StopToken,
+        unfinished: Unfinished = NOTHING_KEPT,
+    ) -> StoredObject:
+        """Have the service copy the object's parts; see `StoreDriver.copy`.
+
+        Raises:
+            ValueError: ``image_id`` is not a canonical UUID, or `can_copy` is False for the URL.
+        """
+        require_canonical(image_id)
+        stop.check()
+        place = self._locations.beside(source.url)
+        if place is None:
+            raise ValueError(f"{source.url} is in another service")
+        return self._write(image_id, source, partial(PartCopier, source, place), progress, stop, unfinished)
+
+    def _write(
+        self,
+        image_id: str,
+        source: StagedFile | StoredSource,
+        maker: MakesParts,
+        progress: Progress,
+        stop: StopToken,
+        unfinished: Unfinished,
+    ) -> StoredObject:
+        self._require_prepared()
+        if self._bucket.head(image_id) is not None:
+            raise AlreadyStored(self._store_id, image_id)
+        writer = Writer(
+            self._bucket.filled_by(source.size),
+            image_id,
+            source.epoch,
+            source.size,
+            maker,
+            unfinished,
+            self._part_bytes,
+            self._settings.parts_in_flight,
+            self._publishing,
+        )
+        paced = ThrottledProgress(lambda done, _size: progress(done), PROGRESS_EVERY_S)
+        found = writer.write(paced, stop)
+        paced.end(source.size)
+        return StoredObject(self.url_of(image_id), found.size, f"{PROOF}{found.etag}")
 
     def size(self, url: str) -> int:
         """Return the size of an object; see `StoreDriver.size`."""

@@ -72,6 +72,13 @@ class Locations:
         plain = bool(key) and not key.startswith(".") and "/" not in key and "\0" not in key
         return key if ours and plain and marker_in(key) is None else None
 
+    def beside(self, url: str) -> tuple[str, str] | None:
+        """Return bucket and key of an object in any bucket of the same service; None for other URLs."""
+        service = self.prefix.rsplit("/", 2)[0]
+        bucket = url.rpartition("/")[0].rpartition("/")[2]
+        key = Locations(f"{service}/{bucket}/").key_in(url)
+        return None if key is None else (bucket, key)
+
 
 def markers_of(bucket: Bucket, image_id: str) -> list[Marker]:
     """Return the markers of an image's unfinished uploads."""

@@ -1,4 +1,4 @@
-"""A multipart upload: the parts of a staged file, sent in parallel, those that are there already left out.
+"""A multipart upload: the parts of a staged file or of another object, made in parallel unless they are there already.
 
 The parts go to the object's final key, where nothing is visible before the upload is completed.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ LEAVE_AFTER_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A range of the staged file; ``number`` begins at 1."""
+    """A range of the image; ``number`` begins at 1."""
 
     number: int
     start: int
@@ -51,9 +52,9 @@ class Part:
 
 
 def plan(size: int, part_bytes: int) -> list[Part]:
-    """Divide a file into at most 10,000 parts of ``part_bytes`` or, if those are too many, of more whole MiB.
+    """Divide an image into at most 10,000 parts of ``part_bytes`` or, if those are too many, of more whole MiB.
 
-    An empty file has one empty part.
+    An empty image has one empty part.
     """
     least = -(-size // MOST_PARTS)
     each = part_bytes if part_bytes >= least else -(-least // MIB) * MIB
@@ -67,65 +68,90 @@ def etag_of(parts: Sequence[SentPart]) -> str:
     return f"{hashlib.md5(together, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
-class PartSender:
-    """Sends the parts of one upload.
+class PartMaker(ABC):
+    """Makes the parts of one upload.
 
     Args:
         bucket: of the upload; waits until the stop token ends the work.
         key, upload: the upload.
-        source: descriptor of the staged file.
-        staged: its size and rate.
         progress: called with the bytes that the service has, or has been sent.
-        stop: checked before each MiB that is hashed or sent.
+        stop: ends the work.
     """
 
-    def __init__(
-        self,
-        bucket: Bucket,
-        key: str,
-        upload: str,
-        source: int,
-        staged: StagedFile,
-        progress: ThrottledProgress,
-        stop: StopToken,
-    ) -> None:
+    def __init__(self, bucket: Bucket, key: str, upload: str, progress: ThrottledProgress, stop: StopToken) -> None:
         self._bucket, self._key, self._upload = bucket, key, upload
-        self._source, self._staged = source, staged
         self._progress, self._stop = progress, stop
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._done: dict[int, int] = {}
         self._total, self._most = 0, 0
 
-    def send(self, parts: Sequence[Part], there: Mapping[int, SentPart], in_flight: int) -> list[SentPart]:
-        """Send all parts that are not there with the same bytes; return all of them, in order.
+    def make(self, parts: Sequence[Part], there: Mapping[int, SentPart], in_flight: int) -> list[SentPart]:
+        """Make all parts that are not there; return all of them, in order.
 
         Args:
             there: parts that the upload has, by number.
-            in_flight: parts that are sent at the same time.
+            in_flight: parts that are made at the same time.
 
         Raises:
             UploadGone: the service does not know the upload.
-            TransferFailed, LockLost: from the service, the staged file or the stop token.
+            TransferFailed, LockLost: from the service, the source or the stop token.
         """
         threads = ThreadPoolExecutor(min(in_flight, len(parts)), thread_name_prefix="s3-part")
-        sent = [threads.submit(self._one, part, there.get(part.number)) for part in parts]
+        made = [threads.submit(self._one, part, there.get(part.number)) for part in parts]
         try:
-            self._wait_for(sent)
-            return [each.result() for each in sent]
+            self._wait_for(made)
+            return [each.result() for each in made]
         finally:
             self._ended.set()
             threads.shutdown(wait=False, cancel_futures=True)
-            wait(sent, LEAVE_AFTER_S)
+            wait(made, LEAVE_AFTER_S)
 
-    def _wait_for(self, sent: Sequence[Future[SentPart]]) -> None:
-        pending = set(sent)
+    def _wait_for(self, made: Sequence[Future[SentPart]]) -> None:
+        pending = set(made)
         while pending:
             done, pending = wait(pending, STOP_EVERY_S, FIRST_EXCEPTION)
             if self._stop.stopped:
                 self._stop.check()
             for each in done:
                 each.result()
+
+    @abstractmethod
+    def _one(self, part: Part, there: SentPart | None) -> SentPart:
+        """Make one part, unless it is there."""
+
+    def _advance(self, part: Part, made: int) -> None:
+        with self._lock:
+            self._total += made - self._done.get(part.number, 0)
+            self._done[part.number] = made
+            self._most = max(self._most, self._total)  # a part that is sent again begins at 0
+            self._progress(self._most)
+
+
+MakesParts = Callable[[Bucket, str, str, ThrottledProgress, StopToken], PartMaker]
+"""Returns what makes the parts of an upload: the arguments are those of `PartMaker`."""
+
+
+class PartSender(PartMaker):
+    """Sends the parts of a staged file, unless they are there with the same bytes.
+
+    Args:
+        source: descriptor of the staged file.
+        staged: its size and rate.
+    """
+
+    def __init__(
+        self,
+        source: int,
+        staged: StagedFile,
+        bucket: Bucket,
+        key: str,
+        upload: str,
+        progress: ThrottledProgress,
+        stop: StopToken,
+    ) -> None:
+        super().__init__(bucket, key, upload, progress, stop)
+        self._source, self._staged = source, staged
 
     def _one(self, part: Part, there: SentPart | None) -> SentPart:
         with self._own_descriptor() as source:
@@ -179,13 +205,6 @@ class PartSender:
                     raise Abandoned
                 self._stop.check()
                 yield piece
-
-    def _advance(self, part: Part, sent: int) -> None:
-        with self._lock:
-            self._total += sent - self._done.get(part.number, 0)
-            self._done[part.number] = sent
-            self._most = max(self._most, self._total)  # a part that is sent again begins at 0
-            self._progress(self._most)
 
 
 @contextmanager

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from transship.domain.errors import AlreadyStored, StoreUnavailable, TransferFailed
-from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.stores.base import Unfinished
 from transship.stores.s3.bucket import Bucket, NameTaken, ObjectFacts, SentPart, UploadGone
 from transship.stores.s3.names import Marker, markers_of
-from transship.stores.s3.upload import PartSender, etag_of, plan
+from transship.stores.s3.upload import MakesParts, etag_of, plan
 
 COMPLETE_AGAIN_S: Final = (0.5, 2.0, 8.0)
 """Seconds before each further attempt to complete an upload; radosgw refuses while it is busy with an earlier one."""
@@ -23,29 +22,32 @@ COMPLETE_AGAIN_S: Final = (0.5, 2.0, 8.0)
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Writes an image's object from a staged file.
+    """Writes an image's object.
 
     Attributes:
         bucket: where to.
         image_id: the key.
-        staged, source: the staged file, and a descriptor of it.
+        epoch: of the writer's lease.
+        size: of the image, in bytes.
+        maker: makes its parts.
         unfinished: saves the upload's id, and holds the one of an earlier writer.
-        part_bytes, in_flight: size of parts, and how many are sent at the same time.
+        part_bytes, in_flight: size of parts, and how many are made at the same time.
         publishing: held by the driver's one writer that publishes now, because not every service refuses to replace an
             object.
     """
 
     bucket: Bucket
     image_id: str
-    staged: StagedFile
-    source: int
+    epoch: int
+    size: int
+    maker: MakesParts
     unfinished: Unfinished
     part_bytes: int
     in_flight: int
     publishing: AbstractContextManager[object]
 
     def write(self, progress: ThrottledProgress, stop: StopToken) -> ObjectFacts:
-        """Upload the file, and return the object.
+        """Upload the image, and return the object.
 
         An upload without a marker belongs to a killed writer, so `discard` aborts it. Should that be the upload of this
         writer, whose marker came a moment later, it begins another one.
@@ -77,7 +79,7 @@ class Writer:
         bucket, token = self.bucket.until(stop), self.unfinished.token
         earlier = markers_of(bucket, self.image_id)
         for marker in earlier:
-            if marker.epoch == self.staged.epoch and marker.upload != token:
+            if marker.epoch == self.epoch and marker.upload != token:
                 self._give_up(marker)  # of a killed writer of this epoch
         if token is None:
             return self._begin(stop), {}
@@ -88,7 +90,7 @@ class Writer:
             for marker in named:
                 bucket.delete(marker.key)
             return self._begin(stop), {}
-        ours = Marker(self.image_id, self.staged.epoch, token)
+        ours = Marker(self.image_id, self.epoch, token)
         bucket.write(ours.key, b"")
         for marker in named:
             if marker.epoch < ours.epoch:
@@ -97,7 +99,7 @@ class Writer:
 
     def _begin(self, stop: StopToken) -> Marker:
         bucket = self.bucket.until(stop)
-        marker = Marker(self.image_id, self.staged.epoch, bucket.begin(self.image_id))
+        marker = Marker(self.image_id, self.epoch, bucket.begin(self.image_id))
         try:
             bucket.write(marker.key, b"")
             self.unfinished.keep(marker.upload)
@@ -109,9 +111,8 @@ class Writer:
     def _upload(
         self, marker: Marker, there: Mapping[int, SentPart], progress: ThrottledProgress, stop: StopToken
     ) -> ObjectFacts:
-        bucket = self.bucket.until(stop)
-        sender = PartSender(bucket, self.image_id, marker.upload, self.source, self.staged, progress, stop)
-        sent = sender.send(plan(self.staged.size, self.part_bytes), there, self.in_flight)
+        maker = self.maker(self.bucket.until(stop), self.image_id, marker.upload, progress, stop)
+        sent = maker.make(plan(self.size, self.part_bytes), there, self.in_flight)
         with self.publishing:
             stop.check()
             if self.bucket.head(self.image_id) is not None:
@@ -147,7 +148,7 @@ class Writer:
         if found is None:
             raise UploadGone
         encrypted = any(part.encrypted for part in sent)
-        if found.size != self.staged.size or not (encrypted or found.etag == etag_of(sent)):
+        if found.size != self.size or not (encrypted or found.etag == etag_of(sent)):
             raise AlreadyStored(self.bucket.store, self.image_id)
         return found
 
