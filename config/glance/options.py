@@ -73,6 +73,10 @@ STAGING_URI: Final = (DEFAULT_SECTION, "node_staging_uri")
 STAGING_STORE: Final = ("os_glance_staging_store", "filesystem_store_datadir")
 """Options for the staging directory; Glance reads the second one if ``enabled_backends`` is set."""
 
+_POLICY: Final = "oslo_policy"
+POLICY_FILE: Final = (_POLICY, "policy_file")
+POLICY_DIRS: Final = (_POLICY, "policy_dirs")
+
 _AUTHTOKEN: Final = "keystone_authtoken"
 _LOGIN: Final = (
     *("auth_url", "username", "user_id", "password", "user_domain_id", "user_domain_name"),
@@ -139,6 +143,13 @@ OPTIONS: Final = (
     MappedOption(
         _AUTHTOKEN, "service_token_roles", "auth.service_token_roles", read_plain_list, "they are always required"
     ),
+    MappedOption(
+        *POLICY_FILE,
+        "api.policy_file",
+        read_text,
+        "looked up beside these files; without the option: policy.yaml or policy.json, if it exists",
+    ),
+    MappedOption(_POLICY, "enforce_new_defaults", "api.enforce_new_defaults", read_boolean),
     MappedOption("task", "task_time_to_live", "imports.task_time_to_live_h", read_integer, "hours"),
     MappedOption("image_format", "disk_formats", "formats.disk_formats", read_plain_list),
     MappedOption("image_format", "container_formats", "formats.container_formats", read_plain_list),
@@ -244,7 +255,10 @@ IGNORED: Final = (
     IgnoredOption(_AUTHTOKEN, "insecure", "certificates are always checked; set auth.ca_file to the authority", _OFF),
     IgnoredOption(_AUTHTOKEN, "service_token_roles_required", "they are always required", _ON),
     IgnoredOption(_AUTHTOKEN, "*", "each process caches tokens, and only the login to Keystone is used"),
-    IgnoredOption("oslo_policy", "*", "api.policy_file names the policy file; only rules for copies are supported"),
+    IgnoredOption(*POLICY_DIRS, "stops the start if it has files: rules are read from one file"),
+    IgnoredOption(_POLICY, "enforce_scope", "roles outside of a project never count", _ON),
+    IgnoredOption(_POLICY, "policy_default_rule", "its name is default", ("default",)),
+    IgnoredOption(_POLICY, "*", "rules that ask a remote server use the defaults of oslo.policy"),
     IgnoredOption("oslo_limit", "*", _NO_QUOTA),
     IgnoredOption(
         NOTIFICATIONS_SECTION, "retry", "each notification is retried until the broker has it, without delaying imports"
@@ -270,7 +284,7 @@ AUTH_SECTION: Final = (_AUTHTOKEN, "auth_section")
 LOGIN_OPTIONS: Final = frozenset({"auth_type", *_LOGIN})
 """Options of ``[keystone_authtoken]`` that Glance reads only from that other section, if there is one."""
 
-MULTI_VALUED: Final = frozenset({(NOTIFICATIONS_SECTION, "driver")})
+MULTI_VALUED: Final = frozenset({(NOTIFICATIONS_SECTION, "driver"), POLICY_DIRS})
 """Options that may be repeated in a file; their readers get all values, separated by commas."""
 
 REPEATED_STORE_OPTIONS: Final = frozenset(

@@ -32,6 +32,7 @@ from config.glance.options import (
     WHOLLY_KNOWN,
     canonical_section,
 )
+from config.glance.policies import read_policies
 from config.glance.stores import BACKENDS, STORES, read_stores
 from config.glance.substitutes import Key
 from config.notes import Note, NoteKind
@@ -112,6 +113,7 @@ def read_glance_settings(named: Sequence[Path], source: str) -> GlanceSettings:
     _follow_auth_section(found)
     multi_store = BACKENDS in found.entries and found.entries[BACKENDS].text.strip() != ""
     read_stores(found, multi_store=multi_store)
+    read_policies(found, files)
     _map_options(found, multi_store=multi_store)
     _note_the_rest(found)
     return GlanceSettings(files, tuple(found.values), tuple(found.notes), tuple(found.refused))

@@ -36,6 +36,9 @@ def read_policy_file(file: Path) -> Rules:
     Raises:
         ConfigurationRefused: the file cannot be read, or is not a mapping of names to rules.
     """
+    if file.is_dir():
+        remedy = "put the rules of its files into one file, and name that in api.policy_file"
+        raise _refused(file, f"{file} is a directory, but rules are read from one file", remedy)
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -109,7 +109,10 @@ lock_path = /srv/glance/work
 [oslo_messaging_notifications]
 driver = messagingv2
 [oslo_policy]
-policy_dirs = /etc/glance/policy.d
+policy_file = rules.yaml
+policy_dirs = /nonexistent/policy.d
+enforce_new_defaults = false
+enforce_scope = true
 """.replace("""[ "localhost" , 'metadata' ]""", "[localhost, metadata]")
 
 
@@ -120,6 +123,8 @@ def test_a_real_file_gives_the_settings_that_it_has_here(tmp_path: Path) -> None
             "home": "/nonexistent/home",
             "glance_config": [tmp_path / "glance-api.conf"],
             "api": {
+                "policy_file": tmp_path / "rules.yaml",
+                "enforce_new_defaults": False,
                 "auth": "keystone",
                 "host": "10.0.0.11",
                 "port": 9393,
@@ -205,7 +210,6 @@ def test_what_is_left_out_of_a_real_file_is_said(tmp_path: Path) -> None:
         "fast.filesystem_store_chunk_size",
         "keystone_authtoken",
         "os_glance_tasks_store",
-        "oslo_policy",
         "task.work_dir",
         "taskflow_executor",
         "wsgi.python_interpreter",
