@@ -127,6 +127,8 @@ OPTIONS: Final = (
     ),
     MappedOption(DEFAULT_SECTION, "image_property_quota", "quota.image_property_quota", read_integer),
     MappedOption(DEFAULT_SECTION, "image_tag_quota", "quota.image_tag_quota", read_integer),
+    MappedOption(DEFAULT_SECTION, "image_member_quota", "quota.image_member_quota", read_integer),
+    MappedOption(DEFAULT_SECTION, "image_location_quota", "quota.image_location_quota", read_integer),
     MappedOption(
         "paste_deploy",
         "flavor",
@@ -232,8 +234,6 @@ IGNORED: Final = (
     ),
     IgnoredOption(DEFAULT_SECTION, "user_storage_quota", _NO_QUOTA, ("0",)),
     IgnoredOption(DEFAULT_SECTION, "use_keystone_limits", _NO_QUOTA, _OFF),
-    IgnoredOption(DEFAULT_SECTION, "image_member_quota", "image members are not supported by this release"),
-    IgnoredOption(DEFAULT_SECTION, "image_location_quota", _NO_LOCATIONS),
     IgnoredOption(DEFAULT_SECTION, "show_multiple_locations", _NO_LOCATIONS, _OFF),
     IgnoredOption(DEFAULT_SECTION, "show_image_direct_url", _NO_LOCATIONS, _OFF),
     IgnoredOption(DEFAULT_SECTION, "do_secure_hash", "locations cannot be added in this release"),

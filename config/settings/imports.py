@@ -80,10 +80,14 @@ class ImportSettings(Section):
 
 
 class QuotaSettings(Section):
-    """Limits per image; negative: no limit."""
+    """Limits of images and of projects; negative counts: no limit."""
 
     image_property_quota: int = Field(128, description="Extra properties of one image.")
     image_tag_quota: int = Field(128, description="Tags of one image.")
+    image_member_quota: int = Field(128, description="Members of one image.")
+    image_location_quota: int = Field(
+        10, description="Locations that clients may add to one image; copies made by imports do not count."
+    )
 
 
 class LeaseSettings(Section):

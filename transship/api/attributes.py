@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from config.settings import QuotaSettings
-from transship.domain.errors import BadRequest, Forbidden, QuotaExceeded
+from transship.domain.errors import BadRequest, Forbidden
 from transship.domain.image import (
     LARGEST_PROPERTIES_BYTES,
     LARGEST_VALUE_BYTES,
@@ -16,6 +16,7 @@ from transship.domain.image import (
     Visibility,
     properties_bytes,
 )
+from transship.domain.quota import refuse_over_count
 
 LONGEST_NAME: Final = 255
 """Longest name of an extra property, in characters."""
@@ -112,13 +113,8 @@ def refuse_over_quota(before: Image | None, after: Image, quota: QuotaSettings) 
     """
     bytes_before = 0 if before is None else properties_bytes(before.properties)
     bytes_after = properties_bytes(after.properties)
-    _refuse_more("bytes of image properties", LARGEST_PROPERTIES_BYTES, bytes_after, bytes_before)
+    refuse_over_count("bytes of image properties", LARGEST_PROPERTIES_BYTES, bytes_after, bytes_before)
     properties_before = 0 if before is None else len(before.properties)
     tags_before = 0 if before is None else len(before.tags)
-    _refuse_more("image properties", quota.image_property_quota, len(after.properties), properties_before)
-    _refuse_more("image tags", quota.image_tag_quota, len(after.tags), tags_before)
-
-
-def _refuse_more(what: str, limit: int, asked: int, before: int) -> None:
-    if 0 <= limit < asked and asked > before:
-        raise QuotaExceeded(what, limit, asked)
+    refuse_over_count("image properties", quota.image_property_quota, len(after.properties), properties_before)
+    refuse_over_count("image tags", quota.image_tag_quota, len(after.tags), tags_before)

@@ -42,6 +42,8 @@ image_size_cap = 2199023255552
 hashing_algorithm = sha256
 image_property_quota = 20
 image_tag_quota = 30
+image_member_quota = 40
+image_location_quota = -1
 limit_param_default = 10
 api_limit_max = 500
 max_request_id_length = 100
@@ -166,7 +168,12 @@ def test_a_real_file_gives_the_settings_that_it_has_here(tmp_path: Path) -> None
                 "gpt_safety_checks_nonfatal": ["mbr"],
             },
             "conversion": {"output_format": "qcow2"},
-            "quota": {"image_property_quota": 20, "image_tag_quota": 30},
+            "quota": {
+                "image_property_quota": 20,
+                "image_tag_quota": 30,
+                "image_member_quota": 40,
+                "image_location_quota": -1,
+            },
             "notifications": {"drivers": ["messagingv2"]},
             "default_store": "fast",
             "stores": {
