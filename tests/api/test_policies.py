@@ -16,7 +16,8 @@ from tests.fakes.images import NOW, queued_image, web_order
 from tests.fakes.images_api import SOURCE, ApiMaker, ImagesApi
 from tests.fakes.keystone import Keystone
 from transship.catalog.imports import Caller, ask_import
-from transship.domain.image import Visibility
+from transship.catalog.members import add_member
+from transship.domain.image import Member, MemberStatus, Visibility
 from transship.domain.policies import RULES, Action
 
 DATA = b"sixteen bytes..." * 64
@@ -69,6 +70,11 @@ OPERATIONS = {
     "POST /v2/images/{image_id}/actions/deactivate": Asked(204),
     "POST /v2/images/{image_id}/actions/reactivate": Asked(204),
     "DELETE /v2/stores/{store}/{image_id}": Asked(204),
+    "GET /v2/images/{image_id}/members": Asked(200, image="shared"),
+    "POST /v2/images/{image_id}/members": Asked(200, {"json": {"member": "third"}}, "shared"),
+    "GET /v2/images/{image_id}/members/{member_id}": Asked(200, image="shared"),
+    "PUT /v2/images/{image_id}/members/{member_id}": Asked(200, {"json": {"status": "accepted"}}, "shared"),
+    "DELETE /v2/images/{image_id}/members/{member_id}": Asked(204, image="shared"),
     "GET /v2/tasks": Asked(200),
     "GET /v2/tasks/{task_id}": Asked(200, image="queued"),
     "GET /v2/info/stores/detail": Asked(200),
@@ -105,6 +111,11 @@ PASS = {
     Action.REACTIVATE: {"member"},
     Action.TASKS_API_ACCESS: set(),
     Action.STORES_INFO_DETAIL: {"service"},
+    Action.ADD_MEMBER: {"member"},
+    Action.GET_MEMBER: {"member", "reader", "other"},
+    Action.GET_MEMBERS: {"member", "reader", "other"},
+    Action.MODIFY_MEMBER: {"other"},
+    Action.DELETE_MEMBER: {"member"},
 }
 
 ELSEWHERE = {
@@ -147,9 +158,12 @@ class Site:
 
     def image(self, kind: str = "queued", **attributes: Any) -> str:
         """Add an image of the project to the catalogue; the policies in force may not let anybody create one."""
-        values = {"visibility": Visibility.PRIVATE, **attributes}
+        values = {"visibility": Visibility.SHARED if kind == "shared" else Visibility.PRIVATE, **attributes}
         image_id = queued_image(self.api.catalog, owner="demo", tags=frozenset({"a-tag"}), **values).id
-        if kind != "queued":
+        if kind == "shared":
+            with self.api.catalog.write() as connection:
+                add_member(connection, Member(image_id, "other", MemberStatus.PENDING, NOW, NOW))
+        elif kind != "queued":
             self.api.activate(image_id, DATA, ("fast", "archive") if kind == "twice" else ("fast",))
         return image_id
 
@@ -159,7 +173,7 @@ class Site:
         method, path = operation.split()
         image_id = self.image(asked.image)
         task_id = self.task(image_id) if "{task_id}" in path else ""
-        path = path.format(image_id=image_id, tag="a-tag", store="archive", task_id=task_id)
+        path = path.format(image_id=image_id, tag="a-tag", store="archive", task_id=task_id, member_id="other")
         answer = self.call(caller, method, path, **asked.sent)
         named = re.search(r"You are not authorized to complete (\w+) action\.", answer.text)
         self.refused_by = named[1] if named else ""
@@ -200,7 +214,7 @@ def test_a_policy_file_decides_who_passes_and_the_answer_names_the_rule(rule: st
     assert site.passes("tester", rule, operation)
     for caller in ("member", "admin"):
         assert not site.passes(caller, rule, operation)
-        assert site.refused_by == ("" if rule == Action.GET_IMAGE else rule)
+        assert site.refused_by == ("" if rule in (Action.GET_IMAGE, Action.GET_MEMBER) else rule)
 
 
 def test_other_projects_are_told_of_an_image_that_get_image_lets_them_see(site: Site) -> None:

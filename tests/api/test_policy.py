@@ -93,8 +93,11 @@ REFUSED = {
     "no kind": ("upload_image: role:admin or members", "the rule of upload_image cannot be understood"),
     "unknown rule": ("upload_image: rule:owners", "upload_image"),
     "circle": ("upload_image: rule:a\na: rule:b\nb: rule:a", "refer to unknown rules or to themselves"),
-    "not served": ("add_member: role:admin", "add_member restricts an operation that this release does not have"),
-    "not served, by another rule": ("nobody: '!'\nget_members: rule:nobody", "get_members restricts"),
+    "not served": (
+        "fetch_image_location: role:admin",
+        "fetch_image_location restricts an operation that this release does not have",
+    ),
+    "not served, by another rule": ("nobody: '!'\nset_image_location: rule:nobody", "set_image_location restricts"),
 }
 
 

@@ -42,6 +42,8 @@ WITHOUT_REMEDY: Mapping[type[TransshipError], str] = {
     errors.ImportCancelled: "somebody wanted it",
     errors.ImportInterrupted: ENDS_BY_ITSELF,
     errors.LockLost: ENDS_BY_ITSELF,
+    errors.MemberExists: FIXED,
+    errors.MemberNotFound: FIXED,
     errors.MethodNotOffered: FIXED,
     errors.NoReadableCopy: "the reasons of its stores say it",
     errors.NotInStore: FIXED,

@@ -25,6 +25,7 @@ from transship.api.images import (
     show_image,
 )
 from transship.api.imports import list_image_tasks, start_import
+from transship.api.members import add_member, answer_membership, list_members, remove_member, show_member
 from transship.api.policy import Policy
 from transship.api.request_id import RequestIds
 from transship.api.resource import NotFound, Operation, Resource, Streamed
@@ -50,6 +51,12 @@ _PATHS: Mapping[str, Mapping[str, Operation | Streamed]] = {
     "/v2/images/{image_id}/import": {"POST": Streamed(start_import)},
     "/v2/images/{image_id}/actions/deactivate": {"POST": deactivate_image},
     "/v2/images/{image_id}/actions/reactivate": {"POST": reactivate_image},
+    "/v2/images/{image_id}/members": {"GET": list_members, "POST": add_member},
+    "/v2/images/{image_id}/members/{member_id}": {
+        "GET": show_member,
+        "PUT": answer_membership,
+        "DELETE": remove_member,
+    },
     "/v2/stores/{store}/{image_id}": {"DELETE": delete_from_store},
     "/v2/images/{image_id}/tasks": {"GET": list_image_tasks},
     "/v2/tasks": {"GET": list_tasks},

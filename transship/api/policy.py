@@ -80,13 +80,11 @@ class Policy:
             image: what the operation is about; None: the caller's project.
         """
         self._follow_file()
-        target = _target(viewer.project_id) if image is None else _target(image.owner, image)
-        if (
-            not self._new_defaults
-            and rule in OWNERS_ONLY
-            and not (viewer.is_admin or viewer.owns(str(target["owner"])))
-        ):
-            return False
+        target = _target(viewer, image)
+        if not self._new_defaults and not viewer.is_admin:
+            owns = viewer.owns(str(target["owner"]))
+            if (rule in OWNERS_ONLY and not owns) or (rule == Action.MODIFY_MEMBER and owns):
+                return False
         return bool(self._enforcer.enforce(rule, target, _credentials(viewer)))
 
     def refuse(self, rule: str, viewer: Viewer, image: Image | None = None) -> None:
@@ -164,14 +162,16 @@ def _credentials(viewer: Viewer) -> dict[str, object]:
     return {**known, "roles": list(viewer.roles), "service_roles": list(viewer.service_roles)}
 
 
-def _target(owner: str, image: Image | None = None) -> dict[str, object]:
-    """Return what rules can say of an image, by Glance's names."""
+def _target(viewer: Viewer, image: Image | None) -> dict[str, object]:
+    """Return what rules can say of an image, or of the caller's project, by Glance's names."""
+    owner = viewer.project_id if image is None else image.owner
     of_project: dict[str, object] = {"owner": owner, "project_id": owner}
     if image is None:
         return of_project
     return {
         # A property must not pass for a membership.
         **{name: value for name, value in image.properties.items() if name != "member_id"},
+        **({"member_id": viewer.project_id} if viewer.project_id in image.members else {}),
         "id": image.id,
         "image_id": image.id,
         "name": image.name,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 
-from transship.domain.image import Image
+from transship.domain.image import Image, Member
 from transship.domain.notification import TASK_TYPE
 from transship.domain.placement import StoreFacts, best_first
 from transship.domain.task import ImportTask
@@ -129,6 +129,18 @@ def store_view(store: StoreFacts) -> dict[str, object]:
 def store_detail_view(store: StoreFacts, properties: Mapping[str, object]) -> dict[str, object]:
     """Return a store's description for operators and services, with the properties of its kind."""
     return {**store_view(store), "type": store.kind, "weight": store.weight, "properties": properties}
+
+
+def member_view(member: Member) -> dict[str, object]:
+    """Return a project that an image is shared with, as clients see it."""
+    return {
+        "member_id": member.project,
+        "image_id": member.image_id,
+        "status": member.status,
+        "created_at": second(member.created_at),
+        "updated_at": second(member.updated_at),
+        "schema": "/v2/schemas/member",
+    }
 
 
 def second(moment: datetime) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Label, Row, Table, delete, ins
 from sqlalchemy.exc import IntegrityError
 
 from transship.catalog.notifications import announce_deleted, announce_image, is_wanted
-from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, PROPERTIES, TAGS, TARGETS
+from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, MEMBERS, PROPERTIES, TAGS, TARGETS
 from transship.catalog.types import JsonRows, in_seconds
 from transship.domain.errors import ImageChanged, ImageExists, ImageNotFound
 from transship.domain.image import Image, ImageStatus, Location, Visibility
@@ -98,6 +98,7 @@ _WHOLE: Final = select(
     LEASES.c.task_id.label("lock"),
     _rows_of(PROPERTIES, PROPERTIES.c.name, PROPERTIES.c.value),
     _rows_of(TAGS, TAGS.c.tag),
+    _rows_of(MEMBERS, MEMBERS.c.member),
     _rows_of(
         LOCATIONS,
         LOCATIONS.c.id,
@@ -137,6 +138,7 @@ def _image(row: Row[Any]) -> Image:
         owner=row.owner,
         properties=dict(row.image_properties or ()),
         tags=frozenset(tag for (tag,) in row.image_tags or ()),
+        members=frozenset(member for (member,) in row.image_members or ()),
         locations=tuple(Location(*location) for _, *location in sorted(row.locations or ())),
         import_task=row.lock,
         importing_to=importing if row.has_imported else None,
@@ -218,7 +220,7 @@ def mark_deleted(connection: Connection, image_id: str, now: datetime) -> None:
     connection.execute(
         update(LOCATIONS).where(LOCATIONS.c.image_id == image_id).values(state="deleting", updated_at=now)
     )
-    for table in (PROPERTIES, TAGS, TARGETS):
+    for table in (PROPERTIES, TAGS, MEMBERS, TARGETS):
         connection.execute(delete(table).where(table.c.image_id == image_id))
 
 

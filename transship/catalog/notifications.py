@@ -18,7 +18,7 @@ from sqlalchemy import Column, Connection, and_, delete, func, insert, select, t
 from transship.catalog.locks import add_or_replace
 from transship.catalog.schema import NOTIFICATIONS, SINKS, TASKS
 from transship.catalog.types import in_seconds, seconds_since
-from transship.domain.image import Image
+from transship.domain.image import Image, Member
 from transship.domain.notification import (
     EventType,
     Notification,
@@ -27,6 +27,7 @@ from transship.domain.notification import (
     deleted_image_payload,
     image_payload,
     internal_upload_failure,
+    member_payload,
     store_payload,
     task_payload,
 )
@@ -67,6 +68,17 @@ def announce_deleted(connection: Connection, image: Image, now: datetime) -> Non
         image: before the deletion.
     """
     _add(connection, EventType.IMAGE_DELETE, deleted_image_payload(image, now), image.id)
+
+
+def announce_member(
+    connection: Connection, event_type: EventType, member: Member, deleted_at: datetime | None = None
+) -> None:
+    """Announce an event of a project that an image is shared with.
+
+    Args:
+        deleted_at: when it was removed; None if it was not.
+    """
+    _add(connection, event_type, member_payload(member, deleted_at), member.image_id)
 
 
 def announce_store(connection: Connection, event_type: EventType, image: Image, store: str) -> None:

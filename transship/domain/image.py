@@ -32,6 +32,14 @@ class Visibility(StrEnum):
     PRIVATE = "private"
 
 
+class MemberStatus(StrEnum):
+    """What a project that an image is shared with answered: an accepted image is in its list."""
+
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
 DISK_FORMATS: Final = ("ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop")
 CONTAINER_FORMATS: Final = ("ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed")
 """Glance's default formats. Source: Glance ``[image_format]`` options."""
@@ -69,6 +77,22 @@ class Location:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """A project that an image is shared with.
+
+    Attributes:
+        project: id of the project.
+        created_at, updated_at: UTC.
+    """
+
+    image_id: str
+    project: str
+    status: MemberStatus
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """An image record as the catalogue holds it.
 
@@ -81,6 +105,7 @@ class Image:
         min_disk: GB; min_ram: MB.
         owner: project id; empty when created without an identity service.
         properties: extra properties, text to text, without those of the service.
+        members: ids of the projects that the image is shared with, whether they accepted it or not.
         locations: active locations, best store first.
         import_task: id of the task that holds the import lock.
         importing_to: store ids that the running import has yet to write, sorted; None before any import.
@@ -110,6 +135,7 @@ class Image:
     owner: str = ""
     properties: Mapping[str, str] = field(default_factory=dict)
     tags: frozenset[str] = frozenset()
+    members: frozenset[str] = frozenset()
     locations: tuple[Location, ...] = ()
     import_task: str | None = None
     importing_to: tuple[str, ...] | None = None

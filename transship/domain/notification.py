@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final
 
 from transship.domain.errors import AlreadyStored, ImageNotFound, StoreDenied, StoreFull
-from transship.domain.image import Image, Visibility
+from transship.domain.image import Image, Member, Visibility
 from transship.domain.task import ImportTask
 
 TASK_TYPE: Final = "api_image_import"
@@ -40,6 +40,9 @@ class EventType(StrEnum):
     """Data have been written to one store; with priority ERROR that failed, and the payload is a text."""
     IMAGE_ACTIVATE = "image.activate"
     IMAGE_DELETE = "image.delete"
+    MEMBER_CREATE = "image.member.create"
+    MEMBER_UPDATE = "image.member.update"
+    MEMBER_DELETE = "image.member.delete"
     TASK_CREATE = "task.create"
     TASK_PROCESSING = "task.processing"
     TASK_SUCCESS = "task.success"
@@ -118,6 +121,23 @@ def deleted_image_payload(image: Image, now: datetime) -> dict[str, object]:
         image: before the deletion.
     """
     return {**image_payload(image), "status": "deleted", "deleted": True, "deleted_at": _second(now)}
+
+
+def member_payload(member: Member, deleted_at: datetime | None) -> dict[str, object]:
+    """Return the payload about a project that an image is shared with.
+
+    Args:
+        deleted_at: when it was removed; None if it was not.
+    """
+    return {
+        "image_id": member.image_id,
+        "member_id": member.project,
+        "status": str(member.status),
+        "created_at": _second(member.created_at),
+        "updated_at": _second(member.updated_at),
+        "deleted": deleted_at is not None,
+        "deleted_at": None if deleted_at is None else _second(deleted_at),
+    }
 
 
 def store_payload(image: Image, store: str) -> dict[str, object]:

@@ -32,6 +32,11 @@ class Action(StrEnum):
     REACTIVATE = "reactivate"
     TASKS_API_ACCESS = "tasks_api_access"
     STORES_INFO_DETAIL = "stores_info_detail"
+    ADD_MEMBER = "add_member"
+    GET_MEMBER = "get_member"
+    GET_MEMBERS = "get_members"
+    MODIFY_MEMBER = "modify_member"
+    DELETE_MEMBER = "delete_member"
 
 
 CONTEXT_IS_ADMIN: Final = "context_is_admin"
@@ -136,6 +141,28 @@ RULES: Final = (
     ),
     PolicyRule(Action.DEACTIVATE, _BY_MEMBERS, "Deactivate an image", (f"POST {_IMAGE}/actions/deactivate",)),
     PolicyRule(Action.REACTIVATE, _BY_MEMBERS, "Reactivate an image", (f"POST {_IMAGE}/actions/reactivate",)),
+    PolicyRule(Action.ADD_MEMBER, _BY_MEMBERS, "Share an image with a project", (f"POST {_IMAGE}/members",)),
+    PolicyRule(
+        Action.GET_MEMBER,
+        _BY_READERS_OR_MEMBERS_OF_IMAGE,
+        "Find a member of an image; who may not gets 404",
+        (f"GET {_IMAGE}/members/{{member_id}}",),
+    ),
+    PolicyRule(
+        Action.GET_MEMBERS, _BY_READERS_OR_MEMBERS_OF_IMAGE, "List the members of an image", (f"GET {_IMAGE}/members",)
+    ),
+    PolicyRule(
+        Action.MODIFY_MEMBER,
+        f"{_ADMIN} or (role:member and {_MEMBER_OF_IMAGE})",
+        "Accept or reject an image",
+        (f"PUT {_IMAGE}/members/{{member_id}}",),
+    ),
+    PolicyRule(
+        Action.DELETE_MEMBER,
+        _BY_MEMBERS,
+        "Stop sharing an image with a project",
+        (f"DELETE {_IMAGE}/members/{{member_id}}",),
+    ),
     PolicyRule(
         Action.TASKS_API_ACCESS,
         _ADMIN,
@@ -152,11 +179,6 @@ RULES: Final = (
 """All rules that a policy file can change."""
 
 UNSERVED: Final[Mapping[str, str]] = {
-    "add_member": _BY_MEMBERS,
-    "delete_member": _BY_MEMBERS,
-    "get_member": _BY_READERS_OR_MEMBERS_OF_IMAGE,
-    "get_members": _BY_READERS_OR_MEMBERS_OF_IMAGE,
-    "modify_member": f"{_ADMIN} or (role:member and {_MEMBER_OF_IMAGE})",
     "set_image_location": _BY_MEMBERS,
     "add_image_location": f"{_SERVICE} or (role:member and {_OWN} and project_id:%(owner)s)",
     "fetch_image_location": _SERVICE,
@@ -181,6 +203,7 @@ OWNERS_ONLY: Final = frozenset(
     {
         *(Action.ADD_IMAGE, Action.MODIFY_IMAGE, Action.DELETE_IMAGE, Action.UPLOAD_IMAGE),
         *(Action.DELETE_IMAGE_LOCATION, Action.DEACTIVATE, Action.REACTIVATE),
+        *(Action.ADD_MEMBER, Action.DELETE_MEMBER),
     }
 )
 """Rules that only the owner's project and admins pass, whatever they say, if ``api.enforce_new_defaults`` is off."""

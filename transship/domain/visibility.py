@@ -32,16 +32,12 @@ class Viewer:
         return bool(self.project_id) and owner == self.project_id
 
 
-def may_see(viewer: Viewer, image: Image, *, accepted_member: bool = False) -> bool:
-    """Whether the caller can find the image.
-
-    Args:
-        accepted_member: the caller's project is an accepted member of the image.
-    """
+def may_see(viewer: Viewer, image: Image) -> bool:
+    """Whether the caller can find the image; a member can, whether it accepted the image or not."""
     if viewer.is_admin or viewer.owns(image.owner):
         return True
     if image.visibility is Visibility.SHARED:
-        return accepted_member
+        return viewer.project_id in image.members
     return image.visibility in (Visibility.PUBLIC, Visibility.COMMUNITY)
 
 

@@ -267,6 +267,24 @@ class TagNotFound(RequestRefused):
     BRIEF = "Image {image_id} has no tag '{tag}'"
 
 
+class MemberNotFound(RequestRefused):
+    """The image is not shared with the project, as far as the caller may know."""
+
+    image_id: str
+    project: str
+
+    BRIEF = "{project} not found in the member list of the image {image_id}."
+
+
+class MemberExists(Conflict):
+    """The image is shared with the project already."""
+
+    image_id: str
+    project: str
+
+    BRIEF = "Member {project} is duplicated for image {image_id}"
+
+
 class BodyTooLarge(RequestRefused):
     """A request body is longer than the API reads."""
 
