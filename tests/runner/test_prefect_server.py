@@ -18,7 +18,15 @@ import requests
 from prefect.server.database.configurations import AioSqliteConfiguration
 
 from tests.fakes.prefect_server import PrefectServer
-from transship.runner.prefect_server import CACHE_KIB, ServerNote, bound_cache, patch, read_note, write_note
+from transship.runner.prefect_server import (
+    CACHE_KIB,
+    ServerNote,
+    bound_cache,
+    keep_references,
+    patch,
+    read_note,
+    write_note,
+)
 
 MODE: ContextVar[str | None] = ContextVar("MODE", default=None)
 
@@ -51,6 +59,9 @@ class WithOtherParameters:
 
     def setup_sqlite(self, connection: str) -> str:
         return connection
+
+    def update_block_document(self, document: str) -> str:
+        return document
 
 
 @pytest.mark.parametrize("named", [{}, {"with_for_update": False}, {"with_for_update": True}], ids=str)
@@ -85,6 +96,7 @@ def test_a_prefect_that_has_changed_is_left_as_it_is(changed: type) -> None:
     before = dict(vars(changed))
     note = patch(changed, MODE)
     bound_cache(changed)
+    keep_references(changed)
     assert not note.immediate
     assert "Prefect has changed" in note.reason
     assert dict(vars(changed)) == before

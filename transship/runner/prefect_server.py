@@ -1,10 +1,13 @@
-"""``python -m transship.runner.prefect_server``: Prefect's own server, patched to queue its writes to SQLite.
+"""``python -m transship.runner.prefect_server``: Prefect's own server, patched in two places.
 
 Most of Prefect's transactions read first and take SQLite's write lock only when they write. SQLite
 fails such a transaction at once if another one wrote in between, and the server answers 503. Here every transaction
 takes the lock when it begins, and waits for it. With PostgreSQL no patch is needed.
 
-The patched method is not part of Prefect's public interface. If it is not as expected, the server starts unpatched.
+An update of a block drops its references to other blocks unless it names them. Prefect's UI sends their masked contents
+instead, so every edit of a store would lose the store's credentials. Here such references stay.
+
+What is patched is not part of Prefect's public interface. If it is not as expected, the server starts without that.
 """
 
 from __future__ import annotations
@@ -33,6 +36,9 @@ EXPECTED: Final = ("self", "session", "with_for_update")
 
 EXPECTED_SETUP: Final = ("self", "conn", "record")
 """Parameters of ``AioSqliteConfiguration.setup_sqlite``."""
+
+EXPECTED_UPDATE: Final = ("db", "session", "block_document_id", "block_document")
+"""Parameters of ``prefect.server.models.block_documents.update_block_document``."""
 
 CACHE_KIB: Final = 4096
 """What a connection to SQLite keeps of the database; the kernel keeps the rest."""
@@ -82,6 +88,36 @@ def bound_cache(configuration: Any) -> None:
         cursor.close()
 
     configuration.setup_sqlite = set_up
+
+
+def keep_references(block_documents: Any) -> None:
+    """Let updates of blocks keep references that they do not change, if Prefect is as expected.
+
+    An update does not change what it leaves out, or sends back as it was read.
+
+    Args:
+        block_documents: Prefect's module of that name, with the functions that read and update documents.
+    """
+    update = getattr(block_documents, "update_block_document", None)
+    if update is None or tuple(inspect.signature(update).parameters) != EXPECTED_UPDATE:
+        return
+
+    @wraps(update)
+    async def update_block_document(*, session: Any, block_document_id: Any, block_document: Any) -> Any:
+        read = block_documents.read_block_document_by_id
+        found = await read(session=session, block_document_id=block_document_id)
+        if found is not None and block_document.data:
+            unsent = found.data if block_document.merge_existing_data else {}
+            sent = {**unsent, **block_document.data}
+            kept = {
+                name: {"$ref": {"block_document_id": str(reference["block_document"]["id"])}}
+                for name, reference in found.block_document_references.items()
+                if name in sent and sent[name] == found.data[name]
+            }
+            block_document = block_document.model_copy(update={"data": {**block_document.data, **kept}})
+        return await update(session=session, block_document_id=block_document_id, block_document=block_document)
+
+    block_documents.update_block_document = update_block_document
 
 
 def patch(configuration: Any, mode: ContextVar[str | None]) -> ServerNote:
@@ -147,6 +183,9 @@ def main() -> int:
     except ConfigurationRefused as refused:
         sys.stderr.write(f"{refused}\n")
         return 2
+    from prefect.server.models import block_documents  # noqa: PLC0415
+
+    keep_references(block_documents)
     note = write_at_once()
     if not note.immediate:
         sys.stderr.write(f"warning: writes on SQLite may be answered with 503: {note.reason}\n")
