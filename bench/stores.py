@@ -120,8 +120,9 @@ def writers(kind: str, ceph: Ceph | None, directory: Path, file: Path) -> list[W
             *rbd_peers(ceph, pool, file),
         ]
     keys, bucket = ceph.keys(), ceph.new_bucket()
-    settings = {"endpoint": ceph.endpoint, "bucket": bucket, "access_key": keys.access, "secret_key": keys.secret}
-    return [_ours({"type": kind, **settings}, file), *s3_peers(ceph.s3(), bucket, file)]
+    credentials = {"access_key": keys.access, "secret_key": keys.secret}
+    settings = {"type": kind, "endpoint": ceph.endpoint, "bucket": bucket, "credentials": credentials}
+    return [_ours(settings, file), *s3_peers(ceph.s3(), bucket, file)]
 
 
 def _ours(options: Mapping[str, object], file: Path) -> Writer:

@@ -2,16 +2,19 @@
 
 from typing import TYPE_CHECKING, Any, Final
 
-from blocks.image_store import ImageStore, block_class
+from blocks.image_store import ImageStore, block_class, shared_block_class
 from config.settings import StoreSettings
-from config.settings.stores import installed_kinds, kind_of
+from config.settings.stores import SHARED_KINDS, installed_kinds, kind_of
 
-__all__ = ["BLOCKS", "ImageStore", "block_class", "block_of"]
+__all__ = ["BLOCKS", "SHARED_BLOCKS", "ImageStore", "block_class", "block_of", "shared_block_class"]
 
 BLOCKS: Final = {name: block_class(kind) for name, kind in installed_kinds().items()}
 """The block class of each installed kind of store, by the kind's name; each is also an attribute of this module."""
 
-globals().update({each.__name__: each for each in BLOCKS.values()})
+SHARED_BLOCKS: Final = {shared.group: shared_block_class(shared) for shared in SHARED_KINDS}
+"""The block class of each group of settings that stores refer to, by its option; attributes of this module as well."""
+
+globals().update({each.__name__: each for each in (*BLOCKS.values(), *SHARED_BLOCKS.values())})
 
 if TYPE_CHECKING:
 

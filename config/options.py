@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, get_args
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from config.settings import RemoteSettings, Settings, StoreSettings
-from config.settings.stores import KINDS
+from config.settings import Settings, StoreSettings
+from config.settings.stores import KINDS, SHARED_KINDS
 
 PREFIX: Final = "TRANSSHIP_"
 NESTING: Final = "__"
 CONFIG_VARIABLE: Final = "TRANSSHIP_CONFIG"
 HOME_VARIABLE: Final = "TRANSSHIP_HOME"
 GLANCE_OPTION: Final = "glance_config"
-BY_ID: Final = ("stores", "remotes")
+BY_ID: Final = ("stores", *(shared.group for shared in SHARED_KINDS), "remotes")
 """Top-level options that map ids to sections."""
 
 OptionPath = tuple[str, ...]
 
 
 def option_values(settings: Settings) -> dict[OptionPath, object]:
-    """Return the value of every option, those of stores and regions by their ids."""
+    """Return the value of every option, those of stores, credentials and regions by their ids."""
     sections: dict[OptionPath, object] = {}
     for name in Settings.model_fields:
         if name in BY_ID:
-            by_id: Mapping[str, object] = settings.all_stores if name == "stores" else settings.remotes
+            by_id = settings.configured_stores if name == "stores" else getattr(settings, name)
             sections |= {(name, key): section for key, section in by_id.items()}
         else:
             sections[name,] = getattr(settings, name)
@@ -44,6 +44,12 @@ def option_values(settings: Settings) -> dict[OptionPath, object]:
 def variable_of(path: OptionPath) -> str:
     """Return the environment variable of an option."""
     return PREFIX + NESTING.join(path).upper()
+
+
+def section_by_id(name: str) -> type[BaseModel]:
+    """Return the class of the sections in a top-level option that maps ids to sections, except stores."""
+    section: type[BaseModel] = get_args(Settings.model_fields[name].annotation)[1]
+    return section
 
 
 def section_of(name: str) -> type[BaseModel] | None:
@@ -64,7 +70,7 @@ def field_at(path: OptionPath, stores: Mapping[str, StoreSettings] | None = None
     if name in BY_ID and below:
         known = (stores or {}).get(below.pop(0))
         kinds = [type(known)] if known else [kind.settings for kind in KINDS.values()]
-        models = kinds if name == "stores" else [RemoteSettings]
+        models = kinds if name == "stores" else [section_by_id(name)]
     elif below:
         section = section_of(name)
         models = [section] if section else []
@@ -82,7 +88,11 @@ def option_meant(path: OptionPath, variable: str = "") -> str:
     Args:
         variable: environment variable that sets it; empty for other sources.
     """
-    options = [*option_values(Settings.model_validate({"home": "/"})), *((name,) for name in Settings.model_fields)]
+    options: list[OptionPath] = [
+        *((group, "<id>", name) for group in BY_ID if group != "stores" for name in section_by_id(group).model_fields),
+        *option_values(Settings.model_validate({"home": "/"})),
+        *((name,) for name in Settings.model_fields),
+    ]
     if variable:
         meant = difflib.get_close_matches(variable, [*map(variable_of, options), CONFIG_VARIABLE], n=1)
     else:

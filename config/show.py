@@ -18,9 +18,9 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from config.loading import LoadedSettings
-from config.options import BY_ID, OptionPath, field_at, option_values, section_of, variable_of
+from config.options import BY_ID, OptionPath, field_at, option_values, section_by_id, section_of, variable_of
 from config.policy_pages import POLICY_PAGE_FILE, POLICY_SAMPLE_FILE, policy_page, policy_sample
-from config.settings import RemoteSettings, Settings
+from config.settings import Settings
 from config.settings.stores import DEFAULT_KIND, KINDS
 
 MASK: Final = "********"
@@ -62,7 +62,7 @@ def option_rows(loaded: LoadedSettings) -> tuple[OptionRow, ...]:
             ".".join(path),
             _shown(value),
             loaded.origins[".".join(path)],
-            described.description or "" if (described := field_at(path, loaded.settings.all_stores)) else "",
+            described.description or "" if (described := field_at(path, loaded.settings.configured_stores)) else "",
         )
         for path, value in option_values(loaded.settings).items()
     )
@@ -148,6 +148,13 @@ _EXAMPLES: Final[Mapping[OptionPath, str]] = {
 """What the sample shows for options whose default is not a constant."""
 
 
+_BY_NAME: Final = (
+    ("s3_credentials", "name", "radosgw", "One section per pair of keys, with a name of your choice."),
+    ("remotes", "region", "RegionTwo", "One section per region, named after the region."),
+)
+"""Groups of sections; what their names are called, an example of one, and how many there are."""
+
+
 # --- values ------------------------------------------------------------------------------------
 
 
@@ -209,14 +216,16 @@ def _sections() -> Iterator[_Section]:
             (*_doc(kind.settings), stores, "One section per store, named after its id."),
             options,
         )
-    options = tuple(_option(each, ("remotes", "<id>", key)) for key, each in RemoteSettings.model_fields.items())
-    remotes = Settings.model_fields["remotes"].description or ""
-    yield _Section(
-        "remotes.&lt;region&gt;",
-        "# [remotes.RegionTwo]",
-        (*_doc(RemoteSettings), remotes, "One section per region, named after the region."),
-        options,
-    )
+    for group, id_, example, sentence in _BY_NAME:
+        section = section_by_id(group)
+        options = tuple(_option(each, (group, "<id>", key)) for key, each in section.model_fields.items())
+        description = Settings.model_fields[group].description or ""
+        yield _Section(
+            f"{group}.&lt;{id_}&gt;",
+            f"# [{group}.{example}]",
+            (*_doc(section), description, sentence),
+            options,
+        )
 
 
 def _doc(model: type[BaseModel]) -> tuple[str, ...]:

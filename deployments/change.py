@@ -22,7 +22,7 @@ class Change:
     """One line of what `apply` reports.
 
     Attributes:
-        kind: ``work pool``, ``work queue``, ``block type``, ``store block``, ``limit``, ``deployment`` or
+        kind: ``work pool``, ``work queue``, ``block type``, ``block``, ``store block``, ``limit``, ``deployment`` or
             ``automation``.
         name: as the Prefect UI shows it.
         action: what was done.

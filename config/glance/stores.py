@@ -122,6 +122,9 @@ def _read_store(
     found: Findings, facts: GlanceFacts, store_id: str, kind: str, source: Entry, sections: Sequence[str]
 ) -> None:
     found.values.append(GlanceValue(("stores", store_id, "type"), kind, source.origin))
+    described = kind_named(kind)
+    for reference in described.references if described else ():
+        found.values.append(GlanceValue(("stores", store_id, reference), store_id, source.origin))
     for option in (*facts.options, *COMMON_STORE_OPTIONS):
         entry = found.first(sections, option.name)
         if entry is not None:

@@ -39,8 +39,9 @@ from config.settings.processes import (
     http_origin,
 )
 from config.settings.section import AbsolutePath, Section
-from config.settings.stores import AnyStore, StoreSettings, store_facts, store_limit_name
+from config.settings.stores import AnyStore, StoreSettings, kind_of, store_facts, store_limit_name
 from config.settings.stores.file import FileStoreSettings
+from config.settings.stores.s3 import S3Credentials
 from transship.domain.errors import ValueRefused
 from transship.domain.placement import RESERVED_STORE_PREFIX, StoreFacts
 
@@ -83,7 +84,9 @@ class Settings(Section):
     stores: Mapping[str, AnyStore] = Field(
         {}, description="Stores by id. If none is set, there is one file store named local."
     )
-
+    s3_credentials: Mapping[str, S3Credentials] = Field(
+        {}, description="Keys of S3 services by name. Stores of type s3 name them in their option credentials."
+    )
     remotes: Mapping[str, RemoteSettings] = Field(
         {},
         description="Regions whose Glance has a fixed URL for glance-download. Others are found in the caller's service"
@@ -99,6 +102,20 @@ class Settings(Section):
                     f"store id {store_id} begins with {RESERVED_STORE_PREFIX}, which is reserved", "rename it"
                 )
         return stores
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> Self:
+        for store_id, store in self.stores.items():
+            for option, shared in kind_of(store).references.items():
+                name, known, place = getattr(store, option), getattr(self, shared.group), f"stores.{store_id}.{option}"
+                if not isinstance(name, str):
+                    remedy = f"move the options to a section [{shared.group}.{store_id}], and write its name here"
+                    raise ValueRefused(f"{place} is not a name", remedy)
+                if name and name not in known:
+                    others = f", or choose from {', '.join(known)}" if known else ""
+                    remedy = f"add a section [{shared.group}.{name}]{others}"
+                    raise ValueRefused(f"{place} names {name}, which {shared.group} does not have", remedy)
+        return self
 
     @model_validator(mode="after")
     def _limited_stores_exist(self) -> Self:
@@ -138,11 +155,21 @@ class Settings(Section):
         return self
 
     @property
-    def all_stores(self) -> Mapping[str, StoreSettings]:
-        """The configured stores; if there are none, one file store ``local`` in the home directory."""
+    def configured_stores(self) -> Mapping[str, StoreSettings]:
+        """The stores as configured; if there are none, one file store ``local`` in the home directory."""
         if self.stores:
             return self.stores
         return {"local": FileStoreSettings(dir=self.home / "images", description="Directory on this machine")}
+
+    @property
+    def all_stores(self) -> Mapping[str, StoreSettings]:
+        """The configured stores, with the sections that they refer to in place of the names."""
+        return {store_id: self._completed(store) for store_id, store in self.configured_stores.items()}
+
+    def _completed(self, store: StoreSettings) -> StoreSettings:
+        names = {option: (shared, getattr(store, option)) for option, shared in kind_of(store).references.items()}
+        found = {option: getattr(self, shared.group)[name] for option, (shared, name) in names.items() if name}
+        return store.model_copy(update=found) if found else store
 
     @property
     def store_facts(self) -> tuple[StoreFacts, ...]:

@@ -8,8 +8,9 @@ import pytest
 from prefect.client.schemas.actions import BlockDocumentCreate
 from pydantic import ValidationError
 
-from blocks import FileStoreBlock, block_of
+from blocks import FileStoreBlock, S3CredentialsBlock, block_of
 from config.settings import FileStoreSettings
+from config.settings.stores.s3 import S3StoreSettings
 from transship.stores.documents import document_name
 from transship.stores.file import FileStore
 
@@ -19,6 +20,15 @@ def test_settings_survive_the_way_through_their_block(tmp_path: Path) -> None:
         settings = FileStoreSettings.model_validate({**where, "description": "SSD", "weight": 4, "file_mode": "0600"})
 
         assert block_of(settings).settings() == settings
+
+
+@pytest.mark.parametrize("credentials", ["", {"access_key": "access", "secret_key": "secret"}])
+def test_credentials_survive_it_as_a_nested_block(credentials: object) -> None:
+    settings = S3StoreSettings.model_validate({"bucket": "images", "credentials": credentials})
+    block = block_of(settings)
+
+    assert isinstance(block.credentials, S3CredentialsBlock) is bool(credentials)
+    assert block.settings() == settings
 
 
 def test_a_block_gives_the_driver_of_its_settings(tmp_path: Path) -> None:

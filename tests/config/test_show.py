@@ -58,7 +58,7 @@ def test_the_sample_with_every_option_set_gives_the_defaults(tmp_path: Path) -> 
     assert {origin for option, origin in loaded.origins.items()} == {str(path)}
     settings, defaults = loaded.settings, Settings()
     changed = {name for name in Settings.model_fields if getattr(settings, name) != getattr(defaults, name)}
-    assert changed == {"api", "auth", "download", "host_name", "remotes", "staging", "stores"}
+    assert changed == {"api", "auth", "download", "host_name", "remotes", "s3_credentials", "staging", "stores"}
 
 
 def test_the_sample_in_the_repository_is_current() -> None:

@@ -43,6 +43,13 @@ allowed_ports = [80, 8080]
 [stores.fast]
 dir = "/srv/fast"
 weight = 7
+[stores.objects]
+type = "s3"
+bucket = "images"
+credentials = "radosgw"
+[s3_credentials.radosgw]
+access_key = "hush"
+secret_key = "hush"
 [remotes.there]
 url = "https://glance.example"
 """

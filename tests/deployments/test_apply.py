@@ -21,7 +21,7 @@ from prefect.exceptions import ObjectNotFound
 
 from blocks import FileStoreBlock
 from config.settings import FileStoreSettings, Settings, store_limit_name
-from config.settings.stores import KINDS
+from config.settings.stores import KINDS, SHARED_KINDS
 from deployments.apply import apply
 from deployments.automations import NAME
 from deployments.change import Action, Change
@@ -120,7 +120,7 @@ def test_the_first_apply_creates_and_the_second_changes_nothing(server: PrefectS
         ("work pool", pool),
         ("work queue", f"{pool}/default"),
         ("work queue", f"{pool}/host-here"),
-        *(("block type", kind.slug) for kind in KINDS.values()),
+        *(("block type", kind.slug) for kind in (*SHARED_KINDS, *KINDS.values())),
         ("store block", f"image-store-file/{store}"),
         *(("deployment", name) for name in DEPLOYMENTS),
         ("automation", NAME),

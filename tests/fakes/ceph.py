@@ -250,6 +250,14 @@ class Ceph:
         made = json.loads(self.run("radosgw-admin", "user", "create", "--uid", uid, "--display-name", uid))
         return Keys(uid, made["keys"][0]["access_key"], made["keys"][0]["secret_key"])
 
+    def further_keys(self) -> Keys:
+        """Make a second pair of keys for the user of `keys`; return it."""
+        uid = self.keys().uid
+        known = {self.keys().access}
+        made = json.loads(self.run("radosgw-admin", "key", "create", "--uid", uid, "--gen-access-key", "--gen-secret"))
+        pair = next(each for each in made["keys"] if each["access_key"] not in known)
+        return Keys(uid, pair["access_key"], pair["secret_key"])
+
     def revoke(self, keys: Keys) -> None:
         """Make keys invalid; the user and its buckets stay."""
         self.run("radosgw-admin", "key", "rm", "--uid", keys.uid, "--access-key", keys.access)

@@ -22,6 +22,8 @@ KINDS: Final = ("files", "objects", "blocks")
 SLOW: Final = ("slow-objects", "slow-blocks")
 """Ids of a second bucket and a second pool, which take images so slowly that a test can act in the middle."""
 SLOW_MIB_PER_S: Final = 8
+CREDENTIALS: Final = "radosgw"
+"""Name of the keys with which both buckets are used."""
 METHODS: Final = ("web-download", "glance-direct", "glance-download", "copy-image")
 REGION: Final = "elsewhere"
 OCTETS: Final = {"Content-Type": "application/octet-stream", "Accept": "application/json"}
@@ -63,11 +65,12 @@ class RealStores:
 
     def _options(self) -> dict[str, object]:
         keys = self.ceph.keys()
-        service = {"endpoint": self.ceph.endpoint, "access_key": keys.access, "secret_key": keys.secret}
+        service = {"endpoint": self.ceph.endpoint, "credentials": CREDENTIALS}
         objects = {store: {"type": "s3", "bucket": bucket, **service} for store, bucket in self.buckets.items()}
         cluster = {"user": self.ceph.user, "conf": str(self.ceph.conf)}
         blocks = {store: {"type": "rbd", "pool": pool, **cluster} for store, pool in self.pools.items()}
         return {
+            "s3_credentials": {CREDENTIALS: {"access_key": keys.access, "secret_key": keys.secret}},
             "stores": {"files": {"dir": str(self._home / "files")}, **objects, **blocks},
             "default_store": "files",
             "imports.enabled_methods": list(METHODS),
@@ -201,21 +204,21 @@ class RealStores:
     # --- Prefect ---
 
     def block(self, store: str) -> dict[str, Any]:
-        """Return a store's block document."""
+        """Return the block document of a store, or of credentials."""
         found = self.system.prefect("POST", "/block_documents/filter", {"include_secrets": True})
         (document,) = (each for each in found if each["name"] == store)
         return dict(document)
 
     @contextmanager
     def edited(self, store: str, **changes: object) -> Iterator[None]:
-        """Change fields of a store's block in Prefect for the duration of a block."""
+        """Change fields of the block of a store, or of credentials, in Prefect for the duration of a block."""
         document = self.block(store)
         where = f"/block_documents/{document['id']}"
-        self.system.prefect("PATCH", where, {"data": {**document["data"], **changes}})
+        self.system.prefect("PATCH", where, {"data": changes})
         try:
             yield
         finally:
-            self.system.prefect("PATCH", where, {"data": document["data"]})
+            self.system.prefect("PATCH", where, {"data": {name: document["data"][name] for name in changes}})
 
 
 def _sha512(stream: Any) -> str:

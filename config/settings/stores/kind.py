@@ -71,6 +71,31 @@ class GlanceFacts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class SharedKind:
+    """A group of settings that several stores may refer to by its name, e.g. credentials: a block in Prefect.
+
+    Attributes:
+        group: option of the settings that has the sections by name.
+        settings: options of a section.
+        block: how it is shown in the Prefect UI.
+    """
+
+    group: str
+    settings: type[Section]
+    block: BlockFacts
+
+    @property
+    def slug(self) -> str:
+        """Prefect's name for its block type."""
+        return self.group.replace("_", "-")
+
+    @property
+    def title(self) -> str:
+        """Name of its block type in the Prefect UI."""
+        return self.group.replace("_", " ").capitalize()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class StoreKind:
     """A kind of store: the table row with everything about it.
 
@@ -82,6 +107,8 @@ class StoreKind:
         block: how it is shown in the Prefect UI.
         glance: Glance's options for its stores; None: Glance does not have such stores.
         read_only: whether its stores are never written to.
+        references: options that name a shared section, and have the same name in the block, where they are a nested
+            block; a driver gets the section itself.
     """
 
     name: str
@@ -90,6 +117,7 @@ class StoreKind:
     block: BlockFacts
     glance: GlanceFacts | None = None
     read_only: bool = False
+    references: Mapping[str, SharedKind] = field(default_factory=dict)
 
     @property
     def slug(self) -> str:
@@ -106,10 +134,15 @@ class StoreKind:
         Paths must be absolute, because processes with different working directories read the document.
 
         Raises:
-            ValidationError: they are invalid. The error has the document's names for the options, and no values.
+            ValidationError: they are invalid, or Prefect has dropped a reference, because its block was deleted: the
+                field is missing then. The error has the document's names for the options, and no values.
         """
+        dropped = [_fault(_DROPPED, (name,)) for name in self.references if name not in document]
+        if dropped:
+            raise ValidationError.from_exception_data(self.slug, dropped)
         options = self.block_fields()
         values = {option: document[name] for name, option in options.items() if name in document}
+        values |= {option: values[option] or "" for option in self.references}
         try:
             return self.settings.model_validate({**values, TYPE: self.name}, context={WHOLE_PATHS: True})
         except ValidationError as error:
@@ -118,14 +151,29 @@ class StoreKind:
             raise ValidationError.from_exception_data(self.slug, faults) from None
 
     def document_of(self, settings: StoreSettings) -> dict[str, object]:
-        """Return the contents of the block document for these settings, with secrets still wrapped."""
-        return {name: getattr(settings, option) for name, option in self.block_fields().items()}
+        """Return the contents of the block document for these settings, with secrets still wrapped.
+
+        A shared section is a mapping; of configured settings it is only its name. None: there is none.
+        """
+        document = {name: getattr(settings, option) for name, option in self.block_fields().items()}
+        for name in self.references:
+            shared = document[name]
+            document[name] = shared.model_dump() if isinstance(shared, Section) else shared or None
+        return document
+
+
+_DROPPED: Final = "Prefect has dropped the reference; choose a block or None, or run 'transship deploy'"
 
 
 def _renamed(fault: ErrorDetails, names: Mapping[str, str]) -> InitErrorDetails:
+    reason = str(fault.get("ctx", {}).get("error", fault["msg"]))
+    return _fault(reason, tuple(names.get(str(part), part) for part in fault["loc"]))
+
+
+def _fault(reason: str, place: tuple[str | int, ...]) -> InitErrorDetails:
     return {
-        "type": PydanticCustomError("store_option", "{reason}", {"reason": fault["msg"]}),
-        "loc": tuple(names.get(str(part), part) for part in fault["loc"]),
+        "type": PydanticCustomError("store_option", "{reason}", {"reason": reason}),
+        "loc": place,
         "input": None,
     }
 

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, SerializeAsAny, ValidationError, Validatio
 from pydantic_core import InitErrorDetails
 
 from config.settings.stores import file, http, rbd, s3
-from config.settings.stores.kind import BLOCK_PREFIX, TYPE, StoreKind, StoreSettings
+from config.settings.stores.kind import BLOCK_PREFIX, TYPE, SharedKind, StoreKind, StoreSettings
 from transship.domain.errors import ValueRefused
 from transship.domain.placement import StoreFacts
 
@@ -25,6 +25,9 @@ DEFAULT_KIND: Final = file.KIND.name
 
 KINDS: Final[Mapping[str, StoreKind]] = {kind.name: kind for kind in (file.KIND, http.KIND, rbd.KIND, s3.KIND)}
 """The kinds that come with Transship, by name."""
+
+SHARED_KINDS: Final[tuple[SharedKind, ...]] = (s3.CREDENTIALS,)
+"""The groups of settings that stores can refer to."""
 
 
 def kind_named(name: str) -> StoreKind | None:

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from config.glance.option import STORE_SECTION, IgnoredOption, MappedOption
 from config.glance.readers import read_boolean, read_host_url, read_integer, read_optional_path, read_text
-from config.settings.section import AbsolutePath, web_url
-from config.settings.stores.kind import BlockFacts, GlanceFacts, StoreKind, StoreSettings
+from config.settings.section import WHOLE_PATHS, AbsolutePath, Section, web_url
+from config.settings.stores.kind import BlockFacts, GlanceFacts, SharedKind, StoreKind, StoreSettings
 from transship.domain.errors import ValueRefused
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 """Wider than AWS's rules, because radosgw and older AWS regions have buckets that break them."""
+
+
+class S3Credentials(Section):
+    """The keys of a user of an S3 service, for any number of stores."""
+
+    access_key: SecretStr = Field(description="Access key.", examples=["AKIAIOSFODNN7EXAMPLE"])
+    secret_key: SecretStr = Field(
+        description="Secret key of access_key.", examples=["wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"]
+    )
+
+    @field_validator("access_key", "secret_key")
+    @classmethod
+    def _is_given(cls, key: SecretStr) -> SecretStr:
+        if not key.get_secret_value():
+            raise ValueRefused("is empty", "set access_key and secret_key")
+        if not key.get_secret_value().strip("*"):
+            remedy = "write the key itself, or in Prefect choose the store's credentials again"
+            raise ValueRefused("is only the mask of a key", remedy)
+        return key
 
 
 class S3StoreSettings(StoreSettings):
@@ -32,11 +52,12 @@ class S3StoreSettings(StoreSettings):
     bucket: str = Field(
         description="Bucket that holds one object per image, named by the image id.", examples=["images"]
     )
-    access_key: SecretStr = Field(
-        SecretStr(""),
-        description="Access key; empty: the credentials in ~/.aws of the service's user, or the machine's role.",
+    credentials: S3Credentials | str = Field(
+        "",
+        description="Name of credentials in s3_credentials; empty: those in ~/.aws of the service's user, or the"
+        " machine's role.",
+        examples=["radosgw"],
     )
-    secret_key: SecretStr = Field(SecretStr(""), description="Secret key of access_key.")
     addressing_style: Literal["auto", "path", "virtual"] = Field(
         "auto",
         description="Whether requests name the bucket in the path or in the host name; auto: the client decides.",
@@ -71,12 +92,32 @@ class S3StoreSettings(StoreSettings):
             raise ValueRefused("is not the name of a bucket", "write 3 to 63 letters, digits, dots and dashes")
         return bucket
 
-    @model_validator(mode="after")
-    def _has_both_keys(self) -> S3StoreSettings:
-        if bool(self.access_key.get_secret_value()) != bool(self.secret_key.get_secret_value()):
-            raise ValueRefused("access_key and secret_key are only usable together", "set both, or neither")
-        return self
+    @field_validator("credentials", mode="before")
+    @classmethod
+    def _named_or_complete(cls, value: object, info: ValidationInfo) -> S3Credentials | str:
+        match value:
+            case Mapping():
+                return S3Credentials.model_validate(value)
+            case S3Credentials() | "":
+                return value
+            case str() if not (info.context and info.context.get(WHOLE_PATHS)):
+                return value
+        raise ValueRefused("are not credentials", "choose S3 credentials by their name, or none")
 
+    @property
+    def keys(self) -> S3Credentials | None:
+        """The keys; None: boto3 finds some. Of a store in `Settings.all_stores`, or from a block."""
+        return self.credentials if isinstance(self.credentials, S3Credentials) else None
+
+
+CREDENTIALS: Final = SharedKind(
+    group="s3_credentials",
+    settings=S3Credentials,
+    block=BlockFacts(
+        description="Keys of a user of an S3 service. All stores that refer to them use new keys at once.",
+        documentation="https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_access-keys.html",
+    ),
+)
 
 KIND: Final = StoreKind(
     name="s3",
@@ -104,7 +145,7 @@ KIND: Final = StoreKind(
             MappedOption(
                 STORE_SECTION,
                 "s3_store_access_key",
-                "stores.<store>.access_key",
+                "s3_credentials.<store>.access_key",
                 read_text,
                 required=True,
                 secret=True,
@@ -112,7 +153,7 @@ KIND: Final = StoreKind(
             MappedOption(
                 STORE_SECTION,
                 "s3_store_secret_key",
-                "stores.<store>.secret_key",
+                "s3_credentials.<store>.secret_key",
                 read_text,
                 required=True,
                 secret=True,
@@ -148,4 +189,5 @@ KIND: Final = StoreKind(
             ),
         ),
     ),
+    references={"credentials": CREDENTIALS},
 )

@@ -52,8 +52,7 @@ def test_a_store_of_glance_works_as_it_is(tmp_path: Path) -> None:
         description="objects",
         endpoint="https://objects.example.org",
         region="eu-1",
-        access_key="key",
-        secret_key="secret/with+marks",
+        credentials={"access_key": "key", "secret_key": "secret/with+marks"},
         bucket="images",
         create_bucket=True,
         addressing_style="path",
@@ -61,6 +60,13 @@ def test_a_store_of_glance_works_as_it_is(tmp_path: Path) -> None:
         part_mib=64,
         parts_in_flight=8,
     )
+
+
+def test_the_keys_become_credentials_with_the_id_of_the_store(tmp_path: Path) -> None:
+    found = loaded(tmp_path, MULTI_STORE)
+
+    assert found.settings.configured_stores["s3"].credentials == "s3"  # type: ignore[attr-defined]  # of that kind
+    assert found.origins["s3_credentials.s3.secret_key"].endswith("glance-api.conf:s3.s3_store_secret_key")
 
 
 def test_options_without_effect_are_named(tmp_path: Path) -> None:

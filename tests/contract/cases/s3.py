@@ -23,17 +23,20 @@ from transship.stores.s3.names import Marker, marker_in
 def settings_in(endpoint: str, bucket: str, keys: Keys | None = None, **changed: Any) -> S3StoreSettings:
     """Return the settings of a store in a bucket; parts are as small as S3 allows."""
     keys = keys or Keys("someone", "access", "secret")
-    options = {"access_key": keys.access, "secret_key": keys.secret, "addressing_style": "path", "part_mib": 5}
+    credentials = {"access_key": keys.access, "secret_key": keys.secret}
+    options = {"credentials": credentials, "addressing_style": "path", "part_mib": 5}
     return S3StoreSettings(endpoint=endpoint, bucket=bucket, **{**options, **changed})
 
 
 def client_of(settings: S3StoreSettings) -> Any:
     """Return a client with the keys of a store."""
+    keys = settings.keys
+    assert keys is not None
     return boto3.client(
         "s3",
         endpoint_url=settings.endpoint,
-        aws_access_key_id=settings.access_key.get_secret_value(),
-        aws_secret_access_key=settings.secret_key.get_secret_value(),
+        aws_access_key_id=keys.access_key.get_secret_value(),
+        aws_secret_access_key=keys.secret_key.get_secret_value(),
         region_name="us-east-1",
         config=Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required"),
     )

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.fakes.real_stores import SLOW, RealStores
+from tests.fakes.real_stores import CREDENTIALS, SLOW, RealStores
 from tests.fakes.system import until
 
 pytestmark = [pytest.mark.real, pytest.mark.peers, pytest.mark.faults]
@@ -139,13 +139,25 @@ def test_an_edited_block_is_used_by_the_next_import_and_shown_by_the_api(real: R
         until(lambda: image_id not in real.block_images(pool), 180.0, "the image's removal")
 
 
-def test_wrong_keys_fail_with_the_reason_and_a_retry_with_good_ones_mends_it(real: RealStores) -> None:
-    with real.edited("objects", secret_key="wrong"):
-        image_id = real.ask("web-download", BODY, ["files", "objects"], all_stores_must_succeed=False)
+def test_new_keys_in_the_block_of_credentials_mend_every_bucket_that_uses_them(real: RealStores) -> None:
+    def downloaded() -> bytes | None:
+        answer = real.system.api("GET", f"/v2/images/{image_id}/file")
+        return answer.content if answer.status_code == 200 else None
+
+    body, buckets = os.urandom(6 << 20), ["objects", "slow-objects"]
+    revoked = real.ceph.further_keys()
+    with real.edited(CREDENTIALS, access_key=revoked.access, secret_key=revoked.secret):
+        image_id = real.ask("web-download", body, buckets)
         assert real.system.ended(image_id)["status"] == "success"
-        message = real.system.task(image_id)["message"]
-        assert "store objects denies access" in message
-        assert "wrong" not in message
-    done = real.system.command("rerun", image_id)
+        real.ceph.revoke(revoked)
+        failed = real.ask("web-download", body, ["files", *buckets], all_stores_must_succeed=False)
+        assert real.system.ended(failed)["status"] == "success"
+        message = real.system.task(failed)["message"]
+        assert all(f"store {store} denies access" in message for store in buckets)
+        until(lambda: downloaded() is None, 180.0, "the API to see the revoked keys")
+    until(lambda: downloaded() == body, 180.0, "the API to see the new keys")
+    done = real.system.command("rerun", failed)
     assert done.returncode == 0, done.stdout + done.stderr
-    real.assert_holds(image_id, BODY, "files", "objects")
+    real.assert_holds(failed, body, "files", *buckets)
+    told = [message, *(path.read_text() for path in (real.system.home / "log").glob("*.log"))]
+    assert not any(revoked.secret in text for text in told)

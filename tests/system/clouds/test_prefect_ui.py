@@ -9,7 +9,7 @@ import pytest
 
 from config.secrets import prefect_auth_string
 from tests.fakes.prefect_ui import PrefectUi, browser_is_installed
-from tests.fakes.real_stores import RealStores
+from tests.fakes.real_stores import CREDENTIALS, RealStores
 from tests.fakes.system import until
 
 pytestmark = [
@@ -29,7 +29,7 @@ def test_retry_writes_the_bucket_that_failed_and_no_other_store(
     chosen = request.config.getoption("--pictures")
     pictures = Path(chosen) if chosen else tmp_path
     settings = real.system.settings
-    with real.edited("objects", secret_key="wrong"):
+    with real.edited(CREDENTIALS, secret_key="wrong"):
         image_id = real.ask("web-download", BODY, ["files", "objects"], all_stores_must_succeed=False)
         real.system.ended(image_id)
     image = real.system.image(image_id)

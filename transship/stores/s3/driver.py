@@ -85,10 +85,9 @@ class S3Store(StoreDriver):
 
     def open(self) -> None:
         """Make the client; it connects with the first request."""
-        settings = self._settings
-        session = boto3.session.Session(
-            settings.access_key.get_secret_value() or None, settings.secret_key.get_secret_value() or None
-        )
+        settings, keys = self._settings, self._settings.keys
+        pair = (keys.access_key.get_secret_value(), keys.secret_key.get_secret_value()) if keys else ()
+        session = boto3.session.Session(*pair)
         config = Config(
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=READ_TIMEOUT_S,

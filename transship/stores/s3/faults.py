@@ -33,7 +33,8 @@ from transship.stores.s3.body import Abandoned
 
 NO_BUCKET: Final = "its bucket does not exist"
 
-_SET_KEYS: Final = "set access_key and secret_key of the store"
+_SET_KEYS: Final = "set access_key and secret_key of its credentials"
+_SET_CREDENTIALS: Final = "set the option credentials of the store"
 _DENIED: Final = {
     "InvalidAccessKeyId": ("the service does not know the access key", _SET_KEYS),
     "SignatureDoesNotMatch": ("the secret key does not belong to the access key", _SET_KEYS),
@@ -102,9 +103,9 @@ def store_error(store: str, error: Exception, needed_bytes: int) -> TransferFail
 def _unanswered(store: str, error: Exception) -> TransferFailed:
     match error:
         case NoCredentialsError() | PartialCredentialsError():
-            return StoreDenied(store, "there are no credentials for it", _SET_KEYS)
+            return StoreDenied(store, "there are no credentials for it", _SET_CREDENTIALS)
         case CredentialRetrievalError() | MetadataRetrievalError():
-            return StoreDenied(store, "its credentials cannot be fetched", _SET_KEYS)
+            return StoreDenied(store, "its credentials cannot be fetched", _SET_CREDENTIALS)
         case SSLError():
             return StoreUnavailable(store, "its certificate is not trusted", "check ca_file and endpoint of the store")
         case ConnectTimeoutError() | ReadTimeoutError():
