@@ -1,8 +1,9 @@
 """``python -m bench stores``: write a file to each kind of store, beside commands that copy the same file there.
 
 A real Ceph with radosgw is started for this. Ours is what an import calls: `StoreDriver.put` of a staged file, with
-all of its checks. The peers are ``cp``, boto3's ``upload_file`` with its defaults and with our part size, and ``rbd
-import``. All write the same file in turns; what they wrote is removed between two measurements.
+all of its checks. The peers are ``cp``, boto3's ``upload_file`` with its defaults and with our part size, ``aws s3 cp``
+(awscli, installed into ``.peers``), and ``rbd import``. All write the same file in turns; what they wrote is removed
+between two measurements.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import argparse
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from boto3.s3.transfer import TransferConfig
@@ -31,7 +33,9 @@ from transship.stores.pool import new_driver
 
 MIB: Final = 1024 * 1024
 CATALOG: Final = "7b0f3c1e-1111-4222-8333-944455566677"
-DEBIAN_DISK: Final = Path(__file__).resolve().parent.parent / "scripts" / "debian-disk"
+ROOT: Final = Path(__file__).resolve().parent.parent
+DEBIAN_DISK: Final = ROOT / "scripts" / "debian-disk"
+AWSCLI: Final = "awscli==1.46.3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +72,12 @@ def file_peers(directory: Path, file: Path) -> list[Writer]:
     return [Writer("cp, fsync", copy, lambda name: (directory / name).unlink())]
 
 
-def s3_peers(client: Any, bucket: str, file: Path) -> list[Writer]:
-    """Upload with boto3."""
+def s3_peers(ceph: Ceph, bucket: str, file: Path) -> list[Writer]:
+    """Upload with boto3, and with Amazon's own command."""
+    client, keys = ceph.s3(), ceph.keys()
+    account = {"AWS_ACCESS_KEY_ID": keys.access, "AWS_SECRET_ACCESS_KEY": keys.secret, "AWS_REGION": "us-east-1"}
+    files = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    aws: list[str | Path] = [aws_command(), "--endpoint-url", ceph.endpoint, "s3", "cp", "--only-show-errors", file]
 
     def upload(config: TransferConfig) -> Callable[[str], object]:
         return lambda name: client.upload_file(str(file), bucket, name, Config=config)
@@ -77,11 +85,25 @@ def s3_peers(client: Any, bucket: str, file: Path) -> list[Writer]:
     def remove(name: str) -> object:
         return client.delete_object(Bucket=bucket, Key=name)
 
+    def command(name: str) -> None:
+        subprocess.run([*aws, f"s3://{bucket}/{name}"], check=True, env={**os.environ, **account, **files})
+
     large = TransferConfig(multipart_chunksize=32 * MIB, max_concurrency=4)
     return [
         Writer("boto3 upload_file", upload(TransferConfig()), remove),
         Writer("boto3 upload_file, 32 MiB x 4", upload(large), remove),
+        Writer("aws s3 cp", command, remove),
     ]
+
+
+def aws_command() -> Path:
+    """Return the command ``aws``, which the first call installs into an environment of its own."""
+    environment = ROOT / ".peers" / AWSCLI
+    command = environment / "bin" / "aws"
+    if not command.exists():
+        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+        subprocess.run([environment / "bin" / "pip", "install", "-q", AWSCLI], check=True)
+    return command
 
 
 def rbd_peers(ceph: Ceph, pool: str, file: Path) -> list[Writer]:
@@ -122,7 +144,7 @@ def writers(kind: str, ceph: Ceph | None, directory: Path, file: Path) -> list[W
     keys, bucket = ceph.keys(), ceph.new_bucket()
     credentials = {"access_key": keys.access, "secret_key": keys.secret}
     settings = {"type": kind, "endpoint": ceph.endpoint, "bucket": bucket, "credentials": credentials}
-    return [_ours(settings, file), *s3_peers(ceph.s3(), bucket, file)]
+    return [_ours(settings, file), *s3_peers(ceph, bucket, file)]
 
 
 def _ours(options: Mapping[str, object], file: Path) -> Writer:
