@@ -111,8 +111,7 @@ def load_files(
     except ValidationError as error:
         raise all_refused(list(gathered.problems(error))) from error
     origins = {".".join(path): gathered.origin_of(path) for path in option_values(settings)}
-    policy = settings.api.policy_file
-    texts = texts_of((*glance_files, *([policy] if policy else [])))
+    texts = texts_of((*glance_files, *settings.api.rule_files))
     return LoadedSettings(settings, origins, (*glance_files, *files), notes, texts)
 
 

@@ -137,6 +137,7 @@ def write_files(root: Path) -> None:
 
 _EXAMPLES: Final[Mapping[OptionPath, str]] = {
     ("api", "policy_file"): "/etc/transship/policy.yaml",
+    ("api", "property_protection_file"): "/etc/transship/property-protections.conf",
     ("auth", "ca_file"): "/etc/transship/keystone-authority.pem",
     ("download", "ca_file"): "/etc/transship/authorities.pem",
     ("download", "proxy_ca_file"): "/etc/transship/proxy-authority.pem",

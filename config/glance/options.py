@@ -76,6 +76,7 @@ STAGING_STORE: Final = ("os_glance_staging_store", "filesystem_store_datadir")
 _POLICY: Final = "oslo_policy"
 POLICY_FILE: Final = (_POLICY, "policy_file")
 POLICY_DIRS: Final = (_POLICY, "policy_dirs")
+PROTECTION_FILE: Final = (DEFAULT_SECTION, "property_protection_file")
 
 _AUTHTOKEN: Final = "keystone_authtoken"
 _LOGIN: Final = (
@@ -151,6 +152,8 @@ OPTIONS: Final = (
         read_text,
         "looked up beside these files; without the option: policy.yaml or policy.json, if it exists",
     ),
+    MappedOption(*PROTECTION_FILE, "api.property_protection_file", read_text, "looked up beside these files"),
+    MappedOption(DEFAULT_SECTION, "property_protection_rule_format", "api.property_protection_rule_format", read_text),
     MappedOption(_POLICY, "enforce_new_defaults", "api.enforce_new_defaults", read_boolean),
     MappedOption("task", "task_time_to_live", "imports.task_time_to_live_h", read_integer, "hours"),
     MappedOption("image_format", "disk_formats", "formats.disk_formats", read_plain_list),
@@ -239,12 +242,6 @@ IGNORED: Final = (
     IgnoredOption(DEFAULT_SECTION, "do_secure_hash", "locations cannot be added in this release"),
     IgnoredOption(DEFAULT_SECTION, "http_retries", "locations cannot be added in this release"),
     IgnoredOption(DEFAULT_SECTION, "delayed_delete", "data of deleted images are removed at once", _OFF),
-    IgnoredOption(
-        DEFAULT_SECTION,
-        "property_protection_file",
-        "properties are not protected by this release: any caller can set them",
-    ),
-    IgnoredOption(DEFAULT_SECTION, "property_protection_rule_format", "properties are not protected by this release"),
     IgnoredOption(DEFAULT_SECTION, "allow_anonymous_access", "callers without a token are refused", _OFF),
     IgnoredOption(
         _AUTHTOKEN,

@@ -1,4 +1,4 @@
-"""Finds the policy file that Glance would read."""
+"""Finds the files with policies and with property protections that Glance would read."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Final
 
 from config.glance.files import Entry
 from config.glance.findings import Findings, GlanceValue
-from config.glance.options import POLICY_DIRS, POLICY_FILE
+from config.glance.options import POLICY_DIRS, POLICY_FILE, PROTECTION_FILE
 
 _SETTING: Final = ("api", "policy_file")
+_PROTECTIONS: Final = ("api", "property_protection_file")
 _DEFAULT_FILES: Final = ("policy.yaml", "policy.json")
 _DEFAULT_DIRECTORIES: Final = ("policy.d",)
 
 
 def read_policies(found: Findings, files: Sequence[Path]) -> None:
-    """Add the path of the policy file; like oslo.policy, look for it beside the configuration files.
+    """Add the paths of the policy file and the property protections; look for them beside the configuration files.
 
     If Glance would read a directory with rules too, that becomes the setting: it stops the start, unless a later source
     names a file.
@@ -33,6 +34,10 @@ def read_policies(found: Findings, files: Sequence[Path]) -> None:
         if each is not None:
             origin = entry.origin if entry else f"{files[-1]}: {each.name} beside it"
             found.values.append(GlanceValue(_SETTING, str(each), origin))
+    protections = found.entries.pop(PROTECTION_FILE, None)
+    if protections is not None and (paths := _paths(found, protections, (), folders)):
+        path = next((path for path in paths if path.is_file()), paths[0])
+        found.values.append(GlanceValue(_PROTECTIONS, str(path), protections.origin))
 
 
 def _paths(found: Findings, entry: Entry | None, default: Sequence[str], folders: Sequence[Path]) -> list[Path]:

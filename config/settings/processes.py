@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -57,10 +58,22 @@ class ApiSettings(Section):
         description="Whether policies require roles by default. false: Glance's older defaults, by which the owner's"
         " project needs no role.",
     )
+    property_protection_file: AbsolutePath | None = Field(
+        None,
+        description="File that says who may create, read, update and delete which extra properties; as Glance's.",
+    )
+    property_protection_rule_format: Literal["roles", "policies"] = Field(
+        "roles", description="Whether that file names roles, or policies of api.policy_file."
+    )
     limit_param_default: int = Field(25, ge=1, description="Images per page if the client sets no limit.")
     api_limit_max: int = Field(1000, ge=1, description="Maximum of images per page.")
     max_request_id_length: int = Field(64, ge=1, description="Longest accepted X-OpenStack-Request-ID, in characters.")
     max_body_bytes: int = Field(1 * MIB, ge=1024, description="Largest accepted JSON body.")
+
+    @property
+    def rule_files(self) -> tuple[Path, ...]:
+        """The files with policies and with property protections."""
+        return tuple(file for file in (self.policy_file, self.property_protection_file) if file is not None)
 
     @field_validator("public_endpoint")
     @classmethod

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.fakes.founding_document import policies_with
+from tests.fakes.founding_document import policies_with, protections_of
 from tests.fakes.yard import BODY, Yard
 from transship.catalog.imports import Caller
 
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.real
 ADMIN = Caller(project_id="p1", roles=("admin", "member", "reader"))
 MEMBER = Caller(project_id="p1", roles=("member", "reader"))
 STRANGER = Caller(project_id="p2", roles=("member", "reader"))
+SERVICE_OF_IMAGES = Caller(project_id="p1", roles=("member", "reader", "service_role"))
 SERVICE = Caller(project_id="service", roles=("service",))
 
 
@@ -59,6 +61,30 @@ def test_case_72_only_admins_list_all_tasks_and_members_those_of_their_images(
     assert len(yard.call("GET", f"/v2/images/{image_id}/tasks").json()["tasks"]) == 1
     yard.caller = ADMIN
     assert len(yard.call("GET", "/v2/tasks").json()["tasks"]) == 1
+
+
+def test_case_52_a_property_is_injected_that_only_admins_and_services_may_create(yard: Yard, tmp_path: Path) -> None:
+    file = tmp_path / "property-protections.conf"
+    # The document protects one property; without a section for the others, nobody could set these.
+    file.write_text(protections_of("property1") + "\n[.*]\ncreate = @\nread = @\nupdate = @\ndelete = @\n")
+    yard.site.set(
+        api__property_protection_file=str(file),
+        imports__plugins="inject_image_metadata",
+        inject__properties='{"property1": "value1"}',
+    )
+    yard.serve()
+    yard.caller = MEMBER
+    refused = yard.call("POST", "/v2/images", {"name": "own", "property1": "mine"})
+    assert (refused.status_code, "Attribute 'property1' is reserved." in refused.text) == (403, True)
+    image_id, _ = yard.brought("s1", other="mine")
+    assert (yard.shown(image_id)["property1"], yard.shown(image_id)["other"]) == ("value1", "mine")
+    patch = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
+    removal = json.dumps([{"op": "remove", "path": "/property1"}]).encode()
+    statuses = []
+    for caller in (MEMBER, SERVICE_OF_IMAGES, ADMIN):
+        yard.caller = caller
+        statuses.append(yard.call("PATCH", f"/v2/images/{image_id}", removal, **patch).status_code)
+    assert statuses == [403, 403, 200]
 
 
 def test_case_04_the_details_of_stores_are_for_admins_and_services(yard: Yard) -> None:

@@ -27,6 +27,7 @@ from transship.api.images import (
 from transship.api.imports import list_image_tasks, start_import
 from transship.api.members import add_member, answer_membership, list_members, remove_member, show_member
 from transship.api.policy import Policy
+from transship.api.protection import PropertyProtection
 from transship.api.request_id import RequestIds
 from transship.api.resource import NotFound, Operation, Resource, Streamed
 from transship.api.schemas import Schemas
@@ -73,16 +74,23 @@ def build_app(settings: Settings, catalog: Catalog, texts: Mapping[Path, str] | 
         texts: as in `config.loading.LoadedSettings`; None: read the files now.
 
     Raises:
-        ConfigurationRefused: a host in the settings' URI lists is invalid, or the policy file cannot be used.
+        ConfigurationRefused: a host in the settings' URI lists is invalid, or the file with policies or property
+            protections cannot be used.
     """
-    policy_file = settings.api.policy_file
-    text = (texts or {}).get(policy_file) if policy_file else None
+    api, known = settings.api, dict(texts or {})
+    policy = Policy(
+        api.policy_file,
+        known.get(api.policy_file) if api.policy_file else None,
+        new_defaults=api.enforce_new_defaults,
+    )
+    protections = known.get(api.property_protection_file) if api.property_protection_file else None
     site = Site(
         settings=settings,
         catalog=catalog,
         stores=StoreRegistry(settings, catalog),
         judge=UriJudge(gate_from(settings), settings.download.connect_timeout_s),
-        policy=Policy(policy_file, text, new_defaults=settings.api.enforce_new_defaults),
+        policy=policy,
+        protection=PropertyProtection.of(api, policy, protections),
         schemas=Schemas(settings.formats),
     )
     schemas = {f"/v2/schemas/{name}": {"GET": show_schema(name)} for name in site.schemas.by_name}

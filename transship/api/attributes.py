@@ -88,7 +88,16 @@ def refuse_reserved(name: str) -> None:
     Raises:
         Forbidden: it is reserved.
     """
-    if name in RESERVED or name.startswith(RESERVED_PREFIX):
+    refuse_protected(name, permitted=name not in RESERVED and not name.startswith(RESERVED_PREFIX))
+
+
+def refuse_protected(name: str, *, permitted: bool) -> None:
+    """Refuse what is not permitted with a property, in the same words as for reserved names.
+
+    Raises:
+        Forbidden: it is not permitted.
+    """
+    if not permitted:
         raise Forbidden(f"Attribute '{name}' is reserved.")
 
 

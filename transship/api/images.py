@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 from uuid import uuid4
@@ -18,6 +18,7 @@ from transship.api.attributes import (
     WRITABLE,
     refuse_over_quota,
     refuse_property,
+    refuse_protected,
     refuse_read_only,
     refuse_reserved,
     with_attribute,
@@ -39,8 +40,10 @@ from transship.domain.errors import (
     TransferFailed,
 )
 from transship.domain.image import Image, ImageStatus, Visibility
+from transship.domain.placement import StoreFacts
 from transship.domain.policies import Action
-from transship.domain.visibility import shown_to
+from transship.domain.protections import Operation
+from transship.domain.visibility import Viewer, shown_to
 from transship.placing.removal import remove_of_deleted
 from transship.staging.area import StagingArea
 from transship.staging.scrap import remove_scrap
@@ -89,6 +92,9 @@ def _new_image(call: Call, body: dict[str, object], now: datetime) -> Image:
     call.site.policy.refuse_create(call.viewer, image)
     for name in body:
         refuse_read_only(name)
+    for name in properties:
+        permitted = call.site.protection.allows(Operation.CREATE, name, call.viewer, image)
+        refuse_protected(name, permitted=permitted)
     if "locations" in body:
         raise Forbidden("Attribute 'locations' is reserved.")
     refuse_over_quota(None, image, call.site.settings.quota)
@@ -106,7 +112,7 @@ def list_images(call: Call) -> Response:
     stores = call.site.stores.facts()
     without_marker = [(name, value) for name, value in pairs if name != "marker"]
     page: dict[str, object] = {
-        "images": [image_view(shown_to(viewer, image), stores) for image in call.site.policy.listed(viewer, images)],
+        "images": [_view(call, viewer, image, stores) for image in call.site.policy.listed(viewer, images)],
         "first": page_url(_COLLECTION, without_marker),
         "schema": "/v2/schemas/images",
     }
@@ -136,7 +142,8 @@ def patch_image(call: Call) -> Response:
         for change in changes:
             if change.name == "visibility" and change.verb is not Verb.REMOVE:
                 call.site.policy.refuse_visibility(viewer, image, Visibility(str(change.value)))
-        return apply_changes(image, changes, viewer)
+        protection = call.site.protection
+        return apply_changes(image, changes, viewer, lambda do, name: protection.allows(do, name, viewer, image))
 
     return _image_response(call, _change(call, patched), 200, {})
 
@@ -226,5 +233,9 @@ def _remove_data(call: Call, image_id: str, store: str) -> None:
 
 
 def _image_response(call: Call, image: Image, status: int, headers: dict[str, str]) -> Response:
-    shown = shown_to(call.viewer, image)
-    return JSONResponse(image_view(shown, call.site.stores.facts()), status, headers, media_type=MEDIA_TYPE)
+    view = _view(call, call.viewer, image, call.site.stores.facts())
+    return JSONResponse(view, status, headers, media_type=MEDIA_TYPE)
+
+
+def _view(call: Call, viewer: Viewer, image: Image, stores: Sequence[StoreFacts]) -> dict[str, object]:
+    return image_view(call.site.protection.readable(viewer, shown_to(viewer, image)), stores)

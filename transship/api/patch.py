@@ -6,15 +6,23 @@ Source: Images API v2, "Update image"; RFC 6902 and its draft 4 for the older me
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from transship.api.attributes import WRITABLE, refuse_property, refuse_read_only, refuse_reserved, with_attribute
+from transship.api.attributes import (
+    WRITABLE,
+    refuse_property,
+    refuse_protected,
+    refuse_read_only,
+    refuse_reserved,
+    with_attribute,
+)
 from transship.api.schemas import Schemas
 from transship.domain.errors import BadRequest, Forbidden, MediaTypeRefused, PropertyConflict
 from transship.domain.image import Image, ImageStatus
+from transship.domain.protections import Operation
 from transship.domain.visibility import Viewer, refuse_new_owner
 
 RFC_6902: Final = "application/openstack-images-v2.1-json-patch"
@@ -124,12 +132,17 @@ def _steps(pointer: str) -> list[str]:
     return [step.replace("~1", "/").replace("~0", "~") for step in steps]
 
 
-def apply_changes(image: Image, changes: tuple[Change, ...], viewer: Viewer) -> Image:
+def apply_changes(
+    image: Image, changes: tuple[Change, ...], viewer: Viewer, may: Callable[[Operation, str], bool]
+) -> Image:
     """Return the image after all changes.
+
+    Args:
+        may: whether the caller may do something with an extra property.
 
     Raises:
         PropertyConflict: a property that should exist does not, or vice versa.
-        Forbidden: an attribute cannot be removed, or cannot be changed now or by this caller.
+        Forbidden: an attribute or property cannot be removed, or cannot be changed now or by this caller.
         BadRequest: the name or value of an extra property is too long.
     """
     properties = dict(image.properties)
@@ -139,7 +152,7 @@ def apply_changes(image: Image, changes: tuple[Change, ...], viewer: Viewer) -> 
         if change.name in WRITABLE:
             image = _with_attribute_changed(image, change, viewer)
         else:
-            _change_property(properties, change)
+            _change_property(properties, change, may)
     return replace(image, properties=properties)
 
 
@@ -152,17 +165,21 @@ def _with_attribute_changed(image: Image, change: Change, viewer: Viewer) -> Ima
     return with_attribute(image, change.name, change.value)
 
 
-def _change_property(properties: dict[str, str], change: Change) -> None:
+def _change_property(properties: dict[str, str], change: Change, may: Callable[[Operation, str], bool]) -> None:
     """Change an image's extra properties in place: copying them for each change would take quadratic time."""
     there = change.name in properties
     if change.verb is not Verb.ADD and not there:
         raise PropertyConflict(change.name, "does not exist.")
     if change.verb is Verb.REMOVE:
+        refuse_protected(change.name, permitted=may(Operation.DELETE, change.name))
         del properties[change.name]
         return
     if change.verb is Verb.ADD and change.new_only and there:
         raise PropertyConflict(change.name, "already present.")
     refuse_property(change.name, str(change.value))
+    # To a caller who may not read it, a property does not exist yet.
+    operation = Operation.UPDATE if there and may(Operation.READ, change.name) else Operation.CREATE
+    refuse_protected(change.name, permitted=may(operation, change.name))
     properties[change.name] = str(change.value)
 
 

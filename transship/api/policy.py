@@ -87,6 +87,10 @@ class Policy:
                 return False
         return bool(self._enforcer.enforce(rule, target, _credentials(viewer)))
 
+    def knows(self, rule: str) -> bool:
+        """Whether there is a rule of that name, in the policy file or by default."""
+        return rule in self._enforcer.rules
+
     def refuse(self, rule: str, viewer: Viewer, image: Image | None = None) -> None:
         """Refuse a caller unless a rule allows the operation.
 

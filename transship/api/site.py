@@ -16,6 +16,7 @@ from starlette.requests import Request
 from config.settings import Settings, StoreSettings
 from config.settings.stores import store_facts
 from transship.api.policy import Policy
+from transship.api.protection import PropertyProtection
 from transship.api.schemas import Schemas
 from transship.api.uri_judge import UriJudge
 from transship.catalog.engine import Catalog
@@ -105,6 +106,7 @@ class Site:
     Attributes:
         judge: decides which URIs may be imported from.
         policy: who may do what.
+        protection: who may do what with which extra properties.
         schemas: of images and related resources.
     """
 
@@ -113,6 +115,7 @@ class Site:
     stores: StoreRegistry
     judge: UriJudge
     policy: Policy
+    protection: PropertyProtection
     schemas: Schemas
 
 

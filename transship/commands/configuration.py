@@ -121,12 +121,13 @@ def refuse_what_cannot_start(loaded: LoadedSettings) -> None:
     refuse_what_fails_imports(loaded)
     with _origins_named(loaded):
         _refuse_bad_bus(loaded)
-        policy_file = loaded.settings.api.policy_file
-        if policy_file is not None:
+        api = loaded.settings.api
+        if api.rule_files:
             # Importing oslo.policy takes a third of a second, so it is only done if there is such a file.
-            from transship.api.policy_file import enforcer_of, read_policy_file  # noqa: PLC0415
+            from transship.api.policy import Policy  # noqa: PLC0415
+            from transship.api.protection import PropertyProtection  # noqa: PLC0415
 
-            enforcer_of(read_policy_file(policy_file), policy_file)
+            PropertyProtection.of(api, Policy(api.policy_file), None)
 
 
 def refuse_what_fails_imports(loaded: LoadedSettings) -> None:

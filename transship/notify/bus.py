@@ -116,7 +116,7 @@ def _glance_files(settings: Settings, texts: Mapping[Path, str] | None) -> Itera
     with TemporaryDirectory(prefix="transship-") as directory:  # mode 0700
         files: list[str] = []
         for path, text in texts.items():
-            if path != settings.api.policy_file:
+            if path not in settings.api.rule_files:
                 copy = Path(directory, str(len(files)))
                 copy.write_text(text, encoding="utf-8")
                 files.append(str(copy))
