@@ -91,8 +91,8 @@ def test_a_service_that_starts_after_an_edit_has_the_rules_of_the_file(file: Pat
 REFUSED = {
     "half a rule": ("upload_image: role:admin or (role:member", "the rule of upload_image cannot be understood"),
     "no kind": ("upload_image: role:admin or members", "the rule of upload_image cannot be understood"),
-    "unknown rule": ("upload_image: rule:owners", "upload_image"),
-    "circle": ("upload_image: rule:a\na: rule:b\nb: rule:a", "refer to unknown rules or to themselves"),
+    "unknown rule": ("upload_image: rule:owners", "the rule of upload_image refers to owners, which does not exist"),
+    "circle": ("upload_image: rule:a\na: rule:b\nb: rule:a", "rules refer to themselves: a, b, a"),
     "not served": (
         "fetch_image_location: role:admin",
         "fetch_image_location restricts an operation that this release does not have",

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import structlog
@@ -119,7 +120,7 @@ class Site:
     schemas: Schemas
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Call:
     """One request with its body and its caller."""
 
@@ -134,7 +135,7 @@ class Call:
         found: Identity = self.request.scope["state"]["identity"]
         return found
 
-    @property
+    @cached_property
     def viewer(self) -> Viewer:
         """The caller, for visibility and policies."""
         caller, identity = self.caller, self.identity

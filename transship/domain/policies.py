@@ -186,13 +186,18 @@ UNSERVED: Final[Mapping[str, str]] = {
 }
 """Rules of Glance whose operations this release does not have, and their defaults; others must not be set."""
 
-_UNUSED: Final = frozenset({"get_task", "get_tasks", "add_task", "modify_task"})
-"""Rules that no operation of Glance asks any more."""
+_WITHOUT_EFFECT: Final = frozenset(
+    {
+        *("get_task", "get_tasks", "add_task", "modify_task"),  # no operation of Glance asks them any more
+        *("manage_image_cache", "list_cached_nodes"),
+        *("cache_image", "cache_list", "cache_delete", "cache_clean", "cache_prune"),
+    }
+)
 
 
 def has_no_effect(name: str) -> bool:
     """Whether a rule of Glance can be ignored: it is for metadata definitions, the image cache, or for nothing."""
-    return name in _UNUSED or "metadef" in name or "cache" in name
+    return name in _WITHOUT_EFFECT or "metadef" in name
 
 
 _NEVER_OPEN: Final = frozenset(
