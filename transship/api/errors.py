@@ -45,6 +45,7 @@ from transship.domain.errors import (
     TaskNotFound,
     TransshipError,
     Unauthenticated,
+    UploadEmpty,
     UploadTooSlow,
 )
 
@@ -71,6 +72,7 @@ STATUS: Final[Mapping[type[TransshipError], HTTPStatus]] = {
     DataTypeRefused: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     FormatMismatch: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     FormatUnsafe: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    UploadEmpty: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     RangeUnsatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     RequestIdTooLong: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     StagingUnusable: HTTPStatus.SERVICE_UNAVAILABLE,

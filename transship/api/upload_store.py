@@ -12,7 +12,7 @@ from transship.catalog.copies import DataFacts
 from transship.catalog.engine import Catalog
 from transship.catalog.uploads import Upload, finish_upload, note_wait, prepare_upload, refuse_upload
 from transship.domain.clock import utc_now
-from transship.domain.errors import CatalogUnavailable, LockLost, StoreUnknown, TransferFailed
+from transship.domain.errors import CatalogUnavailable, LockLost, StoreUnknown, TransferFailed, UploadEmpty
 from transship.domain.import_data import SealedFile
 from transship.domain.notification import upload_failure
 from transship.domain.stop import StopToken
@@ -50,7 +50,7 @@ def store_upload(work: StoredUpload) -> None:
     """Make the image active with the uploaded data in one store, within the store's rate and slots.
 
     Raises:
-        FormatMismatch, FormatUnsafe, ImageTooLarge: the data must not be used; no store has seen them.
+        FormatMismatch, FormatUnsafe, ImageTooLarge, UploadEmpty: the data must not be used; no store has seen them.
         TransferFailed: the copy failed; nothing is left in the store, or a journal row names it for housekeeping.
         LockLost: the image was deleted or taken over; housekeeping removes what is in the store.
     """
@@ -100,10 +100,13 @@ class _OnImage:
 
 def _inspect(work: StoredUpload) -> Inspected:
     image = work.upload.image
+    formats = image.disk_format or "", image.container_format or ""
+    # Nova creates such an image, without data, for the snapshot of an instance that boots from a volume.
+    if not work.received.size and formats != ("raw", "bare"):
+        raise UploadEmpty(*formats)
     found = inspect_file(
         work.area.sealed(work.upload.name),
-        image.disk_format or "",
-        image.container_format or "",
+        *formats,
         work.settings.formats,
         size_cap_bytes=work.settings.imports.image_size_cap_bytes,
         stop=work.stop,

@@ -142,6 +142,18 @@ class NoDiskFormat(FormatMismatch):
     REMEDY = "unpack or convert them, and import the result"
 
 
+class UploadEmpty(TransferFailed):
+    """An upload without data; only a raw image without a container may be empty."""
+
+    blames_data = True
+
+    disk_format: str
+    container_format: str
+
+    BRIEF = "the upload is empty: 0 bytes, which are no {disk_format} data in container {container_format}"
+    REMEDY = "send the image data; only images with disk_format raw and container_format bare may be empty"
+
+
 class FormatUnknown(TransferFailed):
     """No disk format was declared and the data do not determine it; they are not assumed to be raw.
 
