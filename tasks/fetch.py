@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import structlog
@@ -27,6 +27,7 @@ from transship.domain.image import Image, Location
 from transship.domain.import_data import Done, FinalData, Outcome, SealedFile, Skipped
 from transship.domain.placement import StoreFacts, best_first
 from transship.domain.staged import SOURCE_ROLE, StoredSource
+from transship.host.sparse_writing import write_sparsely
 from transship.host.staging_faults import staging_error
 from transship.stores.base import StoreDriver
 from transship.stores_in_force import stores_in_force
@@ -40,7 +41,7 @@ def fetch(begun: Begun, refused: Mapping[str, str]) -> Outcome[FinalData]:
 
     A file kept by an earlier attempt is tried first; then an object that all targets can copy themselves; then the
     stores that hold the image, best first, until one can be read. Data in a local file are used in place; others are
-    read into staging.
+    read into staging, where zeros become holes.
 
     Args:
         refused: reasons by store whose data were found to differ; a kept file counts by its name, an object that was
@@ -139,23 +140,19 @@ def _read_into_staging(session: ImportSession, driver: StoreDriver, location: Lo
     reserve(session, name, size)
     with session.staging.writing(name) as path:
         try:
-            with path.open("wb") as part:
-                for done, piece in _counted(driver.read(location.url)):
+            with path.open("wb", buffering=0) as part:
+                done = 0
+                for piece in driver.read(location.url):
                     session.stop.check()
-                    part.write(piece)
+                    write_sparsely(part.fileno(), piece, done)
+                    done += len(piece)
                     session.board.advance(done)
+                part.truncate(done)
         except OSError as error:
             raise staging_error(error, size) from error
     if path.stat().st_size != size:
         raise StoredDiffers(location.store, f"{size} bytes", f"{path.stat().st_size} bytes")
     return replace(seal(session, name), store=location.store)
-
-
-def _counted(pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
-    done = 0
-    for piece in pieces:
-        done += len(piece)
-        yield done, piece
 
 
 def drop(session: ImportSession, file: SealedFile) -> None:

@@ -89,6 +89,23 @@ def test_data_that_changed_in_a_store_are_copied_to_no_other(yard: Yard) -> None
     assert (image_id in yard.stores["s3"].objects, yard.staged) == (False, set())
 
 
+def test_zeros_of_an_image_that_is_copied_take_no_room_in_staging(yard: Yard) -> None:
+    data = bytes(8 << 20) + BODY[1:] + bytes((4 << 20) + 7)
+    yard.uri = yard.server.serve("/sparse.raw", data)
+    image_id, _ = yard.brought("s1")
+    staged: list[tuple[int, bool]] = []
+
+    def look() -> None:
+        (name,) = yard.staged
+        status = (yard.settings.staging_dir / name).stat()
+        staged.append((status.st_size, status.st_blocks * 512 < 2 * len(BODY)))
+
+    yard.stores["s2"].before_publishing = look
+    yard.copied(image_id, "s2")
+    assert staged == [(len(data), True)]
+    assert yard.stores["s2"].objects[image_id] == data
+
+
 def test_a_copy_that_is_being_made_is_a_400_and_another_one_a_409(yard: Yard) -> None:
     image_id, _ = yard.brought("s1")
     assert yard.ask(image_id, "copy-image", stores=["s2"]).status_code == 202

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from transship.domain.errors import ImageTooLarge, StagingFull
+from transship.host.sparse_writing import data_ranges, write_all
 from transship.plugins.base import Workspace
 
 RESERVE_STEP_BYTES: Final = 64 * 1024 * 1024
-ZERO_BLOCK: Final = bytes(64 * 1024)
 WHAT: Final = "decompressed image"
 
 
@@ -52,9 +51,9 @@ class SparseWriter:
         end = self.size_bytes + len(piece)
         self._bound.check(end)
         view = memoryview(piece)
-        for first, last in _data_ranges(piece, self.size_bytes):
+        for first, last in data_ranges(piece, self.size_bytes):
             self._reserve(last - first)
-            _write_all(self._descriptor, view[first:last], self.size_bytes + first)
+            write_all(self._descriptor, view[first:last], self.size_bytes + first)
         self.size_bytes = end
 
     def finish(self) -> None:
@@ -72,26 +71,3 @@ class SparseWriter:
         except StagingFull:
             self._workspace.reserve(self._path, self._data_bytes)
             self._reserved_bytes = self._data_bytes
-
-
-def _data_ranges(piece: bytes, offset: int) -> Iterator[tuple[int, int]]:
-    """Yield the parts of a piece outside zero blocks; blocks are aligned to their size in the file."""
-    data_from: int | None = None
-    at = 0
-    while at < len(piece):
-        block_bytes = min(len(ZERO_BLOCK) - (offset + at) % len(ZERO_BLOCK), len(piece) - at)
-        if piece.startswith(ZERO_BLOCK[:block_bytes], at):
-            if data_from is not None:
-                yield data_from, at
-                data_from = None
-        elif data_from is None:
-            data_from = at
-        at += block_bytes
-    if data_from is not None:
-        yield data_from, len(piece)
-
-
-def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written

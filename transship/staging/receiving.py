@@ -15,6 +15,7 @@ from transship.catalog.engine import Catalog
 from transship.catalog.journal import reserve_staged
 from transship.catalog.uploads import Upload, drop_scrap, is_scrap
 from transship.domain.errors import BadRequest, ImageTooLarge, StagingFull, human_size
+from transship.host.sparse_writing import write_sparsely
 from transship.host.staging_faults import staging_error
 from transship.host.write_back import start_write_back
 from transship.staging.area import StagingArea
@@ -30,8 +31,6 @@ WRITE_BACK_BYTES: Final = 8 * PIECE_BYTES
 
 LITTLE_AHEAD_BYTES: Final = 16 * PIECE_BYTES
 """Bytes reserved ahead if there is little room."""
-
-ZERO_BLOCK: Final = bytes(64 * 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,15 +202,7 @@ class Reception:
         self._threads.shutdown()
 
     def _append(self, piece: bytes) -> None:
-        view = memoryview(piece)
-        for start in range(0, len(piece), len(ZERO_BLOCK)):
-            block = view[start : start + len(ZERO_BLOCK)]
-            if piece.startswith(ZERO_BLOCK[: len(block)], start):
-                continue
-            offset = self.size_bytes + start
-            while block:
-                written = os.pwrite(self._descriptor, block, offset)
-                block, offset = block[written:], offset + written
+        write_sparsely(self._descriptor, piece, self.size_bytes)
         end = self.size_bytes + len(piece)
         if end - self._written_back >= WRITE_BACK_BYTES:
             start_write_back(self._descriptor, self._written_back, end - self._written_back)
