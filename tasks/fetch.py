@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -112,13 +113,15 @@ def _copied_by_targets(session: ImportSession, begun: Begun, location: Location)
     if row is None or row.size is None or (row.url, row.size) != (location.url, image.size):
         return None
     source = StoredSource(location.store, row.url, row.size, row.proof, epoch)
-    for target in begun.to_write:
-        try:
-            with using_store(target, session.settings, session.catalog) as driver:
-                if not driver.can_copy(source):
-                    return None
-        except (StoreDenied, StoreMisconfigured, StoreUnavailable):
-            return None
+    using = partial(using_store, settings=session.settings, catalog=session.catalog)
+    try:
+        with using(location.store):  # the copies are verified against it
+            for target in begun.to_write:
+                with using(target) as driver:
+                    if not driver.can_copy(source):
+                        return None
+    except (StoreDenied, StoreMisconfigured, StoreUnavailable):
+        return None
     name = f"{location.store}/{image.id}"
     return SealedFile(name, row.size, location.store, url=row.url, proof=row.proof, digests=known)
 

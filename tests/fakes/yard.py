@@ -75,7 +75,7 @@ class Yard:
         sections = {name: {"dir": str(site.home / name), "weight": weight} for name, weight in weights.items()}
         site.set(stores=json.dumps(sections), default_store=names[0])
         for module in ("tasks.place", "tasks.fetch", "tasks.verify_copies"):
-            patch.setattr(f"{module}.using_store", lambda store, _settings, _catalog: nullcontext(self.stores[store]))
+            patch.setattr(f"{module}.using_store", lambda store, settings, catalog: nullcontext(self.stores[store]))
         patch.setattr(StoreRegistry, "using", lambda _shelf, store: nullcontext(self.stores[store]))
         patch.setattr(resource, "identify", lambda _request, request_id: replace(self.caller, request_id=request_id))
         self.serve()

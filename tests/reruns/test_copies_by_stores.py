@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import cast
 
 import pytest
 
+from config.settings import Settings
 from tests.contract.cases.s3 import opened, settings_in
 from tests.fakes.flaky_store import FlakyStore
 from tests.fakes.s3_server import S3Server
 from tests.fakes.yard import BODY, Yard
+from transship.catalog.engine import Catalog
+from transship.domain.errors import StoreMisconfigured
 from transship.domain.task import TaskStatus
 
 pytestmark = pytest.mark.real
@@ -92,3 +95,21 @@ def test_data_that_changed_in_the_only_bucket_are_not_copied(yard: Yard, buckets
     assert "are not the image's" in yard.task(image_id).message
     assert (buckets.object("s3", image_id), yard.staged) == (None, set())
     assert buckets.server.uploads[buckets.of["s3"]] == {}
+
+
+def test_a_bucket_whose_store_is_not_configured_any_more_is_not_copied(
+    yard: Yard, buckets: Buckets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id, _ = yard.brought("s1", "s2")
+    buckets.history()
+
+    def using(store: str, settings: Settings, catalog: Catalog) -> AbstractContextManager[FlakyStore]:
+        if store == "s2":
+            raise StoreMisconfigured("s2", "there is no such store in the settings")
+        return nullcontext(yard.stores[store])
+
+    for module in ("tasks.place", "tasks.fetch"):
+        monkeypatch.setattr(f"{module}.using_store", using)
+    yard.copied(image_id, "s3")
+    assert buckets.object("s3", image_id) == BODY
+    assert buckets.history() == (0, 1)
