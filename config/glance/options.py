@@ -155,6 +155,18 @@ OPTIONS: Final = (
     MappedOption(*PROTECTION_FILE, "api.property_protection_file", read_text, "looked up beside these files"),
     MappedOption(DEFAULT_SECTION, "property_protection_rule_format", "api.property_protection_rule_format", read_text),
     MappedOption(_POLICY, "enforce_new_defaults", "api.enforce_new_defaults", read_boolean),
+    MappedOption("oslo_middleware", "enable_proxy_headers_parsing", "api.enable_proxy_headers_parsing", read_boolean),
+    *(
+        MappedOption("cors", name, f"cors.{name}", read)
+        for name, read in {
+            "allowed_origin": read_plain_list,
+            "allow_credentials": read_boolean,
+            "expose_headers": read_plain_list,
+            "max_age": read_integer,
+            "allow_methods": read_plain_list,
+            "allow_headers": read_plain_list,
+        }.items()
+    ),
     MappedOption("task", "task_time_to_live", "imports.task_time_to_live_h", read_integer, "hours"),
     MappedOption("image_format", "disk_formats", "formats.disk_formats", read_plain_list),
     MappedOption("image_format", "container_formats", "formats.container_formats", read_plain_list),

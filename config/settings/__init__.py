@@ -31,6 +31,7 @@ from config.settings.notifications import NotificationDriver, NotificationSettin
 from config.settings.processes import (
     LOOPBACK_HOSTS,
     ApiSettings,
+    CorsSettings,
     DatabaseSettings,
     LogSettings,
     PrefectSettings,
@@ -56,6 +57,7 @@ class Settings(Section):
         (), description="Glance configuration files or directories; they are read before all other sources."
     )
     api: ApiSettings = ApiSettings()
+    cors: CorsSettings = CorsSettings()
     auth: AuthSettings = AuthSettings()
     prefect: PrefectSettings = PrefectSettings()
     runner: RunnerSettings = RunnerSettings()

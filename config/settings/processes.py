@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from config.settings.section import MIB, AbsolutePath, Port, Seconds, Section, web_url
+from config.settings.section import MIB, AbsolutePath, Origin, Port, Seconds, Section, web_url
 from transship.domain.errors import ValueRefused
 
 LOOPBACK_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
@@ -40,6 +40,11 @@ class ApiSettings(Section):
         "",
         description="Base URL in answers to clients; empty: that of each request. Commands on this machine use host and"
         " port instead.",
+    )
+    enable_proxy_headers_parsing: bool = Field(
+        False,
+        description="Whether links in answers follow the headers Forwarded or X-Forwarded-Proto, -Host and"
+        " -Prefix of a reverse proxy, which must replace what clients send in them.",
     )
     auth: Literal["none", "keystone"] = Field(
         "none",
@@ -88,6 +93,34 @@ class ApiSettings(Section):
                 "listen on 127.0.0.1, set api.auth = keystone, or set api.accept_anyone = true if you want that",
             )
         return self
+
+
+class CorsSettings(Section):
+    """Which web pages of other origins may use the API in a browser, e.g. Horizon, which uploads from there."""
+
+    allowed_origin: tuple[Origin, ...] = Field(
+        (), description="Their origins, e.g. https://horizon.example.org, or * for all; empty: none."
+    )
+    allow_credentials: bool = Field(
+        True, description="Whether browsers may send cookies and HTTP logins; ignored if all origins are allowed."
+    )
+    expose_headers: tuple[str, ...] = Field(
+        ("X-OpenStack-Request-ID", "OpenStack-image-import-methods", "OpenStack-image-store-ids"),
+        description="Response headers that pages may read.",
+    )
+    max_age: Annotated[int, Field(ge=0)] = Field(
+        3600, description="Seconds for which browsers may remember what is allowed."
+    )
+    allow_methods: tuple[str, ...] = Field(
+        ("GET", "PUT", "POST", "DELETE", "PATCH"), description="Methods that pages may use."
+    )
+    allow_headers: tuple[str, ...] = Field(
+        (
+            *("X-Auth-Token", "X-OpenStack-Request-ID", "Content-MD5", "Range"),
+            *("X-OpenStack-Image-Size", "X-Image-Meta-Store"),
+        ),
+        description="Request headers that pages may send, besides the usual ones.",
+    )
 
 
 class PrefectSettings(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import Enum
 from ipaddress import ip_network
@@ -15,6 +16,9 @@ from transship.domain.errors import ValueRefused
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+
+_ORIGIN: Final = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?")
+"""How browsers write origins, which are compared as texts."""
 
 WHOLE_PATHS: Final = "whole paths"
 """Key of the validation context: if true, a relative path is refused instead of completed."""
@@ -68,9 +72,16 @@ def _host_or_network(text: str) -> str:
     return _network(text) if "/" in text else text.strip()
 
 
+def _origin(text: str) -> str:
+    if text != "*" and not _ORIGIN.fullmatch(text):
+        raise ValueRefused(f"{text!r} is no origin", "write https://host or https://host:port in lower case, or *")
+    return text
+
+
 AbsolutePath = Annotated[Path, AfterValidator(whole_path)]
 Network = Annotated[str, AfterValidator(_network)]
 HostOrNetwork = Annotated[str, AfterValidator(_host_or_network)]
+Origin = Annotated[str, AfterValidator(_origin)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(ge=0)]

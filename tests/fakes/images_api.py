@@ -55,6 +55,7 @@ class ApiServer:
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                proxy_headers=False,
                 http=BoundedHttpProtocol,
                 ws="none",
             )

@@ -72,6 +72,7 @@ def main() -> int:
                 log_config=None,
                 lifespan="off",
                 server_header=False,
+                proxy_headers=False,  # decided by api.enable_proxy_headers_parsing
                 http=BoundedHttpProtocol,
                 ws="none",
                 timeout_graceful_shutdown=DRAIN_S,

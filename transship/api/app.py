@@ -12,6 +12,7 @@ from starlette.routing import Route
 from config.settings import Settings
 from transship.api.authentication import Authentication, reader_of
 from transship.api.copies import deactivate_image, delete_from_store, reactivate_image
+from transship.api.cors import cors_middleware
 from transship.api.discovery import show_import_methods, show_schema, show_store_details, show_stores, show_usage
 from transship.api.health import check_health
 from transship.api.image_file import download_image
@@ -101,8 +102,9 @@ def build_app(settings: Settings, catalog: Catalog, texts: Mapping[Path, str] | 
             Route("/{path:path}", NotFound()),
         ],
         middleware=[
+            *cors_middleware(settings.cors),
             Middleware(RequestIds, settings.api.max_request_id_length),
-            Middleware(VersionNegotiation, settings.api.public_endpoint),
+            Middleware(VersionNegotiation, settings.api),
             Middleware(Authentication, reader_of(settings)),
         ],
     )

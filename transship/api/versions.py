@@ -6,9 +6,11 @@ from http import HTTPStatus
 from typing import Final
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from config.settings import ApiSettings
+from transship.api.base_url import base_url
 
 VERSIONS: Final = (
     "v2.17", "v2.15", "v2.13", "v2.12", "v2.11", "v2.10", "v2.9", "v2.8", "v2.7",
@@ -25,12 +27,12 @@ class VersionNegotiation:
 
     Args:
         app: handles requests whose path begins with ``/v2``.
-        public_endpoint: base URL that clients use; empty: taken from each request.
+        settings: where links lead.
     """
 
-    def __init__(self, app: ASGIApp, public_endpoint: str) -> None:
+    def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
         self._app = app
-        self._public_endpoint = public_endpoint
+        self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -51,8 +53,7 @@ class VersionNegotiation:
             await self._list(scope, HTTPStatus.MULTIPLE_CHOICES)(scope, receive, send)
 
     def _list(self, scope: Scope, status: HTTPStatus) -> Response:
-        base = self._public_endpoint or str(Request(scope).base_url)
-        link = {"rel": "self", "href": f"{base.rstrip('/')}/v2/"}
+        link = {"rel": "self", "href": f"{base_url(scope, self._settings)}/v2/"}
         versions = [
             {"id": version, "status": "CURRENT" if version == VERSIONS[0] else "SUPPORTED", "links": [link]}
             for version in VERSIONS

@@ -110,6 +110,15 @@ disallowed_ports = [22]
 lock_path = /srv/glance/work
 [oslo_messaging_notifications]
 driver = messagingv2
+[oslo_middleware]
+enable_proxy_headers_parsing = true
+[cors]
+allowed_origin = https://horizon.example.org,https://other.example.org
+allow_credentials = false
+expose_headers = X-OpenStack-Request-ID
+max_age = 60
+allow_methods = GET,PUT
+allow_headers = X-Auth-Token
 [oslo_policy]
 policy_file = rules.yaml
 policy_dirs = /nonexistent/policy.d
@@ -127,6 +136,7 @@ def test_a_real_file_gives_the_settings_that_it_has_here(tmp_path: Path) -> None
             "api": {
                 "policy_file": tmp_path / "rules.yaml",
                 "enforce_new_defaults": False,
+                "enable_proxy_headers_parsing": True,
                 "auth": "keystone",
                 "host": "10.0.0.11",
                 "port": 9393,
@@ -134,6 +144,14 @@ def test_a_real_file_gives_the_settings_that_it_has_here(tmp_path: Path) -> None
                 "limit_param_default": 10,
                 "api_limit_max": 500,
                 "max_request_id_length": 100,
+            },
+            "cors": {
+                "allowed_origin": ["https://horizon.example.org", "https://other.example.org"],
+                "allow_credentials": False,
+                "expose_headers": ["X-OpenStack-Request-ID"],
+                "max_age": 60,
+                "allow_methods": ["GET", "PUT"],
+                "allow_headers": ["X-Auth-Token"],
             },
             "auth": {
                 "www_authenticate_uri": "https://keystone.example.org",
