@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -13,7 +14,15 @@ from config.settings import Settings
 from transship.api.authentication import Authentication, reader_of
 from transship.api.copies import deactivate_image, delete_from_store, reactivate_image
 from transship.api.cors import cors_middleware
-from transship.api.discovery import show_import_methods, show_schema, show_store_details, show_stores, show_usage
+from transship.api.discovery import (
+    show_document,
+    show_import_methods,
+    show_pages,
+    show_schema,
+    show_store_details,
+    show_stores,
+    show_usage,
+)
 from transship.api.health import check_health
 from transship.api.image_file import download_image
 from transship.api.images import (
@@ -27,6 +36,7 @@ from transship.api.images import (
 )
 from transship.api.imports import list_image_tasks, start_import
 from transship.api.members import add_member, answer_membership, list_members, remove_member, show_member
+from transship.api.openapi import describe
 from transship.api.policy import Policy
 from transship.api.protection import PropertyProtection
 from transship.api.request_id import RequestIds
@@ -42,6 +52,8 @@ from transship.sources.gate import gate_from
 
 _PATHS: Mapping[str, Mapping[str, Operation | Streamed]] = {
     "/healthcheck": {"GET": check_health, "HEAD": check_health},
+    "/openapi.json": {"GET": show_document},
+    "/docs": {"GET": show_pages},
     "/v2/info/import": {"GET": show_import_methods},
     "/v2/info/stores": {"GET": show_stores},
     "/v2/info/stores/detail": {"GET": show_store_details},
@@ -84,6 +96,8 @@ def build_app(settings: Settings, catalog: Catalog, texts: Mapping[Path, str] | 
         known.get(api.policy_file) if api.policy_file else None,
         new_defaults=api.enforce_new_defaults,
     )
+    schemas = Schemas(settings.formats)
+    paths = {**_PATHS, **{f"/v2/schemas/{name}": {"GET": partial(show_schema, name)} for name in schemas.by_name}}
     protections = known.get(api.property_protection_file) if api.property_protection_file else None
     site = Site(
         settings=settings,
@@ -92,10 +106,9 @@ def build_app(settings: Settings, catalog: Catalog, texts: Mapping[Path, str] | 
         judge=UriJudge(gate_from(settings), settings.download.connect_timeout_s),
         policy=policy,
         protection=PropertyProtection.of(api, policy, protections),
-        schemas=Schemas(settings.formats),
+        schemas=schemas,
+        document=describe(paths, schemas.by_name, keystone=api.auth == "keystone"),
     )
-    schemas = {f"/v2/schemas/{name}": {"GET": show_schema(name)} for name in site.schemas.by_name}
-    paths = {**_PATHS, **schemas}
     app = Starlette(
         routes=[
             *(Route(path, Resource(site, operations)) for path, operations in paths.items()),

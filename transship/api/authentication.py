@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
 from starlette.concurrency import run_in_threadpool
@@ -11,14 +11,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from config.settings import Settings
 from transship.api.errors import error_response
+from transship.api.versions import OPEN_TO_ALL
 from transship.domain.errors import IdentityUnavailable, Unauthenticated
 from transship.identity.caller import EVERYBODY, Identity
 
 if TYPE_CHECKING:
     from transship.identity.tokens import TokenReader
-
-OPEN_TO_ALL: Final = frozenset({"/healthcheck"})
-"""Paths that load balancers request without a token; the list of versions is answered before this middleware."""
 
 
 class Authentication:

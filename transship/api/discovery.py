@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from transship.api.base_url import base_url
+from transship.api.docs_page import page_of
 from transship.api.images import MEDIA_TYPE
-from transship.api.resource import Operation
 from transship.api.site import Call
 from transship.api.views import store_detail_view, store_view
 from transship.domain.policies import Action
 
 
 def show_import_methods(call: Call) -> Response:
-    """``GET /v2/info/import``."""
+    """``GET /v2/info/import``: the import methods of this site."""
     methods = {
         "description": "Import methods available.",
         "type": "array",
@@ -22,12 +23,12 @@ def show_import_methods(call: Call) -> Response:
 
 
 def show_stores(call: Call) -> Response:
-    """``GET /v2/info/stores``: the service is always in multi-store mode."""
+    """``GET /v2/info/stores``: the stores; the service is always in multi-store mode."""
     return JSONResponse({"stores": [store_view(store) for store in call.site.stores.facts()]}, media_type=MEDIA_TYPE)
 
 
 def show_store_details(call: Call) -> Response:
-    """``GET /v2/info/stores/detail``."""
+    """``GET /v2/info/stores/detail``: the stores with what operators and services need."""
     call.site.policy.refuse(Action.STORES_INFO_DETAIL, call.viewer)
     stores = call.site.stores
     shown = [store_detail_view(store, stores.public_properties(store.id)) for store in stores.facts()]
@@ -35,14 +36,22 @@ def show_store_details(call: Call) -> Response:
 
 
 def show_usage(call: Call) -> Response:
-    """``GET /v2/info/usage``: empty, as in Glance without unified limits."""
+    """``GET /v2/info/usage``: quotas and their use; empty, as in Glance without unified limits."""
     return JSONResponse({"usage": {}}, media_type=MEDIA_TYPE)
 
 
-def show_schema(name: str) -> Operation:
-    """Return the operation of ``GET /v2/schemas/{name}``."""
+def show_schema(name: str, call: Call) -> Response:
+    """``GET /v2/schemas/…``: the JSON schema of one kind of resource."""
+    return JSONResponse(dict(call.site.schemas.by_name[name]), media_type=MEDIA_TYPE)
 
-    def show(call: Call) -> Response:
-        return JSONResponse(dict(call.site.schemas.by_name[name]), media_type=MEDIA_TYPE)
 
-    return show
+def show_document(call: Call) -> Response:
+    """``GET /openapi.json``: the OpenAPI document of this API."""
+    server = {"url": base_url(call.request.scope, call.site.settings.api)}
+    return JSONResponse({**call.site.document, "servers": [server]})
+
+
+def show_pages(call: Call) -> Response:
+    """``GET /docs``: the same as a page for browsers."""
+    policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+    return HTMLResponse(page_of(call.site.document), headers=policy)

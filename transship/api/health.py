@@ -20,7 +20,7 @@ FORMS: Final = ("text/plain", "text/html", "application/json")
 
 
 def check_health(call: Call) -> Response:
-    """Answer 200 when the catalogue can be read, else 503; with ``?detailed`` check each store too.
+    """``GET /healthcheck``: 200 when the catalogue can be read, else 503; with ``?detailed`` check each store too.
 
     Source: oslo.middleware's healthcheck, whose bodies load balancers and operators' scripts parse.
     """

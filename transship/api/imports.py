@@ -47,7 +47,9 @@ class _Asked:
 
 
 async def start_import(call: Call) -> Response:
-    """Accept an import; the checks are in Glance's order, and the first failure decides.
+    """``POST /v2/images/{image_id}/import``: accept an import.
+
+    The checks are in Glance's order, and the first failure decides.
 
     The URI is judged between the two steps that use a request thread, because it waits for external name servers.
     """

@@ -32,7 +32,7 @@ _STATUSES: Final = tuple(str(status) for status in MemberStatus)
 
 
 def list_members(call: Call) -> Response:
-    """``GET /v2/images/{image_id}/members``."""
+    """``GET /v2/images/{image_id}/members``: the members that the caller can find."""
     with call.site.catalog.read() as connection:
         image = _shared(call, get_image(connection, call.image_id))
         call.require(Action.GET_MEMBERS, image)
@@ -44,7 +44,7 @@ def list_members(call: Call) -> Response:
 
 
 def show_member(call: Call) -> Response:
-    """``GET /v2/images/{image_id}/members/{member_id}``; a refusal is a 404, so it tells nothing."""
+    """``GET /v2/images/{image_id}/members/{member_id}``: one member; a refusal is a 404, so it tells nothing."""
     with call.site.catalog.read() as connection:
         image = get_image(connection, call.image_id)
         try:

@@ -109,6 +109,7 @@ class Site:
         policy: who may do what.
         protection: who may do what with which extra properties.
         schemas: of images and related resources.
+        document: the OpenAPI document of the API.
     """
 
     settings: Settings
@@ -118,6 +119,7 @@ class Site:
     policy: Policy
     protection: PropertyProtection
     schemas: Schemas
+    document: Mapping[str, object]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from transship.domain.policies import Action
 from transship.domain.task import TaskStatus
 
 _COLLECTION: Final = "/v2/tasks"
-_TYPES: Final = ("import", TASK_TYPE, "location_import")
+TYPES: Final = ("import", TASK_TYPE, "location_import")
 
 
 def list_tasks(call: Call) -> Response:
@@ -43,7 +43,7 @@ def list_tasks(call: Call) -> Response:
         owner=None if viewer.is_admin else viewer.project_id,
     )
     nobodys = not viewer.is_admin and not viewer.project_id
-    others = nobodys or choice(values, "type", {type_: type_ for type_ in _TYPES}) not in (None, TASK_TYPE)
+    others = nobodys or choice(values, "type", {type_: type_ for type_ in TYPES}) not in (None, TASK_TYPE)
     with call.site.catalog.read() as connection:
         tasks = [] if others or not query.limit else find_tasks(connection, query, datetime.now(UTC))
     values.pop("marker", None)

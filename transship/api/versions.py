@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -19,7 +20,11 @@ VERSIONS: Final = (
 """Newest first, as listed by a Glance with several stores and no image cache."""
 
 _MEDIA_TYPE: Final = "application/vnd.openstack.images-"
-_UNVERSIONED: Final = frozenset({"versions", "healthcheck"})
+OPEN_TO_ALL: Final = frozenset({"/healthcheck", "/openapi.json", "/docs"})
+"""Paths without a version, which need no token."""
+
+VERSION_LISTS: Final[Mapping[str, HTTPStatus]] = {"/": HTTPStatus.MULTIPLE_CHOICES, "/versions": HTTPStatus.OK}
+"""Paths that list the versions, and the status of the answer; other paths without a known version mean the first."""
 
 
 class VersionNegotiation:
@@ -42,15 +47,15 @@ class VersionNegotiation:
         first, _, rest = scope["path"].lstrip("/").partition("/")
         accept = Headers(scope=scope).get("accept", "")
         if first == "versions":
-            await self._list(scope, HTTPStatus.OK)(scope, receive, send)
-        elif first == "healthcheck":
+            await self._list(scope, VERSION_LISTS["/versions"])(scope, receive, send)
+        elif scope["path"] in OPEN_TO_ALL:
             await self._app(scope, receive, send)
         elif accept.startswith(_MEDIA_TYPE) and is_known(accept.removeprefix(_MEDIA_TYPE)):
             await self._app({**scope, "path": f"/v2{scope['path']}"}, receive, send)
         elif not accept.startswith(_MEDIA_TYPE) and is_known(first):
             await self._app({**scope, "path": f"/v2/{rest}" if rest else "/v2"}, receive, send)
         else:
-            await self._list(scope, HTTPStatus.MULTIPLE_CHOICES)(scope, receive, send)
+            await self._list(scope, VERSION_LISTS["/"])(scope, receive, send)
 
     def _list(self, scope: Scope, status: HTTPStatus) -> Response:
         link = {"rel": "self", "href": f"{base_url(scope, self._settings)}/v2/"}
