@@ -86,6 +86,12 @@ def staged(file: Path, epoch: int, pace: Moved) -> StagedFile:
     return StagedFile(file, file.stat().st_size, epoch, pace=pace)
 
 
+def test_check_does_not_wait_for_a_service_that_hangs(ceph: Ceph, store: S3Store) -> None:
+    with ceph.frozen("rgw"), pytest.raises(StoreUnavailable, match="does not answer"):
+        store.check()
+    store.check()
+
+
 @pytest.mark.spec("ST-023")
 def test_an_upload_whose_writer_was_killed_goes_on(
     ceph: Ceph, keys: Keys, settings: S3StoreSettings, store: S3Store, file: Path, tmp_path: Path

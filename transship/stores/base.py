@@ -15,6 +15,9 @@ from transship.domain.verification import Verification
 ASK_DOCTOR: Final = "'transship doctor' shows operators the remedy"
 """Remedy of a store that is not where it was prepared; operators see `StoreDriver.remedy` there."""
 
+CHECK_TIMEOUT_S: Final = 3.0
+"""Seconds within which a remote store must answer each request of `StoreDriver.check`."""
+
 PROGRESS_EVERY_S: Final = 1.0
 """Minimum seconds between two progress reports of a `StoreDriver.put`; see its contract."""
 

@@ -21,6 +21,7 @@ from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.host.directories import MARK
 from transship.stores.base import (
+    CHECK_TIMEOUT_S,
     NOTHING_KEPT,
     PROGRESS_EVERY_S,
     Content,
@@ -35,9 +36,6 @@ from transship.stores.ceph.pool import SNAPSHOT, TEMPORARY, Pool, part_of
 from transship.stores.ceph.transfer import MIB, read_data, write_data
 from transship.stores.mark import Mark
 from transship.stores.staged_source import opened_staged, rejoined, require_canonical
-
-CHECK_TIMEOUT_S: Final = 1.0
-"""Source: rule ST-016 of the store contract."""
 
 NOT_PREPARED: Final = "its pool is another one than before or was never prepared"
 

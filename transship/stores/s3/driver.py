@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
@@ -24,6 +25,7 @@ from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.host.directories import MARK
 from transship.stores.base import (
+    CHECK_TIMEOUT_S,
     NOTHING_KEPT,
     PROGRESS_EVERY_S,
     Content,
@@ -85,12 +87,15 @@ class S3Store(StoreDriver):
 
     def open(self) -> None:
         """Make the client; it connects with the first request."""
+        self._client = self._new_client(READ_TIMEOUT_S)
+
+    def _new_client(self, read_timeout_s: float) -> S3Client:
         settings, keys = self._settings, self._settings.keys
         pair = (keys.access_key.get_secret_value(), keys.secret_key.get_secret_value()) if keys else ()
         session = boto3.session.Session(*pair)
         config = Config(
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
+            connect_timeout=min(CONNECT_TIMEOUT_S, read_timeout_s),
+            read_timeout=read_timeout_s,
             retries={"total_max_attempts": 1, "mode": "standard"},  # ours obey the stop token
             max_pool_connections=2 * settings.parts_in_flight + 8,
             proxies={},
@@ -102,7 +107,7 @@ class S3Store(StoreDriver):
             },
         )
         try:
-            self._client = session.client(
+            return session.client(
                 "s3",
                 endpoint_url=settings.endpoint or None,
                 region_name=settings.region or None,
@@ -281,10 +286,11 @@ class S3Store(StoreDriver):
 
     def check(self) -> None:
         """Write and remove an empty object; see `StoreDriver.check`."""
-        bucket = self._bucket.impatient()
-        self._mark.require(bucket.text(MARK))
-        bucket.write(CHECK, b"")  # the name is fixed, so the next check removes what a killed one left
-        bucket.delete(CHECK)
+        with closing(self._new_client(CHECK_TIMEOUT_S)) as client:
+            bucket = replace(self._bucket, client=client).impatient()
+            self._mark.require(bucket.text(MARK))
+            bucket.write(CHECK, b"")  # the name is fixed, so the next check removes what a killed one left
+            bucket.delete(CHECK)
 
     def _pieces(self, url: str, offset: int, end: int | None) -> Iterator[bytes]:
         """Yield an object's bytes; continue where the connection broke, if it is still the same object."""
