@@ -14,7 +14,7 @@ from tests.contract.test_rbd_store import IMAGE, MIB, StopAt, is_stored, left_of
 from tests.fakes.ceph import Ceph
 from tests.fakes.rbd_pool import RbdPool
 from tests.fakes.system import until
-from transship.domain.errors import StoreFull, StoreUnavailable
+from transship.domain.errors import StagingBroken, StoreFull, StoreUnavailable
 from transship.domain.staged import StagedFile
 from transship.stores.ceph import cluster
 from transship.stores.ceph.driver import RbdStore
@@ -46,6 +46,12 @@ def test_check_does_not_wait_for_a_cluster_that_hangs(pool: RbdPool, store: RbdS
     with pool.ceph.frozen("osd"), pytest.raises(StoreUnavailable, match="the cluster does not answer"):
         store.check()
     store.check()
+
+
+def test_a_staged_file_that_becomes_shorter_leaves_nothing(pool: RbdPool, store: RbdStore, staged: StagedFile) -> None:
+    with pytest.raises(StagingBroken, match="the file ends at byte"):
+        put(store, staged, StopAt(4, lambda: os.truncate(staged.path, 16 * MIB)))
+    assert left_of_images(pool) == set()
 
 
 def test_a_write_goes_on_when_the_osd_is_back(pool: RbdPool, store: RbdStore, staged: StagedFile) -> None:

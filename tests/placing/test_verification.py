@@ -15,8 +15,8 @@ from transship.domain.import_data import SealedFile
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
 from transship.domain.verification import Verification
+from transship.host.sparse_reading import data_extents
 from transship.placing.verification import SAMPLE_BYTES, SAMPLES, samples, verify_copy, verify_stored_copy
-from transship.stores.copying import data_extents
 from transship.stores.file import FileStore
 
 MIB = 1024 * 1024

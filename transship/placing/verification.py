@@ -14,9 +14,9 @@ from transship.domain.import_data import SealedFile
 from transship.domain.stop import StopToken
 from transship.domain.verification import Verification
 from transship.domain.waiting import CopyWatch
+from transship.host.sparse_reading import data_extents
 from transship.host.staging_faults import staging_error
 from transship.stores.base import StoreDriver
-from transship.stores.copying import data_extents
 
 SAMPLES: Final = 8
 SAMPLE_BYTES: Final = 256 * 1024

@@ -8,9 +8,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
+from transship.host.sparse_reading import FileEnded, data_extents
 from transship.host.write_back import start_write_back
 
 PIECE_BYTES: Final = 8 * 1024 * 1024
@@ -25,10 +26,14 @@ _NOT_POSSIBLE_HERE: Final = frozenset(
 """Errors that mean "not between these two files"; another method is tried then."""
 
 
-def reflink(source: int, target: int) -> bool:
+def reflink(source: int, target: int, size: int) -> bool:
     """Make an empty file share all blocks of another one; return False if the filesystem cannot.
 
+    Args:
+        size: bytes that the other one holds.
+
     Raises:
+        FileEnded: it holds fewer.
         OSError: the filesystem supports it but failed, e.g. for lack of room.
     """
     try:
@@ -37,6 +42,8 @@ def reflink(source: int, target: int) -> bool:
         if error.errno in _NOT_POSSIBLE_HERE:
             return False
         raise
+    if os.fstat(target).st_size < size:
+        raise FileEnded(target, size)
     return True
 
 
@@ -53,7 +60,7 @@ def copy_extents(source: int, target: int, size: int, step: Callable[[int], None
         pace: called after ``step`` and before each piece with its size; an exception ends the copy.
 
     Raises:
-        EOFError: the source ended before ``size``.
+        FileEnded: the source ended before ``size``.
         OSError: from the filesystem.
     """
     os.ftruncate(target, size)
@@ -64,28 +71,10 @@ def copy_extents(source: int, target: int, size: int, step: Callable[[int], None
             pace(min(PIECE_BYTES, end - offset))
             copied = _copy_piece(source, target, offset, min(PIECE_BYTES, end - offset))
             if copied == 0:
-                raise EOFError(f"the file ends at byte {offset} of {size}")
+                raise FileEnded(source, size)
             start_write_back(target, offset, copied)
             offset += copied
     step(size)
-
-
-def data_extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each run of data, in order; a single run if the filesystem does not report holes."""
-    offset = 0
-    while offset < size:
-        try:
-            start = os.lseek(descriptor, offset, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return  # the rest is a hole
-            if error.errno == errno.EINVAL:
-                yield offset, size
-                return
-            raise
-        end = min(size, os.lseek(descriptor, start, os.SEEK_HOLE))
-        yield start, end
-        offset = end
 
 
 def _copy_piece(source: int, target: int, offset: int, count: int) -> int:

@@ -32,6 +32,7 @@ from transship.domain.staged import Progress, StagedFile
 from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.host.directories import MARK, make_directory, mark_directory, read_mark, sync_directory
+from transship.host.sparse_reading import FileEnded
 from transship.stores.base import (
     NOTHING_KEPT,
     PROGRESS_EVERY_S,
@@ -309,13 +310,13 @@ class FileStore(StoreDriver):
 
         target = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            shared = reflink(source, target)
+            shared = reflink(source, target, staged.size)
             if not shared:
                 copy_extents(source, target, staged.size, step, staged.pace)
             os.fchmod(target, self._file_mode)
             os.fsync(target)
-        except EOFError as error:
-            raise staged_broken(staged.path, str(error)) from error
+        except FileEnded as error:
+            raise staged_broken(staged.path, error.reason) from error
         finally:
             os.close(target)
         return "reflink" if shared else "copy"

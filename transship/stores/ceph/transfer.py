@@ -13,7 +13,7 @@ import rbd
 
 from transship.domain.staged import StagedFile
 from transship.domain.stop import StopToken
-from transship.stores.copying import data_extents
+from transship.host.sparse_reading import FileEnded, data_extents
 from transship.stores.staged_source import staged_broken
 
 MIB: Final = 1024 * 1024
@@ -59,6 +59,8 @@ def write_data(
                 step(offset)
                 staged.pace(length)
                 writes.begin(_read_staged(source, staged, offset, length), offset, stop)
+    except FileEnded as error:
+        raise staged_broken(staged.path, error.reason) from error
     finally:
         writes.wait()
     writes.raise_first()
@@ -78,7 +80,7 @@ def _read_staged(source: int, staged: StagedFile, offset: int, length: int) -> b
     except OSError as error:
         raise staged_broken(staged.path, error.strerror or str(error)) from error
     if len(data) != length:
-        raise staged_broken(staged.path, f"the file ends at byte {offset + len(data)} of {staged.size}")
+        raise FileEnded(source, staged.size)
     return data
 
 
