@@ -20,6 +20,7 @@ from prefect.states import Completed, Crashed, Failed
 from config.settings import Settings
 from config.snapshot import settings_in_force
 from flows.copying import clean_up, copy_from_best
+from tasks.check_quota import check_quota
 from tasks.session import ImportSession, open_session
 from tasks.staged_files import discard_scrap, discard_staged
 from transship.catalog.carriers import moved_on
@@ -130,6 +131,8 @@ def _run(flow_run_id: str, begun: Begun, session: ImportSession, steps: Steps) -
     undo = ExitStack()
     try:
         _prepare_staging(session)
+        if session.settings.quota.of_projects:
+            check_quota(begun)
         message = copy_from_best(begun, undo) if begun.has_data else steps(begun, undo)
         undo.pop_all()
         clean_up(lambda: discard_staged(session, keep_source=False))

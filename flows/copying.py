@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from prefect.futures import PrefectFuture, as_completed, wait
 
+from tasks.check_quota import check_size
 from tasks.digest import digest
 from tasks.fetch import drop, fetch
 from tasks.finish import finish, prove, show
@@ -75,10 +76,12 @@ def place_all(begun: Begun, final: FinalData, undo: ExitStack) -> Copies:
         undo: removes what was written if the import fails.
 
     Raises:
+        ProjectOverQuota: the project may not store the file that often; nothing was written.
         StoresFailed: a store that had to succeed failed, or every store that could make the image active failed.
         CopyDiffers, StagingUnusable: the file differs from the image in the catalogue, or cannot be read.
         LockLost, ImportStopped: the import must end.
     """
+    check_size(current(), final.file.size)
     delivery = _Delivery(current(), begun, final, undo)
     digests = delivery.run()
     # In the requested order, not in the order of their ends.

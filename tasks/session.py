@@ -28,6 +28,7 @@ from transship.catalog.leases import Lease, process_name, renew_lease
 from transship.domain.clock import utc_now
 from transship.domain.errors import CatalogUnavailable, ImportInterrupted, ImportTooLong, LockLost
 from transship.domain.fence import Fence
+from transship.domain.quota import ImportQuota
 from transship.domain.stop import StopToken
 from transship.staging.area import StagingArea
 
@@ -44,6 +45,7 @@ class ImportSession:
     Attributes:
         lease: checked by every write.
         fence: checked before each irreversible step, and with each check of `stop`.
+        quota: of the image's project, once it was read; None if the project has none.
     """
 
     settings: Settings
@@ -53,6 +55,7 @@ class ImportSession:
     fence: Fence
     stop: StopToken
     board: ProgressBoard
+    quota: ImportQuota | None = None
 
 
 _CURRENT: ContextVar[ImportSession] = ContextVar("import_session")

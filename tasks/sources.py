@@ -6,6 +6,7 @@ from tasks.session import ImportSession
 from transship.domain.clock import utc_now
 from transship.domain.errors import RemoteRefused, SourceRefused, TransferFailed
 from transship.domain.remote import RemoteImage
+from transship.domain.staged import LITTLE_AHEAD_BYTES
 from transship.sources.gate import UriGate, gate_from
 from transship.sources.web import WebSource
 
@@ -29,6 +30,7 @@ def source_refusal(remote: RemoteImage | None, refused: SourceRefused) -> Transf
 def web_source(session: ImportSession, remote: RemoteImage | None) -> WebSource:
     """Return the download engine with this site's limits and the gate for a source; see `uri_gate`."""
     settings = session.settings
+    step_bytes = settings.staging.unknown_size_reserve_bytes
 
     def waiting(host: str) -> None:
         session.board.wait_for(f"a connection to {host}", utc_now(), "it continues when other downloads from there end")
@@ -37,7 +39,7 @@ def web_source(session: ImportSession, remote: RemoteImage | None) -> WebSource:
         uri_gate(session, remote),
         settings.download,
         settings.imports.image_size_cap_bytes,
-        reserve_step_bytes=settings.staging.unknown_size_reserve_bytes,
+        reserve_step_bytes=min(step_bytes, LITTLE_AHEAD_BYTES) if session.quota else step_bytes,
         slots_file=session.staging.connections_file,
         waiting=waiting,
     )

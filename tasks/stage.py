@@ -88,7 +88,7 @@ def _fetched(
         target = PartTarget(
             path,
             remember=lambda validators: _remember(session, name, validators),
-            reserve=lambda size_bytes: reserve(session, name, size_bytes),
+            reserve=lambda size: reserve(session, name, size, arriving=True),
             progress=session.board.advance,
             resume=resume,
         )

@@ -68,10 +68,14 @@ def open_file(session: ImportSession, name: str, role: str, source_key: str = ""
     open_staged(session.catalog, session.lease, name, session.staging.host, role, source_key, utc_now())
 
 
-def reserve(session: ImportSession, name: str, size_bytes: int) -> None:
+def reserve(session: ImportSession, name: str, size_bytes: int, *, arriving: bool = False) -> None:
     """Reserve room for a file in addition to other imports' reservations; wait if these use it up.
 
+    Args:
+        arriving: it is the import's source, so the project's quota must allow it.
+
     Raises:
+        ProjectOverQuota: the quota does not allow that.
         StagingFull: there was no room for ``staging.wait_s``.
         LockLost, ImportStopped: the import must end.
     """
@@ -79,7 +83,7 @@ def reserve(session: ImportSession, name: str, size_bytes: int) -> None:
     said = ""
     while True:
         try:
-            _reserve_now(session, name, size_bytes)
+            _reserve_now(session, name, size_bytes, arriving=arriving)
         except StagingBusy as busy:
             if time.monotonic() >= waits_until:
                 raise
@@ -94,7 +98,8 @@ def reserve(session: ImportSession, name: str, size_bytes: int) -> None:
         session.stop.wait(WAIT_STEP_S)
 
 
-def _reserve_now(session: ImportSession, name: str, size_bytes: int) -> None:
+def _reserve_now(session: ImportSession, name: str, size_bytes: int, *, arriving: bool) -> None:
+    quota = session.quota if arriving else None
     staging = session.staging
     reserve_staged(
         session.catalog,
@@ -104,6 +109,7 @@ def _reserve_now(session: ImportSession, name: str, size_bytes: int) -> None:
         size_bytes,
         occupied=staging.occupied,
         available_bytes=staging.available_bytes(),
+        claim=None if quota is None else quota.arriving(size_bytes),
     )
 
 

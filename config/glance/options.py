@@ -24,6 +24,7 @@ from config.glance.readers import (
     read_port,
     read_ports,
     read_staging_uri,
+    read_storage,
     read_text,
     read_words,
 )
@@ -131,6 +132,16 @@ OPTIONS: Final = (
     MappedOption(DEFAULT_SECTION, "image_member_quota", "quota.image_member_quota", read_integer),
     MappedOption(DEFAULT_SECTION, "image_location_quota", "quota.image_location_quota", read_integer),
     MappedOption(
+        DEFAULT_SECTION,
+        "user_storage_quota",
+        "quota.user_storage_bytes",
+        read_storage,
+        "without effect if use_keystone_limits is true",
+    ),
+    MappedOption(DEFAULT_SECTION, "use_keystone_limits", "quota.unified_limits", read_boolean),
+    MappedOption("oslo_limit", "endpoint_id", "quota.endpoint_id", read_text),
+    MappedOption("oslo_limit", "endpoint_region_name", "quota.endpoint_region_name", read_text),
+    MappedOption(
         "paste_deploy",
         "flavor",
         "api.auth",
@@ -233,7 +244,6 @@ COMMON_STORE_OPTIONS: Final = (
     MappedOption(STORE_SECTION, "weight", "stores.<store>.weight", read_integer),
 )
 
-_NO_QUOTA: Final = "project quotas are not supported by this release"
 _NO_LOCATIONS: Final = "locations are not shown by this release"
 _PREFECT: Final = "Prefect runs the imports; see prefect.worker_limit"
 
@@ -247,8 +257,6 @@ IGNORED: Final = (
         "worker_self_reference_url",
         "any API process handles any request; hosts that share staging must have the same host_name",
     ),
-    IgnoredOption(DEFAULT_SECTION, "user_storage_quota", _NO_QUOTA, ("0",)),
-    IgnoredOption(DEFAULT_SECTION, "use_keystone_limits", _NO_QUOTA, _OFF),
     IgnoredOption(DEFAULT_SECTION, "show_multiple_locations", _NO_LOCATIONS, _OFF),
     IgnoredOption(DEFAULT_SECTION, "show_image_direct_url", _NO_LOCATIONS, _OFF),
     IgnoredOption(DEFAULT_SECTION, "do_secure_hash", "locations cannot be added in this release"),
@@ -268,7 +276,8 @@ IGNORED: Final = (
     IgnoredOption(_POLICY, "enforce_scope", "roles outside of a project never count", _ON),
     IgnoredOption(_POLICY, "policy_default_rule", "its name is default", ("default",)),
     IgnoredOption(_POLICY, "*", "rules that ask a remote server use the defaults of oslo.policy"),
-    IgnoredOption("oslo_limit", "*", _NO_QUOTA),
+    IgnoredOption("oslo_limit", "endpoint_service_type", "the limits are those of the service image", ("image",)),
+    IgnoredOption("oslo_limit", "*", "the login of [keystone_authtoken] is used, with its role on the system"),
     IgnoredOption(
         NOTIFICATIONS_SECTION, "retry", "each notification is retried until the broker has it, without delaying imports"
     ),

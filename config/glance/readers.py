@@ -6,6 +6,7 @@ as in Glance. Each refuses the texts that Glance would refuse too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
@@ -206,6 +207,14 @@ def _left_out(found: Sequence[object], kept: Sequence[object]) -> tuple[str, ...
 def read_cache_time(text: str) -> Reading:
     """Return seconds; the middleware's -1 means no cache."""
     return Reading(max(0, _integer(text)))
+
+
+def read_storage(text: str) -> Reading:
+    """Return bytes; a number without a unit is bytes already, and ``KB`` is 1024 of them."""
+    found = re.fullmatch(r"([0-9]+)([KMGT]?)B?", text.strip())
+    if found is None:
+        raise ValueRefused("is not an amount of storage", "write a number with B, KB, MB, GB or TB, e.g. 10GB")
+    return Reading(int(found[1]) * 1024 ** "_KMGT".index(found[2] or "_"))
 
 
 def _integer(text: str) -> int:

@@ -156,6 +156,16 @@ class Settings(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _limits_can_be_read(self) -> Self:
+        if self.quota.unified_limits and not (self.api.auth == "keystone" and self.auth.password.get_secret_value()):
+            raise ValueRefused(
+                "quota.unified_limits requires api.auth keystone and a login with a password, because only a user can"
+                " have a role on the system",
+                "set them, or remove quota.unified_limits",
+            )
+        return self
+
     @property
     def configured_stores(self) -> Mapping[str, StoreSettings]:
         """The stores as configured; if there are none, one file store ``local`` in the home directory."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from config.settings.section import GIB, Seconds, Section
+from config.settings.section import GIB, Bytes, Seconds, Section
 from transship.domain.errors import ValueRefused
 from transship.domain.methods import METHODS, ImportMethod
 
@@ -88,6 +88,26 @@ class QuotaSettings(Section):
     image_location_quota: int = Field(
         10, description="Locations that clients may add to one image; copies made by imports do not count."
     )
+    user_storage_bytes: Bytes = Field(
+        0,
+        description="Most bytes that the copies of one project's images may take together; 0: no limit. Without effect"
+        " if unified_limits is true.",
+    )
+    unified_limits: bool = Field(
+        False, description="Enforce the limits of projects in Keystone. Requires api.auth keystone and a password."
+    )
+    endpoint_id: str = Field(
+        "",
+        description="Id of the image service's endpoint for which the limits are registered; empty: it is looked up.",
+    )
+    endpoint_region_name: str = Field(
+        "", description="Region in which that endpoint is looked up; required if the image service has several regions."
+    )
+
+    @property
+    def of_projects(self) -> bool:
+        """Whether projects have quotas."""
+        return self.unified_limits or self.user_storage_bytes > 0
 
 
 class LeaseSettings(Section):

@@ -10,7 +10,6 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from config.loading import load_settings
 from tasks.sweep import sweep_staging, sweep_stores
 from tests.fakes.asked_imports import AskedImports
 from tests.fakes.images import NOW
@@ -66,19 +65,6 @@ def assert_failed(imports: AskedImports, image_id: str, reason: str) -> None:
     assert reason in task.message
     assert imports.site.stored() == {}
     assert imports.lease(image_id) == "free"
-
-
-def test_row_27_quotas_of_projects_are_not_served_and_the_start_says_so(
-    imports: AskedImports, server: WebServer
-) -> None:
-    glance = imports.site.home / "glance-api.conf"
-    glance.write_text("[DEFAULT]\nuser_storage_quota = 1\nuse_keystone_limits = true\n")
-    imports.site.set(glance_config=str(glance))
-    said = [str(note) for note in load_settings().notes]
-    for option in ("user_storage_quota", "use_keystone_limits"):
-        assert [note for note in said if option in note and "project quotas are not supported" in note]
-    _, image_id = imports.bring(server.serve("/a.img", BODY))
-    assert_active(imports, image_id)
 
 
 def test_row_28_a_misconfigured_staging_ends_the_import_with_the_reason(

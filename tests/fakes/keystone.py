@@ -1,9 +1,11 @@
-"""A Keystone on loopback, as far as services need one: logins, and the question whose token this is.
+"""A Keystone on loopback, as far as services need one: logins, whose token this is, and the limits of projects.
 
     with Keystone() as keystone:
         token = keystone.token("demo", roles=["member", "reader"])
         keystone.endpoint("image", "RegionTwo", "http://images.region-two.test")
         keystone.revoke(token)
+    keystone.limits["image_count_total"] = 1            # of every project
+    keystone.project_limits["demo"] = {"image_count_total": 2}
 
 It answers as Keystone 30 does; `tests/peers/test_remote_glance.py` asks a real one the same.
 """
@@ -33,6 +35,10 @@ class Issued:
     expires_at: datetime
 
 
+def _limit(name: str, **further: object) -> dict[str, object]:
+    return {"id": name, "resource_name": name, "service_id": "service-1", "region_id": "RegionOne", **further}
+
+
 class Keystone:
     """One domain, the service's account, and tokens for a test's users."""
 
@@ -46,6 +52,12 @@ class Keystone:
         """What the last login sent, under ``auth``."""
         self.broken = 0
         """Status to answer everything with; 0: none."""
+        self.limits: dict[str, int] = {}
+        """Registered limits, in Keystone's units."""
+        self.project_limits: dict[str, dict[str, int]] = {}
+        """Limits of single projects; only a login to the system sees them."""
+        self.limits_read = 0
+        """Requests for the limits of a project."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v3"
@@ -131,7 +143,8 @@ class Keystone:
             known = credential["id"] == SERVICE_USER and credential["secret"] == SERVICE_PASSWORD
         if not known:
             return 401, {}, {"error": {"code": 401, "message": "The request you have made requires authentication."}}
-        token = self.token("service", SERVICE_USER, roles=["service", "admin"])
+        project = None if "system" in body["auth"].get("scope", {}) else "service"
+        token = self.token(project, SERVICE_USER, roles=["service", "admin"])
         return 201, {"X-Subject-Token": token}, {"token": self._tokens[token].body}
 
     def tell(self, asker: str, token: str, *, also_expired: bool) -> tuple[int, dict[str, str], object]:
@@ -142,6 +155,29 @@ class Keystone:
         if issued is None or (issued.expires_at <= datetime.now(UTC) and not also_expired):
             return 404, {}, {"error": {"code": 404, "message": "Failed to validate token"}}
         return 200, {"X-Subject-Token": token}, {"token": issued.body}
+
+    def tell_limits(self, path: str, query: Mapping[str, Sequence[str]], asker: str) -> dict[str, object] | None:
+        """Answer what oslo.limit asks for; None: something else was asked for."""
+        if asker not in self._tokens:
+            return None
+        endpoint = {"id": "endpoint-1", "service_id": "service-1", "region_id": "RegionOne", "interface": "public"}
+        match path.removeprefix("/v3"):
+            case "/limits/model":
+                return {"model": {"name": "flat", "description": ""}}
+            case "/services":
+                return {"services": [{"id": "service-1", "type": query["type"][0], "name": "glance"}]}
+            case "/endpoints":
+                return {"endpoints": [endpoint]}
+            case "/endpoints/endpoint-1":
+                return {"endpoint": endpoint}
+            case "/registered_limits":
+                return {"registered_limits": [_limit(name, default_limit=most) for name, most in self.limits.items()]}
+            case "/limits":
+                self.limits_read += 1
+                project = query["project_id"][0] if "system" in self._tokens[asker].body else ""
+                of_project = self.project_limits.get(project, {}).items()
+                return {"limits": [_limit(name, resource_limit=most, project_id=project) for name, most in of_project]}
+        return None
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         keystone = self
@@ -161,6 +197,10 @@ class Keystone:
                     asker, token = self.headers.get("X-Auth-Token", ""), self.headers.get("X-Subject-Token", "")
                     also_expired = parse_qs(parts.query).get("allow_expired") == ["1"]
                     self._send(*keystone.tell(asker, token, also_expired=also_expired))
+                elif limits := keystone.tell_limits(
+                    parts.path, parse_qs(parts.query), self.headers.get("X-Auth-Token", "")
+                ):
+                    self._send(200, {}, limits)
                 else:
                     version = {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": keystone.url}]}
                     self._send(200, {}, {"version": version})

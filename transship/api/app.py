@@ -48,6 +48,7 @@ from transship.api.uploads import stage_image, upload_image
 from transship.api.uri_judge import UriJudge
 from transship.api.versions import VersionNegotiation
 from transship.catalog.engine import Catalog
+from transship.identity.quotas import Quotas
 from transship.sources.gate import gate_from
 
 _PATHS: Mapping[str, Mapping[str, Operation | Streamed]] = {
@@ -107,6 +108,7 @@ def build_app(settings: Settings, catalog: Catalog, texts: Mapping[Path, str] | 
         policy=policy,
         protection=PropertyProtection.of(api, policy, protections),
         schemas=schemas,
+        quotas=Quotas(settings),
         document=describe(paths, schemas.by_name, keystone=api.auth == "keystone"),
     )
     app = Starlette(

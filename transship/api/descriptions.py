@@ -80,7 +80,7 @@ _OF_UPLOADS: Final[Errors] = (
     *_ON_IMAGE,
     *(errors.WrongStatus, errors.StagedAlready, errors.UploadRunning, errors.UploadTakenOver, errors.ImageGone),
     *(errors.DataTypeRefused, errors.UploadIncomplete, errors.UploadTooSlow, errors.ImageTooLarge),
-    *(errors.StagingFull, errors.StagingUnavailable, errors.StagingBroken),
+    *(errors.StagingFull, errors.StagingUnavailable, errors.StagingBroken, errors.ProjectOverQuota),
 )
 _OF_MEMBERS: Final[Errors] = (*_ON_IMAGE, errors.MemberNotFound)
 
@@ -188,7 +188,9 @@ DESCRIPTIONS: Final[Mapping[Callable[..., object], Description]] = {
     discovery.show_schema: Description({200: {_JSON: _object(("name", "properties"))}}),
     images.list_images: Description({200: _of("images")}, (errors.Forbidden,), _IMAGE_FILTERS),
     images.create_image: Description(
-        {201: _of("image")}, (errors.Forbidden, errors.ImageExists, errors.QuotaExceeded), body=_of("image")
+        {201: _of("image")},
+        (errors.Forbidden, errors.ImageExists, errors.QuotaExceeded, errors.ProjectOverQuota),
+        body=_of("image"),
     ),
     images.show_image: Description({200: _of("image")}, _ON_IMAGE),
     images.patch_image: Description(
@@ -221,6 +223,7 @@ DESCRIPTIONS: Final[Mapping[Callable[..., object], Description]] = {
         (
             *(*_ON_IMAGE, errors.WrongStatus, errors.FormatMissing, errors.ImportRunning, errors.StoreUnknown),
             *(errors.StoreReadOnly, errors.AlreadyInStore, errors.UriRefused, errors.NamesUnanswered, errors.HostGone),
+            errors.ProjectOverQuota,
         ),
         (_STORE,),
         body={_JSON: _IMPORT},

@@ -9,6 +9,7 @@ from transship.api.docs_page import page_of
 from transship.api.images import MEDIA_TYPE
 from transship.api.site import Call
 from transship.api.views import store_detail_view, store_view
+from transship.catalog.quotas import usage_of
 from transship.domain.policies import Action
 
 
@@ -36,8 +37,18 @@ def show_store_details(call: Call) -> Response:
 
 
 def show_usage(call: Call) -> Response:
-    """``GET /v2/info/usage``: quotas and their use; empty, as in Glance without unified limits."""
-    return JSONResponse({"usage": {}}, media_type=MEDIA_TYPE)
+    """``GET /v2/info/usage``: the caller's unified limits, sizes in MiB; empty, as in Glance, without them."""
+    site, project = call.site, call.caller.project_id
+    quota = site.quotas.of(project) if site.quotas.unified and project else None
+    usage = {}
+    if quota is not None:
+        with site.catalog.read() as connection:
+            used = usage_of(connection, project)
+        usage = {
+            each.value: {"usage": used[each] // each.unit, "limit": limit.most // each.unit}
+            for each, limit in quota.limits.items()
+        }
+    return JSONResponse({"usage": usage}, media_type=MEDIA_TYPE)
 
 
 def show_schema(name: str, call: Call) -> Response:

@@ -30,6 +30,7 @@ from transship.api.site import Call
 from transship.api.views import image_view
 from transship.catalog.endings import end_deleted
 from transship.catalog.images import get_image, insert_image, lock_image, mark_deleted, update_image
+from transship.catalog.quotas import refuse_claim
 from transship.catalog.search import find_images
 from transship.domain.errors import (
     BadRequest,
@@ -60,7 +61,9 @@ _COLLECTION: Final = "/v2/images"
 def create_image(call: Call) -> Response:
     """``POST /v2/images``: create a record without data."""
     image = _new_image(call, parse_json_object(call.body), datetime.now(UTC))
+    quota = call.site.quotas.of(image.owner)
     with call.site.catalog.write() as connection:
+        refuse_claim(connection, None if quota is None else quota.claim(image.id, count=1))
         insert_image(connection, image)
     log.info("image created", image_id=image.id)
     settings = call.site.settings

@@ -20,9 +20,11 @@ from transship.catalog.imports import Order, ask_import
 from transship.catalog.tasks import tasks_of_image
 from transship.domain.admission import admit
 from transship.domain.errors import EndpointUnknown
+from transship.domain.image import Image
 from transship.domain.import_request import ImportRequest, described, parse_import_request
 from transship.domain.placement import choose_targets
 from transship.domain.policies import Action
+from transship.domain.quota import ImportQuota
 from transship.domain.remote import RemoteAccess, RemoteImage
 from transship.domain.visibility import refuse_unless_seen
 
@@ -43,6 +45,7 @@ class _Asked:
     """
 
     request: ImportRequest
+    image: Image
     targets: tuple[str, ...]
 
 
@@ -73,7 +76,7 @@ def _judge(call: Call, sent: bytes) -> _Asked:
     call.require(Action.COPY_IMAGE if request.method.facts.copies else Action.MODIFY_IMAGE, image)
     header = call.request.headers.get(STORE_HEADER) or None
     held = [location.store for location in image.locations]
-    return _Asked(request, choose_targets(request, header, call.site.stores.facts(), held))
+    return _Asked(request, image, choose_targets(request, header, call.site.stores.facts(), held))
 
 
 def _accept(call: Call, asked: _Asked) -> Response:
@@ -81,7 +84,11 @@ def _accept(call: Call, asked: _Asked) -> Response:
     if request.method.facts.uploaded:
         with call.site.catalog.read() as connection:
             refuse_unless_served(connection, image_id)
-    order = Order(request, targets, _access(call, request.remote))
+    quota = call.site.quotas.of(asked.image.owner)
+    claim = None
+    if quota is not None:
+        claim = ImportQuota(quota, request.method.facts, asked.image, len(targets)).at_start
+    order = Order(request, targets, _access(call, request.remote), claim)
     task = ask_import(call.site.catalog, image_id, order, call.caller, datetime.now(UTC))
     _log_accepted(task.id, image_id, request, targets)
     return Response(status_code=202)

@@ -28,6 +28,7 @@ from transship.domain.placement import StoreFacts
 from transship.domain.policies import Action
 from transship.domain.visibility import Viewer
 from transship.identity.caller import Identity
+from transship.identity.quotas import Quotas
 from transship.stores.base import StoreDriver
 from transship.stores.pool import DRIVERS, new_driver
 from transship.stores_in_force import stores_in_force
@@ -109,6 +110,7 @@ class Site:
         policy: who may do what.
         protection: who may do what with which extra properties.
         schemas: of images and related resources.
+        quotas: of projects.
         document: the OpenAPI document of the API.
     """
 
@@ -119,6 +121,7 @@ class Site:
     policy: Policy
     protection: PropertyProtection
     schemas: Schemas
+    quotas: Quotas
     document: Mapping[str, object]
 
 

@@ -50,6 +50,7 @@ from transship.domain.image import Image, ImageStatus
 from transship.domain.methods import UPLOAD_METHOD
 from transship.domain.placement import choose_upload_target
 from transship.domain.policies import Action
+from transship.domain.quota import Claim
 from transship.domain.stop import StopToken
 from transship.placing.placer import Placer
 from transship.plugins.foresight import may_change_data
@@ -206,6 +207,7 @@ def _begin(
     area = StagingArea.of(settings)
     _open(catalog, area)
     owner = f"{settings.host_name} pid {os.getpid()} upload {uuid4().hex[:8]}"
+    claim = _claim(call, status, judge)
     upload = begin_upload(
         catalog,
         image_id,
@@ -215,10 +217,23 @@ def _begin(
         host=settings.host_name,
         ttl_s=settings.lease.ttl_s,
         now=utc_now(),
+        claim=claim(bounds.declared_bytes or 0) if claim else None,
     )
-    reception = Reception(catalog, area, upload, bounds, lambda head: digests(head, upload.image))
+    reception = Reception(catalog, area, upload, bounds, lambda head: digests(head, upload.image), claim)
     fence = Fence(lambda: renew_lease(catalog, upload.lease, settings.lease.ttl_s), settings.lease.ttl_s)
     return Carried(upload, area, reception, fence, StopToken(fence.check))
+
+
+def _claim(call: Call, status: ImageStatus, judge: Callable[[Image], None]) -> Callable[[int], Claim] | None:
+    """Return what an upload of a size in bytes uses of the quota of the image's project; None: it has none."""
+    if not call.site.settings.quota.of_projects:
+        return None
+    with call.site.catalog.statement() as connection:
+        image = get_image(connection, call.image_id)
+    judge(image)
+    quota = call.site.quotas.of(image.owner)
+    kind = "stage" if status is ImageStatus.UPLOADING else "size"
+    return None if quota is None else lambda size: quota.claim(image.id, **{kind: size, "uploading": 1})
 
 
 def _open(catalog: Catalog, area: StagingArea) -> None:

@@ -33,6 +33,7 @@ from transship.catalog.leases import (
 from transship.catalog.locks import lock_name
 from transship.catalog.notifications import announce_image, announce_task
 from transship.catalog.outbox import OutboxKind, post
+from transship.catalog.quotas import refuse_claim
 from transship.catalog.schema import IMAGES, TASKS
 from transship.catalog.tasks import (
     get_task,
@@ -51,6 +52,7 @@ from transship.domain.import_request import ImportRequest, task_input
 from transship.domain.methods import COPY_METHOD, ImportMethod
 from transship.domain.notification import EventType
 from transship.domain.placement import StoreFacts, choose_targets
+from transship.domain.quota import Claim
 from transship.domain.remote import RemoteAccess
 from transship.domain.task import ImportTask, TaskStatus
 
@@ -79,11 +81,13 @@ class Order:
         request: what was asked for.
         targets: store ids to write, in order.
         access: how the caller reaches the source of a glance-download.
+        claim: what the import uses of the quota of the image's project.
     """
 
     request: ImportRequest
     targets: tuple[str, ...]
     access: RemoteAccess | None = None
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +125,12 @@ def ask_import(catalog: Catalog, image_id: str, order: Order, caller: Caller, no
     """Take the import lock and queue the request for the keeper, in one transaction.
 
     Raises:
-        ImageNotFound, AlreadyBeingCopied, ImportRunning, WrongStatus, FormatMissing, UploadIncomplete: nothing was
-            changed.
+        ImageNotFound, AlreadyBeingCopied, ImportRunning, WrongStatus, FormatMissing, UploadIncomplete,
+            ProjectOverQuota: nothing was changed.
     """
     task_id = str(uuid4())
     with catalog.write() as connection:
+        refuse_claim(connection, order.claim)
         if queue_free_lease(connection, image_id, task_id):
             # That locked the image, and nobody had its lease.
             image = replace(get_image(connection, image_id), import_task=None)

@@ -18,10 +18,12 @@ from transship.catalog.copies import FINISHED, write_again
 from transship.catalog.engine import Catalog
 from transship.catalog.leases import Lease, add_while_held, is_held, prove_lease, write_while_held
 from transship.catalog.locks import lock_name
+from transship.catalog.quotas import refuse_claim
 from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, STAGED, TARGETS
 from transship.catalog.types import in_seconds
 from transship.domain.errors import CopyBeingRemoved, StagingBusy, StagingFull, UploadIncomplete
 from transship.domain.image import ImageStatus
+from transship.domain.quota import Claim
 from transship.domain.staged import SOURCE_ROLE
 
 
@@ -330,6 +332,7 @@ def reserve_staged(
     *,
     occupied: Callable[[str], int],
     available_bytes: int,
+    claim: Claim | None = None,
 ) -> None:
     """Reserve room for a staged file, in addition to the reservations of this host's other imports.
 
@@ -337,8 +340,10 @@ def reserve_staged(
         size_bytes: size to which the file may grow.
         occupied: returns the bytes that a staged file occupies already, by its name.
         available_bytes: free bytes of the file system above the floor.
+        claim: what data of that size use of their project's quota.
 
     Raises:
+        ProjectOverQuota: the quota does not allow that; the reservation is unchanged.
         StagingFull: there would not be enough room even without the other imports; the reservation is unchanged.
         StagingBusy: there is not enough room until other imports end; the reservation is unchanged.
         LockLost: another worker took over; nothing was written.
@@ -346,6 +351,7 @@ def reserve_staged(
     reserved = update(STAGED).where(_file(name, host)).values(reserved_bytes=size_bytes)
     needed = max(0, size_bytes - occupied(name))
     with catalog.write() as connection:
+        refuse_claim(connection, claim)
         # Reservations of different images add up, so locking their leases is not enough.
         lock_name(connection, f"staging of {host}")
         # Often there is room even if the others had written nothing of theirs yet.

@@ -29,11 +29,13 @@ from transship.catalog.leases import (
 )
 from transship.catalog.notifications import announce_failed_store, announce_image, announce_store, is_wanted
 from transship.catalog.outbox import OutboxKind, post
+from transship.catalog.quotas import refuse_claim
 from transship.catalog.schema import IMAGES, LEASES, LOCATIONS, STAGED, TARGETS, TASKS
 from transship.catalog.types import in_seconds
 from transship.domain.errors import ImportRunning, StagedAlready, UploadIncomplete, UploadRunning, WrongStatus
 from transship.domain.image import Image, ImageStatus
 from transship.domain.notification import EventType
+from transship.domain.quota import Claim
 from transship.domain.staged import SOURCE_ROLE
 from transship.domain.task import WAITS_FOR
 
@@ -64,6 +66,7 @@ def begin_upload(
     host: str,
     ttl_s: float,
     now: datetime,
+    claim: Claim | None = None,
 ) -> Upload:
     """Begin an upload of an image's data in this process; the journal names the file before it exists.
 
@@ -74,11 +77,13 @@ def begin_upload(
         judge: refuses what the caller may not do, given the current image.
         owner: this process, for display.
         host: the host whose staging receives the data.
+        claim: what the upload uses of its project's quota.
 
     Raises:
-        ImageNotFound, ImportRunning, UploadRunning, StagedAlready, WrongStatus: nothing was changed.
+        ImageNotFound, ImportRunning, UploadRunning, StagedAlready, WrongStatus, ProjectOverQuota: nothing was changed.
     """
     with catalog.write() as connection:
+        refuse_claim(connection, claim)
         image = lock_image(connection, image_id)
         judge(image)
         lease = lease_of(connection, image_id)

@@ -10,6 +10,9 @@ from typing import Final
 SOURCE_ROLE: Final = "source"
 """Role of a staged file from outside; a plugin's files have the plugin's label."""
 
+LITTLE_AHEAD_BYTES: Final = 16 * 1024 * 1024
+"""Bytes reserved ahead for data of unknown size if there is little room, or a quota that others need too."""
+
 Progress = Callable[[int], None]
 """Called with the bytes done so far, from any thread; the number never falls."""
 

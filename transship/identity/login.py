@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import requests
 from keystoneauth1 import exceptions
@@ -22,13 +22,18 @@ _CONNECTIONS: Final = 32
 
 
 class Login:
-    """One account in one Keystone; used from any thread."""
+    """One account in one Keystone; used from any thread.
 
-    def __init__(self, login: KeystoneLogin) -> None:
+    Attributes:
+        session: for libraries that need one.
+    """
+
+    def __init__(self, login: KeystoneLogin, *, system: bool = False) -> None:
         """Prepare the login without sending a request.
 
         Args:
-            login: complete.
+            login: complete; with a password if ``system``.
+            system: log in to the system instead of the project.
         """
         self._url = v3_url(login.auth_url)
         answers = requests.Session()
@@ -36,8 +41,8 @@ class Login:
         answers.trust_env = False
         for scheme in ("http://", "https://"):
             answers.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS))
-        self._session = Session(
-            auth=_plugin(login),
+        self.session = Session(
+            auth=_system_plugin(login) if system else _plugin(login),
             session=answers,
             verify=str(login.ca_file) if login.ca_file else True,
             timeout=login.timeout_s,
@@ -52,7 +57,7 @@ class Login:
             IdentityRefused: it rejects the account.
         """
         try:
-            token = self._session.get_token()
+            token = self.session.get_token()
         except exceptions.ClientException as error:
             raise self._fault(error) from error
         if not token:
@@ -70,7 +75,7 @@ class Login:
             IdentityUnavailable, IdentityRefused: as `token`.
         """
         try:
-            return self._session.get(
+            return self.session.get(
                 self._url + path,
                 headers=dict(headers),
                 raise_exc=False,
@@ -115,17 +120,27 @@ def _plugin(login: KeystoneLogin) -> v3.Auth:
             application_credential_id=login.application_credential_id,
             application_credential_secret=login.application_credential_secret.get_secret_value(),
         )
-    in_default = None if login.user_domain_id or login.user_domain_name else "default"
     project_in_default = None if login.project_domain_id or login.project_domain_name else "default"
     return v3.Password(
-        auth_url=v3_url(login.auth_url),
-        user_id=login.user_id or None,
-        username=login.username or None,
-        password=login.password.get_secret_value(),
-        user_domain_id=login.user_domain_id or in_default,
-        user_domain_name=login.user_domain_name or None,
+        **_account(login),
         project_id=login.project_id or None,
         project_name=login.project_name or None,
         project_domain_id=login.project_domain_id or project_in_default,
         project_domain_name=login.project_domain_name or None,
     )
+
+
+def _system_plugin(login: KeystoneLogin) -> v3.Auth:
+    return v3.Password(**_account(login), system_scope="all")
+
+
+def _account(login: KeystoneLogin) -> dict[str, Any]:
+    in_default = None if login.user_domain_id or login.user_domain_name else "default"
+    return {
+        "auth_url": v3_url(login.auth_url),
+        "user_id": login.user_id or None,
+        "username": login.username or None,
+        "password": login.password.get_secret_value(),
+        "user_domain_id": login.user_domain_id or in_default,
+        "user_domain_name": login.user_domain_name or None,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import structlog
 from config.settings import DownloadSettings
 from transship.domain.errors import (
     ImageTooLarge,
+    ProjectOverQuota,
     SourceChanged,
     SourceEmpty,
     SourceRefused,
@@ -397,7 +399,10 @@ class Download:
         if total is None:
             if 0 < self._reserved_bytes >= needed_bytes:
                 return
-            needed_bytes = min(sizes.cap_bytes, max(needed_bytes, self._reserved_bytes) + sizes.step_bytes)
+            ahead_bytes = min(sizes.cap_bytes, max(needed_bytes, self._reserved_bytes) + sizes.step_bytes)
+            with suppress(ProjectOverQuota):
+                self._target.reserve(ahead_bytes)
+                self._reserved_bytes = ahead_bytes
         if needed_bytes > self._reserved_bytes:
             self._target.reserve(needed_bytes)
             self._reserved_bytes = needed_bytes

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Final
 from transship.catalog.engine import Catalog
 from transship.catalog.journal import reserve_staged
 from transship.catalog.uploads import Upload, drop_scrap, is_scrap
-from transship.domain.errors import BadRequest, ImageTooLarge, StagingFull, human_size
+from transship.domain.errors import BadRequest, ImageTooLarge, ProjectOverQuota, StagingFull, human_size
+from transship.domain.quota import Claim
+from transship.domain.staged import LITTLE_AHEAD_BYTES
 from transship.host.sparse_writing import write_sparsely
 from transship.host.staging_faults import staging_error
 from transship.host.write_back import start_write_back
@@ -28,9 +30,6 @@ PIECE_BYTES: Final = 1024 * 1024
 
 WRITE_BACK_BYTES: Final = 8 * PIECE_BYTES
 """Bytes after which the kernel is asked to start write-back, which keeps the final fsync short."""
-
-LITTLE_AHEAD_BYTES: Final = 16 * PIECE_BYTES
-"""Bytes reserved ahead if there is little room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +88,7 @@ class Reception:
         upload: begun in the catalogue; its journal row exists.
         bounds: limits of the data.
         algorithms: returns the digests to compute, given the first bytes of the data.
+        claim: returns what data of a size use of their project's quota; None: there is no quota.
     """
 
     def __init__(
@@ -98,9 +98,10 @@ class Reception:
         upload: Upload,
         bounds: Bounds,
         algorithms: Callable[[bytes], Sequence[str]],
+        claim: Callable[[int], Claim] | None = None,
     ) -> None:
         self._catalog, self._area, self._upload, self._bounds = catalog, area, upload, bounds
-        self._algorithms = algorithms
+        self._algorithms, self._claim = algorithms, claim
         self._hashes: dict[str, _Hash] | None = None
         self._open = ExitStack()
         self._descriptor = -1
@@ -133,6 +134,7 @@ class Reception:
 
         Raises:
             ImageTooLarge, BadRequest: the data are too long.
+            ProjectOverQuota: the project may not use that much.
             StagingFull, StagingBroken: staging cannot hold them.
             LockLost: the image was deleted or taken over.
         """
@@ -209,10 +211,11 @@ class Reception:
             self._written_back = end
 
     def _reserve_generously(self, size_bytes: int) -> None:
-        for ahead_bytes in (self._bounds.reserve_step_bytes, LITTLE_AHEAD_BYTES):
+        much = () if self._claim else (self._bounds.reserve_step_bytes,)
+        for ahead_bytes in (*much, LITTLE_AHEAD_BYTES):
             try:
                 self._reserve(size_bytes + ahead_bytes)
-            except StagingFull:
+            except (StagingFull, ProjectOverQuota):
                 continue
             return
         self._reserve(size_bytes)
@@ -227,5 +230,6 @@ class Reception:
             wanted,
             occupied=self._area.occupied,
             available_bytes=self._area.available_bytes(),
+            claim=self._claim(wanted) if self._claim else None,
         )
         self._reserved_bytes = wanted

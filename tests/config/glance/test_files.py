@@ -191,6 +191,7 @@ def test_a_real_file_gives_the_settings_that_it_has_here(tmp_path: Path) -> None
                 "image_tag_quota": 30,
                 "image_member_quota": 40,
                 "image_location_quota": -1,
+                "user_storage_bytes": 0,
             },
             "notifications": {"drivers": ["messagingv2"]},
             "default_store": "fast",
@@ -744,7 +745,6 @@ def test_the_warning_about_staging_goes_when_another_source_names_the_directory(
 
 
 SWITCHES: Mapping[str, tuple[str, ...]] = {
-    "[DEFAULT]\nuse_keystone_limits": ("false", "0", "off", "no", "No"),
     "[DEFAULT]\nshow_multiple_locations": ("false", "0", "off", "no", "OFF"),
     "[DEFAULT]\nshow_image_direct_url": ("false", "0", "off", "no"),
     "[DEFAULT]\ndelayed_delete": ("false", "0", "off", "no"),

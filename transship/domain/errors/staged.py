@@ -27,6 +27,51 @@ class ImageTooLarge(TransferFailed):
     REMEDY = "import a smaller image, or ask the operator to raise the limit"
 
 
+class ProjectOverQuota(TransferFailed):
+    """The project may not use as much as the request or import needs."""
+
+    blames_data = True
+
+
+class StorageExceeded(ProjectOverQuota):
+    """The project's images would take more storage or staging than it may use.
+
+    Attributes:
+        limit: the limit in Keystone, or the setting.
+        used_bytes: taken by the project's other images, including uploads and imports under way.
+        asked_bytes: needed by this image, for all its copies.
+        limit_bytes: most bytes allowed.
+    """
+
+    limit: str
+    used_bytes: int
+    asked_bytes: int
+    limit_bytes: int
+
+    BRIEF = (
+        "the project's quota {limit} would be exceeded: {used_bytes:size} are taken by its other images, and"
+        " {asked_bytes:size} more are needed, of {limit_bytes:size}"
+    )
+    REMEDY = "delete images that are no longer needed, or ask the operator to raise the quota"
+
+
+class ImageCountExceeded(ProjectOverQuota):
+    """The project may not have more images, or not more of them in uploads and imports.
+
+    Attributes:
+        limit: the limit in Keystone.
+        used: images that count already.
+        most: most images allowed.
+    """
+
+    limit: str
+    used: int
+    most: int
+
+    BRIEF = "the project's quota {limit} is used up: {used} images count already, of {most}"
+    REMEDY = "wait until uploads and imports have ended, delete images, or ask the operator to raise the quota"
+
+
 class StagingFull(TransferFailed):
     """Staging has no room for this import without taking that of other imports or of the databases."""
 
