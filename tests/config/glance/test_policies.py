@@ -84,3 +84,18 @@ def test_a_reference_to_nothing_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "new"), [("", True), ("enforce_new_defaults = no\n", False)])
 def test_which_defaults_apply_is_read(text: str, new: bool, tmp_path: Path) -> None:
     assert of(tmp_path, text).settings.api.enforce_new_defaults is new
+
+
+def test_property_protections_are_looked_up_beside_the_configuration(tmp_path: Path) -> None:
+    file = with_rules(tmp_path / "protections.conf", "[a]\ncreate = !\nread = @\nupdate = !\ndelete = !\n")
+    options = f"property_protection_file = {file.name}\nproperty_protection_rule_format = policies\n"
+    write(tmp_path, f"[DEFAULT]\n{options}")
+    api = load(tmp_path).settings.api
+    assert (api.property_protection_file, api.property_protection_rule_format) == (file, "policies")
+
+
+def test_property_protections_that_cannot_be_used_stop_the_start(tmp_path: Path) -> None:
+    with_rules(tmp_path / "protections.conf", "[a]\nread = @\n")
+    write(tmp_path, "[DEFAULT]\nproperty_protection_file = protections.conf\n")
+    with pytest.raises(ConfigurationRefused, match="does not say who may create, update, delete"):
+        refuse_what_cannot_start(load(tmp_path))
