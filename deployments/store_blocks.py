@@ -29,8 +29,11 @@ from config.settings.stores import SHARED_KINDS, SharedKind, installed_kinds, ki
 from deployments.change import Action, Change
 from transship.stores.documents import document_name
 
+_DIGEST_DIGITS: Final = 16
+"""Prefect's variables hold 5000 characters, which must do for a hundred stores."""
+
 APPLIED_VARIABLE: Final = "transship_applied_stores"
-"""Prefect variable: SHA-256 of the settings applied last, by store id; of shared sections, by ``group.name``."""
+"""Prefect variable: what was applied last, by store id; of shared sections, by ``group.name``. See `_digest`."""
 
 
 LOGO: Final = "/ico/android-chrome-192x192.png"
@@ -188,7 +191,7 @@ async def _apply_document(
     if found == document.values:
         detail = ", ".join(f"{field}: its reference was lost" for field in dropped)
         return Change(document.kind, name, Action.UPDATED if dropped else Action.UNCHANGED, detail)
-    edited = _digest(found) != applied
+    edited = applied is None or _digest(found) != applied[:_DIGEST_DIGITS]
     if edited and not overwrite:
         return Change(document.kind, name, Action.KEPT, _difference(found, document))
     await _save(client, document)
@@ -234,7 +237,8 @@ async def _remember(client: PrefectClient, before: Mapping[str, str], now: Mappi
 
 
 def _digest(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    """Return the beginning of a SHA-256 of a document's values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:_DIGEST_DIGITS]
 
 
 def _difference(found: Mapping[str, Any], document: _Document) -> str:

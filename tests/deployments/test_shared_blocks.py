@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -18,7 +19,13 @@ from blocks.loading import load_settings_of
 from config.settings import Settings
 from config.settings.stores.s3 import S3StoreSettings
 from deployments.change import Action, Change
-from deployments.store_blocks import APPLIED_VARIABLE, apply_block_types, apply_store_blocks, has_store_blocks
+from deployments.store_blocks import (
+    APPLIED_VARIABLE,
+    apply_block_types,
+    apply_store_blocks,
+    has_store_blocks,
+    wanted_blocks,
+)
 from tests.fakes.ports import free_port
 from tests.fakes.prefect_server import PrefectServer
 from transship.catalog.engine import Catalog
@@ -34,7 +41,7 @@ pytestmark = pytest.mark.real
 @pytest.fixture
 def server(prefect_server: PrefectServer) -> Iterator[PrefectServer]:
     with prefect_server.as_client():
-        # A variable has room for some 50 stores, and all tests of a server share it.
+        # A variable has room for some hundred stores, and all tests of a server share it.
         with suppress(requests.HTTPError):
             prefect_server.ask("DELETE", f"/variables/name/{APPLIED_VARIABLE}")
         yield prefect_server
@@ -229,3 +236,9 @@ def test_half_a_pair_of_keys_in_the_block_is_named(server: PrefectServer, settin
 
     with pytest.raises(ConfigurationRefused, match=r"image-store-s3/one.*credentials\.secret_key: is empty"):
         keys_in_prefect(settings)
+
+
+def test_what_was_applied_to_a_hundred_stores_fits_into_a_variable(tmp_path: Path) -> None:
+    stores = {f"store-of-a-zone-{number:04}": {"dir": tmp_path / str(number)} for number in range(100)}
+    settings = Settings.model_validate({"home": tmp_path, "stores": stores, "default_store": next(iter(stores))})
+    assert len(json.dumps(wanted_blocks(settings))) < 5000
