@@ -337,6 +337,23 @@ def test_urls_of_others_are_neither_read_nor_deleted(case: StoreCase, stage: Sta
     assert case.names() == {IMAGE}
 
 
+@pytest.mark.spec("ST-027")
+def test_a_url_of_the_store_is_known_and_others_are_not(readable: StoreCase, stage: Stage) -> None:
+    url = readable.serve(IMAGE, b"image") if readable.serve else put(readable, stage(b"image"))
+    before = readable.names()
+
+    assert readable.store.own_url(url) == url
+    for foreign in (
+        "",
+        "nonsense",
+        "file:///etc/passwd",
+        "s3://elsewhere.example.org/images/x",
+        "swift+config://a/b/c",
+    ):
+        assert readable.store.own_url(foreign) is None
+    assert readable.names() == before
+
+
 @pytest.mark.spec("ST-015")
 @pytest.mark.parametrize("name", ["", "x", "../x", IMAGE.upper(), IMAGE.replace("-", ""), f"{{{IMAGE}}}"])
 def test_only_canonical_ids_name_objects(case: StoreCase, stage: Stage, name: str) -> None:

@@ -117,6 +117,9 @@ class FlakyStore(StoreDriver):
     def url_of(self, image_id: str) -> str:
         return self._prefix + image_id
 
+    def own_url(self, url: str) -> str | None:
+        return url if url.startswith(self._prefix) else None
+
     def contents(self) -> Iterator[Content]:
         self._begin("contents")
         with self._lock:

@@ -260,6 +260,13 @@ class StoreDriver(ABC):
         A store that chooses a place in `put` may give the object another URL then. It finds the object by both.
         """
 
+    def own_url(self, url: str) -> str | None:
+        """Return the URL of an object of this store as the store itself writes it; None if it names no such object.
+
+        This looks at no object. A kind that always returns None takes no locations from clients.
+        """
+        return None
+
     @abstractmethod
     def contents(self) -> Iterator[Content]:
         """Yield all entries of the store in any order: objects, temporaries, and entries that are not ours.

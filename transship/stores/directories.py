@@ -175,6 +175,10 @@ class DirectoriesStore(StoreDriver):
         available = (each for each in self._directories if each.is_available())
         return next(available, self._directories[0]).url_of(image_id)
 
+    def own_url(self, url: str) -> str | None:
+        """Return the URL in the directory that holds the file; see `StoreDriver.own_url`."""
+        return self._find(url)[1] if any(each.names(url) for each in self._directories) else None
+
     def contents(self) -> Iterator[Content]:
         """Yield every name in every directory, with its path; see `StoreDriver.contents`."""
         for each in self._directories:

@@ -258,6 +258,10 @@ class FileStore(StoreDriver):
         """Return ``file://<directory>/<image_id>``, not percent-encoded, as Glance writes it."""
         return self._url_prefix + image_id
 
+    def own_url(self, url: str) -> str | None:
+        """Return the URL if it names a file of the directory; see `StoreDriver.own_url`."""
+        return url if self._owns(url) else None
+
     def contents(self) -> Iterator[Content]:
         """Yield every name in the directory; see `StoreDriver.contents`."""
         with self._faults():

@@ -143,6 +143,10 @@ class HttpStore(StoreDriver):
         """
         self._refuse()
 
+    def own_url(self, url: str) -> str | None:
+        """Return an http or https URL unchanged; see `StoreDriver.own_url`."""
+        return url if url.lower().startswith(_SCHEMES) else None
+
     def contents(self) -> Iterator[Content]:
         """Yield nothing: the servers belong to others."""
         return iter(())

@@ -241,6 +241,10 @@ class RbdStore(StoreDriver):
         """Return ``rbd://<cluster id>/<pool>/<image id>/snap``, percent-encoded, as Glance writes it."""
         return f"{self._url_prefix}{quote(image_id, safe='')}/{SNAPSHOT}"
 
+    def own_url(self, url: str) -> str | None:
+        """Return the URL if it names an image of the pool; see `StoreDriver.own_url`."""
+        return url if self._name_in(url) is not None else None
+
     def contents(self) -> Iterator[Content]:
         """Yield every image of the pool's directory; see `StoreDriver.contents`."""
         with self._cluster.pool() as pool:

@@ -269,6 +269,11 @@ class S3Store(StoreDriver):
         """Return ``s3://host/bucket/<image_id>``, or ``s3+https://…``, as Glance writes it."""
         return self._locations.prefix + image_id
 
+    def own_url(self, url: str) -> str | None:
+        """Return the URL of the same object, without credentials; see `StoreDriver.own_url`."""
+        key = self._locations.key_in(url)
+        return None if key is None else self.url_of(key)
+
     def contents(self) -> Iterator[Content]:
         """Yield every object and every unfinished upload; see `StoreDriver.contents`."""
         self._require_prepared()
