@@ -133,7 +133,8 @@ def _run(flow_run_id: str, begun: Begun, session: ImportSession, steps: Steps) -
         _prepare_staging(session)
         if session.settings.quota.of_projects:
             check_quota(begun)
-        message = copy_from_best(begun, undo) if begun.has_data else steps(begun, undo)
+        copies_only = begun.has_data and not ImportMethod(begun.task.method).facts.in_place
+        message = copy_from_best(begun, undo) if copies_only else steps(begun, undo)
         undo.pop_all()
         clean_up(lambda: discard_staged(session, keep_source=False))
     except LockLost as lost:

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from config.settings import Settings
-from tasks.session import current
+from tasks.retrying import as_copies
+from tasks.session import ImportSession, current
 from tasks.staged_files import path_of
 from tasks.steps import step
+from tasks.stores import using_store
+from transship.domain.errors import StoredDiffers
 from transship.domain.image import Image
-from transship.domain.import_data import Digests, Done, FinalData, Outcome, Skipped
+from transship.domain.import_data import Digests, Done, FinalData, Outcome, SealedFile, Skipped
 from transship.domain.stop import StopToken
 from transship.domain.throttle import ThrottledProgress
 from transship.host.sparse_reading import read_pieces
 from transship.host.staging_faults import staging_error
 
 
-@step("digest", "digest")
+@step("digest", "digest", as_copies)
 def digest(final: FinalData) -> Outcome[Digests]:
     """Compute the image's digests unless they were computed when the data arrived.
 
     Raises:
         StagingBroken: the file cannot be read.
+        StoredDiffers, ObjectMissing, StoreDenied, StoreMisconfigured, StoreUnavailable: an object of a store cannot be
+            read, or has another size.
         LockLost, ImportStopped: the import must end.
     """
     session = current()
@@ -36,7 +42,10 @@ def digest(final: FinalData) -> Outcome[Digests]:
     if known.keys() >= set(algorithms):
         digests = Digests(known.get("md5"), algorithm, known[algorithm])
         return Skipped(digests, "computed when the data came in")
-    found = file_digests(path_of(session, final.file), algorithms, session.stop, session.board.hashing)
+    if final.file.url:
+        found = _object_digests(session, final.file, algorithms)
+    else:
+        found = file_digests(path_of(session, final.file), algorithms, session.stop, session.board.hashing)
     return Done(Digests(found.get("md5"), algorithm, found[algorithm]))
 
 
@@ -71,6 +80,24 @@ def file_digests(
     with ThreadPoolExecutor(len(algorithms), thread_name_prefix="digest") as threads:
         futures = {name: threads.submit(_digest, path, name, stop, partial(advance, name)) for name in algorithms}
         return {name: future.result() for name, future in futures.items()}
+
+
+def _object_digests(session: ImportSession, file: SealedFile, algorithms: list[str]) -> dict[str, str]:
+    """Return digests of a store's object by algorithm; each piece is read once, and hashed by all at the same time."""
+    running = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
+    progress, done = ThrottledProgress(session.board.hashing), 0
+    with (
+        using_store(file.store, session.settings, session.catalog) as driver,
+        ThreadPoolExecutor(len(running), thread_name_prefix="digest") as threads,
+    ):
+        for piece in driver.read(file.url):
+            session.stop.check()
+            deque(threads.map(lambda each, piece=piece: each.update(piece), running.values()), maxlen=0)
+            done += len(piece)
+            progress(done, file.size)
+    if done != file.size:
+        raise StoredDiffers(file.store, f"{file.size} bytes", f"{done} bytes")
+    return {name: each.hexdigest() for name, each in running.items()}
 
 
 def _digest(path: Path, algorithm: str, stop: StopToken, advance: Callable[[int, int], None]) -> str:

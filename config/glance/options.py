@@ -31,7 +31,7 @@ from config.glance.readers import (
 from config.settings import NotificationDriver
 from config.settings.stores import KINDS
 from transship.domain.errors import ValueRefused
-from transship.domain.methods import ImportMethod
+from transship.domain.methods import OFFERED, ImportMethod
 
 DEFAULT_SECTION: Final = "DEFAULT"
 NOTIFICATIONS_SECTION: Final = "oslo_messaging_notifications"
@@ -39,7 +39,7 @@ NOTIFICATIONS_SECTION: Final = "oslo_messaging_notifications"
 _SPELLED: Final = "brackets, quotes and ... are removed with a warning"
 _DRIVERS: Final = tuple(driver.value for driver in NotificationDriver)
 _OTHER_DRIVERS: Final = ("routing", "test")
-_METHODS: Final = types.List(types.String(quotes=True, choices=[method.value for method in ImportMethod]), bounds=True)
+_METHODS: Final = types.List(types.String(quotes=True, choices=[method.value for method in OFFERED]), bounds=True)
 
 
 def read_methods(text: str) -> Reading:
@@ -47,7 +47,7 @@ def read_methods(text: str) -> Reading:
     try:
         return Reading([ImportMethod(name).value for name in _METHODS(text)])
     except ValueError as error:
-        known = ", ".join(ImportMethod)
+        known = ", ".join(OFFERED)
         raise ValueRefused(str(error), f"write a list in brackets of these methods: {known}") from error
 
 
@@ -127,6 +127,9 @@ OPTIONS: Final = (
     MappedOption(
         DEFAULT_SECTION, "hashing_algorithm", "imports.hashing_algorithm", read_text, "sha256, sha384 or sha512"
     ),
+    MappedOption(DEFAULT_SECTION, "do_secure_hash", "imports.do_secure_hash", read_boolean),
+    MappedOption(DEFAULT_SECTION, "show_image_direct_url", "api.show_image_direct_url", read_boolean),
+    MappedOption(DEFAULT_SECTION, "show_multiple_locations", "api.show_multiple_locations", read_boolean),
     MappedOption(DEFAULT_SECTION, "image_property_quota", "quota.image_property_quota", read_integer),
     MappedOption(DEFAULT_SECTION, "image_tag_quota", "quota.image_tag_quota", read_integer),
     MappedOption(DEFAULT_SECTION, "image_member_quota", "quota.image_member_quota", read_integer),
@@ -244,7 +247,6 @@ COMMON_STORE_OPTIONS: Final = (
     MappedOption(STORE_SECTION, "weight", "stores.<store>.weight", read_integer),
 )
 
-_NO_LOCATIONS: Final = "locations are not shown by this release"
 _PREFECT: Final = "Prefect runs the imports; see prefect.worker_limit"
 
 _OFF: Final = ("false", "0", "off", "no")
@@ -257,10 +259,7 @@ IGNORED: Final = (
         "worker_self_reference_url",
         "any API process handles any request; hosts that share staging must have the same host_name",
     ),
-    IgnoredOption(DEFAULT_SECTION, "show_multiple_locations", _NO_LOCATIONS, _OFF),
-    IgnoredOption(DEFAULT_SECTION, "show_image_direct_url", _NO_LOCATIONS, _OFF),
-    IgnoredOption(DEFAULT_SECTION, "do_secure_hash", "locations cannot be added in this release"),
-    IgnoredOption(DEFAULT_SECTION, "http_retries", "locations cannot be added in this release"),
+    IgnoredOption(DEFAULT_SECTION, "http_retries", "imports.store_retries applies to the reading of locations"),
     IgnoredOption(DEFAULT_SECTION, "delayed_delete", "data of deleted images are removed at once", _OFF),
     IgnoredOption(DEFAULT_SECTION, "allow_anonymous_access", "callers without a token are refused", _OFF),
     IgnoredOption(

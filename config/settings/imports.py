@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from config.settings.section import GIB, Bytes, Seconds, Section
 from transship.domain.errors import ValueRefused
-from transship.domain.methods import METHODS, ImportMethod
+from transship.domain.methods import METHODS, OFFERED, ImportMethod
+
+
+def _offered(name: object) -> object:
+    """Return the name of a method that sites may offer.
+
+    Raises:
+        ValueRefused: there is no such method.
+    """
+    if name not in OFFERED:
+        raise ValueRefused("is not among the valid values", f"choose from {', '.join(OFFERED)}")
+    return name
 
 
 class ImportSettings(Section):
     """What imports may do."""
 
-    enabled_methods: tuple[ImportMethod, ...] = Field(
+    enabled_methods: tuple[Annotated[ImportMethod, BeforeValidator(_offered)], ...] = Field(
         tuple(method for method, facts in METHODS.items() if facts.by_default),
         description="Import methods that may be used. This also applies to runs started by hand.",
     )
@@ -36,6 +47,11 @@ class ImportSettings(Section):
     )
     hashing_algorithm: Literal["sha256", "sha384", "sha512"] = Field(
         "sha512", description="Algorithm of os_hash_value."
+    )
+    do_secure_hash: bool = Field(
+        True,
+        description="Compute the digests of data whose location is registered. false: take them from the request, if it"
+        " has any, and read nothing.",
     )
     md5_checksum: bool = Field(True, description="Compute the MD5 checksum that older clients verify.")
     max_parallel_stores: int = Field(
@@ -86,7 +102,7 @@ class QuotaSettings(Section):
     image_tag_quota: int = Field(128, description="Tags of one image.")
     image_member_quota: int = Field(128, description="Members of one image.")
     image_location_quota: int = Field(
-        10, description="Locations that clients may add to one image; copies made by imports do not count."
+        10, description="Locations of one image up to which clients may add some; copies by imports are not limited."
     )
     user_storage_bytes: Bytes = Field(
         0,

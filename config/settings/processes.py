@@ -70,6 +70,14 @@ class ApiSettings(Section):
     property_protection_rule_format: Literal["roles", "policies"] = Field(
         "roles", description="Whether that file names roles, or policies of api.policy_file."
     )
+    show_image_direct_url: bool = Field(
+        False, description="Show the best location of an image's data, as direct_url. The policy is get_image_location."
+    )
+    show_multiple_locations: bool = Field(
+        False,
+        description="Show all locations of an image's data, and let PATCH change them. The policy is"
+        " get_image_location.",
+    )
     limit_param_default: int = Field(25, ge=1, description="Images per page if the client sets no limit.")
     api_limit_max: int = Field(1000, ge=1, description="Maximum of images per page.")
     max_request_id_length: int = Field(64, ge=1, description="Longest accepted X-OpenStack-Request-ID, in characters.")

@@ -94,10 +94,10 @@ REFUSED = {
     "unknown rule": ("upload_image: rule:owners", "the rule of upload_image refers to owners, which does not exist"),
     "circle": ("upload_image: rule:a\na: rule:b\nb: rule:a", "rules refer to themselves: a, b, a"),
     "not served": (
-        "fetch_image_location: role:admin",
-        "fetch_image_location restricts an operation that this release does not have",
+        "download_from_store: role:admin",
+        "download_from_store restricts an operation that this release does not have",
     ),
-    "not served, by another rule": ("nobody: '!'\nset_image_location: rule:nobody", "set_image_location restricts"),
+    "not served, by another rule": ("nobody: '!'\ndownload_from_store: rule:nobody", "download_from_store restricts"),
 }
 
 

@@ -400,7 +400,7 @@ def test_a_new_key_is_a_fernet_key(
 
 GLANCE = """[DEFAULT]
 bind_port = 9393
-do_secure_hash = true
+http_retries = 3
 [image_import_opts]
 image_import_plugins = [%s]
 [database]
@@ -424,7 +424,7 @@ def test_files_of_a_glance_are_checked_and_shown_with_their_warnings(
     assert ["api.port", "9393", f"{path}:DEFAULT.bind_port"] in lines
     assert not [line for line in lines if line[:1] == ["api.api_limit_max"]]
     assert f"{path}:database.connection" in shown.partition("WARNING")[2].partition("IGNORED")[0]
-    assert f"{path}:DEFAULT.do_secure_hash" in shown.partition("IGNORED")[2]
+    assert f"{path}:DEFAULT.http_retries" in shown.partition("IGNORED")[2]
     assert "hush" not in shown
 
 

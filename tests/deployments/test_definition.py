@@ -30,6 +30,7 @@ def test_the_products_own_file_is_understood() -> None:
         "flows.web_download.web_download",
         "flows.glance_download.glance_download",
         "flows.copy_image.copy_image",
+        "flows.location_import.location_import",
         "flows.housekeeping.housekeeping",
         "flows.store_trial.test_store",
         "flows.verify_images.verify_images",

@@ -12,6 +12,7 @@ from config.settings import Settings
 from flows.copy_image import copy_image
 from flows.glance_direct import glance_direct
 from flows.glance_download import glance_download
+from flows.location_import import location_import
 from flows.web_download import web_download
 from tests.fakes.images import read_image
 from tests.fakes.images_api import ApiServer
@@ -28,6 +29,7 @@ FLOWS: Mapping[str, Callable[..., Any]] = {
     "web-download": web_download,
     "glance-download": glance_download,
     "copy-image": copy_image,
+    "location-import": location_import,
 }
 OCTETS = {"Content-Type": "application/octet-stream", "Accept": "application/json"}
 FORMATS = {"disk_format": "raw", "container_format": "bare"}

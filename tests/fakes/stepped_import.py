@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 from prefect import Flow
 from prefect.exceptions import Abort
 
-from flows import copy_image, copying, glance_direct, glance_download, pipeline, web_download
+from flows import copy_image, copying, glance_direct, glance_download, location_import, pipeline, web_download
 from tasks import stores
 from tasks.steps import Step
 from transship.catalog.engine import Catalog
@@ -37,6 +37,7 @@ FLOWS: Final[Mapping[str, Flow[..., Any]]] = {
     "copy-image": copy_image.copy_image,
     "glance-direct": glance_direct.glance_direct,
     "glance-download": glance_download.glance_download,
+    "location-import": location_import.location_import,
     "web-download": web_download.web_download,
 }
 
@@ -152,7 +153,7 @@ class AllDone:
 
 
 def _leave_prefect_out() -> None:
-    for room in (copy_image, copying, glance_direct, glance_download, pipeline, web_download):
+    for room in (copy_image, copying, glance_direct, glance_download, location_import, pipeline, web_download):
         for name, value in list(vars(room).items()):
             if isinstance(value, Step):
                 setattr(room, name, CalledHere(value))

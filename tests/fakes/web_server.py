@@ -120,6 +120,12 @@ def answer(status: int, headers: Mapping[str, str] | None = None, body: bytes = 
     return behave
 
 
+def only_sized(body: bytes) -> Behaviour:
+    """Say how long the body is, by its first byte; answer 500 to everything else."""
+    sized, refused = whole(body), answer(500)
+    return lambda talk: (sized if talk.request.headers.get("range") == "bytes=0-0" else refused)(talk)
+
+
 def raw(data: bytes) -> Behaviour:
     """Exactly these bytes, then close."""
     return lambda talk: talk.send(data)

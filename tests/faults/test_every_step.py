@@ -46,7 +46,7 @@ BODY = os.urandom(100_000)
 DIGEST = hashlib.sha512(BODY).hexdigest()
 TARGETS = ("one", "two")
 FEWEST_STEPS = 12
-"""Less would mean that the walk no longer sees what an import does."""
+"""Less would mean that the walk no longer sees what an import does; a location is registered in fewer."""
 AT_ONCE = 12
 """Processes that stand still at the same time."""
 
@@ -222,7 +222,7 @@ def world(site: Site, api_server: ApiServer, server: WebServer) -> World:
     return World(AskedImports(site, api_server), server, remote)
 
 
-def walk(world: World, after: Callable[[list[Import]], None], *, stop: bool) -> None:
+def walk(world: World, after: Callable[[list[Import]], None], *, stop: bool, fewest: int = FEWEST_STEPS) -> None:
     """Kill or stop an import at each of its steps; ``after`` continues with several of them at a time."""
     struck: list[Import] = []
     for number in count():
@@ -235,7 +235,7 @@ def walk(world: World, after: Callable[[list[Import]], None], *, stop: bool) -> 
         if not each.step:
             break
     print(f"{world.method}: {len(world.seen)} steps, {len(set(world.seen))} of them by name: {world.seen}")
-    assert len(set(world.seen)) >= FEWEST_STEPS, world.seen
+    assert len(set(world.seen)) >= fewest, world.seen
 
 
 def those_struck(imports: list[Import]) -> Iterator[Import]:

@@ -30,13 +30,14 @@ from transship.api.images import (
     create_image,
     delete_image,
     list_images,
-    patch_image,
     remove_tag,
     show_image,
 )
 from transship.api.imports import list_image_tasks, start_import
+from transship.api.locations import list_locations, register_location
 from transship.api.members import add_member, answer_membership, list_members, remove_member, show_member
 from transship.api.openapi import describe
+from transship.api.patch_image import patch_image
 from transship.api.policy import Policy
 from transship.api.protection import PropertyProtection
 from transship.api.request_id import RequestIds
@@ -60,7 +61,7 @@ _PATHS: Mapping[str, Mapping[str, Operation | Streamed]] = {
     "/v2/info/stores/detail": {"GET": show_store_details},
     "/v2/info/usage": {"GET": show_usage},
     "/v2/images": {"GET": list_images, "POST": create_image},
-    "/v2/images/{image_id}": {"GET": show_image, "PATCH": patch_image, "DELETE": delete_image},
+    "/v2/images/{image_id}": {"GET": show_image, "PATCH": Streamed(patch_image), "DELETE": delete_image},
     "/v2/images/{image_id}/file": {"GET": download_image, "PUT": Streamed(upload_image)},
     "/v2/images/{image_id}/stage": {"PUT": Streamed(stage_image)},
     "/v2/images/{image_id}/import": {"POST": Streamed(start_import)},
@@ -72,6 +73,7 @@ _PATHS: Mapping[str, Mapping[str, Operation | Streamed]] = {
         "PUT": answer_membership,
         "DELETE": remove_member,
     },
+    "/v2/images/{image_id}/locations": {"GET": list_locations, "POST": Streamed(register_location)},
     "/v2/stores/{store}/{image_id}": {"DELETE": delete_from_store},
     "/v2/images/{image_id}/tasks": {"GET": list_image_tasks},
     "/v2/tasks": {"GET": list_tasks},

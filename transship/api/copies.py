@@ -42,11 +42,11 @@ def delete_from_store(call: Call) -> Response:
         _refuse_unless_removable(image, store)
         claim = give_up_copy(connection, image.id, store, ttl_s=call.site.settings.lease.ttl_s)
     log.info("copy withdrawn", image_id=image.id, store=store)
-    _remove(call, claim)
+    remove_withdrawn(call, claim)
     return Response(status_code=204)
 
 
-def _remove(call: Call, claim: Claim) -> None:
+def remove_withdrawn(call: Call, claim: Claim) -> None:
     """Remove a claimed copy; if its store cannot do that now, housekeeping does it later."""
     try:
         remove_given_up(call.site.catalog, claim, call.site.stores.using)

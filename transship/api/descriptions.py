@@ -6,7 +6,19 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from transship.api import copies, discovery, health, image_file, images, imports, members, tasks, uploads
+from transship.api import (
+    copies,
+    discovery,
+    health,
+    image_file,
+    images,
+    imports,
+    locations,
+    members,
+    patch_image,
+    tasks,
+    uploads,
+)
 from transship.api.attributes import LONGEST_NAME
 from transship.api.patch import MEDIA_TYPES
 from transship.api.schemas import Schema
@@ -15,7 +27,8 @@ from transship.catalog.task_list import TaskSortKey
 from transship.domain import errors
 from transship.domain.errors import TransshipError
 from transship.domain.image import MemberStatus, Visibility
-from transship.domain.methods import ImportMethod
+from transship.domain.locations import ALGORITHMS
+from transship.domain.methods import OFFERED
 from transship.domain.task import TaskStatus
 
 Errors = tuple[type[TransshipError], ...]
@@ -81,6 +94,10 @@ _OF_UPLOADS: Final[Errors] = (
     *(errors.WrongStatus, errors.StagedAlready, errors.UploadRunning, errors.UploadTakenOver, errors.ImageGone),
     *(errors.DataTypeRefused, errors.UploadIncomplete, errors.UploadTooSlow, errors.ImageTooLarge),
     *(errors.StagingFull, errors.StagingUnavailable, errors.StagingBroken, errors.ProjectOverQuota),
+)
+_OF_LOCATIONS: Final[Errors] = (
+    *(*_ON_IMAGE, errors.WrongStatus, errors.FormatMissing, errors.ImportRunning, errors.QuotaExceeded),
+    *(errors.UriRefused, errors.NamesUnanswered, errors.LocationTaken, errors.StoreUnavailable),
 )
 _OF_MEMBERS: Final[Errors] = (*_ON_IMAGE, errors.MemberNotFound)
 
@@ -149,13 +166,20 @@ _IMPORT: Final[Schema] = _object(
     method={
         **_object(
             ("name",),
-            name=_choice(ImportMethod),
-            **{key: TEXT for method in ImportMethod for key in method.facts.body_keys},
+            name=_choice(OFFERED),
+            **{key: TEXT for method in OFFERED for key in method.facts.body_keys},
         )
     },
     stores=_list(TEXT),
     all_stores={"type": "boolean"},
     all_stores_must_succeed={"type": "boolean"},
+)
+
+_LOCATION: Final[Schema] = _object(("url", "metadata"), url=TEXT, metadata=_object(("store",), store=TEXT))
+_NEW_LOCATION: Final[Schema] = _object(
+    ("url",),
+    url=TEXT,
+    validation_data=_object(("os_hash_algo", "os_hash_value"), os_hash_algo=_choice(ALGORITHMS), os_hash_value=TEXT),
 )
 
 _STORE_VIEW: Final[Schema] = _object(
@@ -193,9 +217,12 @@ DESCRIPTIONS: Final[Mapping[Callable[..., object], Description]] = {
         body=_of("image"),
     ),
     images.show_image: Description({200: _of("image")}, _ON_IMAGE),
-    images.patch_image: Description(
+    patch_image.patch_image: Description(
         {200: _of("image")},
-        (*_OF_CHANGES, errors.PropertyConflict, errors.MediaTypeRefused),
+        (
+            *(*_OF_CHANGES, *_OF_LOCATIONS, errors.PropertyConflict, errors.MediaTypeRefused),
+            *(errors.AlreadyInStore, errors.CopyBeingRemoved),
+        ),
         body=dict(zip(MEDIA_TYPES, (_PATCH, _DRAFT_4), strict=True)),
     ),
     images.delete_image: Description({204: {}}, _ON_IMAGE),
@@ -237,6 +264,8 @@ DESCRIPTIONS: Final[Mapping[Callable[..., object], Description]] = {
         {204: {}},
         (*_ON_IMAGE, errors.NotInStore, errors.StoreUnknown, errors.WrongStatus, errors.ImportRunning),
     ),
+    locations.list_locations: Description({200: {_JSON: _list(_LOCATION)}}, _ON_IMAGE),
+    locations.register_location: Description({202: {}}, _OF_LOCATIONS, body={_JSON: _NEW_LOCATION}),
     members.list_members: Description({200: _of("members")}, _ON_IMAGE),
     members.show_member: Description({200: _of("member")}, _OF_MEMBERS),
     members.add_member: Description(

@@ -1,4 +1,4 @@
-"""Create, list, show, patch, tag and delete images."""
+"""Create, list, show, tag and delete images."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from transship.api.attributes import (
     refuse_reserved,
     with_attribute,
 )
-from transship.api.bodies import parse_json, parse_json_object, storable
-from transship.api.patch import Verb, apply_changes, parse_patch
+from transship.api.bodies import parse_json_object, storable
 from transship.api.query import page_url, parse_query
 from transship.api.site import Call
 from transship.api.views import image_view
@@ -40,7 +39,7 @@ from transship.domain.errors import (
     TagNotFound,
     TransferFailed,
 )
-from transship.domain.image import Image, ImageStatus, Visibility
+from transship.domain.image import Image, ImageStatus
 from transship.domain.placement import StoreFacts
 from transship.domain.policies import Action
 from transship.domain.protections import Operation
@@ -73,7 +72,7 @@ def create_image(call: Call) -> Response:
     }
     if settings.imports.enabled_methods:
         headers["OpenStack-image-import-methods"] = ",".join(settings.imports.enabled_methods)
-    return _image_response(call, image, 201, headers)
+    return image_response(call, image, 201, headers)
 
 
 def _new_image(call: Call, body: dict[str, object], now: datetime) -> Image:
@@ -129,32 +128,13 @@ def show_image(call: Call) -> Response:
     with call.site.catalog.statement() as connection:
         image = get_image(connection, call.image_id)
     call.require(Action.GET_IMAGE, image)
-    return _image_response(call, image, 200, {})
-
-
-def patch_image(call: Call) -> Response:
-    """``PATCH /v2/images/{image_id}``: change attributes and properties."""
-    content_type = call.request.headers.get("content-type", "")
-    # Check the media type first: the body of another type need not be JSON.
-    parse_patch(content_type, [], call.site.schemas)
-    changes = parse_patch(content_type, parse_json(call.body), call.site.schemas)
-
-    viewer = call.viewer
-
-    def patched(image: Image) -> Image:
-        for change in changes:
-            if change.name == "visibility" and change.verb is not Verb.REMOVE:
-                call.site.policy.refuse_visibility(viewer, image, Visibility(str(change.value)))
-        protection = call.site.protection
-        return apply_changes(image, changes, viewer, lambda do, name: protection.allows(do, name, viewer, image))
-
-    return _image_response(call, _change(call, patched), 200, {})
+    return image_response(call, image, 200, {})
 
 
 def add_tag(call: Call) -> Response:
     """``PUT /v2/images/{image_id}/tags/{tag}``: add a tag unless it is there already."""
     tag = _tag(call)
-    _change(call, lambda image: with_attribute(image, "tags", image.tags | {tag}))
+    change_image(call, lambda _, image: with_attribute(image, "tags", image.tags | {tag}))
     return Response(status_code=204)
 
 
@@ -162,12 +142,12 @@ def remove_tag(call: Call) -> Response:
     """``DELETE /v2/images/{image_id}/tags/{tag}``: remove a tag."""
     tag = _tag(call)
 
-    def untagged(image: Image) -> Image:
+    def untagged(_connection: Connection, image: Image) -> Image:
         if tag not in image.tags:
             raise TagNotFound(image.id, tag)
         return with_attribute(image, "tags", image.tags - {tag})
 
-    _change(call, untagged)
+    change_image(call, untagged)
     return Response(status_code=204)
 
 
@@ -178,8 +158,11 @@ def _tag(call: Call) -> str:
     return tag
 
 
-def _change(call: Call, changed: Callable[[Image], Image]) -> Image:
+def change_image(call: Call, changed: Callable[[Connection, Image], Image]) -> Image:
     """Apply a change to an image and write it; start over if another client changed the image meanwhile.
+
+    Args:
+        changed: gets the locked image, and returns the changed one; it may write what `update_image` does not.
 
     Raises:
         ImageChanged: every try met another change.
@@ -194,10 +177,10 @@ def _change(call: Call, changed: Callable[[Image], Image]) -> Image:
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _changed_once(call: Call, connection: Connection, changed: Callable[[Image], Image]) -> Image:
+def _changed_once(call: Call, connection: Connection, changed: Callable[[Connection, Image], Image]) -> Image:
     before = lock_image(connection, call.image_id)
     call.require(Action.MODIFY_IMAGE, before)
-    after = changed(before)
+    after = changed(connection, before)
     if after == before:
         return before
     refuse_over_quota(before, after, call.site.settings.quota)
@@ -235,10 +218,19 @@ def _remove_data(call: Call, image_id: str, store: str) -> None:
         log.warning("data not removed yet", image_id=image_id, store=store, reason=str(error))
 
 
-def _image_response(call: Call, image: Image, status: int, headers: dict[str, str]) -> Response:
+def image_response(call: Call, image: Image, status: int, headers: dict[str, str]) -> Response:
+    """Return the response that shows an image to the caller."""
     view = _view(call, call.viewer, image, call.site.stores.facts())
     return JSONResponse(view, status, headers, media_type=MEDIA_TYPE)
 
 
 def _view(call: Call, viewer: Viewer, image: Image, stores: Sequence[StoreFacts]) -> dict[str, object]:
-    return image_view(call.site.protection.readable(viewer, shown_to(viewer, image)), stores)
+    api = call.site.settings.api
+    located = api.show_multiple_locations or api.show_image_direct_url
+    may_locate = located and call.site.policy.allows(Action.GET_IMAGE_LOCATION, viewer, image)
+    return image_view(
+        call.site.protection.readable(viewer, shown_to(viewer, image)),
+        stores,
+        locations=may_locate and api.show_multiple_locations,
+        direct_url=may_locate and api.show_image_direct_url,
+    )

@@ -22,6 +22,7 @@ from transship.api.attributes import (
 from transship.api.schemas import Schemas
 from transship.domain.errors import BadRequest, Forbidden, MediaTypeRefused, PropertyConflict
 from transship.domain.image import Image, ImageStatus
+from transship.domain.locations import NewLocation
 from transship.domain.protections import Operation
 from transship.domain.visibility import Viewer, refuse_new_owner
 
@@ -29,7 +30,7 @@ RFC_6902: Final = "application/openstack-images-v2.1-json-patch"
 DRAFT_4: Final = "application/openstack-images-v2.0-json-patch"
 MEDIA_TYPES: Final = (RFC_6902, DRAFT_4)
 
-_LOCATIONS: Final = "locations"
+LOCATIONS: Final = "locations"
 _FORMATS: Final = ("disk_format", "container_format")
 
 
@@ -46,15 +47,19 @@ class Change:
     """One change of an image.
 
     Attributes:
-        name: attribute or extra property.
+        name: attribute or extra property, or ``locations``.
         value: valid under the image schema; None for a removal.
         new_only: adding an existing name is a conflict (draft 4).
+        position: of a location in the list, or ``-``; empty for all other changes.
+        locations: the value of ``locations``.
     """
 
     verb: Verb
     name: str
     value: object = None
     new_only: bool = False
+    position: str = ""
+    locations: tuple[NewLocation, ...] = ()
 
 
 def parse_patch(content_type: str, body: object, schemas: Schemas) -> tuple[Change, ...]:
@@ -85,7 +90,7 @@ def _change(entry: object, schemas: Schemas, *, draft_4: bool) -> Change:
     if not isinstance(pointer, str):
         raise BadRequest("Unable to find 'path' in JSON Schema change" if pointer is None else "'path' must be text.")
     name, *deeper = _steps(pointer)
-    if len(deeper) != (1 if name == _LOCATIONS and verb is not Verb.REPLACE else 0):
+    if len(deeper) != (1 if name == LOCATIONS and verb is not Verb.REPLACE else 0):
         raise BadRequest(f"Invalid JSON pointer for this resource: '{pointer}'")
     if verb is not Verb.REMOVE and "value" not in entry:
         raise BadRequest("Operation 'add' and 'replace' require a member named \"value\".")
@@ -93,11 +98,25 @@ def _change(entry: object, schemas: Schemas, *, draft_4: bool) -> Change:
     if name == "id":
         raise Forbidden("Attribute 'id' is read-only.")
     refuse_reserved(name)
+    if name == LOCATIONS:
+        return _location_change(verb, "".join(deeper), entry.get("value"))
     if verb is Verb.REMOVE:
         return Change(verb, name)
-    if name != _LOCATIONS:
-        schemas.judge_image({name: entry["value"]})
+    schemas.judge_image({name: entry["value"]})
     return Change(verb, name, entry["value"], new_only=draft_4)
+
+
+def _location_change(verb: Verb, position: str, value: object) -> Change:
+    match verb:
+        case Verb.ADD:
+            locations: tuple[NewLocation, ...] = (NewLocation.of(value),)
+        case Verb.REPLACE:
+            if not isinstance(value, list):
+                raise BadRequest("The value of 'locations' must be a list.")
+            locations = tuple(NewLocation.of(each) for each in value)
+        case Verb.REMOVE:
+            locations = ()
+    return Change(verb, LOCATIONS, position=position, locations=locations)
 
 
 def _verb_by_op(entry: Mapping[str, object]) -> Verb:
@@ -135,7 +154,7 @@ def _steps(pointer: str) -> list[str]:
 def apply_changes(
     image: Image, changes: tuple[Change, ...], viewer: Viewer, may: Callable[[Operation, str], bool]
 ) -> Image:
-    """Return the image after all changes.
+    """Return the image after all changes but those of its locations.
 
     Args:
         may: whether the caller may do something with an extra property.
@@ -147,8 +166,8 @@ def apply_changes(
     """
     properties = dict(image.properties)
     for change in changes:
-        if change.name == _LOCATIONS:
-            raise Forbidden("It's not allowed to update locations if locations are invisible.")
+        if change.name == LOCATIONS:
+            continue
         if change.name in WRITABLE:
             image = _with_attribute_changed(image, change, viewer)
         else:

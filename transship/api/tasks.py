@@ -18,12 +18,12 @@ from transship.api.views import task_summary
 from transship.catalog.task_list import TaskQuery, TaskSortKey, find_tasks
 from transship.catalog.tasks import get_task
 from transship.domain.errors import BadRequest, TaskNotFound
-from transship.domain.notification import TASK_TYPE
+from transship.domain.methods import IMPORT_TASK_TYPE, LOCATION_TASK_TYPE, METHODS
 from transship.domain.policies import Action
 from transship.domain.task import TaskStatus
 
 _COLLECTION: Final = "/v2/tasks"
-TYPES: Final = ("import", TASK_TYPE, "location_import")
+TYPES: Final = ("import", IMPORT_TASK_TYPE, LOCATION_TASK_TYPE)
 
 
 def list_tasks(call: Call) -> Response:
@@ -41,11 +41,11 @@ def list_tasks(call: Call) -> Response:
         limit=page_limit(values, call.site.settings.api),
         marker=values.get("marker", "").lower(),
         owner=None if viewer.is_admin else viewer.project_id,
+        methods=_methods_of(choice(values, "type", {type_: type_ for type_ in TYPES})),
     )
     nobodys = not viewer.is_admin and not viewer.project_id
-    others = nobodys or choice(values, "type", {type_: type_ for type_ in TYPES}) not in (None, TASK_TYPE)
     with call.site.catalog.read() as connection:
-        tasks = [] if others or not query.limit else find_tasks(connection, query, datetime.now(UTC))
+        tasks = [] if nobodys or not query.limit else find_tasks(connection, query, datetime.now(UTC))
     values.pop("marker", None)
     page: dict[str, object] = {
         "tasks": [task_summary(task) for task in tasks],
@@ -55,6 +55,13 @@ def list_tasks(call: Call) -> Response:
     if tasks and len(tasks) == query.limit:
         page["next"] = page_url(_COLLECTION, [*values.items(), ("marker", tasks[-1].id)])
     return JSONResponse(page, media_type=MEDIA_TYPE)
+
+
+def _methods_of(task_type: str | None) -> tuple[str, ...] | None:
+    """Return the methods whose tasks are of a type; None for all."""
+    if task_type is None:
+        return None
+    return tuple(method for method, facts in METHODS.items() if facts.task_type == task_type)
 
 
 def show_task(call: Call) -> Response:

@@ -7,17 +7,21 @@ from dataclasses import asdict
 from datetime import datetime
 
 from transship.domain.image import Image, Member
-from transship.domain.notification import TASK_TYPE
+from transship.domain.methods import ImportMethod
 from transship.domain.placement import StoreFacts, best_first
 from transship.domain.task import ImportTask
 
 
-def image_view(image: Image, stores: Sequence[StoreFacts]) -> dict[str, object]:
+def image_view(
+    image: Image, stores: Sequence[StoreFacts], *, locations: bool = False, direct_url: bool = False
+) -> dict[str, object]:
     """Return an image as clients see it, with extra properties at the same level as its attributes.
 
     Args:
         stores: all stores of the site; their weights order the image's.
+        locations, direct_url: whether all locations of the data are shown, and the best one.
     """
+    where = location_views(image, stores)
     return {
         **image.properties,
         "id": image.id,
@@ -44,7 +48,14 @@ def image_view(image: Image, stores: Sequence[StoreFacts]) -> dict[str, object]:
         "schema": "/v2/schemas/image",
         **_of_imports(image),
         **_stores_of(image, stores),
+        **({"locations": where} if locations else {}),
+        **({"direct_url": where[0]["url"]} if direct_url and where else {}),
     }
+
+
+def location_views(image: Image, stores: Sequence[StoreFacts]) -> list[dict[str, object]]:
+    """Return the locations of an image's data, best first."""
+    return [{"url": each.url, "metadata": {"store": each.store}} for each in best_first(image.locations, stores)]
 
 
 def _of_imports(image: Image) -> dict[str, object]:
@@ -74,7 +85,7 @@ def task_view(task: ImportTask) -> dict[str, object]:
     """Return a task as the list of an image's tasks shows it."""
     return {
         "id": task.id,
-        "type": TASK_TYPE,
+        "type": ImportMethod(task.method).facts.task_type,
         "status": task.status,
         "owner": task.owner,
         "created_at": microsecond(task.created_at),
@@ -102,7 +113,7 @@ def task_summary(task: ImportTask) -> dict[str, object]:
     }
     return {
         "id": task.id,
-        "type": TASK_TYPE,
+        "type": ImportMethod(task.method).facts.task_type,
         "status": task.status,
         "owner": task.owner,
         "image_id": task.image_id,

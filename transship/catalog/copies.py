@@ -38,14 +38,14 @@ class DataFacts:
     Attributes:
         size: bytes; virtual_size: bytes that a guest sees; None if the format has none.
         checksum: md5 as lower-case hex; None when switched off.
-        os_hash_algo, os_hash_value: name and lower-case hex.
+        os_hash_algo, os_hash_value: name and lower-case hex; None for data that were not hashed.
     """
 
     size: int
     virtual_size: int | None
     checksum: str | None
-    os_hash_algo: str
-    os_hash_value: str
+    os_hash_algo: str | None
+    os_hash_value: str | None
     disk_format: str
     container_format: str
 

@@ -112,7 +112,7 @@ class Begun:
     @property
     def has_data(self) -> bool:
         """Whether the image had its data when this attempt began, so only copies are missing."""
-        return self.image.status in (ImageStatus.ACTIVE, ImageStatus.DEACTIVATED)
+        return self.image.has_data
 
     @property
     def to_write(self) -> tuple[str, ...]:
@@ -279,13 +279,13 @@ def _ask(
     copying = order.request.method.facts.copies
     # An image that was never imported has no targets.
     open_targets(connection, image_id, task_id, order.targets, keep_failed=copying, fresh=image.importing_to is None)
-    _mark_importing(connection, image, order.request.method, now)
+    _mark_importing(connection, image, now)
     announce_task(connection, EventType.TASK_CREATE, task)
     return task
 
 
-def _mark_importing(connection: Connection, image: Image, method: ImportMethod, now: datetime) -> None:
-    status = image.status if method.facts.copies else ImageStatus.IMPORTING
+def _mark_importing(connection: Connection, image: Image, now: datetime) -> None:
+    status = image.status if image.has_data else ImageStatus.IMPORTING
     connection.execute(
         update(IMAGES)
         .where(IMAGES.c.id == image.id)
@@ -331,7 +331,8 @@ def _reopen(connection: Connection, ended: ImportTask, image: Image, lease: Leas
     ).scalar_one()
     lacking = failed_targets(connection, ended.id)
     ours = newest == ended.id and lease.state == "free"
-    if ours and lacking and image.status is COPY_METHOD.facts.starts_from:
+    facts = ImportMethod(ended.method).facts
+    if ours and lacking and not facts.in_place and image.status is COPY_METHOD.facts.starts_from:
         request = ImportRequest(COPY_METHOD, all_stores_must_succeed=row.strict)
         changes = {
             "method": COPY_METHOD,
@@ -343,7 +344,8 @@ def _reopen(connection: Connection, ended: ImportTask, image: Image, lease: Leas
         raise Superseded("the import has already succeeded")
     if newest == ended.id and not row.rerunnable:
         raise Superseded(f"a retry cannot solve the failure ({ended.message}); start a new import")
-    if not ours or image.status is not ImportMethod(ended.method).facts.starts_from:
+    unhashed = facts.in_place and image.has_data and image.os_hash_value is None
+    if not ours or not (unhashed or image.status is facts.starts_from):
         raise Superseded("the image was imported again since then")
     return _next_attempt(connection, row, {}, targets_of(connection, ended.id), now)
 
@@ -385,7 +387,7 @@ def _next_attempt(
     move_secrets(connection, row.id, task_id)
     method = ImportMethod(str(values["method"]))
     open_targets(connection, row.image_id, task_id, targets, keep_failed=method.facts.copies)
-    _mark_importing(connection, get_image(connection, row.image_id), method, now)
+    _mark_importing(connection, get_image(connection, row.image_id), now)
     opened = get_task(connection, task_id)
     announce_task(connection, EventType.TASK_CREATE, opened)
     return opened

@@ -38,6 +38,7 @@ class TaskQuery:
         limit: maximum number of tasks.
         marker: id of the last task of the previous page; empty for the first page.
         owner: only tasks of this project; None for all.
+        methods: only tasks of these; None for all.
     """
 
     status: TaskStatus | None
@@ -46,6 +47,7 @@ class TaskQuery:
     limit: int
     marker: str
     owner: str | None = None
+    methods: tuple[str, ...] | None = None
 
 
 def find_tasks(connection: Connection, query: TaskQuery, now: datetime) -> list[ImportTask]:
@@ -58,6 +60,8 @@ def find_tasks(connection: Connection, query: TaskQuery, now: datetime) -> list[
     if query.status is not None:
         conditions.append(TASKS.c.status == query.status)
     levels = (_sortable(query.sort_key), TASKS.c.id)
+    if query.methods is not None:
+        conditions.append(TASKS.c.method.in_(query.methods))
     if query.marker:
         conditions.append(_after(connection, query, levels))
     order = [level.desc() if query.descending else level for level in levels]

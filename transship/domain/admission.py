@@ -27,6 +27,15 @@ def admit(image: Image, request: ImportRequest) -> None:
     required = request.method.facts.starts_from
     if image.status is not required:
         raise WrongStatus(image.id, image.status, required, request.method)
+    refuse_without_formats(image)
+
+
+def refuse_without_formats(image: Image) -> None:
+    """Refuse an image that cannot become active because it lacks a format.
+
+    Raises:
+        FormatMissing: ``container_format`` or ``disk_format`` is unset.
+    """
     for field in ("container_format", "disk_format"):
         if not getattr(image, field):
             raise FormatMissing(image.id, field)

@@ -142,3 +142,8 @@ class Image:
     failed_import: tuple[str, ...] | None = None
     import_message: str | None = None
     version: int = 1
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the image has its data, though maybe not everybody may read them."""
+        return self.status in (ImageStatus.ACTIVE, ImageStatus.DEACTIVATED)

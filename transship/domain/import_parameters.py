@@ -8,6 +8,7 @@ from typing import Final, Self
 
 from transship.domain.image import CONTAINER_FORMATS, DISK_FORMATS, Image
 from transship.domain.import_request import ImportRequest
+from transship.domain.locations import ValidationData
 from transship.domain.methods import ImportMethod
 from transship.domain.remote import RemoteImage
 from transship.domain.uri_filter import display_uri
@@ -27,9 +28,10 @@ class ImportParameters:
         stores: store ids to write, in order; None: the default store.
         name: of the image.
         project_id: its owner.
-        uri: source of a web-download, for display; empty for the other methods.
+        uri: source of a web-download, or location of the data, for display; empty for the other methods.
         disk_format, container_format: of a web-download; None: detected from the data, and ``bare``.
         remote: source of a glance-download; None for the other methods.
+        expected: digest of the data at a location; None: it is not known.
         version: of these parameters.
     """
 
@@ -45,6 +47,7 @@ class ImportParameters:
     disk_format: str | None = None
     container_format: str | None = None
     remote: RemoteImage | None = None
+    expected: ValidationData | None = None
     version: int = VERSION
 
     @classmethod
@@ -67,6 +70,7 @@ class ImportParameters:
             disk_format=image.disk_format if image.disk_format in DISK_FORMATS else None,
             container_format=image.container_format if image.container_format in CONTAINER_FORMATS else None,
             remote=request.remote,
+            expected=request.expected,
         )
 
     def for_flow(self) -> dict[str, object]:
@@ -81,6 +85,7 @@ class ImportParameters:
         of_methods = {
             "uri": self.uri,
             **(self.remote.named() if self.remote else {}),
+            **(self.expected.named() if self.expected else {"os_hash_algo": None, "os_hash_value": None}),
             "disk_format": self.disk_format,
             "container_format": self.container_format,
             "name": self.name,

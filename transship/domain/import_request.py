@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from transship.domain.errors import BadRequest
-from transship.domain.methods import METHODS, ImportMethod
+from transship.domain.locations import ValidationData
+from transship.domain.methods import OFFERED, ImportMethod
 from transship.domain.remote import RemoteImage, parse_remote
 from transship.domain.uri_filter import display_uri
 
@@ -19,8 +20,10 @@ class ImportRequest:
 
     Attributes:
         method: the import method.
-        uri: source of a web-download; empty for the other methods. May hold secrets.
+        uri: source of a web-download, or the location of data that stay where they are; empty for the other methods.
+            May hold secrets.
         remote: source of a glance-download; None for the other methods.
+        expected: digest of the data at a location; None: it is not known.
         stores: requested store ids, in order; None when the caller named none.
         all_stores: every writable store is a target.
         all_stores_must_succeed: the image becomes active only when every target was written.
@@ -31,6 +34,7 @@ class ImportRequest:
     method: ImportMethod
     uri: str = ""
     remote: RemoteImage | None = None
+    expected: ValidationData | None = None
     stores: tuple[str, ...] | None = None
     all_stores: bool = False
     all_stores_must_succeed: bool = True
@@ -64,7 +68,7 @@ def parse_import_request(body: object, enabled: Collection[ImportMethod]) -> Imp
     if method.facts.by_uri and not uri:
         raise BadRequest(f"'uri' is required for the {method} import method.")
     if uri and not method.facts.by_uri:
-        theirs = ", ".join(other for other, facts in METHODS.items() if facts.by_uri)
+        theirs = ", ".join(other for other in OFFERED if other.facts.by_uri)
         raise BadRequest(f"'uri' belongs to the {theirs} method, not to {method}.")
     unknown = [str(key) for key in body if key not in ("method", *_OPTIONS)]
     unknown += [f"method.{key}" for key in method_part if key not in _METHOD_KEYS]
@@ -94,13 +98,16 @@ def task_input(image_id: str, request: ImportRequest, targets: Sequence[str]) ->
     Args:
         targets: store ids to write, in order.
     """
+    if request.method.facts.in_place:
+        shown = {"validation_data": request.expected.named()} if request.expected else {}
+        return {"image_id": image_id, "loc_url": display_uri(request.uri), **shown, "backend": list(targets)}
     options: dict[str, object] = {
         "stores": list(request.stores or targets),
         "all_stores": request.all_stores,
         "all_stores_must_succeed": request.all_stores_must_succeed,
     }
-    shown = ("stores", "all_stores_must_succeed") if request.sent is None else request.sent
-    import_req = {"method": described(request), **{option: options[option] for option in shown}}
+    named = ("stores", "all_stores_must_succeed") if request.sent is None else request.sent
+    import_req = {"method": described(request), **{option: options[option] for option in named}}
     return {"image_id": image_id, "import_req": import_req, "backend": list(targets)}
 
 
@@ -108,7 +115,7 @@ _SHOWN: Final = 10
 """Most names in an error text."""
 
 _OPTIONS: Final = ("stores", "all_stores", "all_stores_must_succeed")
-_METHOD_KEYS = frozenset({"name"}.union(*(facts.body_keys for facts in METHODS.values())))
+_METHOD_KEYS = frozenset({"name"}.union(*(method.facts.body_keys for method in OFFERED)))
 
 
 def _method(method_part: Mapping[object, object], enabled: Collection[ImportMethod]) -> ImportMethod:

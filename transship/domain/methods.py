@@ -20,11 +20,16 @@ class ImportMethod(StrEnum):
     WEB_DOWNLOAD = "web-download"
     GLANCE_DOWNLOAD = "glance-download"
     COPY_IMAGE = "copy-image"
+    LOCATION_IMPORT = "location-import"
 
     @property
     def facts(self) -> MethodFacts:
         """The properties of this method."""
         return METHODS[self]
+
+
+IMPORT_TASK_TYPE: Final = "api_image_import"
+LOCATION_TASK_TYPE: Final = "location_import"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class MethodFacts:
             host's queue and keeps the data until it succeeds.
         copies: whether the image has its data already, does not change, and is copied to further stores.
         by_default: whether it is offered if the settings do not name methods.
+        in_place: whether the data stay where they are, and the image gets their location. It is requested by adding a
+            location, so sites do not list it.
     """
 
     starts_from: ImageStatus
@@ -52,6 +59,7 @@ class MethodFacts:
     uploaded: bool = False
     copies: bool = False
     by_default: bool = True
+    in_place: bool = False
 
     @property
     def by_uri(self) -> bool:
@@ -62,6 +70,11 @@ class MethodFacts:
     def makes_image(self) -> bool:
         """Whether a run that is started by hand makes the image that it fills."""
         return self.starts_from is ImageStatus.QUEUED
+
+    @property
+    def task_type(self) -> str:
+        """The type of its tasks in the Images API."""
+        return LOCATION_TASK_TYPE if self.in_place else IMPORT_TASK_TYPE
 
     @property
     def from_remote(self) -> bool:
@@ -93,8 +106,21 @@ METHODS: Final[Mapping[ImportMethod, MethodFacts]] = {
         without_data=ImageStatus.ACTIVE,
         copies=True,
     ),
+    ImportMethod.LOCATION_IMPORT: MethodFacts(
+        starts_from=ImageStatus.QUEUED,
+        without_data=ImageStatus.QUEUED,
+        body_keys=("uri", "os_hash_algo", "os_hash_value"),
+        by_default=False,
+        in_place=True,
+    ),
 }
 """All methods, in the order in which sites list them."""
+
+OFFERED: Final = tuple(method for method, facts in METHODS.items() if not facts.in_place)
+"""The methods that a site may offer."""
+
+LOCATION_METHOD: Final = next(method for method, facts in METHODS.items() if facts.in_place)
+"""The method that gives an image the location of its data."""
 
 UPLOAD_METHOD: Final = next(method for method, facts in METHODS.items() if facts.uploaded)
 """The method that imports uploaded data."""

@@ -12,14 +12,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
 
 from transship.domain.errors import AlreadyStored, ImageNotFound, StoreDenied, StoreFull
 from transship.domain.image import Image, Member, Visibility
+from transship.domain.methods import ImportMethod
 from transship.domain.task import ImportTask
-
-TASK_TYPE: Final = "api_image_import"
-"""Glance's name for tasks of interoperable image import."""
 
 
 class Priority(StrEnum):
@@ -158,7 +155,7 @@ def task_payload(task: ImportTask, now: datetime) -> dict[str, object]:
     """
     return {
         "id": task.id,
-        "type": TASK_TYPE,
+        "type": ImportMethod(task.method).facts.task_type,
         "status": str(task.status),
         "result": None,
         "owner": task.owner,

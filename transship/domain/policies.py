@@ -27,7 +27,10 @@ class Action(StrEnum):
     DOWNLOAD_IMAGE = "download_image"
     COPY_IMAGE = "copy_image"
     GET_IMAGE_LOCATION = "get_image_location"
+    SET_IMAGE_LOCATION = "set_image_location"
     DELETE_IMAGE_LOCATION = "delete_image_location"
+    ADD_IMAGE_LOCATION = "add_image_location"
+    FETCH_IMAGE_LOCATION = "fetch_image_location"
     DEACTIVATE = "deactivate"
     REACTIVATE = "reactivate"
     TASKS_API_ACCESS = "tasks_api_access"
@@ -130,14 +133,33 @@ RULES: Final = (
     PolicyRule(
         Action.GET_IMAGE_LOCATION,
         _BY_READERS,
-        "Remove the copy of one store, together with delete_image_location",
+        "See where the data are, if the site shows it; remove the copy of one store, together with"
+        " delete_image_location",
         ("DELETE /v2/stores/{store}/{image_id}",),
+    ),
+    PolicyRule(
+        Action.SET_IMAGE_LOCATION,
+        _BY_MEMBERS,
+        "Change where the data are, if the site shows it",
+        (f"PATCH {_IMAGE}",),
     ),
     PolicyRule(
         Action.DELETE_IMAGE_LOCATION,
         _ADMIN,
-        "Remove the copy of one store, together with get_image_location",
-        ("DELETE /v2/stores/{store}/{image_id}",),
+        "Remove a location with PATCH; remove the copy of one store, together with get_image_location",
+        (f"PATCH {_IMAGE}", "DELETE /v2/stores/{store}/{image_id}"),
+    ),
+    PolicyRule(
+        Action.ADD_IMAGE_LOCATION,
+        f"{_SERVICE} or (role:member and {_OWN} and project_id:%(owner)s)",
+        "Register where the data are; who lacks the role service may register http and https URLs",
+        (f"POST {_IMAGE}/locations",),
+    ),
+    PolicyRule(
+        Action.FETCH_IMAGE_LOCATION,
+        _SERVICE,
+        "List where the data are",
+        (f"GET {_IMAGE}/locations",),
     ),
     PolicyRule(Action.DEACTIVATE, _BY_MEMBERS, "Deactivate an image", (f"POST {_IMAGE}/actions/deactivate",)),
     PolicyRule(Action.REACTIVATE, _BY_MEMBERS, "Reactivate an image", (f"POST {_IMAGE}/actions/reactivate",)),
@@ -179,9 +201,6 @@ RULES: Final = (
 """All rules that a policy file can change."""
 
 UNSERVED: Final[Mapping[str, str]] = {
-    "set_image_location": _BY_MEMBERS,
-    "add_image_location": f"{_SERVICE} or (role:member and {_OWN} and project_id:%(owner)s)",
-    "fetch_image_location": _SERVICE,
     "download_from_store": _BY_MEMBERS_IF_READABLE,
 }
 """Rules of Glance whose operations this release does not have, and their defaults; others must not be set."""
@@ -201,7 +220,10 @@ def has_no_effect(name: str) -> bool:
 
 
 _NEVER_OPEN: Final = frozenset(
-    {Action.PUBLICIZE_IMAGE, Action.COPY_IMAGE, Action.TASKS_API_ACCESS, Action.STORES_INFO_DETAIL}
+    {
+        *(Action.PUBLICIZE_IMAGE, Action.COPY_IMAGE, Action.TASKS_API_ACCESS, Action.STORES_INFO_DETAIL),
+        *(Action.ADD_IMAGE_LOCATION, Action.FETCH_IMAGE_LOCATION),
+    }
 )
 
 OWNERS_ONLY: Final = frozenset(

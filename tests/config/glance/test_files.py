@@ -35,9 +35,9 @@ public_endpoint = https://images.example.org
 enabled_backends = cheap:file, fast:file
 enabled_import_methods = ['glance-direct','web-download','copy-image','glance-download']
 worker_self_reference_url = http://10.0.0.11:9393
-do_secure_hash = true
-show_image_direct_url = false
-show_multiple_locations = false
+do_secure_hash = false
+show_image_direct_url = true
+show_multiple_locations = true
 image_size_cap = 2199023255552
 hashing_algorithm = sha256
 image_property_quota = 20
@@ -144,6 +144,8 @@ def test_a_real_file_gives_the_settings_that_it_has_here(tmp_path: Path) -> None
                 "limit_param_default": 10,
                 "api_limit_max": 500,
                 "max_request_id_length": 100,
+                "show_image_direct_url": True,
+                "show_multiple_locations": True,
             },
             "cors": {
                 "allowed_origin": ["https://horizon.example.org", "https://other.example.org"],
@@ -166,6 +168,7 @@ def test_a_real_file_gives_the_settings_that_it_has_here(tmp_path: Path) -> None
                 "enabled_methods": ["glance-direct", "web-download", "copy-image", "glance-download"],
                 "plugins": ["image_decompression", "image_conversion"],
                 "image_size_cap_bytes": 2199023255552,
+                "do_secure_hash": False,
                 "hashing_algorithm": "sha256",
                 "max_parallel_stores": 2,
                 "task_time_to_live_h": 24,
@@ -231,7 +234,6 @@ def test_what_is_left_out_of_a_real_file_is_said(tmp_path: Path) -> None:
         "os_glance_staging_store.filesystem_store_datadir",
     ]
     assert sorted(note.partition(":")[0] for note in notes(loaded, NoteKind.IGNORED)) == [
-        "DEFAULT.do_secure_hash",
         "DEFAULT.worker_self_reference_url",
         "fast.filesystem_store_chunk_size",
         "keystone_authtoken",
@@ -745,9 +747,7 @@ def test_the_warning_about_staging_goes_when_another_source_names_the_directory(
 
 
 SWITCHES: Mapping[str, tuple[str, ...]] = {
-    "[DEFAULT]\nshow_multiple_locations": ("false", "0", "off", "no", "OFF"),
-    "[DEFAULT]\nshow_image_direct_url": ("false", "0", "off", "no"),
-    "[DEFAULT]\ndelayed_delete": ("false", "0", "off", "no"),
+    "[DEFAULT]\ndelayed_delete": ("false", "0", "off", "no", "OFF"),
     "[DEFAULT]\nallow_anonymous_access": ("false", "0", "off", "no"),
     "[keystone_authtoken]\ninsecure": ("false", "0", "off", "no"),
     "[keystone_authtoken]\nservice_token_roles_required": ("true", "1", "on", "yes", "Yes"),

@@ -74,6 +74,44 @@ class AlreadyStored(TransferFailed):
     REMEDY = "remove it there, or import into another store"
 
 
+class LocationTaken(TransferFailed):
+    """Data at a location are another image's, and will be deleted with it."""
+
+    store: str
+
+    BRIEF = "store {store}: the data at this location are those of another image"
+    REMEDY = "copy them there under another name, or use that image"
+
+
+class LocationDiffers(TransferFailed):
+    """The data at a location are not what the request says.
+
+    Attributes:
+        what: name of the digest's algorithm.
+        expected, found: lower-case hex.
+    """
+
+    store: str
+    what: str
+    expected: str
+    found: str
+
+    BRIEF = "the {what} of the data in store {store} is {found}, the request says {expected}"
+    REMEDY = "check the URL and the digest, and register the location again"
+
+
+class LocationUnhashed(TransferFailed):
+    """The image is active, but nothing is known of its data."""
+
+    retryable = True
+
+    store: str
+    reason: str
+
+    BRIEF = "the image is active without digests, because its data in store {store} could not be read: {reason}"
+    REMEDY = "have an operator retry the flow run"
+
+
 class ObjectMissing(TransferFailed):
     """The store lacks an object that it should hold.
 
