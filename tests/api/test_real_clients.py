@@ -15,6 +15,7 @@ from hashlib import sha512
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openstack
 import pytest
 
@@ -112,6 +113,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApi]:
     api = RunningApi(tmp_path_factory.mktemp("api-home"))
     yield api
     assert api.stop() == 0
+
+
+def test_a_client_on_this_host_is_not_taken_for_a_proxy(running: RunningApi) -> None:
+    sent = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "elsewhere.example", "Forwarded": "proto=https"}
+    listed = httpx.get(f"{running.url}/versions", headers=sent, trust_env=False).json()["versions"]
+    assert listed[0]["links"][0]["href"] == f"{running.url}/v2/"
 
 
 def test_the_openstack_command_imports_an_image_without_further_options(running: RunningApi, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from transship.api import (
     uploads,
 )
 from transship.api.attributes import LONGEST_NAME
-from transship.api.patch import MEDIA_TYPES
+from transship.api.patch import MEDIA_TYPES, Verb
 from transship.api.schemas import Schema
 from transship.catalog.search import NUMBER_COLUMNS, TEXT_COLUMNS, TIME_COLUMNS, SortKey
 from transship.catalog.task_list import TaskSortKey
@@ -35,6 +35,7 @@ Errors = tuple[type[TransshipError], ...]
 
 TEXT: Final[Schema] = {"type": "string"}
 _NUMBER: Final[Schema] = {"type": "integer"}
+_UUID: Final[Schema] = {"type": "string", "format": "uuid"}
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 _JSON: Final = "application/json"
 _BYTES: Final[Schema] = {"type": "string", "format": "binary"}
@@ -101,12 +102,11 @@ _OF_LOCATIONS: Final[Errors] = (
 )
 _OF_MEMBERS: Final[Errors] = (*_ON_IMAGE, errors.MemberNotFound)
 
-_PAGE: Final = {"limit": _COUNT, "marker": TEXT}
+_PAGE: Final = {"limit": _COUNT, "marker": {"anyOf": [_UUID, {"const": ""}]}}
 _DIRECTION: Final = _choice(("asc", "desc"))
 _STORE: Final = _header(imports.STORE_HEADER, TEXT, "Store to write")
 _SIZE: Final = _header(uploads.SIZE_HEADER, _COUNT, "Size of the data in bytes")
 _NAME: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
-_UUID: Final[Schema] = {"type": "string", "format": "uuid"}
 
 IN_PATH: Final[Mapping[str, Schema]] = {
     "image_id": _UUID,
@@ -154,26 +154,30 @@ _TASK_FILTERS: Final = _query(
     sort_dir=_DIRECTION,
 )
 
-_PATCH: Final[Schema] = _list(
-    _object(
-        ("op", "path"), op=_choice(("add", "replace", "remove")), path={"type": "string", "pattern": "^/"}, value={}
-    )
-)
-_DRAFT_4: Final[Schema] = _list({"type": "object", "description": "add, replace or remove with a path, and value"})
+_POINTER: Final[Schema] = {"type": "string", "pattern": "^/"}
+_PATCH: Final[Schema] = {
+    **_list(_object(("op", "path"), op=_choice(Verb), path=_POINTER, value={})),
+    "examples": [[{"op": "replace", "path": "/name", "value": "Debian 13"}]],
+}
+_DRAFT_4: Final[Schema] = {
+    **_list(_object(**dict.fromkeys(Verb, _POINTER), value={})),
+    "examples": [[{"add": "/os_distro", "value": "debian"}]],
+}
 
-_IMPORT: Final[Schema] = _object(
-    ("method",),
-    method={
-        **_object(
+_IMPORT: Final[Schema] = {
+    "examples": [{"method": {"name": str(method)}} for method in OFFERED if method.facts.uploaded],
+    **_object(
+        ("method",),
+        method=_object(
             ("name",),
             name=_choice(OFFERED),
             **{key: TEXT for method in OFFERED for key in method.facts.body_keys},
-        )
-    },
-    stores=_list(TEXT),
-    all_stores={"type": "boolean"},
-    all_stores_must_succeed={"type": "boolean"},
-)
+        ),
+        stores={**_list(TEXT), "minItems": 1, "uniqueItems": True},
+        all_stores={"type": "boolean"},
+        all_stores_must_succeed={"type": "boolean"},
+    ),
+}
 
 _LOCATION: Final[Schema] = _object(("url", "metadata"), url=TEXT, metadata=_object(("store",), store=TEXT))
 _NEW_LOCATION: Final[Schema] = _object(

@@ -63,6 +63,6 @@ def show_document(call: Call) -> Response:
 
 
 def show_pages(call: Call) -> Response:
-    """``GET /docs``: the same as a page for browsers."""
+    """``GET /docs``: the same document as a page for browsers."""
     policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
     return HTMLResponse(page_of(call.site.document), headers=policy)
