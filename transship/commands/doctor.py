@@ -159,6 +159,16 @@ def lha_finding(settings: Settings) -> Finding:
     return Finding(Level.OK, "lha", command)
 
 
+def check_quotas(settings: Settings) -> Iterator[Finding]:
+    """Check that the limits of projects can be read in Keystone, if it has them."""
+    if settings.quota.unified_limits:
+        # oslo.limit takes a third of a second, so it is only loaded if it is used.
+        from transship.identity.unified_limits import UnifiedLimits  # noqa: PLC0415
+
+        problem = UnifiedLimits(settings).problem()
+        yield Finding(Level.FAIL if problem else Level.OK, "unified limits", problem or "registered in Keystone")
+
+
 def check_room(settings: Settings) -> Iterator[Finding]:
     """Compare the free space of home and staging with the minimum that imports leave free."""
     floor = settings.staging.free_floor_bytes
@@ -435,6 +445,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_runner,
     check_api,
     check_public_endpoint,
+    check_quotas,
 )
 
 

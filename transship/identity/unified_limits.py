@@ -64,6 +64,16 @@ class UnifiedLimits:
         self._read[project] = (now, limits)
         return limits
 
+    def problem(self) -> str:
+        """Return why limits cannot be read or allow nothing, for the operator; empty: nothing is wrong."""
+        try:
+            registered = dict(self._new_enforcer().get_registered_limits(None))  # type: ignore[arg-type]  # None: all
+        except _FAULTS as error:
+            url = self._settings.auth.auth_url
+            return f"{url} cannot be asked for limits ({error}); give its account a role on the system"
+        missing = [each.value for each in Resource if each.value not in registered]
+        return f"not registered in Keystone, so 0: {', '.join(missing)}; register them" if missing else ""
+
     def _ask(self, project: str) -> Mapping[Resource, Limit]:
         try:
             enforcer = self._enforcer = self._enforcer or self._new_enforcer()
