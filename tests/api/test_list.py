@@ -12,6 +12,7 @@ from transship.api.query import parse_query
 from transship.catalog.images import insert_image
 from transship.catalog.schema import MEMBERS
 from transship.catalog.search import ImageQuery, find_images
+from transship.domain.errors import BadRequest
 from transship.domain.image import Image, ImageStatus, Visibility
 from transship.domain.visibility import Viewer
 
@@ -111,7 +112,11 @@ def test_the_site_bounds_the_page(make_api: ApiMaker) -> None:
         ("tag=a", ["two", "one"]),
         ("tag=a&tag=b", ["one"]),
         ("protected=true", ["two"]),
-        ("protected=False", [None, "three, again", "one"]),
+        ("protected=false", [None, "three, again", "one"]),
+        ("name=eq:one", ["one"]),
+        ("tag=%20a%20", ["two", "one"]),
+        ("deleted=true&name=one", ["one"]),
+        ("os_hidden=TRUE", ["four"]),
         ("os_hidden=true", ["four"]),
         ("visibility=public", ["three, again"]),
         ("visibility=shared&name=one", ["one"]),
@@ -140,6 +145,10 @@ def test_the_site_bounds_the_page(make_api: ApiMaker) -> None:
         ("limit=", 400),
         ("limit=" + "9" * 30, 400),
         ("marker=nothing", 400),
+        ("marker=", 400),
+        ("protected=False", 400),
+        ("visibility=Public", 400),
+        ("member_status=ALL", 400),
         ("marker=00000000-0000-4000-8000-00000000000f", 400),
         ('name=in:"three', 400),
         ('name=in:"three"x', 400),
@@ -169,11 +178,15 @@ def test_quotes_in_a_list_can_be_escaped() -> None:
     assert query.texts == {"name": ('a "b", c', "", "d")}
 
 
-def test_deleted_images_are_in_no_list_and_are_no_marker(api: ImagesApi) -> None:
-    image_id = api.create(name="gone")
+def test_deleted_images_are_in_no_list_and_only_administrators_go_on_after_one(api: ImagesApi) -> None:
+    api.create(name="older")
+    image_id = api.create(name="gone", visibility="public")
     api.client.delete(f"/v2/images/{image_id}")
-    assert _names(api, "") == []
-    assert api.client.get(f"/v2/images?marker={image_id}").status_code == 400
+    assert _names(api, "") == ["older"]
+    assert _names(api, f"marker={image_id}") == ["older"]
+    query = ImageQuery(Viewer("p1", ("member",)), marker=image_id)
+    with api.catalog.read() as connection, pytest.raises(BadRequest, match="Invalid marker"):
+        find_images(connection, query)
 
 
 def test_sizes_are_compared_with_what_is_stored(api: ImagesApi) -> None:
@@ -229,7 +242,13 @@ def test_a_project_finds_its_own_and_what_is_open_to_it(
         assert {image.name for image in find_images(connection, wanted)} == names
 
 
-def test_an_admin_finds_everything_and_a_caller_without_project_what_is_public(crowded: ImagesApi) -> None:
+def test_an_admin_finds_all_but_community_images_and_a_caller_without_project_what_is_public(
+    crowded: ImagesApi,
+) -> None:
     with crowded.catalog.read() as connection:
-        assert len(find_images(connection, ImageQuery(ADMIN))) == 7
+        assert len(find_images(connection, ImageQuery(ADMIN, whole_community=True))) == 7
+        default = {image.name for image in find_images(connection, ImageQuery(ADMIN))}
+        assert default == {"mine", "public", "private", "accepted", "pending", "nobody's"}
+        of_owner = find_images(connection, ImageQuery(Viewer("you", ("admin",), is_admin=True)))
+        assert {image.name for image in of_owner} == {*default, "community"}
         assert [image.name for image in find_images(connection, ImageQuery(Viewer()))] == ["public"]

@@ -33,10 +33,15 @@ Value = TypeVar("Value")
 
 _MULTIPLE: Final = frozenset({"tag", "sort_key", "sort_dir"})
 _NO_FILTERS: Final = frozenset(
-    {"limit", "marker", "sort", "tag", "sort_key", "sort_dir", "visibility", "member_status", "os_hidden", "protected"}
-)
+    {
+        "limit", "marker", "sort", "tag", "sort_key", "sort_dir", "visibility", "member_status", "os_hidden",
+        "protected", "deleted",
+    }
+)  # fmt: skip
+"""``deleted`` has no effect: nobody is shown deleted images."""
+
 _LISTABLE: Final = frozenset({"name", "id", "status", "container_format", "disk_format"})
-"""Attributes that accept ``in:`` with several values."""
+"""Attributes that accept ``in:`` with several values, and ``eq:`` with one."""
 
 _MEMBER_STATUSES: Final[Mapping[str, str]] = {
     "pending": "pending",
@@ -81,11 +86,13 @@ def parse_query(pairs: Pairs, viewer: Viewer, settings: ApiSettings) -> ImageQue
         raise BadRequest("The query string holds a NUL character.")
     if "changes-since" in values:
         raise BadRequest('The "changes-since" filter is no longer available on v2.')
+    if "os_hidden" in values:
+        values["os_hidden"] = values["os_hidden"].lower()
     visibility = choice(values, "visibility", {"all": "all", **{str(each): str(each) for each in Visibility}})
     filters = {name: value for name, value in values.items() if name not in _NO_FILTERS}
     bounded = {name: value for name, value in filters.items() if _bounded_column(name)}
     properties = {name: value for name, value in filters.items() if _is_property(name)}
-    tags = tuple(dict.fromkeys(value for name, value in pairs if name == "tag"))
+    tags = tuple(dict.fromkeys(value.strip() for name, value in pairs if name == "tag"))
     if len(properties) + len(tags) > MOST_FILTERS:
         found = f"{len(properties) + len(tags)} filters by property and tag"
         raise BadRequest(found, f"at most {MOST_FILTERS} are read")
@@ -106,7 +113,7 @@ def parse_query(pairs: Pairs, viewer: Viewer, settings: ApiSettings) -> ImageQue
         tags=tags,
         sort=_sort(pairs, values),
         limit=page_limit(values, settings),
-        marker=values.get("marker", "").lower(),
+        marker=page_marker(values),
     )
 
 
@@ -119,7 +126,7 @@ def choice(values: Mapping[str, str], name: str, choices: Mapping[str, Value]) -
     if name not in values:
         return None
     try:
-        return choices[values[name].lower()]
+        return choices[values[name]]
     except KeyError:
         raise BadRequest(f"Invalid {name} '{values[name]}'", f"it is one of: {', '.join(choices)}") from None
 
@@ -157,6 +164,18 @@ def page_limit(values: Mapping[str, str], settings: ApiSettings) -> int:
     if limit < 0:
         raise BadRequest("limit param must be positive")
     return min(limit, settings.api_limit_max)
+
+
+def page_marker(values: Mapping[str, str]) -> str:
+    """Return the id after which a page begins; empty for the first page.
+
+    Raises:
+        BadRequest: the parameter is empty.
+    """
+    marker = values.get("marker")
+    if marker is not None and not marker.strip():
+        raise BadRequest("The marker is empty", "send the id of the previous page's last entry, or no marker")
+    return (marker or "").lower()
 
 
 def _size_bound(name: str, text: str) -> Bound:
@@ -201,7 +220,7 @@ def _compared_time(name: str, text: str) -> tuple[str, datetime]:
 
 def _texts(name: str, text: str) -> tuple[str, ...]:
     if name not in _LISTABLE or not text.startswith("in:"):
-        return (text,)
+        return (text.removeprefix("eq:") if name in _LISTABLE else text,)
     found = tuple(_split(name, text.removeprefix("in:")))
     if len(found) > MOST_CHOICES:
         raise BadRequest(f"The filter of {name} names {len(found)} values", f"at most {MOST_CHOICES} are read")

@@ -83,7 +83,7 @@ class ImageQuery:
     Attributes:
         viewer: the caller; images that it may not see are not found.
         visibility: only images with this visibility; None for the default list.
-        whole_community: whether the default list includes other projects' community images.
+        whole_community: whether the list includes other projects' community images without asking for them alone.
         member_status: status of memberships through which shared images are found; empty: any.
         os_hidden: True for only hidden images, False for only visible ones.
         protected: None for both.
@@ -161,12 +161,11 @@ def _visible(query: ImageQuery) -> ColumnElement[bool]:
     """Return the rules of `transship.domain.visibility.may_see`, narrowed to the query."""
     asked = true() if query.visibility is None else IMAGES.c.visibility == query.visibility
     viewer = query.viewer
-    if viewer.is_admin:
-        return asked
-    others = [Visibility.PUBLIC]
-    if query.whole_community or query.visibility is Visibility.COMMUNITY:
-        others.append(Visibility.COMMUNITY)
     own = IMAGES.c.owner == viewer.project_id if viewer.project_id else false()
+    community = query.whole_community or query.visibility is Visibility.COMMUNITY
+    if viewer.is_admin:
+        return asked if community else and_(asked, or_(own, IMAGES.c.visibility != Visibility.COMMUNITY))
+    others = [Visibility.PUBLIC, Visibility.COMMUNITY] if community else [Visibility.PUBLIC]
     return and_(asked, or_(own, IMAGES.c.visibility.in_(others), _shared_with(query)))
 
 
@@ -229,8 +228,10 @@ def _sortable(key: SortKey) -> ColumnElement[Any]:
 
 def _after(connection: Connection, query: ImageQuery, levels: Sequence[Sort]) -> ColumnElement[bool]:
     """Return the condition for images after the marker, comparing key by key."""
+    seen = _visible(ImageQuery(query.viewer, whole_community=True, member_status=""))
+    # An administrator may go on after an image that was deleted meanwhile.
     known = select(*(_sortable(level.key) for level in levels)).where(
-        IMAGES.c.id == query.marker, IMAGES.c.deleted_at.is_(None), _visible(ImageQuery(query.viewer))
+        IMAGES.c.id == query.marker, seen, true() if query.viewer.is_admin else IMAGES.c.deleted_at.is_(None)
     )
     row = connection.execute(known).first()
     if row is None:
