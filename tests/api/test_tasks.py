@@ -22,7 +22,7 @@ def made(api: ImagesApi, count: int) -> list[str]:
 
 
 def test_the_list_tells_of_every_image_what_concerns_all_tasks(api: ImagesApi) -> None:
-    image_id = api.active(b"data")
+    api.active(b"data")
     [running] = made(api, 1)
     page = api.client.get("/v2/tasks").json()
     assert (page["first"], page["schema"]) == ("/v2/tasks", "/v2/schemas/tasks")
@@ -34,7 +34,6 @@ def test_the_list_tells_of_every_image_what_concerns_all_tasks(api: ImagesApi) -
         "type": "api_image_import",
         "status": "success",
         "owner": "",
-        "image_id": image_id,
         "created_at": oldest["created_at"],
         "updated_at": oldest["updated_at"],
         "expires_at": oldest["expires_at"],
@@ -49,10 +48,10 @@ def test_a_task_is_shown_with_request_result_and_message(api: ImagesApi) -> None
     [task_id] = ids(api)
     shown = api.client.get(f"/v2/tasks/{task_id.upper()}").json()
     assert (shown["status"], shown["result"], shown["message"]) == ("success", {"image_id": image_id}, "done")
-    assert "input" in shown
+    assert (shown["image_id"], "input" in shown) == (image_id, True)
 
 
-@pytest.mark.parametrize("sort_key", ["created_at", "updated_at", "expires_at", "status", "id"])
+@pytest.mark.parametrize("sort_key", ["created_at", "updated_at", "expires_at", "status", "id", "owner"])
 @pytest.mark.parametrize("sort_dir", ["asc", "desc"])
 def test_pages_follow_each_other_in_the_order_asked_for(api: ImagesApi, sort_key: str, sort_dir: str) -> None:
     api.active(b"data")
@@ -79,6 +78,16 @@ def test_tasks_are_found_by_status_and_type(api: ImagesApi) -> None:
     assert (len(ids(api, type="api_image_import")), ids(api, type="import")) == (2, [])
 
 
+def test_tasks_are_found_by_what_is_known_of_them(api: ImagesApi) -> None:
+    image_id = api.active(b"data")
+    [other] = made(api, 1)
+    [task_id] = ids(api, image_id=image_id)
+    assert task_id != other
+    assert (ids(api, id=task_id), ids(api, id=task_id, image_id="nobody")) == ([task_id], [])
+    assert (ids(api, owner="nobody"), ids(api, request_id="nobody"), ids(api, user_id="nobody")) == ([], [], [])
+    assert len(ids(api, colour="blue")) == 2
+
+
 def test_the_task_of_a_deleted_image_stays_until_it_expires(api: ImagesApi) -> None:
     image_id = api.active(b"data")
     [task_id] = ids(api)
@@ -100,6 +109,8 @@ def test_the_task_of_a_deleted_image_stays_until_it_expires(api: ImagesApi) -> N
         ({"limit": "many"}, "whole number"),
         ({"marker": "nobody"}, "Invalid marker"),
         ({"marker": "\0"}, "NUL"),
+        ({"marker": ""}, "marker is empty"),
+        ({"status": "SUCCESS"}, "Invalid status"),
     ],
 )
 def test_a_list_that_cannot_be_made_is_refused(api: ImagesApi, query: dict[str, str], words: str) -> None:

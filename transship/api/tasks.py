@@ -12,10 +12,10 @@ from starlette.responses import JSONResponse, Response
 
 from transship.api.bodies import storable
 from transship.api.images import MEDIA_TYPE
-from transship.api.query import choice, page_limit, page_url
+from transship.api.query import choice, page_limit, page_marker, page_url
 from transship.api.site import Call
-from transship.api.views import task_summary
-from transship.catalog.task_list import TaskQuery, TaskSortKey, find_tasks
+from transship.api.views import task_record, task_summary
+from transship.catalog.task_list import EQUATABLE, TaskQuery, TaskSortKey, find_tasks
 from transship.catalog.tasks import get_task
 from transship.domain.errors import BadRequest, TaskNotFound
 from transship.domain.methods import IMPORT_TASK_TYPE, LOCATION_TASK_TYPE, METHODS
@@ -39,9 +39,10 @@ def list_tasks(call: Call) -> Response:
         sort_key=TaskSortKey.CREATED_AT if sort_key is None else sort_key,
         descending=choice(values, "sort_dir", {"desc": True, "asc": False}) is not False,
         limit=page_limit(values, call.site.settings.api),
-        marker=values.get("marker", "").lower(),
+        marker=page_marker(values),
         owner=None if viewer.is_admin else viewer.project_id,
         methods=_methods_of(choice(values, "type", {type_: type_ for type_ in TYPES})),
+        equal={name: values[name] for name in EQUATABLE if name in values},
     )
     nobodys = not viewer.is_admin and not viewer.project_id
     with call.site.catalog.read() as connection:
@@ -72,5 +73,4 @@ def show_task(call: Call) -> Response:
         task = get_task(connection, call.task_id)
     if not (viewer.is_admin or viewer.owns(task.owner)):
         raise TaskNotFound(task.id)
-    shown = {"input": task.input, "result": task.result, "message": task.message}
-    return JSONResponse({**task_summary(task), **shown}, media_type=MEDIA_TYPE)
+    return JSONResponse(task_record(task), media_type=MEDIA_TYPE)

@@ -105,23 +105,30 @@ def task_view(task: ImportTask) -> dict[str, object]:
 
 
 def task_summary(task: ImportTask) -> dict[str, object]:
-    """Return a task as the list of all tasks shows it; unknown fields are left out, as in Glance."""
-    known = {
-        "expires_at": None if task.expires_at is None else second(task.expires_at),
-        "request_id": task.request_id or None,
-        "user_id": task.user_id or None,
-    }
+    """Return a task as the list of all tasks shows it."""
+    expiry = {} if task.expires_at is None else {"expires_at": second(task.expires_at)}
     return {
         "id": task.id,
         "type": ImportMethod(task.method).facts.task_type,
         "status": task.status,
         "owner": task.owner,
-        "image_id": task.image_id,
         "created_at": second(task.created_at),
         "updated_at": second(task.updated_at),
-        **{name: value for name, value in known.items() if value is not None},
+        **expiry,
         "self": f"/v2/tasks/{task.id}",
         "schema": "/v2/schemas/task",
+    }
+
+
+def task_record(task: ImportTask) -> dict[str, object]:
+    """Return a task as it is shown alone; unknown fields are left out, as in Glance."""
+    known = {"image_id": task.image_id, "request_id": task.request_id, "user_id": task.user_id}
+    return {
+        **task_summary(task),
+        **{name: value for name, value in known.items() if value},
+        "input": task.input,
+        "result": task.result,
+        "message": task.message,
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -24,6 +25,7 @@ class TaskSortKey(StrEnum):
     CREATED_AT = "created_at"
     EXPIRES_AT = "expires_at"
     ID = "id"
+    OWNER = "owner"
     STATUS = "status"
     UPDATED_AT = "updated_at"
 
@@ -39,6 +41,7 @@ class TaskQuery:
         marker: id of the last task of the previous page; empty for the first page.
         owner: only tasks of this project; None for all.
         methods: only tasks of these; None for all.
+        equal: exact values by `EQUATABLE` column.
     """
 
     status: TaskStatus | None
@@ -48,6 +51,11 @@ class TaskQuery:
     marker: str
     owner: str | None = None
     methods: tuple[str, ...] | None = None
+    equal: Mapping[str, str] = field(default_factory=dict)
+
+
+EQUATABLE: Final = ("id", "owner", "image_id", "request_id", "user_id")
+"""Columns by which the list can be filtered."""
 
 
 def find_tasks(connection: Connection, query: TaskQuery, now: datetime) -> list[ImportTask]:
@@ -57,6 +65,7 @@ def find_tasks(connection: Connection, query: TaskQuery, now: datetime) -> list[
         BadRequest: the marker is not a task.
     """
     conditions = [TASKS.c.expires_at.is_(None) | (TASKS.c.expires_at > now), _owned(query)]
+    conditions += [TASKS.c[name] == value for name, value in query.equal.items()]
     if query.status is not None:
         conditions.append(TASKS.c.status == query.status)
     levels = (_sortable(query.sort_key), TASKS.c.id)
