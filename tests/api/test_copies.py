@@ -99,3 +99,18 @@ def test_a_store_that_is_too_full_to_remove_a_copy_keeps_it_for_housekeeping(
     monkeypatch.setattr(FileStore, "delete", full)
     assert api.client.delete(path.format(image_id)).status_code == 204
     assert row_state(api, image_id) == "deleting"
+
+
+def test_the_last_copy_stays_whichever_store_is_named(api: ImagesApi) -> None:
+    image_id = api.active(b"data", ("fast", "archive"))
+    answers = [api.client.delete(f"/v2/stores/{store}/{image_id}").status_code for store in ("fast", "fast", "archive")]
+    assert answers == [204, 403, 403]
+
+
+def test_a_body_that_means_nothing_is_refused(api: ImagesApi) -> None:
+    image_id = api.active(b"data")
+    answers = [
+        api.client.request(method, f"/v2/images/{image_id}{path}", json={"more": 1}).status_code
+        for method, path in (("POST", "/actions/deactivate"), ("PUT", "/tags/a"), ("DELETE", ""))
+    ]
+    assert (answers, api.image(image_id)["status"], api.image(image_id)["tags"]) == ([400] * 3, "active", [])

@@ -50,6 +50,12 @@ def test_without_a_valid_token_every_path_is_401_and_says_where_to_get_one(
     assert "requires authentication" in answer.json()["message"]
 
 
+@pytest.mark.parametrize("path", ["/", "/v2/images", "/v2/nothing"])
+def test_options_of_any_path_are_an_empty_200_without_a_token(guarded: ImagesApi, path: str) -> None:
+    answer = guarded.client.options(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
 @pytest.mark.parametrize(("path", "status"), [("/", 300), ("/versions", 200), ("/healthcheck", 200)])
 def test_versions_and_health_are_for_everybody(path: str, status: int, guarded: ImagesApi) -> None:
     assert call(guarded, "GET", path).status_code == status
@@ -142,3 +148,13 @@ def test_a_keystone_that_is_away_is_503_not_401(guarded: ImagesApi, keystone: Ke
 def test_a_body_of_a_stranger_is_not_read(guarded: ImagesApi) -> None:
     answer = call(guarded, "POST", "/v2/images", content=b"{" * 4096)
     assert answer.status_code == 401
+
+
+def test_a_patch_that_changes_nothing_needs_no_permission_but_to_see_the_image(
+    guarded: ImagesApi, keystone: Keystone
+) -> None:
+    mine, other = keystone.token("demo", "alice"), keystone.token("other", "bob")
+    headers = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
+    image_ids = [create(guarded, mine, visibility=visibility) for visibility in ("community", "private")]
+    answers = [call(guarded, "PATCH", f"/v2/images/{id_}", other, json=[], headers=headers) for id_ in image_ids]
+    assert [answer.status_code for answer in answers] == [200, 404]

@@ -258,7 +258,7 @@ def test_data_of_another_type_are_refused(api: ImagesApi, where: str, content_ty
 
 
 @pytest.mark.parametrize("where", ["stage", "file"])
-@pytest.mark.parametrize("size", ["ten", "-1", "1.5", "9" * 30])
+@pytest.mark.parametrize("size", ["ten", "", "-1", "1.5", "9" * 30])
 def test_a_size_that_is_no_number_is_refused(api: ImagesApi, where: str, size: str) -> None:
     image_id = api.create(**RAW)
     assert put(api, image_id, where, DATA, x_openstack_image_size=size).status_code == 400

@@ -41,7 +41,7 @@ from transship.api.patch_image import patch_image
 from transship.api.policy import Policy
 from transship.api.protection import PropertyProtection
 from transship.api.request_id import RequestIds
-from transship.api.resource import NotFound, Operation, Resource, Streamed
+from transship.api.resource import NotFound, Operation, Resource, Streamed, ToDirectory
 from transship.api.schemas import Schemas
 from transship.api.site import Site, StoreRegistry
 from transship.api.tasks import list_tasks, show_task
@@ -116,6 +116,7 @@ def build_app(settings: Settings, catalog: Catalog, texts: Mapping[Path, str] | 
     app = Starlette(
         routes=[
             *(Route(path, Resource(site, operations)) for path, operations in paths.items()),
+            Route("/v2", ToDirectory(settings.api)),
             Route("/{path:path}", NotFound()),
         ],
         middleware=[

@@ -38,9 +38,19 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
         body += piece
         if len(body) > limit_bytes:
             raise BodyTooLarge(limit_bytes)
-    if body and request.method in NO_BODY:
-        raise BadRequest("A body is not expected with this request.")
+    if request.method in NO_BODY:
+        refuse_body(body)
     return bytes(body)
+
+
+def refuse_body(body: bytes | bytearray) -> None:
+    """Refuse a request that has a body but needs none.
+
+    Raises:
+        BadRequest: the body is not empty.
+    """
+    if body:
+        raise BadRequest("A body is not expected with this request.")
 
 
 def parse_json(body: bytes) -> dict[str, object] | list[object]:

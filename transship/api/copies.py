@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import structlog
 from starlette.responses import Response
 
+from transship.api.bodies import refuse_body
 from transship.api.site import Call
 from transship.catalog.images import lock_image, set_status
 from transship.catalog.removal import Claim, give_up_copy
@@ -59,17 +60,18 @@ def _refuse_unless_removable(image: Image, store: str) -> None:
 
     Raises:
         WrongStatus, ImportRunning: the image's copies may not be changed now.
+        Forbidden: the image has one copy only, wherever that is.
         NotInStore: the store has no copy.
-        Forbidden: it is the only copy.
     """
     if image.status is not ImageStatus.ACTIVE:
         raise WrongStatus(image.id, image.status, ImageStatus.ACTIVE, "delete from store")
     if image.import_task is not None:
         raise ImportRunning(image.id, image.import_task)
-    if store not in [location.store for location in image.locations]:
+    stores = [location.store for location in image.locations]
+    if len(stores) == 1:
+        raise Forbidden(f"Store '{stores[0]}' is the only one that holds image {image.id}", "delete the image instead")
+    if store not in stores:
         raise NotInStore(image.id, store)
-    if len(image.locations) == 1:
-        raise Forbidden(f"Store '{store}' is the only one that holds image {image.id}", "delete the image instead")
 
 
 def deactivate_image(call: Call) -> Response:
@@ -84,6 +86,7 @@ def reactivate_image(call: Call) -> Response:
 
 def _switch(call: Call, action: Action, before: ImageStatus, after: ImageStatus) -> Response:
     """Change the status from ``before`` to ``after``; do nothing if it is ``after`` already."""
+    refuse_body(call.body)
     with call.site.catalog.write() as connection:
         image = lock_image(connection, call.image_id)
         call.require(action, image)

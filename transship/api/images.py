@@ -23,7 +23,8 @@ from transship.api.attributes import (
     refuse_reserved,
     with_attribute,
 )
-from transship.api.bodies import parse_json_object, storable
+from transship.api.base_url import base_url
+from transship.api.bodies import parse_json_object, refuse_body, storable
 from transship.api.query import page_url, parse_query
 from transship.api.site import Call
 from transship.api.views import image_view
@@ -67,7 +68,7 @@ def create_image(call: Call) -> Response:
     log.info("image created", image_id=image.id)
     settings = call.site.settings
     headers = {
-        "Location": f"{_COLLECTION}/{image.id}",
+        "Location": f"{base_url(call.request.scope, settings.api)}{_COLLECTION}/{image.id}",
         "OpenStack-image-store-ids": ",".join(store.id for store in call.site.stores.facts()),
     }
     if settings.imports.enabled_methods:
@@ -85,7 +86,8 @@ def _new_image(call: Call, body: dict[str, object], now: datetime) -> Image:
         refuse_reserved(name)
     image_id = str(body.get("id", uuid4())).lower()
     others = WRITABLE | READ_ONLY | {"id", "locations"}
-    properties = {name: str(value) for name, value in body.items() if name not in others}
+    # Null is valid for some properties, and means that the image does not have them.
+    properties = {name: str(value) for name, value in body.items() if name not in others and value is not None}
     for name, text in properties.items():
         refuse_property(name, text)
     image = Image(image_id, ImageStatus.QUEUED, now, now, owner=call.caller.project_id, properties=properties)
@@ -133,14 +135,17 @@ def show_image(call: Call) -> Response:
 
 def add_tag(call: Call) -> Response:
     """``PUT /v2/images/{image_id}/tags/{tag}``: add a tag unless it is there already."""
-    tag = _tag(call)
+    refuse_body(call.body)
+    tag = str(call.request.path_params["tag"])
+    if len(tag) > LONGEST_NAME or not storable(tag):
+        raise BadRequest(f"A tag has at most {LONGEST_NAME} characters, none of them NUL")
     change_image(call, lambda _, image: with_attribute(image, "tags", image.tags | {tag}))
     return Response(status_code=204)
 
 
 def remove_tag(call: Call) -> Response:
     """``DELETE /v2/images/{image_id}/tags/{tag}``: remove a tag."""
-    tag = _tag(call)
+    tag = str(call.request.path_params["tag"])
 
     def untagged(_connection: Connection, image: Image) -> Image:
         if tag not in image.tags:
@@ -149,13 +154,6 @@ def remove_tag(call: Call) -> Response:
 
     change_image(call, untagged)
     return Response(status_code=204)
-
-
-def _tag(call: Call) -> str:
-    tag = str(call.request.path_params["tag"])
-    if len(tag) > LONGEST_NAME or not storable(tag):
-        raise BadRequest(f"A tag has at most {LONGEST_NAME} characters, none of them NUL")
-    return tag
 
 
 def change_image(call: Call, changed: Callable[[Connection, Image], Image]) -> Image:

@@ -18,7 +18,7 @@ from transship.api.descriptions import BY_ALL, BY_KEYSTONE, DESCRIPTIONS, IN_PAT
 from transship.api.errors import status_of
 from transship.api.resource import Operation, Streamed
 from transship.api.schemas import Schema
-from transship.api.versions import OPEN_TO_ALL, VERSION_LISTS, VERSIONS
+from transship.api.versions import CURRENT, OPEN_TO_ALL, VERSION_LISTS
 from transship.domain.errors import RequestIdTooLong, TransshipError
 from transship.domain.policies import RULES
 
@@ -69,7 +69,7 @@ def describe(paths: Paths, schemas: Mapping[str, Schema], *, keystone: bool) -> 
         components["securitySchemes"] = {_SECURITY: {"type": "apiKey", "in": "header", "name": "X-Auth-Token"}}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "OpenStack Images API, served by Transship", "version": VERSIONS[0].removeprefix("v")},
+        "info": {"title": "OpenStack Images API, served by Transship", "version": CURRENT.removeprefix("v")},
         "paths": described,
         "components": components,
     }

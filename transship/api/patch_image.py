@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from transship.api.bodies import parse_json, read_body
 from transship.api.copies import remove_withdrawn
-from transship.api.images import change_image, image_response
+from transship.api.images import change_image, image_response, show_image
 from transship.api.locations import find_location, judge_url
 from transship.api.patch import LOCATIONS, Change, Verb, apply_changes, parse_patch
 from transship.api.site import Call
@@ -53,6 +53,8 @@ async def patch_image(call: Call) -> Response:
         await run_in_threadpool(_judge_locations, call, changes)
     for location in asked:
         await judge_url(call, location)
+    if not changes:
+        return await run_in_threadpool(show_image, call)
     return await run_in_threadpool(_patch, call, changes, asked)
 
 

@@ -12,6 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from config.settings import ApiSettings
+from transship.api.base_url import base_url
 from transship.api.bodies import read_body
 from transship.api.errors import error_response, refusal
 from transship.api.site import Call, Site, identify
@@ -70,6 +72,22 @@ class Resource:
             return error_response(error, accept)
         except ClientDisconnect:
             return refusal(HTTPStatus.BAD_REQUEST, "The client went away before its request was complete.", accept)
+
+
+class ToDirectory:
+    """Answers the path ``/v2`` as Glance does: with a redirect to ``/v2/``, which does not exist.
+
+    Args:
+        settings: where links lead.
+    """
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        location = f"{base_url(scope, self._settings)}/v2/"
+        await Response(status_code=HTTPStatus.FOUND, headers={"Location": location})(scope, receive, send)
 
 
 class NotFound:

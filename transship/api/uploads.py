@@ -139,7 +139,7 @@ def _bounds(call: Call) -> Bounds:
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != DATA_TYPE:
         raise DataTypeRefused(content_type, DATA_TYPE)
-    declared = headers.get(SIZE_HEADER) or headers.get("content-length")
+    declared = headers.get(SIZE_HEADER, headers.get("content-length"))
     if declared is not None and not (declared.isascii() and declared.isdigit() and len(declared) < 19):
         raise BadRequest(f"{SIZE_HEADER} must be a number of bytes, not '{declared[:40]}'")
     size = None if declared is None else int(declared)

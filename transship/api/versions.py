@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
@@ -14,10 +15,12 @@ from config.settings import ApiSettings
 from transship.api.base_url import base_url
 
 VERSIONS: Final = (
-    "v2.17", "v2.15", "v2.13", "v2.12", "v2.11", "v2.10", "v2.9", "v2.8", "v2.7",
-    "v2.6", "v2.5", "v2.4", "v2.3", "v2.2", "v2.1", "v2.0",
+    "v2.15", "v2.13", "v2.12", "v2.11", "v2.10", "v2.9", "v2.8", "v2.17",
+    "v2.7", "v2.6", "v2.5", "v2.4", "v2.3", "v2.2", "v2.1", "v2.0",
 )  # fmt: skip
-"""Newest first, as listed by a Glance with several stores and no image cache."""
+"""In the order in which a Glance with several stores and no image cache lists them."""
+
+CURRENT: Final = "v2.17"
 
 _MEDIA_TYPE: Final = "application/vnd.openstack.images-"
 OPEN_TO_ALL: Final = frozenset({"/healthcheck", "/openapi.json", "/docs"})
@@ -29,6 +32,8 @@ VERSION_LISTS: Final[Mapping[str, HTTPStatus]] = {"/": HTTPStatus.MULTIPLE_CHOIC
 
 class VersionNegotiation:
     """Take the version from the path or the Accept header; a request without one gets the list.
+
+    As in Glance, several slashes are one, and ``OPTIONS`` of any path is an empty 200, with or without a token.
 
     Args:
         app: handles requests whose path begins with ``/v2``.
@@ -44,7 +49,11 @@ class VersionNegotiation:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        first, _, rest = scope["path"].lstrip("/").partition("/")
+        if scope["method"] == "OPTIONS":
+            await Response()(scope, receive, send)
+            return
+        scope = {**scope, "path": re.sub("/{2,}", "/", scope["path"])}
+        first, slash, rest = scope["path"].lstrip("/").partition("/")
         accept = Headers(scope=scope).get("accept", "")
         if first == "versions":
             await self._list(scope, VERSION_LISTS["/versions"])(scope, receive, send)
@@ -53,14 +62,14 @@ class VersionNegotiation:
         elif accept.startswith(_MEDIA_TYPE) and is_known(accept.removeprefix(_MEDIA_TYPE)):
             await self._app({**scope, "path": f"/v2{scope['path']}"}, receive, send)
         elif not accept.startswith(_MEDIA_TYPE) and is_known(first):
-            await self._app({**scope, "path": f"/v2/{rest}" if rest else "/v2"}, receive, send)
+            await self._app({**scope, "path": f"/v2{slash}{rest}"}, receive, send)
         else:
             await self._list(scope, VERSION_LISTS["/"])(scope, receive, send)
 
     def _list(self, scope: Scope, status: HTTPStatus) -> Response:
         link = {"rel": "self", "href": f"{base_url(scope, self._settings)}/v2/"}
         versions = [
-            {"id": version, "status": "CURRENT" if version == VERSIONS[0] else "SUPPORTED", "links": [link]}
+            {"id": version, "status": "CURRENT" if version == CURRENT else "SUPPORTED", "links": [link]}
             for version in VERSIONS
         ]
         return JSONResponse({"versions": versions}, status.value)
