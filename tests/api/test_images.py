@@ -25,7 +25,7 @@ def test_create_answers_with_the_image_and_what_the_site_offers(api: ImagesApi) 
     )
     assert answer.status_code == 201
     image = answer.json()
-    assert answer.headers["location"] == f"/v2/images/{image['id']}"
+    assert answer.headers["location"] == f"{str(api.client.base_url).rstrip('/')}/v2/images/{image['id']}"
     assert answer.headers["openstack-image-import-methods"] == "glance-direct,web-download,copy-image"
     assert answer.headers["openstack-image-store-ids"] == "fast,archive"
     times = [image.pop(name) for name in ("created_at", "updated_at")]
@@ -52,6 +52,18 @@ def test_create_answers_with_the_image_and_what_the_site_offers(api: ImagesApi) 
         "file": f"/v2/images/{image['id']}/file",
         "schema": "/v2/schemas/image",
     }
+
+
+def test_a_kernel_is_an_image_or_none(api: ImagesApi) -> None:
+    kernel = "00000000-0000-4000-8000-000000000001"
+    image_id = api.create(kernel_id=kernel, ramdisk_id=None)
+    shown = api.image(image_id)
+    assert (shown["kernel_id"], "ramdisk_id" in shown) == (kernel, False)
+    for value in ("vmlinuz", ""):
+        assert api.client.post("/v2/images", json={"kernel_id": value}).status_code == 400
+    patch = [{"op": "replace", "path": "/kernel_id", "value": None}]
+    headers = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
+    assert "kernel_id" not in api.client.patch(f"/v2/images/{image_id}", json=patch, headers=headers).json()
 
 
 def test_create_takes_an_id_and_an_owner(api: ImagesApi) -> None:
@@ -191,6 +203,7 @@ def test_tags_are_added_once_and_removed_once(api: ImagesApi) -> None:
     assert api.client.delete(f"/v2/images/{image_id}/tags/bookworm").status_code == 204
     assert api.client.delete(f"/v2/images/{image_id}/tags/bookworm").status_code == 404
     assert api.client.put(f"/v2/images/{image_id}/tags/{'t' * 256}").status_code == 400
+    assert api.client.delete(f"/v2/images/{image_id}/tags/{'t' * 256}").status_code == 404
 
 
 # --- delete ------------------------------------------------------------------------------------

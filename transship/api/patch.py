@@ -74,7 +74,7 @@ def parse_patch(content_type: str, body: object, schemas: Schemas) -> tuple[Chan
         BadRequest: it is malformed, or a value does not fit the schema.
         Forbidden: an attribute is read-only or reserved.
     """
-    media_type = content_type.partition(";")[0].strip().lower()
+    media_type = content_type.partition(";")[0].strip()
     if media_type not in MEDIA_TYPES:
         raise MediaTypeRefused(media_type or "none", MEDIA_TYPES)
     if not isinstance(body, list):
@@ -195,11 +195,15 @@ def _change_property(properties: dict[str, str], change: Change, may: Callable[[
         return
     if change.verb is Verb.ADD and change.new_only and there:
         raise PropertyConflict(change.name, "already present.")
-    refuse_property(change.name, str(change.value))
+    text = "" if change.value is None else str(change.value)
+    refuse_property(change.name, text)
     # To a caller who may not read it, a property does not exist yet.
     operation = Operation.UPDATE if there and may(Operation.READ, change.name) else Operation.CREATE
     refuse_protected(change.name, permitted=may(operation, change.name))
-    properties[change.name] = str(change.value)
+    if change.value is None:
+        properties.pop(change.name, None)
+    else:
+        properties[change.name] = text
 
 
 def _refuse_now(image: Image, change: Change, viewer: Viewer) -> None:

@@ -26,6 +26,37 @@ _MOST_FAULTS: Final = 20
 _UUID_PATTERN: Final = "^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$"
 _TIME: Final[Schema] = {"type": "string"}
 
+_VALIDATION_DATA: Final[Schema] = {
+    "description": "Digests that the data at the location must have",
+    "type": "object",
+    "writeOnly": True,
+    "additionalProperties": False,
+    "properties": {
+        "checksum": {"type": "string", "minLength": 32, "maxLength": 32},
+        "os_hash_algo": {"type": "string", "maxLength": 64},
+        "os_hash_value": {"type": "string", "maxLength": 128},
+    },
+    "required": ["os_hash_algo", "os_hash_value"],
+}
+
+
+def _packaged(description: str, **rules: object) -> Schema:
+    return {"type": "string", **rules, "description": description, "is_base": False}
+
+
+_OTHER_IMAGE: Final[Schema] = {"type": ["null", "string"], "pattern": _UUID_PATTERN}
+
+_PACKAGED: Final[Schema] = {
+    "architecture": _packaged("Architecture of the processor that the image needs"),
+    "description": _packaged("What the image is, for people"),
+    "instance_uuid": _packaged("Instance that the image was made of"),
+    "kernel_id": _packaged("Image that is the kernel, for images of kind AMI", **_OTHER_IMAGE),
+    "os_distro": _packaged("Distribution of the operating system"),
+    "os_version": _packaged("Version of the operating system, as its distributor names it"),
+    "ramdisk_id": _packaged("Image that is the initial RAM disk, for images of kind AMI", **_OTHER_IMAGE),
+}
+"""Extra properties that Glance's ``schema-image.json`` declares, as distributions install it."""
+
 
 class Schemas:
     """The schemas of one site.
@@ -43,7 +74,7 @@ class Schemas:
             "member": _MEMBER,
             "members": _member_list_schema(),
             "task": _TASK,
-            "tasks": _collection_schema("task", _TASK),
+            "tasks": _task_list_schema(),
         }
 
     def judge_image(self, image: Mapping[str, object]) -> None:
@@ -119,11 +150,16 @@ def _image_properties(formats: FormatSettings) -> Schema:
             "type": "array",
             "items": {
                 "type": "object",
-                "properties": {"url": {"type": "string", "maxLength": 255}, "metadata": {"type": "object"}},
+                "properties": {
+                    "url": {"type": "string", "maxLength": 255},
+                    "metadata": {"type": "object"},
+                    "validation_data": _VALIDATION_DATA,
+                },
                 "required": ["url", "metadata"],
             },
             "description": "Locations of the image data, with metadata",
         },
+        **_PACKAGED,
     }
 
 
@@ -185,31 +221,43 @@ def _member_list_schema() -> Schema:
     }
 
 
-_TASK: Final[Schema] = {
-    "name": "task",
-    "properties": {
-        "id": {"type": "string", "pattern": _UUID_PATTERN, "description": "Identifier of the task"},
-        "type": {
-            "type": "string",
-            "enum": ["import", "api_image_import", "location_import"],
-            "description": "Type of the task",
+def _task_list_schema() -> Schema:
+    detail = ("input", "result", "message")
+    summary = {name: rules for name, rules in _TASK_PROPERTIES.items() if name not in detail}
+    return {
+        "name": "tasks",
+        "properties": {
+            "tasks": {"type": "array", "items": {"name": "task", "properties": summary}},
+            "schema": {"type": "string"},
         },
-        "status": {
-            "type": "string",
-            "enum": [str(status) for status in TaskStatus],
-            "description": "Status of the task",
-        },
-        "input": {"type": ["null", "object"], "description": "Parameters of the request"},
-        "result": {"type": ["null", "object"], "description": "What came out"},
-        "owner": {"type": "string", "description": "Project that asked"},
-        "message": {"type": "string", "description": "What the task does now, or why it failed"},
-        "image_id": {"type": "string", "description": "Image that the task works on"},
-        "request_id": {"type": "string", "description": "Id of the request that started the task"},
-        "user_id": {"type": "string", "description": "User who asked"},
-        "expires_at": {"type": ["null", "string"], "description": "When the task leaves the lists"},
-        "created_at": {**_TIME, "description": "When the task was created"},
-        "updated_at": {**_TIME, "description": "When the task was last changed"},
-        "self": {"readOnly": True, "type": "string"},
-        "schema": {"readOnly": True, "type": "string"},
+        "links": [{"rel": "describedby", "href": "{schema}"}],
+    }
+
+
+_TASK_PROPERTIES: Final[Schema] = {
+    "id": {"type": "string", "pattern": _UUID_PATTERN, "description": "Identifier of the task"},
+    "type": {
+        "type": "string",
+        "enum": ["import", "api_image_import", "location_import"],
+        "description": "Type of the task",
     },
+    "status": {
+        "type": "string",
+        "enum": [str(status) for status in TaskStatus],
+        "description": "Status of the task",
+    },
+    "input": {"type": ["null", "object"], "description": "Parameters of the request"},
+    "result": {"type": ["null", "object"], "description": "What came out"},
+    "owner": {"type": "string", "description": "Project that asked"},
+    "message": {"type": "string", "description": "What the task does now, or why it failed"},
+    "image_id": {"type": "string", "description": "Image that the task works on"},
+    "request_id": {"type": "string", "description": "Id of the request that started the task"},
+    "user_id": {"type": "string", "description": "User who asked"},
+    "expires_at": {"type": ["null", "string"], "description": "When the task leaves the lists"},
+    "created_at": {**_TIME, "description": "When the task was created"},
+    "updated_at": {**_TIME, "description": "When the task was last changed"},
+    "self": {"readOnly": True, "type": "string"},
+    "schema": {"readOnly": True, "type": "string"},
 }
+
+_TASK: Final[Schema] = {"name": "task", "properties": _TASK_PROPERTIES}
