@@ -27,6 +27,7 @@ from transship.catalog.endings import finish_import
 from transship.catalog.engine import Catalog
 from transship.catalog.imports import Begun, Caller, Order, ask_import, begin_import
 from transship.catalog.journal import open_location
+from transship.catalog.tasks import tasks_of_image
 from transship.domain.import_request import ImportRequest
 from transship.domain.methods import ImportMethod
 
@@ -134,23 +135,41 @@ class ImagesApi:
         stores: tuple[str, ...] = ("fast",),
         failed: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Run an import to its end like a worker; some stores may fail."""
-        begun = self.begin(image_id, (*stores, *failed))
+        """Run a web-download to its end like a worker; some stores may fail."""
+        self._complete(self.begin(image_id, (*stores, *failed)), data, stores, failed=failed)
+
+    def carry_out(self, image_id: str, data: bytes, stores: tuple[str, ...]) -> None:
+        """Run the import of a raw disk that was requested through the API to its end like a worker."""
         now = datetime.now(UTC)
+        with self.catalog.read() as connection:
+            task = tasks_of_image(connection, image_id, now)[0]
+        begun = begin_import(self.catalog, task.id, "run-of-" + task.id[:8], "test", ttl_s=3600.0, now=now)
+        self._complete(begun, data, stores, virtual_size=len(data))
+
+    def _complete(
+        self,
+        begun: Begun,
+        data: bytes,
+        stores: tuple[str, ...],
+        failed: Mapping[str, str] = MappingProxyType({}),
+        virtual_size: int | None = None,
+    ) -> None:
+        now = datetime.now(UTC)
+        image = begun.image
         for store in stores:
             self.stores[store].mkdir(exist_ok=True)
-            path = self.stores[store] / image_id
+            path = self.stores[store] / image.id
             open_location(self.catalog, begun.lease, store, f"file://{path}", now)
             path.write_bytes(data)
             copy_written(self.catalog, begun.lease, store, len(data), "test", now)
         facts = DataFacts(
             size=len(data),
-            virtual_size=None,
+            virtual_size=virtual_size,
             checksum=md5(data, usedforsecurity=False).hexdigest(),
             os_hash_algo="sha512",
             os_hash_value=sha512(data).hexdigest(),
-            disk_format="qcow2",
-            container_format="bare",
+            disk_format=image.disk_format or "qcow2",
+            container_format=image.container_format or "bare",
         )
         finish_import(self.catalog, begun.lease, facts, failed, message="done", now=now, time_to_live_h=48)
 

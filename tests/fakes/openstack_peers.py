@@ -14,6 +14,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -61,6 +62,22 @@ del sys.argv[1:]  # the services read it as their own
 serve(import_module(module).application, host="127.0.0.1", port=int(port), threads=4)
 """
 
+
+@dataclass(frozen=True)
+class Account:
+    """A user, and the project in which it has a role."""
+
+    project: str
+    role: str
+    password: str = USER_PASSWORD
+
+
+ACCOUNTS = {
+    "glance": Account("service", "service", SERVICE_PASSWORD),
+    "alice": Account("demo", "member"),
+    "rita": Account("demo", "reader"),
+    "bob": Account("alt", "member"),
+}
 
 Options = Mapping[str, Mapping[str, object]]
 
@@ -186,7 +203,7 @@ class Glance(Service):
 
 
 class OpenStack:
-    """Keystone with projects `service` and `demo`, a member alice, a service account glance, and a Glance in RegionTwo.
+    """Keystone with an administrator and the `ACCOUNTS`, and a Glance in RegionTwo.
 
     Args:
         home: empty directory for configuration, databases, keys and images.
@@ -203,12 +220,10 @@ class OpenStack:
         self._keystone = Service("keystone", home, "keystone.conf")
         self.auth_url = f"{self._keystone.url}/v3"
         self.pool = home / "images"
-        login = {"auth_type": "password", "user_domain_id": "default", "project_domain_id": "default"}
-        asks = {"www_authenticate_uri": self.auth_url, "service_token_roles_required": True}
         self.glance = Glance(
             home,
             {"disk:file": {"filesystem_store_datadir": self.pool}},
-            {"keystone_authtoken": {**asks, **login, **self.service_login}, "paste_deploy": {"flavor": "keystone"}},
+            self.glance_options,
         )
 
     @property
@@ -220,6 +235,13 @@ class OpenStack:
             "password": SERVICE_PASSWORD,
             "project_name": "service",
         }
+
+    @property
+    def glance_options(self) -> Options:
+        """Options with which a Glance asks this Keystone."""
+        login = {"auth_type": "password", "user_domain_id": "default", "project_domain_id": "default"}
+        asks = {"www_authenticate_uri": self.auth_url, "service_token_roles_required": True}
+        return {"keystone_authtoken": {**asks, **login, **self.service_login}, "paste_deploy": {"flavor": "keystone"}}
 
     @property
     def openrc(self) -> dict[str, str]:
@@ -237,12 +259,12 @@ class OpenStack:
 
     def connect(self, user: str = "alice", region: str = "RegionOne") -> Any:
         """Return openstacksdk's connection of a user."""
-        project, password = ("admin", ADMIN_PASSWORD) if user == "admin" else ("demo", USER_PASSWORD)
+        account = Account("admin", "admin", ADMIN_PASSWORD) if user == "admin" else ACCOUNTS[user]
         return openstack.connect(
             auth_url=self.auth_url,
             username=user,
-            password=password,
-            project_name=project,
+            password=account.password,
+            project_name=account.project,
             user_domain_id="default",
             project_domain_id="default",
             region_name=region,
@@ -288,11 +310,11 @@ class OpenStack:
     def _seed(self) -> None:
         identity = self.connect("admin").identity
         roles = {role.name: role for role in identity.roles()}
-        accounts = {"glance": ("service", SERVICE_PASSWORD, "service"), "alice": ("demo", USER_PASSWORD, "member")}
-        for name, (project_name, password, role) in accounts.items():
-            project = identity.create_project(name=project_name, domain_id="default")
-            user = identity.create_user(name=name, password=password, domain_id="default")
-            identity.assign_project_role_to_user(project, user, roles[role])
+        names = {account.project for account in ACCOUNTS.values()}
+        projects = {name: identity.create_project(name=name, domain_id="default") for name in sorted(names)}
+        for name, account in ACCOUNTS.items():
+            user = identity.create_user(name=name, password=account.password, domain_id="default")
+            identity.assign_project_role_to_user(projects[account.project], user, roles[account.role])
         self.endpoint("image", "RegionTwo", self.glance.url)
 
     def last_words(self) -> str:
