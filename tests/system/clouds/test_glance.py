@@ -91,7 +91,7 @@ def test_an_image_that_a_glance_wrote_is_read_at_its_location(real: RealStores, 
     (kept,) = call(glance, "GET", f"/{image_id}").json()["locations"]
 
     with closing(Catalog.open(real.system.settings)) as catalog:
-        driver = new_driver(store, real.system.settings.stores[store], catalog.id())
+        driver = new_driver(store, real.system.settings.all_stores[store], catalog.id())
     with closing(driver):
         driver.open()
         assert kept == {"url": driver.url_of(image_id), "metadata": {"store": store}}
