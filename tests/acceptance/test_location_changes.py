@@ -201,3 +201,16 @@ def test_locations_are_shown_to_those_who_pass_the_rule_and_of_a_deactivated_ima
     (listed,) = (each for each in patches.imports.api("GET", "/v2/images").json()["images"] if each["id"] == open_image)
     assert shown.keys().isdisjoint({"locations", "direct_url"})
     assert listed.keys().isdisjoint({"locations", "direct_url"})
+
+
+def test_a_location_counts_against_the_quota_of_the_project(patches: Patches) -> None:
+    patches.locations.site.set(quota__user_storage_bytes=str(len(BODY) * 3 // 2))
+    image_id = patches.imports.create()
+    assert patches.add(image_id, patches.url).status_code == 200
+    other = patches.imports.create()
+    assert patches.add(image_id, patches.file).status_code == 413
+    assert patches.add(other, patches.file).status_code == 413
+    assert patches.locations.add(other).status_code == 413
+    # It replaces the first one.
+    replaced = {"op": "replace", "path": "/locations", "value": [located(patches.file)]}
+    assert patches.patch(image_id, replaced).status_code == 200

@@ -312,10 +312,10 @@ def test_the_method_cannot_be_named_in_an_import(locations: Locations) -> None:
 
 
 def test_the_list_of_tasks_finds_them_by_type(locations: Locations) -> None:
-    image_id = locations.registered()
+    (task,) = locations.imports.tasks(locations.registered())
     locations.act_as("admin")
     found = {
-        kind: [task["image_id"] for task in locations.imports.api("GET", f"/v2/tasks?type={kind}").json()["tasks"]]
+        kind: [each["id"] for each in locations.imports.api("GET", f"/v2/tasks?type={kind}").json()["tasks"]]
         for kind in ("location_import", "api_image_import", "import")
     }
-    assert found == {"location_import": [image_id], "api_image_import": [], "import": []}
+    assert found == {"location_import": [task["id"]], "api_image_import": [], "import": []}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,8 @@ KINDS: Final = ("files", "objects", "blocks")
 SLOW: Final = ("slow-objects", "slow-blocks")
 """Ids of a second bucket and a second pool, which take images so slowly that a test can act in the middle."""
 SLOW_MIB_PER_S: Final = 8
+WEB: Final = "web"
+"""Id of the store for URLs, which is only read."""
 CREDENTIALS: Final = "radosgw"
 """Name of the keys with which both buckets are used."""
 METHODS: Final = ("web-download", "glance-direct", "glance-download", "copy-image")
@@ -30,7 +33,9 @@ OCTETS: Final = {"Content-Type": "application/octet-stream", "Accept": "applicat
 
 
 class RealStores:
-    """A running system with the stores `KINDS` and `SLOW`, and the cluster that they are in. Use as a context manager.
+    """A running system with the stores `KINDS`, `SLOW` and `WEB`, and the cluster that they are in.
+
+    Use it as a context manager.
 
     Args:
         home: empty directory.
@@ -71,7 +76,8 @@ class RealStores:
         blocks = {store: {"type": "rbd", "pool": pool, **cluster} for store, pool in self.pools.items()}
         return {
             "s3_credentials": {CREDENTIALS: {"access_key": keys.access, "secret_key": keys.secret}},
-            "stores": {"files": {"dir": str(self._home / "files")}, **objects, **blocks},
+            "stores": {"files": {"dir": str(self._home / "files")}, **objects, **blocks, WEB: {"type": "http"}},
+            "api.show_multiple_locations": True,
             "default_store": "files",
             "imports.enabled_methods": list(METHODS),
             "imports.plugins": ["image_decompression", "image_conversion"],
@@ -124,6 +130,21 @@ class RealStores:
         return int(until(written, 180.0, f"bytes of {image_id} in {store}\n{self.system.logs()}"))
 
     # --- what the stores hold, asked without the product ---
+
+    def left_behind(self, store: str, donor: str, image_id: str) -> str:
+        """Copy the data of an image, without the product, to the name of another one; return their location."""
+        (location,) = self.system.api("GET", f"/v2/images/{donor}/locations").json()
+        if store in self.buckets:
+            bucket = self.buckets[store]
+            self.ceph.s3().copy_object(Bucket=bucket, Key=image_id, CopySource={"Bucket": bucket, "Key": donor})
+        elif store in self.pools:
+            pool = self.pools[store]
+            self.ceph.run("rbd", "cp", "--no-progress", f"{pool}/{donor}@snap", f"{pool}/{image_id}")
+            for change in ("create", "protect"):
+                self.ceph.run("rbd", "snap", change, f"{pool}/{image_id}@snap")
+        else:
+            shutil.copy(self._home / "files" / donor, self._home / "files" / image_id)
+        return str(location["url"]).replace(donor, image_id)
 
     def digest(self, store: str, image_id: str) -> str:
         """Return the sha512 of the bytes that a store holds of an image; empty if it holds none."""

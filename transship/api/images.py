@@ -44,6 +44,7 @@ from transship.domain.image import Image, ImageStatus
 from transship.domain.placement import StoreFacts
 from transship.domain.policies import Action
 from transship.domain.protections import Operation
+from transship.domain.quota import Claim
 from transship.domain.visibility import Viewer, shown_to
 from transship.placing.removal import remove_of_deleted
 from transship.staging.area import StagingArea
@@ -156,18 +157,21 @@ def remove_tag(call: Call) -> Response:
     return Response(status_code=204)
 
 
-def change_image(call: Call, changed: Callable[[Connection, Image], Image]) -> Image:
+def change_image(call: Call, changed: Callable[[Connection, Image], Image], claim: Claim | None = None) -> Image:
     """Apply a change to an image and write it; start over if another client changed the image meanwhile.
 
     Args:
         changed: gets the locked image, and returns the changed one; it may write what `update_image` does not.
+        claim: what the change uses of the quota of the image's project.
 
     Raises:
         ImageChanged: every try met another change.
+        ProjectOverQuota: the project may not use as much.
     """
     for tries_left in range(WRITE_TRIES - 1, -1, -1):
         try:
             with call.site.catalog.write() as connection:
+                refuse_claim(connection, claim)
                 return _changed_once(call, connection, changed)
         except ImageChanged:
             if not tries_left:

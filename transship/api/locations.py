@@ -18,6 +18,7 @@ from transship.catalog.imports import Order, ask_import
 from transship.catalog.locations import refuse_taken
 from transship.domain.admission import admit
 from transship.domain.errors import BadRequest, Forbidden, ObjectMissing, StoreDenied, StoreUnavailable
+from transship.domain.image import Image
 from transship.domain.import_request import ImportRequest
 from transship.domain.locations import FoundLocation, NewLocation
 from transship.domain.methods import LOCATION_METHOD
@@ -46,9 +47,9 @@ async def register_location(call: Call) -> Response:
     """``POST /v2/images/{image_id}/locations``: accept a location; a task makes the image active with it."""
     body = await read_body(call.request, call.site.settings.api.max_body_bytes)
     asked = NewLocation.of(parse_json_object(body))
-    await run_in_threadpool(_judge, call, asked)
+    image = await run_in_threadpool(_judge, call, asked)
     await judge_url(call, asked)
-    return await run_in_threadpool(_accept, call, asked)
+    return await run_in_threadpool(_accept, call, asked, image)
 
 
 async def judge_url(call: Call, asked: NewLocation) -> None:
@@ -61,7 +62,8 @@ async def judge_url(call: Call, asked: NewLocation) -> None:
         await call.site.judge.admit(asked.url)
 
 
-def _judge(call: Call, asked: NewLocation) -> None:
+def _judge(call: Call, asked: NewLocation) -> Image:
+    """Return the image, if the caller may give it this location."""
     with call.site.catalog.statement() as connection:
         image = get_image(connection, call.image_id)
     call.require(Action.ADD_IMAGE_LOCATION, image)
@@ -73,16 +75,19 @@ def _judge(call: Call, asked: NewLocation) -> None:
         )
     admit(image, ImportRequest(LOCATION_METHOD))
     refuse_over_count("image locations", call.site.settings.quota.image_location_quota, 1)
+    return image
 
 
-def _accept(call: Call, asked: NewLocation) -> Response:
+def _accept(call: Call, asked: NewLocation, image: Image) -> Response:
     found = find_location(call.site.stores, asked)
     with call.site.catalog.statement() as connection:
-        refuse_taken(connection, call.image_id, found)
+        refuse_taken(connection, image.id, found)
+    quota = call.site.quotas.of(image.owner)
+    claim = None if quota is None else quota.claim(image.id, size=found.size, uploading=1)
     request = ImportRequest(LOCATION_METHOD, uri=found.url, expected=asked.expected, stores=(found.store,))
-    order = Order(request, (found.store,))
-    task = ask_import(call.site.catalog, call.image_id, order, call.caller, datetime.now(UTC))
-    log.info("location accepted", image_id=call.image_id, task_id=task.id, store=found.store)
+    order = Order(request, (found.store,), claim=claim)
+    task = ask_import(call.site.catalog, image.id, order, call.caller, datetime.now(UTC))
+    log.info("location accepted", image_id=image.id, task_id=task.id, store=found.store)
     return Response(status_code=202)
 
 

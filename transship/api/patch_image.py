@@ -32,6 +32,7 @@ from transship.domain.image import Image, ImageStatus, Location, Visibility
 from transship.domain.locations import FoundLocation, NewLocation, ValidationData
 from transship.domain.placement import best_first
 from transship.domain.policies import Action
+from transship.domain.quota import Claim as QuotaClaim
 from transship.domain.quota import refuse_over_count
 
 Found = Mapping[NewLocation, FoundLocation]
@@ -72,13 +73,24 @@ def _patch(call: Call, changes: tuple[Change, ...], asked: Sequence[NewLocation]
             claims[:] = _relocate(call, connection, image, after, changes, found)
         return after
 
-    image = change_image(call, patched)
+    image = change_image(call, patched, _claim(call, changes, found) if found else None)
     for claim in claims:
         remove_withdrawn(call, claim)
     if claims or found:
         with call.site.catalog.statement() as connection:
             image = get_image(connection, image.id)
     return image_response(call, image, 200, {})
+
+
+def _claim(call: Call, changes: Sequence[Change], found: Found) -> QuotaClaim | None:
+    """Return what the image's data in all its locations will use of its project's quota; None without a quota."""
+    with call.site.catalog.statement() as connection:
+        image = get_image(connection, call.image_id)
+    quota = call.site.quotas.of(image.owner)
+    if quota is None:
+        return None
+    left, added = _planned(call, image, changes, found)
+    return quota.claim(image.id, size=sum(each.size for each in left) + sum(new.found.size for new in added))
 
 
 def _judge_locations(call: Call, changes: Sequence[Change]) -> None:

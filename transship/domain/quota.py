@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from transship.domain.errors import ImageCountExceeded, QuotaExceeded, StorageExceeded
-from transship.domain.image import Image, ImageStatus
+from transship.domain.image import Image
 from transship.domain.methods import MethodFacts
 
 MIB: Final = 1024 * 1024
@@ -100,7 +100,7 @@ class ImportQuota:
     def at_start(self) -> Claim:
         """What the import uses as far as that is known before its data arrive; staged data count as staged already."""
         size = self.image.size or 0
-        if self.method.uploaded and not self._has_data:
+        if self.method.uploaded and not self.image.has_data:
             return self.final(size)
         return replace(self.arriving(size), asked={**self.arriving(size).asked, Resource.UPLOADING: 1})
 
@@ -113,12 +113,8 @@ class ImportQuota:
         return self.quota.claim(self.image.id, size=size * self._copies)
 
     @property
-    def _has_data(self) -> bool:
-        return self.image.status in (ImageStatus.ACTIVE, ImageStatus.DEACTIVATED)
-
-    @property
     def _copies(self) -> int:
-        return self.stores + (len(self.image.locations) if self._has_data else 0)
+        return self.stores + (len(self.image.locations) if self.image.has_data else 0)
 
 
 def refuse_over_count(what: str, limit: int, asked: int, before: int = 0) -> None:
