@@ -261,15 +261,19 @@ class Pair:
         """Import staged data into both stores: Glance by itself, ours with the transactions of a worker."""
         body = {"method": {"name": "glance-direct"}, "stores": ["fast", "archive"]}
         self._both("POST", f"/v2/images/{image_id}/import", "member", body=body)
-        show = f"GET /v2/images/{image_id}"
-        until(lambda: self._send(self._glance, "admin", show).json()["status"] == "active", 300, "Glance imported")
+
+        def imported() -> bool:
+            image = self._send(self._glance, "admin", f"GET /v2/images/{image_id}").json()
+            return image["status"] == "active" and "os_glance_import_task" not in image
+
+        until(imported, 300, "Glance imported")
         self._ours.carry_out(image_id, DATA, ("fast", "archive"))
 
 
 PATCH: Final = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
 
 _OWN_VALUES: Final = frozenset(
-    {"description", "message", "code", "title", "data_dir", "chunk_size", "thin_provisioning"}
+    {"description", "message", "code", "title", "data_dir", "chunk_size", "thin_provisioning", "url"}
 )
 """Keys whose values are each service's own: texts for people, and the settings of its stores."""
 

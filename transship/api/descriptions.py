@@ -23,7 +23,7 @@ from transship.api.attributes import LONGEST_NAME
 from transship.api.patch import MEDIA_TYPES, Verb
 from transship.api.schemas import Schema
 from transship.catalog.search import NUMBER_COLUMNS, TEXT_COLUMNS, TIME_COLUMNS, SortKey
-from transship.catalog.task_list import TaskSortKey
+from transship.catalog.task_list import EQUATABLE, TaskSortKey
 from transship.domain import errors
 from transship.domain.errors import TransshipError
 from transship.domain.image import MemberStatus, Visibility
@@ -102,7 +102,7 @@ _OF_LOCATIONS: Final[Errors] = (
 )
 _OF_MEMBERS: Final[Errors] = (*_ON_IMAGE, errors.MemberNotFound)
 
-_PAGE: Final = {"limit": _COUNT, "marker": {"anyOf": [_UUID, {"const": ""}]}}
+_PAGE: Final = {"limit": _COUNT, "marker": _UUID}
 _DIRECTION: Final = _choice(("asc", "desc"))
 _STORE: Final = _header(imports.STORE_HEADER, TEXT, "Store to write")
 _SIZE: Final = _header(uploads.SIZE_HEADER, _COUNT, "Size of the data in bytes")
@@ -152,6 +152,7 @@ _TASK_FILTERS: Final = _query(
     type=_choice(tasks.TYPES),
     sort_key=_choice(TaskSortKey),
     sort_dir=_DIRECTION,
+    **dict.fromkeys(EQUATABLE, TEXT),
 )
 
 _POINTER: Final[Schema] = {"type": "string", "pattern": "^/"}

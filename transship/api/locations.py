@@ -26,7 +26,7 @@ from transship.domain.placement import StoreFacts
 from transship.domain.policies import Action
 from transship.domain.quota import refuse_over_count
 from transship.domain.uri_filter import display_uri
-from transship.domain.visibility import shown_to
+from transship.domain.visibility import refuse_unless_seen, shown_to
 
 log = structlog.get_logger(__name__)
 
@@ -66,14 +66,15 @@ def _judge(call: Call, asked: NewLocation) -> Image:
     """Return the image, if the caller may give it this location."""
     with call.site.catalog.statement() as connection:
         image = get_image(connection, call.image_id)
-    call.require(Action.ADD_IMAGE_LOCATION, image)
     viewer = call.viewer
+    refuse_unless_seen(viewer, image)
+    admit(image, ImportRequest(LOCATION_METHOD))
+    call.require(Action.ADD_IMAGE_LOCATION, image)
     is_service = _SERVICE_ROLE in (*viewer.roles, *viewer.service_roles)
     if not is_service and not (_is_web(asked.url) and _has_web_store(call.site.stores)):
         raise Forbidden(
             "Only services may register this location", "give an http or https URL, if a store of this site takes them"
         )
-    admit(image, ImportRequest(LOCATION_METHOD))
     refuse_over_count("image locations", call.site.settings.quota.image_location_quota, 1)
     return image
 

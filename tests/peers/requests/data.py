@@ -145,6 +145,33 @@ COPIES: list[Request] = [
     *by("admin member", "DELETE /v2/stores/fast/{deactivated}", "DELETE /v2/stores/fast/{foreign}"),
 ]
 
+ELSEWHERE = {"url": "http://example.org/disk"}
+DIGEST = {"os_hash_algo": "sha512", "os_hash_value": "0" * 128}
+
+LOCATIONS: list[Request] = [
+    *by(f"{EVERYBODY} unscoped nobody", "GET /v2/images/{shared}/locations", "GET /v2/images/{copied}/locations"),
+    *by(f"{EVERYBODY} unscoped nobody", "GET /v2/images/{nowhere}/locations"),
+    *by("member reader other unscoped nobody", "POST /v2/images/{new}/locations", body=ELSEWHERE),
+    *by("member", "POST /v2/images/{filled}/locations", "POST /v2/images/{uploaded}/locations", body=ELSEWHERE),
+    *by("member", "POST /v2/images/{public}/locations", "POST /v2/images/{foreign}/locations", body=ELSEWHERE),
+    *by("member", "POST /v2/images/{nowhere}/locations", body=ELSEWHERE),
+    *[
+        request
+        for body in (
+            {},
+            [],
+            {"url": 5},
+            {"url": None},
+            {"url": "file:///etc/passwd"},
+            {**ELSEWHERE, "validation_data": {}},
+            {**ELSEWHERE, "validation_data": {**DIGEST, "os_hash_algo": "crc"}},
+            {**ELSEWHERE, "validation_data": {"os_hash_algo": "sha512"}},
+            {**ELSEWHERE, "validation_data": {**DIGEST, "more": 1}},
+        )
+        for request in by("member", "POST /v2/images/{new}/locations", body=body)
+    ],
+]
+
 ACTIONS: list[Request] = [
     *by(
         f"{EVERYBODY} unscoped nobody",
@@ -169,6 +196,7 @@ ACTIONS: list[Request] = [
     *by("member", "POST /v2/images/{filled}/actions/deactivate", body={"unwanted": 1}),
 ]
 
+SHORT = {**ELSEWHERE, "validation_data": {**DIGEST, "os_hash_value": "x"}}
 OF_TWELVE = "GET /v2/images/{private}/file"
 
 DIFFERENT: list[Request] = [
@@ -180,6 +208,13 @@ DIFFERENT: list[Request] = [
         differs=reasons.RESERVED,
     ),
     *by("admin", "DELETE /v2/stores/os_glance_staging_store/{filled}", differs=reasons.RESERVED),
+    *by("member", "PUT /v2/images/{new}/locations", body=ELSEWHERE, differs=reasons.ALLOW),
+    *by("member", "POST /v2/images/{empty}/locations", body=ELSEWHERE, differs=reasons.LOCATION),
+    *[
+        request
+        for body in ({"url": ""}, {**ELSEWHERE, "more": 1}, SHORT)
+        for request in by("member", "POST /v2/images/{new}/locations", body=body, differs=reasons.LOCATION)
+    ],
     *[
         request
         for asked in ("bytes=0-3", "bytes=4-", "bytes=-3", "bytes=0-100", "bytes=0-0", "bytes=-100")
