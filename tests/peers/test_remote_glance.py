@@ -16,6 +16,7 @@ from tests.fakes import disk_images
 from tests.fakes.asked_imports import AskedImports
 from tests.fakes.openstack_peers import OpenStack
 from tests.fakes.terminal import run_at_terminal
+from tests.peers.conftest import serve_in_region
 
 pytestmark = [
     pytest.mark.real,
@@ -31,18 +32,13 @@ PROPERTIES = {"hw_disk_bus": "virtio", "os_distro": "debian", "colour": "blue"}
 @pytest.fixture
 def region(cloud: OpenStack, imports: AskedImports) -> str:
     """A separate region for each test with our image service; RegionTwo has the real Glance."""
-    site = imports.site
-    site.set(**{f"auth__{option}": value for option, value in cloud.service_login.items()})
-    site.set(
-        api__auth="keystone",
+    return serve_in_region(
+        cloud,
+        imports,
         imports__enabled_methods="web-download,glance-download",
         uri__allowed_ports=f"80,443,{cloud.glance.port}",
         download__range_bytes=str(MIB),
     )
-    imports.api("GET", "/healthcheck")
-    name = f"Region-{uuid4().hex[:8]}"
-    cloud.endpoint("image", name, imports.url)
-    return name
 
 
 @pytest.fixture(scope="module")
