@@ -75,6 +75,8 @@ def _judge(call: Call, asked: NewLocation) -> Image:
         raise Forbidden(
             "Only services may register this location", "give an http or https URL, if a store of this site takes them"
         )
+    if asked.expected is not None:
+        asked.expected.refuse_other_than_digests()
     refuse_over_count("image locations", call.site.settings.quota.image_location_quota, 1)
     return image
 

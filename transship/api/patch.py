@@ -109,14 +109,21 @@ def _change(entry: object, schemas: Schemas, *, draft_4: bool) -> Change:
 def _location_change(verb: Verb, position: str, value: object) -> Change:
     match verb:
         case Verb.ADD:
-            locations: tuple[NewLocation, ...] = (NewLocation.of(value),)
+            locations: tuple[NewLocation, ...] = (_new_location(value),)
         case Verb.REPLACE:
             if not isinstance(value, list):
                 raise BadRequest("The value of 'locations' must be a list.")
-            locations = tuple(NewLocation.of(each) for each in value)
+            locations = tuple(_new_location(each) for each in value)
         case Verb.REMOVE:
             locations = ()
     return Change(verb, LOCATIONS, position=position, locations=locations)
+
+
+def _new_location(value: object) -> NewLocation:
+    location = NewLocation.of(value, checksum=True)
+    if location.expected is not None:
+        location.expected.refuse_other_than_digests()
+    return location
 
 
 def _verb_by_op(entry: Mapping[str, object]) -> Verb:

@@ -31,13 +31,16 @@ class ValidationData:
     checksum: str | None = None
 
     @classmethod
-    def of(cls, body: object) -> Self:
-        """Parse a ``validation_data``.
+    def of(cls, body: object, *, checksum: bool) -> Self:
+        """Parse a ``validation_data``; `refuse_other_than_digests` looks at its digests.
+
+        Args:
+            checksum: whether it may have one.
 
         Raises:
             BadRequest: it is not an object with algorithm and digest.
         """
-        known = ("os_hash_algo", "os_hash_value", "checksum")
+        known = ("os_hash_algo", "os_hash_value", *(("checksum",) if checksum else ()))
         if not isinstance(body, Mapping) or not all(isinstance(value, str) for value in body.values()):
             raise BadRequest("'validation_data' must be an object with 'os_hash_algo' and 'os_hash_value', both text")
         if unknown := sorted(str(key) for key in body if key not in known):
@@ -48,20 +51,28 @@ class ValidationData:
         if algorithm not in ALGORITHMS:
             reason = f"'os_hash_algo' is {algorithm[:40]!r}"
             raise BadRequest(reason, f"choose from {', '.join(ALGORITHMS)}")
-        checksum = _digest("checksum", "md5", body["checksum"]) if "checksum" in body else None
-        return cls(algorithm, _digest("os_hash_value", algorithm, body["os_hash_value"]), checksum)
+        md5 = body["checksum"].lower() if "checksum" in body else None
+        return cls(algorithm, body["os_hash_value"].lower(), md5)
+
+    def refuse_other_than_digests(self) -> None:
+        """Refuse texts that are no digests.
+
+        Raises:
+            BadRequest: one of them has other characters than hexadecimal digits, or too many or too few.
+        """
+        _refuse_other_than_digest("os_hash_value", self.os_hash_algo, self.os_hash_value)
+        if self.checksum is not None:
+            _refuse_other_than_digest("checksum", "md5", self.checksum)
 
     def named(self) -> dict[str, str]:
         """Return algorithm and digest by their names."""
         return {"os_hash_algo": self.os_hash_algo, "os_hash_value": self.os_hash_value}
 
 
-def _digest(name: str, algorithm: str, text: str) -> str:
+def _refuse_other_than_digest(name: str, algorithm: str, value: str) -> None:
     digits = hashlib.new(algorithm, usedforsecurity=False).digest_size * 2
-    value = text.lower()
     if len(value) != digits or not _HEX.fullmatch(value):
         raise BadRequest(f"'{name}' is not a digest of {algorithm}", f"write its {digits} hexadecimal digits")
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +90,27 @@ class NewLocation:
     expected: ValidationData | None = None
 
     @classmethod
-    def of(cls, body: object) -> Self:
-        """Parse an object with ``url``, and maybe ``metadata`` and ``validation_data``.
+    def of(cls, body: object, *, checksum: bool = False) -> Self:
+        """Parse an object with ``url``, and maybe ``metadata`` and ``validation_data``; ignore the rest.
+
+        Args:
+            checksum: as in `ValidationData.of`.
 
         Raises:
             BadRequest: it does not have that form.
         """
         if not isinstance(body, Mapping):
             raise BadRequest("A location must be an object with a 'url'.")
-        known = ("url", "metadata", "validation_data")
-        if unknown := sorted(str(key) for key in body if key not in known):
-            raise BadRequest(f"A location has no member {unknown[0][:40]!r}", f"it may have {', '.join(known)}")
         url, metadata = body.get("url"), body.get("metadata", {})
-        if not isinstance(url, str) or not url:
+        if not isinstance(url, str):
             raise BadRequest("A location needs a 'url' that is text.")
         if len(url) > _LONGEST_URL:
             raise BadRequest(f"The 'url' has {len(url)} characters", f"at most {_LONGEST_URL} are kept")
         if not isinstance(metadata, Mapping) or not isinstance(metadata.get("store", ""), str):
             raise BadRequest("'metadata' must be an object, and its 'store' text.")
-        expected = ValidationData.of(body["validation_data"]) if body.get("validation_data") else None
+        expected = (
+            ValidationData.of(body["validation_data"], checksum=checksum) if body.get("validation_data") else None
+        )
         return cls(url, metadata.get("store", ""), expected)
 
 
