@@ -58,7 +58,10 @@ class _Values(dict[str, str]):
 
     def __missing__(self, name: str) -> str:
         # A KeyError would leave the reference unchanged.
-        unknown = _UnknownName(f"refers to ${name}, which no file sets", LITERAL_DOLLAR)
+        reason = f"refers to ${name}, which no file sets"
+        if not self._has_section_of(name):
+            raise ValueRefused(reason, LITERAL_DOLLAR)
+        unknown = _UnknownName(reason, LITERAL_DOLLAR)
         for key in self._keys(name):
             try:
                 return self._value(key)
@@ -66,6 +69,11 @@ class _Values(dict[str, str]):
                 # As in oslo.config: if an option refers to an unknown one, its namesake in [DEFAULT] is used.
                 unknown = deeper
         raise unknown
+
+    def _has_section_of(self, name: str) -> bool:
+        """Whether a name has no section, or one that exists: in oslo.config no namesake replaces the others."""
+        section, dot, _ = name.partition(".")
+        return not dot or any(known == canonical_section(section) for known, _ in (*self._texts, *DEFAULTS))
 
     def _keys(self, name: str) -> list[Key]:
         section, dot, option = name.partition(".")

@@ -48,6 +48,7 @@ def as_oslo_reads(texts: Mapping[Key, str], key: Key) -> str | None:
 @example(("", "", "$A", "$a"), ("g", "c"))
 @example(("1", "", "${g.a}", "$a"), ("g", "c"))
 @example(("$nowhere", "", "$nowhere", "$a"), ("g", "c"))
+@example(("", "", "${h.a}", "$a"), ("g", "c"))
 def test_texts_mean_what_they_mean_to_oslo_config(written: tuple[str, ...], key: Key) -> None:
     texts = {option: text.strip() for option, text in zip(OPTIONS, written, strict=True)}
     try:
