@@ -644,7 +644,7 @@ def test_a_file_is_checked_alone_and_what_is_unknown_is_listed(
 ) -> None:
     path = glance(tmp_path)
     stores = "[glance_store]\nfilesystem_store_datadir = $state_path/images\nrbd_store_pool = images\n"
-    path.write_text(f"{path.read_text()}[cors]\nallowed_origin = *\nmax_age = 1\n{stores}")
+    path.write_text(f"{path.read_text()}[profiler]\nenabled = true\nhmac_keys = x\n{stores}")
     general = "[DEFAULT]\nlog_file = /x\nworkers = 4\nstate_path = /var/lib\nuser_storage_quota = 0\n"
     path.write_text(path.read_text().replace("[DEFAULT]\n", general))
     monkeypatch.setenv("TRANSSHIP_API__PROT", "80")
@@ -656,7 +656,7 @@ def test_a_file_is_checked_alone_and_what_is_unknown_is_listed(
     unknown = [" ".join(line.split()) for line in shown.partition("UNKNOWN")[2].splitlines()[1:]]
     assert unknown == [
         f"{path}:DEFAULT log_file, workers",
-        f"{path}:cors allowed_origin, max_age",
+        f"{path}:profiler enabled, hmac_keys",
         f"{path}:glance_store rbd_store_pool",
     ]
 
@@ -665,7 +665,7 @@ def test_unknown_options_of_a_glance_are_no_warning_at_a_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "glance-api.conf"
-    path.write_text("[cors]\nallowed_origin = *\n")
+    path.write_text("[profiler]\nenabled = true\n")
     print_warnings(load_files((), overrides={"glance_config": [path]}))
     assert capsys.readouterr().err == ""
 
