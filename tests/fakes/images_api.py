@@ -102,8 +102,12 @@ class ImagesApi:
             **sections,
         )
         self.catalog = Catalog.open(self.settings)
-        prepare_stores(self.settings, self.catalog)
-        server.serve(build_app(self.settings, self.catalog))
+        try:
+            prepare_stores(self.settings, self.catalog)
+            server.serve(build_app(self.settings, self.catalog))
+        except BaseException:
+            self.catalog.close()
+            raise
         self.client = server.client
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ from transship.catalog.tasks import tasks_of_image
 from transship.domain.errors import ImageNotFound, Superseded
 from transship.domain.image import ImageStatus
 from transship.domain.import_request import ImportRequest
-from transship.domain.methods import ImportMethod
+from transship.domain.methods import OFFERED, ImportMethod
 from transship.domain.task import ImportTask, TaskStatus
 
 pytestmark = pytest.mark.real
@@ -112,12 +112,12 @@ def form_of(method: ImportMethod, imports: AskedImports, server: WebServer) -> F
     site.set(
         stores=json.dumps({store: {"dir": str(site.home / store)} for store in STORES}),
         default_store="zero",
-        imports__enabled_methods=",".join(ImportMethod),
+        imports__enabled_methods=",".join(OFFERED),
     )
     return Form(imports, server, method)
 
 
-@pytest.fixture(params=list(ImportMethod), ids=str)
+@pytest.fixture(params=OFFERED, ids=str)
 def form(imports: AskedImports, server: WebServer, request: pytest.FixtureRequest) -> Form:
     return form_of(request.param, imports, server)
 
@@ -128,7 +128,7 @@ def copying(imports: AskedImports, server: WebServer) -> Form:
 
 
 def test_a_method_that_the_site_does_not_offer_is_not_run_by_hand_either(form: Form) -> None:
-    offered = [method for method in ImportMethod if method is not form.method]
+    offered = [method for method in OFFERED if method is not form.method]
     form.imports.site.set(imports__enabled_methods=",".join(offered))
     state = form.send(stores=["one"])
     form.assert_refused(state, f"name '{form.method}'. This site offers: {', '.join(offered)}.")
