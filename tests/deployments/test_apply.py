@@ -37,6 +37,7 @@ DEPLOYMENTS = (
     "web-download/web-download",
     "glance-download/glance-download",
     "copy-image/copy-image",
+    "location-import/location-import",
     "housekeeping/housekeeping",
     "test-store/test-store",
     "verify-images/verify-images",
